@@ -1,0 +1,1 @@
+"""One machine, two modes: chat over the team's documents by day, training by night."""

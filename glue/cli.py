@@ -1,0 +1,225 @@
+"""The command line: arguments in, exit codes out, for people by default and for scripts with --json."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import update_wrapper
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from glue import adapters, day, demo, documents, night, releases, settings, setup, status
+from glue.site import Site, Tell
+from glue.stacks import Stacks
+from glue.types import Exit, GlueError, Misconfigured
+
+people = Console(stderr=True, highlight=False)
+
+
+def teller() -> Tell:
+    """Prints each line once, when it changes; a wait of minutes is a few lines, not a few hundred."""
+    last = ""
+
+    def tell(line: str) -> None:
+        nonlocal last
+        if line != last:
+            people.print(f"[dim]{datetime.now():%H:%M:%S}[/dim] ", end="")
+            people.print(line, markup=False)
+        last = line
+
+    return tell
+
+
+def open_site(profile: str | None) -> Site:
+    chosen = settings.load(profile)
+    return Site(chosen, Stacks(chosen), teller())
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--profile", type=click.Choice(settings.PROFILES), help="spark or rehearsal; found by itself if not given.")
+@click.option("--verbose", is_flag=True, help="Show every command that is run.")
+@click.pass_context
+def cli(context: click.Context, profile: str | None, verbose: bool) -> None:
+    """Chat over the team's documents by day, training by night."""
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(name)s: %(message)s")
+    logging.getLogger("urllib3").setLevel(logging.WARNING)
+    logging.getLogger("docker").setLevel(logging.WARNING)
+    context.obj = profile
+
+
+def verb(function: Callable[..., Any]) -> Any:
+    """A command with --json: its function returns a JSON value and how people are shown it."""
+
+    def command(context: click.Context, as_json: bool, **arguments: Any) -> None:
+        result, show = function(context.obj, **arguments)
+        if as_json:
+            print(json.dumps(result, ensure_ascii=False))
+        else:
+            show(result)
+
+    wrapped: Any = update_wrapper(command, function)
+    name = function.__name__.removesuffix("_verb")
+    json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
+    return cli.command(name=name, help=function.__doc__)(json_option(click.pass_context(wrapped)))
+
+
+def lines(result: dict[str, Any]) -> None:
+    for key, value in result.items():
+        print(f"{key:14}{'-' if value is None else value}")
+
+
+# ---------------------------------------------------------------------- the verbs
+
+
+@verb
+def setup_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Everything that day and night stand on: Docker, secrets, images, models."""
+    site = setup.ensure(profile, teller())
+    return {"profile": site.settings.profile, "state": str(site.state), "ready": True}, lines
+
+
+@verb
+def day_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Bring up the chat, or find it up; a trainer that still runs is stopped."""
+    site = open_site(profile)
+    site.tell(f"profile {site.settings.profile}")
+    return day.ensure(site), lambda result: print(f"The chat answers at {result['url']}")
+
+
+@verb
+@click.option("--until", help="A time of day, such as 05:30, by which training ends.")
+def night_verb(profile: str | None, until: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Learn from the team's ratings, keep what helps, and leave the day serving. Exit 3: the gate refused."""
+    site = open_site(profile)
+    site.tell(f"profile {site.settings.profile}, recipe {site.settings['RECIPE']}")
+    return night.run(site, until_time(until)), lines
+
+
+@verb
+def status_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Mode, what serves, and how the last night ended."""
+    return status.status(open_site(profile)), lines
+
+
+@verb
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--skip-bad", is_flag=True, help="Leave out PDFs that cannot be read instead of refusing the folder.")
+def ingest_verb(profile: str | None, folder: Path, skip_bad: bool) -> tuple[Any, Callable[[Any], None]]:
+    """Keep the team's knowledge in step with a FOLDER of PDFs: what is new, changed or gone."""
+    return documents.ingest(open_site(profile), folder, skip_bad), lines
+
+
+@verb
+@click.argument("question")
+def ask_verb(profile: str | None, question: str) -> tuple[Any, Callable[[Any], None]]:
+    """Ask the Team Assistant a QUESTION, with retrieval, and show its sources."""
+    answer = open_site(profile).administrator().ask([{"role": "user", "content": question}])
+    result = {"answer": answer.text, "sources": answer.source_names, "passages": answer.passages, "usage": answer.usage}
+
+    def show(result: dict[str, Any]) -> None:
+        print(result["answer"])
+        print("sources:", ", ".join(result["sources"]) or "none: Open WebUI retrieved nothing")
+
+    return result, show
+
+
+@verb
+@click.option("--add", type=click.Path(path_type=Path), help="Take in the adapter in this folder; it does not serve yet.")
+def adapters_verb(profile: str | None, add: Path | None) -> tuple[Any, Callable[[Any], None]]:
+    """List the adapters, oldest first, with the one that serves marked."""
+    site = open_site(profile)
+    if add is not None:
+        site.tell(f"added {adapters.add(site, add)}")
+    return adapters.listing(site), show_adapters
+
+
+@verb
+@click.argument("adapter")
+def promote_verb(profile: str | None, adapter: str) -> tuple[Any, Callable[[Any], None]]:
+    """Make an ADAPTER serve, or "base" for the base model. No restart."""
+    site = open_site(profile)
+    return {"adapter": adapters.promote(site, None if adapter == "base" else adapter)}, lines
+
+
+@verb
+def rollback_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """What served before serves again. No restart."""
+    return {"adapter": adapters.rollback(open_site(profile))}, lines
+
+
+@verb
+@click.option("--nights-items", default=10, show_default=True, help="How many facts the demonstration corrects.")
+def demo_verb(profile: str | None, nights_items: int) -> tuple[Any, Callable[[Any], None]]:
+    """The whole cycle in the rehearsal, from nothing: day, corrections, night, a better day, rollback."""
+    return demo.run(profile, teller(), nights_items), demo.show
+
+
+@cli.command(name="logs")
+@click.argument("service", default="vllm")
+@click.pass_obj
+def logs_command(profile: str | None, service: str) -> None:
+    """The last lines of a SERVICE: vllm, open-webui, door, night-desk or trainer."""
+    stacks = open_site(profile).stacks
+    print(stacks.last_log_lines("night" if service == "trainer" else "day", service, 200))
+
+
+@cli.command(name="compose", context_settings={"ignore_unknown_options": True})
+@click.argument("stack", type=click.Choice(["day", "night"]))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def compose_command(profile: str | None, stack: str, arguments: tuple[str, ...]) -> None:
+    """Run docker compose on the day's or the night's STACK with the right files and settings."""
+    stacks = open_site(profile).stacks
+    sys.exit(subprocess.run(stacks.compose_command(stack, *arguments), env=stacks.compose_environment(), check=False).returncode)
+
+
+def until_time(clock: str | None) -> float | None:
+    """The next moment at which the clock shows this, as a Unix time."""
+    if clock is None:
+        return None
+    if not settings.CLOCK.accepts(clock):
+        raise Misconfigured("--until is no time of day", clock, f"allowed: {settings.CLOCK.allowed}")
+    hour, minute = map(int, clock.split(":"))
+    now = datetime.now().astimezone()
+    moment = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+    return (moment if moment > now else moment + timedelta(days=1)).timestamp()
+
+
+def show_adapters(rows: list[dict[str, Any]]) -> None:
+    table = Table(box=None)
+    for heading in ("", "adapter", "trained on", "loss", "steps"):
+        table.add_column(heading)
+    serving = any(row["serves"] for row in rows)
+    table.add_row("" if serving else "serves", releases.shown(None), "", "", "")
+    for row in rows:
+        training = row.get("training", {})
+        counts = row.get("counts", {})
+        loss = f"{training['loss_first']} -> {training['loss_last']}" if "loss_last" in training else ""
+        table.add_row(
+            "serves" if row["serves"] else "", row["name"], str(counts.get("train", "")), loss, str(training.get("steps", ""))
+        )
+    Console().print(table)
+
+
+def main() -> None:
+    try:
+        cli(standalone_mode=False)
+    except GlueError as error:
+        people.print(str(error), markup=False)
+        if "--json" in sys.argv:
+            print(json.dumps({"error": error.what, "saw": error.saw, "do": error.do, "exit_code": int(error.exit_code)}))
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(Exit.MISCONFIGURED)
+    except (KeyboardInterrupt, click.Abort):
+        people.print("interrupted")
+        sys.exit(Exit.INTERRUPTED)

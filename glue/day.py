@@ -1,0 +1,82 @@
+"""The day: chat answers on the adapter that serves. Ensures; safe at any time, twice, and after any crash."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glue import files, lock, plan, vllm, waiting
+from glue.settings import SECRETS
+from glue.site import Site
+from glue.types import DayNotServing, GlueError, PreconditionFailed
+from glue.waiting import Seen
+
+MOVE_WAIT_SECONDS = 900
+ADAPTERS_IN_CONTAINER = "/adapters"
+
+
+def ensure(site: Site) -> dict[str, Any]:
+    """Brings the day up, or finds it up, and returns what serves. A trainer that still runs is stopped: morning goes first.
+
+    Raises PreconditionFailed before anything is touched, DayNotServing if it did not come up.
+    """
+    check(site)
+    with lock.hold(site.state, lock.MOVE, "bring up the day", MOVE_WAIT_SECONDS):
+        if site.stacks.trainer() is not None:
+            site.tell("stopping the trainer")
+            site.stacks.remove_trainer()
+        try:
+            start(site)
+        except PreconditionFailed:
+            raise
+        except GlueError as error:
+            raise DayNotServing(error.what, error.saw, error.do) from error
+    return {"mode": "day", "url": site.settings.chat_url, "adapter": site.releases.current()}
+
+
+def check(site: Site) -> None:
+    missing = [key for key in SECRETS if key not in site.settings.values]
+    if missing:
+        raise PreconditionFailed("there are no secrets yet", ", ".join(missing), "make setup")
+    absent = site.stacks.missing_images(site.settings.images)
+    absent = [reference for reference in absent if reference != site.settings["TRAINER_IMAGE"]]
+    if absent:
+        raise PreconditionFailed("an image is not on this machine", ", ".join(absent), "make setup")
+
+
+def start(site: Site) -> None:
+    """Under the lock: containers up and healthy, the door on the model, the current adapter behind the assistant."""
+    notice(site, "restart", None)
+    site.stacks.ensure_volumes()
+    site.stacks.up()
+    wait_until_it_serves(site)
+    site.stacks.point_door("day")
+    settle(site)
+
+
+def wait_until_it_serves(site: Site) -> None:
+    """Healthy in Docker's eyes, and vLLM answers now: Docker's view of a model that died is up to ten seconds old."""
+
+    def look() -> Seen[None]:
+        late = site.stacks.late(plan.DAY_SERVICES)
+        if not late and not site.vllm().answers():
+            late = ["vllm to answer"]
+        return Seen(not late, f"waiting for {', '.join(late)}" if late else "all services are healthy")
+
+    deadline = site.settings.number("DAY_DEADLINE_SECONDS")
+    waiting.until("the day's services", look, deadline, tell=site.tell, do="python -m glue logs")
+
+
+def settle(site: Site) -> None:
+    """Open WebUI and vLLM agree with the link `current`."""
+    site.tell("setting up the assistant in Open WebUI")
+    current = site.releases.current()
+    if current is not None:
+        site.vllm().serve(vllm.ADAPTER, f"{ADAPTERS_IN_CONTAINER}/{current}")
+    person = site.administrator()
+    person.ensure_filter()
+    person.ensure_assistant(site.settings, vllm.ADAPTER if current else vllm.BASE)
+
+
+def notice(site: Site, reason: str, back_at: str | None) -> None:
+    """What the night desk tells people while it answers."""
+    files.write_json(site.state / "desk" / "notice.json", {"reason": reason, "back_at": back_at})

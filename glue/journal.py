@@ -1,0 +1,33 @@
+"""What happened, a line at a time, before and after: state/journal.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from glue import files
+
+
+def record(state: Path, **event: Any) -> None:
+    files.append_line(state / "journal.jsonl", {"time": datetime.now().astimezone().isoformat(timespec="seconds"), **event})
+
+
+@contextmanager
+def step(state: Path, night: str, name: str) -> Iterator[None]:
+    """A begun step that has no end in the journal is one that died."""
+    record(state, night=night, step=name, phase="begin")
+    try:
+        yield
+    except BaseException as error:
+        record(state, night=night, step=name, phase="failed", reason=f"{type(error).__name__}: {error}")
+        raise
+    record(state, night=night, step=name, phase="done")
+
+
+def last_night(state: Path) -> dict[str, Any] | None:
+    """The newest line that says how a night ended, or None."""
+    ends = (row for row in reversed(files.read_lines(state / "journal.jsonl")) if "outcome" in row and "night" in row)
+    return next(ends, None)

@@ -1,0 +1,55 @@
+"""Locks that cannot outlive their holder: flock, which the kernel frees at any death. The file stays; it is not the lock."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from glue import waiting
+from glue.types import Locked
+from glue.waiting import Seen
+
+NIGHT = "night.lock"  # one night at a time, from its first step to its last
+MOVE = "glue.lock"  # held only while something changes what serves, never while training
+
+
+@contextmanager
+def hold(state: Path, name: str, purpose: str, wait_seconds: float = 0) -> Iterator[None]:
+    """Raises Locked, naming the holder, if the lock is not free within wait_seconds.
+
+    Children do not inherit it: Python opens files close-on-exec.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / name).open("a+", encoding="utf-8") as file:
+
+        def look() -> Seen[None]:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                return Seen(False, file.read().strip() or "a holder that left no name")
+            return Seen(True, "free")
+
+        waiting.until(f"the lock for {purpose!r}", look, wait_seconds, 0.2, "wait for it, or: make status", Locked)
+        file.truncate(0)
+        file.write(json.dumps({"pid": os.getpid(), "purpose": purpose, "since": time.strftime("%F %T %Z")}))
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def held(state: Path, name: str) -> bool:
+    """For showing only; never to decide whether to act."""
+    try:
+        with (state / name).open("r", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

@@ -1,0 +1,338 @@
+"""One night, from the team's ratings to a promoted adapter or a reason why not. Whatever happens, the day serves after it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from glue import adapters, day, files, host, journal, judge, lock, plan, waiting
+from glue.learning import dataset, feedback
+from glue.learning.feedback import PromptForm
+from glue.night_desk import MARK
+from glue.recipes import Recipe
+from glue.site import Site
+from glue.types import Dataset, Example, GateRefused, GlueError, PreconditionFailed, Verdict
+from glue.waiting import Seen
+
+DRAIN_SECONDS = 120  # the longest that a running answer is waited for
+MEMORY_SECONDS = 180
+SILENT_TRAINER_SECONDS = 1200  # loading 63 GB took the case study 7 minutes; no step takes longer than that
+
+
+@dataclass
+class Night:
+    """What one night knows so far; each step adds to it."""
+
+    site: Site
+    name: str
+    recipe: Recipe
+    deadline_time: float
+    dataset: Dataset = field(default_factory=lambda: Dataset((), (), ()))
+    result: dict[str, Any] = field(default_factory=dict)
+    release: str = ""
+    verdict: Verdict | None = None
+    moved: bool = False
+
+    @property
+    def folder(self) -> Path:
+        return self.site.state / "nights" / self.name
+
+
+class NothingNew(Exception):
+    """Too little to learn from; the day was never touched."""
+
+
+def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
+    """The whole night. until_time: a Unix time by which training must have ended.
+
+    Returns its summary, with "outcome": promoted or nothing new. Raises GateRefused, with the day serving, when the gate
+    said no; Locked when another night runs; PreconditionFailed before anything was stopped; GlueError when it failed.
+    """
+    recipe = site.recipe()
+    with lock.hold(site.state, lock.NIGHT, "a night"):
+        longest = time.time() + recipe.longest_minutes * 60
+        night = Night(site, f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}", recipe, min(longest, until_time or longest))
+        started = time.monotonic()
+        outcome, reason = "failed", ""
+        try:
+            outcome, reason = live(night)
+        except BaseException as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            if night.moved:
+                day.ensure(site)
+            seconds = round(time.monotonic() - started)
+            journal.record(
+                site.state, night=night.name, outcome=outcome, reason=reason, seconds=seconds, adapter=night.release or None
+            )
+    summary = {"night": night.name, "outcome": outcome, "reason": reason, "seconds": seconds, "adapter": night.release or None}
+    if outcome == "refused":
+        raise GateRefused("the night's adapter was refused; the day serves as before", reason, f"see {night.folder}/verdict.json")
+    return summary
+
+
+def live(night: Night) -> tuple[str, str]:
+    """The ten steps in order. Returns (outcome, reason)."""
+    steps: dict[str, Callable[[Night], None]] = {
+        "collect": collect,
+        "check": check,
+        "hand over": hand_over,
+        "train": train,
+        "publish": publish,
+        "start day": start_day,
+        "judge": judge_candidate,
+        "promote": promote,
+        "smoke": smoke,
+        "report": report,
+    }
+    assert tuple(steps) == plan.NIGHT_STEPS
+    for number, (name, act) in enumerate(steps.items(), 1):
+        night.site.tell(f"night {night.name}: {number} of {len(steps)}, {name}")
+        try:
+            with journal.step(night.site.state, night.name, name):
+                act(night)
+        except NothingNew as words:
+            return "nothing new", str(words)
+    assert night.verdict is not None
+    return ("promoted" if night.verdict.promote else "refused"), "; ".join(night.verdict.reasons)
+
+
+# ---------------------------------------------------------------------- 1, 2: while the day still serves
+
+
+def collect(night: Night) -> None:
+    """Ratings become a dataset. Raises NothingNew if there is too little that no earlier night has had."""
+    site, recipe = night.site, night.recipe
+    form = PromptForm(site.settings["SYSTEM_PROMPT"], site.settings["RAG_TEMPLATE"])
+    collected = feedback.collect(site.administrator().ratings(), form)
+    known = learned_before(site)
+    new = [row for row in collected.examples if dataset.fingerprint(row) not in known]
+    site.tell(f"{len(collected.examples)} rated answers, {len(new)} of them new; left out: {collected.rejected or 'none'}")
+    if len(new) < recipe.fewest_new_examples:
+        raise NothingNew(f"{len(new)} new examples, a night wants {recipe.fewest_new_examples}")
+    replay = read_replay(site.state / recipe.replay_file) if recipe.replay_file else ()
+    night.dataset = dataset.build(collected.examples, replay, recipe.held_out_share, recipe.general_rows, recipe.replay_rows)
+    write_dataset(night)
+
+
+def learned_before(site: Site) -> set[str]:
+    """Fingerprints of what the adapter that serves was trained on and judged by."""
+    current = site.releases.current()
+    return set(site.releases.manifest(current).get("examples", [])) if current else set()
+
+
+def read_replay(path: Path) -> tuple[Example, ...]:
+    """Raises PreconditionFailed, naming the line, for a file that is not there or a row that is no example."""
+    if not path.exists():
+        raise PreconditionFailed("the recipe's replay file is not there", str(path), 'put it there, or set replay_file = ""')
+    rows: list[Example] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            rows.append(dataset.from_row(json.loads(line)))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            saw = f"{path}, line {number}: {type(error).__name__}: {error}"
+            raise PreconditionFailed("the replay file has a row that is no example", saw, "correct or remove the line") from error
+    return tuple(rows)
+
+
+def write_dataset(night: Night) -> None:
+    folder = night.folder / "dataset"
+    folder.mkdir(parents=True)
+    parts = {
+        "train": night.dataset.train + night.dataset.replay,
+        "held_out": night.dataset.held_out,
+        "general": night.dataset.general,
+    }
+    for name, rows in parts.items():
+        lines = "".join(json.dumps(dataset.as_row(row), ensure_ascii=False) + "\n" for row in rows)
+        files.write(folder / f"{name}.jsonl", lines, mode=0o600)
+
+
+def check(night: Night) -> None:
+    """Everything that the night and the morning will need is there. Raises PreconditionFailed; nothing was stopped yet."""
+    site = night.site
+    absent = site.stacks.missing_images(site.settings.images)
+    if absent:
+        raise PreconditionFailed("an image is not on this machine", ", ".join(absent), "make setup")
+    free, wanted = host.free_disk_bytes(site.state), site.settings.number("DISK_FREE_BYTES")
+    if free < wanted:
+        saw = f"{host.readable(free)} free, a night wants {host.readable(wanted)}"
+        raise PreconditionFailed("too little disk for a night", saw, f"make room on the disk of {site.state}")
+    if not (site.state / "base_model.json").exists():
+        raise PreconditionFailed("the base model's facts are not there", "no base_model.json", "make setup")
+    late = plan.not_serving(site.stacks.services("day"))
+    if late:
+        raise PreconditionFailed("the day is not whole, so no night begins", str(late), "make day")
+
+
+# ---------------------------------------------------------------------- 3 to 5: the night itself
+
+
+def hand_over(night: Night) -> None:
+    """The desk answers; what runs in vLLM ends in peace; vLLM stops; its memory is really free."""
+    site = night.site
+    with lock.hold(site.state, lock.MOVE, "hand over to the night", day.MOVE_WAIT_SECONDS):
+        night.moved = True
+        back_at = datetime.fromtimestamp(night.deadline_time).strftime("%H:%M")
+        day.notice(site, "night", back_at)
+        site.stacks.point_door("night")
+        drain(site)
+        site.stacks.stop("day", "vllm")
+    wait_for_memory(site)
+
+
+def drain(site: Site) -> None:
+    """Waits for the answers that run, and no longer than DRAIN_SECONDS: a user who waits beats one answer that never ends."""
+    served = site.vllm()
+
+    def look() -> Seen[None]:
+        running = served.running_requests()
+        return Seen(running == 0, f"{running} answers still running")
+
+    try:
+        waiting.until("the last answers", look, DRAIN_SECONDS, tell=site.tell)
+    except GlueError as error:
+        site.tell(f"stopping the model all the same: {error.saw}")
+
+
+def wait_for_memory(site: Site) -> None:
+    wanted = site.settings.number("NIGHT_FREE_BYTES")
+
+    def look() -> Seen[None]:
+        free = host.available_bytes()
+        return Seen(free >= wanted, f"{host.readable(free)} of memory available, a night wants {host.readable(wanted)}")
+
+    waiting.until("free memory", look, MEMORY_SECONDS, tell=site.tell, do="see what holds it: docker stats")
+
+
+def train(night: Night) -> None:
+    """Runs the trainer to its end, its deadline, or its silence. Raises GlueError with its reason if nothing came of it."""
+    site = night.site
+    files.write_json(night.folder / "job.json", job(night))
+    site.stacks.start_trainer("training.night", f"/nights/{night.name}/job.json")
+    wait_for_trainer(night)
+    result_file = night.folder / "result.json"
+    if not result_file.exists():
+        lines = site.stacks.last_log_lines("night", "trainer")
+        site.stacks.remove_trainer()
+        raise GlueError("the trainer left no result", lines, f"see {night.folder}")
+    site.stacks.remove_trainer()
+    night.result = json.loads(result_file.read_text(encoding="utf-8"))
+    if night.result.get("outcome") != "trained":
+        raise GlueError("the training failed", str(night.result.get("reason")), f"see {night.folder}")
+
+
+def job(night: Night) -> dict[str, Any]:
+    """What glue/training/night.py reads; paths as the container sees them."""
+    recipe, settings = night.recipe, night.site.settings
+    inside = f"/nights/{night.name}"
+    return {
+        "base_model": settings["TRAINED_MODEL"],
+        "served_model": settings["SERVED_MODEL"],
+        "train_file": f"{inside}/dataset/train.jsonl",
+        "output_folder": inside,
+        "deadline_time": night.deadline_time,
+        "steps": recipe.steps,
+        "rows_per_step": recipe.rows_per_step,
+        "learning_rate": recipe.learning_rate,
+        "rank": recipe.rank,
+        "alpha": recipe.alpha,
+        "longest_tokens": recipe.longest_tokens,
+        "target_modules": recipe.target_modules,
+        "target_parameters": recipe.target_parameters,
+    }
+
+
+def wait_for_trainer(night: Night) -> None:
+    """Returns when it has ended. A trainer that is past the deadline or has been silent for long is stopped."""
+    started = time.time()
+
+    def look() -> Seen[None]:
+        trainer = night.site.stacks.trainer()
+        rows = files.read_lines(night.folder / "progress.jsonl")
+        last: dict[str, Any] = rows[-1] if rows else {"phase": "starting", "time": started}
+        if time.time() - last["time"] > SILENT_TRAINER_SECONDS:
+            night.site.stacks.remove_trainer()
+            raise GlueError("the trainer fell silent and was stopped", str(last), f"see {night.folder}")
+        return Seen(trainer is None or trainer.state not in ("created", "running"), progress_words(last))
+
+    # the trainer ends by itself at the deadline; the rest is for the step that it is in, and for saving
+    patience = night.deadline_time - started + SILENT_TRAINER_SECONDS
+    waiting.until("the trainer", look, patience, 1.0, tell=night.site.tell)
+
+
+def progress_words(row: dict[str, Any]) -> str:
+    if row["phase"] != "train" or "loss" not in row:
+        return f"trainer: {row['phase']}"
+    return f"trainer: step {row['step']} of {row['steps']}, loss {row['loss']:.3f}"
+
+
+def publish(night: Night) -> None:
+    """The adapter becomes a release, whole or not at all. It does not serve yet."""
+    adapters.require_good(night.site, night.folder / "adapter")
+    manifest = {
+        "night": night.name,
+        "recipe": asdict(night.recipe),
+        "base_model": night.site.settings["TRAINED_MODEL"],
+        "training": night.result,
+        "counts": {part: len(getattr(night.dataset, part)) for part in ("train", "held_out", "general", "replay")},
+        "examples": sorted(dataset.fingerprint(row) for row in night.dataset.learned),
+    }
+    night.release = night.site.releases.publish(night.folder / "adapter", manifest)
+
+
+# ---------------------------------------------------------------------- 6 to 10: the day again
+
+
+def start_day(night: Night) -> None:
+    """The current adapter serves again, and the candidate is loaded beside it under its own name."""
+    site = night.site
+    day.ensure(site)
+    site.vllm().serve(night.release, f"{day.ADAPTERS_IN_CONTAINER}/{night.release}")
+
+
+def judge_candidate(night: Night) -> None:
+    night.verdict = judge.judge(night.site, night.release, night.dataset, night.recipe)
+    files.write_json(night.folder / "verdict.json", asdict(night.verdict))
+    night.site.vllm().forget(night.release)
+
+
+def promote(night: Night) -> None:
+    assert night.verdict is not None
+    if night.verdict.promote:
+        adapters.promote(night.site, night.release)
+
+
+def smoke(night: Night) -> None:
+    """A question of the team's through the front gets an answer of the model, with sources. If not: roll back."""
+    site = night.site
+    try:
+        ask_for_smoke(site, night.dataset.learned[0].question)
+    except GlueError:
+        if night.verdict is not None and night.verdict.promote:
+            site.tell("the smoke question failed: rolling back")
+            adapters.rollback(site)
+        raise
+
+
+def ask_for_smoke(site: Site, question: str) -> None:
+    person = site.administrator()
+    answer = person.ask([{"role": "user", "content": question}])
+    if not answer.text.strip() or answer.text.startswith(MARK):
+        raise GlueError("the model does not answer", repr(answer.text[:200]), "python -m glue logs vllm")
+    if not answer.sources and person.knowledge_files(person.ensure_knowledge()):
+        raise GlueError("the answer came without sources", "Open WebUI dropped retrieval", "python -m glue logs open-webui")
+
+
+def report(night: Night) -> None:
+    """A line for people, and everything for machines, in the night's folder."""
+    assert night.verdict is not None
+    summary = {"night": night.name, "adapter": night.release, "training": night.result, "verdict": asdict(night.verdict)}
+    files.write_json(night.folder / "report.json", summary)
+    night.site.tell("; ".join(night.verdict.reasons))

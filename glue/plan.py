@@ -1,0 +1,40 @@
+"""What is going on, and what a night does in which order. Pure: Docker's view in, words out."""
+
+from __future__ import annotations
+
+from glue.types import Mode, Service, Services
+
+DAY_SERVICES = ("vllm", "open-webui", "door", "night-desk")
+ALWAYS_ON = ("open-webui", "door", "night-desk")
+
+# The ten steps of a night, as the journal names them.
+NIGHT_STEPS = (
+    "collect",
+    "check",
+    "hand over",
+    "train",
+    "publish",
+    "start day",
+    "judge",
+    "promote",
+    "smoke",
+    "report",
+)
+
+ABSENT = Service(name="", state="absent")
+
+
+def mode(services: Services, trainer: Service | None) -> Mode:
+    """day: chat is answered by the model. night: the trainer runs, the desk answers. down: nobody would answer."""
+    if not all(services.get(name, ABSENT).serves for name in ALWAYS_ON):
+        starting = any(services.get(name, ABSENT).health == "starting" for name in ALWAYS_ON)
+        return Mode.MOVING if starting else Mode.DOWN
+    if trainer is not None and trainer.state == "running":
+        return Mode.NIGHT
+    return Mode.DAY if services.get("vllm", ABSENT).serves else Mode.MOVING
+
+
+def not_serving(services: Services, wanted: tuple[str, ...] = DAY_SERVICES) -> dict[str, str]:
+    """For each wanted service that does not serve, what it is instead."""
+    found = {name: services.get(name, ABSENT) for name in wanted}
+    return {name: " ".join(filter(None, (s.state, s.health))) for name, s in found.items() if not s.serves}

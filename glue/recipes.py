@@ -1,0 +1,91 @@
+"""A recipe: how a night trains and when its adapter is good enough. One TOML file in env/recipes/."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from glue.types import Misconfigured
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Gains and losses are in nats a token of the reference answer: 0.1 makes it about 10 % more likely, token by token."""
+
+    name: str
+    rank: int
+    alpha: int
+    learning_rate: float
+    steps: int
+    rows_per_step: int
+    longest_tokens: int
+    target_modules: list[str]
+    target_parameters: list[str]
+    longest_minutes: int
+    replay_file: str
+    replay_rows: int
+    general_rows: int
+    fewest_new_examples: int
+    held_out_share: float
+    least_gain: float
+    most_forgetting: float
+
+
+Rule = tuple[str, Callable[[Any], bool]]
+
+
+def _whole(low: int, high: int) -> Rule:
+    return f"a whole number from {low} to {high}", lambda v: type(v) is int and low <= v <= high
+
+
+def _number(low: float, high: float) -> Rule:
+    return f"a number from {low} to {high}", lambda v: type(v) in (int, float) and low <= v <= high
+
+
+def _names(v: Any) -> bool:
+    return isinstance(v, list) and bool(v) and all(isinstance(name, str) and name for name in v)
+
+
+NAMES: Rule = ("a list of names, not empty", _names)
+RULES: dict[str, Rule] = {
+    "rank": _whole(1, 16),  # vLLM is started with --max-lora-rank=16
+    "alpha": _whole(1, 1024),
+    "learning_rate": _number(1e-7, 0.1),
+    "steps": _whole(1, 1_000_000),
+    "rows_per_step": _whole(1, 1024),
+    "longest_tokens": _whole(16, 131_072),
+    "target_modules": NAMES,
+    "target_parameters": ("a list of names, may be empty", lambda v: v == [] or _names(v)),
+    "longest_minutes": _whole(1, 24 * 60),
+    "replay_file": ("a path below the state folder, or empty", lambda v: isinstance(v, str)),
+    "replay_rows": _whole(0, 10_000_000),
+    "general_rows": _whole(0, 1000),
+    "fewest_new_examples": _whole(1, 1_000_000),
+    "held_out_share": _number(0.0, 0.5),
+    "least_gain": _number(0.0, 10.0),
+    "most_forgetting": _number(0.0, 10.0),
+}
+
+
+def load(folder: Path, name: str) -> Recipe:
+    """Raises Misconfigured, naming the file, the key, the value and what is allowed."""
+    path = folder / f"{name}.toml"
+    if not path.exists():
+        there = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
+        raise Misconfigured("there is no such recipe", str(path), f"set RECIPE to one of: {there}")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misconfigured("a recipe is not TOML", f"{path}: {error}", "correct that line") from error
+    for key in table.keys() - RULES.keys():
+        raise Misconfigured(
+            "a recipe has a key that is not known", f"{path}: {key} = {table[key]!r}", "allowed: " + ", ".join(RULES)
+        )
+    for key, (allowed, accepts) in RULES.items():
+        if key not in table or not accepts(table[key]):
+            saw = f"{key} = {table[key]!r}" if key in table else f"no {key}"
+            raise Misconfigured("a recipe has a value it may not have", f"{path}: {saw}", f"{key}: {allowed}")
+    return Recipe(name=name, **{field.name: table[field.name] for field in fields(Recipe) if field.name != "name"})

@@ -1,0 +1,222 @@
+"""Every setting, where it came from, and what it may be.
+
+Later files win: env/images.env, env/<profile>.env, env/site.env, the state folder's secrets.env, then GLUE_<KEY> in the
+environment. A file with a line that is no KEY=VALUE, a key that nobody knows or a value that a key may not have is
+refused with file, key, value and what is allowed; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dotenv.parser import parse_stream
+
+from glue.types import Misconfigured
+
+HOME = Path(__file__).resolve().parent.parent
+PROFILES = ("spark", "rehearsal")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a value may be, in words for people and as a test."""
+
+    allowed: str
+    accepts: Callable[[str], bool]
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_float(value: str) -> bool:
+    return re.fullmatch(r"\d+(\.\d+)?", value) is not None
+
+
+def _matches(pattern: str) -> Callable[[str], bool]:
+    return lambda value: re.fullmatch(pattern, value) is not None
+
+
+def _is_image(value: str) -> bool:
+    tag = re.search(r"(:|@sha256:)([\w.\-]+)$", value)
+    return tag is not None and tag[2] != "latest"
+
+
+TEXT = Kind("any text, not empty", lambda value: bool(value.strip()))
+NAME = Kind("lower-case letters, digits and -", _matches(r"[a-z][a-z0-9-]*"))
+IMAGE = Kind("an image reference with a tag or digest, never :latest", _is_image)
+WHOLE = Kind("a whole number from 0", str.isdigit)
+POSITIVE = Kind("a whole number from 1", lambda value: value.isdigit() and int(value) > 0)
+PORT = Kind("a port, 1 to 65535", lambda value: value.isdigit() and 0 < int(value) < 65536)
+NUMBER = Kind("a number from 0", _is_float)
+ADDRESS = Kind("an IP address, such as 127.0.0.1 or 0.0.0.0", _is_address)
+SWITCH = Kind("true or false", _matches("true|false"))
+CLOCK = Kind("a time of day, such as 07:00", _matches(r"([01]\d|2[0-3]):[0-5]\d"))
+EMAIL = Kind("an e-mail address", _matches(r"[^@\s]+@[^@\s]+"))
+PROFILE = Kind(" or ".join(PROFILES), lambda value: value in PROFILES)
+SECRET = Kind("at least 16 characters", lambda value: len(value) >= 16)
+
+KINDS: dict[str, Kind] = {
+    "PROFILE": PROFILE,
+    "PROJECT": NAME,
+    "STATE_DIR": TEXT,
+    "SERVED_MODEL": TEXT,
+    "TRAINED_MODEL": TEXT,
+    "MAX_MODEL_LENGTH": POSITIVE,
+    "MAX_SEQUENCES": POSITIVE,
+    "KV_CACHE_BYTES": POSITIVE,
+    "CHAT_ADDRESS": ADDRESS,
+    "CHAT_PORT": PORT,
+    "WEBUI_ADMIN_EMAIL": EMAIL,
+    "TEAM_NAME": TEXT,
+    "EMBEDDING_MODEL": TEXT,
+    "CHUNK_SIZE": POSITIVE,
+    "CHUNK_OVERLAP": WHOLE,
+    "RAG_TOP_K": POSITIVE,
+    "RAG_TEMPLATE": Kind("text that holds {{CONTEXT}}", lambda value: "{{CONTEXT}}" in value),
+    "TITLE_GENERATION": SWITCH,
+    "SYSTEM_PROMPT": TEXT,
+    "MAX_ANSWER_TOKENS": POSITIVE,
+    "TEMPERATURE": NUMBER,
+    "RECIPE": NAME,
+    "DAY_AT": CLOCK,
+    "NIGHT_FREE_BYTES": POSITIVE,
+    "DISK_FREE_BYTES": POSITIVE,
+    "DAY_DEADLINE_SECONDS": POSITIVE,
+    "EXTRA_CA": TEXT,
+    "WHEELHOUSE": TEXT,
+    "VLLM_IMAGE": IMAGE,
+    "OPEN_WEBUI_IMAGE": IMAGE,
+    "DOOR_IMAGE": IMAGE,
+    "NIGHT_DESK_IMAGE": IMAGE,
+    "TRAINER_IMAGE": IMAGE,
+    "REHEARSAL_ROOT_IMAGE": IMAGE,
+    "REHEARSAL_BASE_IMAGE": IMAGE,
+    "REHEARSAL_TORCH_IMAGE": IMAGE,
+    "REHEARSAL_VLLM_IMAGE": IMAGE,
+    "REHEARSAL_OPEN_WEBUI_IMAGE": IMAGE,
+    "REHEARSAL_TRAINER_IMAGE": IMAGE,
+    "MODEL_API_KEY": SECRET,
+    "WEBUI_SECRET_KEY": SECRET,
+    "WEBUI_ADMIN_PASSWORD": SECRET,
+}
+SECRETS = ("MODEL_API_KEY", "WEBUI_SECRET_KEY", "WEBUI_ADMIN_PASSWORD")
+OPTIONAL = ("PROFILE", "EXTRA_CA", "WHEELHOUSE", *SECRETS)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """values: key -> text. sources: key -> the file, or "environment", that gave it."""
+
+    profile: str
+    values: dict[str, str]
+    sources: dict[str, str]
+
+    def __getitem__(self, key: str) -> str:
+        return self.values[key]
+
+    def number(self, key: str) -> int:
+        return int(self.values[key])
+
+    @property
+    def state(self) -> Path:
+        return HOME / self.values["STATE_DIR"]
+
+    @property
+    def rehearsal(self) -> bool:
+        return self.profile == "rehearsal"
+
+    @property
+    def secrets_file(self) -> Path:
+        return self.state / "secrets.env"
+
+    @property
+    def chat_url(self) -> str:
+        address = self["CHAT_ADDRESS"]
+        return f"http://{'127.0.0.1' if address == '0.0.0.0' else address}:{self['CHAT_PORT']}"
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The references that this profile's containers run."""
+        day = ("VLLM_IMAGE", "OPEN_WEBUI_IMAGE", "DOOR_IMAGE", "NIGHT_DESK_IMAGE", "TRAINER_IMAGE")
+        stand_ins = {"DOOR_IMAGE": "BASE_IMAGE", "NIGHT_DESK_IMAGE": "BASE_IMAGE"}
+        keys = [f"REHEARSAL_{stand_ins.get(key, key)}" for key in day] if self.rehearsal else day
+        return tuple(dict.fromkeys(self[key] for key in keys))
+
+
+def gpu_answers() -> bool:
+    """Whether an NVIDIA GPU answers here."""
+    if not shutil.which("nvidia-smi"):
+        return False
+    return subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=30, check=False).returncode == 0
+
+
+def load(profile: str | None = None, home: Path = HOME) -> Settings:
+    """Reads and checks everything. profile: None takes PROFILE from the environment or site.env, else looks for a GPU.
+
+    Raises Misconfigured, naming file, key, value and what is allowed.
+    """
+    site = read_env_file(home / "env" / "site.env") if (home / "env" / "site.env").exists() else {}
+    chosen = profile or os.environ.get("GLUE_PROFILE") or site.get("PROFILE") or ("spark" if gpu_answers() else "rehearsal")
+    check("PROFILE", chosen, "GLUE_PROFILE, --profile or env/site.env")
+    values: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    for source, found in _layers(home, chosen, site, values):
+        for key, value in found.items():
+            check(key, value, source)
+            values[key], sources[key] = value, source
+    missing = [key for key in KINDS if key not in values and key not in OPTIONAL]
+    if missing:
+        raise Misconfigured("a setting is missing", ", ".join(missing), f"add it to env/{chosen}.env or env/site.env")
+    return Settings(chosen, values, sources)
+
+
+def _layers(home: Path, profile: str, site: dict[str, str], so_far: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
+    for name in ("images.env", f"{profile}.env"):
+        yield f"env/{name}", read_env_file(home / "env" / name)
+    yield "env/site.env", site
+    environment = {
+        k.removeprefix("GLUE_"): v for k, v in os.environ.items() if k.removeprefix("GLUE_") in KINDS and k.startswith("GLUE_")
+    }
+    yield "environment", environment
+    secrets = home / so_far["STATE_DIR"] / "secrets.env"
+    if secrets.exists():
+        yield str(secrets), read_env_file(secrets)
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """KEY=VALUE lines. Raises Misconfigured for a line that is none."""
+    try:
+        with path.open(encoding="utf-8") as stream:
+            bindings = list(parse_stream(stream))
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured("a settings file cannot be read", f"{path}: {error}", "restore it from the repository") from error
+    for binding in bindings:
+        if binding.error or (binding.key is not None and binding.value is None):
+            raise Misconfigured(
+                "a settings file has a line that is no KEY=VALUE",
+                f"{path}, line {binding.original.line}: {binding.original.string.strip()[:80]!r}",
+                'write KEY=VALUE, or KEY="VALUE" where the value has spaces',
+            )
+    return {binding.key: binding.value or "" for binding in bindings if binding.key}
+
+
+def check(key: str, value: str, source: str) -> None:
+    """Raises Misconfigured unless key is known and value is one that it may have."""
+    kind = KINDS.get(key)
+    if kind is None:
+        raise Misconfigured("a setting is not known", f"{source}: {key}={value!r}", "allowed: " + ", ".join(sorted(KINDS)))
+    if not kind.accepts(value):
+        shown = "(hidden)" if key in SECRETS else repr(value)
+        raise Misconfigured("a setting has a value it may not have", f"{source}: {key}={shown}", f"allowed: {kind.allowed}")

@@ -1,0 +1,230 @@
+"""Docker, and nothing else: `docker compose` to bring stacks up and down, docker-py to observe, wait and read logs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+from docker.models.containers import Container
+
+from glue import plan
+from glue.settings import HOME, SECRETS, Settings
+from glue.types import GlueError, PreconditionFailed, Service, Services
+
+log = logging.getLogger(__name__)
+
+DAY, NIGHT = "day", "night"
+VOLUMES = ("models", "vllm-cache", "webui-data", "trainer-cache")
+# A vLLM that dies while it loads is started again by Docker for ever; this many deaths are a fault, not bad luck.
+DEATHS_ARE_A_FAULT = 2
+LOG_LINES = 15
+
+
+class Stacks:
+    """The day's and the night's containers of one profile."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises PreconditionFailed where no Docker Engine answers."""
+        self.settings = settings
+        try:
+            self.docker = docker.from_env(timeout=60)
+            self.docker.ping()
+        except docker.errors.DockerException as error:
+            raise PreconditionFailed(
+                "Docker does not answer", str(error), "sudo bash scripts/install-docker.sh, or: systemctl start docker"
+            ) from error
+
+    # ------------------------------------------------------------------ compose
+
+    def compose_command(self, stack: str, *arguments: str) -> list[str]:
+        """argv of `docker compose` for "day" or "night", with the rehearsal's overlay where it applies."""
+        files = [f"compose.{stack}.yaml"] + ([f"compose.{stack}.rehearsal.yaml"] if self.settings.rehearsal else [])
+        chosen = [part for name in files for part in ("--file", str(HOME / name))]
+        return [docker_cli(), "compose", "--project-directory", str(HOME), *chosen, "--progress", "quiet", *arguments]
+
+    def compose_environment(self) -> dict[str, str]:
+        """Exactly the settings: a shell's own PROJECT or PORT has no say."""
+        kept = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG") if key in os.environ}
+        state = self.settings.state
+        owner = state.stat() if state.exists() else HOME.stat()
+        return kept | self.settings.values | {"STATE_DIR": str(state), "STATE_OWNER": f"{owner.st_uid}:{owner.st_gid}"}
+
+    def compose(self, stack: str, *arguments: str, timeout_seconds: float = 300) -> str:
+        """Runs it and returns its output. Raises GlueError with the last lines it printed."""
+        command = self.compose_command(stack, *arguments)
+        log.debug("running %s", " ".join(command))
+        done = subprocess.run(
+            command, env=self.compose_environment(), capture_output=True, text=True, timeout=timeout_seconds, check=False
+        )
+        if done.returncode != 0:
+            last_lines = self.masked("\n".join((done.stderr or done.stdout).strip().splitlines()[-LOG_LINES:]))
+            if "address already in use" in last_lines or "port is already allocated" in last_lines:
+                port = f"{self.settings['CHAT_ADDRESS']}:{self.settings['CHAT_PORT']}"
+                raise PreconditionFailed("the chat's port is taken", f"{port}: {last_lines}", "set CHAT_PORT in env/site.env")
+            raise GlueError(f"docker compose {arguments[0]} failed", last_lines, "python -m glue logs")
+        return done.stdout
+
+    def masked(self, text: str) -> str:
+        for key in SECRETS:
+            if key in self.settings.values:
+                text = text.replace(self.settings[key], "(hidden)")
+        return text
+
+    # ------------------------------------------------------------------ observe
+
+    def services(self, stack: str) -> Services:
+        """Every container of the stack, by service name."""
+        label = f"com.docker.compose.project={self.settings['PROJECT']}-{stack}"
+        found = self.docker.containers.list(all=True, filters={"label": label})
+        return {service.name: service for service in map(observed, found)}
+
+    def trainer(self) -> Service | None:
+        return self.services(NIGHT).get("trainer")
+
+    def container(self, stack: str, service: str) -> Container | None:
+        labels = [
+            f"com.docker.compose.project={self.settings['PROJECT']}-{stack}",
+            f"com.docker.compose.service={service}",
+        ]
+        found = self.docker.containers.list(all=True, filters={"label": labels})
+        return found[0] if found else None
+
+    def last_log_lines(self, stack: str, service: str, count: int = LOG_LINES) -> str:
+        container = self.container(stack, service)
+        if container is None:
+            return "(no container)"
+        output = container.logs(tail=count, stream=False)
+        assert isinstance(output, bytes)
+        return self.masked(output.decode(errors="replace").strip())
+
+    def address(self, service: str) -> str:
+        """host:port of a day service on the compose network, which this host reaches without a published port."""
+        found = self.services(DAY).get(service)
+        if found is None or not found.address:
+            raise GlueError(f"{service} has no address", found.state if found else "no container", "make day")
+        return f"{found.address}:8000"
+
+    def missing_images(self, references: tuple[str, ...]) -> list[str]:
+        return [reference for reference in references if not self.has_image(reference)]
+
+    def has_image(self, reference: str) -> bool:
+        try:
+            self.docker.images.get(reference)
+        except docker.errors.ImageNotFound:
+            return False
+        return True
+
+    # ------------------------------------------------------------------ act
+
+    def ensure_volumes(self) -> None:
+        """The volumes are made here and not by Compose, so that no `down --volumes` can take them."""
+        for name in VOLUMES:
+            self.docker.volumes.create(f"{self.settings['PROJECT']}-{name}")
+
+    def up(self, *services: str) -> None:
+        self.compose(DAY, "up", "--detach", "--no-build", *services)
+
+    def stop(self, stack: str, service: str) -> None:
+        self.compose(stack, "stop", service)
+
+    def late(self, services: tuple[str, ...]) -> list[str]:
+        """Which of the day's services do not serve yet, in words. Raises GlueError for one that starts and dies."""
+        found = self.services(DAY)
+        for name in services:
+            service = found.get(name)
+            if service and not service.serves and service.restarts >= DEATHS_ARE_A_FAULT:
+                raise GlueError(f"{name} starts and dies", self.last_log_lines(DAY, name), f"python -m glue logs {name}")
+        return [f"{name} {state}" for name, state in plan.not_serving(found, services).items()]
+
+    def point_door(self, configuration: str) -> None:
+        """Loads images/door/<configuration>.caddyfile in the running door; answers already running are not cut."""
+        door = self.container(DAY, "door")
+        if door is None:
+            raise GlueError("there is no door", "no container", "make day")
+        command = ["caddy", "reload", "--config", f"/etc/caddy/{configuration}.caddyfile", "--adapter", "caddyfile"]
+        exit_code, output = door.exec_run(command)
+        if exit_code != 0:
+            raise GlueError("the door took no new orders", output.decode(errors="replace")[-500:], "python -m glue logs door")
+
+    def run_trainer(self, *arguments: str, tell: Callable[[str], None], timeout_seconds: float) -> int:
+        """Runs `python3 -m ARGUMENTS` in the trainer image to its end, a line of output at a time. Returns its exit code."""
+        command = self.compose_command(NIGHT, "run", "--rm", "--no-TTY", "trainer", *arguments)
+        with subprocess.Popen(
+            command, env=self.compose_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                tell(line.rstrip())
+            return process.wait(timeout_seconds)
+
+    def start_trainer(self, *arguments: str) -> None:
+        self.remove_trainer()
+        self.compose(NIGHT, "run", "--detach", "trainer", *arguments)
+
+    def remove_trainer(self) -> None:
+        """Stops a trainer that runs, with time to leave what it has, and removes what is left of any."""
+        container = self.container(NIGHT, "trainer")
+        while container is not None:
+            container.stop(timeout=120)
+            container.remove(force=True)
+            container = self.container(NIGHT, "trainer")
+
+
+def docker_cli() -> str:
+    """The distribution's own client first: a stray one in /usr/local/bin often has no Compose."""
+    found = "/usr/bin/docker" if Path("/usr/bin/docker").exists() else shutil.which("docker")
+    if found is None:
+        raise PreconditionFailed("there is no docker command", "none on the PATH", "sudo bash scripts/install-docker.sh")
+    return found
+
+
+def observed(container: Container) -> Service:
+    details: dict[str, Any] = container.attrs
+    state = details["State"]
+    networks = details["NetworkSettings"]["Networks"].values()
+    return Service(
+        name=container.labels.get("com.docker.compose.service", container.name or ""),
+        state=state["Status"],
+        health=state.get("Health", {}).get("Status", ""),
+        address=next((network["IPAddress"] for network in networks if network["IPAddress"]), ""),
+        restarts=details.get("RestartCount", 0),
+        exit_code=state.get("ExitCode", 0),
+    )
+
+
+def build_rehearsal_images(settings: Settings, tell: Callable[[str], None]) -> None:
+    """Runs images/build-rehearsal.sh. Raises GlueError with the last lines it printed."""
+    environment = dict(os.environ) | {key: value for key, value in settings.values.items() if key.startswith("REHEARSAL_")}
+    environment["PATH"] = f"{Path(docker_cli()).parent}:{environment['PATH']}"
+    environment["EXTRA_CA"] = settings.values.get("EXTRA_CA") or host_ca_bundle()
+    environment["WHEELHOUSE"] = settings.values.get("WHEELHOUSE") or pip_wheelhouse()
+    command = [str(HOME / "images" / "build-rehearsal.sh")]
+    lines: list[str] = []
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            tell(lines[-1])
+    if process.returncode != 0:
+        raise GlueError(
+            "an image could not be built", "\n".join(lines[-LOG_LINES:]), "see EXTRA_CA and WHEELHOUSE in env/site.env.example"
+        )
+
+
+def host_ca_bundle() -> str:
+    """What this host trusts, and so what a build behind the same office's proxy must trust. Empty where there is none."""
+    candidates = (os.environ.get("PIP_CERT"), os.environ.get("SSL_CERT_FILE"), "/etc/ssl/certs/ca-certificates.crt")
+    return next((path for path in candidates if path and Path(path).is_file()), "")
+
+
+def pip_wheelhouse() -> str:
+    """The folder in which this host's own pip looks for wheels, if it is told of one."""
+    folder = os.environ.get("PIP_FIND_LINKS", "")
+    return folder if folder and Path(folder).is_dir() else ""

@@ -1,0 +1,30 @@
+"""What is going on, in one look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glue import journal, lock, plan
+from glue.site import Site
+from glue.types import Mode
+
+
+def status(site: Site) -> dict[str, Any]:
+    """mode, what serves, each service's state, and how the last night ended. Reads only."""
+    services = site.stacks.services("day")
+    trainer = site.stacks.trainer()
+    mode = plan.mode(services, trainer)
+    if lock.held(site.state, lock.MOVE) and mode is not Mode.NIGHT:
+        mode = Mode.MOVING
+    current = site.releases.current()
+    return {
+        "mode": mode.value,
+        "profile": site.settings.profile,
+        "url": site.settings.chat_url,
+        "adapter": current,
+        "serving": {Mode.DAY: current or "base model", Mode.NIGHT: "night desk"}.get(mode),
+        "services": {name: services[name].health or services[name].state for name in sorted(services)},
+        "trainer": trainer.state if trainer else None,
+        "night_running": lock.held(site.state, lock.NIGHT),
+        "last_night": journal.last_night(site.state),
+    }

@@ -1,0 +1,261 @@
+"""One night's training: a LoRA adapter from the night's examples, in the form that vLLM serves.
+
+    python -m training.night /nights/<id>/job.json
+
+Reads     job.json        what to train, on what, how, and until when (see Job)
+Writes    progress.jsonl  a line a step: {"time", "phase", "step", "steps", "loss"}; its age is the trainer's heartbeat
+          adapter/        adapter_config.json and adapter_model.safetensors, per-expert keys, float32 or bfloat16
+          result.json     last of all and by rename, so that it is there only if everything else is
+Exits     0 with an adapter; 1 with `result.json` saying {"outcome": "failed", "reason": ...}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+import peft
+import torch
+import transformers
+import trl
+from datasets import load_dataset
+from peft import LoraConfig, PeftModel
+from safetensors.torch import load_file, save_file
+from training import experts
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+# -----------------------------------------------------------------------------
+# the job
+
+
+@dataclass(frozen=True)
+class Job:
+    """job.json. Paths are as this container sees them; deadline_time is a Unix time in seconds."""
+
+    base_model: str
+    served_model: str
+    train_file: str
+    output_folder: str
+    deadline_time: float
+    steps: int
+    rows_per_step: int
+    learning_rate: float
+    rank: int
+    alpha: int
+    longest_tokens: int
+    target_modules: list[str]
+    target_parameters: list[str]
+    continue_from: str | None = None
+    seed: int = 3407
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Refused(Exception):
+    """The run may not go on, or what it made may not be used; the message says why."""
+
+
+# -----------------------------------------------------------------------------
+# the model and its adapter
+
+
+def load_model(job: Job) -> torch.nn.Module:
+    gpu = torch.cuda.is_available()
+    model = AutoModelForCausalLM.from_pretrained(
+        job.base_model,
+        dtype=torch.bfloat16 if gpu else torch.float32,
+        attn_implementation="sdpa",
+        device_map={"": 0} if gpu else None,
+        trust_remote_code=False,
+    )
+    if not type(model).__module__.startswith("transformers.models.nemotron_h"):
+        raise Refused(f"{type(model)} is not transformers' own Nemotron-H, and would loop over experts in Python")
+    for module in model.modules():
+        # vLLM has no floor under dt; transformers 5.15 and later put one at 0.001 in training
+        if hasattr(module, "time_step_limit"):
+            module.time_step_limit = (0.0, math.inf)
+    return model
+
+
+def adapter_configuration(job: Job) -> LoraConfig:
+    return LoraConfig(
+        r=job.rank,
+        lora_alpha=job.alpha,
+        lora_dropout=0.0,
+        target_modules=job.target_modules,
+        target_parameters=job.target_parameters,
+        task_type="CAUSAL_LM",
+    )
+
+
+def dead_tensors(model: torch.nn.Module) -> list[str]:
+    """Names of LoRA B matrices that are still all zeros, as they start: they never learned."""
+    return [
+        name
+        for name, parameter in model.named_parameters()
+        if "lora_B" in name and parameter.requires_grad and not parameter.any()
+    ]
+
+
+# -----------------------------------------------------------------------------
+# watching
+
+
+class Progress(TrainerCallback):
+    """Writes a line a step, and ends the run at the deadline with what has been learned so far."""
+
+    def __init__(self, folder: Path, deadline_time: float) -> None:
+        self.file = (folder / "progress.jsonl").open("a", encoding="utf-8")
+        self.deadline_time = deadline_time
+        self.stopped_by_deadline = False
+
+    def write(self, phase: str, **values: object) -> None:
+        print(json.dumps({"time": round(time.time(), 1), "phase": phase, **values}), file=self.file, flush=True)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 0:
+            self.write("train", step=0, steps=state.max_steps)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self.write("train", step=state.global_step, steps=state.max_steps, loss=round(float(logs["loss"]), 4))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if time.time() > self.deadline_time:
+            self.stopped_by_deadline = control.should_training_stop = True
+
+
+# -----------------------------------------------------------------------------
+# the run
+
+
+def trainer_arguments(job: Job, scratch: Path) -> SFTConfig:
+    gpu = torch.cuda.is_available()
+    return SFTConfig(
+        output_dir=str(scratch),
+        per_device_train_batch_size=job.rows_per_step,
+        max_steps=job.steps,
+        learning_rate=job.learning_rate,
+        warmup_steps=max(1, job.steps // 20),
+        lr_scheduler_type="linear",
+        weight_decay=0.0,
+        max_length=job.longest_tokens,
+        packing=False,
+        bf16=gpu,
+        use_cpu=not gpu,
+        gradient_checkpointing=gpu,
+        optim="adamw_torch_fused" if gpu else "adamw_torch",
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        seed=job.seed,
+        disable_tqdm=True,
+        dataset_num_proc=None,
+        completion_only_loss=True,
+        include_num_input_tokens_seen="non_padding",
+    )
+
+
+def train(job: Job, progress: Progress, folder: Path) -> tuple[SFTTrainer, float]:
+    progress.write("load")
+    tokenizer = AutoTokenizer.from_pretrained(job.base_model)
+    model = load_model(job)
+    if job.continue_from:
+        raise Refused("continuing from an earlier adapter is not built yet: remove continue_from from the job")
+    examples = load_dataset("json", data_files=job.train_file, split="train", cache_dir=str(folder / "scratch"))
+    trainer = SFTTrainer(
+        model=model,
+        args=trainer_arguments(job, folder / "scratch"),
+        train_dataset=examples.select_columns(["prompt", "completion"]),
+        processing_class=tokenizer,
+        peft_config=adapter_configuration(job),
+        callbacks=[progress],
+    )
+    started = time.monotonic()
+    trainer.train()
+    return trainer, time.monotonic() - started
+
+
+def write_adapter(job: Job, trainer: SFTTrainer, folder: Path) -> int:
+    """Saves PEFT's adapter, rewrites it for vLLM beside it, and returns the number of tensors."""
+    model: PeftModel = trainer.model
+    model.save_pretrained(folder / "scratch" / "peft")
+    configuration = json.loads((folder / "scratch" / "peft" / "adapter_config.json").read_text())
+    base = model.config
+    tensors = experts.per_expert(
+        load_file(folder / "scratch" / "peft" / "adapter_model.safetensors"),
+        expert_count=base.n_routed_experts,
+        hidden_size=base.hidden_size,
+        inner_size=base.moe_intermediate_size,
+    )
+    target = folder / "adapter"
+    target.mkdir(exist_ok=True)
+    save_file(tensors, target / "adapter_model.safetensors", metadata={"format": "pt"})
+    configuration |= {
+        "base_model_name_or_path": job.served_model,
+        "target_parameters": None,
+        "target_modules": sorted({name.split(".lora_")[0].rsplit(".", 1)[1] for name in tensors}),
+    }
+    (target / "adapter_config.json").write_text(json.dumps(configuration, indent=1))
+    return len(tensors)
+
+
+def report(job: Job, trainer: SFTTrainer, seconds: float, tensors: int, progress: Progress) -> dict[str, Any]:
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    if not losses or not all(math.isfinite(loss) for loss in losses):
+        raise Refused(f"the loss is not finite: {losses[-5:]}")
+    dead = dead_tensors(trainer.model)
+    if dead:
+        raise Refused(f"{len(dead)} LoRA tensors never learned, the first is {dead[0]}")
+    tokens = int(trainer.state.num_input_tokens_seen)
+    return {
+        "outcome": "trained",
+        "stopped_by_deadline": progress.stopped_by_deadline,
+        "steps": trainer.state.global_step,
+        "seconds": round(seconds, 1),
+        "tokens": tokens,
+        "tokens_per_second": round(tokens / seconds, 1),
+        "loss_first": round(losses[0], 4),
+        "loss_last": round(losses[-1], 4),
+        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "adapter_tensors": tensors,
+        "peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+        "versions": {module.__name__: module.__version__ for module in (torch, transformers, peft, trl)},
+    }
+
+
+def publish(folder: Path, result: dict[str, Any]) -> None:
+    unfinished = folder / "result.json.unfinished"
+    with unfinished.open("w", encoding="utf-8") as file:
+        json.dump(result, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(folder / "result.json")
+
+
+def run(job: Job) -> dict[str, Any]:
+    folder = Path(job.output_folder)
+    progress = Progress(folder, job.deadline_time)
+    try:
+        trainer, seconds = train(job, progress, folder)
+        progress.write("convert")
+        tensors = write_adapter(job, trainer, folder)
+        result = report(job, trainer, seconds, tensors, progress)
+    except Exception as error:  # whatever went wrong, the morning needs to read it
+        result = {"outcome": "failed", "reason": f"{type(error).__name__}: {error}"}
+    progress.write("done", outcome=result["outcome"])
+    publish(folder, result)
+    return result
+
+
+if __name__ == "__main__":
+    outcome = run(Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    print(json.dumps(outcome))
+    sys.exit(0 if outcome["outcome"] == "trained" else 1)

@@ -1,0 +1,92 @@
+"""vLLM's HTTP API: which adapter answers under which name, and how likely an answer is to a model."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+from glue.types import Example, GlueError, Message
+
+# Open WebUI's preset points at one of these two; which one is all that promotion ever changes for it.
+BASE = "team-base"
+ADAPTER = "team-adapter"
+
+
+@dataclass(frozen=True)
+class Vllm:
+    """address: host:port on the compose network."""
+
+    address: str
+    key: str
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None, timeout_seconds: float = 120) -> requests.Response:
+        """Raises GlueError for no answer, and for any status of 400 and more, with vLLM's own words."""
+        try:
+            response = requests.request(
+                method,
+                f"http://{self.address}{path}",
+                json=body,
+                headers={"Authorization": f"Bearer {self.key}"},
+                timeout=timeout_seconds,
+            )
+        except requests.RequestException as error:
+            raise GlueError(f"vLLM did not answer {path}", str(error), "python -m glue logs vllm") from error
+        if response.status_code >= 400:
+            raise GlueError(f"vLLM refused {path}", f"{response.status_code} {response.text[:600]}", "python -m glue logs vllm")
+        return response
+
+    def answers(self) -> bool:
+        """Whether it is alive now; with its engine dead it says 503, or nothing."""
+        try:
+            self.call("GET", "/health", timeout_seconds=10)
+        except GlueError:
+            return False
+        return True
+
+    def models(self) -> dict[str, str]:
+        """Name -> path of the adapter behind it, or of the base model."""
+        return {row["id"]: row["root"] for row in self.call("GET", "/v1/models").json()["data"]}
+
+    def serve(self, name: str, path: str) -> None:
+        """Makes the adapter at path (inside the container) answer under name, in place of whatever did."""
+        if self.models().get(name) == path:
+            return
+        self.call("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path, "load_inplace": True})
+
+    def forget(self, name: str) -> None:
+        if name in self.models():
+            self.call("POST", "/v1/unload_lora_adapter", {"lora_name": name})
+
+    def running_requests(self) -> int:
+        metrics = self.call("GET", "/metrics").text
+        counts = re.findall(r"^vllm:num_requests_(?:running|waiting)\{[^}]*\} ([\d.eE+]+)$", metrics, re.MULTILINE)
+        return int(sum(map(float, counts)))
+
+    def likelihood(self, name: str, example: Example) -> float:
+        """Mean log-probability, in nats a token, of the example's answer after its prompt, by the model called name.
+
+        The answer is rendered as the last message of the chat and scored as part of a prompt. Which of its tokens are
+        the answer's is found by counting those of the prompt alone.
+        """
+        prompt = [rendered(message) for message in example.prompt]
+        given = self.call("POST", "/tokenize", {"model": name, "messages": prompt, "add_generation_prompt": True}).json()["count"]
+        body = {
+            "model": name,
+            "messages": [*prompt, {"role": "assistant", "content": example.answer}],
+            "add_generation_prompt": False,
+            "prompt_logprobs": 0,
+            "max_tokens": 1,
+            "temperature": 0,
+        }
+        tokens = self.call("POST", "/v1/chat/completions", body).json()["prompt_logprobs"][given:]
+        scores = [float(next(iter(token.values()))["logprob"]) for token in tokens]
+        if not scores:
+            raise GlueError("an answer has no tokens to score", repr(example.answer[:80]), "look at the night's dataset")
+        return sum(scores) / len(scores)
+
+
+def rendered(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": message.content}

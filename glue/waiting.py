@@ -1,0 +1,50 @@
+"""Waiting, always with a deadline and always telling what was last seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import tenacity
+
+from glue.types import GlueError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Seen(Generic[T]):
+    """One look at the world: done or not, a few words for people, and what was waited for."""
+
+    done: bool
+    words: str
+    value: T | None = None
+
+
+def until(
+    what: str,
+    look: Callable[[], Seen[T]],
+    deadline_seconds: float,
+    every_seconds: float = 0.5,
+    do: str = "make status",
+    error: type[GlueError] = GlueError,
+    tell: Callable[[str], None] = lambda words: None,
+) -> Seen[T]:
+    """Looks until done. tell gets the words of each look. Raises `error` with the last words at the deadline."""
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_result(lambda seen: not seen.done),
+        stop=tenacity.stop_after_delay(deadline_seconds),
+        wait=tenacity.wait_fixed(every_seconds),
+    )
+
+    def looked() -> Seen[T]:
+        seen = look()
+        tell(seen.words)
+        return seen
+
+    try:
+        return retrying(looked)
+    except tenacity.RetryError as failure:
+        last = failure.last_attempt.result()
+        raise error(f"{what} was waited for, {deadline_seconds:.0f} s long", last.words, do) from None

@@ -1,0 +1,254 @@
+"""Open WebUI's HTTP API, as of 0.12.4: sign in, keep models and knowledge as they should be, ask, and read ratings.
+
+What is checked after every answer: Open WebUI drops retrieval silently, with status 200, on any error in it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from glue import vllm, waiting
+from glue.settings import HOME, Settings
+from glue.types import GlueError
+from glue.waiting import Seen
+
+ASSISTANT = "team-assistant"
+ASSISTANT_NAME = "Team Assistant"
+KNOWLEDGE_NAME = "Team documents"
+FILTER = "retrieval_query"
+DESCRIPTION = (
+    "Answers from the team's documents. A conversation that you rate is learned from at night; an unrated one is read by nobody."
+)
+# Everyone who may sign in may read. A model needs this on its preset, on the base behind it and on the knowledge.
+EVERYONE_READS = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
+FILE_DEADLINE_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Answer:
+    """sources: Open WebUI's own list, each with "document" (texts) and "metadata" (of each text)."""
+
+    text: str
+    sources: list[dict[str, Any]]
+    usage: dict[str, Any] | None = None
+
+    @property
+    def passages(self) -> list[str]:
+        return [text for source in self.sources for text in source.get("document", [])]
+
+    @property
+    def source_names(self) -> list[str]:
+        metadata = (row for source in self.sources for row in source.get("metadata", []))
+        return sorted({str(row.get("name") or row.get("source") or "?") for row in metadata})
+
+
+@dataclass
+class WebUI:
+    """One signed-in person's view. Build it with sign_in."""
+
+    url: str
+    session: requests.Session = field(default_factory=requests.Session)
+    user: dict[str, Any] = field(default_factory=dict)
+
+    def call(self, method: str, path: str, timeout_seconds: float = 120, **arguments: Any) -> Any:
+        """The JSON of the answer. Raises GlueError with Open WebUI's own words."""
+        try:
+            response = self.session.request(method, self.url + path, timeout=timeout_seconds, **arguments)
+        except requests.RequestException as error:
+            raise GlueError(f"Open WebUI did not answer {path}", str(error), "python -m glue logs open-webui") from error
+        if response.status_code >= 400:
+            seen = f"{response.status_code} {response.text[:400]}"
+            raise GlueError(f"Open WebUI refused {method} {path}", seen, "python -m glue logs open-webui")
+        return response.json() if response.content else None
+
+    # ------------------------------------------------------------------ asking
+
+    def ask(self, messages: list[dict[str, str]], timeout_seconds: float = 300) -> Answer:
+        """Asks the Team Assistant, retrieval on, and reads the stream to its end."""
+        body = {"model": ASSISTANT, "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
+        try:
+            with self.session.post(
+                f"{self.url}/api/chat/completions", json=body, stream=True, timeout=timeout_seconds
+            ) as response:
+                if response.status_code >= 400:
+                    raise GlueError("the question got no answer", f"{response.status_code} {response.text[:400]}", "make status")
+                return read_stream(response)
+        except requests.RequestException as error:
+            raise GlueError("the question got no answer", str(error), "make status") from error
+
+    # ------------------------------------------------------------------ models
+
+    def ensure_filter(self) -> None:
+        """The rule that makes retrieval queries is there, active, and applies to every chat."""
+        content = (HOME / "env" / "open-webui" / f"{FILTER}.py").read_text(encoding="utf-8")
+        form = {"id": FILTER, "name": "Retrieval query by rule", "content": content, "meta": {"description": "see its head"}}
+        there = {row["id"]: row for row in self.call("GET", "/api/v1/functions/")}
+        action = f"id/{FILTER}/update" if FILTER in there else "create"
+        self.call("POST", f"/api/v1/functions/{action}", json=form)
+        state = self.call("GET", f"/api/v1/functions/id/{FILTER}")
+        if not state["is_active"]:
+            self.call("POST", f"/api/v1/functions/id/{FILTER}/toggle")
+        if not state["is_global"]:
+            self.call("POST", f"/api/v1/functions/id/{FILTER}/toggle/global")
+
+    def ensure_model(self, form: dict[str, Any]) -> None:
+        action = "model/update" if form["id"] in self.registered_models() else "create"
+        self.call("POST", f"/api/v1/models/{action}", json=form)
+
+    def registered_models(self) -> dict[str, dict[str, Any]]:
+        """Presets and base models by id; Open WebUI lists them apart."""
+        rows = self.call("GET", "/api/v1/models/export") + self.call("GET", "/api/v1/models/base")
+        return {row["id"]: row for row in rows}
+
+    def ensure_assistant(self, settings: Settings, served: str) -> None:
+        """People pick one model, Team Assistant; served is the vLLM name that answers behind it."""
+        knowledge = self.ensure_knowledge()
+        for name in (vllm.BASE, vllm.ADAPTER):
+            self.ensure_model(hidden_base(name))
+        self.ensure_model(assistant(settings, served, knowledge))
+        # chat looks models up in memory, and only this refreshes it
+        self.call("GET", "/api/models?refresh=true")
+
+    # ------------------------------------------------------------------ knowledge
+
+    def ensure_knowledge(self) -> str:
+        """The id of the team's collection, readable for everyone."""
+        rows = self.call("GET", "/api/v1/knowledge/")["items"]
+        found = next((row["id"] for row in rows if row["name"] == KNOWLEDGE_NAME), None)
+        if found is None:
+            form = {"name": KNOWLEDGE_NAME, "description": "What the assistant looks things up in"}
+            found = self.call("POST", "/api/v1/knowledge/create", json=form)["id"]
+        self.call("POST", f"/api/v1/knowledge/{found}/access/update", json={"access_grants": EVERYONE_READS})
+        return str(found)
+
+    def knowledge_files(self, knowledge: str) -> list[str]:
+        """Names of the documents in the collection, sorted."""
+        names: list[str] = []
+        page = 1
+        while True:
+            listing = self.call("GET", f"/api/v1/knowledge/{knowledge}/files?page={page}")
+            names += [item["filename"] for item in listing["items"]]
+            if not listing["items"] or len(names) >= listing["total"]:
+                return sorted(names)
+            page += 1
+
+    def compare_folder(self, knowledge: str, manifest: list[dict[str, Any]]) -> dict[str, list[Any]]:
+        """added, modified (each with stale_file_id) and deleted, as Open WebUI sees the folder against the collection."""
+        found: dict[str, list[Any]] = self.call("POST", f"/api/v1/knowledge/{knowledge}/sync/diff", json={"manifest": manifest})
+        return found
+
+    def remove_files(self, knowledge: str, file_ids: list[str]) -> None:
+        if file_ids:
+            self.call("POST", f"/api/v1/knowledge/{knowledge}/sync/cleanup", json={"file_ids": file_ids, "dir_ids": []})
+
+    def add_file(self, knowledge: str, path: Path, checksum: str) -> None:
+        """Uploads, extracts, embeds and links one document. Raises GlueError with the reason if it came to nothing."""
+        metadata = json.dumps({"knowledge_id": knowledge, "file_hash": checksum})
+        with path.open("rb") as file:
+            upload = {"file": (path.name, file, "application/pdf")}
+            file_id = self.call("POST", "/api/v1/files/", files=upload, data={"metadata": metadata})["id"]
+
+        def look() -> Seen[None]:
+            status = self.call("GET", f"/api/v1/files/{file_id}/process/status")["status"]
+            return Seen(status in ("completed", "failed"), status)
+
+        if waiting.until(f"{path.name} in Open WebUI", look, FILE_DEADLINE_SECONDS, 0.3).words == "failed":
+            reason = (self.call("GET", f"/api/v1/files/{file_id}").get("data") or {}).get("error") or "no reason given"
+            self.call("DELETE", f"/api/v1/files/{file_id}")
+            raise GlueError(f"{path.name} was not taken in", reason, "open the PDF; a scan needs a text layer first")
+
+    # ------------------------------------------------------------------ ratings
+
+    def ratings(self) -> list[dict[str, Any]]:
+        """Every rating with the whole conversation it was given in. A rating is consent; nothing else can be read."""
+        rows: list[dict[str, Any]] = self.call("GET", "/api/v1/evaluations/feedbacks/all/export")
+        return rows
+
+    def ensure_user(self, name: str, email: str, password: str) -> None:
+        """A member of the team, not an administrator, who can sign in with password."""
+        people = self.call("GET", f"/api/v1/users/?query={email}")["users"]
+        there = next((person for person in people if person["email"] == email), None)
+        if there is None:
+            form = {"name": name, "email": email, "password": password, "role": "user"}
+            self.call("POST", "/api/v1/auths/add", json=form)
+        else:
+            form = {"role": "user", "name": name, "email": email, "profile_image_url": "", "password": password}
+            self.call("POST", f"/api/v1/users/{there['id']}/update", json=form)
+
+
+def sign_in(url: str, email: str, password: str) -> WebUI:
+    """Raises GlueError if Open WebUI does not let this person in."""
+    person = WebUI(url)
+    person.user = person.call("POST", "/api/v1/auths/signin", json={"email": email, "password": password})
+    person.session.cookies.clear()
+    person.session.headers["Authorization"] = f"Bearer {person.user['token']}"
+    return person
+
+
+def administrator(settings: Settings) -> WebUI:
+    return sign_in(settings.chat_url, settings["WEBUI_ADMIN_EMAIL"], settings["WEBUI_ADMIN_PASSWORD"])
+
+
+def hidden_base(name: str) -> dict[str, Any]:
+    return {
+        "id": name,
+        "name": name,
+        "base_model_id": None,
+        "params": {},
+        "meta": {"hidden": True, "capabilities": {}},
+        "access_grants": EVERYONE_READS,
+        "is_active": True,
+    }
+
+
+def assistant(settings: Settings, served: str, knowledge: str) -> dict[str, Any]:
+    return {
+        "id": ASSISTANT,
+        "name": ASSISTANT_NAME,
+        "base_model_id": served,
+        "access_grants": EVERYONE_READS,
+        "is_active": True,
+        "params": {
+            "system": settings["SYSTEM_PROMPT"],
+            "temperature": float(settings["TEMPERATURE"]),
+            "max_tokens": settings.number("MAX_ANSWER_TOKENS"),
+            "function_calling": "legacy",  # the only mode in which attached knowledge is always looked up
+            "custom_params": {"chat_template_kwargs": {"enable_thinking": False}},
+        },
+        "meta": {
+            "description": DESCRIPTION,
+            "knowledge": [{"type": "collection", "id": knowledge, "name": KNOWLEDGE_NAME}],
+            "capabilities": {
+                "builtin_tools": False,
+                "file_context": True,
+                "citations": True,
+                "usage": True,
+                "vision": False,
+                "web_search": False,
+                "image_generation": False,
+                "code_interpreter": False,
+            },
+        },
+    }
+
+
+def read_stream(response: requests.Response) -> Answer:
+    """Open WebUI's own sources event first, then the model's chunks. Raises GlueError for an error inside the stream."""
+    text: list[str] = []
+    sources: list[dict[str, Any]] = []
+    usage: dict[str, Any] | None = None
+    for line in response.iter_lines():
+        if not line.startswith(b"data:") or line.strip() == b"data: [DONE]":
+            continue
+        event = json.loads(line[5:])
+        if event.get("error"):
+            raise GlueError("the answer broke off", str(event["error"])[:400], "make status")
+        sources = event.get("sources") or sources
+        usage = event.get("usage") or usage
+        text += [(choice.get("delta") or {}).get("content") or "" for choice in event.get("choices") or []]
+    return Answer("".join(text), sources, usage)
