@@ -8,9 +8,11 @@ from glue import files, lock, plan, vllm, waiting
 from glue.settings import SECRETS
 from glue.site import Site
 from glue.types import DayNotServing, GlueError, PreconditionFailed
+from glue.vllm import Vllm
 from glue.waiting import Seen
 
 MOVE_WAIT_SECONDS = 900
+DOOR_SECONDS = 30
 ADAPTERS_IN_CONTAINER = "/adapters"
 
 
@@ -49,7 +51,7 @@ def start(site: Site) -> None:
     site.stacks.ensure_volumes()
     site.stacks.up()
     wait_until_it_serves(site)
-    site.stacks.point_door("day")
+    wait_for_door(site, "vllm")
     settle(site)
 
 
@@ -64,6 +66,20 @@ def wait_until_it_serves(site: Site) -> None:
 
     deadline = site.settings.number("DAY_DEADLINE_SECONDS")
     waiting.until("the day's services", look, deadline, tell=site.tell, do="python -m glue logs")
+
+
+def wait_for_door(site: Site, owner: str) -> None:
+    """Until the door sends people to owner: "vllm" or "night-desk", as each calls itself in its list of models."""
+    door = Vllm(site.stacks.address("door"), site.settings["MODEL_API_KEY"])
+
+    def look() -> Seen[None]:
+        try:
+            answering = door.owner()
+        except GlueError as error:
+            answering = error.saw
+        return Seen(answering == owner, f"the door sends people to {answering}")
+
+    waiting.until(f"the door to {owner}", look, DOOR_SECONDS, 0.2, tell=site.tell, do="python -m glue logs door")
 
 
 def settle(site: Site) -> None:

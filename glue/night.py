@@ -181,7 +181,7 @@ def hand_over(night: Night) -> None:
         night.moved = True
         back_at = datetime.fromtimestamp(night.deadline_time).strftime("%H:%M")
         day.notice(site, "night", back_at)
-        site.stacks.point_door("night")
+        day.wait_for_door(site, "night-desk")
         drain(site)
         site.stacks.stop("day", "vllm")
     wait_for_memory(site)

@@ -1,12 +1,13 @@
 """The night desk: an OpenAI-compatible service that answers while the model trains, loads or is down.
 
 It lists the same models as vLLM, so nobody's chat breaks, says when the assistant is back, and quotes the passages that
-Open WebUI had already found for the question: retrieval runs on the CPU and goes on all night.
+Open WebUI had already found for the question: retrieval runs on the CPU and goes on all night. The door asks it whether the model may answer (/model-may-answer): no
+as soon as glue has written a night's notice, so that vLLM gets no new questions and can end those it has.
 
 Standard library only and one file, because it must start where nothing else does.
 
 Environment
-    MODEL_API_KEY   the key that every path but /health asks for
+    MODEL_API_KEY   the key that every path under /v1 asks for
     MODEL_IDS       comma-separated names to list
     NOTICE_FILE     JSON that glue writes when it moves: {"reason": "night" | "restart", "back_at": "07:00" | null};
                     missing or unreadable counts as an unplanned restart
@@ -113,6 +114,9 @@ class Desk(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/health":
             self.send_json(200, {"status": "ok"})
+        elif self.path == "/model-may-answer":
+            night = read_notice(os.environ["NOTICE_FILE"]).get("reason") == "night"
+            self.send_json(503 if night else 200, {"night": night})
         elif self.allowed():
             known = self.path == "/v1/models"
             self.send_json(*((200, model_list(os.environ["MODEL_IDS"])) if known else (404, {"error": "not here"})))
@@ -144,22 +148,19 @@ class Desk(BaseHTTPRequestHandler):
         return False
 
     def send_json(self, status: int, payload: dict[str, Any]) -> None:
-        body = json.dumps(payload).encode()
+        self.send_body(status, "application/json", json.dumps(payload).encode())
+
+    def send_stream(self, text: str, model: str) -> None:
+        """The events as one body of known length: all of it is known, and a cut one is seen to be cut."""
+        events = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks(text, model))
+        self.send_body(200, "text/event-stream", f"{events}data: [DONE]\n\n".encode())
+
+    def send_body(self, status: int, kind: str, body: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-    def send_stream(self, text: str, model: str) -> None:
-        self.close_connection = True  # no length is known: the end of the stream is the end of the connection
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        for chunk in chunks(text, model):
-            self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
-        self.wfile.write(b"data: [DONE]\n\n")
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Nothing: what people ask is not for a log."""

@@ -143,16 +143,6 @@ class Stacks:
                 raise GlueError(f"{name} starts and dies", self.last_log_lines(DAY, name), f"python -m glue logs {name}")
         return [f"{name} {state}" for name, state in plan.not_serving(found, services).items()]
 
-    def point_door(self, configuration: str) -> None:
-        """Loads images/door/<configuration>.caddyfile in the running door; answers already running are not cut."""
-        door = self.container(DAY, "door")
-        if door is None:
-            raise GlueError("there is no door", "no container", "make day")
-        command = ["caddy", "reload", "--config", f"/etc/caddy/{configuration}.caddyfile", "--adapter", "caddyfile"]
-        exit_code, output = door.exec_run(command)
-        if exit_code != 0:
-            raise GlueError("the door took no new orders", output.decode(errors="replace")[-500:], "python -m glue logs door")
-
     def run_trainer(self, *arguments: str, tell: Callable[[str], None], timeout_seconds: float) -> int:
         """Runs `python3 -m ARGUMENTS` in the trainer image to its end, a line of output at a time. Returns its exit code."""
         command = self.compose_command(NIGHT, "run", "--rm", "--no-TTY", "trainer", *arguments)

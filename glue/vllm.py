@@ -50,6 +50,10 @@ class Vllm:
         """Name -> path of the adapter behind it, or of the base model."""
         return {row["id"]: row["root"] for row in self.call("GET", "/v1/models").json()["data"]}
 
+    def owner(self) -> str:
+        """Who answers at this address: "vllm", or "night-desk" behind the door at night."""
+        return str(self.call("GET", "/v1/models", timeout_seconds=10).json()["data"][0]["owned_by"])
+
     def serve(self, name: str, path: str) -> None:
         """Makes the adapter at path (inside the container) answer under name, in place of whatever did."""
         if self.models().get(name) == path:

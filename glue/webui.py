@@ -245,7 +245,10 @@ def read_stream(response: requests.Response) -> Answer:
     for line in response.iter_lines():
         if not line.startswith(b"data:") or line.strip() == b"data: [DONE]":
             continue
-        event = json.loads(line[5:])
+        try:
+            event = json.loads(line[5:])
+        except ValueError as error:
+            raise GlueError("the answer broke off", f"the stream ended inside {line[-200:]!r}", "make status") from error
         if event.get("error"):
             raise GlueError("the answer broke off", str(event["error"])[:400], "make status")
         sources = event.get("sources") or sources
