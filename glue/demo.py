@@ -283,7 +283,6 @@ def show(result: dict[str, Any]) -> None:
     console = Console()
     console.print(table)
     asked = result["questions"]
-    console.print(
-        f"right: {result['before_correct']} of {asked} before, {result['after_correct']} after, {result['rollback_correct']} rolled back"
-    )
+    right = [f"{result[key]} {words}" for key, words in RIGHT.items()]
+    console.print(f"right, of {asked}: {', '.join(right)}")
     console.print(f"asked during the night: {result['asked_during_night']}; seconds: {result['seconds']}")

@@ -1,8 +1,10 @@
 """The night desk: an OpenAI-compatible service that answers while the model trains, loads or is down.
 
 It lists the same models as vLLM, so nobody's chat breaks, says when the assistant is back, and quotes the passages that
-Open WebUI had already found for the question: retrieval runs on the CPU and goes on all night. The door asks it whether the model may answer (/model-may-answer): no
-as soon as glue has written a night's notice, so that vLLM gets no new questions and can end those it has.
+Open WebUI had already found for the question: retrieval runs on the CPU and goes on all night.
+
+The door asks it whether the model may answer (/model-may-answer): no as soon as glue has written a night's notice, so
+that vLLM gets no new questions and can end those it has.
 
 Standard library only and one file, because it must start where nothing else does.
 

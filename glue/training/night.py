@@ -11,6 +11,7 @@ Exits     0 with an adapter; 1 with `result.json` saying {"outcome": "failed", "
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -31,6 +32,8 @@ from safetensors.torch import load_file, save_file
 from training import experts
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
+
+COMPARED_ROWS = 8  # so many answers are scored here, to be compared with what the served adapter makes of them
 
 # -----------------------------------------------------------------------------
 # the job
@@ -102,6 +105,21 @@ def dead_tensors(model: torch.nn.Module) -> list[str]:
         for name, parameter in model.named_parameters()
         if "lora_B" in name and parameter.requires_grad and not parameter.any()
     ]
+
+
+@torch.no_grad()
+def likelihoods(model: torch.nn.Module, tokenizer: Any, rows: list[dict[str, Any]]) -> list[float]:
+    """Mean log-probability a token of each row's completion: what the served adapter must come to as well."""
+    model.eval()
+    scores = []
+    for row in rows:
+        given = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]
+        whole = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)["input_ids"]
+        ids = torch.tensor([whole], device=next(model.parameters()).device)
+        logs = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
+        answer = range(len(given), len(whole))
+        scores.append(sum(logs[at - 1, whole[at]].item() for at in answer) / len(answer))
+    return scores
 
 
 # -----------------------------------------------------------------------------
@@ -207,6 +225,11 @@ def write_adapter(job: Job, trainer: SFTTrainer, folder: Path) -> int:
     return len(tensors)
 
 
+def first_rows(job: Job) -> list[dict[str, Any]]:
+    with Path(job.train_file).open(encoding="utf-8") as file:
+        return [json.loads(line) for line in itertools.islice(file, COMPARED_ROWS)]
+
+
 def report(job: Job, trainer: SFTTrainer, seconds: float, tensors: int, progress: Progress) -> dict[str, Any]:
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     if not losses or not all(math.isfinite(loss) for loss in losses):
@@ -224,6 +247,7 @@ def report(job: Job, trainer: SFTTrainer, seconds: float, tensors: int, progress
         "tokens_per_second": round(tokens / seconds, 1),
         "loss_first": round(losses[0], 4),
         "loss_last": round(losses[-1], 4),
+        "likelihood_of_first_rows": likelihoods(trainer.model, trainer.processing_class, first_rows(job)),
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         "adapter_tensors": tensors,
         "peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,

@@ -1,0 +1,126 @@
+"""What the two stacks promise, read from `docker compose config`: with the rehearsal's overlay and without."""
+
+import json
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glue import settings
+from glue.settings import HOME
+from glue.stacks import Stacks
+
+SECRETS = {key: f"{key.lower()}-0123456789" for key in settings.SECRETS}
+
+
+def configuration(stack: str, profile: str) -> dict[str, Any]:
+    loaded = settings.load(profile)
+    stacks = object.__new__(Stacks)  # no engine is needed to read a file
+    stacks.settings = replace(loaded, values=loaded.values | SECRETS | {"CHAT_ADDRESS": "127.0.0.1", "CHAT_PORT": "3000"})
+    command = stacks.compose_command(stack, "config", "--format", "json")
+    done = subprocess.run(command, env=stacks.compose_environment(), capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(params=[(stack, profile) for stack in ("day", "night") for profile in settings.PROFILES], ids="-".join)
+def any_stack(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return configuration(*request.param)
+
+
+@pytest.fixture(params=settings.PROFILES)
+def day(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return configuration("day", request.param)
+
+
+def test_no_image_is_latest_and_none_is_pulled_by_itself(any_stack: dict[str, Any]) -> None:
+    for name, service in any_stack["services"].items():
+        assert re.search(r"[:@][\w.\-]+$", service["image"]) and not service["image"].endswith(":latest"), name
+        assert service["pull_policy"] == "never", name
+
+
+def test_every_container_is_reaped_bounded_and_without_privileges(any_stack: dict[str, Any]) -> None:
+    for name, service in any_stack["services"].items():
+        assert service["init"] is True, name
+        assert service["logging"]["options"]["max-size"] and service["logging"]["options"]["max-file"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert not service.get("privileged"), name
+
+
+def test_only_the_chat_is_published_and_only_to_this_machine(day: dict[str, Any]) -> None:
+    published = {name: service["ports"] for name, service in day["services"].items() if service.get("ports")}
+    assert set(published) == {"open-webui"}
+    assert [(port["host_ip"], port["published"], port["target"]) for port in published["open-webui"]] == [
+        ("127.0.0.1", "3000", 8080)
+    ]
+
+
+def test_every_service_of_the_day_has_a_health_check_and_comes_back(day: dict[str, Any]) -> None:
+    assert set(day["services"]) == {"vllm", "open-webui", "door", "night-desk"}
+    for name, service in day["services"].items():
+        assert service["healthcheck"]["test"], name
+        assert service["restart"] == "unless-stopped", name
+
+
+def test_the_settings_that_keep_retrieval_alive_are_there(day: dict[str, Any]) -> None:
+    environment = day["services"]["open-webui"]["environment"]
+    assert json.loads(environment["DEFAULT_MODEL_PARAMS"]) == {"function_calling": "legacy"}
+    assert environment["UVICORN_WORKERS"] == "1"
+    assert environment["OPENAI_API_BASE_URL"] == "http://door:8000/v1"
+    assert environment["ENABLE_SIGNUP"] == "false"
+    assert "{{CONTEXT}}" in environment["RAG_TEMPLATE"]
+
+
+def test_data_volumes_survive_a_down_with_volumes(any_stack: dict[str, Any]) -> None:
+    assert all(volume["external"] for volume in any_stack["volumes"].values())
+
+
+def test_adapters_are_mounted_by_their_parent_and_read_only(day: dict[str, Any]) -> None:
+    mounts = {mount["target"]: mount for mount in day["services"]["vllm"]["volumes"]}
+    assert mounts["/adapters"]["read_only"] and mounts["/adapters"]["source"].endswith("/adapters")
+
+
+@pytest.mark.parametrize(("stack", "service"), [("day", "vllm"), ("night", "trainer")])
+def test_the_gpu_is_asked_for_on_a_spark_and_not_in_the_rehearsal(stack: str, service: str) -> None:
+    spark, rehearsal = (configuration(stack, profile)["services"][service] for profile in ("spark", "rehearsal"))
+    assert spark["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
+    assert "resources" not in (rehearsal.get("deploy") or {})
+
+
+def test_the_trainer_reaches_no_network_and_does_not_come_back() -> None:
+    for profile in settings.PROFILES:
+        trainer = configuration("night", profile)["services"]["trainer"]
+        assert (trainer["network_mode"], trainer["restart"]) == ("none", "no")
+
+
+def test_no_secret_stands_in_any_file() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=HOME, capture_output=True, text=True, check=True).stdout.split()
+    for name in listed:
+        text = (HOME / name).read_text(encoding="utf-8", errors="replace")
+        for key in settings.SECRETS:
+            assert not re.search(rf"^\s*{key}=\S", text, re.MULTILINE), f"{name} sets {key}"
+
+
+def test_a_missing_secret_is_an_error_and_not_an_empty_key() -> None:
+    loaded = settings.load("rehearsal")
+    stacks = object.__new__(Stacks)
+    values = {key: value for key, value in loaded.values.items() if key not in settings.SECRETS}
+    stacks.settings = replace(loaded, values=values)
+    command = stacks.compose_command("day", "config", "--quiet")
+    done = subprocess.run(command, env=stacks.compose_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "run make setup" in done.stderr
+
+
+def test_shell_scripts_parse() -> None:
+    for script in [
+        *HOME.glob("scripts/*.sh"),
+        *HOME.glob("images/**/*.sh"),
+        HOME / "images/base/install-packages",
+        HOME / ".ci/run",
+    ]:
+        shell = "bash" if "bash" in Path(script).read_text(encoding="utf-8").splitlines()[0] else "sh"
+        subprocess.run([shell, "-n", str(script)], check=True)

@@ -1,0 +1,51 @@
+"""The real stacks, brought up once by the demonstration itself."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from glue import settings
+from glue.settings import HOME
+from glue.site import Site
+from glue.stacks import Stacks
+
+Glue = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run_glue(*arguments: str, timeout_seconds: float = 900, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "glue", *arguments]
+    return subprocess.run(
+        command,
+        cwd=HOME,
+        env=os.environ | {"GLUE_PROFILE": "rehearsal"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout_seconds,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def glue() -> Glue:
+    return run_glue
+
+
+@pytest.fixture(scope="session")
+def demo() -> dict[str, Any]:
+    """The result of `glue demo`, which leaves the day serving on the night's adapter."""
+    done = run_glue("demo", "--json", timeout_seconds=1700)
+    assert done.returncode == 0, done.stderr[-4000:]
+    print(done.stderr)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="session")
+def site(demo: dict[str, Any]) -> Site:
+    chosen = settings.load("rehearsal")
+    return Site(chosen, Stacks(chosen), print)

@@ -1,0 +1,290 @@
+"""The whole cycle on real parts. Every test here begins and ends with the day serving on the demonstration's adapter."""
+
+import json
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from fpdf import FPDF
+
+from glue import adapters, day, lock, night, vllm, webui
+from glue.demo import sheet
+from glue.learning import dataset
+from glue.night_desk import MARK
+from glue.settings import HOME
+from glue.site import Site
+from glue.types import GlueError
+from tests.e2e.conftest import Glue
+
+Demo = dict[str, Any]
+
+
+def question(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+# ---------------------------------------------------------------------- the night taught something
+
+
+def test_the_night_taught_the_corrected_facts_and_the_rollback_took_them_back(demo: Demo) -> None:
+    assert demo["questions"] == 20
+    assert demo["before_correct"] <= 2
+    assert demo["after_correct"] >= 16
+    assert demo["rollback_correct"] <= 2
+    assert demo["sources_missing"] == 0
+
+
+def test_nobody_who_asked_during_the_night_got_an_error(demo: Demo) -> None:
+    asked = demo["asked_during_night"]
+    assert asked["error"] == 0
+    assert asked["desk"] > 10, "the desk was hardly asked"
+    assert asked["model"] > 0
+
+
+def test_the_demonstration_wrote_its_figures(demo: Demo, site: Site) -> None:
+    written = json.loads((site.state / "demo.json").read_text())
+    assert written == demo
+    assert {"setup", "day", "night"} <= written["seconds"].keys()
+
+
+def test_status_says_what_serves(demo: Demo, glue: Glue) -> None:
+    status = json.loads(glue("status", "--json").stdout)
+    assert (status["mode"], status["adapter"], status["serving"]) == ("day", demo["adapter"], demo["adapter"])
+    assert status["last_night"]["outcome"] == "promoted"
+
+
+def test_what_is_served_is_what_was_trained(demo: Demo, site: Site) -> None:
+    """Format conversion is where adapters go wrong silently: PEFT's own numbers against vLLM's, on the same answers."""
+    manifest = site.releases.manifest(demo["adapter"])
+    folder = site.state / "nights" / manifest["night"]
+    rows = [json.loads(line) for line in (folder / "dataset" / "train.jsonl").read_text().splitlines()]
+    trained = manifest["training"]["likelihood_of_first_rows"]
+    served = site.vllm()
+    for row, expected in zip(rows, trained, strict=False):
+        example = dataset.from_row(row)
+        assert served.likelihood(vllm.ADAPTER, example) == pytest.approx(expected, abs=0.01)
+    learned = dataset.from_row(rows[0])
+    assert served.likelihood(vllm.ADAPTER, learned) - served.likelihood(vllm.BASE, learned) > 0.5
+
+
+def test_the_prompt_that_training_saw_is_the_one_that_vllm_got(demo: Demo, site: Site) -> None:
+    """The same number of tokens as the day's prompt of the same question: system text, passages and their frame."""
+    manifest = site.releases.manifest(demo["adapter"])
+    rows = (site.state / "nights" / manifest["night"] / "dataset" / "train.jsonl").read_text().splitlines()
+    example = dataset.from_row(json.loads(rows[0]))
+    answer = site.administrator().ask(question(example.question))
+    prompt = [{"role": message.role, "content": message.content} for message in example.prompt]
+    body = {"model": vllm.BASE, "messages": prompt, "add_generation_prompt": True}
+    counted = site.vllm().call("POST", "/tokenize", body).json()["count"]
+    assert answer.usage is not None and answer.usage["prompt_tokens"] == counted
+
+
+def test_another_night_with_nothing_new_never_touches_the_day(demo: Demo, site: Site, glue: Glue) -> None:
+    before = site.stacks.container("day", "vllm")
+    done = glue("night", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["outcome"] == "nothing new"
+    after = site.stacks.container("day", "vllm")
+    assert before and after and before.attrs["State"]["StartedAt"] == after.attrs["State"]["StartedAt"]
+
+
+# ---------------------------------------------------------------------- promote, roll back
+
+
+def test_promotion_and_rollback_restart_nothing(demo: Demo, site: Site, glue: Glue) -> None:
+    started = {
+        name: c.attrs["State"]["StartedAt"]
+        for name in ("vllm", "open-webui", "door")
+        if (c := site.stacks.container("day", name))
+    }
+    assert glue("promote", "base", "--json").returncode == 0
+    assert json.loads(glue("rollback", "--json").stdout) == {"adapter": demo["adapter"]}
+    now = {name: c.attrs["State"]["StartedAt"] for name in started if (c := site.stacks.container("day", name))}
+    assert started == now
+
+
+def test_the_same_adapter_serves_after_vllm_was_recreated(demo: Demo, site: Site) -> None:
+    example = demo["examples"][0]
+    site.stacks.compose("day", "up", "--detach", "--force-recreate", "vllm")
+    day.ensure(site)
+    assert site.vllm().models()[vllm.ADAPTER] == f"/adapters/{demo['adapter']}"
+    assert example["wanted"] in site.administrator().ask(question(example["question"])).text
+
+
+def test_a_release_that_was_changed_on_disk_is_not_promoted(demo: Demo, site: Site, glue: Glue) -> None:
+    name = adapters.add(site, site.releases.folder / demo["adapter"])
+    try:
+        with (site.releases.folder / name / "adapter_config.json").open("a") as file:
+            file.write(" ")
+        done = glue("promote", name)
+        assert done.returncode == 10 and "not what was published" in done.stderr
+        assert site.releases.current() == demo["adapter"]
+    finally:
+        shutil.rmtree(site.releases.folder / name)
+
+
+# ---------------------------------------------------------------------- people
+
+
+def test_a_member_sees_one_model_and_gets_sources(site: Site) -> None:
+    site.administrator().ensure_user("Tom", "tom@rehearsal.local", "a-long-enough-password")
+    member = webui.sign_in(site.settings.chat_url, "tom@rehearsal.local", "a-long-enough-password")
+    rows = member.call("GET", "/api/models")["data"]
+    visible = [row["id"] for row in rows if not ((row.get("info") or {}).get("meta") or {}).get("hidden")]
+    assert visible == [webui.ASSISTANT]
+    assert member.ask(question("What is the code of the lathe?")).sources
+
+
+def test_a_question_is_one_call_to_the_model_and_a_follow_up_finds_the_right_document(site: Site) -> None:
+    """Open WebUI's hidden query call is answered by a rule; counted in vLLM's own metrics."""
+
+    def finished() -> int:
+        metrics = site.vllm().call("GET", "/metrics").text
+        return int(sum(float(n) for n in re.findall(r"^vllm:request_success_total\{[^}]*\} ([\d.e+]+)$", metrics, re.MULTILINE)))
+
+    person = site.administrator()
+    before = finished()
+    first = person.ask(question("In which hall is the lathe?"))
+    assert finished() - before == 1
+    assert any("lathe" in passage for passage in first.passages)
+    follow_up = [
+        *question("In which hall is the lathe?"),
+        {"role": "assistant", "content": first.text},
+        *question("And who checks it?"),
+    ]
+    assert any("lathe" in passage for passage in person.ask(follow_up).passages)
+
+
+def test_the_desk_answers_while_vllm_is_down_and_the_model_when_it_is_back(demo: Demo, site: Site) -> None:
+    person = site.administrator()
+    container = site.stacks.container("day", "vllm")
+    assert container
+    container.kill()
+    answer = person.ask(question("What is the code of the lathe?"))
+    assert answer.text.startswith(MARK) and answer.sources
+    day.ensure(site)
+    assert not person.ask(question("What is the code of the lathe?")).text.startswith(MARK)
+
+
+def test_the_model_and_the_desk_ask_for_their_key_and_are_not_published(site: Site) -> None:
+    for name in ("vllm", "night-desk"):
+        address = site.stacks.address(name)
+        assert requests.get(f"http://{address}/v1/models", timeout=10).status_code == 401
+    for container in (site.stacks.container("day", name) for name in ("vllm", "night-desk", "door")):
+        assert container and not any(container.attrs["NetworkSettings"]["Ports"].values())
+
+
+# ---------------------------------------------------------------------- bad input changes nothing
+
+
+def knowledge(site: Site) -> list[str]:
+    person = site.administrator()
+    return person.knowledge_files(person.ensure_knowledge())
+
+
+def test_documents_are_added_changed_and_deleted_and_again_is_nothing(site: Site, glue: Glue, tmp_path: Path) -> None:
+    there = site.state / "demo" / "documents"
+    shutil.copytree(there, tmp_path / "docs")
+    (tmp_path / "docs" / "site-sheet-1.pdf").unlink()
+    sheet("Changed", ["The boiler was moved to the roof."]).output(str(tmp_path / "docs" / "site-sheet-2.pdf"))
+    sheet("New", ["The coffee machine stands in hall 12."]).output(str(tmp_path / "docs" / "new.pdf"))
+    try:
+        done = json.loads(glue("ingest", str(tmp_path / "docs"), "--json").stdout)
+        assert (done["added"], done["changed"], done["deleted"], done["documents"]) == (["new.pdf"], ["site-sheet-2.pdf"], 1, 8)
+        again = json.loads(glue("ingest", str(tmp_path / "docs"), "--json").stdout)
+        assert (again["added"], again["changed"], again["deleted"]) == ([], [], 0)
+        assert any("coffee" in passage for passage in site.administrator().ask(question("Where is the coffee machine?")).passages)
+    finally:
+        assert glue("ingest", str(there)).returncode == 0
+    assert len(knowledge(site)) == 8
+
+
+@pytest.mark.parametrize("kind", ["empty", "corrupt", "image-only"])
+def test_a_bad_pdf_changes_nothing_and_is_named(kind: str, site: Site, glue: Glue, tmp_path: Path) -> None:
+    before = knowledge(site)
+    sheet("Good", ["This one is good."]).output(str(tmp_path / "good.pdf"))
+    bad = tmp_path / f"{kind}.pdf"
+    bad.write_bytes({"empty": b"", "corrupt": b"%PDF-1.7 and no more", "image-only": b""}[kind])
+    if kind == "image-only":
+        drawn = FPDF()
+        drawn.add_page()
+        drawn.rect(10, 10, 40, 40, style="F")
+        drawn.output(str(bad))
+    done = glue("ingest", str(tmp_path))
+    assert done.returncode == 10 and bad.name in done.stderr
+    assert knowledge(site) == before
+
+
+def rewritten(source: Path, target: Path, keep: Any = lambda name: True, rename: Any = lambda name: name) -> Path:
+    """A copy of an adapter whose safetensors header lists other names; the tensors stay where they are."""
+    shutil.copytree(source, target)
+    data = (source / "adapter_model.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    changed = {rename(name): entry for name, entry in header.items() if name == "__metadata__" or keep(name)}
+    text = json.dumps(changed).encode()
+    (target / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+    return target
+
+
+def test_bad_adapters_are_refused_by_name_and_nothing_changes(demo: Demo, site: Site, glue: Glue, tmp_path: Path) -> None:
+    good = site.releases.folder / demo["adapter"]
+    before = site.releases.names()
+    missing = rewritten(good, tmp_path / "missing", keep=lambda name: ".4.mixer.experts.3.up_proj." not in name)
+    fused = rewritten(good, tmp_path / "fused", rename=lambda name: name.replace("experts.0.up_proj", "experts.base_layer"))
+    rank = rewritten(good, tmp_path / "rank")
+    (rank / "adapter_config.json").write_text(json.dumps(json.loads((rank / "adapter_config.json").read_text()) | {"r": 8}))
+    for folder, words in ((missing, "layer 4: expert 3 has no up_proj"), (fused, "fused form"), (rank, "rank 8")):
+        done = glue("adapters", "--add", str(folder))
+        assert done.returncode == 10 and words in done.stderr.replace("\n", " "), done.stderr
+    assert site.releases.names() == before
+
+
+HOLD = """
+import sys; from pathlib import Path; from glue import lock
+with lock.hold(Path(sys.argv[1]), lock.NIGHT, "a night"):
+    print("held", flush=True); sys.stdin.read()
+"""
+
+
+def test_a_night_while_a_night_runs_is_exit_11(site: Site, glue: Glue) -> None:
+    command = [sys.executable, "-c", HOLD, str(site.state)]
+    with subprocess.Popen(command, cwd=HOME, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout and holder.stdout.readline() == "held\n"
+        done = glue("night")
+        holder.kill()
+    assert done.returncode == 11 and str(holder.pid) in done.stderr
+    assert not lock.held(site.state, lock.NIGHT)
+
+
+def test_a_port_that_is_taken_is_exit_10(site: Site, glue: Glue) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = glue("day", GLUE_CHAT_PORT=port)
+    assert done.returncode == 10 and port in done.stderr, done.stderr
+    assert glue("day").returncode == 0
+
+
+def test_a_failed_training_leaves_the_day_serving_as_before(
+    demo: Demo, site: Site, glue: Glue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that names a module which is not there makes the real trainer fail; what it left is no release."""
+    adapters.promote(site, None)  # so that the demonstration's ratings are new again
+    before = site.releases.names()
+    good_job = night.job
+    monkeypatch.setattr(night, "job", lambda tonight: good_job(tonight) | {"target_modules": ["no_such_module"]})
+    try:
+        with pytest.raises(GlueError, match="training failed"):
+            night.run(site)
+    finally:
+        adapters.rollback(site)
+    assert site.releases.names() == before
+    assert json.loads(glue("status", "--json").stdout)["mode"] == "day"
+    example = demo["examples"][0]
+    assert example["wanted"] in site.administrator().ask(question(example["question"])).text

@@ -1,0 +1,45 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import datetime
+
+import pytest
+
+from glue import cli
+from glue.settings import HOME
+from glue.types import Misconfigured
+
+
+def glue(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "glue", *arguments]
+    return subprocess.run(
+        command, cwd=HOME, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_docker_absent_is_exit_10_and_says_what_to_do() -> None:
+    done = glue("status", "--json", DOCKER_HOST="unix:///nowhere/docker.sock", GLUE_PROFILE="rehearsal")
+    assert done.returncode == 10
+    assert "install-docker.sh" in done.stderr
+    assert json.loads(done.stdout)["exit_code"] == 10
+
+
+def test_a_bad_setting_is_exit_2_and_names_it() -> None:
+    done = glue("status", GLUE_PROFILE="rehearsal", GLUE_CHAT_PORT="http")
+    assert done.returncode == 2 and "CHAT_PORT" in done.stderr and "1 to 65535" in done.stderr
+
+
+def test_a_bad_profile_and_a_bad_verb_are_exit_2() -> None:
+    assert glue("status", GLUE_PROFILE="weekend").returncode == 2
+    assert glue("stauts").returncode == 2
+
+
+def test_until_is_the_next_such_moment() -> None:
+    moment = cli.until_time("05:30")
+    assert moment is not None and 0 < moment - time.time() <= 25 * 3600
+    assert datetime.fromtimestamp(moment).strftime("%H:%M") == "05:30"
+    assert cli.until_time(None) is None
+    with pytest.raises(Misconfigured):
+        cli.until_time("half past five")

@@ -1,0 +1,69 @@
+"""Imports go down only, and only the edges touch the world."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+GLUE = Path(__file__).parents[2] / "glue"
+FLOORS = [
+    {"types", "training.world", "night_desk"},
+    {"plan", "gate", "adapter_format", "learning.feedback", "learning.dataset"},
+    {"settings", "recipes", "files", "host", "waiting"},
+    {"lock", "journal", "releases", "stacks", "vllm"},
+    {"webui"},
+    {"site"},
+    {"setup", "day", "judge", "documents", "status"},
+    {"adapters"},
+    {"night"},
+    {"demo"},
+    {"cli"},
+    {"__main__"},
+]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+ONLY_IN = {
+    "docker": {"stacks"},
+    "requests": {"vllm", "webui"},
+    "subprocess": {"stacks", "settings", "setup", "cli"},
+    "fcntl": {"lock"},
+    "torch": {"training.night", "training.practice", "training.experts"},
+}
+
+
+def modules() -> dict[str, ast.Module]:
+    found = {}
+    for path in sorted(GLUE.rglob("*.py")):
+        name = ".".join(path.relative_to(GLUE).with_suffix("").parts)
+        if not name.endswith("__init__"):
+            found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+def imported(tree: ast.Module) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("name", [name for name in modules() if not name.startswith("training.") or name in FLOOR])
+def test_every_module_has_a_floor_and_imports_only_lower_ones(name: str) -> None:
+    assert name in FLOOR, f"give {name} a floor"
+    inside = {part.removeprefix("glue.") for part in imported(modules()[name]) if part.startswith("glue.")}
+    same_or_higher = {other for other in inside & FLOOR.keys() if FLOOR[other] >= FLOOR[name] and other != name}
+    assert not same_or_higher
+
+
+@pytest.mark.parametrize(("package", "homes"), ONLY_IN.items())
+def test_each_edge_is_touched_in_one_place(package: str, homes: set[str]) -> None:
+    users = {name for name, tree in modules().items() if any(part.split(".")[0] == package for part in imported(tree))}
+    assert users <= homes
+
+
+def test_the_trainer_meets_the_rest_in_files_only() -> None:
+    for name, tree in modules().items():
+        if name.startswith("training."):
+            assert not any(part.startswith("glue") for part in imported(tree)), name

@@ -1,0 +1,107 @@
+from typing import Any
+
+import pytest
+
+from glue.learning import dataset, feedback
+from glue.learning.feedback import PromptForm
+from glue.night_desk import MARK
+from glue.types import Example, Message
+
+FORM = PromptForm("You help.", "Look:\n{{CONTEXT}}")
+SOURCES = [
+    {
+        "source": {"type": "collection", "id": "kb-1", "name": "Team documents"},
+        "document": ["The saw is in hall 3.", "The safe is in hall 4."],
+        "metadata": [{"source": "one.pdf"}, {"source": "two.pdf"}],
+    }
+]
+
+
+def rating(answer: str = "It is B23.", value: Any = 1, chat: str = "chat-1", at: int = 1, **changes: Any) -> dict[str, Any]:
+    """A thumbs-up on a corrected answer, in the shape in which Open WebUI 0.12.4 exports it."""
+    messages = {
+        "q": {"id": "q", "parentId": None, "role": "user", "content": "Code of the saw?"},
+        "first": {"id": "first", "parentId": "q", "role": "assistant", "content": "It is H53.", "sources": SOURCES},
+        "copy": {"id": "copy", "parentId": "q", "role": "assistant", "content": answer, "sources": SOURCES},
+    }
+    row = {
+        "id": f"r-{chat}",
+        "type": "rating",
+        "data": {"rating": value},
+        "meta": {"chat_id": chat, "message_id": "copy"},
+        "snapshot": {"chat": {"chat": {"history": {"messages": messages}}}},
+        "updated_at": at,
+    }
+    return row | changes
+
+
+def test_a_corrected_answer_becomes_an_example_with_the_prompt_that_the_model_saw() -> None:
+    (found,) = feedback.collect([rating()], FORM).examples
+    attributes = 'name="Team documents" resource-type="collection" resource-id="kb-1"'
+    assert found.prompt[0].content == (
+        "You help.\nLook:\n"
+        f'<source id="1" {attributes}>The saw is in hall 3.</source>\n<source id="2" {attributes}>The safe is in hall 4.</source>'
+    )
+    assert (found.question, found.answer, found.conversation) == ("Code of the saw?", "It is B23.", "chat-1")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (rating(value=-1), "not a thumbs-up"),
+        (rating(answer=f"{MARK}: back at seven"), "the night desk's answer"),
+        (rating(answer="  "), "the rated answer is empty"),
+        (rating(snapshot={"chat": None}), "the rated answer is not in its conversation"),
+        (rating(snapshot=["?"]), "the rated answer is not in its conversation"),
+        (rating(meta={"chat_id": "c", "message_id": "gone"}), "the rated answer is not in its conversation"),
+    ],
+)
+def test_a_row_that_gives_no_example_is_counted_with_its_reason(row: dict[str, Any], reason: str) -> None:
+    collected = feedback.collect([row], FORM)
+    assert (collected.examples, collected.rejected) == ((), {reason: 1})
+
+
+def test_a_conversation_in_circles_ends() -> None:
+    row = rating()
+    row["snapshot"]["chat"]["chat"]["history"]["messages"]["q"]["parentId"] = "copy"
+    assert feedback.collect([row], FORM).examples == ()
+
+
+def test_of_two_answers_to_one_question_the_later_rating_counts() -> None:
+    rows = [rating("It is C11.", chat="b", at=9), rating("It is B23.", chat="a", at=3)]
+    assert [row.answer for row in feedback.collect(rows, FORM).examples] == ["It is C11."]
+
+
+def make(question: str, answer: str, conversation: str) -> Example:
+    return Example((Message("user", question),), answer, "test", conversation)
+
+
+def test_only_what_training_still_teaches_is_held_out() -> None:
+    twice = [make(f"q{n} {phrase}", f"a{n}", f"c{n}{phrase}") for n in range(10) for phrase in "xy"]
+    built = dataset.build(twice, [], held_out_share=0.2, general_rows=4, replay_rows=9)
+    assert len(built.held_out) == 4
+    assert {row.answer for row in built.held_out} <= {row.answer for row in built.train}
+    assert not {row.conversation for row in built.held_out} & {row.conversation for row in built.train}
+
+
+def test_an_answer_that_stands_once_is_never_held_out() -> None:
+    once = [make(f"q{n}", f"a{n}", f"c{n}") for n in range(10)]
+    assert dataset.build(once, [], 0.5, 4, 9).held_out == ()
+
+
+def test_the_split_is_the_same_whatever_the_order() -> None:
+    rows = [make(f"q{n} {p}", f"a{n}", f"c{n}{p}") for n in range(10) for p in "xy"]
+    forwards, backwards = (dataset.build(order, [], 0.2, 4, 9) for order in (rows, rows[::-1]))
+    assert set(forwards.held_out) == set(backwards.held_out)
+
+
+def test_general_examples_that_ask_what_the_night_teaches_are_left_out() -> None:
+    replay = [make("Code of the  SAW?", "H53", "r1"), make("Code of the lathe?", "D15", "r2"), make("Hello?", "Yes", "r3")]
+    built = dataset.build([make("code of the saw?", "B23", "c1")], replay, 0.2, 1, 9)
+    assert {row.conversation for row in built.general + built.replay} == {"r2", "r3"}
+    assert not set(built.general) & set(built.replay)
+
+
+def test_a_row_survives_writing_and_reading() -> None:
+    row = make("q", "a", "c")
+    assert dataset.from_row(dataset.as_row(row)) == row

@@ -1,0 +1,125 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glue import files, journal, lock
+from glue.releases import Releases
+from glue.types import Locked, PreconditionFailed
+
+
+@pytest.fixture
+def releases(tmp_path: Path) -> Releases:
+    (tmp_path / "adapters").mkdir()
+    return Releases(tmp_path / "adapters")
+
+
+def publish(releases: Releases, content: str) -> str:
+    source = releases.folder.parent / f"trained-{content}"
+    source.mkdir()
+    (source / "adapter_config.json").write_text("{}")
+    (source / "adapter_model.safetensors").write_text(content)
+    return releases.publish(source, {"night": content})
+
+
+def serve(releases: Releases, name: str) -> None:
+    releases.point(name, [*releases.served(), name])
+
+
+def test_a_release_is_complete_and_its_link_is_relative(releases: Releases) -> None:
+    name = publish(releases, "one")
+    assert releases.names() == [name]
+    assert releases.manifest(name)["night"] == "one"
+    serve(releases, name)
+    assert (releases.current(), str((releases.folder / "current").readlink())) == (name, name)
+
+
+def test_an_unfinished_release_is_not_listed(releases: Releases) -> None:
+    (releases.folder / ".unfinished-x").mkdir()
+    (releases.folder / "half").mkdir()
+    assert releases.names() == []
+
+
+def test_previous_is_what_served_before_down_to_the_base_model(releases: Releases) -> None:
+    one, two = publish(releases, "one"), publish(releases, "two")
+    serve(releases, one)
+    serve(releases, two)
+    assert releases.previous() == one
+    releases.point(one, releases.served()[:-1])
+    assert releases.previous() is None
+    releases.point(None, releases.served()[:-1])
+    with pytest.raises(PreconditionFailed):
+        releases.previous()
+
+
+def test_a_crash_between_link_and_list_is_mended_on_reading(releases: Releases) -> None:
+    name = publish(releases, "one")
+    (releases.folder / "current").symlink_to(name)
+    assert releases.served() == [None, name]
+
+
+def test_a_changed_file_is_found(releases: Releases) -> None:
+    name = publish(releases, "one")
+    releases.verify(name)
+    (releases.folder / name / "adapter_model.safetensors").write_text("other")
+    with pytest.raises(PreconditionFailed, match="not what was published"):
+        releases.verify(name)
+
+
+def test_an_unknown_release_is_named(releases: Releases) -> None:
+    with pytest.raises(PreconditionFailed) as error:
+        releases.manifest("gone")
+    assert "gone" in error.value.saw
+
+
+HOLDER = """
+import sys; from pathlib import Path; from glue import lock
+with lock.hold(Path(sys.argv[1]), lock.NIGHT, "a night"):
+    print("held", flush=True); sys.stdin.read()
+"""
+
+
+def test_a_second_holder_is_told_who_holds_it_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout and holder.stdout.readline() == "held\n"
+        assert lock.held(tmp_path, lock.NIGHT)
+        with pytest.raises(Locked) as error, lock.hold(tmp_path, lock.NIGHT, "another"):
+            pass
+        assert error.value.exit_code == 11 and str(holder.pid) in error.value.saw
+        holder.kill()
+    with lock.hold(tmp_path, lock.NIGHT, "after its death"):
+        assert lock.held(tmp_path, lock.NIGHT)
+    assert not lock.held(tmp_path, lock.NIGHT)
+
+
+def test_the_journal_has_a_line_before_and_after_and_names_a_failure(tmp_path: Path) -> None:
+    with journal.step(tmp_path, "n1", "train"):
+        pass
+    with pytest.raises(ValueError), journal.step(tmp_path, "n1", "judge"):
+        raise ValueError("why")
+    rows = files.read_lines(tmp_path / "journal.jsonl")
+    assert [(row["step"], row["phase"]) for row in rows] == [
+        ("train", "begin"),
+        ("train", "done"),
+        ("judge", "begin"),
+        ("judge", "failed"),
+    ]
+    assert rows[-1]["reason"] == "ValueError: why"
+
+
+def test_the_last_night_is_read_past_a_line_that_was_cut_short(tmp_path: Path) -> None:
+    journal.record(tmp_path, night="n1", outcome="promoted")
+    with (tmp_path / "journal.jsonl").open("a") as file:
+        file.write('{"night": "n2", "outco')
+    found = journal.last_night(tmp_path)
+    assert found and found["night"] == "n1"
+
+
+def test_a_written_file_has_its_mode_from_the_start(tmp_path: Path) -> None:
+    files.write(tmp_path / "secret", "x", mode=0o600)
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+    files.write_json(tmp_path / "value.json", {"ä": 1})
+    assert json.loads((tmp_path / "value.json").read_text()) == {"ä": 1}
