@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,20 @@ def test_the_prompt_that_training_saw_is_the_one_that_vllm_got(demo: Demo, site:
     body = {"model": vllm.BASE, "messages": prompt, "add_generation_prompt": True}
     counted = site.vllm().call("POST", "/tokenize", body).json()["count"]
     assert answer.usage is not None and answer.usage["prompt_tokens"] == counted
+
+
+def test_an_answer_can_be_scored_while_others_are_being_written(demo: Demo, site: Site) -> None:
+    """vLLM 0.32 kills its engine here if LoRA wraps the output head: einsum(): subscript b has size 2 ..."""
+    rows = site.state / "nights" / site.releases.manifest(demo["adapter"])["night"] / "dataset" / "train.jsonl"
+    example = dataset.from_row(json.loads(rows.read_text().splitlines()[0]))
+    served = site.vllm()
+
+    def score(_: int) -> float:
+        return served.likelihood(vllm.ADAPTER, example)
+
+    alone = score(0)
+    with ThreadPoolExecutor(4) as several:
+        assert list(several.map(score, range(12))) == pytest.approx([alone] * 12, abs=0.01)
 
 
 def test_another_night_with_nothing_new_never_touches_the_day(demo: Demo, site: Site, glue: Glue) -> None:
