@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from glue import vllm, waiting
+from glue import files, vllm, waiting
 from glue.settings import HOME, Settings
 from glue.types import GlueError
 from glue.waiting import Seen
@@ -65,6 +65,13 @@ class WebUI:
             seen = f"{response.status_code} {response.text[:400]}"
             raise GlueError(f"Open WebUI refused {method} {path}", seen, "python -m glue logs open-webui")
         return response.json() if response.content else None
+
+    def is_signed_in(self) -> bool:
+        try:
+            response = self.session.get(f"{self.url}/api/v1/auths/", timeout=30)
+        except requests.RequestException as error:
+            raise GlueError("Open WebUI did not answer", str(error), "make status") from error
+        return response.status_code == 200
 
     # ------------------------------------------------------------------ asking
 
@@ -191,7 +198,19 @@ def sign_in(url: str, email: str, password: str) -> WebUI:
 
 
 def administrator(settings: Settings) -> WebUI:
-    return sign_in(settings.chat_url, settings["WEBUI_ADMIN_EMAIL"], settings["WEBUI_ADMIN_PASSWORD"])
+    """Signed in as the administrator, with the token of an earlier run while it holds.
+
+    Open WebUI lets one person sign in 15 times in three minutes; a token lasts four weeks.
+    """
+    kept = settings.state / "webui-token"
+    person = WebUI(settings.chat_url)
+    if kept.exists():
+        person.session.headers["Authorization"] = f"Bearer {kept.read_text(encoding='utf-8').strip()}"
+        if person.is_signed_in():
+            return person
+    person = sign_in(settings.chat_url, settings["WEBUI_ADMIN_EMAIL"], settings["WEBUI_ADMIN_PASSWORD"])
+    files.write(kept, person.user["token"], mode=0o600)
+    return person
 
 
 def hidden_base(name: str) -> dict[str, Any]:

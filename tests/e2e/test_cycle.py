@@ -289,11 +289,11 @@ def test_a_port_that_is_taken_is_exit_10(site: Site, glue: Glue) -> None:
 def test_a_failed_training_leaves_the_day_serving_as_before(
     demo: Demo, site: Site, glue: Glue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job that names a module which is not there makes the real trainer fail; what it left is no release."""
+    """A job that names a base model which is not there makes the real trainer fail; what it left is no release."""
     adapters.promote(site, None)  # so that the demonstration's ratings are new again
     before = site.releases.names()
     good_job = night.job
-    monkeypatch.setattr(night, "job", lambda tonight: good_job(tonight) | {"target_modules": ["no_such_module"]})
+    monkeypatch.setattr(night, "job", lambda tonight: good_job(tonight) | {"base_model": "/models/gone"})
     try:
         with pytest.raises(GlueError, match="training failed"):
             night.run(site)
