@@ -5,10 +5,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 fail() { printf 'ERROR 10: %s\n  saw:  %s\n  do:   %s\n' "$1" "$2" "$3" >&2; exit 10; }
 
-python=$(command -v python3.12 || command -v python3.11 || command -v python3 || true)
-[ -n "$python" ] || fail "Python 3.11 or newer is needed" "no python3" "apt-get install python3 python3-venv"
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-  fail "Python 3.11 or newer is needed" "$("$python" --version)" "install python3.11 or newer beside it"
+# the first that really runs and is new enough: a name on the PATH may be a shim for nothing
+python=
+for candidate in python3 python3.13 python3.12 python3.11; do
+  if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$candidate; break; fi
+done
+[ -n "$python" ] || fail "Python 3.11 or newer is needed" "$(python3 --version 2>&1 | head -n 1)" "apt-get install python3 python3-venv"
 if ! "$python" -c 'import ensurepip' 2>/dev/null; then
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null ||
     fail "Python's venv module is needed" "$python has none" "sudo apt-get install python3-venv"
