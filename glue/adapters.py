@@ -21,29 +21,39 @@ def listing(site: Site) -> list[dict[str, Any]]:
 
 
 def promote(site: Site, release: Release) -> Release:
-    """release answers from now on, and after any restart. None is the base model."""
-    if release is not None:
-        site.releases.verify(release)
-    history = site.releases.served()
-    switch(site, release, history if history[-1] == release else [*history, release])
+    """release answers from now on, and after any restart. None is the base model. vLLM first, since it may refuse."""
+    with lock.hold(site.state, lock.MOVE, f"promote {shown(release)}", MOVE_WAIT_SECONDS):
+        if release is not None:
+            site.releases.verify(release)
+        load(site, release)
+        history = site.releases.served()
+        site.releases.point(release, history if history[-1] == release else [*history, release])
+        answer_with(site, release)
     return release
 
 
 def rollback(site: Site) -> Release:
-    """What served before answers again; a second rollback goes one further back."""
-    previous = site.releases.previous()
-    switch(site, previous, site.releases.served()[:-1])
+    """What served before answers again; a second rollback goes one further back.
+
+    The link first: whatever then fails, with vLLM dead of what is rolled back, the next start follows the link.
+    """
+    with lock.hold(site.state, lock.MOVE, "roll back", MOVE_WAIT_SECONDS):
+        previous = site.releases.previous()
+        site.releases.point(previous, site.releases.served()[:-1])
+        load(site, previous)
+        answer_with(site, previous)
     return previous
 
 
-def switch(site: Site, release: Release, history: list[Release]) -> None:
-    """vLLM first, since it may refuse; then the link, which any restart follows; then the name behind the assistant."""
-    with lock.hold(site.state, lock.MOVE, f"serve {shown(release)}", MOVE_WAIT_SECONDS):
-        if release is not None:
-            site.vllm().serve(vllm.ADAPTER, f"{ADAPTERS_IN_CONTAINER}/{release}")
-        site.releases.point(release, history)
-        site.administrator().ensure_assistant(site.settings, vllm.ADAPTER if release else vllm.BASE)
-        journal.record(site.state, event="serve", adapter=release)
+def load(site: Site, release: Release) -> None:
+    if release is not None:
+        site.vllm().serve(vllm.ADAPTER, f"{ADAPTERS_IN_CONTAINER}/{release}")
+
+
+def answer_with(site: Site, release: Release) -> None:
+    """The name behind the assistant: the adapter's, or the base model's."""
+    site.administrator().ensure_assistant(site.settings, vllm.ADAPTER if release else vllm.BASE)
+    journal.record(site.state, event="serve", adapter=release)
     site.tell(f"{shown(release)} serves")
 
 

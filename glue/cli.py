@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import update_wrapper
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from glue import adapters, day, demo, documents, night, releases, settings, setup, status
+from glue import adapters, day, demo, documents, night, releases, settings, setup, status, waiting
 from glue.site import Site, Tell
 from glue.stacks import Stacks
 from glue.types import Exit, GlueError, Misconfigured
@@ -187,10 +188,7 @@ def until_time(clock: str | None) -> float | None:
         return None
     if not settings.CLOCK.accepts(clock):
         raise Misconfigured("--until is no time of day", clock, f"allowed: {settings.CLOCK.allowed}")
-    hour, minute = map(int, clock.split(":"))
-    now = datetime.now().astimezone()
-    moment = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-    return (moment if moment > now else moment + timedelta(days=1)).timestamp()
+    return waiting.next_moment(clock)
 
 
 def show_adapters(rows: list[dict[str, Any]]) -> None:
@@ -209,7 +207,14 @@ def show_adapters(rows: list[dict[str, Any]]) -> None:
     Console().print(table)
 
 
+def stopped(number: int, _: object) -> None:
+    raise KeyboardInterrupt(f"signal {number}")
+
+
 def main() -> None:
+    # a kill, or a terminal that goes away, ends a night as Ctrl-C does: with the day brought back
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stopped)
     try:
         cli(standalone_mode=False)
     except GlueError as error:
@@ -220,6 +225,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(Exit.MISCONFIGURED)
+    except (OSError, subprocess.SubprocessError) as error:
+        people.print(f"ERROR 1: {type(error).__name__}\n  saw:  {error}\n  do:   make status", markup=False)
+        sys.exit(Exit.FAILED)
     except (KeyboardInterrupt, click.Abort):
         people.print("interrupted")
         sys.exit(Exit.INTERRUPTED)

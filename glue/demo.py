@@ -88,7 +88,7 @@ def run(profile: str | None, tell: Tell, fact_count: int) -> dict[str, Any]:
         tell(str(documents.ingest(site, site.state / "demo" / "documents")))
     with phases.phase("reset"):
         member = team_member(site)
-        adapters.switch(site, None, [None])
+        adapters.promote(site, None)
     chosen = corrections(world, fact_count, seed=len(site.releases.names()))
     questions = unseen_questions(world, chosen)
     with phases.phase("ask before"):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pypdf import PdfReader
-from pypdf.errors import PyPdfError
 
 from glue.site import Site
 from glue.types import PreconditionFailed
@@ -29,7 +28,7 @@ def ingest(site: Site, folder: Path, skip_bad: bool = False) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise PreconditionFailed("there is no such folder", str(folder), "name a folder of PDFs")
-    documents = [read(path) for path in sorted(folder.glob("*.pdf"))]
+    documents = [read(path) for path in sorted(folder.iterdir()) if path.is_file() and path.suffix.lower() == ".pdf"]
     if not documents:
         raise PreconditionFailed(
             "there is no PDF in the folder", str(folder), "put PDFs into it; files in subfolders are not read"
@@ -77,6 +76,6 @@ def why_unreadable(path: Path) -> str:
     try:
         if any(page.extract_text().strip() for page in PdfReader(path).pages):
             return ""
-    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        return f"it is damaged ({error})"
+    except Exception as error:  # pypdf's own documentation: broken files may raise anything
+        return f"it is damaged or protected ({error})"
     return "it holds no text; a scan needs a text layer (OCR) first"

@@ -7,8 +7,9 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from glue import waiting
 from glue.types import Locked
@@ -36,11 +37,17 @@ def hold(state: Path, name: str, purpose: str, wait_seconds: float = 0) -> Itera
             return Seen(True, "free")
 
         waiting.until(f"the lock for {purpose!r}", look, wait_seconds, 0.2, "wait for it, or: make status", Locked)
-        file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "purpose": purpose, "since": time.strftime("%F %T %Z")}))
-        file.flush()
+        sign(file, {"pid": os.getpid(), "purpose": purpose, "since": time.strftime("%F %T %Z")})
         yield
+        sign(file, None)
+
+
+def sign(file: TextIO, holder: dict[str, object] | None) -> None:
+    """The holder's name is a courtesy: a full disk must not keep anybody from the lock."""
+    with suppress(OSError):
         file.truncate(0)
+        file.write(json.dumps(holder) if holder else "")
+        file.flush()
 
 
 def held(state: Path, name: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -16,7 +18,7 @@ from glue.learning.feedback import PromptForm
 from glue.night_desk import MARK
 from glue.recipes import Recipe
 from glue.site import Site
-from glue.types import Dataset, Example, GateRefused, GlueError, PreconditionFailed, Verdict
+from glue.types import Dataset, DayNotServing, Example, GateRefused, GlueError, PreconditionFailed, Verdict
 from glue.waiting import Seen
 
 DRAIN_SECONDS = 120  # the longest that a running answer is waited for
@@ -65,16 +67,28 @@ def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
             reason = f"{type(error).__name__}: {error}"
             raise
         finally:
-            if night.moved:
-                day.ensure(site)
-            seconds = round(time.monotonic() - started)
-            journal.record(
-                site.state, night=night.name, outcome=outcome, reason=reason, seconds=seconds, adapter=night.release or None
-            )
-    summary = {"night": night.name, "outcome": outcome, "reason": reason, "seconds": seconds, "adapter": night.release or None}
+            try:
+                bring_back_the_day(night, reason)
+            finally:
+                seconds = round(time.monotonic() - started)
+                end = {"outcome": outcome, "reason": reason, "seconds": seconds, "adapter": night.release or None}
+                journal.record(site.state, night=night.name, **end)
     if outcome == "refused":
         raise GateRefused("the night's adapter was refused; the day serves as before", reason, f"see {night.folder}/verdict.json")
-    return summary
+    return {"night": night.name, **end}
+
+
+def bring_back_the_day(night: Night, reason: str) -> None:
+    """Not to be interrupted. Raises DayNotServing, with the night's own reason, if the day does not come back."""
+    if not night.moved:
+        return
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        day.ensure(night.site)
+    except Exception as error:
+        saw = f"{error}; the night: {reason or 'went well'}"
+        raise DayNotServing("the day did not come back after the night", saw, "make day") from error
 
 
 def live(night: Night) -> tuple[str, str]:
@@ -118,13 +132,15 @@ def collect(night: Night) -> None:
         raise NothingNew(f"{len(new)} new examples, a night wants {recipe.fewest_new_examples}")
     replay = read_replay(site.state / recipe.replay_file) if recipe.replay_file else ()
     night.dataset = dataset.build(collected.examples, replay, recipe.held_out_share, recipe.general_rows, recipe.replay_rows)
+    if not night.dataset.held_out:
+        raise NothingNew("no rated answer can be held out to judge by; two conversations are the least")
     write_dataset(night)
 
 
 def learned_before(site: Site) -> set[str]:
-    """Fingerprints of what the adapter that serves was trained on and judged by."""
-    current = site.releases.current()
-    return set(site.releases.manifest(current).get("examples", [])) if current else set()
+    """Fingerprints of what any adapter was trained on and judged by: one that was refused or rolled back stays so."""
+    releases = site.releases
+    return {fingerprint for name in releases.names() for fingerprint in releases.manifest(name).get("examples", [])}
 
 
 def read_replay(path: Path) -> tuple[Example, ...]:
@@ -179,12 +195,18 @@ def hand_over(night: Night) -> None:
     site = night.site
     with lock.hold(site.state, lock.MOVE, "hand over to the night", day.MOVE_WAIT_SECONDS):
         night.moved = True
-        back_at = datetime.fromtimestamp(night.deadline_time).strftime("%H:%M")
-        day.notice(site, "night", back_at)
+        day.notice(site, "night", back_at(night))
         day.wait_for_door(site, "night-desk")
         drain(site)
         site.stacks.stop("day", "vllm")
     wait_for_memory(site)
+
+
+def back_at(night: Night) -> str:
+    """The time of day that people are told: the latest end of this night, or the start of the day if that is sooner."""
+    settings = night.site.settings
+    latest = night.deadline_time + settings.number("DAY_DEADLINE_SECONDS")
+    return datetime.fromtimestamp(min(latest, waiting.next_moment(settings["DAY_AT"]))).strftime("%H:%M")
 
 
 def drain(site: Site) -> None:
@@ -215,7 +237,11 @@ def train(night: Night) -> None:
     """Runs the trainer to its end, its deadline, or its silence. Raises GlueError with its reason if nothing came of it."""
     site = night.site
     files.write_json(night.folder / "job.json", job(night))
-    site.stacks.start_trainer("training.night", f"/nights/{night.name}/job.json")
+    with lock.hold(site.state, lock.MOVE, "start the trainer", day.MOVE_WAIT_SECONDS):
+        model = site.stacks.services("day").get("vllm")
+        if model is not None and model.state in ("running", "restarting"):
+            raise GlueError("the day was brought back meanwhile", f"vllm is {model.state}", "make night, when it may")
+        site.stacks.start_trainer("training.night", f"/nights/{night.name}/job.json")
     wait_for_trainer(night)
     result_file = night.folder / "result.json"
     if not result_file.exists():
@@ -285,6 +311,8 @@ def publish(night: Night) -> None:
         "examples": sorted(dataset.fingerprint(row) for row in night.dataset.learned),
     }
     night.release = night.site.releases.publish(night.folder / "adapter", manifest)
+    for name in ("scratch", "adapter"):  # the release holds it now; three copies a night fill a disk
+        shutil.rmtree(night.folder / name, ignore_errors=True)
 
 
 # ---------------------------------------------------------------------- 6 to 10: the day again
@@ -314,7 +342,7 @@ def smoke(night: Night) -> None:
     site = night.site
     try:
         ask_for_smoke(site, night.dataset.learned[0].question)
-    except GlueError:
+    except Exception:
         if night.verdict is not None and night.verdict.promote:
             site.tell("the smoke question failed: rolling back")
             adapters.rollback(site)
@@ -325,9 +353,9 @@ def ask_for_smoke(site: Site, question: str) -> None:
     person = site.administrator()
     answer = person.ask([{"role": "user", "content": question}])
     if not answer.text.strip() or answer.text.startswith(MARK):
-        raise GlueError("the model does not answer", repr(answer.text[:200]), "python -m glue logs vllm")
+        raise GlueError("the model does not answer", repr(answer.text[:200]), "make logs SERVICE=vllm")
     if not answer.sources and person.knowledge_files(person.ensure_knowledge()):
-        raise GlueError("the answer came without sources", "Open WebUI dropped retrieval", "python -m glue logs open-webui")
+        raise GlueError("the answer came without sources", "Open WebUI dropped retrieval", "make logs SERVICE=open-webui")
 
 
 def report(night: Night) -> None:

@@ -37,7 +37,7 @@ class Releases:
         path = self.folder / name / "manifest.json"
         if name not in self.names():
             there = ", ".join(self.names()) or "none"
-            raise PreconditionFailed("there is no such adapter", f"{name!r}; there are: {there}", "python -m glue adapters")
+            raise PreconditionFailed("there is no such adapter", f"{name!r}; there are: {there}", "make adapters")
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return manifest
 
@@ -56,7 +56,7 @@ class Releases:
         history = self.served()
         if len(history) < 2:
             raise PreconditionFailed(
-                "there is nothing to roll back to", f"{shown(history[-1])} is all that ever served", "python -m glue adapters"
+                "there is nothing to roll back to", f"{shown(history[-1])} is all that ever served", "make adapters"
             )
         return history[-2]
 
@@ -85,7 +85,7 @@ class Releases:
                 raise PreconditionFailed(
                     "an adapter is not what was published",
                     f"{name}/{file} has another hash",
-                    "promote another: python -m glue adapters",
+                    "promote another: make adapters",
                 )
 
     def point(self, release: Release, history: list[Release]) -> None:

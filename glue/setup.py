@@ -39,8 +39,11 @@ def ensure_docker(tell: Tell) -> None:
     script = HOME / "scripts" / "install-docker.sh"
     with subprocess.Popen(["bash", str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
-        lines = [line.rstrip() for line in process.stdout]
-    tell(lines[-1] if lines else "docker: no word")
+        lines = []
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            if line.startswith("docker:"):
+                tell(lines[-1])
     if process.returncode != 0:
         raise PreconditionFailed("Docker Engine and Compose v2 are needed", "\n".join(lines[-5:]), f"bash {script}")
 

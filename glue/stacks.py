@@ -68,7 +68,7 @@ class Stacks:
             if "address already in use" in last_lines or "port is already allocated" in last_lines:
                 port = f"{self.settings['CHAT_ADDRESS']}:{self.settings['CHAT_PORT']}"
                 raise PreconditionFailed("the chat's port is taken", f"{port}: {last_lines}", "set CHAT_PORT in env/site.env")
-            raise GlueError(f"docker compose {arguments[0]} failed", last_lines, "python -m glue logs")
+            raise GlueError(f"docker compose {arguments[0]} failed", last_lines, "make logs")
         return done.stdout
 
     def masked(self, text: str) -> str:
@@ -82,7 +82,7 @@ class Stacks:
     def services(self, stack: str) -> Services:
         """Every container of the stack, by service name."""
         label = f"com.docker.compose.project={self.settings['PROJECT']}-{stack}"
-        found = self.docker.containers.list(all=True, filters={"label": label})
+        found = self.docker.containers.list(all=True, filters={"label": label}, ignore_removed=True)
         return {service.name: service for service in map(observed, found)}
 
     def trainer(self) -> Service | None:
@@ -93,7 +93,7 @@ class Stacks:
             f"com.docker.compose.project={self.settings['PROJECT']}-{stack}",
             f"com.docker.compose.service={service}",
         ]
-        found = self.docker.containers.list(all=True, filters={"label": labels})
+        found = self.docker.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
         return found[0] if found else None
 
     def last_log_lines(self, stack: str, service: str, count: int = LOG_LINES) -> str:
@@ -134,13 +134,16 @@ class Stacks:
     def stop(self, stack: str, service: str) -> None:
         self.compose(stack, "stop", service)
 
-    def late(self, services: tuple[str, ...]) -> list[str]:
-        """Which of the day's services do not serve yet, in words. Raises GlueError for one that starts and dies."""
+    def late(self, services: tuple[str, ...], restarts_before: dict[str, int]) -> list[str]:
+        """Which of the day's services do not serve yet, in words. Raises GlueError for one that starts and dies.
+
+        restarts_before: Docker's count for each when the wait began; it adds up over weeks.
+        """
         found = self.services(DAY)
         for name in services:
             service = found.get(name)
-            if service and not service.serves and service.restarts >= DEATHS_ARE_A_FAULT:
-                raise GlueError(f"{name} starts and dies", self.last_log_lines(DAY, name), f"python -m glue logs {name}")
+            if service and not service.serves and service.restarts - restarts_before.get(name, 0) >= DEATHS_ARE_A_FAULT:
+                raise GlueError(f"{name} starts and dies", self.last_log_lines(DAY, name), f"make logs SERVICE={name}")
         return [f"{name} {state}" for name, state in plan.not_serving(found, services).items()]
 
     def run_trainer(self, *arguments: str, tell: Callable[[str], None], timeout_seconds: float) -> int:

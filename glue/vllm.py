@@ -33,9 +33,9 @@ class Vllm:
                 timeout=timeout_seconds,
             )
         except requests.RequestException as error:
-            raise GlueError(f"vLLM did not answer {path}", str(error), "python -m glue logs vllm") from error
+            raise GlueError(f"vLLM did not answer {path}", str(error), "make logs SERVICE=vllm") from error
         if response.status_code >= 400:
-            raise GlueError(f"vLLM refused {path}", f"{response.status_code} {response.text[:600]}", "python -m glue logs vllm")
+            raise GlueError(f"vLLM refused {path}", f"{response.status_code} {response.text[:600]}", "make logs SERVICE=vllm")
         return response
 
     def answers(self) -> bool:

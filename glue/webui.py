@@ -60,10 +60,10 @@ class WebUI:
         try:
             response = self.session.request(method, self.url + path, timeout=timeout_seconds, **arguments)
         except requests.RequestException as error:
-            raise GlueError(f"Open WebUI did not answer {path}", str(error), "python -m glue logs open-webui") from error
+            raise GlueError(f"Open WebUI did not answer {path}", str(error), "make logs SERVICE=open-webui") from error
         if response.status_code >= 400:
             seen = f"{response.status_code} {response.text[:400]}"
-            raise GlueError(f"Open WebUI refused {method} {path}", seen, "python -m glue logs open-webui")
+            raise GlueError(f"Open WebUI refused {method} {path}", seen, "make logs SERVICE=open-webui")
         return response.json() if response.content else None
 
     def is_signed_in(self) -> bool:

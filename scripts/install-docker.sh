@@ -12,7 +12,16 @@ fail() { printf 'ERROR 10: %s\n  saw:  %s\n  do:   %s\n' "$1" "$2" "$3" >&2; exi
 
 docker_cli() { if [ -x /usr/bin/docker ]; then echo /usr/bin/docker; else command -v docker || true; fi; }
 engine_answers() { [ -n "$(docker_cli)" ] && "$(docker_cli)" info >/dev/null 2>&1; }
-compose_is_there() { [ -n "$(docker_cli)" ] && "$(docker_cli)" compose version >/dev/null 2>&1; }
+compose_is_there() {
+  [ -n "$(docker_cli)" ] && "$(docker_cli)" compose version >/dev/null 2>&1 && "$(docker_cli)" buildx version >/dev/null 2>&1
+}
+report() {
+  local engine
+  engine=$("$(docker_cli)" version --format '{{.Server.Version}}')
+  # health checks with a start_interval came with engine 25
+  [ "${engine%%.*}" -ge 25 ] || fail "Docker Engine 25 or newer is needed" "$engine" "update Docker Engine"
+  say "engine $engine, compose $("$(docker_cli)" compose version --short)"
+}
 
 require_debian_root() {
   local system
@@ -20,10 +29,10 @@ require_debian_root() {
   case "$system" in
     debian*|ubuntu*) ;;
     *) fail "Docker Engine and Compose v2 are needed" "$system, where this script installs nothing" \
-            "install Docker Engine 24+ with the Compose plugin 2.24+, then run the same command again" ;;
+            "install Docker Engine 25+ with the Compose 2.24+ and buildx plugins, then run the same command again" ;;
   esac
   [ "$(id -u)" = 0 ] || fail "Docker Engine and Compose v2 are needed" "user $(id -un), who may not install packages" \
-    "sudo apt-get install docker.io docker-compose-v2 (Ubuntu), or run this once as root"
+    "sudo bash scripts/install-docker.sh"
 }
 
 install_from_own_release() {
@@ -74,15 +83,16 @@ wait_for_engine() {
 }
 
 main() {
-  if engine_answers && compose_is_there; then
-    say "engine $("$(docker_cli)" version --format '{{.Server.Version}}'), compose $("$(docker_cli)" compose version --short)"
-    return
+  if engine_answers && compose_is_there; then report; return; fi
+  if [ -S /var/run/docker.sock ] && [ ! -w /var/run/docker.sock ]; then
+    fail "Docker does not let this user in" "$(id -un) is not in the group docker" \
+      "sudo usermod -aG docker $(id -un), then sign in again"
   fi
   require_debian_root
   if ! compose_is_there || ! command -v dockerd >/dev/null; then install_packages; fi
   engine_answers || start_engine
   wait_for_engine
-  say "engine $("$(docker_cli)" version --format '{{.Server.Version}}'), compose $("$(docker_cli)" compose version --short)"
+  report
 }
 
 main "$@"

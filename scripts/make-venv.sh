@@ -17,9 +17,8 @@ if ! "$python" -c 'import ensurepip' 2>/dev/null; then
   printf 'python: installing python3-venv\n'
   apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q python3-venv
 fi
-[ -x .venv/bin/python ] || "$python" -m venv .venv
+.venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
 printf 'python: installing what %s lists\n' "$1"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$1" 2>&1 | grep -v '^WARNING: Location' || true
-.venv/bin/python -c 'import docker, dotenv, tenacity, requests, click, rich, pypdf, fpdf' ||
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$1" ||
   fail "a Python package could not be installed" "see above" "check the network, then run the same command again"
 touch .venv/ready

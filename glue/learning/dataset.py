@@ -15,8 +15,8 @@ def build(
 ) -> Dataset:
     """Splits by conversation, never by row, and keeps apart the general examples that show forgetting.
 
-    A conversation is held out only where another with the same answer is trained on: what nothing teaches cannot be
-    judged as learned. General examples that ask what the night teaches are left out: the night may change their answer.
+    Held out are, first of all, conversations whose answer another one teaches: those show whether it was learned.
+    General examples that ask what the night teaches are left out: the night may change their answer.
     """
     examples = tuple(examples)
     held_out = held_out_conversations(examples, held_out_share)
@@ -31,17 +31,20 @@ def build(
 
 
 def held_out_conversations(examples: tuple[Example, ...], share: float) -> set[str]:
-    """The same ones for the same examples, whatever their order."""
+    """The same ones for the same examples, whatever their order; one at least where there are two.
+
+    First those whose answer another conversation teaches; where there are too few of them, any.
+    """
     conversations = sorted({row.conversation for row in examples}, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-    wanted = int(len(conversations) * share)
+    wanted = max(int(len(conversations) * share), 1) if share and len(conversations) > 1 else 0
     training = Counter(normal(row.answer) for row in examples)
-    chosen: set[str] = set()
+    taught: list[str] = []
     for conversation in conversations:
         answers = Counter(normal(row.answer) for row in examples if row.conversation == conversation)
-        if len(chosen) < wanted and all(training[answer] > count for answer, count in answers.items()):
-            chosen.add(conversation)
+        if len(taught) < wanted and all(training[answer] > count for answer, count in answers.items()):
+            taught.append(conversation)
             training -= answers
-    return chosen
+    return set((taught + [name for name in conversations if name not in taught])[:wanted])
 
 
 def normal(text: str) -> str:

@@ -15,6 +15,7 @@ import itertools
 import json
 import math
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -136,6 +137,10 @@ class Progress(TrainerCallback):
 
     def write(self, phase: str, **values: object) -> None:
         print(json.dumps({"time": round(time.time(), 1), "phase": phase, **values}), file=self.file, flush=True)
+
+    def stop_soon(self) -> None:
+        """A polite stop is a deadline that is now: the step ends, and what was learned is saved."""
+        self.deadline_time = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == 0:
@@ -267,6 +272,7 @@ def publish(folder: Path, result: dict[str, Any]) -> None:
 def run(job: Job) -> dict[str, Any]:
     folder = Path(job.output_folder)
     progress = Progress(folder, job.deadline_time)
+    signal.signal(signal.SIGTERM, lambda *_: progress.stop_soon())
     try:
         trainer, seconds = train(job, progress, folder)
         progress.write("convert")

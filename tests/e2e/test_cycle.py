@@ -16,11 +16,13 @@ import requests
 from fpdf import FPDF
 
 from glue import adapters, day, lock, night, vllm, webui
+from glue import demo as demonstration
 from glue.demo import sheet
 from glue.learning import dataset
 from glue.night_desk import MARK
 from glue.settings import HOME
 from glue.site import Site
+from glue.training import world as worlds
 from glue.types import GlueError
 from tests.e2e.conftest import Glue
 
@@ -290,15 +292,13 @@ def test_a_failed_training_leaves_the_day_serving_as_before(
     demo: Demo, site: Site, glue: Glue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job that names a base model which is not there makes the real trainer fail; what it left is no release."""
-    adapters.promote(site, None)  # so that the demonstration's ratings are new again
+    world = worlds.load(HOME / "env" / "practice-world.toml")
+    demonstration.teach(site, demonstration.team_member(site), world, demonstration.corrections(world, 3, seed=99))
     before = site.releases.names()
     good_job = night.job
     monkeypatch.setattr(night, "job", lambda tonight: good_job(tonight) | {"base_model": "/models/gone"})
-    try:
-        with pytest.raises(GlueError, match="training failed"):
-            night.run(site)
-    finally:
-        adapters.rollback(site)
+    with pytest.raises(GlueError, match="training failed"):
+        night.run(site)
     assert site.releases.names() == before
     assert json.loads(glue("status", "--json").stdout)["mode"] == "day"
     example = demo["examples"][0]

@@ -19,5 +19,5 @@ def test_what_is_wrong_with_a_pdf_is_said(tmp_path: Path) -> None:
     blank.rect(10, 10, 50, 50, style="F")
     blank.output(str(tmp_path / "image-only.pdf"))
     assert why_unreadable(tmp_path / "empty.pdf") == "it is empty"
-    assert why_unreadable(tmp_path / "corrupt.pdf").startswith("it is damaged")
+    assert why_unreadable(tmp_path / "corrupt.pdf").startswith("it is damaged or protected")
     assert "OCR" in why_unreadable(tmp_path / "image-only.pdf")

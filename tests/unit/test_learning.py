@@ -84,9 +84,15 @@ def test_only_what_training_still_teaches_is_held_out() -> None:
     assert not {row.conversation for row in built.held_out} & {row.conversation for row in built.train}
 
 
-def test_an_answer_that_stands_once_is_never_held_out() -> None:
+def test_where_every_answer_stands_once_some_are_held_out_all_the_same() -> None:
     once = [make(f"q{n}", f"a{n}", f"c{n}") for n in range(10)]
-    assert dataset.build(once, [], 0.5, 4, 9).held_out == ()
+    built = dataset.build(once, [], 0.2, 4, 9)
+    assert (len(built.held_out), len(built.train)) == (2, 8)
+
+
+def test_two_conversations_are_the_least_to_hold_one_out() -> None:
+    assert dataset.build([make("q", "a", "c")], [], 0.2, 4, 9).held_out == ()
+    assert len(dataset.build([make("q", "a", "c"), make("p", "b", "d")], [], 0.2, 4, 9).held_out) == 1
 
 
 def test_the_split_is_the_same_whatever_the_order() -> None:
