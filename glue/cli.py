@@ -157,10 +157,10 @@ def rollback_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 
 
 @verb
-@click.option("--nights-items", default=10, show_default=True, help="How many facts the demonstration corrects.")
-def demo_verb(profile: str | None, nights_items: int) -> tuple[Any, Callable[[Any], None]]:
+@click.option("--facts", default=10, show_default=True, help="How many facts the demonstration corrects.")
+def demo_verb(profile: str | None, facts: int) -> tuple[Any, Callable[[Any], None]]:
     """The whole cycle in the rehearsal, from nothing: day, corrections, night, a better day, rollback."""
-    return demo.run(profile, teller(), nights_items), demo.show
+    return demo.run(profile, teller(), facts), demo.show
 
 
 @cli.command(name="logs")

@@ -6,7 +6,8 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,13 +83,23 @@ def bring_back_the_day(night: Night, reason: str) -> None:
     """Not to be interrupted. Raises DayNotServing, with the night's own reason, if the day does not come back."""
     if not night.moved:
         return
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    with uninterrupted():
+        try:
+            day.ensure(night.site)
+        except Exception as error:
+            saw = f"{error}; the night: {reason or 'went well'}"
+            raise DayNotServing("the day did not come back after the night", saw, "make day") from error
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Signals that end a program are ignored meanwhile, and mean what they meant before afterwards."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        day.ensure(night.site)
-    except Exception as error:
-        saw = f"{error}; the night: {reason or 'went well'}"
-        raise DayNotServing("the day did not come back after the night", saw, "make day") from error
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def live(night: Night) -> tuple[str, str]:
@@ -105,7 +116,6 @@ def live(night: Night) -> tuple[str, str]:
         "smoke": smoke,
         "report": report,
     }
-    assert tuple(steps) == plan.NIGHT_STEPS
     for number, (name, act) in enumerate(steps.items(), 1):
         night.site.tell(f"night {night.name}: {number} of {len(steps)}, {name}")
         try:

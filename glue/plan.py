@@ -1,4 +1,4 @@
-"""What is going on, and what a night does in which order. Pure: Docker's view in, words out."""
+"""What is going on. Pure: Docker's view in, words out."""
 
 from __future__ import annotations
 
@@ -6,20 +6,6 @@ from glue.types import Mode, Service, Services
 
 DAY_SERVICES = ("vllm", "open-webui", "door", "night-desk")
 ALWAYS_ON = ("open-webui", "door", "night-desk")
-
-# The ten steps of a night, as the journal names them.
-NIGHT_STEPS = (
-    "collect",
-    "check",
-    "hand over",
-    "train",
-    "publish",
-    "start day",
-    "judge",
-    "promote",
-    "smoke",
-    "report",
-)
 
 ABSENT = Service(name="", state="absent")
 

@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,7 @@ class Job:
     longest_tokens: int
     target_modules: list[str]
     target_parameters: list[str]
-    continue_from: str | None = None
     seed: int = 3407
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Refused(Exception):
@@ -190,8 +188,6 @@ def train(job: Job, progress: Progress, folder: Path) -> tuple[SFTTrainer, float
     progress.write("load")
     tokenizer = AutoTokenizer.from_pretrained(job.base_model)
     model = load_model(job)
-    if job.continue_from:
-        raise Refused("continuing from an earlier adapter is not built yet: remove continue_from from the job")
     examples = load_dataset("json", data_files=job.train_file, split="train", cache_dir=str(folder / "scratch"))
     trainer = SFTTrainer(
         model=model,

@@ -1,11 +1,12 @@
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from glue import files, journal, lock
+from glue import files, journal, lock, night
 from glue.releases import Releases
 from glue.types import Locked, PreconditionFailed
 
@@ -123,3 +124,13 @@ def test_a_written_file_has_its_mode_from_the_start(tmp_path: Path) -> None:
     assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
     files.write_json(tmp_path / "value.json", {"ä": 1})
     assert json.loads((tmp_path / "value.json").read_text()) == {"ä": 1}
+
+
+def test_signals_are_ignored_only_while_the_day_is_brought_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with night.uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
