@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 LARGEST_HEADER_BYTES = 100_000_000  # the format's own limit, https://github.com/huggingface/safetensors#format
-LARGEST_RANK = 16  # vLLM is started with --max-lora-rank=16
 EXPERT = re.compile(r"\.layers\.(\d+)\.mixer\.experts\.(\d+)\.(up_proj|down_proj)\.lora_([AB])\.weight$")
 FUSED = re.compile(r"\.mixer\.experts\.(base_layer\.)?lora_[AB]\.weight$")
 FACTOR = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])\.weight$")
@@ -36,16 +35,19 @@ class BaseModel:
         return cls(table["name"], table["expert_count"], tuple(table["expert_layers"]))
 
 
-def problems(folder: Path, base: BaseModel | None) -> list[str]:
-    """Everything that is wrong with the adapter in folder, in words; empty if nothing is. base None skips what needs it."""
+def problems(folder: Path, base: BaseModel | None, largest_rank: int) -> list[str]:
+    """Everything that is wrong with the adapter in folder, in words; empty if nothing is. base None skips what needs it.
+
+    largest_rank: what vLLM is started with as --max-lora-rank.
+    """
     try:
         configuration = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         shapes = read_shapes(folder / "adapter_model.safetensors")
     except (OSError, ValueError, struct.error) as error:
         return [f"{folder} is not an adapter folder: {error}"]
     rank = configuration.get("r") if isinstance(configuration, dict) else None
-    if type(rank) is not int or not 1 <= rank <= LARGEST_RANK:
-        return [f"adapter_config.json: r = {rank!r}, allowed is a whole number from 1 to {LARGEST_RANK}"]
+    if type(rank) is not int or not 1 <= rank <= largest_rank:
+        return [f"adapter_config.json: r = {rank!r}, allowed is a whole number from 1 to {largest_rank}"]
     return shape_problems(shapes, rank, base)
 
 

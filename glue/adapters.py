@@ -60,7 +60,8 @@ def answer_with(site: Site, release: Release) -> None:
 def require_good(site: Site, folder: Path) -> None:
     """Raises PreconditionFailed with what is wrong with the adapter in folder."""
     facts = site.state / "base_model.json"
-    wrong = adapter_format.problems(folder, BaseModel.read(facts) if facts.exists() else None)
+    base = BaseModel.read(facts) if facts.exists() else None
+    wrong = adapter_format.problems(folder, base, site.settings.number("MAX_LORA_RANK"))
     if wrong:
         more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
         raise PreconditionFailed("this adapter cannot be served", "; ".join(wrong[:3]) + more, "train it again, or take another")

@@ -282,6 +282,7 @@ def job(night: Night) -> dict[str, Any]:
         "longest_tokens": recipe.longest_tokens,
         "target_modules": recipe.target_modules,
         "target_parameters": recipe.target_parameters,
+        "layers": recipe.layers,
     }
 
 

@@ -13,9 +13,15 @@ from glue.types import Misconfigured
 
 @dataclass(frozen=True)
 class Recipe:
-    """Gains and losses are in nats a token of the reference answer: 0.1 makes it about 10 % more likely, token by token."""
+    """Gains and losses are in nats a token of the reference answer: 0.1 makes it about 10 % more likely, token by token.
+
+    engine: "grouped" (ours) or "unsloth". layers: the model's layers that are trained, by number; empty is all of them.
+    serve: "adapter" loads it beside the base model at run time; "merged" serves a checkpoint with the adapter in it.
+    """
 
     name: str
+    engine: str
+    serve: str
     rank: int
     alpha: int
     learning_rate: float
@@ -24,6 +30,7 @@ class Recipe:
     longest_tokens: int
     target_modules: list[str]
     target_parameters: list[str]
+    layers: list[int]
     longest_minutes: int
     replay_file: str
     replay_rows: int
@@ -49,9 +56,15 @@ def _names(v: Any) -> bool:
     return isinstance(v, list) and bool(v) and all(isinstance(name, str) and name for name in v)
 
 
+def _one_of(*choices: str) -> Rule:
+    return " or ".join(choices), lambda v: v in choices
+
+
 NAMES: Rule = ("a list of names, not empty", _names)
 RULES: dict[str, Rule] = {
-    "rank": _whole(1, 16),  # vLLM is started with --max-lora-rank=16
+    "engine": _one_of("grouped", "unsloth"),
+    "serve": _one_of("adapter", "merged"),
+    "rank": _whole(1, 512),
     "alpha": _whole(1, 1024),
     "learning_rate": _number(1e-7, 0.1),
     "steps": _whole(1, 1_000_000),
@@ -59,6 +72,10 @@ RULES: dict[str, Rule] = {
     "longest_tokens": _whole(16, 131_072),
     "target_modules": NAMES,
     "target_parameters": ("a list of names, may be empty", lambda v: v == [] or _names(v)),
+    "layers": (
+        "a list of layer numbers, may be empty",
+        lambda v: isinstance(v, list) and all(type(n) is int and n >= 0 for n in v),
+    ),
     "longest_minutes": _whole(1, 24 * 60),
     "replay_file": ("a path below the state folder, or empty", lambda v: isinstance(v, str)),
     "replay_rows": _whole(0, 10_000_000),

@@ -64,6 +64,7 @@ ADDRESS = Kind("an IP address, such as 127.0.0.1 or 0.0.0.0", _is_address)
 SWITCH = Kind("true or false", _matches("true|false"))
 CLOCK = Kind("a time of day, such as 07:00", _matches(r"([01]\d|2[0-3]):[0-5]\d"))
 EMAIL = Kind("an e-mail address", _matches(r"[^@\s]+@[^@\s]+"))
+RANK = Kind("8, 16, 32, 64, 128, 256 or 512", _matches("8|16|32|64|128|256|512"))  # what vLLM's --max-lora-rank takes
 PROFILE = Kind(" or ".join(PROFILES), lambda value: value in PROFILES)
 SECRET = Kind("at least 16 characters", lambda value: len(value) >= 16)
 
@@ -76,6 +77,7 @@ KINDS: dict[str, Kind] = {
     "MAX_MODEL_LENGTH": POSITIVE,
     "MAX_SEQUENCES": POSITIVE,
     "KV_CACHE_BYTES": POSITIVE,
+    "MAX_LORA_RANK": RANK,
     "CHAT_ADDRESS": ADDRESS,
     "CHAT_PORT": PORT,
     "WEBUI_ADMIN_EMAIL": EMAIL,

@@ -10,6 +10,7 @@ from glue import recipes
 from glue.releases import Releases
 from glue.settings import HOME, Settings
 from glue.stacks import Stacks
+from glue.types import Misconfigured
 from glue.vllm import Vllm
 from glue.webui import WebUI, administrator
 
@@ -33,7 +34,16 @@ class Site:
         return Releases(self.state / "adapters")
 
     def recipe(self, name: str | None = None) -> recipes.Recipe:
-        return recipes.load(HOME / "env" / "recipes", name or self.settings["RECIPE"])
+        """Raises Misconfigured, also for a rank that vLLM is not started for."""
+        found = recipes.load(HOME / "env" / "recipes", name or self.settings["RECIPE"])
+        largest = self.settings.number("MAX_LORA_RANK")
+        if found.rank > largest:
+            raise Misconfigured(
+                "the recipe's rank is higher than vLLM is started for",
+                f"{found.name}: rank = {found.rank}, MAX_LORA_RANK={largest}",
+                f"set MAX_LORA_RANK={found.rank} or higher in env/site.env, then make day",
+            )
+        return found
 
     def vllm(self) -> Vllm:
         return Vllm(self.stacks.address("vllm"), self.settings["MODEL_API_KEY"])

@@ -57,6 +57,7 @@ class Job:
     longest_tokens: int
     target_modules: list[str]
     target_parameters: list[str]
+    layers: list[int]
     seed: int = 3407
 
 
@@ -93,6 +94,7 @@ def adapter_configuration(job: Job) -> LoraConfig:
         lora_dropout=0.0,
         target_modules=job.target_modules,
         target_parameters=job.target_parameters,
+        layers_to_transform=job.layers or None,
         task_type="CAUSAL_LM",
     )
 

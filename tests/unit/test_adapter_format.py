@@ -38,49 +38,49 @@ def write(folder: Path, tensors: Shapes, rank: int = 4, cut_bytes: int = 0) -> P
 
 
 def test_a_good_adapter_has_no_problems(tmp_path: Path) -> None:
-    assert adapter_format.problems(write(tmp_path / "good", shapes()), BASE) == []
+    assert adapter_format.problems(write(tmp_path / "good", shapes()), BASE, 16) == []
 
 
 def test_a_lean_adapter_without_routed_experts_is_good(tmp_path: Path) -> None:
     lean = {name: shape for name, shape in shapes().items() if ".experts." not in name}
-    assert adapter_format.problems(write(tmp_path / "lean", lean), BASE) == []
+    assert adapter_format.problems(write(tmp_path / "lean", lean), BASE, 16) == []
 
 
 def test_a_missing_expert_is_named(tmp_path: Path) -> None:
     tensors = {name: shape for name, shape in shapes().items() if "layers.3.mixer.experts.1." not in name}
-    found = adapter_format.problems(write(tmp_path / "a", tensors), BASE)
+    found = adapter_format.problems(write(tmp_path / "a", tensors), BASE, 16)
     assert found == ["layer 3: expert 1 has no down_proj", "layer 3: expert 1 has no up_proj"]
 
 
 def test_the_last_expert_missing_everywhere_is_seen_too(tmp_path: Path) -> None:
     tensors = {name: shape for name, shape in shapes().items() if ".experts.2." not in name}
-    assert any("expert 2" in words for words in adapter_format.problems(write(tmp_path / "a", tensors), BASE))
+    assert any("expert 2" in words for words in adapter_format.problems(write(tmp_path / "a", tensors), BASE, 16))
 
 
 def test_a_wrong_rank_is_named(tmp_path: Path) -> None:
-    assert "rank 8" in adapter_format.problems(write(tmp_path / "a", shapes(rank=4), rank=8), BASE)[0]
-    assert "1 to 16" in adapter_format.problems(write(tmp_path / "b", shapes(rank=32), rank=32), BASE)[0]
+    assert "rank 8" in adapter_format.problems(write(tmp_path / "a", shapes(rank=4), rank=8), BASE, 16)[0]
+    assert "1 to 16" in adapter_format.problems(write(tmp_path / "b", shapes(rank=32), rank=32), BASE, 16)[0]
 
 
 def test_fused_experts_are_refused(tmp_path: Path) -> None:
     tensors = {name: shape for name, shape in shapes().items() if ".experts." not in name}
     tensors[f"{PREFIX}.1.mixer.experts.base_layer.lora_A.weight"] = [12, 8]
     tensors[f"{PREFIX}.1.mixer.experts.base_layer.lora_B.weight"] = [8, 12]
-    assert "fused form" in adapter_format.problems(write(tmp_path / "a", tensors), BASE)[0]
+    assert "fused form" in adapter_format.problems(write(tmp_path / "a", tensors), BASE, 16)[0]
 
 
 @pytest.mark.parametrize("half", ["lora_A", "lora_B"])
 def test_half_a_pair_is_named(half: str, tmp_path: Path) -> None:
     tensors = {name: shape for name, shape in shapes().items() if not name.endswith(f"q_proj.{half}.weight")}
-    assert any("is not" in words for words in adapter_format.problems(write(tmp_path / "a", tensors), BASE))
+    assert any("is not" in words for words in adapter_format.problems(write(tmp_path / "a", tensors), BASE, 16))
 
 
 def test_a_file_that_was_cut_short_is_seen(tmp_path: Path) -> None:
-    assert "its header says" in adapter_format.problems(write(tmp_path / "a", shapes(), cut_bytes=4), BASE)[0]
+    assert "its header says" in adapter_format.problems(write(tmp_path / "a", shapes(), cut_bytes=4), BASE, 16)[0]
 
 
 def test_a_folder_that_is_no_adapter_is_said_to_be_none(tmp_path: Path) -> None:
-    assert "is not an adapter folder" in adapter_format.problems(tmp_path, BASE)[0]
+    assert "is not an adapter folder" in adapter_format.problems(tmp_path, BASE, 16)[0]
     (tmp_path / "adapter_config.json").write_text("{}")
     (tmp_path / "adapter_model.safetensors").write_bytes(b"PK\x03\x04 this is a zip file, really")
-    assert "is not an adapter folder" in adapter_format.problems(tmp_path, BASE)[0]
+    assert "is not an adapter folder" in adapter_format.problems(tmp_path, BASE, 16)[0]

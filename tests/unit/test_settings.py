@@ -62,7 +62,7 @@ def test_every_recipe_in_the_repository_is_good() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("rank = 16", "rank = 64", ["bad.toml", "rank = 64", "1 to 16"]),
+        ("rank = 16", "rank = 640", ["bad.toml", "rank = 640", "1 to 512"]),
         ("rank = 16", "", ["bad.toml", "no rank"]),
         ("rank = 16", "rank = 16\nrnak = 2", ["bad.toml", "rnak = 2", "allowed"]),
         ("rank = 16", "rank = ", ["bad.toml", "not TOML"]),
