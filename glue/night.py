@@ -276,6 +276,8 @@ def job(night: Night) -> dict[str, Any]:
         "deadline_time": night.deadline_time,
         "steps": recipe.steps,
         "rows_per_step": recipe.rows_per_step,
+        "tokens_per_step": recipe.tokens_per_step,
+        "memory_bytes": settings.number("TRAINING_MEMORY_BYTES"),
         "learning_rate": recipe.learning_rate,
         "rank": recipe.rank,
         "alpha": recipe.alpha,

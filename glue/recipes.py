@@ -27,6 +27,7 @@ class Recipe:
     learning_rate: float
     steps: int
     rows_per_step: int
+    tokens_per_step: int
     longest_tokens: int
     target_modules: list[str]
     target_parameters: list[str]
@@ -69,6 +70,7 @@ RULES: dict[str, Rule] = {
     "learning_rate": _number(1e-7, 0.1),
     "steps": _whole(1, 1_000_000),
     "rows_per_step": _whole(1, 1024),
+    "tokens_per_step": _whole(16, 1_000_000),
     "longest_tokens": _whole(16, 131_072),
     "target_modules": NAMES,
     "target_parameters": ("a list of names, may be empty", lambda v: v == [] or _names(v)),

@@ -3,6 +3,7 @@
     python -m training.night /nights/<id>/job.json
 
 Reads     job.json        what to train, on what, how, and until when (see Job)
+          scratch/        a checkpoint that a killed run left there; it is gone on from
 Writes    progress.jsonl  a line a step: {"time", "phase", "step", "steps", "loss"}; its age is the trainer's heartbeat
           adapter/        adapter_config.json and adapter_model.safetensors, per-expert keys, float32 or bfloat16
           result.json     last of all and by rename, so that it is there only if everything else is
@@ -18,6 +19,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +32,13 @@ import trl
 from datasets import load_dataset
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
-from training import experts
+from training import engine, experts, lean, memory
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
 COMPARED_ROWS = 8  # so many answers are scored here, to be compared with what the served adapter makes of them
+SAVE_SECONDS = 900  # the most that a killed run loses; a checkpoint of the whole recipe is 5.3 GB
 
 # -----------------------------------------------------------------------------
 # the job
@@ -42,7 +46,10 @@ COMPARED_ROWS = 8  # so many answers are scored here, to be compared with what t
 
 @dataclass(frozen=True)
 class Job:
-    """job.json. Paths are as this container sees them; deadline_time is a Unix time in seconds."""
+    """job.json. Paths are as this container sees them; deadline_time is a Unix time in seconds.
+
+    tokens_per_step holds where samples can be packed (a GPU with the kernels), rows_per_step where they cannot.
+    """
 
     base_model: str
     served_model: str
@@ -51,6 +58,8 @@ class Job:
     deadline_time: float
     steps: int
     rows_per_step: int
+    tokens_per_step: int
+    memory_bytes: int
     learning_rate: float
     rank: int
     alpha: int
@@ -65,6 +74,8 @@ class Refused(Exception):
     """The run may not go on, or what it made may not be used; the message says why."""
 
 
+Wrap = Callable[[Job], PeftModel]
+
 # -----------------------------------------------------------------------------
 # the model and its adapter
 
@@ -74,7 +85,7 @@ def load_model(job: Job) -> torch.nn.Module:
     model = AutoModelForCausalLM.from_pretrained(
         job.base_model,
         dtype=torch.bfloat16 if gpu else torch.float32,
-        attn_implementation="sdpa",
+        attn_implementation=lean.ATTENTION,
         device_map={"": 0} if gpu else None,
         trust_remote_code=False,
     )
@@ -84,6 +95,18 @@ def load_model(job: Job) -> torch.nn.Module:
         # vLLM has no floor under dt; transformers 5.15 and later put one at 0.001 in training
         if hasattr(module, "time_step_limit"):
             module.time_step_limit = (0.0, math.inf)
+    return model
+
+
+def wrapped(job: Job) -> PeftModel:
+    """The base model with a new adapter on it, on the night's own engine."""
+    base = load_model(job)
+    products, _ = engine.choose_products(base)
+    model = engine.adapted(base, adapter_configuration(job))
+    engine.enable(model, products)
+    if torch.cuda.is_available():
+        shape = engine.shape(model, job.rank)
+        engine.checkpoint(model, memory.checkpointed_layers(shape, job.tokens_per_step, job.memory_bytes))
     return model
 
 
@@ -110,8 +133,11 @@ def dead_tensors(model: torch.nn.Module) -> list[str]:
 
 @torch.no_grad()
 def likelihoods(model: torch.nn.Module, tokenizer: Any, rows: list[dict[str, Any]]) -> list[float]:
-    """Mean log-probability a token of each row's completion: what the served adapter must come to as well."""
-    model.eval()
+    """Mean log-probability a token of each row's completion: what the served adapter must come to as well.
+
+    In training mode, which drops nothing here: the other path of Mamba asks the kernels for strides that a small model has not.
+    """
+    model.train()
     scores = []
     for row in rows:
         given = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]
@@ -134,6 +160,7 @@ class Progress(TrainerCallback):
         self.file = (folder / "progress.jsonl").open("a", encoding="utf-8")
         self.deadline_time = deadline_time
         self.stopped_by_deadline = False
+        self.saved_at = time.monotonic()
 
     def write(self, phase: str, **values: object) -> None:
         print(json.dumps({"time": round(time.time(), 1), "phase": phase, **values}), file=self.file, flush=True)
@@ -153,30 +180,34 @@ class Progress(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if time.time() > self.deadline_time:
             self.stopped_by_deadline = control.should_training_stop = True
+        elif time.monotonic() - self.saved_at > SAVE_SECONDS:
+            self.saved_at, control.should_save = time.monotonic(), True
 
 
 # -----------------------------------------------------------------------------
 # the run
 
 
-def trainer_arguments(job: Job, scratch: Path) -> SFTConfig:
+def trainer_arguments(job: Job, scratch: Path, pack: bool) -> SFTConfig:
     gpu = torch.cuda.is_available()
     return SFTConfig(
         output_dir=str(scratch),
-        per_device_train_batch_size=job.rows_per_step,
+        packing=pack,
+        max_length=job.tokens_per_step if pack else job.longest_tokens,
+        per_device_train_batch_size=1 if pack else job.rows_per_step,
+        gradient_accumulation_steps=1,
         max_steps=job.steps,
         learning_rate=job.learning_rate,
         warmup_steps=max(1, job.steps // 20),
         lr_scheduler_type="linear",
         weight_decay=0.0,
-        max_length=job.longest_tokens,
-        packing=False,
-        bf16=gpu,
+        bf16=False,  # the model is bfloat16 and the adapter float32 as they are; autocast would copy both every step
         use_cpu=not gpu,
-        gradient_checkpointing=gpu,
+        gradient_checkpointing=False,  # layer by layer, in wrapped()
         optim="adamw_torch_fused" if gpu else "adamw_torch",
         logging_steps=1,
-        save_strategy="no",
+        save_strategy="no",  # Progress says when
+        save_total_limit=1,
         report_to=[],
         seed=job.seed,
         disable_tqdm=True,
@@ -186,21 +217,33 @@ def trainer_arguments(job: Job, scratch: Path) -> SFTConfig:
     )
 
 
-def train(job: Job, progress: Progress, folder: Path) -> tuple[SFTTrainer, float]:
+def fitting(rows: Any, tokenizer: Any, longest_tokens: int) -> Any:
+    """The rows that are not longer than they may be. A row cut short would teach answers that stop in the middle."""
+
+    def fits(row: dict[str, Any]) -> bool:
+        whole = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)["input_ids"]
+        return len(whole) <= longest_tokens
+
+    kept = rows.filter(fits)
+    if not len(kept):
+        raise Refused(f"every one of {len(rows)} rows is longer than longest_tokens = {longest_tokens}")
+    return kept
+
+
+def train(job: Job, progress: Progress, folder: Path, wrap: Wrap, pack: bool) -> tuple[SFTTrainer, float]:
     progress.write("load")
     tokenizer = AutoTokenizer.from_pretrained(job.base_model)
-    model = load_model(job)
-    examples = load_dataset("json", data_files=job.train_file, split="train", cache_dir=str(folder / "scratch"))
+    scratch = folder / "scratch"
+    examples = load_dataset("json", data_files=job.train_file, split="train", cache_dir=str(scratch))
     trainer = SFTTrainer(
-        model=model,
-        args=trainer_arguments(job, folder / "scratch"),
-        train_dataset=examples.select_columns(["prompt", "completion"]),
+        model=wrap(job),
+        args=trainer_arguments(job, scratch, pack),
+        train_dataset=fitting(examples.select_columns(["prompt", "completion"]), tokenizer, job.longest_tokens),
         processing_class=tokenizer,
-        peft_config=adapter_configuration(job),
         callbacks=[progress],
     )
     started = time.monotonic()
-    trainer.train()
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(scratch)))
     return trainer, time.monotonic() - started
 
 
@@ -254,7 +297,10 @@ def report(job: Job, trainer: SFTTrainer, seconds: float, tensors: int, progress
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         "adapter_tensors": tensors,
         "peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
-        "versions": {module.__name__: module.__version__ for module in (torch, transformers, peft, trl)},
+        "packed": trainer.args.packing,
+        "checkpointed_layers": engine.checkpointed(trainer.model),
+        "versions": engine.kernel_versions()
+        | {module.__name__: module.__version__ for module in (torch, transformers, peft, trl)},
     }
 
 
@@ -267,12 +313,13 @@ def publish(folder: Path, result: dict[str, Any]) -> None:
     unfinished.rename(folder / "result.json")
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Job, wrap: Wrap, pack: bool) -> dict[str, Any]:
+    """The whole of it. wrap: makes the model with a new adapter on it. pack: several samples a row."""
     folder = Path(job.output_folder)
     progress = Progress(folder, job.deadline_time)
     signal.signal(signal.SIGTERM, lambda *_: progress.stop_soon())
     try:
-        trainer, seconds = train(job, progress, folder)
+        trainer, seconds = train(job, progress, folder, wrap, pack)
         progress.write("convert")
         tensors = write_adapter(job, trainer, folder)
         result = report(job, trainer, seconds, tensors, progress)
@@ -283,7 +330,11 @@ def run(job: Job) -> dict[str, Any]:
     return result
 
 
-if __name__ == "__main__":
-    outcome = run(Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+def main(wrap: Wrap, pack: bool) -> None:
+    outcome = run(Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))), wrap, pack)
     print(json.dumps(outcome))
     sys.exit(0 if outcome["outcome"] == "trained" else 1)
+
+
+if __name__ == "__main__":
+    main(wrapped, engine.can_pack())

@@ -7,7 +7,7 @@ import pytest
 
 GLUE = Path(__file__).parents[2] / "glue"
 FLOORS = [
-    {"types", "training.world", "night_desk"},
+    {"types", "training.world", "training.memory", "night_desk"},
     {"plan", "gate", "adapter_format", "learning.feedback", "learning.dataset"},
     {"settings", "recipes", "files", "host", "waiting"},
     {"lock", "journal", "releases", "stacks", "vllm"},
@@ -26,7 +26,7 @@ ONLY_IN = {
     "requests": {"vllm", "webui"},
     "subprocess": {"stacks", "settings", "setup", "cli"},
     "fcntl": {"lock"},
-    "torch": {"training.night", "training.practice", "training.experts"},
+    "torch": {f"training.{path.stem}" for path in (GLUE / "training").glob("*.py")} - {"training.world", "training.memory"},
 }
 
 

@@ -1,0 +1,82 @@
+"""Whether the night's engine computes what the plain way computes, on this GPU.   python -m training.exactness
+
+Experts by factors against the loop over experts, and a pack of samples against each of them alone. The last line is JSON as
+that of training.selftest, which looks at the kernels themselves. Exits 1 if an error is over its limit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+import torch
+from training import architecture, bench, engine, grouped, selftest
+from training.selftest import DEVICE, relative
+from trl.trainer.utils import add_fused_lm_head
+
+Tensor = torch.Tensor
+
+# -----------------------------------------------------------------------------
+# experts by factors
+
+
+def experts(products: grouped.Products) -> float:
+    """One layer of the real size, output and every gradient, against the plain loop over float32 copies: the worst of them."""
+    torch.manual_seed(0)
+    size, hidden_size, inner, rank = 128, 2688, 1856, 16
+    shapes = [(size, inner, hidden_size), (size, hidden_size, inner), (size, rank, hidden_size), (size, inner, rank)]
+    shapes += [(size, rank, inner), (size, hidden_size, rank)]
+    tensors = [torch.randn(shape, device=DEVICE, dtype=torch.bfloat16) * 0.02 for shape in shapes]
+    hidden = torch.randn(1024, hidden_size, device=DEVICE, dtype=torch.bfloat16)
+    weights = torch.rand(1024, 6, device=DEVICE)
+    chosen = torch.rand(1024, size, device=DEVICE).topk(6, -1).indices
+    chosen[chosen == 7] = 8  # an expert that nobody is sent to
+
+    def results(dtype: torch.dtype, by: grouped.Products) -> list[Tensor]:
+        inputs = [hidden.detach().to(dtype, copy=True).requires_grad_(), weights.clone().requires_grad_()]
+        factors = [tensor.to(dtype, copy=True).requires_grad_() for tensor in tensors[2:]]
+        routing = grouped.Routing.of(chosen, size)
+        stacks = [tensor.to(dtype) for tensor in tensors[:2]]
+        out = grouped.Experts.apply(*inputs, *stacks, *factors, 2.0, routing, by)
+        out.float().pow(2).mean().backward()
+        return [out.detach(), *(tensor.grad for tensor in inputs + factors)]
+
+    found, wanted = results(torch.bfloat16, products), results(torch.float32, grouped.LOOP)
+    return max(relative(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+# -----------------------------------------------------------------------------
+# a pack against its samples
+
+
+def packed_loss() -> float:
+    """Summed loss of eight samples in a pack against each alone: six layers of the real width in float32, relative."""
+    torch.manual_seed(0)
+    model = architecture.random_model(DEVICE, layers=6, dtype=torch.float32)
+    add_fused_lm_head(model)
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "in_proj", "up_proj", "down_proj"]
+    stacks = ["mixer.experts.up_proj", "mixer.experts.down_proj"]
+    recipe = {"rank": 16, "alpha": 32, "target_modules": targets, "target_parameters": stacks, "layers": []}
+    wrapped = bench.adapted(model, recipe)
+    engine.enable(wrapped, grouped.LOOP)
+    wrapped.train()
+    whole = bench.pack(8, 1600, 1, DEVICE)
+    together = float(-wrapped(**whole, fused_lm_head=True).log_probs.detach().double().sum())
+    ends = whole["cu_seq_lens_q"].tolist()
+    alone = 0.0
+    for start, end in itertools.pairwise(ends):
+        ids = whole["input_ids"][:, start:end]
+        alone += float(-wrapped(input_ids=ids, labels=ids, fused_lm_head=True).log_probs.detach().double().sum())
+    return abs(together - alone) / alone
+
+
+CHECKS = {
+    "experts, torch's grouped product": (lambda: experts(grouped.TORCH), 2e-2),
+    "experts, Triton's grouped product": (lambda: experts(grouped.triton_products()), 2e-2),
+    "loss of a pack against its samples": (packed_loss, 1e-4),
+}
+
+if __name__ == "__main__":
+    sys.exit(selftest.run(CHECKS))

@@ -1,0 +1,113 @@
+"""What every layer of a PEFT Nemotron-H computes, with less kept for the backward pass, and attention that knows packs.
+
+The results are transformers' and PEFT's own within rounding. Kept a token and layer: transformers' norm keeps three tensors
+in float32, where torch's fused one keeps its input; PEFT's linear layers keep their input again in float32, because the
+adapter is; relu2 keeps two tensors, where its input alone will do.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from types import MethodType
+from typing import Any
+
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+from torch.nn.attention import varlen
+from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface
+
+Tensor = torch.Tensor
+ATTENTION = "packed"  # the name that models are loaded with: attn_implementation=lean.ATTENTION
+
+# torch 2.10 says is_causal, later ones window_size
+CAUSAL: dict[str, Any] = (
+    {"window_size": (-1, 0)} if "window_size" in inspect.signature(varlen.varlen_attn).parameters else {"is_causal": True}
+)
+
+
+# -----------------------------------------------------------------------------
+# attention: no mask is ever made; a pack's samples are told apart by where they begin
+
+
+def packed_attention(
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float,
+    dropout: float = 0.0, cu_seq_lens_q: Tensor | None = None, max_length_q: int | None = None, **_: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """query [B, heads, T, d]; returns [B, T, heads, d]. cu_seq_lens_q: [N + 1], where the samples of a pack begin and end.
+
+    Without them every row is one sample, padded on the right if at all: causal attention never looks there.
+    """
+    if cu_seq_lens_q is None:
+        out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
+    elif query.is_cuda and query.dtype != torch.float32:  # the fused kernel knows no float32
+        out = varlen_attention(query, key, value, scaling, cu_seq_lens_q, max_length_q)
+    else:
+        ends = cu_seq_lens_q.tolist()
+        pieces = [
+            scaled_dot_product_attention(
+                *(x[:, :, a:b] for x in (query, key, value)), is_causal=True, scale=scaling, enable_gqa=True
+            )
+            for a, b in itertools.pairwise(ends)
+        ]
+        out = torch.cat(pieces, 2)
+    return out.transpose(1, 2), None
+
+
+def varlen_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float, ends: Tensor, longest: int | None) -> Tensor:
+    groups = query.shape[1] // key.shape[1]
+    rows = [
+        x[0].transpose(0, 1).contiguous() for x in (query, key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1))
+    ]
+    ends = ends.to(query.device)
+    out = varlen.varlen_attn(*rows, ends, ends, longest, longest, scale=scaling, **CAUSAL)
+    return out.transpose(0, 1)[None]
+
+
+AttentionInterface.register(ATTENTION, packed_attention)
+AttentionMaskInterface.register(ATTENTION, lambda *_, **__: None)
+
+
+# -----------------------------------------------------------------------------
+# norm, activation, linear layers
+
+
+class Relu2(torch.autograd.Function):
+    """relu(z)^2, keeping z."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        ctx.save_for_backward(z)
+        return z.relu().square_()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (z,) = ctx.saved_tensors
+        return z.relu().mul_(grad).mul_(2)
+
+
+def norm_forward(self: torch.nn.Module, hidden: Tensor) -> Tensor:
+    return rms_norm(hidden, hidden.shape[-1:], self.weight, self.variance_epsilon)
+
+
+def linear_forward(self: LoraLinear, x: Tensor, *_: Any, **__: Any) -> Tensor:
+    y: Tensor = self.base_layer(x)
+    if self.disable_adapters or self.merged:
+        return y
+    (adapter,) = self.active_adapters
+    a, b = (factor[adapter].weight.to(x.dtype) for factor in (self.lora_A, self.lora_B))
+    return y.add(linear(linear(x, a), b), alpha=self.scaling[adapter])
+
+
+def enable(model: torch.nn.Module) -> None:
+    """In place, on a PEFT model of transformers' own Nemotron-H."""
+    for module in model.modules():
+        kind = type(module).__name__
+        if kind == "NemotronHRMSNorm":
+            module.forward = MethodType(norm_forward, module)
+        elif kind == "NemotronHMLP":
+            module.act_fn.forward = Relu2.apply
+        elif isinstance(module, LoraLinear):
+            module.forward = MethodType(linear_forward, module)

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Builds wheels of causal-conv1d and mamba-ssm for one GPU architecture, against the torch and the nvcc that are here.
+#
+#   build-kernels.sh ARCHITECTURE CACHE_FOLDER [SOURCES_FOLDER]
+#   build-kernels.sh 121 /var/cache/kernels      121 is a GB10, 90 an H100 or H200
+#
+# Prints the folder that holds the wheels on its last line. What the cache has for this architecture, torch and kernels.txt
+# is not built again. SOURCES_FOLDER: where the source archives of kernels.txt are, on a machine that reaches no index.
+set -euo pipefail
+architecture=$1 cache=$2 sources=${3:-}
+here=$(dirname "$(readlink -f "$0")")
+
+versions=$(python3 -c 'import torch, sys; print(f"torch{torch.__version__}-cp{sys.version_info.major}{sys.version_info.minor}")')
+wheels=$cache/sm$architecture-$versions-$(sha256sum "$here/kernels.txt" | cut -c1-8)
+if [ -e "$wheels/complete" ]; then
+  echo "kernels: found in the cache" >&2
+  echo "$wheels"
+  exit
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# never the wheel for other machines that their setup.py would guess the address of
+export CAUSAL_CONV1D_FORCE_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE
+# one big translation unit takes up to 4 GB; two packages build at once
+export MAX_JOBS=${MAX_JOBS:-$(python3 -c 'import os
+free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+print(max(1, min(os.cpu_count() // 2, int(free // 8e9))))')}
+
+# SKIP_CUDA_BUILD: pip runs setup.py for the metadata before it hands over the archive
+CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE python3 -m pip download --quiet --no-deps \
+  --no-build-isolation --no-binary :all: --require-hashes --requirement "$here/kernels.txt" --dest "$work" \
+  ${sources:+--no-index --find-links "$sources"}
+
+build() { # source archive
+  local folder=$work/${1%.tar.gz} log=$work/${1%.tar.gz}.log started=$SECONDS
+  tar -xzf "$work/$1" -C "$work"
+  python3 "$here/keep_one_architecture.py" "$folder/setup.py" "$architecture"
+  echo "kernels: building ${1%.tar.gz} for sm_$architecture, $MAX_JOBS jobs; minutes" >&2
+  python3 -m pip wheel --no-deps --no-build-isolation --no-cache-dir --wheel-dir "$work/wheels" "$folder" >"$log" 2>&1 \
+    || { tail -n 40 "$log" >&2; return 1; }
+  echo "kernels: ${1%.tar.gz} ready ($((SECONDS - started)) s)" >&2
+}
+
+pids=()
+for archive in "$work"/*.tar.gz; do
+  build "$(basename "$archive")" &
+  pids+=($!)
+done
+for pid in "${pids[@]}"; do wait "$pid"; done
+
+mkdir -p "$wheels"
+cp "$work"/wheels/*.whl "$wheels/"
+touch "$wheels/complete"
+echo "$wheels"

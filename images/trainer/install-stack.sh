@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# install-stack.sh WHEELS_FOLDER   (inside a build) The night's versions, beside the torch and triton that are already here.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+provided='^(torch|triton|pytorch[-_]triton|numpy|nvidia[-_].*)=='
+
+core() { python3 -m pip list --format freeze | grep -iE '^(torch|triton|pytorch[-_]triton)==' | sort; }
+before=$(core)
+
+# what the container provides is what it provides: its own versions become the constraints, and ours give way
+python3 -m pip list --format freeze | grep -iE "$provided" >/tmp/container.txt
+grep -viE "$provided" "$here/constraints.txt" >/tmp/night.txt
+find=(--find-links /wheelhouse)
+python3 -m pip install --quiet "${find[@]}" --constraint /tmp/container.txt --constraint /tmp/night.txt \
+  --requirement "$here/requirements.txt" einops ninja packaging
+python3 -m pip install --quiet "${find[@]}" --no-deps --requirement "$here/unsloth.txt"
+if compgen -G "$1/*.whl" >/dev/null; then python3 -m pip install --quiet --no-deps --no-index "$1"/*.whl; fi
+
+after=$(core)
+if [ "$before" != "$after" ]; then
+  printf 'torch or triton was replaced:\n%s\nby\n%s\n' "$before" "$after" >&2
+  exit 1
+fi
