@@ -78,4 +78,4 @@ def test_what_the_gpu_needs_is_on_the_spark_only(flags: dict[str, dict[str, Any]
     assert (spark["enable_prefix_caching"], rehearsal["enable_prefix_caching"]) == (True, False)
     assert spark["kv_cache_dtype"] == "fp8"
     assert spark["kv_cache_memory_bytes"] == settings.load("spark").number("KV_CACHE_BYTES")
-    assert max(spark["cudagraph_capture_sizes"]) == spark["max_num_seqs"]
+    assert spark["max_cudagraph_capture_size"] == spark["max_num_seqs"]
