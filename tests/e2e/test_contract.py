@@ -47,7 +47,7 @@ def compose(site: Site, *arguments: str) -> None:
     command = site.stacks.compose_command("day", *arguments)
     at = command.index("--progress")
     command[at:at] = ["--file", str(OVERLAY)]
-    subprocess.run(command, env=site.stacks.compose_environment(), check=True, timeout=300, capture_output=True)
+    subprocess.run(command, env=site.stacks.compose_environment(), check=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
