@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from glue import adapters, day, demo, documents, night, releases, settings, setup, status, waiting
+from glue import adapters, day, demo, documents, night, pin, releases, settings, setup, status, waiting
 from glue.site import Site, Tell
 from glue.stacks import Stacks
 from glue.types import Exit, GlueError, Misconfigured
@@ -148,6 +148,12 @@ def promote_verb(profile: str | None, adapter: str) -> tuple[Any, Callable[[Any]
     """Make an ADAPTER serve, or "base" for the base model. No restart."""
     site = open_site(profile)
     return {"adapter": adapters.promote(site, None if adapter == "base" else adapter)}, lines
+
+
+@verb
+def pin_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Add its digest to every image in env/images.env, from its registry."""
+    return pin.pin(open_site(profile).stacks), lambda pinned: print("\n".join(pinned) or "every image has its digest")
 
 
 @verb

@@ -121,6 +121,14 @@ class Stacks:
             return False
         return True
 
+    def digest(self, reference: str) -> str:
+        """ "sha256:..." of what the reference names in its registry now, for all platforms. Nothing is pulled."""
+        try:
+            return str(self.docker.images.get_registry_data(reference).id)
+        except docker.errors.APIError as error:
+            saw = f"{reference}: {error.explanation or error}"
+            raise PreconditionFailed("a registry gave no digest", saw, "connect to the registry, or docker login") from error
+
     # ------------------------------------------------------------------ act
 
     def ensure_volumes(self) -> None:

@@ -94,18 +94,20 @@ class WebUI:
         """The rule that makes retrieval queries is there, active, and applies to every chat."""
         content = (HOME / "env" / "open-webui" / f"{FILTER}.py").read_text(encoding="utf-8")
         form = {"id": FILTER, "name": "Retrieval query by rule", "content": content, "meta": {"description": "see its head"}}
-        there = {row["id"]: row for row in self.call("GET", "/api/v1/functions/")}
-        action = f"id/{FILTER}/update" if FILTER in there else "create"
-        self.call("POST", f"/api/v1/functions/{action}", json=form)
+        if FILTER not in {row["id"] for row in self.call("GET", "/api/v1/functions/")}:
+            self.call("POST", "/api/v1/functions/create", json=form)
         state = self.call("GET", f"/api/v1/functions/id/{FILTER}")
+        if not holds(state, form):
+            state = self.call("POST", f"/api/v1/functions/id/{FILTER}/update", json=form)
         if not state["is_active"]:
             self.call("POST", f"/api/v1/functions/id/{FILTER}/toggle")
         if not state["is_global"]:
             self.call("POST", f"/api/v1/functions/id/{FILTER}/toggle/global")
 
     def ensure_model(self, form: dict[str, Any]) -> None:
-        action = "model/update" if form["id"] in self.registered_models() else "create"
-        self.call("POST", f"/api/v1/models/{action}", json=form)
+        there = self.registered_models().get(form["id"])
+        if not holds(there, form):  # Open WebUI keeps a version of every update
+            self.call("POST", f"/api/v1/models/{'create' if there is None else 'model/update'}", json=form)
 
     def registered_models(self) -> dict[str, dict[str, Any]]:
         """Presets and base models by id; Open WebUI lists them apart."""
@@ -126,12 +128,14 @@ class WebUI:
     def ensure_knowledge(self) -> str:
         """The id of the team's collection, readable for everyone."""
         rows = self.call("GET", "/api/v1/knowledge/")["items"]
-        found = next((row["id"] for row in rows if row["name"] == KNOWLEDGE_NAME), None)
+        found = next((row for row in rows if row["name"] == KNOWLEDGE_NAME), None)
         if found is None:
             form = {"name": KNOWLEDGE_NAME, "description": "What the assistant looks things up in"}
-            found = self.call("POST", "/api/v1/knowledge/create", json=form)["id"]
-        self.call("POST", f"/api/v1/knowledge/{found}/access/update", json={"access_grants": EVERYONE_READS})
-        return str(found)
+            found = self.call("POST", "/api/v1/knowledge/create", json=form)
+        grants = {"access_grants": EVERYONE_READS}
+        if not holds(found, grants):
+            self.call("POST", f"/api/v1/knowledge/{found['id']}/access/update", json=grants)
+        return str(found["id"])
 
     def knowledge_files(self, knowledge: str) -> list[str]:
         """Names of the documents in the collection, sorted."""
@@ -186,6 +190,15 @@ class WebUI:
         else:
             form = {"role": "user", "name": name, "email": email, "profile_image_url": "", "password": password}
             self.call("POST", f"/api/v1/users/{there['id']}/update", json=form)
+
+
+def holds(found: Any, wanted: Any) -> bool:
+    """Whether found says all that wanted says; Open WebUI adds fields of its own to what it is given."""
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(key in found and holds(found[key], value) for key, value in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(found, list) and len(found) == len(wanted) and all(map(holds, found, wanted))
+    return bool(found == wanted)
 
 
 def sign_in(url: str, email: str, password: str) -> WebUI:

@@ -71,8 +71,27 @@ def test_the_settings_that_keep_retrieval_alive_are_there(day: dict[str, Any]) -
     assert json.loads(environment["DEFAULT_MODEL_PARAMS"]) == {"function_calling": "legacy"}
     assert environment["UVICORN_WORKERS"] == "1"
     assert environment["OPENAI_API_BASE_URL"] == "http://door:8000/v1"
-    assert environment["ENABLE_SIGNUP"] == "false"
+    assert environment["ENABLE_RETRIEVAL_QUERY_GENERATION"] == "true"  # answered by our rule; off, follow-ups find nothing
+    assert environment["ENABLE_RAG_HYBRID_SEARCH"] == "false"
     assert "{{CONTEXT}}" in environment["RAG_TEMPLATE"]
+
+
+CLOSED = (
+    *("ENABLE_SIGNUP", "ENABLE_ADMIN_EXPORT", "ENABLE_ADMIN_CHAT_ACCESS", "ENABLE_COMMUNITY_SHARING", "ENABLE_WEB_SEARCH"),
+    *("ENABLE_CODE_EXECUTION", "ENABLE_CODE_INTERPRETER", "ENABLE_IMAGE_GENERATION", "ENABLE_OLLAMA_API"),
+    *("ENABLE_VERSION_UPDATE_CHECK", "ENABLE_FOLLOW_UP_GENERATION", "ENABLE_TAGS_GENERATION", "ENABLE_PERSISTENT_CONFIG"),
+)
+
+
+def test_the_chat_is_closed_private_and_offline(day: dict[str, Any]) -> None:
+    environment = day["services"]["open-webui"]["environment"]
+    assert {key: environment[key] for key in CLOSED} == dict.fromkeys(CLOSED, "false")
+    assert (environment["DEFAULT_USER_ROLE"], environment["OFFLINE_MODE"], environment["HF_HUB_OFFLINE"]) == (
+        "pending",
+        "true",
+        "1",
+    )
+    assert day["services"]["vllm"]["environment"]["HF_HUB_OFFLINE"] == "1"
 
 
 def test_data_volumes_survive_a_down_with_volumes(any_stack: dict[str, Any]) -> None:
@@ -82,6 +101,72 @@ def test_data_volumes_survive_a_down_with_volumes(any_stack: dict[str, Any]) -> 
 def test_adapters_are_mounted_by_their_parent_and_read_only(day: dict[str, Any]) -> None:
     mounts = {mount["target"]: mount for mount in day["services"]["vllm"]["volumes"]}
     assert mounts["/adapters"]["read_only"] and mounts["/adapters"]["source"].endswith("/adapters")
+
+
+def test_every_image_is_one_of_the_file_of_images(any_stack: dict[str, Any]) -> None:
+    listed = set(settings.read_env_file(HOME / "env" / "images.env").values())
+    assert {service["image"] for service in any_stack["services"].values()} <= listed
+
+
+def test_what_people_reach_writes_nothing_but_its_data(day: dict[str, Any]) -> None:
+    for name in ("door", "night-desk"):
+        service = day["services"][name]
+        assert service["read_only"] and service["user"] == "65534:65534", name
+        assert all(mount["read_only"] for mount in service["volumes"]), name
+    assert [mount["source"] for mount in day["services"]["open-webui"]["volumes"]] == ["webui-data"]
+
+
+def test_the_rehearsal_changes_the_machine_and_nothing_else() -> None:
+    spark, rehearsal = (configuration("day", profile)["services"] for profile in ("spark", "rehearsal"))
+    assert spark.keys() == rehearsal.keys()
+    machine = {"MACHINE_FLAGS", "ADAPTER_KERNEL_FLAGS", "VLLM_CPU_KVCACHE_SPACE", "OMP_NUM_THREADS", "TORCHDYNAMO_DISABLE"}
+    different = {key for key, value in rehearsal["vllm"]["environment"].items() if spark["vllm"]["environment"].get(key) != value}
+    assert different <= machine | {"ADAPTER_FLAGS"}  # whose highest rank is a setting
+    for name, service in rehearsal.items():
+        changed = {key for key in service.keys() | spark[name].keys() if service.get(key) != spark[name].get(key)}
+        assert changed <= {"image", "deploy", "environment", "command", "volumes"}, name
+    names = [[flag.split("=")[0] for flag in services["vllm"]["command"]] for services in (spark, rehearsal)]
+    assert names[0] == names[1]
+
+
+def test_vllm_stops_as_it_likes_to_with_more_time_than_it_takes(day: dict[str, Any]) -> None:
+    service = day["services"]["vllm"]
+    (drain,) = (int(flag.split("=")[1]) for flag in service["command"] if flag.startswith("--shutdown-timeout="))
+    assert service["stop_signal"] == "SIGINT"
+    assert service["stop_grace_period"] == "1m0s" and drain <= 50
+
+
+def test_a_morning_may_take_as_long_as_a_first_load() -> None:
+    """Docker calls a container unhealthy no sooner than the load and the kernels of a first start take, and glue waits longer."""
+    check = configuration("day", "spark")["services"]["vllm"]["healthcheck"]
+    assert check["start_period"] == "20m0s"
+    assert settings.load("spark").number("DAY_DEADLINE_SECONDS") > 20 * 60
+
+
+def test_every_cache_of_vllm_is_on_its_volume_and_models_are_only_read(day: dict[str, Any]) -> None:
+    service = day["services"]["vllm"]
+    mounts = {mount["target"]: mount for mount in service["volumes"]}
+    assert mounts["/cache"]["source"] == "vllm-cache"
+    assert mounts["/models"]["source"] == "models" and mounts["/models"]["read_only"]
+    assert service["environment"]["HF_HOME"] == "/models"
+    caches = ("VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "FLASHINFER_WORKSPACE_BASE", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH")
+    assert all(f"{service['environment'][key]}/".startswith("/cache/") for key in caches)
+
+
+BLOCK_BYTES = 6 * 4176 * 512  # a page for each of the six attention layers: keys and values in FP8 take 512 bytes a token
+BLOCK_TOKENS = 4176
+STATE_BLOCKS = 4  # 23 Mamba states in blocks of six pages
+
+
+def test_the_kv_memory_of_a_spark_holds_every_running_answer_and_as_much_again_to_remember() -> None:
+    """vLLM 0.32's own grouping of Nemotron-3-Nano's layers; a running answer holds two states (mamba-cache-mode=align)."""
+    spark = settings.load("spark")
+    blocks = spark.number("KV_CACHE_BYTES") // BLOCK_BYTES
+    longest = -(-spark.number("MAX_MODEL_LENGTH") // BLOCK_TOKENS) + 2 * STATE_BLOCKS
+    running = spark.number("MAX_SEQUENCES") * longest
+    assert (BLOCK_BYTES, blocks, longest, running) == (12_828_672, 779, 16, 256)  # as env/spark.env says
+    assert blocks - running >= running
+    assert (blocks - running) // (1 + STATE_BLOCKS) == 104
 
 
 @pytest.mark.parametrize(("stack", "service"), [("day", "vllm"), ("night", "trainer")])

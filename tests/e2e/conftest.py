@@ -2,17 +2,19 @@
 
 import json
 import os
+import secrets
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from glue import settings
+from glue import settings, webui
 from glue.settings import HOME
 from glue.site import Site
 from glue.stacks import Stacks
+from glue.webui import WebUI
 
 Glue = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -49,3 +51,13 @@ def demo() -> dict[str, Any]:
 def site(demo: dict[str, Any]) -> Site:
     chosen = settings.load("rehearsal")
     return Site(chosen, Stacks(chosen), print)
+
+
+@pytest.fixture(scope="session")
+def member(site: Site) -> Iterator[WebUI]:
+    """Vera, who is no administrator. What she rated is withdrawn, so that no night learns from a test."""
+    password = secrets.token_urlsafe(24)
+    site.administrator().ensure_user("Vera", "vera@rehearsal.local", password)
+    person = webui.sign_in(site.settings.chat_url, "vera@rehearsal.local", password)
+    yield person
+    person.call("DELETE", "/api/v1/evaluations/feedbacks")

@@ -12,7 +12,7 @@ FLOORS = [
     {"settings", "recipes", "files", "host", "waiting"},
     {"lock", "journal", "releases", "stacks", "vllm"},
     {"webui"},
-    {"site"},
+    {"site", "pin"},
     {"setup", "day", "judge", "documents", "status"},
     {"adapters"},
     {"night"},

@@ -1,0 +1,237 @@
+"""What this project counts on in Open WebUI, and no release of it promises. A new version must pass this before it is used.
+
+The real Open WebUI is asked; a recorder between it and the door shows what it sends to the model.
+"""
+
+import json
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glue import day, waiting, webui
+from glue.learning import feedback
+from glue.learning.feedback import PromptForm
+from glue.settings import HOME
+from glue.site import Site
+from glue.types import Example, GlueError
+from glue.waiting import Seen
+from glue.webui import WebUI
+
+Body = dict[str, Any]
+OVERLAY = HOME / "tests" / "e2e" / "recorder" / "compose.yaml"
+QUESTION = "In which hall is the lathe?"
+
+
+@dataclass(frozen=True)
+class Recorder:
+    file: Path
+
+    def clear(self) -> None:
+        self.file.unlink(missing_ok=True)
+
+    def bodies(self) -> list[Body]:
+        """What Open WebUI has sent to the model since the last clear, in order."""
+        lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
+        return [json.loads(line)["body"] for line in lines]
+
+
+def compose(site: Site, *arguments: str) -> None:
+    """docker compose on the day, with the recorder laid over it."""
+    command = site.stacks.compose_command("day", *arguments)
+    at = command.index("--progress")
+    command[at:at] = ["--file", str(OVERLAY)]
+    subprocess.run(command, env=site.stacks.compose_environment(), check=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def recorder(site: Site) -> Iterator[Recorder]:
+    """Open WebUI talks to the door through the recorder for as long as this module's tests run."""
+    folder = site.state / "recorded"
+    folder.mkdir(exist_ok=True)
+    try:
+        compose(site, "up", "--detach", "--no-build", "--wait", "--wait-timeout", "240", "recorder", "open-webui")
+        day.settle(site)
+        yield Recorder(folder / "requests.jsonl")
+    finally:
+        compose(site, "rm", "--stop", "--force", "recorder")
+        day.ensure(site)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def form(site: Site) -> PromptForm:
+    """As nights build prompts."""
+    return PromptForm(site.settings["SYSTEM_PROMPT"], site.settings["RAG_TEMPLATE"])
+
+
+def question(text: str) -> Body:
+    return {"role": "user", "content": text}
+
+
+def is_title(body: Body) -> bool:
+    return not body.get("stream")
+
+
+# ---------------------------------------------------------------------- one question
+
+
+def test_a_member_s_question_is_one_plain_call_with_passages_where_nights_put_them(
+    recorder: Recorder, member: WebUI, form: PromptForm
+) -> None:
+    recorder.clear()
+    answer = member.ask([question(QUESTION)])
+    (body,) = recorder.bodies()  # a second one would be Open WebUI asking the model for a search query
+    assert any("lathe" in passage for passage in answer.passages)
+    assert body["messages"] == [{"role": "system", "content": form.render(answer.sources)}, question(QUESTION)]
+    assert "tools" not in body and "tool_choice" not in body
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert body["stream"] is True and body["stream_options"] == {"include_usage": True}
+    assert answer.text and answer.usage and answer.usage["completion_tokens"] > 0
+
+
+@pytest.mark.parametrize("follow_up", ["And who checks it?", "And on which day?"])
+def test_a_follow_up_finds_the_right_document_in_one_call(follow_up: str, recorder: Recorder, member: WebUI) -> None:
+    recorder.clear()
+    earlier = [question(QUESTION), {"role": "assistant", "content": "Hall 9."}]
+    answer = member.ask([*earlier, question(follow_up)])
+    (body,) = recorder.bodies()
+    assert any("lathe" in passage for passage in answer.passages)
+    assert body["messages"][1:] == [*earlier, question(follow_up)]
+    assert "tools" not in body
+
+
+def test_without_the_rule_the_hidden_call_would_be_seen(recorder: Recorder, member: WebUI, site: Site) -> None:
+    """The recorder can see what the first test says is not there."""
+    administrator = site.administrator()
+    toggle = f"/api/v1/functions/id/{webui.FILTER}/toggle"
+    administrator.call("POST", toggle)
+    try:
+        recorder.clear()
+        member.ask([question(QUESTION)])
+        assert len(recorder.bodies()) == 2
+    finally:
+        administrator.call("POST", toggle)
+
+
+# ---------------------------------------------------------------------- in the browser
+
+
+@dataclass
+class Chat:
+    """One conversation as Open WebUI's own page holds it: the server writes the answers into it."""
+
+    person: WebUI
+    id: str = ""
+    last: str | None = None
+
+    def ask(self, text: str) -> str:
+        """The id of the answer, when the server has finished it."""
+        asked, answered = str(uuid.uuid4()), str(uuid.uuid4())
+        user_message = question(text) | {"id": asked, "parentId": self.last, "childrenIds": [], "timestamp": int(time.time())}
+        first = {} if self.id else {"title_generation": True, "tags_generation": True}
+        body = {
+            "model": webui.ASSISTANT,
+            "stream": True,
+            "messages": [question(text)],
+            "user_message": user_message | {"models": [webui.ASSISTANT]},
+            "parent_id": self.last,
+            "id": answered,
+            "session_id": str(uuid.uuid4()),
+            "background_tasks": first | {"follow_up_generation": True},
+        } | ({"chat_id": self.id} if self.id else {})
+        self.id = self.person.call("POST", "/api/chat/completions", json=body)["chat_id"]
+        waiting.until("the answer", lambda: self.look(answered), 120)
+        self.last = answered
+        return answered
+
+    def look(self, answered: str) -> Seen[None]:
+        message = self.messages().get(answered, {})
+        return Seen(bool(message.get("done")), f"the chat holds {message}")
+
+    def content(self) -> Body:
+        found: Body = self.person.call("GET", f"/api/v1/chats/{self.id}")
+        return found
+
+    def messages(self) -> dict[str, Body]:
+        found: dict[str, Body] = self.content()["chat"]["history"]["messages"]
+        return found
+
+    def correct(self, answered: str, right: str) -> str:
+        """Edit, save as copy, thumbs up, as the page sends them. Returns the rating's id."""
+        chat = self.content()["chat"]
+        messages = chat["history"]["messages"]
+        copy = str(uuid.uuid4())
+        messages[copy] = messages[answered] | {"id": copy, "content": right, "annotation": {"rating": 1}}
+        messages[messages[answered]["parentId"]]["childrenIds"].append(copy)
+        chat["history"]["currentId"] = copy
+        self.person.call("POST", f"/api/v1/chats/{self.id}", json={"chat": chat})
+        rating = {
+            "type": "rating",
+            "data": {"rating": 1, "model_id": webui.ASSISTANT, "reason": "accurate_information", "comment": "corrected"},
+            "meta": {"arena": False, "chat_id": self.id, "message_id": copy, "model_id": webui.ASSISTANT},
+            "snapshot": {"chat": self.content()},
+        }
+        return str(self.person.call("POST", "/api/v1/evaluations/feedback", json=rating)["id"])
+
+
+def test_in_the_browser_a_chat_is_its_answers_and_one_short_title(recorder: Recorder, member: WebUI) -> None:
+    """The page asks for a title, tags and follow-up questions; each could be one more call to the model."""
+    chat = Chat(member)
+    recorder.clear()
+    chat.ask(QUESTION)
+    waiting.until("a title", lambda: Seen(any(map(is_title, recorder.bodies())), f"{len(recorder.bodies())} calls"), 60)
+    chat.ask("And who checks it?")
+    bodies = recorder.bodies()
+    assert [is_title(body) for body in bodies].count(True) == 1 and len(bodies) == 3
+    (title,) = filter(is_title, bodies)
+    assert title["max_tokens"] <= 160 and title["chat_template_kwargs"] == {"enable_thinking": False}
+    assert not any("tools" in body for body in bodies)
+
+
+def test_what_a_night_learns_from_a_corrected_chat_is_what_the_model_was_asked(
+    recorder: Recorder, member: WebUI, site: Site, form: PromptForm
+) -> None:
+    chat = Chat(member)
+    chat.ask(QUESTION)
+    recorder.clear()
+    second = chat.ask("And who checks it?")
+    (body,) = filter(lambda sent: not is_title(sent), recorder.bodies())
+    rating = chat.correct(second, "Marek, since today.")
+    (row,) = (found for found in site.administrator().ratings() if found["id"] == rating)
+    assert (row["data"]["rating"], row["data"]["comment"]) == (1, "corrected")
+    example = feedback.example(row, form)
+    assert isinstance(example, Example), example
+    assert [{"role": message.role, "content": message.content} for message in example.prompt] == body["messages"]
+    assert (example.answer, example.conversation) == ("Marek, since today.", chat.id)
+
+
+# ---------------------------------------------------------------------- who may read what
+
+
+def test_what_nobody_rated_is_read_by_nobody_and_a_rating_can_be_withdrawn(recorder: Recorder, member: WebUI, site: Site) -> None:
+    chat = Chat(member)
+    rating = chat.correct(chat.ask(QUESTION), "Hall 9.")
+    administrator = site.administrator()
+    for path in ("/api/v1/chats/all/db", "/api/v1/utils/db/download", f"/api/v1/chats/{chat.id}"):
+        with pytest.raises(GlueError, match="refused") as refused:
+            administrator.call("GET", path)
+        assert refused.value.saw.startswith("401"), path
+    assert rating in {row["id"] for row in administrator.ratings()}
+    member.call("DELETE", f"/api/v1/evaluations/feedback/{rating}")
+    assert rating not in {row["id"] for row in administrator.ratings()}
+
+
+def test_a_member_may_use_the_assistant_and_change_nothing(member: WebUI, site: Site) -> None:
+    form = site.administrator().registered_models()[webui.ASSISTANT]
+    with pytest.raises(GlueError, match="refused"):
+        member.call("POST", "/api/v1/models/model/update", json=form)
+    for path in ("/api/v1/models/export", "/api/v1/evaluations/feedbacks/all/export", "/api/v1/chats/all/db"):
+        with pytest.raises(GlueError, match="refused"):
+            member.call("GET", path)

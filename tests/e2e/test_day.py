@@ -1,0 +1,69 @@
+"""What the day promises about its own running: a second `day` is nothing, thoughts stay out of answers, a stop cuts none."""
+
+import json
+import threading
+from typing import Any
+
+import requests
+
+from glue import day, vllm
+from glue.site import Site
+from glue.webui import WebUI
+from tests.e2e.conftest import Glue
+
+WHAT_GLUE_KEEPS = ("/api/v1/models/export", "/api/v1/models/base", "/api/v1/knowledge/", "/api/v1/functions/")
+WHAT_A_MEMBER_SEES = ("/api/models", "/api/v1/knowledge/")
+QUESTION = [{"role": "user", "content": "What is the code of the lathe?"}]
+
+
+def listing(person: WebUI, paths: tuple[str, ...]) -> str:
+    """Everything Open WebUI says there, with its versions and times of change."""
+    return json.dumps([person.call("GET", path) for path in paths], sort_keys=True, indent=1)
+
+
+def test_a_second_day_changes_and_restarts_nothing(site: Site, glue: Glue, member: WebUI) -> None:
+    def look() -> tuple[Any, ...]:
+        administrator = site.administrator()
+        documents = administrator.knowledge_files(administrator.ensure_knowledge())
+        containers = {name: c.attrs["State"]["StartedAt"] for name in site.stacks.services("day") if (c := container(name))}
+        return listing(administrator, WHAT_GLUE_KEEPS), listing(member, WHAT_A_MEMBER_SEES), documents, containers
+
+    def container(name: str) -> Any:
+        return site.stacks.container("day", name)
+
+    assert glue("day").returncode == 0
+    before = look()
+    assert glue("day").returncode == 0
+    assert look() == before
+
+
+def test_thinking_is_off_unless_a_request_asks_for_it(site: Site) -> None:
+    """The practice model never thinks; vLLM's parser takes all it says for thoughts where thinking was asked for."""
+
+    def message(**more: Any) -> dict[str, Any]:
+        body = {"model": vllm.BASE, "messages": QUESTION, "max_tokens": 32, "temperature": 0} | more
+        found: dict[str, Any] = site.vllm().call("POST", "/v1/chat/completions", body).json()["choices"][0]["message"]
+        return found
+
+    plain, thinking = message(), message(chat_template_kwargs={"enable_thinking": True})
+    assert plain["content"] and not plain["reasoning"]
+    assert thinking["reasoning"] == plain["content"] and not thinking["content"]
+
+
+def test_an_answer_that_is_being_written_is_finished_when_vllm_is_stopped(site: Site) -> None:
+    body = {"model": vllm.BASE, "messages": QUESTION, "stream": True, "min_tokens": 600, "max_tokens": 600}
+    headers = {"Authorization": f"Bearer {site.settings['MODEL_API_KEY']}"}
+    address = f"http://{site.stacks.address('door')}/v1/chat/completions"
+    stopping = threading.Thread(target=site.stacks.stop, args=("day", "vllm"))
+    try:
+        with requests.post(address, json=body, headers=headers, stream=True, timeout=60) as answer:
+            lines = (line for line in answer.iter_lines() if line)
+            next(lines)
+            stopping.start()
+            rest = list(lines)
+        stopping.join()
+        assert "draining in-flight requests" in site.stacks.last_log_lines("day", "vllm", 100)
+        assert rest[-1] == b"data: [DONE]"
+        assert json.loads(rest[-2][5:])["choices"][0]["finish_reason"] == "length"
+    finally:
+        day.ensure(site)
