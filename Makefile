@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo day night status ask ingest adapters promote rollback logs pin test test-fast lint lock
+.PHONY: help setup demo day night status ask ingest adapters promote rollback logs recipe pin test test-fast lint lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ rollback: .venv/ready ## What served before serves again
 
 logs: .venv/ready ## The last lines of a service: make logs SERVICE=vllm
 	@$(GLUE) logs $(SERVICE)
+
+recipe: .venv/ready ## Count what a recipe trains: make recipe RECIPE=team
+	@$(GLUE) recipe show $(RECIPE) --json
 
 pin: .venv/ready ## Add its digest to every image in env/images.env, from its registry
 	@$(GLUE) pin

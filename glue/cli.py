@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from glue import adapters, day, demo, documents, night, pin, releases, settings, setup, status, waiting
+from glue import adapters, day, demo, documents, night, pin, recipe_facts, releases, settings, setup, status, waiting
 from glue.site import Site, Tell
 from glue.stacks import Stacks
 from glue.types import Exit, GlueError, Misconfigured
@@ -56,7 +56,7 @@ def cli(context: click.Context, profile: str | None, verbose: bool) -> None:
     context.obj = profile
 
 
-def verb(function: Callable[..., Any]) -> Any:
+def verb(function: Callable[..., Any], parent: click.Group = cli) -> Any:
     """A command with --json: its function returns a JSON value and how people are shown it."""
 
     def command(context: click.Context, as_json: bool, **arguments: Any) -> None:
@@ -69,7 +69,7 @@ def verb(function: Callable[..., Any]) -> Any:
     wrapped: Any = update_wrapper(command, function)
     name = function.__name__.removesuffix("_verb")
     json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
-    return cli.command(name=name, help=function.__doc__)(json_option(click.pass_context(wrapped)))
+    return parent.command(name=name, help=function.__doc__)(json_option(click.pass_context(wrapped)))
 
 
 def lines(result: dict[str, Any]) -> None:
@@ -167,6 +167,19 @@ def rollback_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 def demo_verb(profile: str | None, facts: int) -> tuple[Any, Callable[[Any], None]]:
     """The whole cycle in the rehearsal, from nothing: day, corrections, night, a better day, rollback."""
     return demo.run(profile, teller(), facts), demo.show
+
+
+@cli.group(name="recipe")
+def recipe_group() -> None:
+    """What the recipes of env/recipes train."""
+
+
+def show_verb(profile: str | None, name: str) -> tuple[Any, Callable[[Any], None]]:
+    """Count what the recipe NAME trains, on the real architecture without its weights."""
+    return recipe_facts.show(open_site(profile), name), lines
+
+
+verb(click.argument("name")(show_verb), recipe_group)
 
 
 @cli.command(name="logs")

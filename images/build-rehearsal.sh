@@ -23,6 +23,6 @@ build() { # image, folder, further arguments
 base/make-root.sh dual-use/root:bookworm "$REHEARSAL_ROOT_IMAGE"
 build "$REHEARSAL_BASE_IMAGE" base --target base --build-arg ROOT_IMAGE=dual-use/root:bookworm
 build "$REHEARSAL_TORCH_IMAGE" base --target torch --build-arg ROOT_IMAGE=dual-use/root:bookworm
-build "$REHEARSAL_TRAINER_IMAGE" trainer --file trainer/rehearsal.Dockerfile --build-arg "TORCH_IMAGE=$REHEARSAL_TORCH_IMAGE"
+build "$REHEARSAL_TRAINER_IMAGE" trainer --build-arg "BASE_IMAGE=$REHEARSAL_TORCH_IMAGE" --build-arg KERNELS=skip
 build "$REHEARSAL_VLLM_IMAGE" vllm --build-arg "TORCH_IMAGE=$REHEARSAL_TORCH_IMAGE"
 build "$REHEARSAL_OPEN_WEBUI_IMAGE" open-webui --build-arg "TORCH_IMAGE=$REHEARSAL_TORCH_IMAGE"

@@ -13,7 +13,7 @@ FLOORS = [
     {"lock", "journal", "releases", "stacks", "vllm"},
     {"webui"},
     {"site", "pin"},
-    {"setup", "day", "judge", "documents", "status"},
+    {"setup", "day", "judge", "documents", "status", "recipe_facts"},
     {"adapters"},
     {"night"},
     {"demo"},
