@@ -22,7 +22,9 @@ LARGE = "model.safetensors"
 
 def hashed(name: str, content: bytes) -> str:
     """As the hub names it: git's own hash for a small file, sha256 for a large one."""
-    return hashlib.sha256(content).hexdigest() if name == LARGE else hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    return (
+        hashlib.sha256(content).hexdigest() if name == LARGE else hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    )
 
 
 @dataclass
@@ -43,10 +45,21 @@ class StubHub:
     def rows(self) -> list[dict[str, Any]]:
         found = []
         for name, content in self.files.items():
-            row: dict[str, Any] = {"rfilename": name, "path": name, "type": "file", "size": len(content), "oid": hashed("", content)}
+            row: dict[str, Any] = {
+                "rfilename": name,
+                "path": name,
+                "type": "file",
+                "size": len(content),
+                "oid": hashed("", content),
+            }
             row["blobId"] = row["oid"]
             if name == LARGE:
-                row["lfs"] = {"sha256": hashed(name, content), "oid": hashed(name, content), "size": len(content), "pointerSize": 134}
+                row["lfs"] = {
+                    "sha256": hashed(name, content),
+                    "oid": hashed(name, content),
+                    "size": len(content),
+                    "pointerSize": 134,
+                }
             found.append(row)
         return found
 

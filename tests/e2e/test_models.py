@@ -1,0 +1,47 @@
+"""A model from a stub of the hub, through the container that setup fetches with, into a volume of its own."""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import docker
+import pytest
+
+from glue import doctor, settings, setup
+from glue.site import Site
+from glue.stacks import Stacks
+from tests.stub_hub import LARGE, StubHub, running
+
+PROJECT = "models-test"
+
+
+@pytest.fixture
+def hub() -> Iterator[StubHub]:
+    with running(StubHub(), "0.0.0.0") as started:
+        yield started
+
+
+@pytest.fixture
+def site(tmp_path: Path, hub: StubHub) -> Iterator[Site]:
+    client = docker.from_env()
+    host = client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+    loaded = settings.load("rehearsal")
+    changes = {"SERVED_MODEL": "stub/model", "TRAINED_MODEL": "stub/model", "PROJECT": PROJECT, "STATE_DIR": str(tmp_path)}
+    chosen = replace(loaded, values=loaded.values | changes | {"HF_ENDPOINT": f"http://{host}:{hub.port}"})
+    site = Site(chosen, Stacks(chosen), print)
+    site.stacks.ensure_volumes()
+    yield site
+    for name in site.stacks.volumes():
+        client.volumes.get(name).remove()
+
+
+def test_a_model_is_fetched_into_its_volume_and_found_there_without_a_network(site: Site, hub: StubHub) -> None:
+    hub.cuts = 1
+    setup.ensure_models(site)
+    assert doctor.models(site)[0] == {"stub/model": ()}
+    command = ["docker", "run", "--rm", "--network=none", "--volume", f"{PROJECT}-models:/models:ro", "--entrypoint=python3"]
+    command += ["--env=HF_HOME=/models", "--env=HF_HUB_OFFLINE=1", "--user=12345:12345", site.settings.image("VLLM_IMAGE"), "-c"]
+    code = f"import huggingface_hub as h; print(len(open(h.snapshot_download('stub/model') + '/{LARGE}', 'rb').read()))"
+    found = subprocess.run([*command, code], capture_output=True, text=True, timeout=120, check=True)
+    assert int(found.stdout) == len(hub.files[LARGE])
