@@ -16,7 +16,7 @@ ENGINE_LEAST = (25,)  # health checks with start_interval
 COMPOSE_LEAST = (2, 24, 4)  # `!override` in the rehearsal's files; start_interval came before, with 2.20
 DRIVER_KNOWN_GOOD, DRIVER_DEADLOCKS = 580, 590
 BUNDLED_EMBEDDING = "sentence-transformers/all-MiniLM-L6-v2"  # what the stock Open WebUI image carries
-# Bytes on disk: the models' by their lists of files, the images' by rough guess, for they are unpacked only on the machine.
+# Bytes on disk: the models' computed from their shapes, the images' guessed; no hub and no registry was asked.
 MODEL_BYTES = {"SERVED_MODEL": 19_300_000_000, "TRAINED_MODEL": 63_200_000_000}
 IMAGE_BYTES = {"VLLM_IMAGE": 30e9, "OPEN_WEBUI_IMAGE": 5e9, "DOOR_IMAGE": 0.2e9, "NIGHT_DESK_IMAGE": 0.2e9, "TRAINER_IMAGE": 30e9}
 REHEARSAL_IMAGE_BYTES = 2e9
@@ -107,13 +107,12 @@ def clocks(seen: Host) -> View:
     if gpu is None or gpu.clock_mhz is None:
         return warn("nvidia-smi tells no clock", "see nvidia-smi")
     words = f"{gpu.clock_mhz:.0f} of {gpu.largest_clock_mhz or 0:.0f} MHz, {gpu.power_watts or 0:.0f} W"
+    busy = gpu.busy_percent is not None and gpu.busy_percent >= BUSY_PERCENT
+    if busy and gpu.clock_mhz < PINNED_MHZ:
+        return fail(f"{words} at work: pinned", "shut down, unplug the power supply for a minute, start again")
     if gpu.slowed_by:
         return warn(f"{words}, slowed by {' and '.join(gpu.slowed_by)}", "see its air and its power supply")
-    if gpu.busy_percent is None or gpu.busy_percent < BUSY_PERCENT:
-        return ok(f"{words}, idle: its clock can only be judged at work")
-    if gpu.clock_mhz < PINNED_MHZ:
-        return fail(f"{words} at work: pinned", "shut down, unplug the power supply for a minute, start again")
-    return ok(words)
+    return ok(words if busy else f"{words}, idle: its clock can only be judged at work")
 
 
 def memory(seen: Host) -> View:

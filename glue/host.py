@@ -20,6 +20,9 @@ from dotenv import dotenv_values
 from glue import gpu
 from glue.gpu import Gpu
 
+MEMINFO = Path("/proc/meminfo")
+DROP_CACHES = Path("/proc/sys/vm/drop_caches")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -52,12 +55,6 @@ def system(folder: Path = Path("/etc")) -> str:
     if dgx:
         return f"{dgx.get('DGX_PRETTY_NAME')}, DGX OS {dgx.get('DGX_OTA_VERSION') or dgx.get('DGX_SWBUILD_VERSION')}"
     return dotenv_values(folder / "os-release").get("PRETTY_NAME") or "unknown"
-
-
-# ---------------------------------------------------------------------- memory and disk
-
-MEMINFO = Path("/proc/meminfo")
-DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
 
 def meminfo_bytes(key: str, meminfo: Path = MEMINFO) -> int:
@@ -98,9 +95,6 @@ def standing(folder: Path) -> Path:
 def readable(count: float) -> str:
     """Bytes in the words that disks are sold in: 20.0 GB."""
     return f"{count / 1e9:.1f} GB"
-
-
-# ---------------------------------------------------------------------- port, file, clock
 
 
 def port_is_free(address: str, port: int) -> bool:

@@ -177,6 +177,10 @@ def test_a_day_asks_only_for_what_a_day_needs() -> None:
             "NVIDIA GB10, 580.142, 12.1, [N/A], [Not Supported], N/A, [N/A], 0x00000000000000C1\nsecond, ...\n",
             Gpu("NVIDIA GB10", "580.142", "12.1", None, None, None, None, ("heat", "the power supply")),
         ),
+        (  # as one printed it
+            "NVIDIA H200, 580.159.04, 9.0, 390, 1980, 111.81, 0, 0x0000000000000001\n",
+            Gpu("NVIDIA H200", "580.159.04", "9.0", 390, 1980, 111.81, 0),
+        ),
         ("NVIDIA GB10, 580.142, 12.1, 1, 2, 3, 4, [N/A]", Gpu("NVIDIA GB10", "580.142", "12.1", 1, 2, 3, 4)),
         ("No devices were found", None),
         ("", None),
