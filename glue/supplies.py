@@ -16,6 +16,7 @@ PULL_DEADLINE_SECONDS = 6 * 3600
 BUILD_DEADLINE_SECONDS = 3 * 3600
 FETCH_DEADLINE_SECONDS = 24 * 3600
 LOOK_DEADLINE_SECONDS = 120
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
 def pull(reference: str, tell: Hear) -> None:
@@ -40,7 +41,8 @@ def run_fetch(settings: Settings, *options: str, hear: Callable[[dict[str, Any]]
     In vLLM's own image: it is here before the night's is built, and the library that fetches a model is then the one
     that finds it by day.
     """
-    environment: dict[str, str] = {key: settings.values[key] for key in ("HF_TOKEN", "HF_ENDPOINT") if key in settings.values}
+    environment = {key: os.environ[key] for key in PROXIES if key in os.environ}
+    environment |= {key: settings[key] for key in ("HF_TOKEN", "HF_ENDPOINT") if key in settings.values}
     # without Xet, because plain HTTPS goes through any office's proxy, and is what was tested
     environment |= {"HF_HOME": "/models", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     mounts = {

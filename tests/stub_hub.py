@@ -39,7 +39,7 @@ class StubHub:
     sent: Counter[str] = field(default_factory=Counter)
     ranges: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(
-        default_factory=lambda: {"config.json": b'{"model_type": "stub"}', LARGE: random.Random(3).randbytes(25_000_000)}
+        default_factory=lambda: {"config.json": b'{"model_type": "stub"}', LARGE: random.Random(3).randbytes(300_000)}
     )
 
     def rows(self) -> list[dict[str, Any]]:

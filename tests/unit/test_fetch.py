@@ -70,7 +70,7 @@ def test_the_library_finds_it_offline_by_its_name_alone(tmp_path: Path, hub: Stu
 
 
 def test_a_cut_connection_goes_on_where_it_was_cut(tmp_path: Path, hub: StubHub) -> None:
-    hub.cuts = 1
+    hub.cuts, hub.files[LARGE] = 1, bytes(25_000_000)
     code, rows = fetch(tmp_path, hub)
     assert code == 0 and large_file(tmp_path, hub).read_bytes() == hub.files[LARGE]
     assert hub.ranges == ["bytes=10485760-"]  # the library writes 10 MiB at a time, and half of the file had come
