@@ -38,8 +38,9 @@ def ensure(profile: str | None, tell: Tell) -> Site:
     if site.settings.rehearsal:
         ensure_practice_model(site)
     ensure_base_facts(site)
-    # what a person still has to do
-    for found in doctor.examine(doctor.observe(site, doctor.ALL), doctor.ALL):
+    # what a person still has to do, beside what was told at first
+    rest = tuple(name for name in doctor.ALL if name not in doctor.SETUP)
+    for found in doctor.examine(doctor.observe(site, rest), rest):
         if found.grade is not Grade.OK:
             tell(str(found))
     return site

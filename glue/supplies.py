@@ -44,7 +44,7 @@ def run_fetch(settings: Settings, *options: str, hear: Callable[[dict[str, Any]]
     environment = {key: os.environ[key] for key in PROXIES if key in os.environ}
     environment |= {key: settings[key] for key in ("HF_TOKEN", "HF_ENDPOINT") if key in settings.values}
     # without Xet, because plain HTTPS goes through any office's proxy, and is what was tested
-    environment |= {"HF_HOME": "/models", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    environment |= {"HF_HOME": "/models", "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     mounts = {
         f"{settings['PROJECT']}-models": "/models",
         f"{HOME}/glue/training/fetch.py": "/opt/fetch.py:ro",

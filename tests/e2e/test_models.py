@@ -40,7 +40,7 @@ def site(tmp_path: Path, hub: StubHub) -> Iterator[Site]:
 
 
 def test_a_model_is_fetched_into_its_volume_and_found_there_without_a_network(site: Site, hub: StubHub) -> None:
-    hub.cuts = 1
+    hub.cuts, hub.files[LARGE] = 1, bytes(25_000_000)
     setup.ensure_models(site)
     assert doctor.models(site)[0] == {"stub/model": ()}
     command = ["docker", "run", "--rm", "--network=none", "--volume", f"{PROJECT}-models:/models:ro", "--entrypoint=python3"]
