@@ -39,7 +39,8 @@ def site(tmp_path: Path, hub: StubHub, told: list[str], monkeypatch: pytest.Monk
     changes |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.port}", "HF_TOKEN": "hf_secret"}
     loaded = settings.load("rehearsal")
     kept = cast(Stacks, SimpleNamespace(missing_images=lambda references: []))
-    return Site(replace(loaded, values=loaded.values | changes), kept, told.append)
+    values = {key: value for key, value in loaded.values.items() if key not in settings.SECRETS}
+    return Site(replace(loaded, values=values | changes), kept, told.append)
 
 
 def without_docker(home: Path, command: list[str], environment: dict[str, str], hear: Hear, seconds: float) -> tuple[int, str]:
