@@ -6,7 +6,7 @@
 Reads   MODELS.json  {model: {"revision": what is asked for, "commit": what it was found to be, or "", "files": {}}}
 Prints  a JSON line a step:
         {"phase": "found", "model", "commit", "files"}  files: {name: {"size", "hash": "sha256:..." or "git:..."}}
-        {"phase": "fetch", "model", "bytes", "of"}      every few seconds
+        {"phase": "fetch", "model", "bytes", "of"}      every PROGRESS_SECONDS
         {"phase": "verified", "model", "commit", "files"}
         {"phase": "checked", "model", "bytes", "wrong"}  with --check: the bytes held, and the names of wrong files
         {"phase": "failed", "model", "reason"}
@@ -39,7 +39,7 @@ Files = dict[str, dict[str, Any]]
 # because large models come in files of gigabytes.
 FILES_AT_A_TIME = 2
 PAUSES_SECONDS = (0, 1, 4, 16, 64, 256)  # before each attempt; within one the library tries six times itself
-PROGRESS_SECONDS = 5
+PROGRESS_SECONDS = 20
 SILENT_SECONDS = 900
 
 

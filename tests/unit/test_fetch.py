@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from glue.settings import HOME
+from glue.training import fetch as module
 from tests.stub_hub import LARGE, StubHub, running
 
 MODEL = "stub/model"
@@ -122,3 +124,37 @@ def test_nothing_finds_a_model_that_is_not_whole(tmp_path: Path, hub: StubHub) -
     assert nowhere(tmp_path, NOTHING)[0] == 1
     assert nowhere(tmp_path, NOTHING, "--check")[1]["checked"]["wrong"] == ["refs/main"]
     assert not (tmp_path / "hub" / "models--stub--model" / "refs" / "main").exists()
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, sizes: list[int]) -> tuple[list[dict[str, Any]], list[int]]:
+    """What it says, and how it would have ended, while this much is on disk at each look."""
+    said: list[dict[str, Any]] = []
+    ends: list[int] = []
+    enough = threading.Event()
+    looks = iter(sizes)
+
+    def held(model: str) -> int:
+        size = next(looks, None)
+        if size is None:
+            enough.set()
+        return sizes[-1] if size is None else size
+
+    monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.01)
+    monkeypatch.setattr(module, "held_bytes", held)
+    monkeypatch.setattr(module, "say", lambda **row: said.append(row))
+    monkeypatch.setattr(os, "_exit", ends.append)
+    with module.progress(MODEL, 100):
+        assert enough.wait(30)
+    return said, ends
+
+
+def test_it_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    said, ends = watched(monkeypatch, [10, 60, 100])
+    assert said[:3] == [{"phase": "fetch", "model": MODEL, "bytes": count, "of": 100} for count in (10, 60, 100)]
+    assert ends == []
+
+
+def test_a_hub_that_sends_nothing_any_more_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0)
+    said, ends = watched(monkeypatch, [10, 10])
+    assert ends[0] == 1 and any(row["phase"] == "failed" and "nothing came" in row["reason"] for row in said)
