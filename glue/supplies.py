@@ -76,6 +76,7 @@ def build_night_image(settings: Settings, tell: Hear) -> None:
     """The Spark's TRAINER_IMAGE from images/trainer. Raises GlueError with the last lines it printed."""
     environment = build_environment(settings)
     command = [docker_cli(), "build", "--progress=plain", f"--tag={settings['TRAINER_IMAGE']}"]
+    command += [f"--build-arg=BASE_IMAGE={settings['NIGHT_BASE_IMAGE']}"]
     command += [f"--build-context=wheelhouse={environment['WHEELHOUSE'] or HOME / 'images' / 'no-wheelhouse'}"]
     command += [f"--secret=id=extra_ca,src={environment['EXTRA_CA']}"] if environment["EXTRA_CA"] else []
 

@@ -85,7 +85,7 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
         ("clocks", with_gpu(clock_mhz=208, busy_percent=None), "ok", "idle"),
         ("clocks", with_gpu(slowed_by=("heat",)), "warn", "heat"),
         ("clocks", with_gpu(clock_mhz=None), "warn", "no clock"),
-        ("memory", machine(available_bytes=40 * 10**9), "fail", "48.0 GB"),
+        ("memory", machine(available_bytes=30 * 10**9), "fail", "38.0 GB"),
         ("memory", engine(trainer=Service("trainer", "running")), "ok", "training"),
         ("page cache", machine(may_drop_cache=False), "warn", "drop_caches"),
         ("docker", engine(version="24.0.7"), "fail", "25"),
@@ -126,7 +126,7 @@ def test_missing_secrets_are_named() -> None:
 
 def test_a_loaded_model_counts_as_memory_that_a_night_gets_back() -> None:
     serving = engine(services={"vllm": VLLM})
-    plenty, little = (replace(serving, machine=replace(MACHINE, available_bytes=count * 10**9)) for count in (45, 30))
+    plenty, little = (replace(serving, machine=replace(MACHINE, available_bytes=count * 10**9)) for count in (75, 60))
     assert grade(plenty, "memory")[0] == "ok"
     assert grade(little, "memory")[0] == "warn"
 

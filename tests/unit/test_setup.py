@@ -158,6 +158,7 @@ def test_the_nights_image_is_built_only_where_it_is_not_there(site: Site, monkey
     assert built == []
     absent = cast(Stacks, SimpleNamespace(missing_images=list))
     setup.ensure_night_image(replace(site, stacks=absent))
+    assert f"--build-arg=BASE_IMAGE={site.settings['NIGHT_BASE_IMAGE']}" in built[0]
     assert f"--tag={site.settings['TRAINER_IMAGE']}" in built[0] and built[0][-1] == str(HOME / "images" / "trainer")
 
 
