@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo day night status ask ingest adapters promote rollback logs recipe pin test test-fast lint lock
+.PHONY: help setup doctor demo day night status ask ingest adapters promote rollback logs recipe pin test test-fast lint lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ help: ## Show this list
 
 setup: .venv/ready ## Check the machine, write secrets, get or build the images and models
 	@$(GLUE) setup
+
+doctor: .venv/ready ## Look at everything that days and nights need; changes nothing
+	@$(GLUE) doctor
 
 demo: .venv/ready ## Play the whole cycle on practice data: day, corrections, night, a better day, rollback
 	@$(GLUE) demo

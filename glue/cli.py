@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
 from functools import update_wrapper
 from pathlib import Path
@@ -17,7 +18,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from glue import adapters, day, demo, documents, night, pin, recipe_facts, releases, settings, setup, status, waiting
+from glue import adapters, day, demo, doctor, documents, night, pin, recipe_facts, releases, settings, setup, status, waiting
+from glue.checks import Grade
 from glue.site import Site, Tell
 from glue.stacks import Stacks
 from glue.types import Exit, GlueError, Misconfigured
@@ -85,6 +87,21 @@ def setup_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
     """Everything that day and night stand on: Docker, secrets, images, models."""
     site = setup.ensure(profile, teller())
     return {"profile": site.settings.profile, "state": str(site.state), "ready": True}, lines
+
+
+@cli.command(name="doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
+@click.pass_obj
+def doctor_command(profile: str | None, as_json: bool) -> None:
+    """Look at everything that days and nights need, and change nothing. Exit 10: something is missing."""
+    site = open_site(profile)
+    found = doctor.examine(doctor.observe(site, doctor.ALL), doctor.ALL)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in found]))
+    else:
+        print("\n".join(map(str, found)))
+    if any(finding.grade is Grade.FAIL for finding in found):
+        sys.exit(Exit.PRECONDITION)
 
 
 @verb

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from glue import files, lock, plan, vllm, waiting
-from glue.settings import SECRETS
+from glue import doctor, files, host, lock, plan, vllm, waiting
 from glue.site import Site
 from glue.types import DayNotServing, GlueError, PreconditionFailed
 from glue.vllm import Vllm
 from glue.waiting import Seen
 
 MOVE_WAIT_SECONDS = 900
+MEMORY_SECONDS = 180
 DOOR_SECONDS = 30
 ADAPTERS_IN_CONTAINER = "/adapters"
 
@@ -21,7 +21,13 @@ def ensure(site: Site) -> dict[str, Any]:
 
     Raises PreconditionFailed before anything is touched, DayNotServing if it did not come up.
     """
-    check(site)
+    try:
+        doctor.require(site, doctor.DAY)
+    except PreconditionFailed as missing:
+        if plan.not_serving(site.stacks.services("day")):
+            raise
+        site.tell(f"the day serves and is left as it is; it could not be started again: {missing.saw}")
+        return summary(site)
     with lock.hold(site.state, lock.MOVE, "bring up the day", MOVE_WAIT_SECONDS):
         if site.stacks.trainer() is not None:
             site.tell("stopping the trainer")
@@ -30,6 +36,10 @@ def ensure(site: Site) -> dict[str, Any]:
             start(site)
         except GlueError as error:
             raise port_taken(error) or DayNotServing(error.what, error.saw, error.do) from error
+    return summary(site)
+
+
+def summary(site: Site) -> dict[str, Any]:
     return {"mode": "day", "url": site.settings.chat_url, "adapter": site.releases.current()}
 
 
@@ -38,24 +48,30 @@ def port_taken(error: GlueError) -> GlueError | None:
     return error if isinstance(error, PreconditionFailed) and "port" in error.what else None
 
 
-def check(site: Site) -> None:
-    missing = [key for key in SECRETS if key not in site.settings.values]
-    if missing:
-        raise PreconditionFailed("there are no secrets yet", ", ".join(missing), "make setup")
-    absent = site.stacks.missing_images(site.settings.images)
-    absent = [reference for reference in absent if reference != site.settings["TRAINER_IMAGE"]]
-    if absent:
-        raise PreconditionFailed("an image is not on this machine", ", ".join(absent), "make setup")
-
-
 def start(site: Site) -> None:
     """Under the lock: containers up and healthy, the door on the model, the current adapter behind the assistant."""
     notice(site, "restart", None)
     site.stacks.ensure_volumes()
+    model = site.stacks.services("day").get("vllm")
+    if model is None or model.state != "running":
+        make_room(site, "DAY_FREE_BYTES")
     site.stacks.up()
     wait_until_it_serves(site)
     wait_for_door(site, "vllm")
     settle(site)
+
+
+def make_room(site: Site, key: str) -> None:
+    """Memory for what starts next: on a GB10 a start without it can hang the whole machine."""
+    wanted = site.settings.number(key)
+    if not site.settings.rehearsal:
+        host.drop_page_cache()
+
+    def look() -> Seen[None]:
+        free = host.available_bytes()
+        return Seen(free >= wanted, f"{host.readable(free)} of memory available, {host.readable(wanted)} wanted ({key})")
+
+    waiting.until("free memory", look, MEMORY_SECONDS, tell=site.tell, do="see what holds it: docker stats, top")
 
 
 def wait_until_it_serves(site: Site) -> None:

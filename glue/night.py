@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from glue import adapters, day, files, host, journal, judge, lock, plan, waiting
+from glue import adapters, day, doctor, files, journal, judge, lock, plan, waiting
 from glue.learning import dataset, feedback
 from glue.learning.feedback import PromptForm
 from glue.night_desk import MARK
@@ -23,7 +23,6 @@ from glue.types import Dataset, DayNotServing, Example, GateRefused, GlueError, 
 from glue.waiting import Seen
 
 DRAIN_SECONDS = 120  # the longest that a running answer is waited for
-MEMORY_SECONDS = 180
 SILENT_TRAINER_SECONDS = 1200  # loading 63 GB took the case study 7 minutes; no step takes longer than that
 
 
@@ -183,13 +182,7 @@ def write_dataset(night: Night) -> None:
 def check(night: Night) -> None:
     """Everything that the night and the morning will need is there. Raises PreconditionFailed; nothing was stopped yet."""
     site = night.site
-    absent = site.stacks.missing_images(site.settings.images)
-    if absent:
-        raise PreconditionFailed("an image is not on this machine", ", ".join(absent), "make setup")
-    free, wanted = host.free_disk_bytes(site.state), site.settings.number("DISK_FREE_BYTES")
-    if free < wanted:
-        saw = f"{host.readable(free)} free, a night wants {host.readable(wanted)}"
-        raise PreconditionFailed("too little disk for a night", saw, f"make room on the disk of {site.state}")
+    doctor.require(site, doctor.NIGHT)
     if not (site.state / "base_model.json").exists():
         raise PreconditionFailed("the base model's facts are not there", "no base_model.json", "make setup")
     late = plan.not_serving(site.stacks.services("day"))
@@ -209,7 +202,7 @@ def hand_over(night: Night) -> None:
         day.wait_for_door(site, "night-desk")
         drain(site)
         site.stacks.stop("day", "vllm")
-    wait_for_memory(site)
+    day.make_room(site, "NIGHT_FREE_BYTES")
 
 
 def back_at(night: Night) -> str:
@@ -231,16 +224,6 @@ def drain(site: Site) -> None:
         waiting.until("the last answers", look, DRAIN_SECONDS, tell=site.tell)
     except GlueError as error:
         site.tell(f"stopping the model all the same: {error.saw}")
-
-
-def wait_for_memory(site: Site) -> None:
-    wanted = site.settings.number("NIGHT_FREE_BYTES")
-
-    def look() -> Seen[None]:
-        free = host.available_bytes()
-        return Seen(free >= wanted, f"{host.readable(free)} of memory available, a night wants {host.readable(wanted)}")
-
-    waiting.until("free memory", look, MEMORY_SECONDS, tell=site.tell, do="see what holds it: docker stats")
 
 
 def train(night: Night) -> None:

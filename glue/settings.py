@@ -10,14 +10,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dotenv.parser import parse_stream
 
+from glue import gpu
 from glue.types import Misconfigured
 
 HOME = Path(__file__).resolve().parent.parent
@@ -74,6 +73,8 @@ KINDS: dict[str, Kind] = {
     "STATE_DIR": TEXT,
     "SERVED_MODEL": TEXT,
     "TRAINED_MODEL": TEXT,
+    "SERVED_MODEL_REVISION": TEXT,
+    "TRAINED_MODEL_REVISION": TEXT,
     "MAX_MODEL_LENGTH": POSITIVE,
     "MAX_SEQUENCES": POSITIVE,
     "KV_CACHE_BYTES": POSITIVE,
@@ -93,12 +94,15 @@ KINDS: dict[str, Kind] = {
     "TEMPERATURE": NUMBER,
     "RECIPE": NAME,
     "DAY_AT": CLOCK,
+    "DAY_FREE_BYTES": POSITIVE,
     "NIGHT_FREE_BYTES": POSITIVE,
     "TRAINING_MEMORY_BYTES": POSITIVE,
     "DISK_FREE_BYTES": POSITIVE,
     "DAY_DEADLINE_SECONDS": POSITIVE,
     "EXTRA_CA": TEXT,
     "WHEELHOUSE": TEXT,
+    "HF_ENDPOINT": TEXT,
+    "HF_TOKEN": TEXT,
     "VLLM_IMAGE": IMAGE,
     "OPEN_WEBUI_IMAGE": IMAGE,
     "DOOR_IMAGE": IMAGE,
@@ -116,7 +120,10 @@ KINDS: dict[str, Kind] = {
     "WEBUI_ADMIN_PASSWORD": SECRET,
 }
 SECRETS = ("MODEL_API_KEY", "WEBUI_SECRET_KEY", "WEBUI_ADMIN_PASSWORD")
-OPTIONAL = ("PROFILE", "EXTRA_CA", "WHEELHOUSE", *SECRETS)
+IMAGES = ("VLLM_IMAGE", "OPEN_WEBUI_IMAGE", "DOOR_IMAGE", "NIGHT_DESK_IMAGE", "TRAINER_IMAGE")
+STAND_INS = {"DOOR_IMAGE": "BASE_IMAGE", "NIGHT_DESK_IMAGE": "BASE_IMAGE"}
+HIDDEN = (*SECRETS, "HF_TOKEN")
+OPTIONAL = ("PROFILE", "EXTRA_CA", "WHEELHOUSE", "HF_ENDPOINT", *HIDDEN)
 
 
 @dataclass(frozen=True)
@@ -150,20 +157,20 @@ class Settings:
         address = self["CHAT_ADDRESS"]
         return f"http://{'127.0.0.1' if address == '0.0.0.0' else address}:{self['CHAT_PORT']}"
 
+    def image(self, key: str) -> str:
+        """What this profile runs for one of IMAGES."""
+        return self[f"REHEARSAL_{STAND_INS.get(key, key)}" if self.rehearsal else key]
+
     @property
     def images(self) -> tuple[str, ...]:
         """The references that this profile's containers run."""
-        day = ("VLLM_IMAGE", "OPEN_WEBUI_IMAGE", "DOOR_IMAGE", "NIGHT_DESK_IMAGE", "TRAINER_IMAGE")
-        stand_ins = {"DOOR_IMAGE": "BASE_IMAGE", "NIGHT_DESK_IMAGE": "BASE_IMAGE"}
-        keys = [f"REHEARSAL_{stand_ins.get(key, key)}" for key in day] if self.rehearsal else day
-        return tuple(dict.fromkeys(self[key] for key in keys))
+        return tuple(dict.fromkeys(map(self.image, IMAGES)))
 
-
-def gpu_answers() -> bool:
-    """Whether an NVIDIA GPU answers here."""
-    if not shutil.which("nvidia-smi"):
-        return False
-    return subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=30, check=False).returncode == 0
+    @property
+    def hub_models(self) -> dict[str, str]:
+        """Each model that comes from the hub, and the revision asked for. One that is a path is made on this machine."""
+        names = {self[key]: self[f"{key}_REVISION"] for key in ("SERVED_MODEL", "TRAINED_MODEL")}
+        return {name: revision for name, revision in names.items() if not name.startswith("/")}
 
 
 def load(profile: str | None = None, home: Path = HOME) -> Settings:
@@ -172,7 +179,7 @@ def load(profile: str | None = None, home: Path = HOME) -> Settings:
     Raises Misconfigured, naming file, key, value and what is allowed.
     """
     site = read_env_file(home / "env" / "site.env") if (home / "env" / "site.env").exists() else {}
-    chosen = profile or os.environ.get("GLUE_PROFILE") or site.get("PROFILE") or ("spark" if gpu_answers() else "rehearsal")
+    chosen = profile or os.environ.get("GLUE_PROFILE") or site.get("PROFILE") or ("spark" if gpu.answers() else "rehearsal")
     check("PROFILE", chosen, "GLUE_PROFILE, --profile or env/site.env")
     values: dict[str, str] = {}
     sources: dict[str, str] = {}
@@ -222,5 +229,5 @@ def check(key: str, value: str, source: str) -> None:
     if kind is None:
         raise Misconfigured("a setting is not known", f"{source}: {key}={value!r}", "allowed: " + ", ".join(sorted(KINDS)))
     if not kind.accepts(value):
-        shown = "(hidden)" if key in SECRETS else repr(value)
+        shown = "(hidden)" if key in HIDDEN else repr(value)
         raise Misconfigured("a setting has a value it may not have", f"{source}: {key}={shown}", f"allowed: {kind.allowed}")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import secrets
-import subprocess
+from typing import Any
 
-from glue import files, settings
+from glue import doctor, files, host, settings, supplies
+from glue.checks import Grade
 from glue.learning import dataset
 from glue.settings import HOME, SECRETS, Settings
 from glue.site import Site, Tell
-from glue.stacks import Stacks, build_rehearsal_images
+from glue.stacks import Stacks, stream
 from glue.training import world as worlds
 from glue.types import Example, GlueError, Message, PreconditionFailed
 
@@ -21,31 +23,45 @@ REPLAY_SEED = 11
 
 def ensure(profile: str | None, tell: Tell) -> Site:
     """Everything that `make day` and `make night` stand on. Returns the site with its secrets read."""
+    # pre-flight: nothing but Docker itself is changed yet
     ensure_docker(tell)
-    chosen = settings.load(profile)
-    ensure_state(chosen, tell)
-    whole = settings.load(profile)
-    site = Site(whole, Stacks(whole), tell)
+    site = open_site(profile, tell)
+    doctor.require(site, doctor.SETUP)
+    # from here on things are made
+    ensure_state(site.settings, tell)
+    site = open_site(profile, tell)
     ensure_images(site)
     site.stacks.ensure_volumes()
+    ensure_models(site)
+    ensure_night_image(site)
+    open_volumes(site)
     if site.settings.rehearsal:
         ensure_practice_model(site)
     ensure_base_facts(site)
+    # what a person still has to do, beside what was told at first
+    rest = tuple(name for name in doctor.ALL if name not in doctor.SETUP)
+    for found in doctor.examine(doctor.observe(site, rest), rest):
+        if found.grade is not Grade.OK:
+            tell(str(found))
     return site
+
+
+def open_site(profile: str | None, tell: Tell) -> Site:
+    chosen = settings.load(profile)
+    return Site(chosen, Stacks(chosen), tell)
 
 
 def ensure_docker(tell: Tell) -> None:
     """Runs scripts/install-docker.sh, which says what it does. Raises PreconditionFailed with its words."""
     script = HOME / "scripts" / "install-docker.sh"
-    with subprocess.Popen(["bash", str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        lines = []
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            if line.startswith("docker:"):
-                tell(lines[-1])
-    if process.returncode != 0:
-        raise PreconditionFailed("Docker Engine and Compose v2 are needed", "\n".join(lines[-5:]), f"bash {script}")
+
+    def hear(line: str) -> None:
+        if line.startswith("docker:"):
+            tell(line)
+
+    code, last_lines = stream(["bash", str(script)], dict(os.environ), hear, BUILD_DEADLINE_SECONDS)
+    if code != 0:
+        raise PreconditionFailed("Docker Engine and Compose v2 are needed", last_lines, f"bash {script}")
 
 
 def ensure_state(chosen: Settings, tell: Tell) -> None:
@@ -62,16 +78,60 @@ def ensure_state(chosen: Settings, tell: Tell) -> None:
 
 
 def ensure_images(site: Site) -> None:
+    """All of them, but for the night's on a Spark, which is built once the models are on their way in."""
     if site.settings.rehearsal:
-        build_rehearsal_images(site.settings, site.tell)
+        supplies.build_rehearsal_images(site.settings, site.tell)
         return
     for reference in site.stacks.missing_images(site.settings.images):
-        if reference == site.settings["TRAINER_IMAGE"]:
-            raise PreconditionFailed(
-                "the night image is not built", reference, "it is not part of this release yet; the day runs without it"
-            )
-        site.tell(f"pulling {reference}")
-        site.stacks.docker.images.pull(reference)
+        if reference != site.settings["TRAINER_IMAGE"]:
+            supplies.pull(reference, site.tell)
+
+
+def ensure_models(site: Site) -> None:
+    """The hub's models, whole and checked, in their volume. state/models.json is what they are, and is kept to."""
+    path = site.state / "models.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    models = {name: kept_or_new(known.get(name), revision) for name, revision in site.settings.hub_models.items()}
+    if not models:
+        return
+    files.write_json(path, models)
+    failures: list[str] = []
+
+    def hear(row: dict[str, Any]) -> None:
+        name = row["model"]
+        if row["phase"] == "fetch":
+            site.tell(f"{name}: {host.readable(row['bytes'])} of {host.readable(row['of'])}")
+        elif row["phase"] in ("found", "verified"):
+            models[name] |= {"commit": row["commit"], "files": row["files"]}
+            files.write_json(path, models)
+            site.tell(f"{name}: {row['phase']}, commit {row['commit']}, {len(row['files'])} files")
+        elif row["phase"] == "failed":
+            failures.append(f"{name}: {row['reason']}")
+
+    site.tell("looking at the models, every byte of them")
+    code, last_lines = supplies.run_fetch(site.settings, hear=hear)
+    if code != 0:
+        do = "make setup again: whole files are kept. HF_TOKEN in env/site.env, if the model asks for a token"
+        raise GlueError("a model could not be fetched", "\n".join(failures) or last_lines, do)
+
+
+def kept_or_new(known: dict[str, Any] | None, revision: str) -> dict[str, Any]:
+    """A model's entry in models.json: what was found the first time, until the site asks for another revision."""
+    return known if known and known["revision"] == revision else {"revision": revision, "commit": "", "files": {}}
+
+
+def ensure_night_image(site: Site) -> None:
+    """Built where it is not there: its tag in env/images.env is another one whenever images/trainer is."""
+    reference = site.settings.image("TRAINER_IMAGE")
+    if site.stacks.missing_images((reference,)):
+        supplies.build_night_image(site.settings, site.tell)
+
+
+def open_volumes(site: Site) -> None:
+    """A new volume is root's; the night's trainer runs as the state folder's owner."""
+    site.stacks.compose(
+        "night", "run", "--rm", "--no-TTY", "--user", "0:0", "--entrypoint", "chmod", "trainer", "1777", "/cache", "/models"
+    )
 
 
 def ensure_practice_model(site: Site) -> None:
@@ -83,10 +143,6 @@ def ensure_practice_model(site: Site) -> None:
         if line.startswith("practice model"):
             site.tell(line)
 
-    # as root, because a new volume is root's; the night's trainer runs as the state folder's owner
-    site.stacks.compose(
-        "night", "run", "--rm", "--no-TTY", "--user", "0:0", "--entrypoint", "chmod", "trainer", "1777", "/cache", "/models"
-    )
     model = site.settings["TRAINED_MODEL"]
     code = site.stacks.run_trainer("training.practice", model, tell=heard, timeout_seconds=BUILD_DEADLINE_SECONDS)
     if code != 0:

@@ -6,7 +6,9 @@ import logging
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,21 @@ VOLUMES = ("models", "vllm-cache", "webui-data", "trainer-cache")
 # A vLLM that dies while it loads is started again by Docker for ever; this many deaths are a fault, not bad luck.
 DEATHS_ARE_A_FAULT = 2
 LOG_LINES = 15
+Hear = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Docker on this machine. gpus: whether containers can be given one. folder: where images and volumes are kept."""
+
+    version: str
+    compose: str
+    gpus: bool
+    folder: Path
+    missing_images: tuple[str, ...]
+    missing_volumes: tuple[str, ...]
+    services: Services
+    trainer: Service | None
 
 
 class Stacks:
@@ -111,6 +128,26 @@ class Stacks:
             raise GlueError(f"{service} has no address", found.state if found else "no container", "make day")
         return f"{found.address}:8000"
 
+    def engine(self) -> Engine:
+        facts = self.docker.info()
+        devices = [device.get("ID", "") for device in facts.get("DiscoveredDevices") or []]
+        volumes = {volume.name for volume in self.docker.volumes.list()}
+        return Engine(
+            version=facts["ServerVersion"],
+            compose=subprocess.run(
+                [docker_cli(), "compose", "version", "--short"], capture_output=True, text=True, timeout=60, check=False
+            ).stdout.strip(),
+            gpus="nvidia" in facts["Runtimes"] or any(device.startswith("nvidia.com/gpu") for device in devices),
+            folder=Path(facts["DockerRootDir"]),
+            missing_images=tuple(self.missing_images(self.settings.images)),
+            missing_volumes=tuple(name for name in self.volumes() if name not in volumes),
+            services=self.services(DAY),
+            trainer=self.trainer(),
+        )
+
+    def volumes(self) -> tuple[str, ...]:
+        return tuple(f"{self.settings['PROJECT']}-{name}" for name in VOLUMES)
+
     def missing_images(self, references: tuple[str, ...]) -> list[str]:
         return [reference for reference in references if not self.has_image(reference)]
 
@@ -133,8 +170,8 @@ class Stacks:
 
     def ensure_volumes(self) -> None:
         """The volumes are made here and not by Compose, so that no `down --volumes` can take them."""
-        for name in VOLUMES:
-            self.docker.volumes.create(f"{self.settings['PROJECT']}-{name}")
+        for name in self.volumes():
+            self.docker.volumes.create(name)
 
     def up(self, *services: str) -> None:
         self.compose(DAY, "up", "--detach", "--no-build", *services)
@@ -154,16 +191,10 @@ class Stacks:
                 raise GlueError(f"{name} starts and dies", self.last_log_lines(DAY, name), f"make logs SERVICE={name}")
         return [f"{name} {state}" for name, state in plan.not_serving(found, services).items()]
 
-    def run_trainer(self, *arguments: str, tell: Callable[[str], None], timeout_seconds: float) -> int:
+    def run_trainer(self, *arguments: str, tell: Hear, timeout_seconds: float) -> int:
         """Runs `python3 -m ARGUMENTS` in the trainer image to its end, a line of output at a time. Returns its exit code."""
         command = self.compose_command(NIGHT, "run", "--rm", "--no-TTY", "trainer", *arguments)
-        with subprocess.Popen(
-            command, env=self.compose_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                tell(line.rstrip())
-            return process.wait(timeout_seconds)
+        return stream(command, self.compose_environment(), tell, timeout_seconds)[0]
 
     def start_trainer(self, *arguments: str) -> None:
         self.remove_trainer()
@@ -200,32 +231,22 @@ def observed(container: Container) -> Service:
     )
 
 
-def build_rehearsal_images(settings: Settings, tell: Callable[[str], None]) -> None:
-    """Runs images/build-rehearsal.sh. Raises GlueError with the last lines it printed."""
-    environment = dict(os.environ) | {key: value for key, value in settings.values.items() if key.startswith("REHEARSAL_")}
-    environment["PATH"] = f"{Path(docker_cli()).parent}:{environment['PATH']}"
-    environment["EXTRA_CA"] = settings.values.get("EXTRA_CA") or host_ca_bundle()
-    environment["WHEELHOUSE"] = settings.values.get("WHEELHOUSE") or pip_wheelhouse()
-    command = [str(HOME / "images" / "build-rehearsal.sh")]
+def stream(command: list[str], environment: dict[str, str], hear: Hear, timeout_seconds: float) -> tuple[int, str]:
+    """Runs it to its end, a line of output at a time, or ends it at the deadline. Returns exit code and last lines."""
     lines: list[str] = []
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            tell(lines[-1])
-    if process.returncode != 0:
-        raise GlueError(
-            "an image could not be built", "\n".join(lines[-LOG_LINES:]), "see EXTRA_CA and WHEELHOUSE in env/site.env.example"
-        )
-
-
-def host_ca_bundle() -> str:
-    """What this host trusts, and so what a build behind the same office's proxy must trust. Empty where there is none."""
-    candidates = (os.environ.get("PIP_CERT"), os.environ.get("SSL_CERT_FILE"), "/etc/ssl/certs/ca-certificates.crt")
-    return next((path for path in candidates if path and Path(path).is_file()), "")
-
-
-def pip_wheelhouse() -> str:
-    """The folder in which this host's own pip looks for wheels, if it is told of one."""
-    folder = os.environ.get("PIP_FIND_LINKS", "")
-    return folder if folder and Path(folder).is_dir() else ""
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True
+    ) as process:
+        deadline = threading.Timer(timeout_seconds, process.terminate)
+        deadline.start()
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                lines = [*lines, line.rstrip()][-LOG_LINES:]
+                hear(line.rstrip())
+        except BaseException:
+            process.terminate()
+            raise
+        finally:
+            deadline.cancel()
+    return process.returncode, "\n".join(lines)

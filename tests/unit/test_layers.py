@@ -8,11 +8,12 @@ import pytest
 GLUE = Path(__file__).parents[2] / "glue"
 FLOORS = [
     {"types", "training.world", "training.memory", "night_desk"},
-    {"plan", "gate", "adapter_format", "learning.feedback", "learning.dataset"},
+    {"plan", "gate", "gpu", "adapter_format", "learning.feedback", "learning.dataset"},
     {"settings", "recipes", "files", "host", "waiting"},
     {"lock", "journal", "releases", "stacks", "vllm"},
-    {"webui"},
+    {"webui", "supplies", "checks"},
     {"site", "pin"},
+    {"doctor"},
     {"setup", "day", "judge", "documents", "status", "recipe_facts"},
     {"adapters"},
     {"night"},
@@ -24,9 +25,12 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
     "docker": {"stacks"},
     "requests": {"vllm", "webui"},
-    "subprocess": {"stacks", "settings", "setup", "cli"},
+    "subprocess": {"stacks", "gpu", "cli"},
     "fcntl": {"lock"},
-    "torch": {f"training.{path.stem}" for path in (GLUE / "training").glob("*.py")} - {"training.world", "training.memory"},
+    "socket": {"host"},
+    "huggingface_hub": {"training.fetch"},
+    "torch": {f"training.{path.stem}" for path in (GLUE / "training").glob("*.py")}
+    - {"training.world", "training.memory", "training.fetch"},
 }
 
 

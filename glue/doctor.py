@@ -1,0 +1,121 @@
+"""What a day, a night or a setup needs, looked at before anything is touched: one line a check, ok, warn or fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from glue import checks, host, supplies
+from glue.checks import Grade, Host, View
+from glue.site import Site
+from glue.types import PreconditionFailed
+
+CHECKS: dict[str, Callable[[Host], View]] = {
+    "system": checks.system,
+    "driver": checks.driver,
+    "clocks": checks.clocks,
+    "memory": checks.memory,
+    "page cache": checks.page_cache,
+    "disk": checks.disk,
+    "docker": checks.docker,
+    "GPU toolkit": checks.toolkit,
+    "day's images": checks.images,
+    "night's image": partial(checks.images, night=True),
+    "volumes": checks.volumes,
+    "served model": partial(checks.model, key="SERVED_MODEL"),
+    "trained model": partial(checks.model, key="TRAINED_MODEL"),
+    "embedding": checks.embedding,
+    "secrets": checks.secrets,
+    "port": checks.port,
+    "time zone": checks.time_zone,
+    "replay": checks.replay,
+}
+Aim = tuple[str, ...]
+ALL: Aim = tuple(CHECKS)
+SETUP: Aim = ("system", "driver", "disk", "docker", "GPU toolkit", "embedding", "port", "time zone")
+DAY: Aim = ("docker", "GPU toolkit", "day's images", "served model", "embedding", "secrets", "port")
+NIGHT: Aim = (*DAY, "driver", "clocks", "memory", "disk", "night's image", "trained model")
+ONLY_ON_A_SPARK = ("driver", "clocks", "page cache", "GPU toolkit")
+ONLY_FROM_THE_HUB = {"served model": "SERVED_MODEL", "trained model": "TRAINED_MODEL"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    name: str
+    grade: Grade
+    saw: str
+    do: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.grade:6}{self.name:15}{self.saw}{f'  ->  {self.do}' if self.do else ''}"
+
+
+def examine(seen: Host, aim: Aim) -> list[Finding]:
+    """A finding for each check of aim that makes sense here."""
+    found = []
+    for name in aim:
+        built_here = name in ONLY_FROM_THE_HUB and seen.settings[ONLY_FROM_THE_HUB[name]] not in seen.settings.hub_models
+        if not built_here and not (seen.settings.rehearsal and name in ONLY_ON_A_SPARK):
+            found.append(Finding(name, *CHECKS[name](seen)))
+    return found
+
+
+def require(site: Site, aim: Aim) -> None:
+    """Tells what is not ok. Raises PreconditionFailed, with every failure in it, if something is missing."""
+    found = examine(observe(site, aim), aim)
+    for finding in found:
+        if finding.grade is not Grade.OK:
+            site.tell(str(finding))
+    failed = [finding for finding in found if finding.grade is Grade.FAIL]
+    if failed:
+        saw = "; ".join(f"{finding.name}: {finding.saw}" for finding in failed)
+        raise PreconditionFailed("something needed is not there", saw, "; ".join(finding.do for finding in failed))
+
+
+# ---------------------------------------------------------------------- the real machine
+
+
+def observe(site: Site, aim: Aim) -> Host:
+    """Reads only. A day asks for no recipe: a bad one must not keep the chat from starting."""
+    settings, engine = site.settings, site.stacks.engine()
+    recipe = site.recipe() if aim != DAY else None
+    wrong_files, model_bytes = models(site)
+    return Host(
+        settings=settings,
+        recipe=recipe,
+        machine=host.observe(),
+        engine=engine,
+        engine_free_bytes=host.free_disk_bytes(engine.folder),
+        state_free_bytes=host.free_disk_bytes(settings.state),
+        one_disk=host.on_one_disk(engine.folder, settings.state),
+        port_free=host.port_is_free(settings["CHAT_ADDRESS"], settings.number("CHAT_PORT")),
+        secrets_mode=host.file_mode(settings.secrets_file),
+        replay_there=recipe is not None and (settings.state / recipe.replay_file).is_file(),
+        releases=len(site.releases.names()),
+        wrong_files=wrong_files,
+        model_bytes=model_bytes,
+    )
+
+
+def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int]]:
+    """Wrong files and bytes held, by model of the hub. Sizes only, and no network: setup looks at every byte."""
+    asked = site.settings.hub_models
+    wrong: dict[str, tuple[str, ...]] = dict.fromkeys(asked, ("never fetched",))
+    held: dict[str, int] = {}
+    path = site.state / "models.json"
+    image = site.settings.image("VLLM_IMAGE")
+    if not asked or not path.exists() or site.stacks.missing_images((image,)):
+        return wrong, held
+    known = json.loads(path.read_text(encoding="utf-8"))
+
+    def hear(row: dict[str, Any]) -> None:
+        name = row["model"]
+        if name in asked and known[name]["revision"] == asked[name]:
+            wrong[name] = tuple(row["wrong"]) if row["phase"] == "checked" else (row["reason"],)
+            held[name] = row.get("bytes", 0)
+
+    supplies.run_fetch(site.settings, "--check", hear=hear)
+    return wrong, held

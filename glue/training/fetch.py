@@ -1,0 +1,204 @@
+"""Models from the hub into HF_HOME, each at one commit, every file checked against the hash that the hub gives for it.
+
+    python3 fetch.py MODELS.json            fetches what is missing or wrong
+    python3 fetch.py --check MODELS.json    only looks, at sizes, without a network
+
+Reads   MODELS.json  {model: {"revision": what is asked for, "commit": what it was found to be, or "", "files": {}}}
+Prints  a JSON line a step:
+        {"phase": "found", "model", "commit", "files"}  files: {name: {"size", "hash": "sha256:..." or "git:..."}}
+        {"phase": "fetch", "model", "bytes", "of"}      every PROGRESS_SECONDS
+        {"phase": "verified", "model", "commit", "files"}
+        {"phase": "checked", "model", "bytes", "wrong"}  with --check: the bytes held, and the names of wrong files
+        {"phase": "failed", "model", "reason"}
+Exits   0; 1 after "failed"
+
+What the cache calls `main` is set last of all, so that nothing offline finds a model that is not whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub.file_download import repo_folder_name
+
+Files = dict[str, dict[str, Any]]
+
+# The library goes on where a connection was cut, but starts a file again that a killed run left unfinished: few at a time,
+# because large models come in files of gigabytes.
+FILES_AT_A_TIME = 2
+PAUSES_SECONDS = (0, 1, 4, 16, 64, 256)  # before each attempt; within one the library tries six times itself
+PROGRESS_SECONDS = 20
+SILENT_SECONDS = 900
+
+
+class Failed(Exception):
+    """What a person must read."""
+
+
+def say(**row: Any) -> None:
+    print(json.dumps(row), flush=True)
+
+
+def folder(model: str) -> Path:
+    return Path(HF_HUB_CACHE) / repo_folder_name(repo_id=model, repo_type="model")
+
+
+def snapshot(model: str, commit: str) -> Path:
+    return folder(model) / "snapshots" / commit
+
+
+# ---------------------------------------------------------------------- look
+
+
+def wrong_files(path: Path, files: Files, thorough: bool) -> list[str]:
+    """Names of files that are missing, cut off or, if thorough, not what the hub says they are."""
+    return [name for name, wanted in files.items() if not is_right(path / name, wanted, thorough)]
+
+
+def is_right(path: Path, wanted: dict[str, Any], thorough: bool) -> bool:
+    if not path.is_file() or path.stat().st_size != wanted["size"]:
+        return False
+    return not thorough or digest(path, wanted["hash"].partition(":")[0]) == wanted["hash"]
+
+
+def digest(path: Path, kind: str) -> str:
+    """sha256 for a large file; for the small ones that the hub keeps in git, git's own."""
+    start = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
+    with path.open("rb") as file:
+        return f"{kind}:{hashlib.file_digest(file, lambda: start).hexdigest()}"
+
+
+def held_bytes(model: str) -> int:
+    """What is on disk of it, unfinished files included; they come and go meanwhile."""
+    count = 0
+    for path in (folder(model) / "blobs").glob("*"):
+        with suppress(FileNotFoundError):
+            count += path.stat().st_size
+    return count
+
+
+def check(model: str, entry: dict[str, Any]) -> None:
+    wrong = wrong_files(snapshot(model, entry["commit"]), entry["files"], thorough=False)
+    main = folder(model) / "refs" / "main"
+    if not wrong and not (main.is_file() and main.read_text() == entry["commit"]):
+        wrong = ["refs/main"]
+    say(phase="checked", model=model, bytes=held_bytes(model), wrong=wrong)
+
+
+def listed(model: str, revision: str) -> tuple[str, Files]:
+    """The commit that a revision is now, and its files."""
+    found = HfApi().model_info(model, revision=revision, files_metadata=True)
+    files = {
+        row.rfilename: {"size": row.size, "hash": f"sha256:{row.lfs.sha256}" if row.lfs else f"git:{row.blob_id}"}
+        for row in found.siblings or []
+    }
+    return str(found.sha), files
+
+
+# ---------------------------------------------------------------------- act
+
+
+def fetch(model: str, entry: dict[str, Any]) -> None:
+    commit, files = entry["commit"], entry["files"]
+    if not files or wrong_files(snapshot(model, commit), files, thorough=True):
+        commit, files = listed(model, commit or entry["revision"])
+        say(phase="found", model=model, commit=commit, files=files)
+        download(model, commit, files)
+    point(model, commit)
+    say(phase="verified", model=model, commit=commit, files=files)
+
+
+def download(model: str, commit: str, files: Files) -> None:
+    """Until every file is right. Raises Failed with the last reason."""
+    path = snapshot(model, commit)
+    drop(path, wrong_files(path, files, thorough=True))
+    require_room(model, path, files)
+    reason = ""
+    for pause in PAUSES_SECONDS:
+        time.sleep(pause)
+        try:
+            with progress(model, sum(wanted["size"] for wanted in files.values())):
+                snapshot_download(model, revision=commit, max_workers=FILES_AT_A_TIME)
+        except Exception as error:  # the library's own kinds differ between its releases
+            reason = f"{type(error).__name__}: {error}"
+            continue
+        wrong = wrong_files(path, files, thorough=True)
+        if not wrong:
+            return
+        reason = f"not what the hub says they are: {', '.join(wrong)}"
+        drop(path, wrong)
+    raise Failed(reason)
+
+
+def drop(path: Path, names: list[str]) -> None:
+    """Away with the file and with what it links to; the library believes in what is there."""
+    for name in names:
+        (path / name).resolve().unlink(missing_ok=True)
+        (path / name).unlink(missing_ok=True)
+
+
+def require_room(model: str, path: Path, files: Files) -> None:
+    wanted = sum(files[name]["size"] for name in wrong_files(path, files, thorough=False))
+    free = shutil.disk_usage(Path(HF_HUB_CACHE).parent).free
+    if wanted > free:
+        raise Failed(f"{wanted / 1e9:.1f} GB are still to come and {free / 1e9:.1f} GB of disk are free")
+
+
+def point(model: str, commit: str) -> None:
+    main = folder(model) / "refs" / "main"
+    main.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = main.with_name("main.unfinished")
+    unfinished.write_text(commit)
+    unfinished.replace(main)
+
+
+@contextmanager
+def progress(model: str, total: int) -> Iterator[None]:
+    """Tells how far it is. Ends the program when nothing has come for SILENT_SECONDS."""
+    over = threading.Event()
+
+    def watch() -> None:
+        last, since = -1, time.monotonic()
+        while not over.wait(PROGRESS_SECONDS):
+            held = held_bytes(model)
+            say(phase="fetch", model=model, bytes=held, of=total)
+            if held != last:
+                last, since = held, time.monotonic()
+            elif time.monotonic() - since > SILENT_SECONDS:
+                say(phase="failed", model=model, reason=f"nothing came for {SILENT_SECONDS} s")
+                os._exit(1)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def main(arguments: list[str]) -> int:
+    act = check if "--check" in arguments else fetch
+    for model, entry in json.loads(Path(arguments[-1]).read_text(encoding="utf-8")).items():
+        try:
+            act(model, entry)
+        except Exception as error:
+            say(phase="failed", model=model, reason=f"{type(error).__name__}: {error}")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

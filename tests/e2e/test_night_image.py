@@ -1,0 +1,33 @@
+"""The night's image by the Spark's own path, and what the recipes train, counted in it on the real architecture."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from glue import settings, supplies
+from tests.e2e.conftest import Glue
+
+TRAINABLE = {"case-study": 441_936_896, "team": 439_440_384, "lean": 11_359_232, "free": 12_460_032}
+
+
+def test_the_night_image_is_built_by_setups_own_code_on_a_stand_in_without_cuda() -> None:
+    loaded = settings.load("rehearsal")
+    stand_in = {"NIGHT_BASE_IMAGE": loaded["REHEARSAL_TORCH_IMAGE"], "TRAINER_IMAGE": "dual-use/trainer-stand-in:1"}
+    lines: list[str] = []
+    supplies.build_night_image(replace(loaded, values=loaded.values | stand_in), lines.append, kernels="skip")
+    assert any("install-stack.sh" in line for line in lines) and any("check_stack.py" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_a_recipe_trains_what_it_says_of_the_real_architecture(name: str, glue: Glue) -> None:
+    done = glue("recipe", "show", name, "--json", timeout_seconds=300)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert facts["trainable_parameters"] == TRAINABLE[name]
+    assert facts["total_parameters"] == 31_577_937_344
+
+
+def test_a_recipe_whose_targets_are_not_in_the_model_is_refused(glue: Glue) -> None:
+    done = glue("recipe", "show", "rehearsal-not-there", "--json")
+    assert done.returncode == 2 and "there is no such recipe" in done.stderr

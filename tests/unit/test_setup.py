@@ -1,0 +1,200 @@
+import json
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from glue import day, doctor, plan, settings, setup, stacks, supplies
+from glue.settings import HOME, Settings
+from glue.site import Site
+from glue.stacks import Hear, Stacks
+from glue.types import GlueError, PreconditionFailed, Service, Services
+from tests.stub_hub import LARGE, StubHub, running
+
+
+@pytest.fixture
+def hub() -> Iterator[StubHub]:
+    with running(StubHub()) as started:
+        yield started
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def site(tmp_path: Path, hub: StubHub, told: list[str], monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A site whose two models are one, in a stub of the hub, and whose containers are processes of this machine."""
+    monkeypatch.setattr(supplies, "stream", lambda *arguments: without_docker(tmp_path, *arguments))
+    monkeypatch.setattr(supplies, "docker_cli", lambda: "docker")
+    changes = {"SERVED_MODEL": "stub/model", "TRAINED_MODEL": "stub/model", "STATE_DIR": str(tmp_path)}
+    changes |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.port}", "HF_TOKEN": "hf_secret"}
+    loaded = settings.load("rehearsal")
+    kept = cast(Stacks, SimpleNamespace(missing_images=lambda references: []))
+    values = {key: value for key, value in loaded.values.items() if key not in settings.SECRETS}
+    return Site(replace(loaded, values=values | changes), kept, told.append)
+
+
+def without_docker(home: Path, command: list[str], environment: dict[str, str], hear: Hear, seconds: float) -> tuple[int, str]:
+    """Runs what `docker run ... IMAGE /opt/fetch.py OPTIONS /opt/models.json` would run in the container."""
+    assert "hf_secret" not in " ".join(command) and "--env=HF_TOKEN" in command
+    options = [part for part in command if part == "--check"]
+    assert ("--network=none" in command) is bool(options)
+    local = [sys.executable, str(HOME / "glue/training/fetch.py"), *options, str(home / "models.json")]
+    return stacks.stream(local, environment | {"HF_HOME": str(home), "SSL_CERT_FILE": ""}, hear, seconds)
+
+
+def known(site: Site) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((site.state / "models.json").read_text())
+    return found["stub/model"]  # type: ignore[no-any-return]
+
+
+def test_models_are_fetched_once_at_the_commit_that_was_found_and_the_doctor_sees_them(site: Site, hub: StubHub) -> None:
+    assert doctor.models(site)[0] == {"stub/model": ("never fetched",)}
+    setup.ensure_models(site)
+    assert known(site)["commit"] == hub.commit and set(known(site)["files"]) == set(hub.files)
+    wrong, held = doctor.models(site)
+    assert wrong == {"stub/model": ()} and held["stub/model"] == sum(map(len, hub.files.values()))
+    before = hub.sent.copy()
+    setup.ensure_models(site)
+    assert hub.sent == before
+
+
+def test_a_cut_off_file_is_the_doctors_to_see_and_setups_to_mend(site: Site, hub: StubHub) -> None:
+    setup.ensure_models(site)
+    path = site.state / "hub" / "models--stub--model" / "snapshots" / hub.commit / LARGE
+    path.write_bytes(b"half")
+    assert doctor.models(site)[0] == {"stub/model": (LARGE,)}
+    setup.ensure_models(site)
+    assert path.read_bytes() == hub.files[LARGE]
+
+
+def test_another_revision_is_another_download(site: Site, hub: StubHub) -> None:
+    setup.ensure_models(site)
+    assert setup.kept_or_new(known(site), "main") == known(site)
+    assert setup.kept_or_new(known(site), "v2") == {"revision": "v2", "commit": "", "files": {}}
+    newer = replace(site, settings=replace(site.settings, values=site.settings.values | {"TRAINED_MODEL_REVISION": "v2"}))
+    assert doctor.models(newer)[0] == {"stub/model": ("never fetched",)}
+
+
+def test_a_hub_that_is_not_there_is_an_error_that_says_so(site: Site) -> None:
+    away = replace(site, settings=replace(site.settings, values=site.settings.values | {"HF_ENDPOINT": "http://127.0.0.1:9"}))
+    with pytest.raises(GlueError) as error:
+        setup.ensure_models(away)
+    assert "stub/model" in error.value.saw and "make setup" in error.value.do
+
+
+def test_a_model_that_is_a_path_is_not_fetched(site: Site) -> None:
+    setup.ensure_models(replace(site, settings=settings.load("rehearsal")))
+    assert not (site.state / "models.json").exists()
+
+
+def test_secrets_are_written_once_and_only_their_owner_reads_them(site: Site) -> None:
+    setup.ensure_state(site.settings, site.tell)
+    written = site.settings.secrets_file.read_text()
+    assert stat.S_IMODE(site.settings.secrets_file.stat().st_mode) == 0o600
+    setup.ensure_state(replace(site.settings, values=site.settings.values | read(site.settings)), site.tell)
+    assert site.settings.secrets_file.read_text() == written and all(key in written for key in settings.SECRETS)
+
+
+def read(chosen: Settings) -> dict[str, str]:
+    return settings.read_env_file(chosen.secrets_file)
+
+
+# ---------------------------------------------------------------------- images
+
+
+PULLED = """v0.32.0: Pulling from vllm/vllm-openai
+aaaa: Pulling fs layer
+bbbb: Pulling fs layer
+cccc: Already exists
+aaaa: Downloading
+aaaa: Pull complete
+bbbb: Pull complete
+Digest: sha256:0123
+"""
+
+
+def test_a_pull_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch, told: list[str]) -> None:
+    def stream(command: list[str], environment: dict[str, str], hear: Hear, seconds: float) -> tuple[int, str]:
+        assert command[1:] == ["pull", "an/image:1"]
+        for line in PULLED.splitlines():
+            hear(line)
+        return 0, ""
+
+    monkeypatch.setattr(supplies, "stream", stream)
+    monkeypatch.setattr(supplies, "docker_cli", lambda: "docker")
+    supplies.pull("an/image:1", told.append)
+    assert told[-1] == "pulling an/image:1: 3 of 3 layers" and "pulling an/image:1: 1 of 3 layers" in told
+
+
+@pytest.mark.parametrize("act", [lambda s: supplies.pull("an/image:1", print), lambda s: supplies.build_night_image(s, print)])
+def test_an_image_that_does_not_come_is_an_error_with_its_last_words(act: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supplies, "stream", lambda *arguments: (1, "no such host"))
+    monkeypatch.setattr(supplies, "docker_cli", lambda: "/usr/bin/docker")
+    with pytest.raises(GlueError) as error:
+        act(settings.load("spark"))
+    assert "no such host" in error.value.saw
+
+
+def test_the_nights_image_is_built_only_where_it_is_not_there(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[list[str]] = []
+
+    def stream(command: list[str], *more: Any) -> tuple[int, str]:
+        built.append(command)
+        return 0, ""
+
+    monkeypatch.setattr(supplies, "stream", stream)
+    monkeypatch.setattr(supplies, "docker_cli", lambda: "/usr/bin/docker")
+    setup.ensure_night_image(site)
+    assert built == []
+    absent = cast(Stacks, SimpleNamespace(missing_images=list))
+    setup.ensure_night_image(replace(site, stacks=absent))
+    assert f"--build-arg=BASE_IMAGE={site.settings['NIGHT_BASE_IMAGE']}" in built[0]
+    assert f"--tag={site.settings['TRAINER_IMAGE']}" in built[0] and built[0][-1] == str(HOME / "images" / "trainer")
+
+
+# ---------------------------------------------------------------------- running programs
+
+
+def test_a_program_is_heard_line_by_line_and_its_last_lines_are_kept() -> None:
+    heard: list[str] = []
+    code, last_lines = stacks.stream(["sh", "-c", "seq 30; exit 3"], dict(os.environ), heard.append, 30)
+    assert code == 3 and heard == [str(number) for number in range(1, 31)]
+    assert last_lines.splitlines() == heard[-15:]
+
+
+def test_a_program_ends_at_its_deadline() -> None:
+    started = time.monotonic()
+    assert stacks.stream(["sleep", "60"], dict(os.environ), print, 0.2)[0] != 0
+    assert time.monotonic() - started < 20
+
+
+# ---------------------------------------------------------------------- a day that serves
+
+
+SERVES: Services = {name: Service(name, "running", "healthy") for name in plan.DAY_SERVICES}
+
+
+@pytest.mark.parametrize("services", [SERVES, {}])
+def test_a_failing_doctor_keeps_no_serving_day_from_being_found_up(
+    services: Services, site: Site, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any) -> None:
+        raise PreconditionFailed("something needed is not there", "day's images: gone", "make setup")
+
+    monkeypatch.setattr(doctor, "require", missing)
+    there = replace(site, stacks=cast(Stacks, SimpleNamespace(services=lambda stack: services)))
+    if services:
+        assert day.ensure(there)["mode"] == "day" and "gone" in told[-1]
+    else:
+        with pytest.raises(PreconditionFailed):
+            day.ensure(there)
