@@ -13,7 +13,7 @@ FLOORS = [
     {"lock", "journal", "releases", "stacks", "vllm"},
     {"webui"},
     {"site", "pin"},
-    {"setup", "day", "judge", "documents", "status", "recipe_facts"},
+    {"setup", "day", "judge", "documents", "status", "recipe_facts", "export"},
     {"adapters"},
     {"night"},
     {"demo"},
