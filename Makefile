@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night status ask ingest adapters promote rollback logs recipe pin test test-fast lint lock
+.PHONY: help setup doctor demo day night status ask ingest adapters promote rollback export logs recipe pin test test-fast lint lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ promote: .venv/ready ## Make an adapter serve: make promote ADAPTER=<name or bas
 
 rollback: .venv/ready ## What served before serves again
 	@$(GLUE) rollback
+
+export: .venv/ready ## A whole checkpoint of an adapter: make export ADAPTER=<name> FORM=merged, bf16 or nvfp4
+	@$(GLUE) export "$(ADAPTER)" --form "$(or $(FORM),merged)"
 
 logs: .venv/ready ## The last lines of a service: make logs SERVICE=vllm
 	@$(GLUE) logs $(SERVICE)

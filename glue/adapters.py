@@ -1,35 +1,87 @@
-"""Which adapter serves: promote, roll back, take in one from elsewhere. No container restarts and nobody picks anything."""
+"""Which adapter serves: promote, roll back, take in one from elsewhere. Nobody picks anything.
+
+In its usual form an adapter is loaded beside the base model and nothing restarts. A merged one is a checkpoint of its own,
+so vLLM restarts, without LoRA: slower to change, and it costs nothing while it serves.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from glue import adapter_format, journal, lock, vllm
+from glue import adapter_format, day, export, journal, lock, vllm
 from glue.adapter_format import BaseModel
 from glue.day import ADAPTERS_IN_CONTAINER, MOVE_WAIT_SECONDS
 from glue.releases import Release, shown
 from glue.site import Site
-from glue.types import PreconditionFailed
+from glue.types import GlueError, PreconditionFailed
 
 
 def listing(site: Site) -> list[dict[str, Any]]:
     """Every release, oldest first, with what its manifest says and whether it serves."""
     releases = site.releases
     current = releases.current()
-    return [{**releases.manifest(name), "serves": name == current} for name in releases.names()]
+    return [
+        {**releases.manifest(name), "serves": name == current, "checkpoint": (releases.checkpoint(name) or {}).get("form")}
+        for name in releases.names()
+    ]
 
 
-def promote(site: Site, release: Release) -> Release:
-    """release answers from now on, and after any restart. None is the base model. vLLM first, since it may refuse."""
+def promote(site: Site, release: Release, form: str | None = None) -> Release:
+    """release answers from now on, and after any restart. None is the base model. vLLM first, since it may refuse.
+
+    form: "adapter" or "merged"; None is what the recipe of its night says. If vLLM must restart for it and does not come
+    up, it is started again with what served before, and the error goes on.
+    """
     with lock.hold(site.state, lock.MOVE, f"promote {shown(release)}", MOVE_WAIT_SECONDS):
-        if release is not None:
-            site.releases.verify(release)
-        load(site, release)
-        history = site.releases.served()
-        site.releases.point(release, history if history[-1] == release else [*history, release])
+        beside = site.vllm().models()[vllm.BASE] == site.settings["SERVED_MODEL"]
+        merged = release is not None and prepare(site, release, form)
+        if beside and not merged:
+            load(site, release)
+        move_to(site, release, merged)
         answer_with(site, release)
+        site.releases.forget_old_checkpoints()
     return release
+
+
+def prepare(site: Site, release: str, form: str | None) -> bool:
+    """Checks the files, makes the checkpoint if it is to serve merged, and returns whether it is.
+
+    Raises PreconditionFailed for a form that was asked for by name and cannot be had; a night's adapter is not lost by it.
+    """
+    site.releases.verify(release)
+    recipe = site.releases.manifest(release).get("recipe", {})
+    if (form or recipe.get("serve")) != "merged":
+        return False
+    try:
+        export.ensure(site, release, "merged")
+    except PreconditionFailed as error:
+        if form is not None:
+            raise
+        site.tell(f"it serves beside the base model, for it cannot be merged: {error.saw}")
+        return False
+    site.releases.verify(release, checkpoint=True)
+    return True
+
+
+def move_to(site: Site, release: Release, merged: bool) -> None:
+    """The files first, then a vLLM that agrees with them. Raises GlueError, with both as they were, if it cannot."""
+    releases = site.releases
+    before, history = releases.current(), releases.served()
+    was_merged = releases.is_merged(before)
+    releases.judge(False)
+    if release is not None:
+        releases.serve_as(release, merged)
+    releases.point(release, history if history[-1] == release else [*history, release])
+    try:
+        day.ensure_form(site)
+    except GlueError:
+        site.tell(f"vLLM does not take {shown(release)}: back to {shown(before)}")
+        if before is not None:
+            releases.serve_as(before, was_merged)
+        releases.point(before, history)
+        day.restart_model(site)
+        raise
 
 
 def rollback(site: Site) -> Release:
@@ -40,7 +92,9 @@ def rollback(site: Site) -> Release:
     with lock.hold(site.state, lock.MOVE, "roll back", MOVE_WAIT_SECONDS):
         previous = site.releases.previous()
         site.releases.point(previous, site.releases.served()[:-1])
-        load(site, previous)
+        day.ensure_form(site)
+        if not site.releases.serves_merged():
+            load(site, previous)
         answer_with(site, previous)
     return previous
 
@@ -65,6 +119,12 @@ def require_good(site: Site, folder: Path) -> None:
     if wrong:
         more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
         raise PreconditionFailed("this adapter cannot be served", "; ".join(wrong[:3]) + more, "train it again, or take another")
+
+
+def make_checkpoint(site: Site, release: str, form: str) -> dict[str, Any]:
+    """adapters/<release>/checkpoint/ in one of export.FORMS. Whoever wants to change what serves waits for it."""
+    with lock.hold(site.state, lock.MOVE, f"export {release}", MOVE_WAIT_SECONDS):
+        return export.ensure(site, release, form)
 
 
 def add(site: Site, folder: Path) -> str:

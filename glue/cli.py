@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from glue import adapters, day, demo, doctor, documents, night, pin, recipe_facts, releases, settings, setup, status, waiting
+from glue import adapters, day, demo, doctor, documents, export, night, pin, recipe_facts, releases, settings, setup, status, waiting
 from glue.checks import Grade
 from glue.site import Site, Tell
 from glue.stacks import Stacks
@@ -161,10 +161,21 @@ def adapters_verb(profile: str | None, add: Path | None) -> tuple[Any, Callable[
 
 @verb
 @click.argument("adapter")
-def promote_verb(profile: str | None, adapter: str) -> tuple[Any, Callable[[Any], None]]:
-    """Make an ADAPTER serve, or "base" for the base model. No restart."""
+@click.option("--form", type=click.Choice(["adapter", "merged"]), help="Beside the base model, or a checkpoint of its own.")
+def promote_verb(profile: str | None, adapter: str, form: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Make an ADAPTER serve, or "base" for the base model. vLLM restarts only for, or after, a merged one."""
     site = open_site(profile)
-    return {"adapter": adapters.promote(site, None if adapter == "base" else adapter)}, lines
+    return {"adapter": adapters.promote(site, None if adapter == "base" else adapter, form)}, lines
+
+
+@verb
+@click.argument("adapter")
+@click.option("--form", type=click.Choice(list(export.FORMS)), default="merged", show_default=True)
+def export_verb(profile: str | None, adapter: str, form: str) -> tuple[Any, Callable[[Any], None]]:
+    """Put an ADAPTER into a whole checkpoint: merged into the model that serves, or as bf16 or nvfp4 of the trained one."""
+    site = open_site(profile)
+    made = adapters.make_checkpoint(site, adapter, form)
+    return {"checkpoint": str(site.releases.folder / adapter / "checkpoint"), **made}, lines
 
 
 @verb
@@ -175,7 +186,7 @@ def pin_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 
 @verb
 def rollback_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
-    """What served before serves again. No restart."""
+    """What served before serves again. vLLM restarts only if one of the two is merged."""
     return {"adapter": adapters.rollback(open_site(profile))}, lines
 
 

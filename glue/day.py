@@ -16,9 +16,10 @@ DOOR_SECONDS = 30
 ADAPTERS_IN_CONTAINER = "/adapters"
 
 
-def ensure(site: Site) -> dict[str, Any]:
+def ensure(site: Site, judging: bool = False) -> dict[str, Any]:
     """Brings the day up, or finds it up, and returns what serves. A trainer that still runs is stopped: morning goes first.
 
+    judging: the base model with adapters beside it, also where a checkpoint serves; until the next call without it.
     Raises PreconditionFailed before anything is touched, DayNotServing if it did not come up.
     """
     try:
@@ -32,6 +33,7 @@ def ensure(site: Site) -> dict[str, Any]:
         if site.stacks.trainer() is not None:
             site.tell("stopping the trainer")
             site.stacks.remove_trainer()
+        site.releases.judge(judging)
         try:
             start(site)
         except GlueError as error:
@@ -57,6 +59,7 @@ def start(site: Site) -> None:
         make_room(site, "DAY_FREE_BYTES")
     site.stacks.up()
     wait_until_it_serves(site)
+    ensure_form(site)
     wait_for_door(site, "vllm")
     settle(site)
 
@@ -72,6 +75,30 @@ def make_room(site: Site, key: str) -> None:
         return Seen(free >= wanted, f"{host.readable(free)} of memory available, {host.readable(wanted)} wanted ({key})")
 
     waiting.until("free memory", look, MEMORY_SECONDS, tell=site.tell, do="see what holds it: docker stats, top")
+
+
+def ensure_form(site: Site) -> None:
+    """vLLM runs the model that the files say: the base model, or the current release's checkpoint. Else it is restarted.
+
+    Raises GlueError if it does not come up, or comes up with another model.
+    """
+    wanted = site.settings["SERVED_MODEL"]
+    if site.releases.serves_merged():
+        wanted = f"{ADAPTERS_IN_CONTAINER}/{site.releases.current()}/checkpoint"
+    if site.vllm().models()[vllm.BASE] != wanted:
+        site.tell(f"restarting vLLM with {wanted}")
+        restart_model(site)
+        running = site.vllm().models()[vllm.BASE]
+        if running != wanted:
+            raise GlueError("vLLM does not run what serves", f"{running}, wanted {wanted}", "make logs SERVICE=vllm")
+
+
+def restart_model(site: Site) -> None:
+    """The night desk answers meanwhile; people are back with the model when this returns."""
+    site.stacks.stop("day", "vllm")
+    site.stacks.up()
+    wait_until_it_serves(site)
+    wait_for_door(site, "vllm")
 
 
 def wait_until_it_serves(site: Site) -> None:
@@ -107,7 +134,7 @@ def settle(site: Site) -> None:
     """Open WebUI and vLLM agree with the link `current`."""
     site.tell("setting up the assistant in Open WebUI")
     current = site.releases.current()
-    if current is not None:
+    if current is not None and not site.releases.serves_merged():
         site.vllm().serve(vllm.ADAPTER, f"{ADAPTERS_IN_CONTAINER}/{current}")
     person = site.administrator()
     person.ensure_filter()

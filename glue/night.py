@@ -317,7 +317,7 @@ def publish(night: Night) -> None:
 def start_day(night: Night) -> None:
     """The current adapter serves again, and the candidate is loaded beside it under its own name."""
     site = night.site
-    day.ensure(site)
+    day.ensure(site, judging=True)
     site.vllm().serve(night.release, f"{day.ADAPTERS_IN_CONTAINER}/{night.release}")
 
 

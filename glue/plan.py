@@ -15,9 +15,9 @@ def mode(services: Services, trainer: Service | None) -> Mode:
     if not all(services.get(name, ABSENT).serves for name in ALWAYS_ON):
         starting = any(services.get(name, ABSENT).health == "starting" for name in ALWAYS_ON)
         return Mode.MOVING if starting else Mode.DOWN
-    if trainer is not None and trainer.state == "running":
-        return Mode.NIGHT
-    return Mode.DAY if services.get("vllm", ABSENT).serves else Mode.MOVING
+    if services.get("vllm", ABSENT).serves:
+        return Mode.DAY  # also while the trainer's image makes a checkpoint
+    return Mode.NIGHT if trainer is not None and trainer.state == "running" else Mode.MOVING
 
 
 def not_serving(services: Services, wanted: tuple[str, ...] = DAY_SERVICES) -> dict[str, str]:

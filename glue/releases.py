@@ -1,8 +1,11 @@
 """Adapters on disk: complete, immutable folders, and one link that says which of them serves.
 
 adapters/<utc>-<sha>/   adapter_config.json  adapter_model.safetensors  manifest.json
+                        checkpoint/, checkpoint.json   the adapter inside a whole model, if somebody or a recipe wanted that
+                        serve-merged                   there if this release serves by its checkpoint
 adapters/current ->     relative link to what serves; no link means the base model serves
 adapters/served.json    what has served, oldest first; null is the base model
+adapters/judging        there while a night judges: vLLM then runs the base model with adapters beside it, whatever serves
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from glue import files
 from glue.types import PreconditionFailed
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+MERGED, JUDGING = "serve-merged", "judging"
 Release = str | None  # a name; None is the base model
 
 
@@ -60,6 +64,22 @@ class Releases:
             )
         return history[-2]
 
+    def serves_merged(self) -> bool:
+        """Whether a vLLM that starts now runs the current release's checkpoint; serve-current.sh has the same rule."""
+        current = self.folder / "current"
+        whole = (current / MERGED).exists() and (current / "checkpoint" / "config.json").exists()
+        return whole and not (self.folder / JUDGING).exists()
+
+    def is_merged(self, release: Release) -> bool:
+        """Whether release serves, or last served, by its checkpoint."""
+        return release is not None and (self.folder / release / MERGED).exists()
+
+    def checkpoint(self, name: str) -> dict[str, Any] | None:
+        """What is known of the release's checkpoint: its form, its base model, the hash of each file. None without one."""
+        path = self.folder / name / "checkpoint.json"
+        found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return found
+
     # ------------------------------------------------------------------ change
 
     def publish(self, source: Path, manifest: dict[str, Any]) -> str:
@@ -78,9 +98,54 @@ class Releases:
         files.sync_folder(self.folder)
         return name
 
-    def verify(self, name: str) -> None:
-        """Raises PreconditionFailed if a file is not the one that was published."""
-        for file, expected in self.manifest(name)["sha256"].items():
+    def publish_checkpoint(self, name: str, source: Path, facts: dict[str, Any]) -> dict[str, Any]:
+        """Moves a finished checkpoint into the release, in place of any other, and returns what is known of it."""
+        self.forget_checkpoint(name)
+        hashes = {f"checkpoint/{path.name}": sha256(path) for path in sorted(source.iterdir())}
+        source.rename(self.folder / name / "checkpoint")
+        files.sync_folder(self.folder / name)
+        known = {**facts, "sha256": hashes}
+        files.write_json(self.folder / name / "checkpoint.json", known)
+        return known
+
+    def forget_checkpoint(self, name: str) -> None:
+        """Whatever moment this ends at, there is a whole checkpoint or none. The release then serves as an adapter."""
+        folder, unfinished = self.folder / name, self.folder / f".unfinished-{name}-checkpoint"
+        for name_of_file in (MERGED, "checkpoint.json"):
+            (folder / name_of_file).unlink(missing_ok=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if (folder / "checkpoint").exists():
+            (folder / "checkpoint").rename(unfinished)
+            shutil.rmtree(unfinished)
+
+    def forget_old_checkpoints(self) -> None:
+        """Only what serves and what served before keep the checkpoints that serving made; the others' adapters stay."""
+        kept = self.served()[-2:]
+        for name in self.names():
+            if self.is_merged(name) and name not in kept:
+                self.forget_checkpoint(name)
+
+    def serve_as(self, release: str, merged: bool) -> None:
+        """The form in which release serves, from when it is current."""
+        mark = self.folder / release / MERGED
+        if merged:
+            files.write(mark, "")
+        else:
+            mark.unlink(missing_ok=True)
+
+    def judge(self, judging: bool) -> None:
+        """While judging, vLLM is to run the base model with adapters beside it, whatever serves."""
+        if judging:
+            files.write(self.folder / JUDGING, "")
+        else:
+            (self.folder / JUDGING).unlink(missing_ok=True)
+
+    def verify(self, name: str, checkpoint: bool = False) -> None:
+        """Raises PreconditionFailed if a file is not the one that was published. checkpoint: those of the checkpoint too."""
+        published = dict(self.manifest(name)["sha256"])
+        if checkpoint:
+            published |= (self.checkpoint(name) or {}).get("sha256", {})
+        for file, expected in published.items():
             if sha256(self.folder / name / file) != expected:
                 raise PreconditionFailed(
                     "an adapter is not what was published",

@@ -2,14 +2,15 @@
 # install-stack.sh WHEELS_FOLDER   (inside a build) The night's versions, beside the torch and triton that are already here.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
-provided='^(torch|triton|pytorch[-_]triton|numpy|nvidia[-_].*)=='
+# NVIDIA's container may bring a ModelOpt of its own, which is not the one that exports were tested with
+provided='^(torch|triton|pytorch[-_]triton|numpy|nvidia[-_](?!modelopt|ml[-_]py).*)=='
 
 core() { python3 -m pip list --format freeze | grep -iE '^(torch|triton|pytorch[-_]triton)==' | sort; }
 before=$(core)
 
 # what the container provides is what it provides: its own versions become the constraints, and ours give way
-python3 -m pip list --format freeze | grep -iE "$provided" >/tmp/container.txt
-grep -viE "$provided" "$here/constraints.txt" >/tmp/night.txt
+python3 -m pip list --format freeze | grep -iP "$provided" >/tmp/container.txt
+grep -viP "$provided" "$here/constraints.txt" >/tmp/night.txt
 find=(--find-links /wheelhouse)
 python3 -m pip install --quiet "${find[@]}" --constraint /tmp/container.txt --constraint /tmp/night.txt \
   --requirement "$here/requirements.txt" einops ninja packaging

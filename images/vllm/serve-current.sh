@@ -1,10 +1,25 @@
 #!/bin/sh
-# Starts vLLM with the adapter that serves, if there is one, so that any restart of the container serves the same again.
+# Starts vLLM with what serves, decided from files only, so that any restart of the container serves the same again:
+#   serve-merged and a checkpoint in the current release, and no night that judges: the checkpoint, without LoRA
+#   an adapter in the current release: the base model, with it loaded
+#   no current release: the base model
 # The link is resolved here: vLLM tells adapters apart by their path, and every release has its own.
 set -eu
-# unquoted: each holds several flags
-set -- "$@" $MACHINE_FLAGS $ADAPTER_KERNEL_FLAGS $ADAPTER_FLAGS
-if [ -e /adapters/current/adapter_config.json ]; then
-  set -- "$@" --lora-modules "team-adapter=$(readlink -f /adapters/current)"
+current=$(readlink -f /adapters/current || :)
+# flags are unquoted: each variable holds several
+if [ -e /adapters/current/serve-merged ] && [ -e /adapters/current/checkpoint/config.json ] && [ ! -e /adapters/judging ]; then
+  # replaced, for of two --model vLLM takes the first
+  for flag; do
+    shift
+    case $flag in --model=*) flag=--model=$current/checkpoint ;; esac
+    set -- "$@" "$flag"
+  done
+  # both names answer, so that nothing in Open WebUI changes with the form
+  set -- "$@" $MACHINE_FLAGS --served-model-name team-base team-adapter
+else
+  set -- "$@" $MACHINE_FLAGS $ADAPTER_KERNEL_FLAGS $ADAPTER_FLAGS
+  if [ -e /adapters/current/adapter_config.json ]; then
+    set -- "$@" --lora-modules "team-adapter=$current"
+  fi
 fi
 exec vllm serve "$@"

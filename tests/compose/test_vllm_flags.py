@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,15 +13,20 @@ from glue.stacks import docker_cli
 from tests.compose.test_compose import configuration
 
 SHIM = HOME / "tests" / "compose" / "shim"
+CHECKPOINT = "/adapters/night-1/checkpoint"
+ECHO = HOME / "tests" / "compose" / "echo"
 
 
-def as_vllm_reads_it(profile: str, *further: str) -> subprocess.CompletedProcess[str]:
+def as_vllm_reads_it(
+    profile: str, *further: str, adapters: Path | None = None, shim: Path = SHIM
+) -> subprocess.CompletedProcess[str]:
     """A container of the rehearsal's vLLM with the profile's command, environment and script; only `vllm` itself is the shim."""
     service = configuration("day", profile)["services"]["vllm"]
     kinds = ("MACHINE_FLAGS", "ADAPTER_KERNEL_FLAGS", "ADAPTER_FLAGS")
     environment = [f"--env={kind}={service['environment'][kind]}" for kind in kinds]
     script = next(mount for mount in service["volumes"] if mount["target"].startswith("/serve/"))
-    mounts = [f"--volume={SHIM}:/shim:ro", f"--volume={script['source']}:{script['target']}:ro"]
+    mounts = [f"--volume={shim}:/shim:ro", f"--volume={script['source']}:{script['target']}:ro"]
+    mounts += [f"--volume={adapters}:/adapters:ro"] if adapters else []
     path = "--env=PATH=/shim:/opt/venv/bin:/usr/bin:/bin"
     run = [docker_cli(), "run", "--rm", "--network=none", *environment, *mounts, path, f"--entrypoint={service['entrypoint'][0]}"]
     image = settings.load("rehearsal")["REHEARSAL_VLLM_IMAGE"]
@@ -28,8 +34,8 @@ def as_vllm_reads_it(profile: str, *further: str) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-def understood(profile: str) -> dict[str, Any]:
-    done = as_vllm_reads_it(profile)
+def understood(profile: str, adapters: Path | None = None) -> dict[str, Any]:
+    done = as_vllm_reads_it(profile, adapters=adapters)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -79,3 +85,44 @@ def test_what_the_gpu_needs_is_on_the_spark_only(flags: dict[str, dict[str, Any]
     assert spark["kv_cache_dtype"] == "fp8"
     assert spark["kv_cache_memory_bytes"] == settings.load("spark").number("KV_CACHE_BYTES")
     assert spark["max_cudagraph_capture_size"] == spark["max_num_seqs"]
+
+
+# ---------------------------------------------------------------------- what serves, decided from files at every start
+
+
+@pytest.fixture
+def adapters(tmp_path: Path) -> Path:
+    """A state's adapters folder in which one release serves, with a checkpoint that does not serve yet."""
+    (tmp_path / "night-1" / "checkpoint").mkdir(parents=True)
+    for name in ("adapter_config.json", "checkpoint/config.json"):
+        (tmp_path / "night-1" / name).write_text("{}")
+    (tmp_path / "current").symlink_to("night-1")
+    return tmp_path
+
+
+def test_a_merged_release_is_served_as_a_model_of_its_own_without_anything_of_lora(adapters: Path) -> None:
+    (adapters / "night-1" / "serve-merged").touch()
+    flags = understood("spark", adapters)
+    assert (flags["model"], flags["model_tag"]) in ((CHECKPOINT, None), (CHECKPOINT, CHECKPOINT))
+    assert flags["served_model_name"] == ["team-base", "team-adapter"]
+    assert (bool(flags["enable_lora"]), flags["lora_modules"], flags["moe_backend"]) == (False, None, "auto")
+
+
+@pytest.mark.parametrize("state", ["not asked for", "judging", "no checkpoint"])
+def test_else_the_adapter_is_loaded_beside_the_base_model(adapters: Path, state: str) -> None:
+    if state != "not asked for":
+        (adapters / "night-1" / "serve-merged").touch()
+    if state == "judging":
+        (adapters / "judging").touch()
+    if state == "no checkpoint":
+        (adapters / "night-1" / "checkpoint" / "config.json").unlink()
+    flags = as_vllm_reads_it("spark", adapters=adapters, shim=ECHO).stdout.splitlines()
+    model = f"--model={settings.load('spark')['SERVED_MODEL']}"
+    assert {model, "--enable-lora", "--moe-backend=marlin", "team-adapter=/adapters/night-1"} < set(flags)
+    assert not any("checkpoint" in flag for flag in flags)
+
+
+def test_without_a_current_release_no_adapter_is_loaded(adapters: Path) -> None:
+    (adapters / "current").unlink()
+    flags = as_vllm_reads_it("spark", adapters=adapters, shim=ECHO).stdout.splitlines()
+    assert "--enable-lora" in flags and "--lora-modules" not in flags

@@ -14,7 +14,7 @@ FLOORS = [
     {"webui", "supplies", "checks"},
     {"site", "pin"},
     {"doctor"},
-    {"setup", "day", "judge", "documents", "status", "recipe_facts"},
+    {"setup", "day", "judge", "documents", "status", "recipe_facts", "export"},
     {"adapters"},
     {"night"},
     {"demo"},

@@ -13,6 +13,7 @@ TRAINER = Service("trainer", "running")
         ({}, None, Mode.DAY),
         ({"vllm": Service("vllm", "running", "starting")}, None, Mode.MOVING),
         ({"vllm": Service("vllm", "exited")}, TRAINER, Mode.NIGHT),
+        ({}, TRAINER, Mode.DAY),
         ({"vllm": Service("vllm", "exited")}, Service("trainer", "exited"), Mode.MOVING),
         ({"open-webui": Service("open-webui", "exited")}, None, Mode.DOWN),
         ({"open-webui": Service("open-webui", "running", "starting")}, None, Mode.MOVING),

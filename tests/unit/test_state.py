@@ -134,3 +134,63 @@ def test_signals_are_ignored_only_while_the_day_is_brought_back() -> None:
     assert signal.getsignal(signal.SIGINT) is before
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+# ---------------------------------------------------------------------- checkpoints
+
+
+def make_checkpoint(releases: Releases, name: str, content: str = "weights") -> None:
+    source = releases.folder.parent / f"made-{content}"
+    source.mkdir()
+    (source / "config.json").write_text("{}")
+    (source / "model.safetensors").write_text(content)
+    releases.publish_checkpoint(name, source, {"form": "merged"})
+
+
+def test_a_checkpoint_serves_only_if_it_is_there_wanted_and_no_night_judges(releases: Releases) -> None:
+    name = publish(releases, "one")
+    serve(releases, name)
+    releases.serve_as(name, True)
+    assert not releases.serves_merged(), "there is no checkpoint yet"
+    make_checkpoint(releases, name)
+    assert not releases.serves_merged(), "a checkpoint by itself changes nothing"
+    releases.serve_as(name, True)
+    assert releases.serves_merged() and releases.checkpoint(name)
+    releases.judge(True)
+    assert not releases.serves_merged() and releases.is_merged(name)
+    releases.judge(False)
+    releases.point(None, [None])
+    assert not releases.serves_merged()
+
+
+def test_a_checkpoint_that_was_changed_on_disk_is_found_and_only_if_it_is_to_serve(releases: Releases) -> None:
+    name = publish(releases, "one")
+    make_checkpoint(releases, name)
+    releases.verify(name, checkpoint=True)
+    (releases.folder / name / "checkpoint" / "model.safetensors").write_text("other")
+    releases.verify(name)
+    with pytest.raises(PreconditionFailed) as error:
+        releases.verify(name, checkpoint=True)
+    assert "checkpoint/model.safetensors" in error.value.saw
+
+
+def test_only_the_two_last_that_served_keep_what_serving_made_and_an_export_is_kept(releases: Releases) -> None:
+    names = [publish(releases, content) for content in ("one", "two", "three", "four")]
+    for name in names:
+        make_checkpoint(releases, name, name[-8:])
+        if name != names[0]:  # that one was only exported
+            releases.serve_as(name, True)
+            serve(releases, name)
+    releases.forget_old_checkpoints()
+    assert [bool(releases.checkpoint(name)) for name in names] == [True, False, True, True]
+    assert [releases.is_merged(name) for name in names] == [False, False, True, True]
+    assert not list(releases.folder.glob(".unfinished*"))
+
+
+def test_a_new_checkpoint_takes_the_place_of_the_old_one_and_serves_only_when_told_so(releases: Releases) -> None:
+    name = publish(releases, "one")
+    make_checkpoint(releases, name, "old")
+    releases.serve_as(name, True)
+    make_checkpoint(releases, name, "new")
+    assert (releases.folder / name / "checkpoint" / "model.safetensors").read_text() == "new"
+    assert not releases.is_merged(name)

@@ -1,0 +1,77 @@
+"""What promotion leaves on disk when vLLM does not take what it is given. The vLLM here is a stub that says so."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from glue import adapters, day, export
+from glue.releases import Releases
+from glue.types import GlueError, PreconditionFailed
+from tests.unit.test_state import make_checkpoint, publish, serve
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Any:
+    (tmp_path / "adapters").mkdir()
+    return SimpleNamespace(releases=Releases(tmp_path / "adapters"), tell=print)
+
+
+def stub_vllm(monkeypatch: pytest.MonkeyPatch, takes: bool) -> list[str]:
+    """Records what is asked of it; it does not come up with a new model if it takes nothing."""
+    asked: list[str] = []
+
+    def ensure_form(site: Any) -> None:
+        asked.append("agree")
+        if not takes:
+            raise GlueError("vllm starts and dies", "OutOfMemoryError", "make logs")
+
+    monkeypatch.setattr(day, "ensure_form", ensure_form)
+    monkeypatch.setattr(day, "restart_model", lambda site: asked.append("restart"))
+    return asked
+
+
+def test_a_checkpoint_that_vllm_does_not_take_leaves_what_served_before(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = (publish(site.releases, content) for content in ("one", "two"))
+    serve(site.releases, one)
+    make_checkpoint(site.releases, two)
+    asked = stub_vllm(monkeypatch, takes=False)
+    with pytest.raises(GlueError, match="starts and dies"):
+        adapters.move_to(site, two, merged=True)
+    assert asked == ["agree", "restart"]
+    assert (site.releases.current(), site.releases.served(), site.releases.serves_merged()) == (one, [None, one], False)
+
+
+def test_the_same_release_in_another_form_goes_back_to_the_form_it_had(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = publish(site.releases, "one")
+    serve(site.releases, name)
+    make_checkpoint(site.releases, name)
+    stub_vllm(monkeypatch, takes=False)
+    with pytest.raises(GlueError):
+        adapters.move_to(site, name, merged=True)
+    assert not site.releases.serves_merged()
+    stub_vllm(monkeypatch, takes=True)
+    adapters.move_to(site, name, merged=True)
+    assert site.releases.serves_merged() and site.releases.served() == [None, name]
+
+
+@pytest.mark.parametrize("form", [None, "merged"])
+def test_a_night_s_adapter_that_cannot_be_merged_serves_as_one_and_a_wish_is_refused(
+    site: Any, form: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = site.releases.folder.parent / "trained"
+    source.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (source / name).write_text("{}")
+    name = site.releases.publish(source, {"recipe": {"serve": "merged"}})
+
+    def packed(*_: Any) -> None:
+        raise PreconditionFailed("the adapter cannot be exported in this form", "quantised weights", "another --form")
+
+    monkeypatch.setattr(export, "ensure", packed)
+    if form is None:
+        assert adapters.prepare(site, name, form) is False
+    else:
+        with pytest.raises(PreconditionFailed, match="cannot be exported"):
+            adapters.prepare(site, name, form)
