@@ -18,7 +18,22 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from glue import adapters, day, demo, doctor, documents, export, night, pin, recipe_facts, releases, settings, setup, status, waiting
+from glue import (
+    adapters,
+    day,
+    demo,
+    doctor,
+    documents,
+    export,
+    night,
+    pin,
+    recipe_facts,
+    releases,
+    settings,
+    setup,
+    status,
+    waiting,
+)
 from glue.checks import Grade
 from glue.site import Site, Tell
 from glue.stacks import Stacks

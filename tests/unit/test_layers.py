@@ -28,7 +28,7 @@ ONLY_IN = {
     "subprocess": {"stacks", "gpu", "cli"},
     "fcntl": {"lock"},
     "socket": {"host"},
-    "huggingface_hub": {"training.fetch"},
+    "huggingface_hub": {"training.fetch", "training.merge"},
     "torch": {f"training.{path.stem}" for path in (GLUE / "training").glob("*.py")}
     - {"training.world", "training.memory", "training.fetch"},
 }
