@@ -18,6 +18,7 @@ from glue.training import world as worlds
 from glue.types import Example, GlueError, Message, PreconditionFailed
 
 BUILD_DEADLINE_SECONDS = 1800
+SELFTEST_SECONDS = 900
 REPLAY_SEED = 11
 
 
@@ -125,6 +126,16 @@ def ensure_night_image(site: Site) -> None:
     reference = site.settings.image("TRAINER_IMAGE")
     if site.stacks.missing_images((reference,)):
         supplies.build_night_image(site.settings, site.tell)
+        test_kernels(site)
+
+
+def test_kernels(site: Site) -> None:
+    """Compiled code can be right on one GPU and wrong on another, so it is tried once where it was built."""
+    lines: list[str] = []
+    site.tell("comparing the new kernels with plain PyTorch")
+    code = site.stacks.run_trainer("training.selftest", tell=lines.append, timeout_seconds=SELFTEST_SECONDS)
+    if code != 0:
+        raise GlueError("the night's kernels do not compute what they should", "\n".join(lines[-10:]), "see docs/spark.md")
 
 
 def open_volumes(site: Site) -> None:

@@ -3,7 +3,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -156,10 +156,22 @@ def test_the_nights_image_is_built_only_where_it_is_not_there(site: Site, monkey
     monkeypatch.setattr(supplies, "docker_cli", lambda: "/usr/bin/docker")
     setup.ensure_night_image(site)
     assert built == []
-    absent = cast(Stacks, SimpleNamespace(missing_images=list))
+    absent = cast(Stacks, SimpleNamespace(missing_images=list, run_trainer=lambda *arguments, **more: 0))
     setup.ensure_night_image(replace(site, stacks=absent))
     assert f"--build-arg=BASE_IMAGE={site.settings['NIGHT_BASE_IMAGE']}" in built[0]
     assert f"--tag={site.settings['TRAINER_IMAGE']}" in built[0] and built[0][-1] == str(HOME / "images" / "trainer")
+
+
+def test_kernels_that_compute_something_else_end_the_setup(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_trainer(*arguments: str, tell: Callable[[str], None], timeout_seconds: float) -> int:
+        tell("FAIL mamba: their gradients")
+        return 1
+
+    monkeypatch.setattr(supplies, "build_night_image", lambda *arguments: None)
+    stub = cast(Stacks, SimpleNamespace(missing_images=list, run_trainer=run_trainer))
+    with pytest.raises(GlueError, match="kernels") as error:
+        setup.ensure_night_image(replace(site, stacks=stub))
+    assert "their gradients" in error.value.saw
 
 
 # ---------------------------------------------------------------------- running programs
