@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 LARGEST_HEADER_BYTES = 100_000_000  # the format's own limit, https://github.com/huggingface/safetensors#format
+# what vLLM is started to adapt (--lora-target-modules in compose.day.yaml): the rest it would drop without a word
+SERVED_TARGETS = {"q_proj", "k_proj", "v_proj", "o_proj", "in_proj", "up_proj", "down_proj"}
 EXPERT = re.compile(r"\.layers\.(\d+)\.mixer\.experts\.(\d+)\.(up_proj|down_proj)\.lora_([AB])\.weight$")
 FUSED = re.compile(r"\.mixer\.experts\.(base_layer\.)?lora_[AB]\.weight$")
 FACTOR = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])\.weight$")
@@ -68,6 +70,8 @@ def factor_problems(shapes: Shapes, rank: int) -> list[str]:
         if match is None:
             found.append(f"{name} is no LoRA factor")
             continue
+        if match[1].rsplit(".", 1)[-1] not in SERVED_TARGETS:
+            found.append(f"{name} adapts what vLLM is not started to adapt: see --lora-target-modules in compose.day.yaml")
         if (shape[0] if match[2] == "A" else shape[-1]) != rank:
             found.append(f"{name} has shape {shape}, but adapter_config.json says rank {rank}")
         other = name.replace(".lora_A.", ".lora_B.") if match[2] == "A" else name.replace(".lora_B.", ".lora_A.")

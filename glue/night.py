@@ -23,6 +23,7 @@ from glue.types import Dataset, DayNotServing, Example, GateRefused, GlueError, 
 from glue.waiting import Seen
 
 DRAIN_SECONDS = 120  # the longest that a running answer is waited for
+ENGINES = {"grouped": "training.night", "unsloth": "training.unsloth_night"}
 SILENT_TRAINER_SECONDS = 1200  # loading 63 GB took the case study 7 minutes; no step takes longer than that
 
 
@@ -234,7 +235,7 @@ def train(night: Night) -> None:
         model = site.stacks.services("day").get("vllm")
         if model is not None and model.state in ("running", "restarting"):
             raise GlueError("the day was brought back meanwhile", f"vllm is {model.state}", "make night, when it may")
-        site.stacks.start_trainer("training.night", f"/nights/{night.name}/job.json")
+        site.stacks.start_trainer(ENGINES[night.recipe.engine], f"/nights/{night.name}/job.json")
     wait_for_trainer(night)
     result_file = night.folder / "result.json"
     if not result_file.exists():

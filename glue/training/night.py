@@ -122,12 +122,15 @@ def adapter_configuration(job: Job) -> LoraConfig:
     )
 
 
+CANNOT_LEARN = ".out_proj."  # Mamba's fused kernel is handed its base weight, past the adapter
+
+
 def dead_tensors(model: torch.nn.Module) -> list[str]:
-    """Names of LoRA B matrices that are still all zeros, as they start: they never learned."""
+    """Names of LoRA B matrices that are still all zeros, as they start: they never learned, and were not known not to."""
     return [
         name
         for name, parameter in model.named_parameters()
-        if "lora_B" in name and parameter.requires_grad and not parameter.any()
+        if "lora_B" in name and parameter.requires_grad and CANNOT_LEARN not in name and not parameter.any()
     ]
 
 
@@ -248,7 +251,10 @@ def train(job: Job, progress: Progress, folder: Path, wrap: Wrap, pack: bool) ->
 
 
 def write_adapter(job: Job, trainer: SFTTrainer, folder: Path) -> int:
-    """Saves PEFT's adapter, rewrites it for vLLM beside it, and returns the number of tensors."""
+    """Saves PEFT's adapter, rewrites it for vLLM beside it, and returns the number of tensors.
+
+    In the base model's own precision, as it is served; without pairs that could not learn and are still nothing.
+    """
     model: PeftModel = trainer.model
     model.save_pretrained(folder / "scratch" / "peft")
     configuration = json.loads((folder / "scratch" / "peft" / "adapter_config.json").read_text())
@@ -259,6 +265,9 @@ def write_adapter(job: Job, trainer: SFTTrainer, folder: Path) -> int:
         hidden_size=base.hidden_size,
         inner_size=base.moe_intermediate_size,
     )
+    nothing = {name for name, tensor in tensors.items() if CANNOT_LEARN in name and "lora_B" in name and not tensor.any()}
+    nothing |= {name.replace("lora_B", "lora_A") for name in nothing}
+    tensors = {name: tensor.to(model.dtype) for name, tensor in tensors.items() if name not in nothing}
     target = folder / "adapter"
     target.mkdir(exist_ok=True)
     save_file(tensors, target / "adapter_model.safetensors", metadata={"format": "pt"})

@@ -6,6 +6,7 @@ import pytest
 
 from glue import adapter_format
 from glue.adapter_format import BaseModel, Shapes
+from glue.settings import HOME
 
 BASE = BaseModel("tiny", expert_count=3, expert_layers=(1, 3))
 PREFIX = "base_model.model.model.layers"
@@ -84,3 +85,16 @@ def test_a_folder_that_is_no_adapter_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     (tmp_path / "adapter_model.safetensors").write_bytes(b"PK\x03\x04 this is a zip file, really")
     assert "is not an adapter folder" in adapter_format.problems(tmp_path, BASE, 16)[0]
+
+
+def test_what_vllm_is_not_started_to_adapt_is_named(tmp_path: Path) -> None:
+    tensors = shapes() | {
+        "base_model.model.model.layers.0.mixer.out_proj.lora_A.weight": [16, 8],
+        "base_model.model.model.layers.0.mixer.out_proj.lora_B.weight": [8, 16],
+    }
+    assert any("not started to adapt" in words for words in adapter_format.problems(write(tmp_path / "a", tensors), BASE, 16))
+
+
+def test_the_list_of_what_may_be_adapted_is_the_one_that_vllm_is_started_with() -> None:
+    (line,) = [line for line in (HOME / "compose.day.yaml").read_text().splitlines() if "--lora-target-modules" in line]
+    assert set(line.split()[1:]) == adapter_format.SERVED_TARGETS | {"experts"}
