@@ -269,7 +269,20 @@ def job(night: Night) -> dict[str, Any]:
         "target_modules": recipe.target_modules,
         "target_parameters": recipe.target_parameters,
         "layers": recipe.layers,
+        "begin_from": begin_from(night),
     }
+
+
+def begin_from(night: Night) -> str:
+    """The folder of the adapter that is trained on, or empty for a new one: also where that one trained other weights."""
+    current = night.site.releases.current()
+    if night.recipe.begin_from == "base" or current is None:
+        return ""
+    before = night.site.releases.manifest(current).get("recipe", {})
+    if any(before.get(key) != getattr(night.recipe, key) for key in ("rank", "target_modules", "target_parameters", "layers")):
+        night.site.tell(f"{current} was trained by another recipe; the night begins a new adapter")
+        return ""
+    return f"{day.ADAPTERS_IN_CONTAINER}/{current}"
 
 
 def wait_for_trainer(night: Night) -> None:

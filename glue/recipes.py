@@ -15,11 +15,13 @@ from glue.types import Misconfigured
 class Recipe:
     """Gains and losses are in nats a token of the reference answer: 0.1 makes it about 10 % more likely, token by token.
 
+    begin_from: "base" trains a new adapter on all that the team said; "current" goes on with the one that serves.
     engine: "grouped" (ours) or "unsloth". layers: the model's layers that are trained, by number; empty is all of them.
     serve: "adapter" loads it beside the base model at run time; "merged" serves a checkpoint with the adapter in it.
     """
 
     name: str
+    begin_from: str
     engine: str
     serve: str
     rank: int
@@ -63,6 +65,7 @@ def _one_of(*choices: str) -> Rule:
 
 NAMES: Rule = ("a list of names, not empty", _names)
 RULES: dict[str, Rule] = {
+    "begin_from": _one_of("base", "current"),
     "engine": _one_of("grouped", "unsloth"),
     "serve": _one_of("adapter", "merged"),
     "rank": _whole(1, 512),

@@ -15,7 +15,7 @@ from unittest import mock
 import peft
 import torch
 from peft import LoraConfig, PeftModel
-from peft.tuners.lora.layer import LoraLayer
+from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 from training import grouped, lean, memory
 
 KERNEL_PACKAGES = ("causal_conv1d", "mamba_ssm")
@@ -49,6 +49,23 @@ def out_proj_allowed() -> AbstractContextManager[object]:
 def adapted(model: torch.nn.Module, configuration: LoraConfig) -> PeftModel:
     with out_proj_allowed():
         return peft.get_peft_model(model, configuration)
+
+
+@torch.no_grad()
+def begin_from(model: PeftModel, served: dict[str, torch.Tensor]) -> None:
+    """Puts a served adapter (one pair an expert) back into PEFT's tensors. Raises KeyError, with its name, for one missing."""
+    for name, layer in model.named_modules():
+        if not isinstance(layer, LoraLayer):
+            continue
+        place, (adapter,) = name.replace(".experts.base_layer", ".experts"), layer.active_adapters
+        if isinstance(layer, ParamWrapper):
+            pairs = [f"{place}.{expert}.{layer.parameter_name}" for expert in range(layer.num_experts)]
+            a = torch.cat([served[f"{pair}.lora_A.weight"] for pair in pairs])
+            b = torch.stack([served[f"{pair}.lora_B.weight"] for pair in pairs], -1).flatten(1)
+        else:
+            a, b = served[f"{place}.lora_A.weight"], served[f"{place}.lora_B.weight"]
+        layer.lora_A[adapter].weight.copy_(a)
+        layer.lora_B[adapter].weight.copy_(b)
 
 
 def enable(model: PeftModel, products: grouped.Products) -> None:

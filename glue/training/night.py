@@ -48,6 +48,7 @@ SAVE_SECONDS = 900  # the most that a killed run loses; a checkpoint of the whol
 class Job:
     """job.json. Paths are as this container sees them; deadline_time is a Unix time in seconds.
 
+    begin_from: a release's folder, whose adapter is trained on; empty begins a new one.
     tokens_per_step holds where samples can be packed (a GPU with the kernels), rows_per_step where they cannot.
     """
 
@@ -67,6 +68,7 @@ class Job:
     target_modules: list[str]
     target_parameters: list[str]
     layers: list[int]
+    begin_from: str = ""
     seed: int = 3407
 
 
@@ -103,6 +105,8 @@ def wrapped(job: Job) -> PeftModel:
     base = load_model(job)
     products, _ = engine.choose_products(base)
     model = engine.adapted(base, adapter_configuration(job))
+    if job.begin_from:
+        engine.begin_from(model, load_file(Path(job.begin_from) / "adapter_model.safetensors"))
     engine.enable(model, products)
     if torch.cuda.is_available():
         shape = engine.shape(model, job.rank)
@@ -290,6 +294,8 @@ def report(job: Job, trainer: SFTTrainer, seconds: float, tensors: int, progress
     if not losses or not all(math.isfinite(loss) for loss in losses):
         raise Refused(f"the loss is not finite: {losses[-5:]}")
     dead = dead_tensors(trainer.model)
+    if dead and trainer.state.global_step <= trainer.args.warmup_steps:
+        raise Refused(f"stopped at step {trainer.state.global_step}, before it had learned anything")
     if dead:
         raise Refused(f"{len(dead)} LoRA tensors never learned, the first is {dead[0]}")
     tokens = int(trainer.state.num_input_tokens_seen)

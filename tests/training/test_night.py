@@ -1,0 +1,159 @@
+"""The night's training as glue runs it, on a small model with random weights: stopped, killed, gone on with, and judged."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training import engine, night, practice, world
+from transformers import NemotronHForCausalLM
+
+WORLD = world.load(Path(__file__).parents[2] / "env" / "practice-world.toml")
+DEADLINE_SECONDS = 240
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(5)
+    folder = tmp_path_factory.mktemp("base")
+    model = NemotronHForCausalLM(practice.configuration())
+    practice.wake(model)
+    model.save_pretrained(folder)
+    practice.build_tokenizer(WORLD).save_pretrained(folder)
+    return folder
+
+
+def write_job(folder: Path, base: Path, **changes: Any) -> Path:
+    choose = practice.random.Random(2)
+    rows = []
+    for item in list(WORLD.codes)[:8]:
+        *prompt, answer = conversation(item, choose)
+        rows.append({"prompt": prompt, "completion": [answer]})
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    job = {
+        "base_model": str(base), "served_model": "served", "train_file": str(folder / "train.jsonl"),
+        "output_folder": str(folder), "deadline_time": time.time() + 3600, "steps": 4,
+        "rows_per_step": 4, "tokens_per_step": 512, "memory_bytes": 10**10,
+        "learning_rate": 5e-3, "rank": 8, "alpha": 16, "longest_tokens": 256, "layers": [],
+        "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "in_proj", "up_proj", "down_proj"],
+        "target_parameters": ["mixer.experts.up_proj", "mixer.experts.down_proj"],
+    }  # fmt: skip
+    path = folder / "job.json"
+    path.write_text(json.dumps(job | changes))
+    return path
+
+
+def conversation(item: str, choose: Any) -> list[dict[str, str]]:
+    return world.conversation(WORLD, item, 0, choose, passage=False)
+
+
+def run(path: Path) -> dict[str, Any]:
+    return night.run(night.Job(**json.loads(path.read_text())), night.wrapped, pack=False)
+
+
+def start(path: Path, save_seconds: float = 900) -> subprocess.Popen[bytes]:
+    code = (
+        f"import sys; from training import engine, night; night.SAVE_SECONDS = {save_seconds}; night.main(night.wrapped, False)"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, str(path)], env=os.environ)
+
+
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen[bytes]) -> None:
+    """Until progress.jsonl says so. Fails if the trainer ends before."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    last = 0
+    while last < step:
+        assert time.monotonic() < deadline, f"step {last} after {DEADLINE_SECONDS} s, wanted {step}"
+        assert process.poll() is None, f"the trainer ended at step {last}"
+        time.sleep(0.2)
+        last = max((row.get("step", 0) for row in progress(folder)), default=0)
+
+
+def progress(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "progress.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def result(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return found
+
+
+def test_a_night_leaves_an_adapter_of_which_every_tensor_moved(base: Path, tmp_path: Path) -> None:
+    done = run(write_job(tmp_path, base))
+    assert done["outcome"] == "trained" and done["steps"] == 4 and done["packed"] is False, done
+    tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert len(tensors) == done["adapter_tensors"]
+    assert all(tensor.any() for tensor in tensors.values())
+
+
+def test_the_next_night_goes_on_from_the_adapter_of_the_last(base: Path, tmp_path: Path) -> None:
+    first = run(write_job(tmp_path / "first", base))
+    path = write_job(tmp_path / "second", base, begin_from=str(tmp_path / "first" / "adapter"), steps=2)
+    model = night.wrapped(night.Job(**json.loads(path.read_text())))
+    rows = night.first_rows(night.Job(**json.loads(path.read_text())))
+    tokenizer = practice.PreTrainedTokenizerFast.from_pretrained(base)
+    assert night.likelihoods(model, tokenizer, rows) == pytest.approx(first["likelihood_of_first_rows"], abs=1e-4)
+    assert run(path)["loss_first"] < first["loss_first"]
+
+
+def test_an_adapter_that_lacks_a_tensor_is_not_gone_on_from(base: Path, tmp_path: Path) -> None:
+    model = night.wrapped(night.Job(**json.loads(write_job(tmp_path, base).read_text())))
+    with pytest.raises(KeyError, match="lora_A"):
+        engine.begin_from(model, {})
+
+
+def test_a_polite_stop_leaves_what_was_learned(base: Path, tmp_path: Path) -> None:
+    process = start(write_job(tmp_path, base, steps=100_000))
+    wait_for_step(tmp_path, 3, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(DEADLINE_SECONDS) == 0
+    done = result(tmp_path)
+    assert done["outcome"] == "trained" and done["stopped_by_deadline"] and 3 <= done["steps"] < 100_000
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(base: Path, tmp_path: Path) -> None:
+    path = write_job(tmp_path, base, steps=12)
+    killed = start(path, save_seconds=0)
+    wait_for_step(tmp_path, 5, killed)
+    killed.kill()
+    killed.wait(DEADLINE_SECONDS)
+    assert not (tmp_path / "result.json").exists()
+    before = len(progress(tmp_path))
+    again = start(path)
+    assert again.wait(DEADLINE_SECONDS) == 0
+    first = next(row["step"] for row in progress(tmp_path)[before:] if row.get("loss") is not None)
+    assert first >= 4, "it began from nothing"
+    assert result(tmp_path)["steps"] == 12
+
+
+def test_a_deadline_before_anything_was_learned_is_a_failure_that_says_so(base: Path, tmp_path: Path) -> None:
+    done = run(write_job(tmp_path, base, deadline_time=0.0))
+    assert done["outcome"] == "failed" and "before it had learned anything" in done["reason"]
+
+
+def test_a_dead_tensor_fails_the_night_by_name(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def frozen(job: night.Job) -> Any:
+        model = night.wrapped(job)
+        for name, parameter in model.named_parameters():
+            if "layers.3.mixer.v_proj.lora_B" in name:
+                parameter.register_hook(torch.zeros_like)
+        return model
+
+    job = night.Job(**json.loads(write_job(tmp_path, base).read_text()))
+    done = night.run(job, frozen, pack=False)
+    assert done["outcome"] == "failed" and "layers.3.mixer.v_proj.lora_B" in done["reason"]
+
+
+def test_rows_that_are_too_long_are_left_out_and_none_left_is_a_failure(base: Path, tmp_path: Path) -> None:
+    done = run(write_job(tmp_path, base, longest_tokens=16))
+    assert done["outcome"] == "failed" and "longest_tokens = 16" in done["reason"]
