@@ -34,7 +34,7 @@ def promote(site: Site, release: Release, form: str | None = None) -> Release:
     up, it is started again with what served before, and the error goes on.
     """
     with lock.hold(site.state, lock.MOVE, f"promote {shown(release)}", MOVE_WAIT_SECONDS):
-        beside = site.vllm().models()[vllm.BASE] == site.settings["SERVED_MODEL"]
+        beside = day.running_model(site) == site.settings["SERVED_MODEL"]
         merged = release is not None and prepare(site, release, form)
         if beside and not merged:
             load(site, release)

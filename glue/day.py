@@ -16,19 +16,22 @@ DOOR_SECONDS = 30
 ADAPTERS_IN_CONTAINER = "/adapters"
 
 
-def ensure(site: Site, judging: bool = False) -> dict[str, Any]:
+def ensure(site: Site, judging: bool = False, insist: bool = False) -> dict[str, Any]:
     """Brings the day up, or finds it up, and returns what serves. A trainer that still runs is stopped: morning goes first.
 
     judging: the base model with adapters beside it, also where a checkpoint serves; until the next call without it.
-    Raises PreconditionFailed before anything is touched, DayNotServing if it did not come up.
+    insist: tried whatever the doctor says, because it is down already. Else PreconditionFailed is raised before anything is
+    touched. Raises DayNotServing if it did not come up.
     """
     try:
         doctor.require(site, doctor.DAY)
     except PreconditionFailed as missing:
-        if plan.not_serving(site.stacks.services("day")):
+        if not plan.not_serving(site.stacks.services("day")):
+            site.tell(f"the day serves and is left as it is; it could not be started again: {missing.saw}")
+            return summary(site)
+        if not insist:
             raise
-        site.tell(f"the day serves and is left as it is; it could not be started again: {missing.saw}")
-        return summary(site)
+        site.tell(f"started all the same: {missing.saw}")
     with lock.hold(site.state, lock.MOVE, "bring up the day", MOVE_WAIT_SECONDS):
         if site.stacks.trainer() is not None:
             site.tell("stopping the trainer")
@@ -85,12 +88,20 @@ def ensure_form(site: Site) -> None:
     wanted = site.settings["SERVED_MODEL"]
     if site.releases.serves_merged():
         wanted = f"{ADAPTERS_IN_CONTAINER}/{site.releases.current()}/checkpoint"
-    if site.vllm().models()[vllm.BASE] != wanted:
+    if running_model(site) != wanted:
         site.tell(f"restarting vLLM with {wanted}")
         restart_model(site)
-        running = site.vllm().models()[vllm.BASE]
+        running = running_model(site)
         if running != wanted:
             raise GlueError("vLLM does not run what serves", f"{running}, wanted {wanted}", "make logs SERVICE=vllm")
+
+
+def running_model(site: Site) -> str:
+    """What vLLM was started on; one that does not answer runs nothing."""
+    try:
+        return site.vllm().models()[vllm.BASE]
+    except GlueError as error:
+        return f"nothing: {error.saw}"
 
 
 def restart_model(site: Site) -> None:

@@ -110,12 +110,16 @@ def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int]]:
     if not asked or not path.exists() or site.stacks.missing_images((image,)):
         return wrong, held
     known = json.loads(path.read_text(encoding="utf-8"))
+    heard: set[str] = set()
 
     def hear(row: dict[str, Any]) -> None:
         name = row["model"]
+        heard.add(name)
         if name in asked and known[name]["revision"] == asked[name]:
             wrong[name] = tuple(row["wrong"]) if row["phase"] == "checked" else (row["reason"],)
             held[name] = row.get("bytes", 0)
 
-    supplies.run_fetch(site.settings, "--check", hear=hear)
+    code, last_lines = supplies.run_fetch(site.settings, "--check", hear=hear)
+    if code != 0:
+        wrong |= dict.fromkeys(asked.keys() - heard, (f"they could not be looked at: {last_lines or f'exit {code}'}",))
     return wrong, held

@@ -34,8 +34,9 @@ def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
     if there and asked.items() <= there.items():
         return there
     require_free(site, release)
+    for left in (site.state / "nights").glob(".export-*"):  # of an export that was killed
+        shutil.rmtree(left, ignore_errors=True)
     work = site.state / "nights" / f".export-{release}"
-    shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
         result = make(site, [module, asked["base_model"], f"/adapters/{release}", f"/nights/{work.name}/checkpoint"], release)

@@ -25,6 +25,7 @@ def verdict(
     gain, gain_low = paired(held_out)
     change, change_low = paired(general)
     figures = {"gain": gain, "gain_low": gain_low, "general_change": change, "general_change_low": change_low}
+    figures |= {"candidate": fmean(held_out[0])} if held_out[0] else {}
     complaints = []
     if not all(abs(score) != float("inf") and score == score for side in (*held_out, *general) for score in side):
         return Verdict(False, ("the adapter gives answers no finite likelihood",), figures)

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from glue import adapters, day, doctor, files, journal, judge, lock, plan, waiting
+from glue import adapters, day, doctor, files, journal, judge, lock, plan, vllm, waiting
 from glue.learning import dataset, feedback
 from glue.learning.feedback import PromptForm
 from glue.night_desk import MARK
@@ -85,7 +86,7 @@ def bring_back_the_day(night: Night, reason: str) -> None:
         return
     with uninterrupted():
         try:
-            day.ensure(night.site)
+            day.ensure(night.site, insist=True)
         except Exception as error:
             saw = f"{error}; the night: {reason or 'went well'}"
             raise DayNotServing("the day did not come back after the night", saw, "make day") from error
@@ -331,7 +332,7 @@ def publish(night: Night) -> None:
 def start_day(night: Night) -> None:
     """The current adapter serves again, and the candidate is loaded beside it under its own name."""
     site = night.site
-    day.ensure(site, judging=True)
+    day.ensure(site, judging=True, insist=True)
     site.vllm().serve(night.release, f"{day.ADAPTERS_IN_CONTAINER}/{night.release}")
 
 
@@ -351,12 +352,24 @@ def smoke(night: Night) -> None:
     """A question of the team's through the front gets an answer of the model, with sources. If not: roll back."""
     site = night.site
     try:
+        confirm_merged(night)
         ask_for_smoke(site, night.dataset.learned[0].question)
     except Exception:
         if night.verdict is not None and night.verdict.promote:
             site.tell("the smoke question failed: rolling back")
             adapters.rollback(site)
         raise
+
+
+def confirm_merged(night: Night) -> None:
+    """A checkpoint runs on other kernels than the adapter that was judged: its answers must be as likely as that one's were."""
+    if night.verdict is None or not night.verdict.promote or not night.site.releases.serves_merged():
+        return
+    found = fmean(judge.score(night.site, night.site.vllm(), vllm.BASE, night.dataset.held_out, "held-out"))
+    judged = night.verdict.figures["candidate"]
+    if found < judged - night.recipe.most_forgetting:
+        saw = f"{found:.3f} a token, the adapter came to {judged:.3f}"
+        raise GlueError("the merged checkpoint answers worse than what was judged", saw, "serve it as an adapter")
 
 
 def ask_for_smoke(site: Site, question: str) -> None:

@@ -151,6 +151,9 @@ class Stacks:
     def missing_images(self, references: tuple[str, ...]) -> list[str]:
         return [reference for reference in references if not self.has_image(reference)]
 
+    def image_id(self, reference: str) -> str:
+        return str(self.docker.images.get(reference).id)
+
     def has_image(self, reference: str) -> bool:
         try:
             self.docker.images.get(reference)

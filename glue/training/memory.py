@@ -35,6 +35,7 @@ class Shape:
     expert_count: int
     experts_per_token: int
     query_width: int
+    experts_adapted: bool = True
 
     def kept_bytes(self, kind: str) -> int:
         """Bytes a token that one layer keeps: its input, the norm's output, and the mixer's own."""
@@ -44,6 +45,8 @@ class Shape:
         if kind == "full_attention":
             return both + WEIGHT * (6 * self.query_width + 4 * self.rank)
         routed = WEIGHT * (self.expert_inner + 2 * self.rank) + 4 * INDEX
+        if not self.experts_adapted:  # transformers' own way, which also keeps every routed row and its activation
+            routed += WEIGHT * (self.hidden + self.expert_inner)
         return both + self.experts_per_token * routed + 2 * WEIGHT * self.shared_inner + 3 * FLOAT * self.expert_count
 
     @property
@@ -60,7 +63,7 @@ def peak_bytes(shape: Shape, tokens: int, checkpointed_layers: int) -> int:
     again = max((shape.kept_bytes(kind) for kind in kinds[:checkpointed_layers]), default=0)
     state = WEIGHT * (shape.total_parameters - shape.trainable_parameters) + ADAPTER * shape.trainable_parameters
     gradients = GRADIENT * shape.trainable_parameters // max(1, kinds.count("moe"))
-    return state + max(gradients, 0) + FIXED_BYTES + tokens * (kept + inputs + again + shape.temporary_bytes)
+    return state + gradients + FIXED_BYTES + tokens * (kept + inputs + again + shape.temporary_bytes)
 
 
 def checkpointed_layers(shape: Shape, tokens: int, budget_bytes: int) -> int:

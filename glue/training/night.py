@@ -239,6 +239,7 @@ def fitting(rows: Any, tokenizer: Any, longest_tokens: int) -> Any:
 
 def train(job: Job, progress: Progress, folder: Path, wrap: Wrap, pack: bool) -> tuple[SFTTrainer, float]:
     progress.write("load")
+    transformers.set_seed(job.seed)
     tokenizer = AutoTokenizer.from_pretrained(job.base_model)
     scratch = folder / "scratch"
     examples = load_dataset("json", data_files=job.train_file, split="train", cache_dir=str(scratch))

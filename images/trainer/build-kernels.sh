@@ -23,9 +23,8 @@ trap 'rm -rf "$work"' EXIT
 # never the wheel for other machines that their setup.py would guess the address of
 export CAUSAL_CONV1D_FORCE_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE
 # one big translation unit takes up to 4 GB; two packages build at once
-export MAX_JOBS=${MAX_JOBS:-$(python3 -c 'import os
-free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-print(max(1, min(os.cpu_count() // 2, int(free // 8e9))))')}
+available=$(awk '/^MemAvailable:/ {print int($2 / 8000000)}' /proc/meminfo)
+export MAX_JOBS=${MAX_JOBS:-$(printf '%s\n' $(($(nproc) / 2)) "$available" | sort -n | awk 'NR == 1 {print $1 > 0 ? $1 : 1}')}
 
 # SKIP_CUDA_BUILD: pip runs setup.py for the metadata before it hands over the archive
 CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE python3 -m pip download --quiet --no-deps \

@@ -3,14 +3,15 @@
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # NVIDIA's container may bring a ModelOpt of its own, which is not the one that exports were tested with
-provided='^(torch|triton|pytorch[-_]triton|numpy|nvidia[-_](?!modelopt|ml[-_]py).*)=='
+provided='^(torch|triton|pytorch[-_]triton|numpy|pandas|pyarrow|scipy|nvidia[-_](?!modelopt|ml[-_]py).*)=='
 
 core() { python3 -m pip list --format freeze | grep -iE '^(torch|triton|pytorch[-_]triton)==' | sort; }
 before=$(core)
 
 # what the container provides is what it provides: its own versions become the constraints, and ours give way
 python3 -m pip list --format freeze | grep -iP "$provided" >/tmp/container.txt
-grep -viP "$provided" "$here/constraints.txt" >/tmp/night.txt
+names=$(cut -d= -f1 /tmp/container.txt | paste -sd '|')
+grep -viE "^($names)==" "$here/constraints.txt" >/tmp/night.txt
 find=(--find-links /wheelhouse)
 python3 -m pip install --quiet "${find[@]}" --constraint /tmp/container.txt --constraint /tmp/night.txt \
   --requirement "$here/requirements.txt" einops ninja packaging

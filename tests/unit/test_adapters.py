@@ -75,3 +75,30 @@ def test_a_night_s_adapter_that_cannot_be_merged_serves_as_one_and_a_wish_is_ref
     else:
         with pytest.raises(PreconditionFailed, match="cannot be exported"):
             adapters.prepare(site, name, form)
+
+
+@pytest.mark.parametrize("back_to_base", [True, False])
+def test_a_rollback_reaches_people_also_where_vllm_is_dead_of_what_is_rolled_back(
+    site: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, back_to_base: bool
+) -> None:
+    """vLLM answers nothing until it is restarted; the assistant must then be behind what the link says."""
+    wanted = None if back_to_base else publish(site.releases, "good")
+    if wanted:
+        serve(site.releases, wanted)
+    serve(site.releases, publish(site.releases, "bad"))
+    alive: list[str] = []
+    loaded: list[object] = []
+    behind: list[object] = []
+
+    def models() -> dict[str, str]:
+        if not alive:
+            raise GlueError("vllm does not answer", "connection refused", "make logs")
+        return {"team-base": "served"}
+
+    monkeypatch.setattr(day, "restart_model", lambda site: alive.append("restarted"))
+    monkeypatch.setattr(adapters, "load", lambda site, release: loaded.append(release))
+    monkeypatch.setattr(adapters, "answer_with", lambda site, release: behind.append(release))
+    site.vllm, site.settings, site.state = lambda: SimpleNamespace(models=models), {"SERVED_MODEL": "served"}, tmp_path
+    assert adapters.rollback(site) == wanted
+    assert alive == ["restarted"] and loaded == [wanted] and behind == [wanted]
+    assert site.releases.current() == wanted

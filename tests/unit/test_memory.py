@@ -1,6 +1,7 @@
 """The memory model against the peaks that a GPU measured, and what it decides."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,3 +45,10 @@ def test_nothing_is_checkpointed_where_all_fits_and_only_as_much_as_is_needed_wh
 def test_a_budget_that_no_way_fits_is_refused_with_what_to_do() -> None:
     with pytest.raises(memory.TooSmall, match="lower tokens_per_step"):
         memory.checkpointed_layers(TEAM, 8192, 60_000_000_000)
+
+
+def test_experts_that_are_not_trained_are_planned_for_as_transformers_computes_them() -> None:
+    lean = replace(shape(11_359_232), experts_adapted=False)
+    more = lean.kept_bytes("moe") - replace(lean, experts_adapted=True).kept_bytes("moe")
+    assert more == 6 * 2 * (2688 + 1856)
+    assert memory.peak_bytes(lean, 8192, 0) < 100_000_000_000

@@ -156,22 +156,32 @@ def test_the_nights_image_is_built_only_where_it_is_not_there(site: Site, monkey
     monkeypatch.setattr(supplies, "docker_cli", lambda: "/usr/bin/docker")
     setup.ensure_night_image(site)
     assert built == []
-    absent = cast(Stacks, SimpleNamespace(missing_images=list, run_trainer=lambda *arguments, **more: 0))
+    absent = cast(Stacks, SimpleNamespace(missing_images=list))
     setup.ensure_night_image(replace(site, stacks=absent))
     assert f"--build-arg=BASE_IMAGE={site.settings['NIGHT_BASE_IMAGE']}" in built[0]
     assert f"--tag={site.settings['TRAINER_IMAGE']}" in built[0] and built[0][-1] == str(HOME / "images" / "trainer")
 
 
-def test_kernels_that_compute_something_else_end_the_setup(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_trainer(*arguments: str, tell: Callable[[str], None], timeout_seconds: float) -> int:
-        tell("FAIL mamba: their gradients")
-        return 1
+@pytest.mark.parametrize("first_passes", [True, False])
+def test_new_kernels_are_tried_until_they_pass_and_once_for_an_image(site: Site, tmp_path: Path, first_passes: bool) -> None:
+    asked: list[str] = []
+    passes = [first_passes]
 
-    monkeypatch.setattr(supplies, "build_night_image", lambda *arguments: None)
-    stub = cast(Stacks, SimpleNamespace(missing_images=list, run_trainer=run_trainer))
-    with pytest.raises(GlueError, match="kernels") as error:
-        setup.ensure_night_image(replace(site, stacks=stub))
-    assert "their gradients" in error.value.saw
+    def run_trainer(module: str, tell: Callable[[str], None], timeout_seconds: float) -> int:
+        asked.append(module)
+        tell("FAIL mamba: their gradients")
+        return 0 if passes[0] else 1
+
+    stub = cast(Stacks, SimpleNamespace(run_trainer=run_trainer, image_id=lambda reference: "sha256:1"))
+    spark = replace(site, stacks=stub, settings=replace(site.settings, profile="spark"))
+    if not first_passes:
+        with pytest.raises(GlueError, match="kernels") as error:
+            setup.ensure_kernels(spark)
+        assert "their gradients" in error.value.saw
+        passes[0] = True
+    setup.ensure_kernels(spark)
+    setup.ensure_kernels(spark)
+    assert asked[-2:] == ["training.selftest", "training.exactness"] and len(asked) == (2 if first_passes else 3)
 
 
 # ---------------------------------------------------------------------- running programs

@@ -127,7 +127,7 @@ def test_a_written_file_has_its_mode_from_the_start(tmp_path: Path) -> None:
 
 
 def test_signals_are_ignored_only_while_the_day_is_brought_back() -> None:
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler) and signal.getsignal(signal.SIGINT)
     with night.uninterrupted():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
