@@ -34,7 +34,6 @@ from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
 from training import engine, experts, lean, memory
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
 COMPARED_ROWS = 8  # so many answers are scored here, to be compared with what the served adapter makes of them
@@ -237,6 +236,12 @@ def fitting(rows: Any, tokenizer: Any, longest_tokens: int) -> Any:
     return kept
 
 
+def last_whole_checkpoint(scratch: Path) -> str | None:
+    """The newest that a kill did not cut short: transformers writes trainer_state.json last of all."""
+    whole = [folder for folder in scratch.glob("checkpoint-*") if (folder / "trainer_state.json").exists()]
+    return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
+
+
 def train(job: Job, progress: Progress, folder: Path, wrap: Wrap, pack: bool) -> tuple[SFTTrainer, float]:
     progress.write("load")
     transformers.set_seed(job.seed)
@@ -251,7 +256,7 @@ def train(job: Job, progress: Progress, folder: Path, wrap: Wrap, pack: bool) ->
         callbacks=[progress],
     )
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(scratch)))
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(scratch))
     return trainer, time.monotonic() - started
 
 

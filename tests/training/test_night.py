@@ -121,19 +121,21 @@ def test_a_polite_stop_leaves_what_was_learned(base: Path, tmp_path: Path) -> No
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(base: Path, tmp_path: Path) -> None:
-    path = write_job(tmp_path, base, steps=12)
-    killed = start(path, save_seconds=0)
+def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(base: Path, tmp_path: Path) -> None:
+    killed = start(write_job(tmp_path, base, steps=100_000), save_seconds=0)
     wait_for_step(tmp_path, 5, killed)
     killed.kill()
     killed.wait(DEADLINE_SECONDS)
     assert not (tmp_path / "result.json").exists()
+    cut_short = tmp_path / "scratch" / "checkpoint-99999"
+    cut_short.mkdir()
+    whole = night.last_whole_checkpoint(tmp_path / "scratch")
+    assert whole and whole != str(cut_short)
+    saved = int(whole.rpartition("-")[2])
     before = len(progress(tmp_path))
-    again = start(path)
-    assert again.wait(DEADLINE_SECONDS) == 0
-    first = next(row["step"] for row in progress(tmp_path)[before:] if row.get("loss") is not None)
-    assert first >= 4, "it began from nothing"
-    assert result(tmp_path)["steps"] == 12
+    done = run(write_job(tmp_path, base, steps=saved + 3))
+    assert [row["step"] for row in progress(tmp_path)[before:] if "loss" in row] == [saved + 1, saved + 2, saved + 3]
+    assert done["outcome"] == "trained" and done["steps"] == saved + 3
 
 
 def test_a_deadline_before_anything_was_learned_is_a_failure_that_says_so(base: Path, tmp_path: Path) -> None:
