@@ -28,6 +28,7 @@ from glue import (
     night,
     pin,
     recipe_facts,
+    reconcile,
     releases,
     settings,
     setup,
@@ -125,6 +126,18 @@ def day_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
     site = open_site(profile)
     site.tell(f"profile {site.settings.profile}")
     return day.ensure(site), lambda result: print(f"The chat answers at {result['url']}")
+
+
+@verb
+def stop_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Stop everything, also a night that runs, until somebody says day."""
+    return day.stop(open_site(profile)), lines
+
+
+@verb
+def reconcile_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Put back what is wanted: a day that fell, a night that died or is late. Timers call it. Exit 12: it gave up."""
+    return reconcile.reconcile(open_site(profile)), lines
 
 
 @verb
