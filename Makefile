@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night stop status ask ingest adapters promote rollback export logs recipe pin test test-fast lint lock
+.PHONY: help setup doctor demo day night stop schedule status ask ingest adapters promote rollback export logs recipe pin test test-fast lint lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ night: .venv/ready ## Learn from the team's ratings, keep what helps, leave the 
 
 stop: .venv/ready ## Stop everything, also a night that runs, until somebody says day
 	@$(GLUE) stop
+
+schedule: .venv/ready ## Days, nights and backups by the clock, from the site's hours; as root. CRON=1 for cron
+	@$(GLUE) schedule install $(if $(CRON),--cron)
 
 status: .venv/ready ## Show the mode, what serves, and how the last night ended
 	@$(GLUE) status

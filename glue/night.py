@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from glue import day, journal, lock, recovery, turn
+from glue import day, hours, journal, lock, recovery, turn
 from glue.nights import collecting, judging, training
 from glue.nights.tonight import Night, NothingNew
 from glue.site import Site
-from glue.types import DayNotServing, GateRefused
+from glue.types import DayNotServing, GateRefused, PreconditionFailed
 
 NAME = "%Y%m%dT%H%M%SZ"
 STEPS: dict[str, Callable[[Night], None]] = {
@@ -75,6 +75,19 @@ def live(night: Night) -> tuple[str, str]:
             return "nothing new", str(words)
     assert night.verdict is not None
     return ("promoted" if night.verdict.promote else "refused"), "; ".join(night.verdict.reasons)
+
+
+def scheduled_end(site: Site) -> float:
+    """When training must end tonight, by the site's hours. Raises PreconditionFailed outside them.
+
+    A timer may start late: after a sleep, or by hand. A night never falls into the day for it.
+    """
+    now = datetime.now()
+    found = hours.of(site.settings).night(now)
+    if found is None or found[1] - now < hours.LEAST_NIGHT:
+        saw = f"it is {now:%a %H:%M}, and nights begin at {site.settings['NIGHT_AT']} on {site.settings['NIGHT_DAYS']}"
+        raise PreconditionFailed("it is no time for a night", saw, "make night, to begin one now all the same")
+    return found[1].timestamp()
 
 
 def new_name(site: Site) -> str:

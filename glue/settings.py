@@ -67,6 +67,8 @@ RANK = Kind("8, 16, 32, 64, 128, 256 or 512", _matches("8|16|32|64|128|256|512")
 PROFILE = Kind(" or ".join(PROFILES), lambda value: value in PROFILES)
 SECRET = Kind("at least 16 characters", lambda value: len(value) >= 16)
 
+_DAY = "(Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+
 KINDS: dict[str, Kind] = {
     "PROFILE": PROFILE,
     "PROJECT": NAME,
@@ -94,6 +96,11 @@ KINDS: dict[str, Kind] = {
     "TEMPERATURE": NUMBER,
     "RECIPE": NAME,
     "DAY_AT": CLOCK,
+    "WEEKEND_DAY_AT": CLOCK,
+    "NIGHT_AT": CLOCK,
+    "NIGHT_DAYS": Kind("days such as Mon,Tue,Wed,Thu,Fri", _matches(f"{_DAY}(,{_DAY})*")),
+    "BACKUP_AT": CLOCK,
+    "JUDGING_SECONDS": POSITIVE,
     "DAY_FREE_BYTES": POSITIVE,
     "NIGHT_FREE_BYTES": POSITIVE,
     "TRAINING_MEMORY_BYTES": POSITIVE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from glue import doctor, files, plan
+from glue import doctor, files, hours, plan
 from glue.learning import dataset, feedback
 from glue.learning.feedback import PromptForm
 from glue.nights.tonight import Night, NothingNew
@@ -67,6 +67,7 @@ def check(night: Night) -> None:
     """Everything that the night and the morning will need is there. Raises PreconditionFailed; nothing was stopped yet."""
     site = night.site
     doctor.require(site, doctor.NIGHT)
+    hours.of(site.settings)
     if not (site.state / "base_model.json").exists():
         raise PreconditionFailed("the base model's facts are not there", "no base_model.json", "make setup")
     late = plan.not_serving(site.stacks.services("day"))

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from glue import adapters, day, files, host, lock, plan, turn, waiting
+from glue import adapters, day, files, host, hours, lock, plan, turn, waiting
 from glue.learning import dataset
 from glue.nights.tonight import Night
 from glue.plan import Turn, Wanted
@@ -40,14 +40,17 @@ def hand_over(night: Night) -> None:
 
 def back_at(night: Night) -> str:
     """The time of day that people are told: the latest end of this night, or the start of the day if that is sooner."""
-    settings = night.site.settings
-    latest = night.deadline_time + settings.number("DAY_DEADLINE_SECONDS")
-    return datetime.fromtimestamp(min(latest, waiting.next_moment(settings["DAY_AT"]))).strftime("%H:%M")
+    latest = night.deadline_time + night.site.settings.number("DAY_DEADLINE_SECONDS")
+    return datetime.fromtimestamp(min(latest, opening(night).timestamp())).strftime("%H:%M")
+
+
+def opening(night: Night) -> datetime:
+    return hours.of(night.site.settings).next_opening(datetime.now())
 
 
 def morning(night: Night) -> float:
-    """From when the day goes first: early enough to serve at DAY_AT."""
-    opens = waiting.next_moment(night.site.settings["DAY_AT"])
+    """From when the day goes first: early enough to serve when the office opens."""
+    opens = opening(night).timestamp()
     begins = opens - night.site.settings.number("DAY_DEADLINE_SECONDS")
     return begins if begins > time.time() else opens  # a person who begins a night just before the morning means it
 

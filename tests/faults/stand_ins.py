@@ -6,6 +6,7 @@ files, its order of steps, is the real thing. The real stacks are killed in test
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -38,11 +39,13 @@ class Ledger:
 
     @contextmanager
     def change(self) -> Iterator[dict[str, Any]]:
-        value = self.read()
-        yield value
-        beside = self.path.with_suffix(".new")
-        beside.write_text(json.dumps(value))
-        beside.replace(self.path)
+        with self.path.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            value = self.read()
+            yield value
+            beside = self.path.with_suffix(".new")
+            beside.write_text(json.dumps(value))
+            beside.replace(self.path)
 
 
 NOWHERE = Ledger(Path())
@@ -115,7 +118,8 @@ def train(ledger: Ledger, state: Path) -> None:
     with suppress(OSError):  # on a full disk it ends with nothing
         leave_result(folder, how)
     with ledger.change() as changed:
-        changed["services"]["trainer"] = ["exited", ""]
+        if "trainer" in changed["services"]:
+            changed["services"]["trainer"] = ["exited", ""]
 
 
 def leave_result(folder: Path, how: str) -> None:

@@ -106,8 +106,8 @@ def ended_while_it_trains(site: StandInSite, act: Callable[[], Any]) -> list[str
     def train_for_ever() -> None:
         try:
             night.run(site)
-        except GlueError as error:
-            words.write_text(f"{type(error).__name__}\n{error.what}\n{error.saw}")
+        except BaseException as error:
+            words.write_text(f"{type(error).__name__}\n{error}")
 
     with site.ledger.change() as world:
         world["trainer"] = "hangs"
