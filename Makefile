@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night stop schedule status ask ingest adapters promote rollback export logs recipe pin test test-fast lint lock
+.PHONY: help setup doctor demo day night stop schedule backup restore support status ask ingest adapters promote rollback export logs recipe pin test test-fast lint lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,15 @@ stop: .venv/ready ## Stop everything, also a night that runs, until somebody say
 
 schedule: .venv/ready ## Days, nights and backups by the clock, from the site's hours; as root. CRON=1 for cron
 	@$(GLUE) schedule install $(if $(CRON),--cron)
+
+backup: .venv/ready ## Copy all that cannot be had again; nothing stops for it
+	@$(GLUE) backup
+
+restore: .venv/ready ## Put a backup back, here or on a fresh machine: make restore FROM=<folder>
+	@$(GLUE) restore "$(FROM)"
+
+support: .venv/ready ## Pack what a helper needs to see, without secrets and nobody's words
+	@$(GLUE) support
 
 status: .venv/ready ## Show the mode, what serves, and how the last night ended
 	@$(GLUE) status

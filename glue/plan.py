@@ -10,6 +10,7 @@ from glue.types import Mode, Service, Services
 DAY_SERVICES = ("vllm", "open-webui", "door", "night-desk")
 ALWAYS_ON = ("open-webui", "door", "night-desk")
 
+SERVES = "the day serves"
 ABSENT = Service(name="", state="absent")
 
 # The watch restarts what is unhealthy, each time after twice the patience, and gives up on what a restart does not cure.
@@ -70,7 +71,7 @@ def mend(world: World, now: float) -> tuple[Step, str]:
     """By day: what does not serve and does not start either is started again, ever more rarely."""
     late = not_serving(world.services)
     if not late:
-        return Step.NOTHING, "the day serves"
+        return Step.NOTHING, SERVES
     words = ", ".join(f"{name} {state}" for name, state in late.items())
     if all(world.services.get(name, ABSENT).health == "starting" for name in late):
         return Step.NOTHING, f"starting: {words}"

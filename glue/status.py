@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
-from glue import journal, lock, plan
+from glue import files, journal, lock, overdue, plan
+from glue.overdue import Limits
 from glue.site import Site
 from glue.types import Mode
 
@@ -17,6 +19,8 @@ def status(site: Site) -> dict[str, Any]:
     if lock.held(site.state, lock.MOVE) and mode is not Mode.NIGHT:
         mode = Mode.MOVING
     current = site.releases.current()
+    rows = files.read_lines(site.state / "journal.jsonl")
+    limits = Limits(*(timedelta(hours=site.settings.number(f"{name}_OLDEST_HOURS")) for name in ("BACKUP", "NIGHT")))
     return {
         "mode": mode.value,
         "profile": site.settings.profile,
@@ -27,4 +31,5 @@ def status(site: Site) -> dict[str, Any]:
         "trainer": trainer.state if trainer else None,
         "night_running": lock.held(site.state, lock.NIGHT),
         "last_night": journal.last_night(site.state),
+        "overdue": overdue.overdue(rows, datetime.now().astimezone(), limits),
     }

@@ -7,16 +7,17 @@ import pytest
 
 GLUE = Path(__file__).parents[2] / "glue"
 FLOORS = [
-    {"types", "training.world", "training.memory", "night_desk"},
-    {"plan", "gate", "gpu", "adapter_format", "learning.feedback", "learning.dataset"},
+    {"types", "training.world", "training.memory", "night_desk", "webui_data"},
+    {"plan", "overdue", "gate", "gpu", "adapter_format", "learning.feedback", "learning.dataset"},
     {"settings", "recipes", "files", "host", "waiting"},
     {"hours"},
     {"units", "lock", "journal", "releases", "stacks", "turn", "vllm"},
-    {"webui", "supplies", "checks"},
+    {"webui", "supplies", "checks", "chat_volume"},
     {"site", "pin"},
-    {"doctor", "recovery"},
+    {"notify"},
+    {"doctor", "recovery", "backup"},
     {"setup", "day", "judge", "documents", "status", "recipe_facts", "export"},
-    {"adapters", "nights.tonight", "reconcile", "schedule"},
+    {"adapters", "nights.tonight", "reconcile", "schedule", "restore", "support"},
     {"nights.collecting", "nights.training", "nights.judging"},
     {"night"},
     {"demo"},
@@ -26,8 +27,8 @@ FLOORS = [
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
     "docker": {"stacks"},
-    "requests": {"vllm", "webui"},
-    "subprocess": {"stacks", "gpu", "cli", "schedule"},
+    "requests": {"vllm", "webui", "notify"},
+    "subprocess": {"stacks", "gpu", "cli", "schedule", "chat_volume", "backup"},
     "fcntl": {"lock"},
     "socket": {"host"},
     "huggingface_hub": {"training.fetch", "training.merge"},
