@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night stop schedule backup restore support status ask ingest adapters promote rollback export logs recipe pin test test-fast lint lock
+.PHONY: help setup doctor demo day night stop schedule backup restore support status ask ingest adapters promote rollback export logs recipe pin kill-study test test-fast lint lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ recipe: .venv/ready ## Count what a recipe trains: make recipe RECIPE=team
 
 pin: .venv/ready ## Add its digest to every image in env/images.env, from its registry
 	@$(GLUE) pin
+
+kill-study: .venv/ready-dev ## After make demo: kill everything at every step of a night; about an hour
+	@$(PYTHON) -m tests.e2e.killing
 
 test: .venv/ready-dev ## Everything, on the real stacks; takes about half an hour the first time
 	@$(PYTHON) -m glue setup && $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && $(PYTHON) -m pytest tests
