@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night stop schedule backup restore support status ask ingest adapters promote rollback export logs recipe pin kill-study test test-fast lint lock
+.PHONY: help setup doctor demo day night https stop schedule backup restore support status ask ingest adapters promote rollback export logs recipe pin kill-study test test-fast lint lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ day: .venv/ready ## Bring up the chat and wait until it answers
 
 night: .venv/ready ## Learn from the team's ratings, keep what helps, leave the day serving
 	@$(GLUE) night
+
+https: .venv/ready ## The chat over HTTPS, by the names in HTTPS_NAMES
+	@$(GLUE) https
 
 stop: .venv/ready ## Stop everything, also a night that runs, until somebody says day
 	@$(GLUE) stop

@@ -137,6 +137,12 @@ def day_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 
 
 @verb
+def https_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Bring up the chat with HTTPS for HTTPS_NAMES, and say what the office's machines must trust."""
+    return day.https(open_site(profile)), lines
+
+
+@verb
 def stop_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
     """Stop everything, also a night that runs, until somebody says day."""
     return day.stop(open_site(profile)), lines

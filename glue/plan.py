@@ -8,6 +8,7 @@ from enum import StrEnum
 from glue.types import Mode, Service, Services
 
 DAY_SERVICES = ("vllm", "open-webui", "door", "night-desk")
+GATE = "gate"
 ALWAYS_ON = ("open-webui", "door", "night-desk")
 
 SERVES = "the day serves"
@@ -103,7 +104,12 @@ def mode(services: Services, trainer: Service | None) -> Mode:
     return Mode.NIGHT if trainer is not None and trainer.state == "running" else Mode.MOVING
 
 
-def not_serving(services: Services, wanted: tuple[str, ...] = DAY_SERVICES) -> dict[str, str]:
-    """For each wanted service that does not serve, what it is instead."""
-    found = {name: services.get(name, ABSENT) for name in wanted}
+def expected(services: Services) -> tuple[str, ...]:
+    """What a day consists of: the gate only where HTTPS was asked for."""
+    return (*DAY_SERVICES, *(name for name in (GATE,) if name in services))
+
+
+def not_serving(services: Services, wanted: tuple[str, ...] = ()) -> dict[str, str]:
+    """For each wanted service that does not serve, what it is instead. wanted: all that are expected if not given."""
+    found = {name: services.get(name, ABSENT) for name in wanted or expected(services)}
     return {name: " ".join(filter(None, (s.state, s.health))) for name, s in found.items() if not s.serves}

@@ -84,6 +84,10 @@ KINDS: dict[str, Kind] = {
     "MAX_LORA_RANK": RANK,
     "CHAT_ADDRESS": ADDRESS,
     "CHAT_PORT": PORT,
+    "HTTPS_NAMES": Kind("names and addresses such as spark.local,10.0.0.5", _matches(r"[\w.:\-]+(,[\w.:\-]+)*")),
+    "HTTPS_ADDRESS": ADDRESS,
+    "HTTPS_PORT": PORT,
+    "HTTPS_CERTIFICATE": TEXT,
     "WEBUI_ADMIN_EMAIL": EMAIL,
     "TEAM_NAME": TEXT,
     "EMBEDDING_MODEL": TEXT,
@@ -145,7 +149,18 @@ IMAGES = ("VLLM_IMAGE", "OPEN_WEBUI_IMAGE", "DOOR_IMAGE", "NIGHT_DESK_IMAGE", "T
 STAND_INS = {"DOOR_IMAGE": "BASE_IMAGE", "NIGHT_DESK_IMAGE": "BASE_IMAGE"}
 HIDDEN = (*SECRETS, "HF_TOKEN", "NOTIFY_PING_URL", "NOTIFY_WEBHOOK", "SMTP_PASSWORD")
 TELLING = ("NOTIFY_EMAIL", "SMTP_SERVER", "SMTP_USER")
-OPTIONAL = ("PROFILE", "EXTRA_CA", "WHEELHOUSE", "HF_ENDPOINT", "RESTIC_REPOSITORY", "RESTIC_PASSWORD_FILE", *TELLING, *HIDDEN)
+OPTIONAL = (
+    "HTTPS_NAMES",
+    "HTTPS_CERTIFICATE",
+    "PROFILE",
+    "EXTRA_CA",
+    "WHEELHOUSE",
+    "HF_ENDPOINT",
+    "RESTIC_REPOSITORY",
+    "RESTIC_PASSWORD_FILE",
+    *TELLING,
+    *HIDDEN,
+)
 
 
 @dataclass(frozen=True)
@@ -178,6 +193,12 @@ class Settings:
     def chat_url(self) -> str:
         address = self["CHAT_ADDRESS"]
         return f"http://{'127.0.0.1' if address == '0.0.0.0' else address}:{self['CHAT_PORT']}"
+
+    @property
+    def https_origins(self) -> list[str]:
+        """The addresses by which the office reaches the chat over HTTPS; empty where there is none."""
+        port = "" if self["HTTPS_PORT"] == "443" else f":{self['HTTPS_PORT']}"
+        return [f"https://{name}{port}" for name in self.values.get("HTTPS_NAMES", "").split(",") if name]
 
     def image(self, key: str) -> str:
         """What this profile runs for one of IMAGES."""

@@ -15,7 +15,7 @@ FLOORS = [
     {"webui", "supplies", "checks", "chat_volume"},
     {"site", "pin"},
     {"notify"},
-    {"doctor", "recovery", "backup"},
+    {"doctor", "recovery", "backup", "tls"},
     {"setup", "day", "judge", "documents", "status", "recipe_facts", "export"},
     {"adapters", "nights.tonight", "reconcile", "schedule", "restore", "support"},
     {"nights.collecting", "nights.training", "nights.judging"},
@@ -28,7 +28,7 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
     "docker": {"stacks"},
     "requests": {"vllm", "webui", "notify"},
-    "subprocess": {"stacks", "gpu", "cli", "schedule", "chat_volume", "backup"},
+    "subprocess": {"stacks", "gpu", "cli", "schedule", "chat_volume", "backup", "tls"},
     "fcntl": {"lock"},
     "socket": {"host"},
     "huggingface_hub": {"training.fetch", "training.merge"},
