@@ -96,7 +96,7 @@ def test_what_the_chat_tells_everybody_names_nobody_and_no_document(site: Site, 
 
 
 def test_signing_up_and_a_wrong_password_are_refused(site: Site) -> None:
-    form = {"name": "Eve", "email": "eve@example.org", "password": "a-long-enough-password"}
+    form = {"name": "Eve", "email": "eve@example.org", "password": 4 * site.settings["PROJECT"]}
     assert requests.post(f"{site.settings.chat_url}/api/v1/auths/signup", json=form, timeout=30).status_code == 403
     wrong = {"email": site.settings["WEBUI_ADMIN_EMAIL"], "password": form["name"]}
     assert requests.post(f"{site.settings.chat_url}/api/v1/auths/signin", json=wrong, timeout=30).status_code in (400, 401)
