@@ -8,14 +8,14 @@ import pytest
 GLUE = Path(__file__).parents[2] / "glue"
 FLOORS = [
     {"types", "training.world", "training.memory", "night_desk", "webui_data"},
-    {"plan", "overdue", "gate", "gpu", "adapter_format", "learning.feedback", "learning.dataset"},
+    {"plan", "overdue", "commands", "gate", "gpu", "adapter_format", "learning.feedback", "learning.dataset"},
     {"settings", "recipes", "files", "host", "waiting"},
     {"hours"},
     {"units", "lock", "journal", "releases", "stacks", "turn", "vllm"},
     {"webui", "supplies", "checks", "chat_volume"},
     {"site", "pin"},
     {"notify"},
-    {"doctor", "recovery", "backup", "tls"},
+    {"doctor", "recovery", "backup", "tls", "airgap"},
     {"setup", "day", "judge", "documents", "status", "recipe_facts", "export"},
     {"adapters", "nights.tonight", "reconcile", "schedule", "restore", "support"},
     {"nights.collecting", "nights.training", "nights.judging"},
@@ -28,7 +28,7 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
     "docker": {"stacks"},
     "requests": {"vllm", "webui", "notify"},
-    "subprocess": {"stacks", "gpu", "cli", "schedule", "chat_volume", "backup", "tls"},
+    "subprocess": {"stacks", "gpu", "cli", "commands"},
     "fcntl": {"lock"},
     "socket": {"host"},
     "huggingface_hub": {"training.fetch", "training.merge"},
