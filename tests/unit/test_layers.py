@@ -17,6 +17,8 @@ FLOORS = [
     {"doctor"},
     {"setup", "day", "judge", "documents", "status", "recipe_facts", "export"},
     {"adapters", "bench.training"},
+    {"nights.tonight"},
+    {"nights.collecting", "nights.training", "nights.judging"},
     {"night"},
     {"demo"},
     {"cli"},
