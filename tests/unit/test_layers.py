@@ -15,7 +15,7 @@ FLOORS = [
     {"webui", "supplies", "checks"},
     {"site", "pin"},
     {"doctor"},
-    {"setup", "day", "judge", "documents", "status", "recipe_facts", "export"},
+    {"setup", "day", "judge", "documents", "status", "recipe_facts", "export", "cleaning"},
     {"adapters", "bench.training"},
     {"nights.tonight"},
     {"nights.collecting", "nights.training", "nights.judging"},
