@@ -7,17 +7,20 @@ import pytest
 
 GLUE = Path(__file__).parents[2] / "glue"
 FLOORS = [
-    {"types", "training.world", "training.memory", "night_desk", "webui_data"},
-    {"plan", "overdue", "commands", "gate", "gpu", "adapter_format", "learning.feedback", "learning.dataset"},
+    {"types", "training.world", "training.memory", "training.caches", "training.timing", "night_desk", "webui_data"},
+    {"training.costs"},
+    {"bench.training_page", "plan", "overdue", "commands", "gate", "gpu", "adapter_format"},
+    {"learning.feedback", "learning.dataset"},
     {"settings", "recipes", "files", "host", "waiting"},
     {"hours"},
-    {"units", "lock", "journal", "releases", "stacks", "turn", "vllm"},
+    {"bench.training_plan", "units", "lock", "journal", "releases", "stacks", "turn", "vllm"},
     {"webui", "supplies", "checks", "chat_volume"},
     {"site", "pin"},
     {"notify"},
     {"doctor", "recovery", "backup", "tls", "airgap"},
-    {"setup", "day", "judge", "documents", "status", "recipe_facts", "export"},
-    {"adapters", "nights.tonight", "reconcile", "schedule", "restore", "support"},
+    {"setup", "day", "judge", "documents", "status", "recipe_facts", "export", "cleaning"},
+    {"adapters", "bench.training", "reconcile", "schedule", "restore", "support"},
+    {"nights.tonight"},
     {"nights.collecting", "nights.training", "nights.judging"},
     {"night"},
     {"demo"},
@@ -28,12 +31,12 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
     "docker": {"stacks"},
     "requests": {"vllm", "webui", "notify"},
-    "subprocess": {"stacks", "gpu", "cli", "commands"},
+    "subprocess": {"stacks", "gpu", "cli", "commands", "training.bench"},
     "fcntl": {"lock"},
     "socket": {"host"},
     "huggingface_hub": {"training.fetch", "training.merge"},
     "torch": {f"training.{path.stem}" for path in (GLUE / "training").glob("*.py")}
-    - {"training.world", "training.memory", "training.fetch"},
+    - {"training.world", "training.memory", "training.fetch", "training.caches", "training.timing", "training.costs"},
 }
 
 
