@@ -25,7 +25,7 @@ from glue.types import PreconditionFailed
 
 LOCK = "backup.lock"
 LEFT_OUT = ("scratch", "adapter", "checkpoint", "desk", "demo")  # folders anywhere in the state folder
-NOT_NEEDED = (".lock", ".unfinished")
+NOT_NEEDED = (".lock", ".unfinished", "reserve")
 RESTIC_SECONDS = 6 * 3600
 
 

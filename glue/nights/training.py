@@ -173,6 +173,7 @@ def publish(night: Night) -> None:
         "counts": {part: len(getattr(night.dataset, part)) for part in ("train", "held_out", "general", "replay")},
         "examples": sorted(dataset.fingerprint(row) for row in night.dataset.learned),
     }
+    night.reserve.unlink(missing_ok=True)
     night.release = night.site.releases.publish(night.folder / "adapter", manifest)
     for name in ("scratch", "adapter"):  # the release holds it now; three copies a night fill a disk
         shutil.rmtree(night.folder / name, ignore_errors=True)
