@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night status ask ingest adapters promote rollback export logs recipe pin test test-fast lint lock
+.PHONY: help setup doctor demo day night status ask ingest adapters promote rollback export logs recipe pin test test-fast gate-study lint lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ test: .venv/ready-dev ## Everything, on the real stacks; takes about half an hou
 
 test-fast: .venv/ready-dev ## Under a minute, no Docker
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && $(PYTHON) -m pytest tests/unit
+
+gate-study: .venv/ready-dev ## Many small nights of five kinds, and what the gate says of each; about an hour and a half
+	@$(PYTHON) -m glue setup && $(PYTHON) -m glue day && $(PYTHON) -m tests.gate_study
 
 lint: .venv/ready-dev ## Style and types only
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy

@@ -18,6 +18,7 @@ class Recipe:
     begin_from: "base" trains a new adapter on all that the team said; "current" goes on with the one that serves.
     engine: "grouped" (ours) or "unsloth". layers: the model's layers that are trained, by number; empty is all of them.
     serve: "adapter" loads it beside the base model at run time; "merged" serves a checkpoint with the adapter in it.
+    The gate's limits are at the end; env/recipes/team.toml says what each is for.
     """
 
     name: str
@@ -40,8 +41,13 @@ class Recipe:
     general_rows: int
     fewest_new_examples: int
     held_out_share: float
+    sampled_answers: int
     least_gain: float
     most_forgetting: float
+    fewest_units: int
+    most_golden_lost: int
+    most_new_faults: int
+    most_slowdown: float
 
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -87,8 +93,13 @@ RULES: dict[str, Rule] = {
     "general_rows": _whole(0, 1000),
     "fewest_new_examples": _whole(1, 1_000_000),
     "held_out_share": _number(0.0, 0.5),
+    "sampled_answers": _whole(0, 1000),
     "least_gain": _number(0.0, 10.0),
     "most_forgetting": _number(0.0, 10.0),
+    "fewest_units": _whole(2, 1000),
+    "most_golden_lost": _whole(0, 1000),
+    "most_new_faults": _whole(0, 1000),
+    "most_slowdown": _number(1.0, 100.0),
 }
 
 

@@ -116,8 +116,9 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Verdict:
-    """promote, with the reasons in plain words and the figures behind them."""
+    """promote, with the reasons in plain words and the figures behind them. faults: each refusal's short name, for machines."""
 
     promote: bool
     reasons: tuple[str, ...]
     figures: dict[str, float] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()

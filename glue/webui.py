@@ -6,6 +6,8 @@ What is checked after every answer: Open WebUI drops retrieval silently, with st
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,9 +77,9 @@ class WebUI:
 
     # ------------------------------------------------------------------ asking
 
-    def ask(self, messages: list[dict[str, str]], timeout_seconds: float = 300) -> Answer:
-        """Asks the Team Assistant, retrieval on, and reads the stream to its end."""
-        body = {"model": ASSISTANT, "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
+    def ask(self, messages: list[dict[str, str]], timeout_seconds: float = 300, model: str = ASSISTANT, **asked: Any) -> Answer:
+        """Asks the Team Assistant, retrieval on, and reads the stream to its end. asked: such as temperature=0."""
+        body = {"model": model, "messages": messages, "stream": True, "stream_options": {"include_usage": True}, **asked}
         try:
             with self.session.post(
                 f"{self.url}/api/chat/completions", json=body, stream=True, timeout=timeout_seconds
@@ -119,9 +121,35 @@ class WebUI:
         knowledge = self.ensure_knowledge()
         for name in (vllm.BASE, vllm.ADAPTER):
             self.ensure_model(hidden_base(name))
+        self.ensure_model({**hidden_base(vllm.CANDIDATE), "access_grants": []})
         self.ensure_model(assistant(settings, served, knowledge))
         # chat looks models up in memory, and only this refreshes it
         self.call("GET", "/api/models?refresh=true")
+
+    def ensure_judging(self, settings: Settings, served: dict[str, str]) -> None:
+        """For each name in served an assistant like the team's, that only administrators can ask: name -> the vLLM name."""
+        knowledge = self.ensure_knowledge()
+        for name, behind in served.items():
+            form = assistant(settings, behind, knowledge)
+            self.ensure_model({**form, "id": name, "name": name, "access_grants": [], "meta": form["meta"] | {"hidden": True}})
+        self.call("GET", "/api/models?refresh=true")
+
+    def forget_models(self, names: Iterable[str]) -> None:
+        for name in set(names) & self.registered_models().keys():
+            self.call("POST", "/api/v1/models/model/delete", json={"id": name})
+        self.call("GET", "/api/models?refresh=true")
+
+    # ------------------------------------------------------------------ a line above every chat
+
+    def ensure_banner(self, name: str, kind: str, text: str) -> None:
+        """People see text until they close it; kind: info, success, warning or error. Empty takes it away."""
+        there = self.call("GET", "/api/v1/configs/banners") or []
+        kept = [row for row in there if row["id"] != name]
+        if text and any(row["id"] == name and row["content"] == text for row in there):
+            return
+        new = {"id": name, "type": kind, "title": "", "content": text, "dismissible": True, "timestamp": int(time.time())}
+        if text or len(kept) < len(there):
+            self.call("POST", "/api/v1/configs/banners", json={"banners": [*kept, *([new] if text else [])]})
 
     # ------------------------------------------------------------------ knowledge
 

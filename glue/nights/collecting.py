@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from glue import doctor, files, plan
+from glue import doctor, files, golden, judge, plan
 from glue.learning import dataset, feedback
 from glue.learning.feedback import PromptForm
 from glue.nights.tonight import Night, NothingNew
@@ -31,9 +31,8 @@ def collect(night: Night) -> None:
 
 
 def learned_before(site: Site) -> set[str]:
-    """Fingerprints of what any adapter was trained on and judged by: one that was refused or rolled back stays so."""
-    releases = site.releases
-    return {fingerprint for name in releases.names() for fingerprint in releases.manifest(name).get("examples", [])}
+    """Fingerprints of what any adapter was trained on and judged by: one that was refused, rolled back or pruned stays so."""
+    return {fingerprint for manifest in site.releases.manifests() for fingerprint in manifest.get("examples", [])}
 
 
 def read_replay(path: Path) -> tuple[Example, ...]:
@@ -67,6 +66,7 @@ def check(night: Night) -> None:
     """Everything that the night and the morning will need is there. Raises PreconditionFailed; nothing was stopped yet."""
     site = night.site
     doctor.require(site, doctor.NIGHT)
+    golden.load(judge.golden_file(site))  # one that cannot be read is better known before the night than after it
     if not (site.state / "base_model.json").exists():
         raise PreconditionFailed("the base model's facts are not there", "no base_model.json", "make setup")
     late = plan.not_serving(site.stacks.services("day"))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from glue import adapters, day, files, lock, waiting
-from glue.learning import dataset
+from glue import adapters, day, files, judge, lock, waiting
+from glue.nights import manifest
 from glue.nights.tonight import Night
 from glue.site import Site
 from glue.types import GlueError
@@ -137,16 +136,11 @@ def progress_words(row: dict[str, Any]) -> str:
 
 
 def publish(night: Night) -> None:
-    """The adapter becomes a release, whole or not at all. It does not serve yet."""
-    adapters.require_good(night.site, night.folder / "adapter")
-    manifest = {
-        "night": night.name,
-        "recipe": asdict(night.recipe),
-        "base_model": night.site.settings["TRAINED_MODEL"],
-        "training": night.result,
-        "counts": {part: len(getattr(night.dataset, part)) for part in ("train", "held_out", "general", "replay")},
-        "examples": sorted(dataset.fingerprint(row) for row in night.dataset.learned),
-    }
-    night.release = night.site.releases.publish(night.folder / "adapter", manifest)
+    """The adapter becomes a release, whole or not at all. It does not serve yet. One that is broken is refused here."""
+    problems = adapters.problems(night.site, night.folder / "adapter")
+    if problems:
+        night.verdict = judge.broken(problems)
+        return
+    night.release = night.site.releases.publish(night.folder / "adapter", manifest.manifest(night))
     for name in ("scratch", "adapter"):  # the release holds it now; three copies a night fill a disk
         shutil.rmtree(night.folder / name, ignore_errors=True)
