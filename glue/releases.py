@@ -37,7 +37,7 @@ class Releases:
 
     def names(self) -> list[str]:
         """Complete releases, oldest first."""
-        return sorted(path.parent.name for path in self.folder.glob("*/manifest.json") if not path.parent.is_symlink())
+        return sorted(path.parent.name for path in self.folder.glob("[!.]*/manifest.json") if not path.parent.is_symlink())
 
     def manifest(self, name: str) -> dict[str, Any]:
         """What was published, with the gate's verdict if there is one. Raises PreconditionFailed for no such release."""

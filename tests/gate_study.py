@@ -46,7 +46,8 @@ RIGHT_REASONS = {
 # the same broken artifact, let past the look at its files: what the served model must then be refused for
 SERVED_REASONS = {"broken", "changes nothing", "not finite"}
 BREAKS = ("wrong keys", "zeroed", "NaN")
-FACTS, TAUGHT, REPLAY_ROWS, STEPS = 10, 2, 96, 60
+FACTS, TAUGHT, REPLAY_ROWS = 10, 2, 96
+STEPS, BROKEN_STEPS = 40, 8  # what is broken afterwards need not have learned much
 A_TRAINING_SECONDS = 600
 OUTPUT = HOME / "docs" / "measurements" / "gate-study.json"
 
@@ -97,8 +98,8 @@ def shuffled(rows: list[Example], choose: random.Random) -> list[Example]:
 
 
 def recipe(site: Site, kind: str) -> Recipe:
-    usual = replace(site.recipe("rehearsal"), steps=STEPS)
-    return replace(usual, learning_rate=2e-2) if kind == "forgetting" else usual
+    usual = replace(site.recipe("rehearsal"), steps=BROKEN_STEPS if kind == "broken" else STEPS)
+    return replace(usual, learning_rate=8e-3) if kind == "forgetting" else usual
 
 
 # ---------------------------------------------------------------------- training
@@ -124,6 +125,9 @@ def train(site: Site, nights: Sequence[Night]) -> Iterator[Night]:
             night.result = json.loads((night.folder / "result.json").read_text(encoding="utf-8"))
             yield night
     finally:
+        container = site.stacks.container("night", "trainer")
+        if container is not None and container.status == "running":
+            container.kill()  # a polite stop would end one training and begin the next
         site.stacks.remove_trainer()
 
 
@@ -184,7 +188,7 @@ def right(kind: str, found: Verdict) -> bool:
 
 
 def row(play: Play, found: Verdict, ok: bool, night: Night) -> dict[str, Any]:
-    kept = (
+    kept: tuple[str, ...] = (
         "gain",
         "gain_low",
         "margin_low",
