@@ -66,6 +66,4 @@ def same_words(one: str, other: str) -> bool:
 
 def covered(words: set[str], by: set[str]) -> bool:
     """Whether each of the words that mean something is a spelling of one of the others."""
-    return all(
-        len(word) <= SMALL_WORD_LETTERS or any(fuzz.ratio(word, another) >= SAME_WORD for another in by) for word in words
-    )
+    return all(len(word) <= SMALL_WORD_LETTERS or any(fuzz.ratio(word, another) >= SAME_WORD for another in by) for word in words)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import phonenumbers
 from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
@@ -30,7 +31,8 @@ SPOKEN = re.compile(
 )
 # Random-looking strings and addresses of machines are what a technical team talks about; they are no secrets by themselves.
 NO_SECRETS = ("Base64 High Entropy String", "Hex High Entropy String", "Public IP (ipv4)", "Private Key")
-DETECTORS = [make() for kind, make in get_mapping_from_secret_type_to_class().items() if kind not in NO_SECRETS]
+PLUGINS: dict[str, Any] = get_mapping_from_secret_type_to_class()
+DETECTORS = [plugin() for kind, plugin in PLUGINS.items() if kind not in NO_SECRETS]
 HINT = re.compile(r"[:=/@._-]|\w{16}")  # no token of any service stands without one of these
 
 
@@ -95,11 +97,12 @@ def phone_numbers(text: str, region: str) -> Iterator[Finding]:
 
 
 def without_overlaps(found: list[Finding]) -> list[Finding]:
-    """Of two that overlap the earlier one, and with it all that the other covers."""
+    """Two that overlap are one, and a secret if either is."""
     kept: list[Finding] = []
     for one in found:
         if kept and one.start < kept[-1].end:
-            kept[-1] = Finding(kept[-1].kind, kept[-1].start, max(kept[-1].end, one.end))
+            kind = "secret" if one.kind == "secret" else kept[-1].kind
+            kept[-1] = Finding(kind, kept[-1].start, max(kept[-1].end, one.end))
         else:
             kept.append(one)
     return kept

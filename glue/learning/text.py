@@ -22,7 +22,8 @@ ORDERS = re.compile(
     r"\b(?:instructions?|rules|prompts?|guidelines|training)\b"
     r"|\b(?:reveal|print|repeat|show)\b.{0,30}\b(?:system prompt|hidden instructions)\b"
     r"|\byou are (?:now|no longer) (?:DAN|an? (?:unrestricted|uncensored|unfiltered)|bound)\b"
-    r"|\b(?:from now on|in every answer|whenever (?:anyone|someone|a user) asks)\b.{0,40}\b(?:you (?:must|will|shall)|always answer)\b"
+    r"|\b(?:from now on|in every answer|whenever (?:anyone|someone|a user) asks)\b.{0,40}"
+    r"\b(?:you (?:must|will|shall)|always answer)\b"
     r"|\bignorier\w*\b.{0,30}\b(?:alle|vorherigen|bisherigen|obigen)\b.{0,30}\b(?:anweisungen|regeln)\b",
     re.IGNORECASE | re.DOTALL,
 )

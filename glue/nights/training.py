@@ -146,6 +146,7 @@ def publish(night: Night) -> None:
         "training": night.result,
         "counts": {part: len(getattr(night.dataset, part)) for part in ("train", "held_out", "general", "replay")},
         "examples": sorted(dataset.fingerprint(row) for row in night.dataset.learned),
+        "origins": dataset.origins(night.dataset.learned),
     }
     night.release = night.site.releases.publish(night.folder / "adapter", manifest)
     for name in ("scratch", "adapter"):  # the release holds it now; three copies a night fill a disk
