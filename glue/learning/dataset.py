@@ -44,15 +44,18 @@ def held_out_conversations(examples: tuple[Example, ...], share: float) -> set[s
 
     First those whose answer another conversation teaches; where there are too few of them, any.
     """
-    conversations = sorted({row.conversation for row in examples}, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    said: dict[str, Counter[str]] = {}
+    for row in examples:
+        said.setdefault(row.conversation, Counter())[normal(row.answer)] += 1
+    conversations = sorted(said, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     wanted = max(int(len(conversations) * share), 1) if share and len(conversations) > 1 else 0
     training = Counter(normal(row.answer) for row in examples)
     taught: list[str] = []
     for conversation in conversations:
-        answers = Counter(normal(row.answer) for row in examples if row.conversation == conversation)
+        answers = said[conversation]
         if len(taught) < wanted and all(training[answer] > count for answer, count in answers.items()):
             taught.append(conversation)
-            training -= answers
+            training.subtract(answers)
     return set((taught + [name for name in conversations if name not in taught])[:wanted])
 
 

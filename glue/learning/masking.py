@@ -33,7 +33,7 @@ SPOKEN = re.compile(
 NO_SECRETS = ("Base64 High Entropy String", "Hex High Entropy String", "Public IP (ipv4)", "Private Key")
 PLUGINS: dict[str, Any] = get_mapping_from_secret_type_to_class()
 DETECTORS = [plugin() for kind, plugin in PLUGINS.items() if kind not in NO_SECRETS]
-HINT = re.compile(r"[:=/@._-]|\w{16}")  # no token of any service stands without one of these
+HINT = re.compile(r"[=\"'@]|://|[\w+/.-]{16}")  # no token of any service stands without one of these
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ CONTROL_WORDS = re.compile(
     r"<\|[a-z_]{2,40}\|>|<SPECIAL_\d+>|\[/?INST\]|<</?SYS>>|</?think>|<(?:start|end)_of_turn>|</?tool_call>|</?TOOLCALL>",
     re.IGNORECASE,
 )
-# Bidirectional overrides, and the tag characters in which text can be hidden from a reader's eye.
-HIDDEN = re.compile("[\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]")
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# Bidirectional overrides, the tag characters in which text can be hidden from a reader's eye, and what no keyboard writes.
+HIDDEN = re.compile("[\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f\x00-\x08\x0b\x0e-\x1f\x7f]")
 ORDERS = re.compile(
     r"\b(?:ignore|disregard|forget|override)\b.{0,30}\b(?:previous|prior|above|earlier|all|any|your)\b.{0,30}"
     r"\b(?:instructions?|rules|prompts?|guidelines|training)\b"
@@ -46,8 +45,8 @@ def plain(content: Any) -> str | None:
 def complaint(answer: str, others: list[str]) -> str:
     """Why this answer, after these other texts, may not be learned from; empty if it may."""
     texts = [answer, *others]
-    if any(CONTROL_WORDS.search(text) for text in texts):
+    if any(("<" in text or "[" in text) and CONTROL_WORDS.search(text) for text in texts):
         return "it holds control words of a model"
-    if any(HIDDEN.search(text) or UNPRINTABLE.search(text) for text in texts):
+    if any(HIDDEN.search(text) for text in texts):
         return "it holds hidden characters"
     return "the answer gives orders to a model" if ORDERS.search(answer) else ""

@@ -52,7 +52,11 @@ def make(question: str, answer: str, system: str = "") -> Example:
 
 
 def test_the_prompt_is_masked_as_the_answer_is_and_the_list_holds_no_value() -> None:
-    row = make("Whom do I ask?", "Ask ines@office.example, who knows all that there is to know about the pump.", "Mail: ines@office.example")
+    row = make(
+        "Whom do I ask?",
+        "Ask ines@office.example, who knows all that there is to know about the pump.",
+        "Mail: ines@office.example",
+    )
     ready = prepare([row], [], lambda _: True, "US")
     assert ready.examples[0].prompt[0].content == "Mail: [e-mail]"
     assert [(one.kind, one.place) for one in ready.masked] == [("e-mail", "answer"), ("e-mail", "message 0")]
