@@ -25,6 +25,8 @@ from glue import (
     doctor,
     documents,
     export,
+    forget,
+    lessons,
     night,
     pin,
     recipe_facts,
@@ -148,6 +150,30 @@ def status_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 def ingest_verb(profile: str | None, folder: Path, skip_bad: bool) -> tuple[Any, Callable[[Any], None]]:
     """Keep the team's knowledge in step with a FOLDER of PDFs: what is new, changed or gone."""
     return documents.ingest(open_site(profile), folder, skip_bad), lines
+
+
+@cli.group(name="dataset")
+def dataset_group() -> None:
+    """What a night would learn from."""
+
+
+def build_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Build state/dataset as tonight's would be, with a card and a page to read through. Changes nothing else."""
+    site = open_site(profile)
+    return lessons.build(site, site.recipe()), lines
+
+
+verb(build_verb, dataset_group)
+
+
+@verb
+@click.option("--user", help="The id of a person in Open WebUI.")
+@click.option("--chat", help="The id of a conversation in Open WebUI.")
+def forget_verb(profile: str | None, user: str | None, chat: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Remove a person or a conversation from every dataset, and say which adapters had seen it."""
+    if bool(user) == bool(chat):
+        raise Misconfigured("forget what?", "neither or both of --user and --chat", "name one of them")
+    return forget.forget(open_site(profile), "user" if user else "chat", str(user or chat)), lines
 
 
 @verb

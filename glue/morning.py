@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from glue import files, pictures
 
+PARTS = ("train", "held_out", "general")
 SHOWN_ANSWERS = 5
 LONGEST_SHOWN = 600  # characters of an answer
 BANNER = "glue-night"
@@ -66,7 +67,7 @@ def gather(state: Path, night: str) -> Morning:
         night=night,
         end=next((row for row in reversed(rows) if "outcome" in row), {}),
         steps=seconds_by_step(rows),
-        counts={path.stem: len(files.read_lines(path)) for path in sorted(dataset.glob("*.jsonl"))},
+        counts={part: len(files.read_lines(dataset / f"{part}.jsonl")) for part in PARTS if (dataset / f"{part}.jsonl").exists()},
         card=read(dataset / "card.json"),
         losses=[(row["step"], row["loss"]) for row in progress if row.get("phase") == "train" and "loss" in row],
         verdict=read(folder / "verdict.json"),

@@ -18,6 +18,7 @@ class Recipe:
     begin_from: "base" trains a new adapter on all that the team said; "current" goes on with the one that serves.
     engine: "grouped" (ours) or "unsloth". layers: the model's layers that are trained, by number; empty is all of them.
     serve: "adapter" loads it beside the base model at run time; "merged" serves a checkpoint with the adapter in it.
+    document_questions: how many questions the day model writes about each document, at most; 0 is none.
     The gate's limits are at the end; env/recipes/team.toml says what each is for.
     """
 
@@ -39,6 +40,7 @@ class Recipe:
     replay_file: str
     replay_rows: int
     general_rows: int
+    document_questions: int
     fewest_new_examples: int
     held_out_share: float
     sampled_answers: int
@@ -91,6 +93,7 @@ RULES: dict[str, Rule] = {
     "replay_file": ("a path below the state folder, or empty", lambda v: isinstance(v, str)),
     "replay_rows": _whole(0, 10_000_000),
     "general_rows": _whole(0, 1000),
+    "document_questions": _whole(0, 1000),
     "fewest_new_examples": _whole(1, 1_000_000),
     "held_out_share": _number(0.0, 0.5),
     "sampled_answers": _whole(0, 1000),

@@ -65,6 +65,7 @@ CLOCK = Kind("a time of day, such as 07:00", _matches(r"([01]\d|2[0-3]):[0-5]\d"
 EMAIL = Kind("an e-mail address", _matches(r"[^@\s]+@[^@\s]+"))
 RANK = Kind("8, 16, 32, 64, 128, 256 or 512", _matches("8|16|32|64|128|256|512"))  # what vLLM's --max-lora-rank takes
 PROFILE = Kind(" or ".join(PROFILES), lambda value: value in PROFILES)
+COUNTRY = Kind("a country as two capital letters, such as US or DE", _matches("[A-Z]{2}"))
 SECRET = Kind("at least 16 characters", lambda value: len(value) >= 16)
 
 KINDS: dict[str, Kind] = {
@@ -94,6 +95,7 @@ KINDS: dict[str, Kind] = {
     "TEMPERATURE": NUMBER,
     "RECIPE": NAME,
     "DAY_AT": CLOCK,
+    "PHONE_REGION": COUNTRY,
     "DAY_FREE_BYTES": POSITIVE,
     "NIGHT_FREE_BYTES": POSITIVE,
     "TRAINING_MEMORY_BYTES": POSITIVE,

@@ -19,6 +19,7 @@ ADAPTER = "team-adapter"
 # what a night judges, under its own name; nobody but glue may ask it
 CANDIDATE = "team-candidate"
 ANSWER_SECONDS = 600
+COMPLETE_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,18 @@ class Vllm:
         metrics = self.call("GET", "/metrics").text
         counts = re.findall(r"^vllm:num_requests_(?:running|waiting)\{[^}]*\} ([\d.eE+]+)$", metrics, re.MULTILINE)
         return int(sum(map(float, counts)))
+
+    def complete(self, name: str, messages: list[dict[str, str]], most_tokens: int) -> str:
+        """What the model called name answers, in full and always the same."""
+        body = {"model": name, "messages": messages, "max_tokens": most_tokens, "temperature": 0}
+        answer = self.call("POST", "/v1/chat/completions", body, timeout_seconds=COMPLETE_SECONDS).json()
+        return str(answer["choices"][0]["message"].get("content") or "")
+
+    def count_tokens(self, name: str, example: Example) -> int:
+        """Of the prompt and the answer together, as the chat template writes them."""
+        messages = [*map(rendered, example.prompt), {"role": "assistant", "content": example.answer}]
+        body = {"model": name, "messages": messages, "add_generation_prompt": False}
+        return int(self.call("POST", "/tokenize", body).json()["count"])
 
     def likelihood(self, name: str, example: Example) -> float:
         """Mean log-probability, in nats a token, of the example's answer after its prompt, by the model called name.

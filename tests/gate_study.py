@@ -23,9 +23,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from glue import adapters, demo, files, judge, setup, waiting
+from glue import adapters, dataset_files, demo, files, judge, lessons, setup, waiting
 from glue.demo import Correction
-from glue.nights import collecting, training
+from glue.learning import dataset
+from glue.nights import training
 from glue.nights.tonight import Night
 from glue.recipes import Recipe
 from glue.settings import HOME
@@ -108,10 +109,13 @@ def recipe(site: Site, kind: str) -> Recipe:
 def prepare(site: Site, world: World, play: Play) -> Night:
     """The night's folder, with its dataset and its job."""
     plan = recipe(site, play.kind)
-    known = collecting.read_replay(site.state / plan.replay_file)
+    known = lessons.read_replay(site.state / plan.replay_file)
     night = Night(site, play.name, plan, time.time() + 24 * 3600, make(world, play, known, plan.general_rows))
     shutil.rmtree(night.folder, ignore_errors=True)
-    collecting.write_dataset(night)
+    (night.folder / "dataset").mkdir(parents=True)
+    dataset_files.write_lines(
+        night.folder / "dataset" / "train.jsonl", map(dataset.as_row, night.dataset.train + night.dataset.replay)
+    )
     files.write_json(night.folder / "job.json", training.job(night) | {"begin_from": "", "seed": play.seed})
     return night
 

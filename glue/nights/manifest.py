@@ -27,6 +27,7 @@ def manifest(night: Night) -> dict[str, Any]:
         "versions": {"glue": glue.__version__, "images": {key: settings.image(key) for key in ("VLLM_IMAGE", "TRAINER_IMAGE")}},
         "counts": {part: len(getattr(night.dataset, part)) for part in ("train", "held_out", "general", "replay")},
         "examples": sorted(dataset.fingerprint(row) for row in night.dataset.learned),
+        "origins": dataset.origins(night.dataset.learned),
     }
 
 
