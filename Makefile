@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night status ask ingest adapters promote rollback export logs recipe pin test test-fast gate-study lint lock
+.PHONY: help setup doctor demo day night stop schedule status ask ingest adapters promote rollback export logs recipe pin test test-fast gate-study lint lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ day: .venv/ready ## Bring up the chat and wait until it answers
 
 night: .venv/ready ## Learn from the team's ratings, keep what helps, leave the day serving
 	@$(GLUE) night
+
+stop: .venv/ready ## Stop everything, also a night that runs, until somebody says day
+	@$(GLUE) stop
+
+schedule: .venv/ready ## Days, nights and backups by the clock, from the site's hours; as root. CRON=1 for cron
+	@$(GLUE) schedule install $(if $(CRON),--cron)
 
 status: .venv/ready ## Show the mode, what serves, and how the last night ended
 	@$(GLUE) status

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from glue import adapter_format, adapter_values, day, export, journal, lock, vllm
+from glue import adapter_format, adapter_values, day, export, journal, lock, morning, turn, vllm
 from glue.adapter_format import BaseModel
 from glue.day import ADAPTERS_IN_CONTAINER, MOVE_WAIT_SECONDS
 from glue.releases import Release, shown
@@ -27,13 +27,16 @@ def listing(site: Site) -> list[dict[str, Any]]:
     ]
 
 
-def promote(site: Site, release: Release, form: str | None = None) -> Release:
+def promote(site: Site, release: Release, form: str | None = None, night: str = "") -> Release:
     """release answers from now on, and after any restart. None is the base model. vLLM first, since it may refuse.
 
-    form: "adapter" or "merged"; None is what the recipe of its night says. If vLLM must restart for it and does not come
+    form: "adapter" or "merged"; None is what the recipe of its night says. night: the one that promotes; raises Preempted if it
+    lost its turn. If vLLM must restart for it and does not come
     up, it is started again with what served before, and the error goes on.
     """
     with lock.hold(site.state, lock.MOVE, f"promote {shown(release)}", MOVE_WAIT_SECONDS):
+        if night:
+            turn.require(site.state, night)
         before, beside = site.releases.current(), day.running_model(site) == site.settings["SERVED_MODEL"]
         merged = release is not None and prepare(site, release, form)
         if beside and not merged:
@@ -132,7 +135,9 @@ def load(site: Site, release: Release) -> None:
 
 def answer_with(site: Site, release: Release) -> None:
     """The name behind the assistant: the adapter's, or the base model's."""
-    site.administrator().ensure_assistant(site.settings, vllm.ADAPTER if release else vllm.BASE)
+    person = site.administrator()
+    person.ensure_assistant(site.settings, vllm.ADAPTER if release else vllm.BASE)
+    person.ensure_banner(**morning.kept_banner(site.state, release))
     journal.record(site.state, event="serve", adapter=release)
     site.tell(f"{shown(release)} serves")
 

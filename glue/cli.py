@@ -30,7 +30,9 @@ from glue import (
     night,
     pin,
     recipe_facts,
+    reconcile,
     releases,
+    schedule,
     settings,
     setup,
     status,
@@ -130,10 +132,25 @@ def day_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 
 
 @verb
+def stop_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Stop everything, also a night that runs, until somebody says day."""
+    return day.stop(open_site(profile)), lines
+
+
+@verb
+def reconcile_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Put back what is wanted: a day that fell, a night that died or is late. Timers call it. Exit 12: it gave up."""
+    return reconcile.reconcile(open_site(profile)), lines
+
+
+@verb
 @click.option("--until", help="A time of day, such as 05:30, by which training ends.")
-def night_verb(profile: str | None, until: str | None) -> tuple[Any, Callable[[Any], None]]:
+@click.option("--scheduled", is_flag=True, help="Only in the hours of the schedule, and until they end.")
+def night_verb(profile: str | None, until: str | None, scheduled: bool) -> tuple[Any, Callable[[Any], None]]:
     """Learn from the team's ratings, keep what helps, and leave the day serving. Exit 3: the gate refused."""
     site = open_site(profile)
+    if scheduled:
+        return night.run(site, night.scheduled_end(site)), lines
     site.tell(f"profile {site.settings.profile}, recipe {site.settings['RECIPE']}")
     return night.run(site, until_time(until)), lines
 
@@ -249,6 +266,29 @@ def show_verb(profile: str | None, name: str) -> tuple[Any, Callable[[Any], None
 
 
 verb(click.argument("name")(show_verb), recipe_group)
+
+
+@cli.group(name="schedule")
+def schedule_group() -> None:
+    """Days, nights and backups by the clock: systemd's timers, or lines for cron."""
+
+
+def schedule_verb(name: str, act: Callable[[Site, bool], dict[str, Any]], help_text: str) -> None:
+    def command(profile: str | None, cron: bool) -> tuple[Any, Callable[[Any], None]]:
+        return act(open_site(profile), cron), schedule_lines
+
+    command.__name__, command.__doc__ = name, help_text
+    verb(click.option("--cron", is_flag=True, help="Lines for cron instead of units for systemd.")(command), schedule_group)
+
+
+schedule_verb("install", schedule.install, "Put the site's hours in force, in place of what was; as root.")
+schedule_verb("show", schedule.show, "Print what install would write.")
+schedule_verb("remove", lambda site, cron: schedule.remove(site), "Take away what install wrote; as root.")
+
+
+def schedule_lines(result: dict[str, Any]) -> None:
+    for key, value in result.items():
+        print(f"# {key}\n{value}" if isinstance(value, str) else f"{key}:\n  " + "\n  ".join(value))
 
 
 @cli.command(name="logs")

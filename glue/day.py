@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from glue import doctor, files, host, lock, plan, vllm, waiting
+from glue import doctor, files, host, journal, lock, morning, plan, recovery, turn, vllm, waiting
+from glue.plan import Turn, Wanted
 from glue.site import Site
 from glue.types import DayNotServing, GlueError, PreconditionFailed
 from glue.vllm import Vllm
@@ -13,13 +15,15 @@ from glue.waiting import Seen
 MOVE_WAIT_SECONDS = 900
 MEMORY_SECONDS = 180
 DOOR_SECONDS = 30
+ATTEMPTS = "attempts.json"  # when the watch tried to mend the day; whoever says day begins the count anew
 ADAPTERS_IN_CONTAINER = "/adapters"
 
 
-def ensure(site: Site, judging: bool = False, insist: bool = False) -> dict[str, Any]:
+def ensure(site: Site, judging: bool = False, insist: bool = False, night: str = "") -> dict[str, Any]:
     """Brings the day up, or finds it up, and returns what serves. A trainer that still runs is stopped: morning goes first.
 
     judging: the base model with adapters beside it, also where a checkpoint serves; until the next call without it.
+    night: the one that calls, and so holds the night's lock; Preempted is raised if it wants to judge and lost its turn.
     insist: tried whatever the doctor says, because it is down already. Else PreconditionFailed is raised before anything is
     touched. Raises DayNotServing if it did not come up.
     """
@@ -33,15 +37,57 @@ def ensure(site: Site, judging: bool = False, insist: bool = False) -> dict[str,
             raise
         site.tell(f"started all the same: {missing.saw}")
     with lock.hold(site.state, lock.MOVE, "bring up the day", MOVE_WAIT_SECONDS):
+        (site.state / ATTEMPTS).unlink(missing_ok=True)
+        if take_turn(site, judging, night):
+            bring_up(site, judging)
+    return summary(site)
+
+
+def take_turn(site: Site, judging: bool, night: str) -> bool:
+    """Under the lock: it is day from now on, and what a night that died left is undone. False if all is left as it is.
+
+    That is where a night judges beside a day that serves, and where a person stopped everything while a night ended.
+    """
+    found = turn.read(site.state)
+    if judging:
+        turn.take(site.state, replace(turn.require(site.state, night), wanted=Wanted.JUDGING))
+        return True
+    if night and found and found.wanted is Wanted.DOWN:
+        site.tell("it was stopped meanwhile, and stays so: make day")
+        return False
+    others_alive = not night and lock.held(site.state, lock.NIGHT)
+    if others_alive and found and found.wanted is Wanted.JUDGING and not plan.not_serving(site.stacks.services("day")):
+        site.tell(f"the day serves, and night {found.night} judges its adapter beside it")
+        return False
+    if not (night and found and found.night == night):
+        recovery.undo(site, others_alive)
+    turn.take(site.state, Turn(Wanted.DAY))
+    return True
+
+
+def bring_up(site: Site, judging: bool = False) -> None:
+    """Under the lock. Raises DayNotServing if it did not come up."""
+    journal.note(site.state, event="day", phase="begin")
+    try:
         if site.stacks.trainer() is not None:
             site.tell("stopping the trainer")
             site.stacks.remove_trainer()
         site.releases.judge(judging)
-        try:
-            start(site)
-        except GlueError as error:
-            raise port_taken(error) or DayNotServing(error.what, error.saw, error.do) from error
-    return summary(site)
+        start(site)
+    except GlueError as error:
+        journal.note(site.state, event="day", phase="failed", reason=f"{error.what}: {error.saw}")
+        raise port_taken(error) or DayNotServing(error.what, error.saw, error.do) from error
+    journal.note(site.state, event="day", phase="done", adapter=site.releases.current())
+
+
+def stop(site: Site) -> dict[str, Any]:
+    """Everything of both stacks stops, and stays so until a person says day; a night that runs ends without promoting."""
+    with lock.hold(site.state, lock.MOVE, "stop everything", MOVE_WAIT_SECONDS):
+        turn.take(site.state, Turn(Wanted.DOWN))
+        journal.record(site.state, event="stop")
+        site.stacks.remove_trainer()
+        site.stacks.compose("day", "stop")
+    return {"mode": plan.mode(site.stacks.services("day"), site.stacks.trainer()).value}
 
 
 def summary(site: Site) -> dict[str, Any]:
@@ -150,6 +196,7 @@ def settle(site: Site) -> None:
     person = site.administrator()
     person.ensure_filter()
     person.ensure_assistant(site.settings, vllm.ADAPTER if current else vllm.BASE)
+    person.ensure_banner(**morning.kept_banner(site.state, current))
 
 
 def notice(site: Site, reason: str, back_at: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,12 @@ from glue import files
 
 def record(state: Path, **event: Any) -> None:
     files.append_line(state / "journal.jsonl", {"time": datetime.now().astimezone().isoformat(timespec="seconds"), **event})
+
+
+def note(state: Path, **event: Any) -> None:
+    """A line that is worth less than what it tells of: a full disk does not keep the day from coming up."""
+    with suppress(OSError):
+        record(state, **event)
 
 
 @contextmanager
@@ -25,6 +31,17 @@ def step(state: Path, night: str, name: str) -> Iterator[None]:
         record(state, night=night, step=name, phase="failed", reason=f"{type(error).__name__}: {error}")
         raise
     record(state, night=night, step=name, phase="done")
+
+
+def unfinished(state: Path) -> dict[str, str]:
+    """Each night that began and has no end in the journal, and the last step that it began."""
+    steps: dict[str, str] = {}
+    for row in files.read_lines(state / "journal.jsonl"):
+        if "outcome" in row:
+            steps.pop(row.get("night", ""), None)
+        elif "step" in row and "night" in row:
+            steps[row["night"]] = row["step"]
+    return steps
 
 
 def last_night(state: Path) -> dict[str, Any] | None:

@@ -17,10 +17,11 @@ from glue.waiting import Seen
 
 NIGHT = "night.lock"  # one night at a time, from its first step to its last
 MOVE = "glue.lock"  # held only while something changes what serves, never while training
+LOOK_SECONDS = 2  # to look whether a lock is held is to hold it for a moment, and nobody is refused for that
 
 
 @contextmanager
-def hold(state: Path, name: str, purpose: str, wait_seconds: float = 0) -> Iterator[None]:
+def hold(state: Path, name: str, purpose: str, wait_seconds: float = LOOK_SECONDS) -> Iterator[None]:
     """Raises Locked, naming the holder, if the lock is not free within wait_seconds.
 
     Children do not inherit it: Python opens files close-on-exec.
@@ -51,7 +52,7 @@ def sign(file: TextIO, holder: dict[str, object] | None) -> None:
 
 
 def held(state: Path, name: str) -> bool:
-    """For showing only; never to decide whether to act."""
+    """Whether anybody holds it now. A yes is old when it is told; a no is certain of whoever held it before."""
     try:
         with (state / name).open("r", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

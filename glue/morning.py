@@ -21,6 +21,10 @@ SHOWN_ANSWERS = 5
 LONGEST_SHOWN = 600  # characters of an answer
 BANNER = "glue-night"
 UNDO = "make rollback"
+LEARNED = (
+    "Last night the assistant learned from what the team rated and corrected. If answers are worse than they were, rate them "
+    "down and tell your administrator: the night can be undone in a moment."
+)
 OUTCOMES = {
     "promoted": "The assistant learned last night.",
     "refused": "Last night's adapter was refused. The assistant answers as before.",
@@ -119,14 +123,16 @@ def summary(morning: Morning, chat_url: str = "") -> str:
     return "\n".join(lines + ([f"The chat: {chat_url}"] if chat_url else [])) + "\n"
 
 
-def banner(morning: Morning) -> tuple[str, str]:
-    """(kind, text) of the line above every chat; the text is empty where people need not know."""
-    if morning.outcome != "promoted":
-        return "info", ""
-    return "success", (
-        "Last night the assistant learned from what the team rated and corrected. If answers are worse than they were, "
-        "rate them down and tell your administrator: the night can be undone in a moment."
-    )
+def keep_banner(state: Path, morning: Morning) -> None:
+    """Above every chat stands what the last night taught, for as long as it serves; other nights changed nothing for people."""
+    if morning.outcome == "promoted":
+        files.write_json(state / "banner.json", {"adapter": morning.end.get("adapter"), "text": LEARNED})
+
+
+def kept_banner(state: Path, serves: str | None) -> dict[str, str]:
+    """What WebUI.ensure_banner takes. No text where something else serves: the chat forgets banners when it restarts."""
+    kept = read(state / "banner.json")
+    return {"name": BANNER, "kind": "success", "text": kept["text"] if kept and kept["adapter"] == serves else ""}
 
 
 def duration(seconds: float) -> str:

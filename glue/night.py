@@ -6,15 +6,16 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from glue import day, journal, lock
+from glue import day, hours, journal, lock, mornings, recovery, turn
 from glue.nights import collecting, judging, training
 from glue.nights.tonight import Night, NothingNew
 from glue.site import Site
-from glue.types import DayNotServing, GateRefused
+from glue.types import DayNotServing, GateRefused, PreconditionFailed
 
+NAME = "%Y%m%dT%H%M%SZ"
 STEPS: dict[str, Callable[[Night], None]] = {
     # while the day still serves
     "collect": collecting.collect,
@@ -41,13 +42,15 @@ def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
     recipe = site.recipe()
     with lock.hold(site.state, lock.NIGHT, "a night"):
         longest = time.time() + recipe.longest_minutes * 60
-        night = Night(site, f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}", recipe, min(longest, until_time or longest))
+        night = Night(site, new_name(site), recipe, min(longest, until_time or longest))
+        after_a_death(night)
         started = time.monotonic()
         outcome, reason = "failed", ""
         try:
             outcome, reason = live(night)
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"
+            outcome = "preempted" if isinstance(error, turn.Preempted) else outcome
             raise
         finally:
             try:
@@ -55,7 +58,8 @@ def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
             finally:
                 seconds = round(time.monotonic() - started)
                 end = {"outcome": outcome, "reason": reason, "seconds": seconds, "adapter": night.release or None}
-                journal.record(site.state, night=night.name, **end)
+                journal.note(site.state, night=night.name, **end)
+                mornings.tell(site, night.name)
     if outcome == "refused":
         raise GateRefused("the night's adapter was refused; the day serves as before", reason, f"see {night.folder}/verdict.json")
     return {"night": night.name, **end}
@@ -74,13 +78,42 @@ def live(night: Night) -> tuple[str, str]:
     return ("promoted" if night.verdict.promote else "refused"), "; ".join(night.verdict.reasons)
 
 
+def scheduled_end(site: Site) -> float:
+    """When training must end tonight, by the site's hours. Raises PreconditionFailed outside them.
+
+    A timer may start late: after a sleep, or by hand. A night never falls into the day for it.
+    """
+    now = datetime.now()
+    found = hours.of(site.settings).night(now)
+    if found is None or found[1] - now < hours.LEAST_NIGHT:
+        saw = f"it is {now:%a %H:%M}, and nights begin at {site.settings['NIGHT_AT']} on {site.settings['NIGHT_DAYS']}"
+        raise PreconditionFailed("it is no time for a night", saw, "make night, to begin one now all the same")
+    return found[1].timestamp()
+
+
+def new_name(site: Site) -> str:
+    """The moment, and if a clock that was set back, or a second start within a second, gives one that is taken, the next free."""
+    moment = datetime.now(UTC)
+    while (site.state / "nights" / f"{moment:{NAME}}").exists():
+        moment += timedelta(seconds=1)
+    return f"{moment:{NAME}}"
+
+
+def after_a_death(night: Night) -> None:
+    """Every night before this one is over, for this one holds the lock: what a dead one left is undone first."""
+    left = turn.read(night.site.state)
+    if left is not None and left.night:
+        day.ensure(night.site, insist=True, night=night.name)
+    recovery.close_books(night.site.state)
+
+
 def bring_back_the_day(night: Night, reason: str) -> None:
     """Not to be interrupted. Raises DayNotServing, with the night's own reason, if the day does not come back."""
     if not night.moved:
         return
     with uninterrupted():
         try:
-            day.ensure(night.site, insist=True)
+            day.ensure(night.site, insist=True, night=night.name)
         except Exception as error:
             saw = f"{error}; the night: {reason or 'went well'}"
             raise DayNotServing("the day did not come back after the night", saw, "make day") from error

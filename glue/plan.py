@@ -1,6 +1,9 @@
-"""What is going on. Pure: Docker's view in, words out."""
+"""What is going on, and what comes next. Pure: Docker's view, what is wanted and the clock in, words out."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
 
 from glue.types import Mode, Service, Services
 
@@ -8,6 +11,85 @@ DAY_SERVICES = ("vllm", "open-webui", "door", "night-desk")
 ALWAYS_ON = ("open-webui", "door", "night-desk")
 
 ABSENT = Service(name="", state="absent")
+
+# The watch restarts what is unhealthy, each time after twice the patience, and gives up on what a restart does not cure.
+FIRST_PAUSE_SECONDS = 300
+MOST_ATTEMPTS = 4
+ATTEMPTS_COUNT_SECONDS = 6 * 3600
+
+
+class Wanted(StrEnum):
+    DAY = "day"
+    NIGHT = "night"
+    JUDGING = "judging"  # the day serves, and a night judges its adapter beside it
+    DOWN = "down"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What is wanted, and by which night. until_time: from when the day goes first, as a Unix time."""
+
+    wanted: Wanted
+    night: str = ""
+    until_time: float = 0.0
+
+
+class Step(StrEnum):
+    NOTHING = "nothing"
+    DAY = "bring up the day"
+    RESTART = "restart what is unhealthy"
+    GIVE_UP = "give up"
+
+
+@dataclass(frozen=True)
+class World:
+    """night_alive: some process holds the night's lock. attempts: Unix times at which the watch acted lately."""
+
+    services: Services
+    trainer: Service | None = None
+    night_alive: bool = False
+    attempts: tuple[float, ...] = ()
+
+
+def next_step(turn: Turn | None, world: World, now: float) -> tuple[Step, str]:
+    """The step that brings the world nearer to what is wanted, and why."""
+    if turn is None or turn.wanted is Wanted.DOWN:
+        return Step.NOTHING, "nothing is wanted: make day" if turn is None else "it was stopped by a person: make day"
+    if turn.night:
+        if world.night_alive and now < turn.until_time:
+            return Step.NOTHING, f"night {turn.night} has its turn"
+        if world.night_alive and turn.wanted is Wanted.JUDGING and not not_serving(world.services):
+            return Step.NOTHING, f"the day serves, and night {turn.night} judges beside it"
+        return Step.DAY, f"night {turn.night} {'is late' if world.night_alive else 'died'}"
+    if world.trainer is not None and world.trainer.state == "running":
+        return Step.DAY, "a trainer runs, and it is day"
+    return mend(world, now)
+
+
+def mend(world: World, now: float) -> tuple[Step, str]:
+    """By day: what does not serve and does not start either is started again, ever more rarely."""
+    late = not_serving(world.services)
+    if not late:
+        return Step.NOTHING, "the day serves"
+    words = ", ".join(f"{name} {state}" for name, state in late.items())
+    if all(world.services.get(name, ABSENT).health == "starting" for name in late):
+        return Step.NOTHING, f"starting: {words}"
+    recent = [moment for moment in world.attempts if 0 <= now - moment < ATTEMPTS_COUNT_SECONDS]
+    if len(recent) >= MOST_ATTEMPTS:
+        return Step.GIVE_UP, f"{words}, after {len(recent)} attempts"
+    if recent and now - max(recent) < FIRST_PAUSE_SECONDS * 2 ** (len(recent) - 1):
+        return Step.NOTHING, f"{words}; the next attempt comes later"
+    sick = any(world.services.get(name, ABSENT).health == "unhealthy" for name in late)
+    return (Step.RESTART if sick else Step.DAY), words
+
+
+def trainer_fault(available_bytes: int, reserve_bytes: int, silent_seconds: float, most_silent_seconds: float) -> str:
+    """Why a running trainer must be stopped now, in words; empty if it may go on. On a GB10 the alternative is a hung machine."""
+    if available_bytes < reserve_bytes:
+        return f"{available_bytes / 1e9:.1f} GB of memory left to the machine, {reserve_bytes / 1e9:.1f} GB are its own"
+    if silent_seconds > most_silent_seconds:
+        return f"silent for {silent_seconds:.0f} s"
+    return ""
 
 
 def mode(services: Services, trainer: Service | None) -> Mode:

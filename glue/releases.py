@@ -208,7 +208,7 @@ class Releases:
         served = list(dict.fromkeys(release for release in reversed(self.served()) if release in known))
         good = [name for name in names if known[name].get("verdict", {}).get("promote")]
         own = [name for name in names if "source" in known[name] and "verdict" not in known[name] and name not in served]
-        kept = {self.current(), *names[-1:], *served[: max(keep, 2)], *good[len(good) - max(keep, 1) :], *own}
+        kept = {self.current(), *names[-1:], *served[: max(keep, 2)], *good[-max(keep, 1) :], *own}
         return [name for name in names if name not in kept]
 
     def prune(self, keep: int) -> list[str]:

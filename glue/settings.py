@@ -68,6 +68,8 @@ PROFILE = Kind(" or ".join(PROFILES), lambda value: value in PROFILES)
 COUNTRY = Kind("a country as two capital letters, such as US or DE", _matches("[A-Z]{2}"))
 SECRET = Kind("at least 16 characters", lambda value: len(value) >= 16)
 
+_DAY = "(Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+
 KINDS: dict[str, Kind] = {
     "PROFILE": PROFILE,
     "PROJECT": NAME,
@@ -96,9 +98,15 @@ KINDS: dict[str, Kind] = {
     "RECIPE": NAME,
     "DAY_AT": CLOCK,
     "PHONE_REGION": COUNTRY,
+    "WEEKEND_DAY_AT": CLOCK,
+    "NIGHT_AT": CLOCK,
+    "NIGHT_DAYS": Kind("days such as Mon,Tue,Wed,Thu,Fri", _matches(f"{_DAY}(,{_DAY})*")),
+    "BACKUP_AT": CLOCK,
+    "JUDGING_SECONDS": POSITIVE,
     "DAY_FREE_BYTES": POSITIVE,
     "NIGHT_FREE_BYTES": POSITIVE,
     "TRAINING_MEMORY_BYTES": POSITIVE,
+    "MEMORY_RESERVE_BYTES": POSITIVE,
     "DISK_FREE_BYTES": POSITIVE,
     "DAY_DEADLINE_SECONDS": POSITIVE,
     "EXTRA_CA": TEXT,

@@ -203,11 +203,11 @@ class Stacks:
         self.remove_trainer()
         self.compose(NIGHT, "run", "--detach", "trainer", *arguments)
 
-    def remove_trainer(self) -> None:
-        """Stops a trainer that runs, with time to leave what it has, and removes what is left of any."""
+    def remove_trainer(self, patience_seconds: int = 120) -> None:
+        """Stops a trainer that runs, with time to leave what it has, kills one that does not, and removes what is left of any."""
         container = self.container(NIGHT, "trainer")
         while container is not None:
-            container.stop(timeout=120)
+            container.stop(timeout=patience_seconds)
             container.remove(force=True)
             container = self.container(NIGHT, "trainer")
 

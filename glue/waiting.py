@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from typing import Generic, TypeVar
 
 import tenacity
@@ -25,9 +25,8 @@ class Seen(Generic[T]):
 
 def next_moment(clock: str) -> float:
     """The next moment at which the clock shows this time of day, such as "07:00", as a Unix time."""
-    hour, minute = map(int, clock.split(":"))
-    now = datetime.now().astimezone()
-    moment = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+    now = datetime.now()  # without an offset, which may be another one by then
+    moment = datetime.combine(now.date(), time.fromisoformat(clock))
     return (moment if moment > now else moment + timedelta(days=1)).timestamp()
 
 

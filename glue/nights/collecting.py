@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glue import doctor, golden, judge, lessons, plan
+from glue import doctor, golden, hours, judge, lessons, plan
 from glue.nights.tonight import Night, NothingNew
 from glue.types import PreconditionFailed
 
@@ -26,6 +26,7 @@ def check(night: Night) -> None:
     site = night.site
     doctor.require(site, doctor.NIGHT)
     golden.load(judge.golden_file(site))  # one that cannot be read is better known before the night than after it
+    hours.of(site.settings)
     if not (site.state / "base_model.json").exists():
         raise PreconditionFailed("the base model's facts are not there", "no base_model.json", "make setup")
     late = plan.not_serving(site.stacks.services("day"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from statistics import fmean
 
-from glue import adapters, day, files, judge, vllm
+from glue import adapters, day, files, judge, turn, vllm
 from glue.night_desk import MARK
 from glue.nights.tonight import Night
 from glue.site import Site
@@ -14,7 +15,7 @@ from glue.types import GlueError
 
 def start_day(night: Night) -> None:
     """The current adapter serves again, in the form in which a candidate can be loaded beside it."""
-    day.ensure(night.site, judging=True, insist=True)
+    day.ensure(night.site, judging=True, insist=True, night=night.name)
 
 
 def judge_candidate(night: Night) -> None:
@@ -23,13 +24,17 @@ def judge_candidate(night: Night) -> None:
         night.verdict, seen = judge.judge(night.site, night.release, night.dataset, night.recipe)
         files.write_json(night.folder / "evidence.json", asdict(seen))
         night.site.releases.note_verdict(night.release, asdict(night.verdict))
+    files.write_json(night.folder / "recipe.json", asdict(night.recipe))
     files.write_json(night.folder / "verdict.json", asdict(night.verdict))
 
 
 def promote(night: Night) -> None:
     assert night.verdict is not None
     if night.verdict.promote:
-        adapters.promote(night.site, night.release)
+        found = turn.read(night.site.state)
+        late = found is not None and time.time() > found.until_time
+        # people work by then, and a checkpoint would restart vLLM; the next promotion may
+        adapters.promote(night.site, night.release, "adapter" if late else None, night.name)
 
 
 def smoke(night: Night) -> None:
@@ -38,7 +43,7 @@ def smoke(night: Night) -> None:
     try:
         confirm_merged(night)
         ask_for_smoke(site, night.dataset.learned[0].question)
-    except Exception:
+    except BaseException:
         if night.verdict is not None and night.verdict.promote:
             site.tell("the smoke question failed: rolling back")
             adapters.rollback(site)

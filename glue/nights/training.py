@@ -6,17 +6,21 @@ import json
 import shutil
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from glue import adapters, day, files, judge, lock, waiting
+from glue import adapters, day, energy, files, host, hours, judge, lock, plan, turn, waiting
 from glue.nights import manifest
 from glue.nights.tonight import Night
+from glue.plan import Turn, Wanted
 from glue.site import Site
 from glue.types import GlueError
 from glue.waiting import Seen
 
 DRAIN_SECONDS = 120  # the longest that a running answer is waited for
 ENGINES = {"grouped": "training.night", "unsloth": "training.unsloth_night"}
+HASTY_STOP_SECONDS = 10
+LOOK_SECONDS = 1.0
 SILENT_TRAINER_SECONDS = 1200  # loading 63 GB took the case study 7 minutes; no step takes longer than that
 
 
@@ -24,6 +28,7 @@ def hand_over(night: Night) -> None:
     """The desk answers; what runs in vLLM ends in peace; vLLM stops; its memory is really free."""
     site = night.site
     with lock.hold(site.state, lock.MOVE, "hand over to the night", day.MOVE_WAIT_SECONDS):
+        turn.take(site.state, Turn(Wanted.NIGHT, night.name, morning(night)))
         night.moved = True
         day.notice(site, "night", back_at(night))
         day.wait_for_door(site, "night-desk")
@@ -34,9 +39,19 @@ def hand_over(night: Night) -> None:
 
 def back_at(night: Night) -> str:
     """The time of day that people are told: the latest end of this night, or the start of the day if that is sooner."""
-    settings = night.site.settings
-    latest = night.deadline_time + settings.number("DAY_DEADLINE_SECONDS")
-    return datetime.fromtimestamp(min(latest, waiting.next_moment(settings["DAY_AT"]))).strftime("%H:%M")
+    latest = night.deadline_time + night.site.settings.number("DAY_DEADLINE_SECONDS")
+    return datetime.fromtimestamp(min(latest, opening(night).timestamp())).strftime("%H:%M")
+
+
+def opening(night: Night) -> datetime:
+    return hours.of(night.site.settings).next_opening(datetime.now())
+
+
+def morning(night: Night) -> float:
+    """From when the day goes first: early enough to serve when the office opens."""
+    opens = opening(night).timestamp()
+    begins = opens - night.site.settings.number("DAY_DEADLINE_SECONDS")
+    return begins if begins > time.time() else opens  # a person who begins a night just before the morning means it
 
 
 def drain(site: Site) -> None:
@@ -58,20 +73,29 @@ def train(night: Night) -> None:
     site = night.site
     files.write_json(night.folder / "job.json", job(night))
     with lock.hold(site.state, lock.MOVE, "start the trainer", day.MOVE_WAIT_SECONDS):
-        model = site.stacks.services("day").get("vllm")
-        if model is not None and model.state in ("running", "restarting"):
-            raise GlueError("the day was brought back meanwhile", f"vllm is {model.state}", "make night, when it may")
+        turn.require(site.state, night.name)
         site.stacks.start_trainer(ENGINES[night.recipe.engine], f"/nights/{night.name}/job.json")
-    wait_for_trainer(night)
+    with energy.measured() as used:
+        wait_for_trainer(night)
+    files.write_json(night.folder / "energy.json", used)
+    turn.require(site.state, night.name)  # a look only: it saves the work that promotion would refuse
     result_file = night.folder / "result.json"
     if not result_file.exists():
         lines = site.stacks.last_log_lines("night", "trainer")
         site.stacks.remove_trainer()
         raise GlueError("the trainer left no result", lines, f"see {night.folder}")
     site.stacks.remove_trainer()
-    night.result = json.loads(result_file.read_text(encoding="utf-8"))
+    night.result = read_result(result_file)
     if night.result.get("outcome") != "trained":
         raise GlueError("the training failed", str(night.result.get("reason")), f"see {night.folder}")
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise GlueError("the trainer left a result that is none", f"{path}: {error}", f"see {path.parent}") from error
+    return dict(found)
 
 
 def job(night: Night) -> dict[str, Any]:
@@ -112,21 +136,25 @@ def begin_from(night: Night) -> str:
 
 
 def wait_for_trainer(night: Night) -> None:
-    """Returns when it has ended. A trainer that is past the deadline or has been silent for long is stopped."""
-    started = time.time()
+    """Returns when it has ended. One that is past the deadline, silent for long or about to starve the machine is stopped."""
+    site, last, heard = night.site, {"phase": "starting"}, time.monotonic()  # not the clock, which can be set
 
     def look() -> Seen[None]:
-        trainer = night.site.stacks.trainer()
+        nonlocal last, heard
+        trainer = site.stacks.trainer()
         rows = files.read_lines(night.folder / "progress.jsonl")
-        last: dict[str, Any] = rows[-1] if rows else {"phase": "starting", "time": started}
-        if time.time() - last["time"] > SILENT_TRAINER_SECONDS:
-            night.site.stacks.remove_trainer()
-            raise GlueError("the trainer fell silent and was stopped", str(last), f"see {night.folder}")
+        if rows and rows[-1] != last:
+            last, heard = rows[-1], time.monotonic()
+        reserve, silent = site.settings.number("MEMORY_RESERVE_BYTES"), time.monotonic() - heard
+        wrong = plan.trainer_fault(host.available_bytes(), reserve, silent, SILENT_TRAINER_SECONDS)
+        if wrong:
+            site.stacks.remove_trainer(HASTY_STOP_SECONDS)
+            raise GlueError("the trainer was stopped", f"{wrong}; last it said {last}", f"see {night.folder}")
         return Seen(trainer is None or trainer.state not in ("created", "running"), progress_words(last))
 
     # the trainer ends by itself at the deadline; the rest is for the step that it is in, and for saving
-    patience = night.deadline_time - started + SILENT_TRAINER_SECONDS
-    waiting.until("the trainer", look, patience, 1.0, tell=night.site.tell)
+    patience = night.deadline_time - time.time() + SILENT_TRAINER_SECONDS
+    waiting.until("the trainer", look, patience, LOOK_SECONDS, tell=night.site.tell)
 
 
 def progress_words(row: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -33,6 +33,8 @@ OPERATIONS: tuple[tuple[Any, str], ...] = (
     (os, "unlink"),
     (os, "rmdir"),
 )
+# shrinking a failure takes minutes of a machine that others share
+NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
 LONGEST = 40  # no verb makes more file operations than this
 
 
@@ -174,7 +176,9 @@ def void(_: object) -> None:
 
 
 class TestMachine(Machine.TestCase):  # type: ignore[misc,valid-type]
-    settings = settings(max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
+    settings = settings(
+        max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), phases=NO_SHRINKING
+    )
 
 
 def test_the_crash_is_felt() -> None:

@@ -1,0 +1,56 @@
+"""Every few minutes, and at boot: one look, and the one step that brings the machine nearer to what is wanted."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from glue import day, files, journal, lock, plan, turn
+from glue.plan import Step, World
+from glue.site import Site
+from glue.types import DayNotServing, Locked
+
+
+def reconcile(site: Site) -> dict[str, Any]:
+    """Returns the step and its reason. Somebody who is at it is left alone. Raises DayNotServing when it gives up."""
+    try:
+        with lock.hold(site.state, lock.MOVE, "reconcile"):
+            step, why = plan.next_step(turn.read(site.state), observe(site), time.time())
+            if step is not Step.NOTHING:
+                site.tell(f"{step}: {why}")
+                act(site, step, why)
+    except Locked as busy:
+        step, why = Step.NOTHING, f"somebody is at it: {busy.saw}"
+    return {"step": step.value, "why": why}
+
+
+def observe(site: Site) -> World:
+    return World(
+        services=site.stacks.services("day"),
+        trainer=site.stacks.trainer(),
+        night_alive=lock.held(site.state, lock.NIGHT),
+        attempts=attempts(site.state),
+    )
+
+
+def act(site: Site, step: Step, why: str) -> None:
+    """Under the lock for moves."""
+    if step is Step.GIVE_UP:
+        raise DayNotServing("the day does not come back", why, "make logs SERVICE=vllm, then make day")
+    files.write_json(site.state / day.ATTEMPTS, [*attempts(site.state), time.time()][-plan.MOST_ATTEMPTS :])
+    journal.record(site.state, event="reconcile", step=step.value, reason=why)
+    if step is Step.RESTART:
+        for name in plan.not_serving(site.stacks.services("day")):
+            site.stacks.stop("day", name)
+    if day.take_turn(site, judging=False, night=""):
+        day.bring_up(site)
+
+
+def attempts(state: Path) -> tuple[float, ...]:
+    """When the watch acted since a person, or a timer, last said day; none where that cannot be read."""
+    try:
+        return tuple(json.loads((state / day.ATTEMPTS).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return ()

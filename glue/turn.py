@@ -1,0 +1,48 @@
+"""Whose turn it is: state/turn.json, the mode that is wanted. Written under the lock for moves, so its holder may act on it.
+
+A night that lost its turn may finish nothing: it starts no trainer, brings up no day of its own and promotes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from glue import files
+from glue.plan import Turn, Wanted
+from glue.types import GlueError
+
+
+class Preempted(GlueError):
+    """The day, or a person, went first."""
+
+
+def read(state: Path) -> Turn | None:
+    """None where nothing was ever wanted, and where the file cannot be read: then nobody's turn is taken away by mistake."""
+    try:
+        found = json.loads((state / "turn.json").read_text(encoding="utf-8"))
+        return Turn(Wanted(found["wanted"]), found["night"], found["until_time"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def take(state: Path, turn: Turn) -> None:
+    """Under the lock for moves. A day comes up on a full disk too: without the file, and watched from its next start on."""
+    if read(state) == turn:
+        return
+    try:
+        files.write_json(state / "turn.json", asdict(turn))
+    except OSError:
+        if turn.wanted is not Wanted.DAY:
+            raise
+        (state / "turn.json").unlink(missing_ok=True)
+
+
+def require(state: Path, night: str) -> Turn:
+    """Under the lock for moves. Raises Preempted unless it is still this night's turn."""
+    found = read(state)
+    if found is None or found.night != night:
+        saw = f"it is the turn of: {found.wanted if found else 'nobody'}"
+        raise Preempted("the night lost its turn, and promotes nothing", saw, "nothing; the next night begins anew")
+    return found

@@ -1,0 +1,157 @@
+"""What systemd and cron are told: timers, services and lines of a crontab, made from the site's hours. Pure text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from glue.hours import WEEK, WEEKEND, WORKING, Hours
+
+RECONCILE_MINUTES = 5
+LOCK_SECONDS = 900  # the longest that a verb waits for another
+BACKUP_SECONDS = 4 * 3600
+MONDAY = date(2024, 1, 1)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where glue lives, who runs it, and the prefix of what is installed."""
+
+    home: str
+    user: str
+    profile: str
+    name: str
+
+    def command(self, *arguments: str) -> str:
+        return " ".join([f"{self.home}/.venv/bin/python", "-m", "glue", "--profile", self.profile, *arguments])
+
+
+def days_and_times(hours: Hours) -> dict[str, list[tuple[tuple[str, ...], str]]]:
+    """Each timed verb, and on which days at which time it is due."""
+    working, weekend = (hours.day_begins(MONDAY + timedelta(days=n)) for n in (0, 5))
+    return {
+        "night": [(hours.night_days, f"{hours.night_at:%H:%M}")],
+        "day": [(WORKING, f"{working:%H:%M}"), (WEEKEND, f"{weekend:%H:%M}")],
+        "backup": [(WEEK, f"{hours.backup_at:%H:%M}")],
+    }
+
+
+def due(hours: Hours, after: datetime, until: datetime) -> list[tuple[datetime, str]]:
+    """What the timers start after one moment and until another, oldest first."""
+    found = []
+    for number in range((until.date() - after.date()).days + 1):
+        day = after.date() + timedelta(days=number)
+        for verb, rows in days_and_times(hours).items():
+            moments = [datetime.fromisoformat(f"{day} {at}") for days, at in rows if WEEK[day.weekday()] in days]
+            found += [(moment, verb) for moment in moments if after < moment <= until]
+    return sorted(found)
+
+
+def calendars(hours: Hours, verb: str) -> list[str]:
+    """systemd's OnCalendar=, in the machine's own time zone."""
+    return [f"{','.join(days)} *-*-* {at}:00" for days, at in days_and_times(hours)[verb]]
+
+
+# ---------------------------------------------------------------------- systemd
+
+
+def units(hours: Hours, place: Place) -> dict[str, str]:
+    """Every unit file by its name."""
+    name = place.name
+    day_seconds = LOCK_SECONDS + 3 * int(hours.before_opening.total_seconds())
+    night_seconds = int(hours.longest_night.total_seconds()) + day_seconds
+    afterwards = f"OnSuccess={name}-day.service\nOnFailure={name}-day.service\n"
+    awake = f"Wants={name}-awake.service\nAfter={name}-awake.service\n"
+    return {
+        f"{name}-night.service": service(
+            place, "a night of learning", "night --scheduled", night_seconds, awake + afterwards, day_seconds, " 3"
+        ),
+        f"{name}-night.timer": timer("the evening", calendars(hours, "night"), persistent=False),
+        f"{name}-day.service": service(place, "the day: the chat answers", "day", day_seconds),
+        f"{name}-day.timer": timer("the morning, whatever the night did", calendars(hours, "day"), persistent=True),
+        f"{name}-reconcile.service": service(place, "the watch over day and night", "reconcile", day_seconds),
+        f"{name}-reconcile.timer": watch_timer(),
+        f"{name}-backup.service": service(place, "a backup", "backup", BACKUP_SECONDS),
+        f"{name}-backup.timer": timer("the daily backup", calendars(hours, "backup"), persistent=True),
+        f"{name}-awake.service": awake_service(),
+    }
+
+
+def service(
+    place: Place, what: str, verb: str, most_seconds: int, more: str = "", stop_seconds: int = 120, also_fine: str = ""
+) -> str:
+    """stop_seconds: a night that is stopped brings the day back first. Only glue itself is told to stop, not what it started."""
+    return f"""[Unit]
+Description=Dual-use Spark: {what}
+Wants=docker.service
+After=docker.service time-sync.target
+{more}
+[Service]
+Type=oneshot
+User={place.user}
+WorkingDirectory={place.home}
+ExecStart={place.command(verb)}
+SuccessExitStatus=0{also_fine}
+TimeoutStartSec={most_seconds}
+TimeoutStopSec={stop_seconds}
+KillMode=mixed
+"""
+
+
+def timer(what: str, moments: list[str], persistent: bool) -> str:
+    """persistent: a start that was missed is made up for. A night is not: it would fall into the day."""
+    return f"""[Unit]
+Description=Dual-use Spark: {what}
+
+[Timer]
+{"".join(f"OnCalendar={moment}" + chr(10) for moment in moments)}AccuracySec=1s
+Persistent={str(persistent).lower()}
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+def watch_timer() -> str:
+    return f"""[Unit]
+Description=Dual-use Spark: the watch, at boot and every few minutes
+
+[Timer]
+OnBootSec=1min
+OnActiveSec=1min
+OnUnitInactiveSec={RECONCILE_MINUTES}min
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+def awake_service() -> str:
+    return """[Unit]
+Description=Dual-use Spark: no sleep while a night runs
+StopWhenUnneeded=true
+
+[Service]
+ExecStart=/usr/bin/systemd-inhibit --what=sleep --who=dual-use-spark --why="a night trains" --mode=block /bin/sleep infinity
+"""
+
+
+# ---------------------------------------------------------------------- cron
+
+
+def cron(hours: Hours, place: Place) -> str:
+    """A file for /etc/cron.d. Cron makes up for nothing that was missed: at boot and every few minutes the watch does."""
+    rows = days_and_times(hours)
+
+    def line(days: tuple[str, ...], at: str, *verbs: str) -> str:
+        hour, minute = at.split(":")
+        return f"{int(minute)} {int(hour)} * * {','.join(days)}  {place.user}  {'; '.join(map(place.command, verbs))}"
+
+    lines = [
+        *(line(days, at, "night --scheduled", "day") for days, at in rows["night"]),
+        *(line(days, at, "day") for days, at in rows["day"]),
+        *(line(days, at, "backup") for days, at in rows["backup"]),
+        f"*/{RECONCILE_MINUTES} * * * *  {place.user}  {place.command('reconcile')}",
+        f"@reboot  {place.user}  {place.command('reconcile')}",
+    ]
+    return "\n".join([f"# Dual-use Spark, written by glue schedule install --cron from {place.home}", *lines, ""])

@@ -1,0 +1,28 @@
+"""What every night with stand-ins needs: the steps that only the real parts can do are replaced, the rest is real."""
+
+from pathlib import Path
+
+import pytest
+
+from glue import adapters, day, doctor, judge, night
+from glue.nights import training
+from glue.nights.tonight import Night
+from tests.faults import stand_ins
+from tests.faults.stand_ins import StandInSite, StandInVllm
+
+
+def collect(tonight: Night) -> None:
+    tonight.dataset = stand_ins.DATASET
+    tonight.folder.mkdir(parents=True)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandInSite:
+    made = stand_ins.make_site(tmp_path)
+    monkeypatch.setitem(night.STEPS, "collect", collect)
+    monkeypatch.setattr(doctor, "require", lambda site, aim: None)
+    monkeypatch.setattr(adapters, "problems", lambda site, folder: [])
+    monkeypatch.setattr(judge, "judge", stand_ins.good_verdict)
+    monkeypatch.setattr(training, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(day, "Vllm", lambda address, key: StandInVllm(address, key, made.ledger, made.state))
+    return made

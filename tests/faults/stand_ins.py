@@ -1,0 +1,231 @@
+"""Stand-ins for Docker, vLLM, Open WebUI and the trainer, for deaths and faults that the real ones will not produce on demand.
+
+They share one file, so that, like containers, they outlive a glue that is killed. What glue itself does, its locks, its
+files, its order of steps, is the real thing. The real stacks are killed in tests/e2e and by `make kill-study`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from glue import plan, settings
+from glue.evidence import Evidence
+from glue.settings import Settings
+from glue.site import Site
+from glue.stacks import Stacks
+from glue.types import Dataset, Example, GlueError, Message, Service, Services, Verdict
+from glue.vllm import ADAPTER, BASE, Vllm
+from glue.webui import Answer, WebUI
+
+MODEL = "/models/practice"
+DATASET = Dataset(*(tuple(Example((Message("user", f"{part} {n}"),), "a", "s", "c") for n in range(2)) for part in "abc"))
+
+
+class Ledger:
+    """The one file behind all stand-ins."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.path.read_text())
+        return found
+
+    @contextmanager
+    def change(self) -> Iterator[dict[str, Any]]:
+        with self.path.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            value = self.read()
+            yield value
+            beside = self.path.with_suffix(".new")
+            beside.write_text(json.dumps(value))
+            beside.replace(self.path)
+
+
+NOWHERE = Ledger(Path())
+
+
+class StandInStacks:
+    """Docker: containers that start at once. behave: what the trainer does when it is started."""
+
+    def __init__(self, ledger: Ledger, state: Path) -> None:
+        self.ledger, self.state = ledger, state
+
+    def services(self, stack: str) -> Services:
+        found = self.ledger.read()["services"]
+        of_night = stack == "night"
+        return {name: Service(name, *found[name]) for name in found if (name == "trainer") == of_night}
+
+    def trainer(self) -> Service | None:
+        train(self.ledger, self.state)
+        return self.services("night").get("trainer")
+
+    def address(self, service: str) -> str:
+        return service
+
+    def up(self, *names: str) -> None:
+        with self.ledger.change() as world:
+            for name in names or plan.DAY_SERVICES:
+                if world["services"].get(name) != ["running", "healthy"]:
+                    world["services"][name] = ["running", "healthy"]
+                    world["loaded"] = started_with(self.state) if name == "vllm" else world["loaded"]
+
+    def stop(self, stack: str, name: str) -> None:
+        with self.ledger.change() as world:
+            world["services"][name] = ["exited", ""]
+
+    def compose(self, stack: str, *arguments: str) -> None:
+        assert (stack, arguments) == ("day", ("stop",))
+        for name in plan.DAY_SERVICES:
+            self.stop("day", name)
+
+    def late(self, names: tuple[str, ...], restarts_before: dict[str, int]) -> list[str]:
+        if self.ledger.read().get("never_up"):
+            raise GlueError("vllm starts and dies", "the stand-in never comes up", "nothing")
+        return list(plan.not_serving(self.services("day"), names))
+
+    def start_trainer(self, engine: str, job: str) -> None:
+        with self.ledger.change() as world:
+            world["services"]["trainer"] = ["running", ""]
+            world["night"], world["looks"] = job.split("/")[2], 0
+
+    def remove_trainer(self, patience_seconds: int = 120) -> None:
+        with self.ledger.change() as world:
+            world["services"].pop("trainer", None)
+
+    def ensure_volumes(self) -> None: ...
+
+    def last_log_lines(self, stack: str, service: str) -> str:
+        return "the stand-in's last line"
+
+
+def train(ledger: Ledger, state: Path) -> None:
+    """A trainer's life goes on between two looks at it."""
+    world = ledger.read()
+    if world["services"].get("trainer", [""])[0] != "running":
+        return
+    how, folder = world["trainer"], state / "nights" / world["night"]
+    if how == "hangs" or world["looks"] == 0:
+        with ledger.change() as changed:
+            changed["looks"] += 1
+        return
+    with suppress(OSError):  # on a full disk it ends with nothing
+        leave_result(folder, how)
+    with ledger.change() as changed:
+        if "trainer" in changed["services"]:
+            changed["services"]["trainer"] = ["exited", ""]
+
+
+def leave_result(folder: Path, how: str) -> None:
+    if how in ("trains", "leaves garbage"):
+        (folder / "adapter").mkdir(exist_ok=True)
+        (folder / "adapter" / "adapter_config.json").write_text("{}")
+        (folder / "adapter" / "adapter_model.safetensors").write_text(f"weights of {folder.name}")
+        (folder / "result.json").write_text('{"outcome": "trained", "steps": 1}' if how == "trains" else '{"outcome": "tra')
+
+
+def started_with(state: Path) -> dict[str, str]:
+    """As images/vllm/serve-current.sh."""
+    link = state / "adapters" / "current"
+    return {BASE: MODEL} | ({ADAPTER: f"/adapters/{link.readlink()}"} if link.is_symlink() else {})
+
+
+@dataclass(frozen=True)
+class StandInVllm(Vllm):
+    """address: "vllm" or "door"."""
+
+    ledger: Ledger = NOWHERE
+    state: Path = Path()
+
+    def up(self) -> bool:
+        return bool(self.ledger.read()["services"].get("vllm") == ["running", "healthy"])
+
+    def answers(self) -> bool:
+        return self.up()
+
+    def owner(self) -> str:
+        notice = json.loads((self.state / "desk" / "notice.json").read_text())
+        return "vllm" if self.up() and notice["reason"] != "night" else "night-desk"
+
+    def models(self) -> dict[str, str]:
+        if not self.up():
+            raise GlueError("vLLM did not answer", "the stand-in is down", "nothing")
+        found: dict[str, str] = self.ledger.read()["loaded"]
+        return found
+
+    def serve(self, name: str, path: str) -> None:
+        self.models()
+        if self.ledger.read().get("refuses"):
+            raise GlueError("vLLM refused /v1/load_lora_adapter", "the stand-in refuses", "nothing")
+        with self.ledger.change() as world:
+            world["loaded"][name] = path
+
+    def forget(self, name: str) -> None:
+        with self.ledger.change() as world:
+            world["loaded"].pop(name, None)
+
+    def running_requests(self) -> int:
+        return int(self.ledger.read().get("streaming", 0))
+
+
+class StandInWebUI:
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+
+    def ensure_filter(self) -> None: ...
+
+    def ensure_assistant(self, settings: Settings, served: str) -> None:
+        with self.ledger.change() as world:
+            world["assistant"] = served
+
+    def ensure_knowledge(self) -> str:
+        return "knowledge"
+
+    def knowledge_files(self, knowledge: str) -> list[str]:
+        return []
+
+    def ensure_banner(self, name: str, kind: str, text: str) -> None: ...
+
+    def ask(self, messages: list[dict[str, str]]) -> Answer:
+        return Answer("an answer" if not self.ledger.read().get("mute") else "", [])
+
+
+@dataclass(frozen=True)
+class StandInSite(Site):
+    ledger: Ledger = NOWHERE
+
+    def vllm(self) -> Vllm:
+        return StandInVllm("vllm", "key", self.ledger, self.state)
+
+    def administrator(self) -> WebUI:
+        return cast(WebUI, StandInWebUI(self.ledger))
+
+
+def make_site(folder: Path, tell: Callable[[str], None] = lambda line: None, **more: str) -> StandInSite:
+    """A site whose day was brought up once by nobody, with everything of it in folder."""
+    state = folder / "state"
+    for name in ("adapters", "nights", "desk"):
+        (state / name).mkdir(parents=True)
+    (state / "base_model.json").write_text("{}")
+    ledger = Ledger(folder / "ledger.json")
+    ledger.path.write_text(json.dumps({"services": {}, "loaded": {}, "trainer": "trains", "assistant": ""}))
+    secrets = dict.fromkeys(settings.SECRETS, "a secret of the stand-ins")
+    small = {"STATE_DIR": str(state), "DAY_FREE_BYTES": "1", "NIGHT_FREE_BYTES": "1", "MEMORY_RESERVE_BYTES": "1"}
+    chosen = settings.load("rehearsal")
+    chosen = replace(chosen, values=chosen.values | secrets | small | more)
+    return StandInSite(chosen, cast(Stacks, StandInStacks(ledger, state)), tell, ledger)
+
+
+def good_verdict(*_: object) -> tuple[Verdict, Evidence]:
+    return Verdict(True, ("the stand-in's judge says yes",)), Evidence()
+
+
+def die() -> None:
+    os.kill(os.getpid(), 9)

@@ -1,0 +1,292 @@
+"""One fault each, with stand-ins, and its outcome in words."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glue import adapters, day, host, journal, judge, lock, night, plan, reconcile, turn, waiting
+from glue.evidence import Evidence
+from glue.nights import training
+from glue.plan import Step, Turn, Wanted
+from glue.turn import Preempted
+from glue.types import DayNotServing, GlueError, Locked, Verdict
+from glue.waiting import Seen
+from tests.faults import stand_ins
+from tests.faults.stand_ins import StandInSite
+from tests.faults.test_kill import begin, in_a_child, require_a_good_day
+
+
+@pytest.mark.parametrize(
+    ("trainer", "words"),
+    [
+        ("hangs", "silent for"),
+        ("exits 1", "left no result"),
+        ("leaves garbage", "a result that is none"),
+    ],
+)
+def test_a_trainer_that_fails_costs_the_night_and_nothing_else(
+    trainer: str, words: str, site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = begin(site)
+    monkeypatch.setattr(training, "SILENT_TRAINER_SECONDS", 0.3)
+    with site.ledger.change() as world:
+        world["trainer"] = trainer
+    with pytest.raises(GlueError) as error:
+        night.run(site)
+    assert words in str(error.value)
+    require_a_good_day(site)
+    assert site.releases.current() == good
+    last = journal.last_night(site.state)
+    assert last is not None and last["outcome"] == "failed" and words.split()[0] in last["reason"]
+
+
+def test_a_trainer_that_eats_the_memory_is_stopped_before_the_machine_suffers(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = begin(site)
+    with site.ledger.change() as world:
+        world["trainer"] = "hangs"
+    memory = iter([10**9] * 3)  # enough to start, and for two looks
+    monkeypatch.setattr(host, "available_bytes", lambda: next(memory, 0))
+    monkeypatch.setattr(day, "make_room", lambda site, key: None)
+    with pytest.raises(GlueError, match="the trainer was stopped") as error:
+        night.run(site)
+    assert "0.0 GB of memory left" in error.value.saw
+    require_a_good_day(site)
+    assert site.releases.current() == good
+
+
+@pytest.mark.parametrize("fault", ["refuses", "mute"])
+def test_a_candidate_that_vllm_refuses_or_that_does_not_answer_does_not_serve(fault: str, site: StandInSite) -> None:
+    good = begin(site)
+
+    def break_down(*_: object) -> tuple[Verdict, Evidence]:
+        with site.ledger.change() as world:
+            world[fault] = True
+        return stand_ins.good_verdict()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "judge", break_down)
+        with pytest.raises((GlueError, DayNotServing)):
+            night.run(site)
+    with site.ledger.change() as world:
+        world[fault] = False
+    day.ensure(site)
+    require_a_good_day(site)
+    assert site.releases.current() == good
+
+
+def test_a_user_who_streams_an_answer_in_the_evening_is_waited_for_and_not_for_ever(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(site)
+    said: list[str] = []
+    object.__setattr__(site, "tell", said.append)
+    monkeypatch.setattr(training, "DRAIN_SECONDS", 0.2)
+    with site.ledger.change() as world:
+        world["streaming"] = 1
+    assert night.run(site)["outcome"] == "promoted"
+    assert "1 answers still running" in said and any("stopping the model all the same" in line for line in said)
+
+
+# ---------------------------------------------------------------------- the morning goes first
+
+
+def ended_while_it_trains(site: StandInSite, act: Callable[[], Any]) -> list[str]:
+    """A night whose trainer never ends, in a process of its own; act is done while it trains. Returns its last words."""
+    words = site.state.parent / "words"
+
+    def train_for_ever() -> None:
+        try:
+            night.run(site)
+        except BaseException as error:
+            words.write_text(f"{type(error).__name__}\n{error}")
+
+    with site.ledger.change() as world:
+        world["trainer"] = "hangs"
+    child = os.fork()
+    if child == 0:
+        train_for_ever()
+        os._exit(0)
+    waiting.until("the trainer", lambda: Seen("trainer" in site.ledger.read()["services"], "not yet"), 20, 0.02)
+    act()
+    os.waitpid(child, 0)
+    return words.read_text().splitlines()
+
+
+def test_the_morning_goes_before_a_night_that_still_trains_and_the_night_promotes_nothing(site: StandInSite) -> None:
+    good = begin(site)
+    kind, *_ = ended_while_it_trains(site, lambda: day.ensure(site))
+    assert kind == "Preempted"
+    require_a_good_day(site)
+    assert site.releases.current() == good and len(site.releases.names()) == 1
+    last = journal.last_night(site.state)
+    assert last is not None and last["outcome"] == "preempted"
+
+
+def test_a_second_night_is_told_of_the_first_and_changes_nothing(site: StandInSite) -> None:
+    begin(site)
+
+    def try_another() -> None:
+        with pytest.raises(Locked) as error:
+            night.run(site)
+        assert "a night" in error.value.saw
+        assert site.stacks.trainer() is not None
+        day.ensure(site)
+
+    ended_while_it_trains(site, try_another)
+    require_a_good_day(site)
+
+
+def test_what_a_person_stops_stays_stopped_until_a_person_says_day(site: StandInSite) -> None:
+    begin(site)
+    ended_while_it_trains(site, lambda: day.stop(site))
+    assert not any(service.serves for service in site.stacks.services("day").values()) and site.stacks.trainer() is None
+    assert reconcile.reconcile(site)["step"] == "nothing"
+    day.ensure(site)
+    require_a_good_day(site)
+
+
+def test_a_late_night_cannot_promote(site: StandInSite) -> None:
+    good = begin(site)
+    turn.take(site.state, Turn(Wanted.NIGHT, "another", 0.0))
+    with pytest.raises(Preempted):
+        adapters.promote(site, good, None, "late")
+    with pytest.raises(Preempted):
+        day.ensure(site, judging=True, insist=True, night="late")
+    assert site.releases.current() == good
+
+
+def test_day_while_a_night_judges_leaves_a_day_that_serves_as_it_is(site: StandInSite) -> None:
+    begin(site)
+    tonight = Turn(Wanted.JUDGING, "tonight", time.time() - 1)
+    site.releases.judge(True)
+    turn.take(site.state, tonight)
+    child = os.fork()
+    if child == 0:
+        with lock.hold(site.state, lock.NIGHT, "judge"):
+            time.sleep(60)
+    try:
+        waiting.until("the other night", lambda: Seen(lock.held(site.state, lock.NIGHT), "not yet"), 10, 0.02)
+        day.ensure(site)
+        assert turn.read(site.state) == tonight and (site.releases.folder / "judging").exists()
+        site.stacks.stop("day", "vllm")
+        day.ensure(site)
+        assert turn.read(site.state) == Turn(Wanted.DAY) and not (site.releases.folder / "judging").exists()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    require_a_good_day(site)
+
+
+# ---------------------------------------------------------------------- the watch
+
+
+def test_the_watch_restarts_what_is_unhealthy_ever_more_rarely_and_gives_up(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(site)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    for attempt in range(1, plan.MOST_ATTEMPTS + 1):
+        with site.ledger.change() as world:
+            world["services"]["vllm"] = ["running", "unhealthy"]
+        assert reconcile.reconcile(site)["step"] == Step.RESTART
+        require_a_good_day(site)
+        with site.ledger.change() as world:
+            world["services"]["vllm"] = ["running", "unhealthy"]
+        if attempt < plan.MOST_ATTEMPTS:
+            assert "comes later" in reconcile.reconcile(site)["why"]
+        now += plan.FIRST_PAUSE_SECONDS * 2**plan.MOST_ATTEMPTS
+    with pytest.raises(DayNotServing) as error:
+        reconcile.reconcile(site)
+    assert error.value.exit_code == 12 and "4 attempts" in error.value.saw
+    day.ensure(site)
+    assert reconcile.reconcile(site)["step"] == "nothing"
+
+
+def test_the_watch_ends_a_night_that_died_and_leaves_alone_what_somebody_is_at(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(site)
+    with site.ledger.change() as world:
+        world["trainer"] = "hangs"
+
+    def die_in_training() -> None:
+        monkeypatch.setattr(training, "wait_for_trainer", lambda tonight: os._exit(9))
+        night.run(site)
+
+    in_a_child(die_in_training)
+    assert site.stacks.trainer() is not None
+    with lock.hold(site.state, lock.MOVE, "another"):
+        assert "somebody is at it" in reconcile.reconcile(site)["why"]
+    found = reconcile.reconcile(site)
+    assert found["step"] == Step.DAY and "died" in found["why"]
+    require_a_good_day(site)
+    last = journal.last_night(site.state)
+    assert last is not None and (last["outcome"], last["reason"]) == ("died", "in step train")
+
+
+def test_where_nobody_ever_said_day_the_watch_does_nothing(site: StandInSite) -> None:
+    assert reconcile.reconcile(site)["step"] == "nothing"
+    assert not site.stacks.services("day")
+
+
+# ---------------------------------------------------------------------- clocks and locks
+
+
+def test_two_nights_within_a_second_and_a_clock_that_was_set_back_have_names_of_their_own(site: StandInSite) -> None:
+    names = set()
+    for _ in range(3):
+        name = night.new_name(site)
+        (site.state / "nights" / name).mkdir()
+        names.add(name)
+    assert len(names) == 3
+
+
+def test_a_clock_that_jumps_ahead_does_not_make_a_trainer_silent(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(site)
+    real, jumps = time.time, iter([0.0] * 20)
+    monkeypatch.setattr(time, "time", lambda: real() + next(jumps, 7200.0))
+    assert night.run(site)["outcome"] == "promoted"
+
+
+HOLDER_WITH_A_CHILD = """
+import subprocess, sys; from pathlib import Path; from glue import lock
+with lock.hold(Path(sys.argv[1]), lock.NIGHT, "a night"):
+    child = subprocess.Popen(["sleep", "60"])
+    print(child.pid, flush=True); sys.stdin.read()
+"""
+
+
+def test_a_child_that_outlives_its_glue_does_not_inherit_its_lock(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER_WITH_A_CHILD, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        child = int(holder.stdout.readline())
+        holder.kill()
+        holder.wait()
+    try:
+        os.kill(child, 0)
+        assert not lock.held(tmp_path, lock.NIGHT)
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_looking_at_a_lock_refuses_nobody(tmp_path: Path) -> None:
+    with lock.hold(tmp_path, lock.NIGHT, "made"):
+        pass
+    with (tmp_path / lock.NIGHT).open() as looked_at:
+        fcntl.flock(looked_at, fcntl.LOCK_SH)
+        threading.Timer(0.3, looked_at.close).start()
+        with lock.hold(tmp_path, lock.NIGHT, "a night"):
+            pass

@@ -1,0 +1,78 @@
+"""Whose turn it is, and what comes next."""
+
+from pathlib import Path
+
+import pytest
+
+from glue import plan, turn
+from glue.plan import Step, Turn, Wanted, World
+from glue.turn import Preempted
+from glue.types import Service, Services
+
+UP = {name: Service(name, "running", "healthy") for name in plan.DAY_SERVICES}
+NOW = 1_000_000.0
+NIGHT = Turn(Wanted.NIGHT, "n1", NOW + 60)
+JUDGING = Turn(Wanted.JUDGING, "n1", NOW + 60)
+DAY = Turn(Wanted.DAY)
+
+
+def vllm(state: str, health: str = "") -> Services:
+    return UP | {"vllm": Service("vllm", state, health)}
+
+
+TRAINER = Service("trainer", "running")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "world", "later_seconds", "step"),
+    [
+        (None, World({}), 0, Step.NOTHING),
+        (Turn(Wanted.DOWN), World({}, TRAINER), 0, Step.NOTHING),
+        (NIGHT, World(vllm("exited"), TRAINER, night_alive=True), 0, Step.NOTHING),
+        (NIGHT, World(vllm("exited"), TRAINER, night_alive=True), 61, Step.DAY),
+        (NIGHT, World(vllm("exited"), TRAINER, night_alive=False), 0, Step.DAY),
+        (NIGHT, World(vllm("exited")), 0, Step.DAY),
+        (JUDGING, World(vllm("running", "starting"), night_alive=True), 0, Step.NOTHING),
+        (JUDGING, World(vllm("running", "starting"), night_alive=True), 61, Step.DAY),
+        (JUDGING, World(UP, night_alive=True), 61, Step.NOTHING),
+        (JUDGING, World(UP, night_alive=False), 0, Step.DAY),
+        (DAY, World(UP), 0, Step.NOTHING),
+        (DAY, World(UP, night_alive=True), 0, Step.NOTHING),
+        (DAY, World(UP, TRAINER), 0, Step.DAY),
+        (DAY, World(vllm("running", "starting")), 0, Step.NOTHING),
+        (DAY, World(vllm("running", "unhealthy")), 0, Step.RESTART),
+        (DAY, World(vllm("exited")), 0, Step.DAY),
+        (DAY, World({}), 0, Step.DAY),
+        (DAY, World(vllm("exited"), attempts=(NOW,)), 299, Step.NOTHING),
+        (DAY, World(vllm("exited"), attempts=(NOW,)), 301, Step.DAY),
+        (DAY, World(vllm("exited"), attempts=(NOW, NOW + 301)), 899, Step.NOTHING),
+        (DAY, World(vllm("exited"), attempts=(NOW,) * 4), 99, Step.GIVE_UP),
+        (DAY, World(vllm("exited"), attempts=(NOW,) * 4), 6 * 3600, Step.DAY),
+        (DAY, World(vllm("exited"), attempts=(NOW + 9,) * 4), 0, Step.DAY),  # the clock was set back
+    ],
+)
+def test_the_next_step(wanted: Turn | None, world: World, later_seconds: float, step: Step) -> None:
+    assert plan.next_step(wanted, world, NOW + later_seconds)[0] is step
+
+
+def test_a_turn_is_kept_and_a_night_that_lost_it_is_told(tmp_path: Path) -> None:
+    assert turn.read(tmp_path) is None
+    turn.take(tmp_path, NIGHT)
+    assert turn.read(tmp_path) == turn.require(tmp_path, "n1") == NIGHT
+    turn.take(tmp_path, DAY)
+    with pytest.raises(Preempted, match="lost its turn") as error:
+        turn.require(tmp_path, "n1")
+    assert "day" in error.value.saw
+
+
+def test_a_turn_that_cannot_be_read_is_nobodys(tmp_path: Path) -> None:
+    (tmp_path / "turn.json").write_text('{"wanted": "ni')
+    assert turn.read(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("available", "silent", "words"),
+    [(5e9, 10, ""), (3.9e9, 10, "3.9 GB of memory left to the machine, 4.0 GB are its own"), (5e9, 1201, "silent for 1201 s")],
+)
+def test_a_trainer_is_stopped_for_memory_or_silence(available: float, silent: float, words: str) -> None:
+    assert plan.trainer_fault(int(available), 4_000_000_000, silent, 1200) == words
