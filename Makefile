@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night stop schedule status ask ingest adapters promote rollback export logs recipe pin test test-fast gate-study lint lock
+.PHONY: help setup doctor demo day night stop schedule status ask ingest adapters promote rollback prune export logs recipe pin test test-fast gate-study lint lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ promote: .venv/ready ## Make an adapter serve: make promote ADAPTER=<name or bas
 
 rollback: .venv/ready ## What served before serves again
 	@$(GLUE) rollback
+
+prune: .venv/ready ## Remove old adapters; never what serves or the last good ones
+	@$(GLUE) prune
 
 export: .venv/ready ## A whole checkpoint of an adapter: make export ADAPTER=<name> FORM=merged, bf16 or nvfp4
 	@$(GLUE) export "$(ADAPTER)" --form "$(or $(FORM),merged)"

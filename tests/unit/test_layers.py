@@ -12,7 +12,7 @@ FLOORS = [
     {"learning.feedback", "learning.dataset", "learning.duplicates", "learning.questions", "learning.glossary"},
     {"learning.prepare"},
     {"learning.card"},
-    {"settings", "recipes", "files", "host", "waiting", "sanity", "golden", "adapter_values", "energy", "pictures"},
+    {"settings", "recipes", "files", "host", "waiting", "sanity", "golden", "adapter_values", "energy", "pictures", "manifests"},
     {"hours"},
     {"units", "lock", "journal", "releases", "stacks", "turn", "vllm", "dataset_files", "gate", "morning"},
     {"webui", "supplies", "checks"},
