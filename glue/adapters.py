@@ -166,4 +166,5 @@ def make_checkpoint(site: Site, release: str, form: str) -> dict[str, Any]:
 def add(site: Site, folder: Path) -> str:
     """Takes a copy of the adapter in folder as a new release, which does not serve yet."""
     require_good(site, folder)
-    return site.releases.publish(folder, {"source": f"added from {folder.name}"})
+    with lock.hold(site.state, lock.MOVE, f"add {folder.name}", MOVE_WAIT_SECONDS):
+        return site.releases.publish(folder, {"source": f"added from {folder.name}"})
