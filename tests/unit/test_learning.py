@@ -116,9 +116,11 @@ def test_the_better_and_the_worse_answer_are_kept_as_a_pair(row: dict[str, Any],
 def test_an_answer_edited_in_place_is_paired_with_what_an_earlier_night_read_of_it() -> None:
     before = feedback.collect([rating("It is H53!", value=-1)], FORM).preferences
     now = feedback.collect([rating("It is B23.", at=5)], FORM).examples
-    (pair,) = prepare.edited(now, before)
+    (example,), (pair,) = prepare.edited(now, before)
+    assert example.origin.kind == "regenerated answer"
     assert (pair.chosen, pair.rejected, pair.kind) == ("It is B23.", "It is H53!", "edited answer")
-    assert prepare.edited(now, [replace(before[0], origin=Origin(message="copy", rating="another"))]) == []
+    assert prepare.edited(now, [pair])[1] == [pair]
+    assert prepare.edited(now, [replace(before[0], origin=Origin(message="copy", rating="another"))]) == (now, [])
 
 
 def test_thoughts_are_no_part_of_an_answer() -> None:
