@@ -14,4 +14,5 @@ if [ -z "$(found)" ]; then
   { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium; } >&2 ||
     fail "chromium could not be installed" "see above" "check the network, then run the same command again"
 fi
+[ -n "$(found)" ] || fail "the distribution's chromium package brought no chromium" "none on the PATH" "install a Chromium, then run it again"
 found | head -n 1
