@@ -29,7 +29,9 @@ def write(folder: Path, prepared: Prepared, built: Dataset, facts: dict[str, Any
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    files.write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), mode=0o600)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    # an id or a comment may hold half a character, which no file can
+    files.write(path, text.encode(errors="replace").decode(), mode=0o600)
 
 
 def write_card(folder: Path, facts: dict[str, Any], name: str) -> None:

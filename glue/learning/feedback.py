@@ -71,7 +71,14 @@ def collect(ratings: Iterable[Any], form: PromptForm, is_forgotten: Callable[[Ro
 def reduce(row: Any, form: PromptForm, is_forgotten: Callable[[Row], bool]) -> Rated:
     try:
         return judge(row, form, is_forgotten)
-    except (AttributeError, TypeError, KeyError, ValueError, IndexError):  # whatever a row holds, the others are read
+    except (
+        AttributeError,
+        TypeError,
+        KeyError,
+        ValueError,
+        IndexError,
+        ArithmeticError,
+    ):  # whatever a row holds, the others are read
         return Rated(0.0, None, None, "not of the form that Open WebUI writes")
 
 
@@ -160,5 +167,7 @@ def preferences(row: Row, messages: dict[str, Row], found: Example, up: bool) ->
             kind = "corrected answer" if marks(other) & marks(chain[-1]) else "regenerated answer"
             worse[(text.plain(other.get("content")) or "").strip()] = kind
     for rejected, kind in worse.items():
-        if rejected and rejected != found.answer and not rejected.startswith(MARK) and len(rejected) <= MOST_CHARACTERS:
+        if not rejected or rejected == found.answer or rejected.startswith(MARK) or len(rejected) > MOST_CHARACTERS:
+            continue
+        if not text.complaint(rejected, []):
             yield Preference(found.prompt, found.answer, rejected, kind, comment, found.origin)

@@ -55,20 +55,27 @@ def prepare(
 
 
 def without_secrets(example: Example, region: str) -> tuple[Example, list[Masked]]:
+    origin = masked_note(example.origin, region)
     answer, in_answer = masking.mask(example.answer, region)
-    found = [Masked(one.kind, "answer", one.start, one.end, example.origin) for one in in_answer]
+    found = [Masked(one.kind, "answer", one.start, one.end, origin) for one in in_answer]
     prompt = []
     for number, message in enumerate(example.prompt):
         content, in_message = masking.mask(message.content, region)
         prompt.append(Message(message.role, content))
-        found += [Masked(one.kind, f"message {number}", one.start, one.end, example.origin) for one in in_message]
-    return replace(example, prompt=tuple(prompt), answer=answer), found
+        found += [Masked(one.kind, f"message {number}", one.start, one.end, origin) for one in in_message]
+    return replace(example, prompt=tuple(prompt), answer=answer, origin=origin), found
 
 
 def clean_pair(pair: Preference, region: str) -> Preference:
     chosen, rejected, comment = (masking.mask(text, region)[0] for text in (pair.chosen, pair.rejected, pair.comment))
     prompt = tuple(Message(message.role, masking.mask(message.content, region)[0]) for message in pair.prompt)
-    return replace(pair, prompt=prompt, chosen=chosen, rejected=rejected, comment=comment)
+    origin = masked_note(pair.origin, region)
+    return replace(pair, prompt=prompt, chosen=chosen, rejected=rejected, comment=comment, origin=origin)
+
+
+def masked_note(origin: Origin, region: str) -> Origin:
+    """A note quotes what somebody wrote, as the rest does."""
+    return replace(origin, note=masking.mask(origin.note, region)[0])
 
 
 def most_tokens(example: Example) -> int:

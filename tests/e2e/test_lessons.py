@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from glue import demo, vllm, webui
-from glue.document_examples import from_documents
+from glue.document_examples import Notebook, from_documents
 from glue.learning.prompt import PromptForm, source_context
 from glue.site import Site
 from glue.types import Example, Message
@@ -49,7 +49,8 @@ def test_questions_about_the_real_documents_are_asked_as_the_chat_would(site: Si
     def look_up(question: str) -> list[dict[str, object]]:
         return person.look_up(knowledge, question, site.settings.number("RAG_TOP_K"))
 
-    found = from_documents(person.knowledge_texts(knowledge), tmp_path / "kept.jsonl", scripted, look_up, form, 2, site.tell)
+    notebook = Notebook.open(tmp_path / "kept.jsonl", scripted, site.tell)
+    found = from_documents(person.knowledge_texts(knowledge), notebook, look_up, form, 2)
     assert len(found.examples) >= 4, found.rejected
     for example in found.examples:
         assert example.origin.note.removeprefix("proved by: ") in " ".join(example.prompt[0].content.split())
