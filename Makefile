@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night stop schedule status ask ingest adapters promote rollback prune export logs recipe pin test test-fast gate-study lint lock
+.PHONY: help setup doctor demo day night stop schedule status ask ingest dataset forget adapters promote rollback prune export logs recipe pin test test-fast gate-study lint lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ ask: .venv/ready ## Ask a question: make ask Q="What is the code of the harbor?"
 
 ingest: .venv/ready ## Keep the knowledge in step with a folder of PDFs: make ingest DIR=/srv/documents
 	@$(GLUE) ingest "$(DIR)"
+
+dataset: .venv/ready ## What tonight would learn, with a page to read through; changes nothing else
+	@$(GLUE) dataset build
+
+forget: .venv/ready ## Out of every dataset: make forget CHAT=<id>, or USER_ID=<id>
+	@$(GLUE) forget $(if $(CHAT),--chat "$(CHAT)") $(if $(USER_ID),--user "$(USER_ID)")
 
 adapters: .venv/ready ## List the adapters and which one serves
 	@$(GLUE) adapters

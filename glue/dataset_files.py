@@ -29,7 +29,9 @@ def write(folder: Path, prepared: Prepared, built: Dataset, facts: dict[str, Any
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    files.write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), mode=0o600)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    # an id or a comment may hold half a character, which no file can
+    files.write(path, text.encode(errors="replace").decode(), mode=0o600)
 
 
 def write_card(folder: Path, facts: dict[str, Any], name: str) -> None:
@@ -58,5 +60,9 @@ def remove(folder: Path, unwanted: Callable[[dict[str, Any]], bool]) -> int:
 
 def earlier_preferences(state: Path) -> list[Preference]:
     """What earlier datasets hold of answers that nobody wanted: the first words of an answer that was edited since."""
-    found = [row for path in sorted(state.glob("nights/*/dataset/preferences.jsonl")) for row in files.read_lines(path)]
-    return [dataset.from_pair(row) for row in found]
+    return [dataset.from_pair(row) for folder in folders(state) for row in files.read_lines(folder / "preferences.jsonl")]
+
+
+def folders(state: Path) -> list[Path]:
+    """Of every dataset on this machine: each night's, and the one that `glue dataset build` made."""
+    return [*sorted(state.glob("nights/*/dataset")), state / "dataset"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,15 +43,9 @@ def collect(site: Site, form: PromptForm, most: int) -> FromDocuments:
     person = site.administrator()
     knowledge = person.ensure_knowledge()
     count = site.settings.number("RAG_TOP_K")
-    return from_documents(
-        person.knowledge_texts(knowledge),
-        site.state / KEPT,
-        write=lambda task: ask_day_model(site, task),
-        look_up=lambda question: person.look_up(knowledge, question, count),
-        form=form,
-        most=most,
-        tell=site.tell,
-    )
+    notebook = Notebook.open(site.state / KEPT, lambda task: ask_day_model(site, task), site.tell)
+    texts = person.knowledge_texts(knowledge)
+    return from_documents(texts, notebook, lambda question: person.look_up(knowledge, question, count), form, most)
 
 
 def ask_day_model(site: Site, task: str) -> str:
@@ -69,42 +63,65 @@ def ask_day_model(site: Site, task: str) -> str:
     return served.complete(vllm.BASE, [{"role": "user", "content": task}], MOST_REPLY_TOKENS)
 
 
+@dataclass
+class Notebook:
+    """What the model has written about each passage, in a file; it is asked about those that are not there yet."""
+
+    file: Path
+    write: Write
+    tell: Callable[[str], None]
+    deadline: float
+    pages: dict[str, list[dict[str, str]]]
+
+    @classmethod
+    def open(cls, file: Path, write: Write, tell: Callable[[str], None]) -> Notebook:
+        pages = {row["passage"]: row["items"] for row in files.read_lines(file)}
+        return cls(file, write, tell, time.monotonic() + LONGEST_WRITING_SECONDS, pages)
+
+    def items(self, passage: str, about: str) -> list[Item] | None:
+        """None if the time is over, or the model does not answer: it is then not asked again tonight."""
+        key = hashlib.sha256(passage.encode()).hexdigest()
+        if key not in self.pages:
+            if time.monotonic() > self.deadline:
+                return None
+            self.tell(f"writing questions about {about}")
+            try:
+                reply = self.write(questions.task(passage, ITEMS_A_PASSAGE))
+            except GlueError as error:
+                self.tell(f"the model writes no questions: {error.saw}")
+                self.deadline = 0.0
+                return None
+            self.pages[key] = [asdict(item) for item in questions.read(reply)]
+            files.append_line(self.file, {"passage": key, "items": self.pages[key]})
+        return list(questions.items(self.pages[key]))
+
+
 def from_documents(
-    documents: Iterator[tuple[str, str]],
-    kept_file: Path,
-    write: Write,
-    look_up: LookUp,
-    form: PromptForm,
-    most: int,
-    tell: Callable[[str], None],
+    documents: Iterable[tuple[str, str]], notebook: Notebook, look_up: LookUp, form: PromptForm, most: int
 ) -> FromDocuments:
-    """Raises what write and look_up raise; what was written until then is kept."""
-    kept = {row["passage"]: row["items"] for row in files.read_lines(kept_file)}
-    deadline = time.monotonic() + LONGEST_WRITING_SECONDS
+    """Raises what look_up raises; what was written until then is kept."""
     examples: list[Example] = []
     rejected: Counter[str] = Counter()
     for name, document in documents:
-        passages = questions.spread(questions.passages(document, PASSAGE_CHARACTERS), max(1, -(-most // ITEMS_A_PASSAGE)))
-        found: list[Example] = []
-        for number, passage in enumerate(passages, 1):
-            key = hashlib.sha256(passage.encode()).hexdigest()
-            if key not in kept and time.monotonic() > deadline:
-                rejected["a passage that there was no time to write about"] += 1
-                continue
-            if key not in kept:
-                tell(f"writing questions about {name}: passage {number} of {len(passages)}")
-                kept[key] = [asdict(item) for item in questions.read(write(questions.task(passage, ITEMS_A_PASSAGE)))]
-                files.append_line(kept_file, {"passage": key, "items": kept[key]})
-            for item in questions.items(kept[key]):
-                example = proved(item, passage, name, form, look_up)
-                if isinstance(example, str):
-                    rejected[f"a document's question: {example}"] += 1
-                else:
-                    found.append(example)
-        examples += found[:most]
-        if len(found) > most:
-            rejected["a document's question: the document has enough"] += len(found) - most
-    return FromDocuments(tuple(examples), dict(rejected))
+        found = list(from_document(name, document, notebook, look_up, form, most))
+        good = [one for one in found if isinstance(one, Example)]
+        rejected.update(f"a document's question: {one}" for one in found if isinstance(one, str))
+        rejected["a document's question: the document has enough"] += len(good[most:])
+        examples += good[:most]
+    return FromDocuments(tuple(examples), dict(+rejected))
+
+
+def from_document(
+    name: str, document: str, notebook: Notebook, look_up: LookUp, form: PromptForm, most: int
+) -> Iterator[Example | str]:
+    """An example, or the reason why it is none, for each question about passages from the whole length of the document."""
+    passages = questions.spread(questions.passages(document, PASSAGE_CHARACTERS), -(-most // ITEMS_A_PASSAGE))
+    for number, passage in enumerate(passages, 1):
+        items = notebook.items(passage, f"{name}, passage {number} of {len(passages)}")
+        if items is None:
+            yield "not written yet"
+        for item in items or ():
+            yield proved(item, passage, name, form, look_up)
 
 
 def proved(item: Item, passage: str, document: str, form: PromptForm, look_up: LookUp) -> Example | str:

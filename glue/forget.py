@@ -16,7 +16,7 @@ from glue.learning import dataset
 from glue.site import Site
 
 FORGOTTEN = "forgotten.jsonl"
-QUOTING = ("report.html", "evidence.json")  # they quote questions and answers, and go with them
+QUOTING = ("report.html", "summary.txt", "evidence.json")  # a night's own pages may quote answers; they go with them
 
 
 def forgotten(state: Path) -> Callable[[dict[str, Any]], bool]:

@@ -34,12 +34,13 @@ def gather(site: Site, recipe: Recipe) -> Lessons:
     form = PromptForm(site.settings["SYSTEM_PROMPT"], site.settings["RAG_TEMPLATE"])
     collected = feedback.collect(site.administrator().ratings(), form, forget.forgotten(site.state))
     rejected = Counter(collected.rejected)
-    examples = [*collected.examples, *terms(site, form)]
+    rated, edited = prepare.edited(collected.examples, dataset_files.earlier_preferences(site.state))
+    examples = [*rated, *terms(site, form)]
     if recipe.document_questions:
         from_documents = document_examples.collect(site, form, recipe.document_questions)
         examples += from_documents.examples
         rejected += Counter(from_documents.rejected)
-    preferences = [*collected.preferences, *prepare.edited(collected.examples, dataset_files.earlier_preferences(site.state))]
+    preferences = [*collected.preferences, *edited]
     ready = prepare.prepare(examples, preferences, fitting(site, recipe), site.settings["PHONE_REGION"])
     replay = read_replay(site.state / recipe.replay_file) if recipe.replay_file else ()
     built = dataset.build(ready.examples, replay, recipe.held_out_share, recipe.general_rows, recipe.replay_rows)

@@ -53,6 +53,7 @@ def shown(part: str, row: Example) -> dict[str, Any]:
         "kind": row.origin.kind or row.source,
         "note": row.origin.note,
         "from": row.origin.document or row.conversation,
+        "user": row.origin.user,
         "question": row.question[:LONGEST_SHOWN],
         "answer": row.answer[:LONGEST_SHOWN],
         "system": system[:LONGEST_SHOWN],

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glue.learning import text
-from glue.learning.prompt import PromptForm, Row, conversation_messages, path_to, siblings, task
+from glue.learning.prompt import PromptForm, Row, conversation_messages, marks, path_to, siblings
 from glue.night_desk import MARK
 from glue.types import Example, Message, Origin, Preference
 
@@ -71,7 +71,14 @@ def collect(ratings: Iterable[Any], form: PromptForm, is_forgotten: Callable[[Ro
 def reduce(row: Any, form: PromptForm, is_forgotten: Callable[[Row], bool]) -> Rated:
     try:
         return judge(row, form, is_forgotten)
-    except (AttributeError, TypeError, KeyError, ValueError, IndexError):  # whatever a row holds, the others are read
+    except (
+        AttributeError,
+        TypeError,
+        KeyError,
+        ValueError,
+        IndexError,
+        ArithmeticError,
+    ):  # whatever a row holds, the others are read
         return Rated(0.0, None, None, "not of the form that Open WebUI writes")
 
 
@@ -138,9 +145,9 @@ def origin_of(row: Row, messages: dict[str, Row], answer: Row) -> Origin:
 
 
 def kind_of(messages: dict[str, Row], answer: Row) -> str:
-    """How the answer came to be: "Save as copy" keeps the task of the answer it was made from, a regeneration has its own."""
+    """How the answer came to be. One that was edited in its place looks like any other, but for old messages."""
     others = siblings(messages, answer)
-    if any(task(other) and task(other) == task(answer) for other in others):
+    if any(marks(other) & marks(answer) for other in others):
         return "corrected answer"
     if answer.get("originalContent"):
         return "edited answer"
@@ -157,8 +164,10 @@ def preferences(row: Row, messages: dict[str, Row], found: Example, up: bool) ->
     worse = {str(text.plain(chain[-1].get("originalContent")) or "").strip(): "edited answer"}
     for other in siblings(messages, chain[-1]):
         if str((other.get("annotation") or {}).get("rating")) != "1" and not other.get("error"):
-            same_task = task(other) and task(other) == task(chain[-1])
-            worse[(text.plain(other.get("content")) or "").strip()] = "corrected answer" if same_task else "regenerated answer"
+            kind = "corrected answer" if marks(other) & marks(chain[-1]) else "regenerated answer"
+            worse[(text.plain(other.get("content")) or "").strip()] = kind
     for rejected, kind in worse.items():
-        if rejected and rejected != found.answer and not rejected.startswith(MARK) and len(rejected) <= MOST_CHARACTERS:
+        if not rejected or rejected == found.answer or rejected.startswith(MARK) or len(rejected) > MOST_CHARACTERS:
+            continue
+        if not text.complaint(rejected, []):
             yield Preference(found.prompt, found.answer, rejected, kind, comment, found.origin)

@@ -32,7 +32,9 @@ SPOKEN = re.compile(
 # Random-looking strings and addresses of machines are what a technical team talks about; they are no secrets by themselves.
 NO_SECRETS = ("Base64 High Entropy String", "Hex High Entropy String", "Public IP (ipv4)", "Private Key")
 PLUGINS: dict[str, Any] = get_mapping_from_secret_type_to_class()
-DETECTORS = [plugin() for kind, plugin in PLUGINS.items() if kind not in NO_SECRETS]
+DETECTORS = [plugin() for kind, plugin in PLUGINS.items() if kind not in (*NO_SECRETS, "Secret Keyword")]
+NAMED_SECRETS = PLUGINS["Secret Keyword"]()
+NAMES = re.compile(r"key|pass|pwd|secret|contrase", re.IGNORECASE)  # it is slow, and knows no other names
 HINT = re.compile(r"[=\"'@]|://|[\w+/.-]{16}")  # no token of any service stands without one of these
 
 
@@ -45,13 +47,15 @@ class Finding:
     end: int
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=100_000)  # turns of one conversation come again with each of its ratings
 def mask(text: str, region: str) -> tuple[str, tuple[Finding, ...]]:
     """The text with "[e-mail]", "[phone]", "[card]", "[account]" and "[secret]" in the place of such things, and where they were.
 
     region: the country, as two letters, whose phone numbers are written without its prefix.
     """
     found = without_overlaps(sorted(findings(text, region), key=lambda one: (one.start, -one.end)))
+    if not found:
+        return text, ()
     parts, at = [], 0
     for one in found:
         parts += [text[at : one.start], f"[{one.kind}]"]
@@ -81,7 +85,7 @@ def service_secrets(text: str) -> Iterator[Finding]:
     start = 0
     for line in text.split("\n"):
         if HINT.search(line) and len(line) < 20_000:
-            for detector in DETECTORS:
+            for detector in [*DETECTORS, NAMED_SECRETS] if NAMES.search(line) else DETECTORS:
                 for value in set(detector.analyze_string(line)):
                     for match in re.finditer(re.escape(value), line) if value else ():
                         yield Finding("secret", start + match.start(), start + match.end())

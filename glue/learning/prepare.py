@@ -55,20 +55,27 @@ def prepare(
 
 
 def without_secrets(example: Example, region: str) -> tuple[Example, list[Masked]]:
+    origin = masked_note(example.origin, region)
     answer, in_answer = masking.mask(example.answer, region)
-    found = [Masked(one.kind, "answer", one.start, one.end, example.origin) for one in in_answer]
+    found = [Masked(one.kind, "answer", one.start, one.end, origin) for one in in_answer]
     prompt = []
     for number, message in enumerate(example.prompt):
         content, in_message = masking.mask(message.content, region)
         prompt.append(Message(message.role, content))
-        found += [Masked(one.kind, f"message {number}", one.start, one.end, example.origin) for one in in_message]
-    return replace(example, prompt=tuple(prompt), answer=answer), found
+        found += [Masked(one.kind, f"message {number}", one.start, one.end, origin) for one in in_message]
+    return replace(example, prompt=tuple(prompt), answer=answer, origin=origin), found
 
 
 def clean_pair(pair: Preference, region: str) -> Preference:
     chosen, rejected, comment = (masking.mask(text, region)[0] for text in (pair.chosen, pair.rejected, pair.comment))
     prompt = tuple(Message(message.role, masking.mask(message.content, region)[0]) for message in pair.prompt)
-    return replace(pair, prompt=prompt, chosen=chosen, rejected=rejected, comment=comment)
+    origin = masked_note(pair.origin, region)
+    return replace(pair, prompt=prompt, chosen=chosen, rejected=rejected, comment=comment, origin=origin)
+
+
+def masked_note(origin: Origin, region: str) -> Origin:
+    """A note quotes what somebody wrote, as the rest does."""
+    return replace(origin, note=masking.mask(origin.note, region)[0])
 
 
 def most_tokens(example: Example) -> int:
@@ -85,11 +92,21 @@ def texts(example: Example) -> list[str]:
     return [*(message.content for message in example.prompt), example.answer]
 
 
-def edited(examples: Iterable[Example], earlier: Iterable[Preference]) -> list[Preference]:
-    """Pairs of an answer that was edited in place: what an earlier night read of that same message is what it was before."""
-    before = {old.origin.message: old for old in earlier if old.kind == "disliked" and old.origin.message}
-    return [
+def edited(examples: tuple[Example, ...], earlier: Iterable[Preference]) -> tuple[tuple[Example, ...], list[Preference]]:
+    """The examples, and pairs of those that were edited in place: the page keeps nothing of what an answer was before.
+
+    earlier: what former datasets hold; what they read of the same message, under the same rating, is what it was.
+    """
+    before = {old.origin.message: old for old in earlier if old.kind in ("disliked", "edited answer") and old.origin.message}
+    pairs = [
         Preference(now.prompt, now.answer, old.rejected, "edited answer", old.comment, now.origin)
         for now in examples
         if (old := before.get(now.origin.message)) and old.rejected != now.answer and old.origin.rating == now.origin.rating
     ]
+    messages = {pair.origin.message for pair in pairs}
+    return tuple(tagged(row) if row.origin.message in messages else row for row in examples), pairs
+
+
+def tagged(example: Example) -> Example:
+    kind = "edited answer" if example.origin.kind == "rated answer" else example.origin.kind
+    return replace(example, origin=replace(example.origin, kind=kind))

@@ -69,5 +69,8 @@ def siblings(messages: dict[str, Row], answer: Row) -> list[Row]:
     ]
 
 
-def task(message: Row) -> Any:
-    return (message.get("meta") or {}).get("task_id")
+def marks(message: Row) -> set[str]:
+    """What "Save as copy" leaves as it was and a regeneration does not: the ids of the task and of its output."""
+    output = message.get("output")
+    ids = [part.get("id") for part in output if isinstance(part, dict)] if isinstance(output, list) else []
+    return {str(mark) for mark in [(message.get("meta") or {}).get("task_id"), *ids] if mark}

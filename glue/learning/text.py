@@ -15,7 +15,7 @@ CONTROL_WORDS = re.compile(
     re.IGNORECASE,
 )
 # Bidirectional overrides, the tag characters in which text can be hidden from a reader's eye, and what no keyboard writes.
-HIDDEN = re.compile("[\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f\x00-\x08\x0b\x0e-\x1f\x7f]")
+HIDDEN = re.compile("[\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]")
 ORDERS = re.compile(
     r"\b(?:ignore|disregard|forget|override)\b.{0,30}\b(?:previous|prior|above|earlier|all|any|your)\b.{0,30}"
     r"\b(?:instructions?|rules|prompts?|guidelines|training)\b"

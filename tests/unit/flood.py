@@ -90,7 +90,7 @@ def conversation(first: int) -> dict[str, Any]:
         name = f"../../../../etc/passwd{number}" if kind(number) == "traversal" else f"sheet {number % 50}.pdf"
         passage = PASSAGE.format(thing=THINGS[number % len(THINGS)], number=number, hall=number % 37)
         sources: Any = [{"source": {"name": name, "type": "collection"}, "document": [passage], "metadata": [{"source": name}]}]
-        asked = {"id": f"q{number}", "parentId": None, "role": "user", "content": question(number)}
+        asked: dict[str, Any] = {"id": f"q{number}", "parentId": None, "role": "user", "content": question(number)}
         reply = {"parentId": f"q{number}", "role": "assistant", "meta": {"task_id": f"t{number}"}, "sources": sources}
         messages[f"q{number}"] = asked
         messages[f"a{number}"] = {**reply, "id": f"a{number}", "content": "It is somewhere, I think."}

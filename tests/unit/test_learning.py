@@ -2,12 +2,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from glue.learning import dataset, feedback, prepare
 from glue.learning.prompt import PromptForm
 from glue.night_desk import MARK
 from glue.types import Example, Message, Origin
 
+KEYS = ["id", "type", "data", "meta", "snapshot", "chat", "history", "messages", "rating", "details", "updated_at", "copy", "q"]
 FORM = PromptForm("You help.", "Look:\n{{CONTEXT}}")
 SOURCES = [
     {
@@ -116,9 +119,36 @@ def test_the_better_and_the_worse_answer_are_kept_as_a_pair(row: dict[str, Any],
 def test_an_answer_edited_in_place_is_paired_with_what_an_earlier_night_read_of_it() -> None:
     before = feedback.collect([rating("It is H53!", value=-1)], FORM).preferences
     now = feedback.collect([rating("It is B23.", at=5)], FORM).examples
-    (pair,) = prepare.edited(now, before)
+    (example,), (pair,) = prepare.edited(now, before)
+    assert example.origin.kind == "regenerated answer"
     assert (pair.chosen, pair.rejected, pair.kind) == ("It is B23.", "It is H53!", "edited answer")
-    assert prepare.edited(now, [replace(before[0], origin=Origin(message="copy", rating="another"))]) == []
+    assert prepare.edited(now, [pair])[1] == [pair]
+    assert prepare.edited(now, [replace(before[0], origin=Origin(message="copy", rating="another"))]) == (now, [])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=3), inner, max_size=4),
+)
+
+
+MESSAGE_KEYS = ["parentId", "content", "sources", "role", "meta", "output", "annotation", "id", "error", "originalContent"]
+
+
+def broken(part: Any, key: str, message: str, message_key: str, inside: bool) -> dict[str, Any]:
+    """A rating with one thing in it that should not be there."""
+    return changed(rating(), **{message: {message_key: part}}) if inside else rating() | {key: part}
+
+
+BROKEN = st.builds(
+    broken, JSON, st.sampled_from(KEYS), st.sampled_from(["q", "first", "copy"]), st.sampled_from(MESSAGE_KEYS), st.booleans()
+)
+
+
+@given(st.lists(JSON | BROKEN, max_size=4))
+def test_whatever_rows_hold_each_is_read_or_counted(rows: list[Any]) -> None:
+    collected = feedback.collect(rows, FORM)
+    assert len(collected.examples) + sum(collected.rejected.values()) == len(rows)
 
 
 def test_thoughts_are_no_part_of_an_answer() -> None:

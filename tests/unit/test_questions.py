@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from glue.document_examples import from_documents
+from glue.document_examples import Notebook, Write, from_documents
 from glue.learning import glossary, questions
 from glue.learning.prompt import PromptForm
 from glue.learning.questions import Item
-from glue.types import Misconfigured
+from glue.types import GlueError, Misconfigured
 
 FORM = PromptForm("You help.", "Look:\n{{CONTEXT}}")
 PASSAGE = "The rotary pump stands in hall 12. Marek checks it every Tuesday at 07:30, and its seal is changed once in 400 hours."
@@ -87,10 +87,14 @@ def documents() -> Iterator[tuple[str, str]]:
     yield "../../etc/passwd", PASSAGE
 
 
+def notebook(folder: Path, write: Write) -> Notebook:
+    return Notebook.open(folder / "kept.jsonl", write, print)
+
+
 def test_questions_are_written_once_checked_and_asked_as_the_day_would(tmp_path: Path) -> None:
     model = ScriptedModel()
     for _ in range(2):
-        found = from_documents(documents(), tmp_path / "kept.jsonl", model.write, look_up, FORM, 5, print)
+        found = from_documents(documents(), notebook(tmp_path, model.write), look_up, FORM, 5)
     assert model.calls == 1
     (example,) = found.examples
     assert (example.question, example.answer) == (GOOD.question, GOOD.answer)
@@ -100,7 +104,7 @@ def test_questions_are_written_once_checked_and_asked_as_the_day_would(tmp_path:
 
 
 def test_a_question_whose_passage_the_day_does_not_find_is_left_out(tmp_path: Path) -> None:
-    found = from_documents(documents(), tmp_path / "kept.jsonl", ScriptedModel().write, lambda question: [], FORM, 5, print)
+    found = from_documents(documents(), notebook(tmp_path, ScriptedModel().write), lambda question: [], FORM, 5)
     assert "a document's question: the day's own search does not find the passage" in found.rejected
 
 
@@ -111,9 +115,21 @@ def test_a_document_has_no_more_examples_than_the_recipe_says(tmp_path: Path) ->
         "evidence": "Marek checks it every Tuesday",
     }
     reply = json.dumps({"items": [vars(GOOD), second]})
-    found = from_documents(documents(), tmp_path / "kept.jsonl", lambda task: reply, look_up, FORM, 1, print)
+    found = from_documents(documents(), notebook(tmp_path, lambda task: reply), look_up, FORM, 1)
     assert len(found.examples) == 1
     assert found.rejected == {"a document's question: the document has enough": 1}
+
+
+def test_a_model_that_does_not_answer_is_not_asked_again_tonight(tmp_path: Path) -> None:
+    asked = []
+
+    def down(task: str) -> str:
+        asked.append(task)
+        raise GlueError("vLLM did not answer", "connection refused", "make logs")
+
+    two = [*documents(), ("other.pdf", PASSAGE.replace("12", "13"))]
+    found = from_documents(two, notebook(tmp_path, down), look_up, FORM, 5)
+    assert (len(asked), found.examples, found.rejected) == (1, (), {"a document's question: not written yet": 2})
 
 
 def test_terms_become_examples() -> None:
