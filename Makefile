@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night stop schedule status ask ingest dataset forget adapters promote rollback prune export logs recipe pin test test-fast gate-study lint lock
+.PHONY: help setup doctor demo day night https stop schedule backup restore support status ask ingest dataset forget adapters promote rollback prune export logs recipe pin kill-study test test-fast gate-study lint lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -29,11 +29,23 @@ day: .venv/ready ## Bring up the chat and wait until it answers
 night: .venv/ready ## Learn from the team's ratings, keep what helps, leave the day serving
 	@$(GLUE) night
 
+https: .venv/ready ## The chat over HTTPS, by the names in HTTPS_NAMES
+	@$(GLUE) https
+
 stop: .venv/ready ## Stop everything, also a night that runs, until somebody says day
 	@$(GLUE) stop
 
 schedule: .venv/ready ## Days, nights and backups by the clock, from the site's hours; as root. CRON=1 for cron
 	@$(GLUE) schedule install $(if $(CRON),--cron)
+
+backup: .venv/ready ## Copy all that cannot be had again; nothing stops for it
+	@$(GLUE) backup
+
+restore: .venv/ready ## Put a backup back, here or on a fresh machine: make restore FROM=<folder>
+	@$(GLUE) restore "$(FROM)"
+
+support: .venv/ready ## Pack what a helper needs to see, without secrets and nobody's words
+	@$(GLUE) support
 
 status: .venv/ready ## Show the mode, what serves, and how the last night ended
 	@$(GLUE) status
@@ -73,6 +85,9 @@ recipe: .venv/ready ## Count what a recipe trains: make recipe RECIPE=team
 
 pin: .venv/ready ## Add its digest to every image in env/images.env, from its registry
 	@$(GLUE) pin
+
+kill-study: .venv/ready-dev ## After make demo: kill everything at every step of a night; about an hour
+	@$(PYTHON) -m tests.e2e.killing
 
 test: .venv/ready-dev ## Everything, on the real stacks; takes about half an hour the first time
 	@$(PYTHON) -m glue setup && $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && $(PYTHON) -m pytest tests

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from glue import (
     adapters,
+    backup,
     day,
     demo,
     doctor,
@@ -29,14 +30,17 @@ from glue import (
     lessons,
     manifests,
     night,
+    notify,
     pin,
     recipe_facts,
     reconcile,
     releases,
+    restore,
     schedule,
     settings,
     setup,
     status,
+    support,
     waiting,
 )
 from glue.checks import Grade
@@ -87,6 +91,8 @@ def verb(function: Callable[..., Any], parent: click.Group = cli, name: str = ""
             print(json.dumps(result, ensure_ascii=False))
         else:
             show(result)
+        if isinstance(result, dict) and result.get("overdue"):
+            sys.exit(Exit.OVERDUE)
 
     wrapped: Any = update_wrapper(command, function)
     name = name or function.__name__.removesuffix("_verb")
@@ -129,7 +135,14 @@ def day_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
     """Bring up the chat, or find it up; a trainer that still runs is stopped."""
     site = open_site(profile)
     site.tell(f"profile {site.settings.profile}")
-    return day.ensure(site), lambda result: print(f"The chat answers at {result['url']}")
+    with notify.watching(site, "day"):
+        return day.ensure(site), lambda result: print(f"The chat answers at {result['url']}")
+
+
+@verb
+def https_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Bring up the chat with HTTPS for HTTPS_NAMES, and say what the office's machines must trust."""
+    return day.https(open_site(profile)), lines
 
 
 @verb
@@ -141,7 +154,26 @@ def stop_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 @verb
 def reconcile_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
     """Put back what is wanted: a day that fell, a night that died or is late. Timers call it. Exit 12: it gave up."""
-    return reconcile.reconcile(open_site(profile)), lines
+    site = open_site(profile)
+    with notify.watching(site, "reconcile") as told:
+        told |= reconcile.reconcile(site)
+    return told, lines
+
+
+@verb
+def backup_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Copy all that cannot be had again: chats, documents, adapters, journal, settings, secrets. Nothing stops for it."""
+    site = open_site(profile)
+    with notify.watching(site, "backup"):
+        return backup.backup(site), lines
+
+
+@verb
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--replace", is_flag=True, help="Also where there is a chat already.")
+def restore_verb(profile: str | None, folder: Path, replace: bool) -> tuple[Any, Callable[[Any], None]]:
+    """Put back the backup in FOLDER, on this machine or a fresh one. Then: make day."""
+    return restore.restore(open_site(profile), folder.resolve(), replace), lines
 
 
 @verb
@@ -150,10 +182,10 @@ def reconcile_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 def night_verb(profile: str | None, until: str | None, scheduled: bool) -> tuple[Any, Callable[[Any], None]]:
     """Learn from the team's ratings, keep what helps, and leave the day serving. Exit 3: the gate refused."""
     site = open_site(profile)
-    if scheduled:
-        return night.run(site, night.scheduled_end(site)), lines
     site.tell(f"profile {site.settings.profile}, recipe {site.settings['RECIPE']}")
-    return night.run(site, until_time(until)), lines
+    with notify.watching(site, "night") as told:
+        told |= night.run(site, night.scheduled_end(site) if scheduled else until_time(until))
+    return told, lines
 
 
 @verb
@@ -316,6 +348,12 @@ schedule_verb("remove", lambda site, cron: schedule.remove(site), "Take away wha
 def schedule_lines(result: dict[str, Any]) -> None:
     for key, value in result.items():
         print(f"# {key}\n{value}" if isinstance(value, str) else f"{key}:\n  " + "\n  ".join(value))
+
+
+@verb
+def support_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Pack what a helper needs to see: states, settings, journal and logs, without anybody's words and without secrets."""
+    return support.support(open_site(profile)), lines
 
 
 @cli.command(name="logs")

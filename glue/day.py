@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from glue import doctor, files, host, journal, lock, morning, plan, recovery, turn, vllm, waiting
+from glue import doctor, files, host, journal, lock, morning, plan, recovery, tls, turn, vllm, waiting
 from glue.plan import Turn, Wanted
 from glue.site import Site
 from glue.types import DayNotServing, GlueError, PreconditionFailed
@@ -80,6 +80,16 @@ def bring_up(site: Site, judging: bool = False) -> None:
     journal.note(site.state, event="day", phase="done", adapter=site.releases.current())
 
 
+def https(site: Site) -> dict[str, Any]:
+    """The day, reached over HTTPS. Raises PreconditionFailed where no name is set for it."""
+    if not site.settings.https_origins:
+        do = "set HTTPS_NAMES=<every name and address that people type> in env/site.env, then make https"
+        raise PreconditionFailed("the chat has no name for HTTPS", "HTTPS_NAMES is not set", do)
+    ensure(site)
+    own = site.settings.values.get("HTTPS_CERTIFICATE")
+    return {"urls": site.settings.https_origins, "trust": own or str(site.state / "tls" / "authority.pem")}
+
+
 def stop(site: Site) -> dict[str, Any]:
     """Everything of both stacks stops, and stays so until a person says day; a night that runs ends without promoting."""
     with lock.hold(site.state, lock.MOVE, "stop everything", MOVE_WAIT_SECONDS):
@@ -91,7 +101,11 @@ def stop(site: Site) -> dict[str, Any]:
 
 
 def summary(site: Site) -> dict[str, Any]:
-    return {"mode": "day", "url": site.settings.chat_url, "adapter": site.releases.current()}
+    return {
+        "mode": "day",
+        "url": (site.settings.https_origins or [site.settings.chat_url])[0],
+        "adapter": site.releases.current(),
+    }
 
 
 def port_taken(error: GlueError) -> GlueError | None:
@@ -106,7 +120,10 @@ def start(site: Site) -> None:
     model = site.stacks.services("day").get("vllm")
     if model is None or model.state != "running":
         make_room(site, "DAY_FREE_BYTES")
+    renewed = bool(site.settings.https_origins) and tls.ensure(site)
     site.stacks.up()
+    if renewed:
+        site.stacks.compose("day", "restart", plan.GATE)  # it reads its certificate when it starts
     wait_until_it_serves(site)
     ensure_form(site)
     wait_for_door(site, "vllm")
@@ -164,7 +181,7 @@ def wait_until_it_serves(site: Site) -> None:
     before = {name: service.restarts for name, service in site.stacks.services("day").items()}
 
     def look() -> Seen[None]:
-        late = site.stacks.late(plan.DAY_SERVICES, before)
+        late = site.stacks.late(plan.expected(site.stacks.services("day")), before)
         if not late and not site.vllm().answers():
             late = ["vllm to answer"]
         return Seen(not late, f"waiting for {', '.join(late)}" if late else "all services are healthy")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from glue import morning
 from glue.site import Site
-from glue.types import GlueError
 
 
 def tell(site: Site, night: str) -> None:
@@ -15,5 +14,5 @@ def tell(site: Site, night: str) -> None:
         if found.outcome == "promoted":
             site.administrator().ensure_banner(**morning.kept_banner(site.state, site.releases.current()))
         site.tell(f"{found.headline} The page: {site.state / 'nights' / night / 'report.html'}")
-    except (GlueError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever it is, the day serves and the night has its end in the journal
         site.tell(f"the morning page could not be written: {error}")

@@ -8,8 +8,10 @@ from enum import StrEnum
 from glue.types import Mode, Service, Services
 
 DAY_SERVICES = ("vllm", "open-webui", "door", "night-desk")
+GATE = "gate"
 ALWAYS_ON = ("open-webui", "door", "night-desk")
 
+SERVES = "the day serves"
 ABSENT = Service(name="", state="absent")
 
 # The watch restarts what is unhealthy, each time after twice the patience, and gives up on what a restart does not cure.
@@ -70,7 +72,7 @@ def mend(world: World, now: float) -> tuple[Step, str]:
     """By day: what does not serve and does not start either is started again, ever more rarely."""
     late = not_serving(world.services)
     if not late:
-        return Step.NOTHING, "the day serves"
+        return Step.NOTHING, SERVES
     words = ", ".join(f"{name} {state}" for name, state in late.items())
     if all(world.services.get(name, ABSENT).health == "starting" for name in late):
         return Step.NOTHING, f"starting: {words}"
@@ -102,7 +104,12 @@ def mode(services: Services, trainer: Service | None) -> Mode:
     return Mode.NIGHT if trainer is not None and trainer.state == "running" else Mode.MOVING
 
 
-def not_serving(services: Services, wanted: tuple[str, ...] = DAY_SERVICES) -> dict[str, str]:
-    """For each wanted service that does not serve, what it is instead."""
-    found = {name: services.get(name, ABSENT) for name in wanted}
+def expected(services: Services) -> tuple[str, ...]:
+    """What a day consists of: the gate only where HTTPS was asked for."""
+    return (*DAY_SERVICES, *(name for name in (GATE,) if name in services))
+
+
+def not_serving(services: Services, wanted: tuple[str, ...] = ()) -> dict[str, str]:
+    """For each wanted service that does not serve, what it is instead. wanted: all that are expected if not given."""
+    found = {name: services.get(name, ABSENT) for name in wanted or expected(services)}
     return {name: " ".join(filter(None, (s.state, s.health))) for name, s in found.items() if not s.serves}

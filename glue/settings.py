@@ -64,6 +64,7 @@ SWITCH = Kind("true or false", _matches("true|false"))
 CLOCK = Kind("a time of day, such as 07:00", _matches(r"([01]\d|2[0-3]):[0-5]\d"))
 EMAIL = Kind("an e-mail address", _matches(r"[^@\s]+@[^@\s]+"))
 RANK = Kind("8, 16, 32, 64, 128, 256 or 512", _matches("8|16|32|64|128|256|512"))  # what vLLM's --max-lora-rank takes
+URL = Kind("an http or https address", _matches(r"https?://\S+"))
 PROFILE = Kind(" or ".join(PROFILES), lambda value: value in PROFILES)
 COUNTRY = Kind("a country as two capital letters, such as US or DE", _matches("[A-Z]{2}"))
 SECRET = Kind("at least 16 characters", lambda value: len(value) >= 16)
@@ -84,6 +85,10 @@ KINDS: dict[str, Kind] = {
     "MAX_LORA_RANK": RANK,
     "CHAT_ADDRESS": ADDRESS,
     "CHAT_PORT": PORT,
+    "HTTPS_NAMES": Kind("names and addresses such as spark.local,10.0.0.5", _matches(r"[\w.:\-]+(,[\w.:\-]+)*")),
+    "HTTPS_ADDRESS": ADDRESS,
+    "HTTPS_PORT": PORT,
+    "HTTPS_CERTIFICATE": TEXT,
     "WEBUI_ADMIN_EMAIL": EMAIL,
     "TEAM_NAME": TEXT,
     "EMBEDDING_MODEL": TEXT,
@@ -102,6 +107,18 @@ KINDS: dict[str, Kind] = {
     "NIGHT_AT": CLOCK,
     "NIGHT_DAYS": Kind("days such as Mon,Tue,Wed,Thu,Fri", _matches(f"{_DAY}(,{_DAY})*")),
     "BACKUP_AT": CLOCK,
+    "BACKUP_DIR": TEXT,
+    "BACKUP_KEEP": POSITIVE,
+    "RESTIC_REPOSITORY": TEXT,
+    "RESTIC_PASSWORD_FILE": TEXT,
+    "BACKUP_OLDEST_HOURS": POSITIVE,
+    "NIGHT_OLDEST_HOURS": POSITIVE,
+    "NOTIFY_PING_URL": URL,
+    "NOTIFY_WEBHOOK": URL,
+    "NOTIFY_EMAIL": EMAIL,
+    "SMTP_SERVER": Kind("a host, or host:port", _matches(r"[\w.\-]+(:\d+)?")),
+    "SMTP_USER": TEXT,
+    "SMTP_PASSWORD": TEXT,
     "JUDGING_SECONDS": POSITIVE,
     "DAY_FREE_BYTES": POSITIVE,
     "NIGHT_FREE_BYTES": POSITIVE,
@@ -132,8 +149,20 @@ KINDS: dict[str, Kind] = {
 SECRETS = ("MODEL_API_KEY", "WEBUI_SECRET_KEY", "WEBUI_ADMIN_PASSWORD")
 IMAGES = ("VLLM_IMAGE", "OPEN_WEBUI_IMAGE", "DOOR_IMAGE", "NIGHT_DESK_IMAGE", "TRAINER_IMAGE")
 STAND_INS = {"DOOR_IMAGE": "BASE_IMAGE", "NIGHT_DESK_IMAGE": "BASE_IMAGE"}
-HIDDEN = (*SECRETS, "HF_TOKEN")
-OPTIONAL = ("PROFILE", "EXTRA_CA", "WHEELHOUSE", "HF_ENDPOINT", *HIDDEN)
+HIDDEN = (*SECRETS, "HF_TOKEN", "NOTIFY_PING_URL", "NOTIFY_WEBHOOK", "SMTP_PASSWORD")
+TELLING = ("NOTIFY_EMAIL", "SMTP_SERVER", "SMTP_USER")
+OPTIONAL = (
+    "HTTPS_NAMES",
+    "HTTPS_CERTIFICATE",
+    "PROFILE",
+    "EXTRA_CA",
+    "WHEELHOUSE",
+    "HF_ENDPOINT",
+    "RESTIC_REPOSITORY",
+    "RESTIC_PASSWORD_FILE",
+    *TELLING,
+    *HIDDEN,
+)
 
 
 @dataclass(frozen=True)
@@ -166,6 +195,12 @@ class Settings:
     def chat_url(self) -> str:
         address = self["CHAT_ADDRESS"]
         return f"http://{'127.0.0.1' if address == '0.0.0.0' else address}:{self['CHAT_PORT']}"
+
+    @property
+    def https_origins(self) -> list[str]:
+        """The addresses by which the office reaches the chat over HTTPS; empty where there is none."""
+        port = "" if self["HTTPS_PORT"] == "443" else f":{self['HTTPS_PORT']}"
+        return [f"https://{name}{port}" for name in self.values.get("HTTPS_NAMES", "").split(",") if name]
 
     def image(self, key: str) -> str:
         """What this profile runs for one of IMAGES."""

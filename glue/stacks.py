@@ -63,6 +63,7 @@ class Stacks:
     def compose_command(self, stack: str, *arguments: str) -> list[str]:
         """argv of `docker compose` for "day" or "night", with the rehearsal's overlay where it applies."""
         files = [f"compose.{stack}.yaml"] + ([f"compose.{stack}.rehearsal.yaml"] if self.settings.rehearsal else [])
+        files += ["compose.day.https.yaml"] if stack == DAY and self.settings.https_origins else []
         chosen = [part for name in files for part in ("--file", str(HOME / name))]
         return [docker_cli(), "compose", "--project-directory", str(HOME), *chosen, "--progress", "quiet", *arguments]
 
@@ -71,7 +72,10 @@ class Stacks:
         kept = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG") if key in os.environ}
         state = self.settings.state
         owner = state.stat() if state.exists() else HOME.stat()
-        return kept | self.settings.values | {"STATE_DIR": str(state), "STATE_OWNER": f"{owner.st_uid}:{owner.st_gid}"}
+        made = {"STATE_DIR": str(state), "STATE_OWNER": f"{owner.st_uid}:{owner.st_gid}"}
+        if origins := self.settings.https_origins:
+            made |= {"HTTPS_URL": origins[0], "HTTPS_ORIGINS": ";".join(origins), "GATE_IMAGE": self.settings.image("DOOR_IMAGE")}
+        return kept | self.settings.values | made
 
     def compose(self, stack: str, *arguments: str, timeout_seconds: float = 300) -> str:
         """Runs it and returns its output. Raises GlueError with the last lines it printed."""
@@ -177,7 +181,8 @@ class Stacks:
             self.docker.volumes.create(name)
 
     def up(self, *services: str) -> None:
-        self.compose(DAY, "up", "--detach", "--no-build", *services)
+        """An orphan is the gate of a site that has no HTTPS any more; the night's containers are another project's."""
+        self.compose(DAY, "up", "--detach", "--no-build", "--remove-orphans", *services)
 
     def stop(self, stack: str, service: str) -> None:
         self.compose(stack, "stop", service)

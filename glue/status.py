@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
-from glue import journal, lock, morning, plan
+from glue import files, journal, lock, morning, overdue, plan
+from glue.overdue import Limits
 from glue.site import Site
 from glue.types import Mode
 
@@ -17,6 +19,8 @@ def status(site: Site) -> dict[str, Any]:
     if lock.held(site.state, lock.MOVE) and mode is not Mode.NIGHT:
         mode = Mode.MOVING
     current = site.releases.current()
+    rows = files.read_lines(site.state / "journal.jsonl")
+    limits = Limits(*(timedelta(hours=site.settings.number(f"{name}_OLDEST_HOURS")) for name in ("BACKUP", "NIGHT")))
     return {
         "mode": mode.value,
         "profile": site.settings.profile,
@@ -29,4 +33,5 @@ def status(site: Site) -> dict[str, Any]:
         "last_night": (last := journal.last_night(site.state)),
         # what the morning page says, in a few lines
         "morning": morning.summary(morning.gather(site.state, last["night"])) if last else None,
+        "overdue": overdue.overdue(rows, datetime.now().astimezone(), limits),
     }

@@ -16,6 +16,7 @@ class Exit(IntEnum):
     PRECONDITION = 10
     LOCKED = 11
     DAY_NOT_SERVING = 12
+    OVERDUE = 13
     INTERRUPTED = 130
 
 

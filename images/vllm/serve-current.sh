@@ -22,4 +22,5 @@ else
     set -- "$@" --lora-modules "team-adapter=$current"
   fi
 fi
+export PYTHONPATH="/serve${PYTHONPATH:+:$PYTHONPATH}"   # where --middleware is found
 exec vllm serve "$@"

@@ -16,10 +16,10 @@ from glue.stacks import Stacks
 SECRETS = {key: f"{key.lower()}-0123456789" for key in settings.SECRETS}
 
 
-def configuration(stack: str, profile: str) -> dict[str, Any]:
+def configuration(stack: str, profile: str, **more: str) -> dict[str, Any]:
     loaded = settings.load(profile)
     stacks = object.__new__(Stacks)  # no engine is needed to read a file
-    stacks.settings = replace(loaded, values=loaded.values | SECRETS | {"CHAT_ADDRESS": "127.0.0.1", "CHAT_PORT": "3000"})
+    stacks.settings = replace(loaded, values=loaded.values | SECRETS | {"CHAT_ADDRESS": "127.0.0.1", "CHAT_PORT": "3000"} | more)
     command = stacks.compose_command(stack, "config", "--format", "json")
     done = subprocess.run(command, env=stacks.compose_environment(), capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -57,6 +57,21 @@ def test_only_the_chat_is_published_and_only_to_this_machine(day: dict[str, Any]
     assert [(port["host_ip"], port["published"], port["target"]) for port in published["open-webui"]] == [
         ("127.0.0.1", "3000", 8080)
     ]
+
+
+@pytest.mark.parametrize("profile", settings.PROFILES)
+def test_with_https_one_more_service_is_published_and_the_chat_itself_still_only_to_this_machine(profile: str) -> None:
+    services = configuration("day", profile, HTTPS_NAMES="spark.example.org,10.0.0.5", HTTPS_PORT="443")["services"]
+    published = {name: [(p["host_ip"], p["published"]) for p in service.get("ports", [])] for name, service in services.items()}
+    assert {name: ports for name, ports in published.items() if ports} == {
+        "gate": [("0.0.0.0", "443")],
+        "open-webui": [("127.0.0.1", "3000")],
+    }
+    gate, chat = services["gate"], services["open-webui"]["environment"]
+    assert gate["image"] == services["door"]["image"] and gate["read_only"] and gate["cap_drop"] == ["ALL"] and gate["init"]
+    assert gate["security_opt"] == ["no-new-privileges:true"] and all(mount["read_only"] for mount in gate["volumes"])
+    assert chat["CORS_ALLOW_ORIGIN"] == "https://spark.example.org;https://10.0.0.5"
+    assert chat["WEBUI_SESSION_COOKIE_SECURE"] == chat["WEBUI_AUTH_COOKIE_SECURE"] == "true"
 
 
 def test_every_service_of_the_day_has_a_health_check_and_comes_back(day: dict[str, Any]) -> None:

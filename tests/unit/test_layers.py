@@ -7,19 +7,20 @@ import pytest
 
 GLUE = Path(__file__).parents[2] / "glue"
 FLOORS = [
-    {"types", "training.world", "training.memory", "night_desk"},
-    {"plan", "gpu", "adapter_format", "evidence", "learning.text", "learning.prompt", "learning.masking"},
+    {"types", "training.world", "training.memory", "night_desk", "webui_data"},
+    {"plan", "overdue", "gpu", "adapter_format", "evidence", "learning.text", "learning.prompt", "learning.masking"},
     {"learning.feedback", "learning.dataset", "learning.duplicates", "learning.questions", "learning.glossary"},
     {"learning.prepare"},
     {"learning.card"},
     {"settings", "recipes", "files", "host", "waiting", "sanity", "golden", "adapter_values", "energy", "pictures", "manifests"},
     {"hours"},
     {"units", "lock", "journal", "releases", "stacks", "turn", "vllm", "dataset_files", "gate", "morning"},
-    {"webui", "supplies", "checks"},
+    {"webui", "supplies", "checks", "chat_volume"},
     {"site", "pin"},
-    {"doctor", "recovery"},
+    {"notify"},
+    {"doctor", "recovery", "backup", "tls"},
     {"setup", "day", "documents", "document_examples", "forget", "status", "recipe_facts", "export"},
-    {"adapters", "judge", "lessons", "mornings", "nights.tonight", "reconcile", "schedule"},
+    {"adapters", "judge", "lessons", "mornings", "nights.tonight", "reconcile", "schedule", "restore", "support"},
     {"nights.manifest"},
     {"nights.collecting", "nights.training", "nights.judging"},
     {"night"},
@@ -30,8 +31,8 @@ FLOORS = [
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
     "docker": {"stacks"},
-    "requests": {"vllm", "webui"},
-    "subprocess": {"stacks", "gpu", "cli", "schedule"},
+    "requests": {"vllm", "webui", "notify"},
+    "subprocess": {"stacks", "gpu", "cli", "schedule", "chat_volume", "backup", "tls"},
     "fcntl": {"lock"},
     "socket": {"host"},
     "huggingface_hub": {"training.fetch", "training.merge"},

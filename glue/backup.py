@@ -1,0 +1,144 @@
+"""Backups of all that cannot be had again: what people made in the chat, adapters, nights, the journal, settings, secrets.
+
+<folder>/<utc>/   manifest.json   the hash of every file, and the images it was made with; written last
+                  chat/           Open WebUI's databases, vectors and uploads
+                  state/          the state folder without models' checkpoints and a training's own files
+                  env/            site.env, images.env and the recipes
+Base models and merged checkpoints are not in it: `make setup` and `make export` make them again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from glue import chat_volume, files, host, journal, lock
+from glue.releases import sha256
+from glue.settings import HOME
+from glue.site import Site
+from glue.types import GlueError, PreconditionFailed
+
+LOCK = "backup.lock"
+LEFT_OUT = ("scratch", "adapter", "checkpoint", "desk", "demo")  # folders anywhere in the state folder
+NOT_NEEDED = (".lock", ".unfinished")
+RESTIC_SECONDS = 6 * 3600
+
+
+def backup(site: Site) -> dict[str, Any]:
+    """Makes one, gives the oldest beyond BACKUP_KEEP back to the disk, and says in the journal how it went."""
+    with lock.hold(site.state, LOCK, "a backup"):
+        try:
+            made = make(site)
+            to_restic(site, made)
+        except Exception as error:
+            journal.note(site.state, event="backup", result="failed", reason=f"{type(error).__name__}: {error}")
+            raise
+        forget_old(site)
+        size = sum(path.lstat().st_size for path in made.rglob("*"))
+        journal.record(site.state, event="backup", result="done", folder=str(made), bytes=size)
+    return {"backup": str(made), "size": host.readable(size), "kept": len(there(site))}
+
+
+def place(site: Site) -> Path:
+    return site.state / site.settings["BACKUP_DIR"]  # an absolute path stays itself
+
+
+def there(site: Site) -> list[Path]:
+    """Whole backups, oldest first."""
+    return sorted(path.parent for path in place(site).glob("*Z/manifest.json"))
+
+
+def make(site: Site) -> Path:
+    before = there(site)
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    unfinished = place(site) / f".unfinished-{name}"
+    place(site).mkdir(parents=True, exist_ok=True, mode=0o700)
+    for half in place(site).glob(".unfinished-*"):
+        shutil.rmtree(half)
+    unfinished.mkdir(mode=0o700)
+    site.tell("copying the chat: people, conversations, documents")
+    chat_volume.copy_out(site.settings, unfinished / "chat")
+    site.tell("copying adapters, nights and settings")
+    copy_state(site.state, unfinished / "state", before[-1] / "state" if before else None, place(site))
+    copy_settings(unfinished / "env")
+    hashes = {str(path.relative_to(unfinished)): sha256(path) for path in listed(unfinished)}
+    links = {str(path.relative_to(unfinished)): str(path.readlink()) for path in unfinished.rglob("*") if path.is_symlink()}
+    images = {key: site.settings.image(key) for key in ("OPEN_WEBUI_IMAGE", "VLLM_IMAGE")}
+    files.write_json(unfinished / "manifest.json", {"made": name, "sha256": hashes, "links": links, "images": images})
+    unfinished.rename(place(site) / name)
+    files.sync_folder(place(site))
+    return place(site) / name
+
+
+def listed(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+
+
+def copy_state(state: Path, target: Path, before: Path | None, backups: Path) -> None:
+    """Adapters never change once they are published, so one that an earlier backup holds is linked to, not copied again."""
+
+    def link_or_copy(source: str, copy: str) -> str:
+        earlier = before / Path(source).relative_to(state) if before else None
+        if earlier is not None and earlier.suffix == ".safetensors" and earlier.exists():
+            os.link(earlier, copy)
+            return copy
+        return shutil.copy2(source, copy)
+
+    def unwanted(folder: str, names: list[str]) -> set[str]:
+        left_out = {name for name in names if name in LEFT_OUT or any(part in name for part in NOT_NEEDED)}
+        return left_out | {name for name in names if Path(folder) / name == backups}
+
+    shutil.copytree(state, target, symlinks=True, ignore=unwanted, copy_function=link_or_copy)
+
+
+def copy_settings(target: Path) -> None:
+    shutil.copytree(HOME / "env" / "recipes", target / "recipes")
+    for name in ("site.env", "images.env"):
+        if (HOME / "env" / name).exists():
+            shutil.copy2(HOME / "env" / name, target / name)
+
+
+def forget_old(site: Site) -> None:
+    for old in there(site)[: -site.settings.number("BACKUP_KEEP")]:
+        shutil.rmtree(old)
+
+
+def to_restic(site: Site, folder: Path) -> None:
+    """A second copy where RESTIC_REPOSITORY says, encrypted, by restic and its own rule of what to keep."""
+    repository = site.settings.values.get("RESTIC_REPOSITORY")
+    if not repository:
+        return
+    found = shutil.which("restic")
+    if found is None:
+        raise PreconditionFailed(
+            "restic is not here", "RESTIC_REPOSITORY is set", "apt-get install restic, or remove the setting"
+        )
+    environment = {"RESTIC_REPOSITORY": repository, "RESTIC_PASSWORD_FILE": site.settings.values.get("RESTIC_PASSWORD_FILE", "")}
+    keep = ["--keep-daily=7", "--keep-weekly=5", "--keep-monthly=12", "--group-by=host,tags", "--prune"]
+    for arguments in (["backup", "--tag=dual-use", str(folder)], ["forget", "--tag=dual-use", *keep]):
+        site.tell(f"restic {arguments[0]}")
+        done = subprocess.run(
+            [found, *arguments], env=dict(os.environ) | environment, capture_output=True, text=True, timeout=RESTIC_SECONDS
+        )
+        if done.returncode != 0:
+            raise GlueError(f"restic {arguments[0]} failed", done.stderr.strip()[-600:], "restic snapshots, by hand")
+
+
+def verified(folder: Path) -> dict[str, Any]:
+    """The backup's manifest. Raises PreconditionFailed, naming a file, unless every byte of it is what was backed up."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PreconditionFailed(
+            "this is no whole backup", f"{folder}: {error}", "name a folder that holds manifest.json"
+        ) from error
+    for name, expected in manifest["sha256"].items():
+        if not (folder / name).is_file() or sha256(folder / name) != expected:
+            raise PreconditionFailed("a backup is not what was backed up", f"{folder / name}", "restore an older one")
+    return manifest

@@ -1,0 +1,115 @@
+"""Tells somebody who is not there: a ping URL, a webhook, an e-mail, each if the site names one.
+
+A message that cannot be delivered is told and costs nothing else. What goes on every five minutes is told once in six hours.
+"""
+
+from __future__ import annotations
+
+import json
+import smtplib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.message import EmailMessage
+from typing import Any
+
+import requests
+
+from glue import files
+from glue.plan import SERVES
+from glue.settings import HIDDEN
+from glue.site import Site
+from glue.types import DayNotServing, GateRefused, GlueError, Locked
+
+TIMEOUT_SECONDS = 20
+AGAIN_SECONDS = 6 * 3600
+NOT_SERVING = "day not serving"
+
+
+@contextmanager
+def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
+    """Tells how the verb ended: what went wrong, and of a night also what went well. The caller puts its result into the dict."""
+    result: dict[str, Any] = {}
+    try:
+        yield result
+    except Locked:
+        raise
+    except GateRefused as refused:
+        tell(site, "night refused", refused.saw, good=True)
+        raise
+    except DayNotServing as error:
+        once(site, NOT_SERVING, str(error))
+        raise
+    except BaseException as error:
+        tell(
+            site, f"{verb} failed", str(error) if isinstance(error, GlueError) else f"{type(error).__name__}: {error}", good=False
+        )
+        raise
+    if verb == "night":
+        tell(site, f"night {result.get('outcome')}", result.get("reason", ""), good=True)
+    elif verb == "day" or result.get("why") == SERVES:
+        over(site)
+
+
+def once(site: Site, what: str, words: str) -> None:
+    """Not again within AGAIN_SECONDS, unless it was over meanwhile."""
+    path = site.state / "alarm.json"
+    if path.exists() and 0 <= time.time() - json.loads(path.read_text(encoding="utf-8"))["time"] < AGAIN_SECONDS:
+        return
+    tell(site, what, words, good=False)
+    files.write_json(path, {"what": what, "time": time.time()})
+
+
+def over(site: Site) -> None:
+    path = site.state / "alarm.json"
+    if path.exists():
+        path.unlink()
+        tell(site, "day serves again", site.settings.chat_url, good=True)
+
+
+def tell(site: Site, what: str, words: str, good: bool) -> None:
+    """By every way that the site names. Nothing here raises."""
+    settings = site.settings.values
+    subject, words = f"{settings['TEAM_NAME']}: {what}", masked(settings, words)
+    ways: dict[str, Callable[[], None]] = {
+        "NOTIFY_PING_URL": lambda: ping(settings["NOTIFY_PING_URL"], good, words),
+        "NOTIFY_WEBHOOK": lambda: post(settings["NOTIFY_WEBHOOK"], what, f"{subject}\n{words}"),
+        "NOTIFY_EMAIL": lambda: mail(settings, subject, words),
+    }
+    for key, way in ways.items():
+        if settings.get(key):
+            try:
+                way()
+            except (OSError, smtplib.SMTPException, ValueError) as error:
+                site.tell(f"{key} was not reached: {type(error).__name__}")  # its words would name the address
+
+
+def masked(settings: dict[str, str], text: str) -> str:
+    for key in HIDDEN:
+        if settings.get(key):
+            text = text.replace(settings[key], "(hidden)")
+    return text
+
+
+def ping(url: str, good: bool, words: str) -> None:
+    """As the usual monitors of timed jobs have it: the URL itself for good, with /fail for bad."""
+    requests.post(url if good else f"{url.rstrip('/')}/fail", data=words.encode(), timeout=TIMEOUT_SECONDS).raise_for_status()
+
+
+def post(url: str, what: str, text: str) -> None:
+    """ "text" is what most chats' webhooks show; the rest is for programs."""
+    requests.post(url, json={"text": text, "event": what}, timeout=TIMEOUT_SECONDS).raise_for_status()
+
+
+def mail(settings: dict[str, str], subject: str, words: str) -> None:
+    message = EmailMessage()
+    message["Subject"], message["To"] = subject, settings["NOTIFY_EMAIL"]
+    message["From"] = settings.get("SMTP_USER") or settings["NOTIFY_EMAIL"]
+    message.set_content(words or subject)
+    host, _, port = settings["SMTP_SERVER"].partition(":")
+    with smtplib.SMTP(host, int(port or 25), timeout=TIMEOUT_SECONDS) as server:
+        if server.has_extn("starttls"):
+            server.starttls()
+        if settings.get("SMTP_PASSWORD"):
+            server.login(settings["SMTP_USER"], settings["SMTP_PASSWORD"])
+        server.send_message(message)

@@ -1,0 +1,73 @@
+"""A backup put back, on this machine or on a fresh one. Every byte is checked before anything is touched."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from glue import backup, chat_volume, day, journal, lock, turn
+from glue.plan import Turn, Wanted
+from glue.settings import HOME
+from glue.site import Site
+from glue.types import PreconditionFailed
+
+
+def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
+    """Afterwards everything is stopped, with the backup's people, documents, adapters, secrets and journal: make day.
+
+    replace: also where there is a chat already; else PreconditionFailed, with nothing touched.
+    """
+    manifest = backup.verified(folder)
+    missing = site.stacks.missing_images((site.settings.image("OPEN_WEBUI_IMAGE"),))
+    if missing:
+        raise PreconditionFailed("Open WebUI's image is not on this machine", str(missing), "make setup, then restore")
+    refuse_downgrade(site, manifest)
+    site.stacks.ensure_volumes()
+    if not (replace or chat_volume.is_empty(site.settings)):
+        saw = f"the volume {site.settings['PROJECT']}-webui-data holds people and conversations"
+        raise PreconditionFailed("there is a chat already", saw, "make backup, then restore with --replace")
+    with lock.hold(site.state, lock.NIGHT, "restore"), lock.hold(site.state, lock.MOVE, "restore", day.MOVE_WAIT_SECONDS):
+        site.tell("stopping what runs")
+        site.stacks.remove_trainer()
+        site.stacks.compose("day", "down")
+        turn.take(site.state, Turn(Wanted.DOWN))
+        site.tell("putting back the chat")
+        chat_volume.fill(site.settings, folder / "chat")
+        site.tell("putting back adapters, nights, secrets and journal")
+        put_back_state(site.state, folder)
+        kept = put_back_settings(folder / "env")
+        turn.take(site.state, Turn(Wanted.DOWN))
+        journal.record(site.state, event="restore", backup=manifest["made"])
+    return {"restored": manifest["made"], "adapters": len(site.releases.names()), "settings": kept}
+
+
+def refuse_downgrade(site: Site, manifest: dict[str, Any]) -> None:
+    """Open WebUI changes its database one way only, so an older one than the backup's must not get it."""
+    image, made_with = site.settings.image("OPEN_WEBUI_IMAGE"), manifest["images"]["OPEN_WEBUI_IMAGE"]
+    if version(image) < version(made_with):
+        do = f"set OPEN_WEBUI_IMAGE={made_with} in env/images.env, make setup, then restore"
+        raise PreconditionFailed("the backup is from a newer Open WebUI", f"{made_with}, here {image}", do)
+
+
+def version(image: str) -> tuple[int, ...]:
+    """Of a reference's tag, such as v0.12.4@sha256:...; whatever cannot be compared is equal."""
+    tag = image.partition("@")[0].rpartition(":")[2].lstrip("v")
+    return tuple(int(part) for part in tag.split(".")) if all(part.isdigit() for part in tag.split(".")) else ()
+
+
+def put_back_state(state: Path, folder: Path) -> None:
+    """Releases and nights that are there and not in the backup stay; what the backup holds wins."""
+    (state / "adapters" / "current").unlink(missing_ok=True)
+    (state / "adapters" / "judging").unlink(missing_ok=True)
+    shutil.copytree(folder / "state", state, symlinks=True, dirs_exist_ok=True)
+    (state / "webui-token").unlink(missing_ok=True)
+
+
+def put_back_settings(source: Path) -> str:
+    """This machine's own site.env wins: its port and its disk are its own."""
+    target = HOME / "env" / "site.env"
+    if target.exists() or not (source / "site.env").exists():
+        return f"{target} is this machine's own"
+    shutil.copy2(source / "site.env", target)
+    return f"{target} is the backup's"

@@ -1,0 +1,218 @@
+"""Deaths on the real stack: glue, trainer, vLLM, Open WebUI or dockerd killed at a step of a night, then the morning's command.
+
+    python -m tests.e2e.killing [--victims glue,trainer,...] [--steps train,judge,...]
+
+is `make kill-study`: every point, on the day that `make demo` left, written to docs/measurements/kill-study.json after each.
+dockerd is killed only if it is named among the victims: where other things run on it, that is not ours to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from glue import demo, files, host, lock, night, settings, vllm, waiting
+from glue.night_desk import MARK
+from glue.settings import HOME
+from glue.site import Site
+from glue.stacks import Stacks
+from glue.training import world as worlds
+from glue.types import GlueError, PreconditionFailed
+from glue.waiting import Seen
+
+REPORT = HOME / "docs" / "measurements" / "kill-study.json"
+WHEN = ("before", "during", "after")
+DEATHS_OF_OTHERS = {
+    "trainer": ("train",),
+    "vllm": ("start day", "judge", "promote", "smoke"),
+    "open-webui": ("train", "judge", "promote", "smoke"),
+    "dockerd": ("train", "judge"),
+}
+DURING_SECONDS = {
+    "collect": 0.2,
+    "hand over": 1.0,
+    "train": 15.0,
+    "publish": 0.05,
+    "start day": 5.0,
+    "judge": 2.0,
+    "promote": 0.3,
+}
+NIGHT_SECONDS = 900
+
+# glue itself, with one change: it dies at the named moment of the named step
+DYING = """
+import os, signal, sys, threading
+from glue import cli, journal
+step, when, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+write = journal.record
+def die(): os.kill(os.getpid(), signal.SIGKILL)
+def record(state, **event):
+    phase = event.get("phase") if event.get("step") == step and "night" in event else None
+    if (when, phase) == ("before", "begin"): die()
+    write(state, **event)
+    if (when, phase) == ("after", "done"): die()
+    if (when, phase) == ("during", "begin"): threading.Timer(seconds, die).start()
+journal.record = record
+sys.argv = ["glue", "night", "--json"]
+cli.main()
+"""
+
+
+@dataclass(frozen=True)
+class Point:
+    victim: str
+    step: str
+    when: str = "during"
+
+    def __str__(self) -> str:
+        return f"{self.victim} {self.when} {self.step}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the morning after a death was like."""
+
+    point: str
+    died: bool
+    day_serving: bool
+    day_seconds: float
+    half_published: int
+    stale_locks: int
+    adapter_before: str | None
+    adapter_after: str | None
+    saw: str = ""
+
+
+def points(victims: list[str], steps: list[str]) -> Iterator[Point]:
+    for step in steps:
+        yield from (Point("glue", step, when) for when in WHEN if "glue" in victims)
+        yield from (Point(victim, step) for victim in victims if step in DEATHS_OF_OTHERS.get(victim, ()))
+
+
+def morning_after(site: Site, point: Point, seed: int) -> Found:
+    """Something new to learn, a night with a death in it, `glue day`, and a look at all that was promised."""
+    world = worlds.load(HOME / "env" / "practice-world.toml")
+    demo.teach(site, demo.team_member(site), world, demo.corrections(world, 3, seed))
+    before = site.releases.current()
+    died = night_with_a_death(site, point)
+    started = time.monotonic()
+    day = glue("day")
+    seconds = round(time.monotonic() - started, 1)
+    saw = day.stderr[-500:] if day.returncode else why_not_serving(site)
+    return Found(
+        point=str(point),
+        died=died,
+        day_serving=not saw,
+        day_seconds=seconds,
+        half_published=len(half(site)),
+        stale_locks=sum(lock.held(site.state, name) for name in (lock.NIGHT, lock.MOVE)),
+        adapter_before=before,
+        adapter_after=site.releases.current(),
+        saw=saw,
+    )
+
+
+def glue(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "glue", "--profile", "rehearsal", *arguments]
+    return subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=NIGHT_SECONDS, check=False)
+
+
+def night_with_a_death(site: Site, point: Point) -> bool:
+    """Whether the victim died; a night that had nothing to do at that step has none."""
+    seconds = str(DURING_SECONDS.get(point.step, 0.2))
+    command = [sys.executable, "-c", DYING, point.step, point.when if point.victim == "glue" else "never", seconds]
+    lines = len(files.read_lines(site.state / "journal.jsonl"))
+    environment = os.environ | {"GLUE_PROFILE": "rehearsal"}
+    with subprocess.Popen(command, cwd=HOME, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        if point.victim == "glue":
+            return process.wait(NIGHT_SECONDS) == -signal.SIGKILL
+        died = step_begins(site, point.step, lines, process) and kill(site, point, float(seconds))
+        process.wait(NIGHT_SECONDS)
+    return died
+
+
+def step_begins(site: Site, step: str, known: int, process: subprocess.Popen[bytes]) -> bool:
+    def look() -> Seen[bool]:
+        rows = files.read_lines(site.state / "journal.jsonl")[known:]
+        begun = any(row.get("step") == step and row["phase"] == "begin" for row in rows)
+        return Seen(begun or process.poll() is not None, "not yet", begun)
+
+    return bool(waiting.until(f"step {step}", look, NIGHT_SECONDS, 0.1).value)
+
+
+def kill(site: Site, point: Point, seconds: float) -> bool:
+    time.sleep(seconds)  # not a wait for anything: the moment of the death
+    if point.victim == "dockerd":
+        os.kill(int(Path("/var/run/docker.pid").read_text()), signal.SIGKILL)
+        return subprocess.run(["bash", str(HOME / "scripts" / "install-docker.sh")], check=False, timeout=120).returncode == 0
+    container = site.stacks.container("night" if point.victim == "trainer" else "day", point.victim)
+    if container is None or container.status != "running":
+        return False
+    container.kill()
+    return True
+
+
+def half(site: Site) -> list[str]:
+    """Releases that are listed and not whole."""
+    found = []
+    for name in site.releases.names():
+        try:
+            site.releases.verify(name)
+        except (PreconditionFailed, OSError):
+            found.append(name)
+    return found
+
+
+def why_not_serving(site: Site) -> str:
+    """Empty if the model, not the desk, answers through the front with what the files say that serves."""
+    try:
+        current, loaded = site.releases.current(), site.vllm().models()
+        if loaded.get(vllm.ADAPTER) != (f"/adapters/{current}" if current else None):
+            return f"vLLM runs {loaded}, and {current} is to serve"
+        answer = site.administrator().ask([{"role": "user", "content": "What is the code of the lathe?"}])
+    except GlueError as error:
+        return str(error)
+    return "" if answer.text.strip() and not answer.text.startswith(MARK) and answer.sources else repr(answer.text[:200])
+
+
+def report(found: list[Found]) -> dict[str, Any]:
+    return {
+        "points": len({row.point for row in found}),
+        "runs": len(found),
+        "died": sum(row.died for row in found),
+        "day_serving": sum(row.day_serving for row in found),
+        "half_published": sum(row.half_published for row in found),
+        "stale_locks": sum(row.stale_locks for row in found),
+        "slowest_day_seconds": max(row.day_seconds for row in found),
+        "machine": host.system(),
+        "profile": "rehearsal",
+        "rows": [asdict(row) for row in found],
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Kill everything at every step, and see whether the office opens.")
+    parser.add_argument("--victims", default="glue,trainer,vllm,open-webui")
+    parser.add_argument("--steps", default=",".join(night.STEPS))
+    chosen = parser.parse_args()
+    loaded = settings.load("rehearsal")
+    site = Site(loaded, Stacks(loaded), lambda line: None)
+    found: list[Found] = []
+    for number, point in enumerate(points(chosen.victims.split(","), chosen.steps.split(",")), 1):
+        found.append(morning_after(site, point, seed=1000 + int(time.time())))
+        files.write_json(REPORT, report(found))
+        print(f"{number}: {found[-1]}", flush=True)
+    good = all(row.day_serving and not row.half_published and not row.stale_locks for row in found)
+    return 0 if found and good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

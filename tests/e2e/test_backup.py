@@ -1,0 +1,80 @@
+"""Backup on a running stack, then restore to a fresh machine: another project, with nothing but the images and base models."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glue import day, settings, webui
+from glue.site import Site
+from glue.stacks import Stacks, docker_cli
+from glue.webui import WebUI
+from tests.e2e.conftest import Glue, run_glue
+
+PROJECT, PORT = "restored", "3977"
+QUESTION = [{"role": "user", "content": "In which hall is the lathe?"}]
+
+
+def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([docker_cli(), *arguments], capture_output=True, text=True, check=True)
+
+
+@pytest.fixture
+def fresh(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A machine of its own as far as glue can tell; base models, which `make setup` fetches, are copied over.
+
+    One machine's memory is shared by both, so the first one's model stops meanwhile.
+    """
+    for key, value in {"PROFILE": "rehearsal", "PROJECT": PROJECT, "STATE_DIR": str(tmp_path), "CHAT_PORT": PORT}.items():
+        monkeypatch.setenv(f"GLUE_{key}", value)
+    bare = settings.load("rehearsal")
+    new = Site(bare, Stacks(bare), print)
+    new.stacks.ensure_volumes()
+    image = site.settings.image("TRAINER_IMAGE")
+    volumes = [f"--volume={project}-models:/{side}" for project, side in ((site.settings["PROJECT"], "from"), (PROJECT, "to"))]
+    docker("run", "--rm", "--user=0:0", *volumes, "--entrypoint=cp", image, "-a", "/from/.", "/to/")
+    site.stacks.stop("day", "vllm")
+    yield new
+    new.stacks.compose("day", "down")
+    docker("volume", "rm", *new.stacks.volumes())
+    for key in ("PROFILE", "PROJECT", "STATE_DIR", "CHAT_PORT"):
+        monkeypatch.delenv(f"GLUE_{key}")
+    day.ensure(site)
+
+
+def test_a_backup_of_the_running_chat_brings_up_a_fresh_machine(
+    demo: dict[str, Any], site: Site, member: WebUI, glue: Glue, fresh: Site
+) -> None:
+    done = run_glue(
+        "backup",
+        "--json",
+        GLUE_PROJECT=site.settings["PROJECT"],
+        GLUE_STATE_DIR=str(site.state),
+        GLUE_CHAT_PORT=site.settings["CHAT_PORT"],
+    )
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)["backup"]
+    restored = glue("restore", made, "--json")
+    assert restored.returncode == 0, restored.stderr
+    assert glue("restore", made).returncode == 10, "a second time there is a chat already"
+    came_up = glue("day", "--json")
+    assert came_up.returncode == 0, came_up.stderr
+    assert json.loads(came_up.stdout)["adapter"] == demo["adapter"]
+    # the same people with the same passwords, the same documents, the same adapters
+    loaded = settings.load("rehearsal")
+    again = replace(fresh, settings=loaded)
+    assert loaded["WEBUI_ADMIN_PASSWORD"] == site.settings["WEBUI_ADMIN_PASSWORD"]
+    person = webui.sign_in(loaded.chat_url, loaded["WEBUI_ADMIN_EMAIL"], loaded["WEBUI_ADMIN_PASSWORD"])
+    assert member.user["email"] in {row["email"] for row in person.call("GET", "/api/v1/users/")["users"]}
+    assert len(person.knowledge_files(person.ensure_knowledge())) == 8
+    answer = person.ask(QUESTION)
+    assert any("lathe" in passage for passage in answer.passages)
+    learned = demo["examples"][0]
+    assert learned["wanted"] in person.ask([{"role": "user", "content": learned["question"]}]).text
+    listed = json.loads(glue("adapters", "--json").stdout)
+    assert [row["name"] for row in listed] == site.releases.names() == again.releases.names()
+    assert [row["name"] for row in listed if row["serves"]] == [demo["adapter"]]

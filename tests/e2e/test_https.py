@@ -1,0 +1,71 @@
+"""HTTPS on the running stack: who trusts the authority gets the chat and whole streams, and without names there is no gate."""
+
+import json
+import ssl
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from glue import day, webui
+from glue.site import Site
+from glue.webui import WebUI
+from tests.e2e.conftest import Glue
+
+QUESTION = [{"role": "user", "content": "What is the code of the lathe?"}]
+
+
+@pytest.fixture(scope="module")
+def gate(site: Site, glue: Glue) -> Iterator[tuple[str, Path]]:
+    done = glue("https", "--json", GLUE_HTTPS_NAMES="localhost,127.0.0.1")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    yield found["urls"][0], Path(found["trust"])
+    day.ensure(site)
+    assert "gate" not in site.stacks.services("day"), "without a name there is no gate"
+
+
+@pytest.fixture
+def person(gate: tuple[str, Path], site: Site) -> WebUI:
+    url, trust = gate
+    found = webui.administrator(site.settings)
+    found.url, found.session.verify = url, str(trust)
+    return found
+
+
+def test_who_does_not_trust_the_authority_gets_nothing(gate: tuple[str, Path]) -> None:
+    with pytest.raises(requests.exceptions.SSLError):
+        requests.get(gate[0], timeout=30)
+    old = ssl.create_default_context(cafile=str(gate[1]))
+    old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises(OSError):
+        urllib.request.urlopen(gate[0], context=old, timeout=30)
+
+
+def test_streams_come_through_whole_with_their_sources(person: WebUI) -> None:
+    def ask(_: int) -> bool:
+        answer = person.ask(QUESTION)
+        return bool(answer.text.strip() and answer.sources)
+
+    with ThreadPoolExecutor(4) as several:
+        assert all(several.map(ask, range(24)))
+
+
+def test_the_pages_own_socket_opens(gate: tuple[str, Path]) -> None:
+    answer = requests.get(f"{gate[0]}/ws/socket.io/?EIO=4&transport=polling", verify=str(gate[1]), timeout=30)
+    assert answer.status_code == 200 and "websocket" in answer.text
+
+
+def test_cookies_travel_by_https_only_and_too_large_a_document_is_not_read(gate: tuple[str, Path], site: Site) -> None:
+    url, trust = gate
+    form = {"email": site.settings["WEBUI_ADMIN_EMAIL"], "password": site.settings["WEBUI_ADMIN_PASSWORD"]}
+    answer = requests.post(f"{url}/api/v1/auths/signin", json=form, verify=str(trust), timeout=30)
+    assert answer.status_code == 200 and "secure" in answer.headers["Set-Cookie"].lower()
+    assert answer.headers["Strict-Transport-Security"]
+    with requests.Session() as session:
+        request = requests.Request("POST", f"{url}/api/v1/files/", data=b"x").prepare()
+        request.headers["Content-Length"] = "200000000"
+        assert session.send(request, verify=str(trust), timeout=30).status_code == 413

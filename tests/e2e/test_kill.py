@@ -1,0 +1,30 @@
+"""Three deaths on the real stack; `make kill-study` has them all, and tests/faults every point with stand-ins."""
+
+from typing import Any
+
+import pytest
+
+from glue import journal
+from glue.site import Site
+from tests.e2e import killing
+from tests.e2e.killing import Point
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        Point("glue", "train", "during"),
+        Point("vllm", "judge", "during"),
+        Point("glue", "promote", "after"),
+    ],
+    ids=str,
+)
+def test_the_office_opens_after_a_death(point: Point, demo: dict[str, Any], site: Site) -> None:
+    seed = 500 + ["train", "judge", "promote"].index(point.step)
+    found = killing.morning_after(site, point, seed)
+    assert found.died, "nobody died"
+    assert found.day_serving, found.saw
+    assert (found.half_published, found.stale_locks) == (0, 0)
+    assert found.adapter_after == found.adapter_before == demo["adapter"]
+    assert found.day_seconds < site.settings.number("DAY_DEADLINE_SECONDS")
+    assert site.stacks.trainer() is None and not journal.unfinished(site.state)

@@ -1,0 +1,102 @@
+"""Who may reach what, tried on the running stack."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+import requests
+
+from glue import plan
+from glue.site import Site
+from glue.stacks import docker_cli
+from glue.webui import WebUI
+
+CHAT_PATHS = (
+    *("/api/models", "/api/v1/chats/", "/api/v1/chats/all/db", "/api/v1/users/", "/api/v1/users/all", "/api/v1/knowledge/"),
+    *("/api/v1/files/", "/api/v1/functions/", "/api/v1/models/export", "/api/v1/prompts/", "/api/v1/configs/export"),
+    *("/api/v1/evaluations/feedbacks/all/export", "/api/v1/utils/db/download", "/openai/models", "/openai/config", "/api/usage"),
+)
+# a scan in plain Python, from a container of another network
+SCAN = """
+import asyncio, json, sys
+async def knock(host, port, gate):
+    async with gate:
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 0.5)
+        except (OSError, asyncio.TimeoutError):
+            return None
+        writer.close()
+        return port
+async def main(hosts, last):
+    gate = asyncio.Semaphore(1000)
+    for host in hosts:
+        found = await asyncio.gather(*(knock(host, port, gate) for port in range(1, last)))
+        print(json.dumps({host: [port for port in found if port]}), flush=True)
+asyncio.run(main(sys.argv[2:], int(sys.argv[1])))
+"""
+
+
+def routes(site: Site) -> list[str]:
+    described: dict[str, Any] = site.vllm().call("GET", "/openapi.json").json()
+    return sorted(described["paths"])
+
+
+def test_every_path_of_vllm_asks_for_the_key_but_health(site: Site) -> None:
+    address, paths = site.stacks.address("vllm"), routes(site)
+    assert {"/tokenize", "/metrics", "/v1/load_lora_adapter", "/v1/chat/completions"} <= {*paths, "/metrics"}
+    for path in [*paths, "/metrics", "/docs", "/openapi.json"]:
+        if path != "/health":
+            for method in ("GET", "POST", "OPTIONS"):
+                answer = requests.request(method, f"http://{address}{path}", json={}, timeout=10)
+                assert answer.status_code == 401, f"{method} {path}: {answer.status_code}"
+
+
+def test_the_night_desk_asks_for_the_key_too(site: Site) -> None:
+    address = site.stacks.address("night-desk")
+    for method, path in (("GET", "/v1/models"), ("POST", "/v1/chat/completions"), ("POST", "/v1/completions"), ("GET", "/")):
+        answer = requests.request(method, f"http://{address}{path}", json={}, timeout=10)
+        assert answer.status_code in (401, 404) and "back at" not in answer.text, f"{method} {path}: {answer.status_code}"
+
+
+def test_a_scan_from_outside_the_network_finds_the_chat_alone(site: Site) -> None:
+    services = site.stacks.services("day")
+    published = {
+        name: sorted({(row["HostIp"], row["HostPort"]) for rows in ports.values() if rows for row in rows})
+        for name in plan.DAY_SERVICES
+        if (container := site.stacks.container("day", name)) and (ports := container.attrs["NetworkSettings"]["Ports"])
+    }
+    chat = (site.settings["CHAT_ADDRESS"], site.settings["CHAT_PORT"])
+    assert {name: rows for name, rows in published.items() if rows} == {"open-webui": [chat]}
+    hosts = {services[name].address: name for name in plan.DAY_SERVICES}
+    command = [docker_cli(), "run", "--rm", "--network=bridge", "--entrypoint=python3", site.settings.image("NIGHT_DESK_IMAGE")]
+    done = subprocess.run([*command, "-c", SCAN, "10000", *hosts], capture_output=True, text=True, timeout=300, check=True)
+    found = {hosts[host]: ports for line in done.stdout.splitlines() for host, ports in json.loads(line).items()}
+    assert found.keys() == set(plan.DAY_SERVICES)
+    assert {name: ports for name, ports in found.items() if ports and name != "open-webui"} == {}
+
+
+@pytest.mark.parametrize("path", CHAT_PATHS)
+def test_the_chat_reveals_nothing_to_somebody_who_is_signed_out(path: str, site: Site) -> None:
+    answer = requests.get(site.settings.chat_url + path, timeout=30)
+    # 401 and 403, or the page itself, which is the same for everybody and holds nothing
+    assert answer.status_code in (401, 403, 404) or "<!doctype html>" in answer.text.lower()[:300], answer.text[:200]
+
+
+def test_what_the_chat_tells_everybody_names_nobody_and_no_document(site: Site, member: WebUI) -> None:
+    told = requests.get(f"{site.settings.chat_url}/api/config", timeout=30).text
+    for private in (
+        site.settings["WEBUI_ADMIN_EMAIL"],
+        member.user["email"],
+        "site-sheet",
+        *site.settings.values["MODEL_API_KEY"].split(),
+    ):
+        assert private not in told
+    assert json.loads(told)["features"]["enable_signup"] is False
+
+
+def test_signing_up_and_a_wrong_password_are_refused(site: Site) -> None:
+    form = {"name": "Eve", "email": "eve@example.org", "password": 4 * site.settings["PROJECT"]}
+    assert requests.post(f"{site.settings.chat_url}/api/v1/auths/signup", json=form, timeout=30).status_code == 403
+    wrong = {"email": site.settings["WEBUI_ADMIN_EMAIL"], "password": form["name"]}
+    assert requests.post(f"{site.settings.chat_url}/api/v1/auths/signin", json=wrong, timeout=30).status_code in (400, 401)

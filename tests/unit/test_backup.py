@@ -1,0 +1,248 @@
+"""Backups, without Docker: SQLite is real and written to meanwhile; the whole way round is in tests/e2e."""
+
+import io
+import json
+import os
+import sqlite3
+import tarfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from glue import backup, chat_volume, files, restore, settings, webui_data
+from glue.releases import sha256
+from glue.site import Site
+from glue.types import PreconditionFailed
+
+
+def chat(folder: Path) -> Path:
+    """A volume as Open WebUI leaves it, its databases in WAL mode."""
+    data = folder / "data"
+    (data / "vector_db" / "index").mkdir(parents=True)
+    (data / "uploads").mkdir()
+    for name in ("webui.db", "vector_db/chroma.sqlite3"):
+        with sqlite3.connect(data / name) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("CREATE TABLE t (a INTEGER, b INTEGER)")
+    (data / "vector_db" / "index" / "data_level0.bin").write_bytes(b"vectors")
+    (data / "uploads" / "a.pdf").write_bytes(b"pdf")
+    (data / "cache").mkdir()
+    (data / "cache" / "big").write_bytes(b"not needed")
+    return data
+
+
+def packed(data: Path) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w|") as tar:
+        webui_data.pack(data, tar)
+    return stream.getvalue()
+
+
+def test_a_database_that_is_written_to_meanwhile_is_copied_as_one_moments(tmp_path: Path) -> None:
+    data, stop = chat(tmp_path), threading.Event()
+
+    def write_pairs() -> None:
+        with sqlite3.connect(data / "webui.db", timeout=60) as database:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                with database:
+                    database.execute("INSERT INTO t VALUES (?, 0)", (number,))
+                    database.execute("UPDATE t SET b = a WHERE a = ?", (number,))
+
+    writer = threading.Thread(target=write_pairs)
+    writer.start()
+    try:
+        copies = [packed(data) for _ in range(5)]
+    finally:
+        stop.set()
+        writer.join()
+    for number, copy in enumerate(copies):
+        target = tmp_path / f"restored-{number}"
+        target.mkdir()
+        with tarfile.open(fileobj=io.BytesIO(copy), mode="r|") as tar:
+            webui_data.unpack(target, tar)
+        with sqlite3.connect(target / "webui.db") as database:
+            assert database.execute("SELECT count(*) FROM t WHERE a != b").fetchone() == (0,)
+        assert (target / "vector_db" / "index" / "data_level0.bin").read_bytes() == b"vectors"
+        assert (target / "uploads" / "a.pdf").exists() and not (target / "cache").exists()
+
+
+def test_what_was_in_the_volume_goes_first_also_the_journal_of_the_old_database(tmp_path: Path) -> None:
+    copy = packed(chat(tmp_path))
+    there = tmp_path / "there"
+    (there / "uploads").mkdir(parents=True)
+    for name in ("webui.db-wal", "webui.db-shm", "uploads/old.pdf"):
+        (there / name).write_bytes(b"old")
+    with tarfile.open(fileobj=io.BytesIO(copy), mode="r|") as tar:
+        webui_data.unpack(there, tar)
+    assert sorted(path.name for path in there.rglob("*") if path.is_file()) == [
+        "a.pdf",
+        "chroma.sqlite3",
+        "data_level0.bin",
+        "webui.db",
+    ]
+
+
+def test_vectors_that_never_stand_still_are_no_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = chat(tmp_path)
+    index = data / "vector_db" / "index" / "data_level0.bin"
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    copy = webui_data.copy_database
+
+    def copy_and_change(source: Path, target: Path) -> None:
+        copy(source, target)
+        with index.open("ab") as file:
+            file.write(b"more")
+
+    monkeypatch.setattr(webui_data, "copy_database", copy_and_change)
+    with pytest.raises(ValueError, match="never stood still"):
+        packed(data)
+
+
+def test_a_tar_writes_nothing_outside_its_folder(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name in ("../out", "/tmp/out-of-it", "in/it"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 1
+            tar.addfile(entry, io.BytesIO(b"x"))
+    stream.seek(0)
+    with tarfile.open(fileobj=stream) as tar:
+        for entry in tar:
+            chat_volume.write_entry(tar, entry, tmp_path / "target")
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()] == ["target/in/it"]
+
+
+# ---------------------------------------------------------------------- on the host
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    state = tmp_path / "state"
+    release = state / "adapters" / "one"
+    release.mkdir(parents=True)
+    (release / "adapter_model.safetensors").write_text("weights")
+    (release / "manifest.json").write_text("{}")
+    (release / "checkpoint").mkdir()
+    (release / "checkpoint" / "model.safetensors").write_text("can be made again")
+    (state / "adapters" / "current").symlink_to("one")
+    files.write(state / "secrets.env", "KEY=secret", mode=0o600)
+    (state / "night.lock").touch()
+    found = settings.load("rehearsal")
+
+    def copy_out(settings: object, target: Path) -> None:
+        target.mkdir()
+        (target / "webui.db").write_text("people")
+
+    monkeypatch.setattr(chat_volume, "copy_out", copy_out)
+    values = found.values | {"STATE_DIR": str(state), "BACKUP_KEEP": "2"}
+    return Site(replace(found, values=values), None, lambda line: None)  # type: ignore[arg-type]
+
+
+def make_as_if_at(site: Site, name: str) -> Path:
+    made = backup.make(site)
+    return made.rename(made.with_name(name))
+
+
+def test_a_backup_holds_what_cannot_be_had_again_and_nothing_else(site: Site) -> None:
+    made = backup.make(site)
+    manifest = backup.verified(made)
+    assert {name for name in manifest["sha256"] if not name.startswith("env/")} == {
+        "chat/webui.db",
+        "state/adapters/one/adapter_model.safetensors",
+        "state/adapters/one/manifest.json",
+        "state/secrets.env",
+    }
+    assert manifest["links"] == {"state/adapters/current": "one"}
+    assert (made / "state" / "secrets.env").stat().st_mode & 0o777 == 0o600 and made.stat().st_mode & 0o077 == 0
+
+
+def test_an_adapter_that_an_earlier_backup_holds_takes_no_room_again(site: Site) -> None:
+    first, second = make_as_if_at(site, "20260101T000000Z"), make_as_if_at(site, "20260102T000000Z")
+    weights = "state/adapters/one/adapter_model.safetensors"
+    assert (first / weights).stat().st_ino == (second / weights).stat().st_ino
+    assert (first / "state/secrets.env").stat().st_ino != (second / "state/secrets.env").stat().st_ino
+
+
+def test_the_newest_are_kept_and_what_is_half_is_no_backup(site: Site) -> None:
+    for day in (1, 2, 3):
+        make_as_if_at(site, f"2026010{day}T000000Z")
+    (backup.place(site) / "20260104T000000Z").mkdir()
+    backup.forget_old(site)
+    assert [path.name for path in backup.there(site)] == ["20260102T000000Z", "20260103T000000Z"]
+    backup.verified(backup.there(site)[0])
+
+
+def test_a_backup_that_fails_is_in_the_journal_and_leaves_nothing_half(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backup, "to_restic", lambda site, made: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        backup.backup(site)
+    last = files.read_lines(site.state / "journal.jsonl")[-1]
+    assert (last["event"], last["result"]) == ("backup", "failed")
+
+
+@pytest.mark.parametrize("change", ["a byte", "a file", "the manifest"])
+def test_a_backup_that_was_changed_is_not_restored(change: str, site: Site) -> None:
+    made = backup.make(site)
+    if change == "a byte":
+        (made / "chat" / "webui.db").write_text("People")
+    if change == "a file":
+        (made / "state" / "secrets.env").unlink()
+    if change == "the manifest":
+        (made / "manifest.json").write_text("{")
+    with pytest.raises(PreconditionFailed):
+        backup.verified(made)
+
+
+def test_state_is_put_back_over_a_fresh_one(site: Site, tmp_path: Path) -> None:
+    made = backup.make(site)
+    fresh = tmp_path / "fresh"
+    (fresh / "adapters").mkdir(parents=True)
+    (fresh / "adapters" / "current").symlink_to("another")
+    (fresh / "secrets.env").write_text("KEY=new")
+    restore.put_back_state(fresh, made)
+    assert (fresh / "secrets.env").read_text() == "KEY=secret"
+    assert (fresh / "adapters" / "current").resolve() == fresh / "adapters" / "one"
+    assert sha256(fresh / "adapters" / "one" / "adapter_model.safetensors") == sha256(
+        site.state / "adapters" / "one" / "adapter_model.safetensors"
+    )
+
+
+@pytest.mark.parametrize(
+    ("here", "made_with", "refused"),
+    [
+        ("x/open-webui:v0.12.4", "x/open-webui:v0.12.4", False),
+        ("x/open-webui:v0.13.0@sha256:ab", "x/open-webui:v0.12.4", False),
+        ("x/open-webui:v0.12.4", "x/open-webui:v0.12.10", True),
+        ("dual-use/open-webui:1", "dual-use/open-webui:2", True),
+    ],
+)
+def test_a_backup_of_a_newer_chat_is_refused(here: str, made_with: str, refused: bool, site: Site) -> None:
+    older = replace(site.settings, values=site.settings.values | {"REHEARSAL_OPEN_WEBUI_IMAGE": here})
+    manifest = {"images": {"OPEN_WEBUI_IMAGE": made_with}}
+    if refused:
+        with pytest.raises(PreconditionFailed, match="newer Open WebUI"):
+            restore.refuse_downgrade(replace(site, settings=older), manifest)
+    else:
+        restore.refuse_downgrade(replace(site, settings=older), manifest)
+
+
+def test_restic_is_run_where_it_is_configured_and_its_failure_is_the_backups(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for restic that writes down what it was asked."""
+    stand_in = tmp_path / "bin" / "restic"
+    stand_in.parent.mkdir()
+    stand_in.write_text(f'#!/bin/sh\necho "$RESTIC_REPOSITORY $@" >> {tmp_path}/asked\n[ "$1" = backup ] || exit 3\n')
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stand_in.parent}:{os.environ['PATH']}")
+    configured = replace(site.settings, values=site.settings.values | {"RESTIC_REPOSITORY": "/nas"})
+    with pytest.raises(Exception, match="restic forget failed"):
+        backup.backup(replace(site, settings=configured))
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked[0].startswith("/nas backup --tag=dual-use ") and asked[1].startswith("/nas forget")
+    assert json.loads((site.state / "journal.jsonl").read_text().splitlines()[-1])["result"] == "failed"

@@ -1,0 +1,46 @@
+"""What can be checked without a network: every shell script, and that no file holds a secret."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glue.settings import HOME
+
+BIN = Path(sys.executable).parent
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files"], cwd=HOME, capture_output=True, text=True, check=True).stdout.split()
+    return [HOME / name for name in listed if (HOME / name).is_file()]
+
+
+def shell_scripts() -> list[Path]:
+    return [
+        path
+        for path in tracked()
+        if path.suffix not in (".py", ".md") and path.read_bytes()[:20].startswith(b"#!") and b"sh" in path.read_bytes()[:20]
+    ]
+
+
+@pytest.mark.parametrize("script", shell_scripts(), ids=lambda path: str(path.relative_to(HOME)))
+def test_shellcheck_has_nothing_to_say(script: Path) -> None:
+    done = subprocess.run([BIN / "shellcheck", "--severity=warning", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def holds_a_secret(files: list[Path]) -> str:
+    done = subprocess.run([BIN / "detect-secrets-hook", *files], cwd=HOME, capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode else ""
+
+
+def test_no_file_holds_a_secret() -> None:
+    assert len(shell_scripts()) >= 6
+    assert holds_a_secret(tracked()) == ""
+
+
+def test_a_secret_in_a_file_would_be_found(tmp_path: Path) -> None:
+    file = tmp_path / "settings.py"
+    file.write_text('password = "' + "hunter" * 3 + '"\n')
+    assert "Secret Keyword" in holds_a_secret([file])

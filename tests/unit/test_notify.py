@@ -1,0 +1,202 @@
+"""Silence is noticed: what is told to whom, over real sockets, and what is overdue."""
+
+import json
+import socketserver
+import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from glue import notify, plan, settings, status, support
+from glue.overdue import Limits, overdue
+from glue.site import Site
+from glue.types import DayNotServing, GateRefused, GlueError, Locked
+
+Heard = list[tuple[str, str]]
+
+
+@pytest.fixture
+def heard() -> Iterator[tuple[str, Heard]]:
+    """The address of a monitor that answers 200, and what it heard: (path, body)."""
+    rows: Heard = []
+
+    class Monitor(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            rows.append((self.path, self.rfile.read(int(self.headers["Content-Length"])).decode()))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", 0), Monitor)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", rows
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    found = settings.load("rehearsal")
+    secrets = dict.fromkeys(settings.SECRETS, "a-secret-of-this-test")
+    values = found.values | secrets | {"STATE_DIR": str(tmp_path)}
+    sources = found.sources | dict.fromkeys([*secrets, "STATE_DIR"], "test")
+    return Site(replace(found, values=values, sources=sources), None, print)  # type: ignore[arg-type]
+
+
+def configured(site: Site, **more: str) -> Site:
+    return replace(site, settings=replace(site.settings, values=site.settings.values | more))
+
+
+def test_a_night_that_went_well_one_that_was_refused_and_one_that_failed(site: Site, heard: tuple[str, Heard]) -> None:
+    url, rows = heard
+    told = configured(site, NOTIFY_PING_URL=f"{url}/ping", NOTIFY_WEBHOOK=f"{url}/hook")
+    with notify.watching(told, "night") as result:
+        result |= {"outcome": "promoted", "reason": "better on 12 of 12"}
+    with pytest.raises(GateRefused), notify.watching(told, "night"):
+        raise GateRefused("refused", "no better", "see")
+    with pytest.raises(GlueError), notify.watching(told, "night"):
+        raise GlueError("the training failed", "key a-secret-of-this-test", "see")
+    assert [path for path, _ in rows] == ["/ping", "/hook", "/ping", "/hook", "/ping/fail", "/hook"]
+    hooks = [json.loads(body) for path, body in rows if path == "/hook"]
+    assert [hook["event"] for hook in hooks] == ["night promoted", "night refused", "night failed"]
+    assert "better on 12 of 12" in hooks[0]["text"]
+    assert not any("a-secret" in body for _, body in rows) and "(hidden)" in hooks[2]["text"]
+
+
+def test_a_day_that_does_not_serve_is_told_once_and_so_is_its_end(site: Site, heard: tuple[str, Heard]) -> None:
+    url, rows = heard
+    told = configured(site, NOTIFY_WEBHOOK=f"{url}/hook")
+    for _ in range(3):
+        with suppress(DayNotServing), notify.watching(told, "reconcile"):
+            raise DayNotServing("the day does not come back", "vllm exited", "make day")
+    with notify.watching(told, "reconcile") as result:
+        result |= {"step": "nothing", "why": "vllm exited; the next attempt comes later"}
+    for _ in range(2):
+        with notify.watching(told, "reconcile") as result:
+            result |= {"step": "nothing", "why": plan.SERVES}
+    assert [json.loads(body)["event"] for _, body in rows] == ["day not serving", "day serves again"]
+
+
+def test_a_second_night_that_finds_the_first_is_no_news(site: Site, heard: tuple[str, Heard]) -> None:
+    url, rows = heard
+    with suppress(Locked), notify.watching(configured(site, NOTIFY_PING_URL=url), "night"):
+        raise Locked("locked", "by another", "wait")
+    assert rows == []
+
+
+def test_a_monitor_that_is_not_there_costs_nothing_and_its_address_is_not_told(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = "http://127.0.0.1:9/private-token"
+    with notify.watching(configured(site, NOTIFY_PING_URL=address), "night") as result:
+        result |= {"outcome": "promoted"}
+    said = capsys.readouterr().out
+    assert "NOTIFY_PING_URL was not reached" in said and "private-token" not in said
+
+
+class MailServer(socketserver.StreamRequestHandler):
+    """A stand-in that takes one letter."""
+
+    letters: list[str] = []  # noqa: RUF012
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 here\r\n")
+        while line := self.rfile.readline().decode().strip():
+            if line.upper() == "DATA":
+                self.wfile.write(b"354 go on\r\n")
+                letter = ""
+                while (row := self.rfile.readline().decode()) != ".\r\n":
+                    letter += row
+                self.letters.append(letter)
+            self.wfile.write(b"250 ok\r\n")
+            if line.upper() == "QUIT":
+                return
+
+
+def test_a_letter_says_which_team_and_what(site: Site) -> None:
+    with socketserver.TCPServer(("127.0.0.1", 0), MailServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        to = {"NOTIFY_EMAIL": "it@example.org", "SMTP_SERVER": f"127.0.0.1:{server.server_address[1]}"}
+        notify.tell(configured(site, **to), "night failed", "the trainer fell silent", good=False)
+        server.shutdown()
+    (letter,) = MailServer.letters
+    assert "Subject: Team: night failed" in letter and "To: it@example.org" in letter and "fell silent" in letter
+
+
+# ---------------------------------------------------------------------- overdue
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+LIMITS = Limits(backup=timedelta(hours=50), night=timedelta(hours=100))
+
+
+def ago(hours: float, **row: str) -> dict[str, str]:
+    return {"time": (NOW - timedelta(hours=hours)).isoformat(), **row}
+
+
+BACKUP, NIGHT = {"event": "backup", "result": "done"}, {"night": "n", "outcome": "refused"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], []),
+        ([ago(1, event="day")], []),
+        ([ago(49, **BACKUP), ago(99, **NIGHT)], []),
+        ([ago(51, **BACKUP), ago(1, **NIGHT)], ["the last good backup was 51 h ago"]),
+        ([ago(120, event="day"), ago(1, **BACKUP)], ["no good night for 120 h"]),
+        ([ago(120, **NIGHT), ago(1, **BACKUP), ago(1, night="n", outcome="failed")], ["the last good night was 120 h ago"]),
+        (
+            [ago(2, **NIGHT), ago(2, **BACKUP), ago(1, event="backup", result="failed", reason="full")],
+            ["the last backup failed: full"],
+        ),
+    ],
+)
+def test_what_is_overdue(rows: list[dict[str, str]], words: list[str]) -> None:
+    assert overdue(rows, NOW, LIMITS) == words
+
+
+# ---------------------------------------------------------------------- the bundle
+
+
+@contextmanager
+def bundle(site: Site) -> Iterator[tarfile.TarFile]:
+    made = Path(support.support(site)["bundle"])
+    assert made.stat().st_mode & 0o777 == 0o600
+    with tarfile.open(made) as tar:
+        yield tar
+
+
+def test_a_bundle_is_made_also_where_nothing_runs_and_holds_no_secret_and_nobodys_words(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(site: Site) -> None:
+        raise GlueError("Docker does not answer", "a-secret-of-this-test", "start it")
+
+    monkeypatch.setattr(status, "status", broken)
+    monkeypatch.setattr(support, "examined", broken)
+    stacks = type("Stacks", (), {"last_log_lines": lambda *_: "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.abc-def"})()
+    night = site.state / "nights" / "20260101T000000Z"
+    (night / "dataset").mkdir(parents=True)
+    (night / "dataset" / "train.jsonl").write_text("what Uma asked")
+    (night / "verdict.json").write_text('{"promote": true}')
+    (site.state / "journal.jsonl").write_text('{"time": "x", "reason": "key a-secret-of-this-test"}\n')
+    with bundle(configured(replace(site, stacks=stacks), NOTIFY_WEBHOOK="https://chat.example.org/hooks/1234")) as tar:
+        texts = {name: file.read().decode() for name in tar.getnames() if (file := tar.extractfile(name))}
+    everything = "\n".join(texts.values())
+    assert {
+        "settings.txt",
+        "status.json",
+        "journal.jsonl",
+        "logs/vllm.txt",
+        "nights/20260101T000000Z/verdict.json",
+    } <= texts.keys()
+    for private in ("a-secret-of-this-test", "hooks/1234", "eyJhbGci", "what Uma asked"):
+        assert private not in everything
+    assert "CHAT_PORT" in texts["settings.txt"] and "it could not be seen" in texts["status.json"]
