@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night https stop schedule backup restore bundle load support status ask ingest adapters promote rollback export logs recipe pin kill-study test test-fast lint lock clean bench-training
+.PHONY: help setup doctor demo day night https stop schedule backup restore bundle load support status ask ingest adapters promote rollback export logs recipe pin kill-study test test-fast lint lock clean bench-training dataset forget prune gate-study
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,12 @@ ask: .venv/ready ## Ask a question: make ask Q="What is the code of the harbor?"
 ingest: .venv/ready ## Keep the knowledge in step with a folder of PDFs: make ingest DIR=/srv/documents
 	@$(GLUE) ingest "$(DIR)"
 
+dataset: .venv/ready ## What tonight would learn, with a page to read through; changes nothing else
+	@$(GLUE) dataset build
+
+forget: .venv/ready ## Out of every dataset: make forget CHAT=<id>, or USER_ID=<id>
+	@$(GLUE) forget $(if $(CHAT),--chat "$(CHAT)") $(if $(USER_ID),--user "$(USER_ID)")
+
 adapters: .venv/ready ## List the adapters and which one serves
 	@$(GLUE) adapters
 
@@ -70,6 +76,9 @@ promote: .venv/ready ## Make an adapter serve: make promote ADAPTER=<name or bas
 
 rollback: .venv/ready ## What served before serves again
 	@$(GLUE) rollback
+
+prune: .venv/ready ## Remove old adapters; never what serves or the last good ones
+	@$(GLUE) prune
 
 export: .venv/ready ## A whole checkpoint of an adapter: make export ADAPTER=<name> FORM=merged, bf16 or nvfp4
 	@$(GLUE) export "$(ADAPTER)" --form "$(or $(FORM),merged)"
@@ -97,6 +106,9 @@ test: .venv/ready-dev ## Everything, on the real stacks; takes about half an hou
 
 test-fast: .venv/ready-dev ## Under a minute, no Docker
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && $(PYTHON) -m pytest tests/unit
+
+gate-study: .venv/ready-dev ## Many small nights of five kinds, and what the gate says of each; about an hour and a half
+	@$(PYTHON) -m glue setup && $(PYTHON) -m glue day && $(PYTHON) -m tests.gate_study
 
 lint: .venv/ready-dev ## Style and types only
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy

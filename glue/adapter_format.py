@@ -102,7 +102,12 @@ def expert_problems(shapes: Shapes, base: BaseModel | None) -> list[str]:
 
 
 def read_shapes(path: Path) -> Shapes:
-    """Tensor name -> shape, from the header. Raises ValueError where the file is cut short or not of the format."""
+    """Tensor name -> shape. Raises ValueError where the file is cut short or not of the format."""
+    return {name: entry["shape"] for name, entry in read_header(path)[0].items()}
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """(tensor name -> its dtype, shape and data_offsets; where the data begins). Raises ValueError as read_shapes does."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         if length > LARGEST_HEADER_BYTES:
@@ -112,4 +117,4 @@ def read_shapes(path: Path) -> Shapes:
     end = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
     if path.stat().st_size != end:
         raise ValueError(f"{path.name} is {path.stat().st_size} bytes long, its header says {end}")
-    return {name: entry["shape"] for name, entry in tensors.items()}
+    return tensors, 8 + length

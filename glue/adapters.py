@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from glue import adapter_format, day, export, journal, lock, turn, vllm
+from glue import adapter_format, adapter_values, day, export, journal, lock, morning, turn, vllm
 from glue.adapter_format import BaseModel
 from glue.day import ADAPTERS_IN_CONTAINER, MOVE_WAIT_SECONDS
 from glue.releases import Release, shown
@@ -37,11 +37,16 @@ def promote(site: Site, release: Release, form: str | None = None, night: str = 
     with lock.hold(site.state, lock.MOVE, f"promote {shown(release)}", MOVE_WAIT_SECONDS):
         if night:
             turn.require(site.state, night)
-        beside = day.running_model(site) == site.settings["SERVED_MODEL"]
+        before, beside = site.releases.current(), day.running_model(site) == site.settings["SERVED_MODEL"]
         merged = release is not None and prepare(site, release, form)
         if beside and not merged:
             load(site, release)
-        move_to(site, release, merged)
+        try:
+            move_to(site, release, merged)
+        except (GlueError, OSError):
+            if beside and not merged:
+                load(site, before)
+            raise
         answer_with(site, release)
         site.releases.forget_old_checkpoints()
     return release
@@ -75,31 +80,52 @@ def move_to(site: Site, release: Release, merged: bool) -> None:
     releases.judge(False)
     if release is not None:
         releases.serve_as(release, merged)
-    releases.point(release, history if history[-1] == release else [*history, release])
+    releases.advance(release)
     try:
         day.ensure_form(site)
     except GlueError:
         site.tell(f"vLLM does not take {shown(release)}: back to {shown(before)}")
         if before is not None:
             releases.serve_as(before, was_merged)
-        releases.point(before, history)
+        releases.retreat(history)
         day.restart_model(site)
         raise
 
 
 def rollback(site: Site) -> Release:
-    """What served before answers again; a second rollback goes one further back.
+    """What served before answers again; a second rollback goes one further back, never forward to what was rolled back.
 
-    The link first: whatever then fails, with vLLM dead of what is rolled back, the next start follows the link.
+    One that is not whole any more is passed over. The link first, vLLM then: whatever fails, with vLLM dead of what is
+    rolled back, the next start follows the link.
     """
     with lock.hold(site.state, lock.MOVE, "roll back", MOVE_WAIT_SECONDS):
-        previous = site.releases.previous()
-        site.releases.point(previous, site.releases.served()[:-1])
+        history = whole(site, site.releases.before())
+        previous = history[-1]
+        site.releases.retreat(history)
         day.ensure_form(site)
         if not site.releases.serves_merged():
             load(site, previous)
         answer_with(site, previous)
     return previous
+
+
+def whole(site: Site, history: list[Release]) -> list[Release]:
+    """history without releases at its end whose files are not what was published. The base model is always whole."""
+    releases = site.releases
+    while history and history[-1] is not None:
+        try:
+            releases.verify(history[-1], checkpoint=releases.is_merged(history[-1]))
+            return history
+        except (PreconditionFailed, OSError) as error:
+            site.tell(f"passing over {history[-1]}: {error.saw if isinstance(error, PreconditionFailed) else error}")
+        history = history[:-1]
+    return history or [None]
+
+
+def prune(site: Site, keep: int, dry: bool = False) -> list[str]:
+    """Removes releases that nobody can want back, or only names them. Waits for nobody: Locked while a night runs."""
+    with lock.hold(site.state, lock.NIGHT, "prune"), lock.hold(site.state, lock.MOVE, "prune", MOVE_WAIT_SECONDS):
+        return site.releases.removable(keep) if dry else site.releases.prune(keep)
 
 
 def load(site: Site, release: Release) -> None:
@@ -109,16 +135,23 @@ def load(site: Site, release: Release) -> None:
 
 def answer_with(site: Site, release: Release) -> None:
     """The name behind the assistant: the adapter's, or the base model's."""
-    site.administrator().ensure_assistant(site.settings, vllm.ADAPTER if release else vllm.BASE)
+    person = site.administrator()
+    person.ensure_assistant(site.settings, vllm.ADAPTER if release else vllm.BASE)
+    person.ensure_banner(**morning.kept_banner(site.state, release))
     journal.record(site.state, event="serve", adapter=release)
     site.tell(f"{shown(release)} serves")
 
 
-def require_good(site: Site, folder: Path) -> None:
-    """Raises PreconditionFailed with what is wrong with the adapter in folder."""
+def problems(site: Site, folder: Path) -> list[str]:
+    """Why the adapter in folder could not serve, or would do nothing: its names and shapes, then its numbers."""
     facts = site.state / "base_model.json"
     base = BaseModel.read(facts) if facts.exists() else None
-    wrong = adapter_format.problems(folder, base, site.settings.number("MAX_LORA_RANK"))
+    return adapter_format.problems(folder, base, site.settings.number("MAX_LORA_RANK")) or adapter_values.problems(folder)
+
+
+def require_good(site: Site, folder: Path) -> None:
+    """Raises PreconditionFailed with what is wrong with the adapter in folder."""
+    wrong = problems(site, folder)
     if wrong:
         more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
         raise PreconditionFailed("this adapter cannot be served", "; ".join(wrong[:3]) + more, "train it again, or take another")
@@ -133,4 +166,5 @@ def make_checkpoint(site: Site, release: str, form: str) -> dict[str, Any]:
 def add(site: Site, folder: Path) -> str:
     """Takes a copy of the adapter in folder as a new release, which does not serve yet."""
     require_good(site, folder)
-    return site.releases.publish(folder, {"source": f"added from {folder.name}"})
+    with lock.hold(site.state, lock.MOVE, f"add {folder.name}", MOVE_WAIT_SECONDS):
+        return site.releases.publish(folder, {"source": f"added from {folder.name}"})

@@ -245,5 +245,5 @@ def replay(seen: Host) -> View:
     path = seen.settings.state / seen.recipe.replay_file
     if seen.replay_there:
         return ok(str(path))
-    do = 'put general examples there, a JSON line each; or set replay_file = "" in a recipe of your own'
+    do = 'make setup writes a few there; or put your own, a JSON line each; or set replay_file = "" in a recipe of your own'
     return warn(f"{path} is not there, and no night begins without it", do)

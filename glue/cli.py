@@ -28,6 +28,9 @@ from glue import (
     doctor,
     documents,
     export,
+    forget,
+    lessons,
+    manifests,
     night,
     notify,
     pin,
@@ -83,7 +86,7 @@ def cli(context: click.Context, profile: str | None, verbose: bool) -> None:
     context.obj = profile
 
 
-def verb(function: Callable[..., Any], parent: click.Group = cli) -> Any:
+def verb(function: Callable[..., Any], parent: click.Group = cli, name: str = "") -> Any:
     """A command with --json: its function returns a JSON value and how people are shown it."""
 
     def command(context: click.Context, as_json: bool, **arguments: Any) -> None:
@@ -96,7 +99,7 @@ def verb(function: Callable[..., Any], parent: click.Group = cli) -> Any:
             sys.exit(Exit.OVERDUE)
 
     wrapped: Any = update_wrapper(command, function)
-    name = function.__name__.removesuffix("_verb")
+    name = name or function.__name__.removesuffix("_verb")
     json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
     return parent.command(name=name, help=function.__doc__)(json_option(click.pass_context(wrapped)))
 
@@ -192,7 +195,7 @@ def night_verb(profile: str | None, until: str | None, scheduled: bool) -> tuple
 @verb
 def status_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
     """Mode, what serves, and how the last night ended."""
-    return status.status(open_site(profile)), lines
+    return status.status(open_site(profile)), show_status
 
 
 @verb
@@ -201,6 +204,30 @@ def status_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 def ingest_verb(profile: str | None, folder: Path, skip_bad: bool) -> tuple[Any, Callable[[Any], None]]:
     """Keep the team's knowledge in step with a FOLDER of PDFs: what is new, changed or gone."""
     return documents.ingest(open_site(profile), folder, skip_bad), lines
+
+
+@cli.group(name="dataset")
+def dataset_group() -> None:
+    """What a night would learn from."""
+
+
+def build_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Build state/dataset as tonight's would be, with a card and a page to read through. Changes nothing else."""
+    site = open_site(profile)
+    return lessons.build(site, site.recipe()), lines
+
+
+verb(build_verb, dataset_group)
+
+
+@verb
+@click.option("--user", help="The id of a person in Open WebUI.")
+@click.option("--chat", help="The id of a conversation in Open WebUI.")
+def forget_verb(profile: str | None, user: str | None, chat: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Remove a person or a conversation from every dataset, and say which adapters had seen it."""
+    if bool(user) == bool(chat):
+        raise Misconfigured("forget what?", "neither or both of --user and --chat", "name one of them")
+    return forget.forget(open_site(profile), "user" if user else "chat", str(user or chat)), lines
 
 
 @verb
@@ -256,6 +283,32 @@ def pin_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 def rollback_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
     """What served before serves again. vLLM restarts only if one of the two is merged."""
     return {"adapter": adapters.rollback(open_site(profile))}, lines
+
+
+def show_adapter(profile: str | None, adapter: str) -> tuple[Any, Callable[[Any], None]]:
+    """All that is known of an ADAPTER: what made it, from what, and what the gate said."""
+    return open_site(profile).releases.manifest(adapter), lambda result: lines(manifests.flat(result))
+
+
+verb(click.argument("adapter")(show_adapter), name="show")
+
+
+@verb
+@click.argument("one")
+@click.argument("other")
+def diff_verb(profile: str | None, one: str, other: str) -> tuple[Any, Callable[[Any], None]]:
+    """In what the manifests of two adapters differ."""
+    releases = open_site(profile).releases
+    return manifests.difference(releases.manifest(one), releases.manifest(other)), show_difference
+
+
+@verb
+@click.option("--keep", type=click.IntRange(min=1), default=3, show_default=True, help="So many that served, and so many good.")
+@click.option("--dry-run", is_flag=True, help="Only name what would go.")
+def prune_verb(profile: str | None, keep: int, dry_run: bool) -> tuple[Any, Callable[[Any], None]]:
+    """Remove old adapters; never what serves, what a rollback goes to, or the last good ones."""
+    gone = adapters.prune(open_site(profile), keep, dry_run)
+    return {"removed": [] if dry_run else gone, "removable": gone if dry_run else []}, lines
 
 
 @verb
@@ -386,6 +439,20 @@ def until_time(clock: str | None) -> float | None:
     if not settings.CLOCK.accepts(clock):
         raise Misconfigured("--until is no time of day", clock, f"allowed: {settings.CLOCK.allowed}")
     return waiting.next_moment(clock)
+
+
+def show_status(result: dict[str, Any]) -> None:
+    lines({key: value for key, value in result.items() if key not in ("last_night", "morning")})
+    print(f"\n{result['morning'] or 'no night has ended yet'}", end="")
+
+
+def show_difference(rows: dict[str, list[Any]]) -> None:
+    table = Table(box=None)
+    for heading in ("", "one", "other"):
+        table.add_column(heading, overflow="fold")
+    for key, (one, other) in rows.items():
+        table.add_row(key, *("-" if value is None else str(value) for value in (one, other)))
+    Console().print(table)
 
 
 def show_adapters(rows: list[dict[str, Any]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from glue import doctor, files, host, journal, lock, plan, recovery, tls, turn, vllm, waiting
+from glue import doctor, files, host, journal, lock, morning, plan, recovery, tls, turn, vllm, waiting
 from glue.plan import Turn, Wanted
 from glue.site import Site
 from glue.types import DayNotServing, GlueError, PreconditionFailed
@@ -213,6 +213,7 @@ def settle(site: Site) -> None:
     person = site.administrator()
     person.ensure_filter()
     person.ensure_assistant(site.settings, vllm.ADAPTER if current else vllm.BASE)
+    person.ensure_banner(**morning.kept_banner(site.state, current))
 
 
 def notice(site: Site, reason: str, back_at: str | None) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from glue import day, hours, journal, lock, recovery, turn
+from glue import day, hours, journal, lock, mornings, recovery, turn
 from glue.nights import collecting, judging, training
 from glue.nights.tonight import Night, NothingNew
 from glue.site import Site
@@ -60,6 +60,7 @@ def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
                 seconds = round(time.monotonic() - started)
                 end = {"outcome": outcome, "reason": reason, "seconds": seconds, "adapter": night.release or None}
                 journal.note(site.state, night=night.name, **end)
+                mornings.tell(site, night.name)
     if outcome == "refused":
         raise GateRefused("the night's adapter was refused; the day serves as before", reason, f"see {night.folder}/verdict.json")
     return {"night": night.name, **end}

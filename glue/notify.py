@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 
-from glue import files
+from glue import files, journal
 from glue.plan import SERVES
 from glue.settings import HIDDEN
 from glue.site import Site
@@ -35,7 +35,7 @@ def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
     except Locked:
         raise
     except GateRefused as refused:
-        tell(site, "night refused", refused.saw, good=True)
+        tell(site, "night refused", morning_words(site, refused.saw), good=True)
         raise
     except DayNotServing as error:
         once(site, NOT_SERVING, str(error))
@@ -46,9 +46,16 @@ def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
         )
         raise
     if verb == "night":
-        tell(site, f"night {result.get('outcome')}", result.get("reason", ""), good=True)
+        tell(site, f"night {result.get('outcome')}", morning_words(site, result.get("reason", "")), good=True)
     elif verb == "day" or result.get("why") == SERVES:
         over(site)
+
+
+def morning_words(site: Site, otherwise: str) -> str:
+    """The last night's summary.txt; otherwise where it could not be written."""
+    last = journal.last_night(site.state) or {}
+    path = site.state / "nights" / str(last.get("night")) / "summary.txt"
+    return path.read_text(encoding="utf-8") if path.exists() else otherwise
 
 
 def once(site: Site, what: str, words: str) -> None:

@@ -18,6 +18,8 @@ class Recipe:
     begin_from: "base" trains a new adapter on all that the team said; "current" goes on with the one that serves.
     engine: "grouped" (ours) or "unsloth". layers: the model's layers that are trained, by number; empty is all of them.
     serve: "adapter" loads it beside the base model at run time; "merged" serves a checkpoint with the adapter in it.
+    document_questions: how many questions the day model writes about each document, at most; 0 is none.
+    The gate's limits are at the end; env/recipes/team.toml says what each is for.
     """
 
     name: str
@@ -38,10 +40,16 @@ class Recipe:
     replay_file: str
     replay_rows: int
     general_rows: int
+    document_questions: int
     fewest_new_examples: int
     held_out_share: float
+    sampled_answers: int
     least_gain: float
     most_forgetting: float
+    fewest_units: int
+    most_golden_lost: int
+    most_new_faults: int
+    most_slowdown: float
 
 
 Rule = tuple[str, Callable[[Any], bool]]
@@ -85,10 +93,16 @@ RULES: dict[str, Rule] = {
     "replay_file": ("a path below the state folder, or empty", lambda v: isinstance(v, str)),
     "replay_rows": _whole(0, 10_000_000),
     "general_rows": _whole(0, 1000),
+    "document_questions": _whole(0, 1000),
     "fewest_new_examples": _whole(1, 1_000_000),
     "held_out_share": _number(0.0, 0.5),
+    "sampled_answers": _whole(0, 1000),
     "least_gain": _number(0.0, 10.0),
     "most_forgetting": _number(0.0, 10.0),
+    "fewest_units": _whole(2, 1000),
+    "most_golden_lost": _whole(0, 1000),
+    "most_new_faults": _whole(0, 1000),
+    "most_slowdown": _number(1.0, 100.0),
 }
 
 

@@ -10,6 +10,7 @@ from glue import journal, turn
 from glue.plan import Turn, Wanted
 from glue.releases import Releases, shown
 from glue.site import Site
+from glue.types import PreconditionFailed
 
 AFTER_CONFIRMATION = "report"  # the step of a night that begins once its adapter has answered a question through the front
 FORGOTTEN_SECONDS = 86_400  # an unfinished folder of this age belongs to nobody who still writes
@@ -36,10 +37,12 @@ def take_back(site: Site, night: str) -> None:
     current = releases.current()
     if current is None or releases.manifest(current).get("night") != night:
         return
-    history = releases.served()
-    before = history[-2] if len(history) > 1 else None
-    site.tell(f"{current} was not confirmed: back to {shown(before)}")
-    releases.point(before, history[:-1] or [None])
+    try:
+        history = releases.before()
+    except PreconditionFailed:
+        history = [None]
+    site.tell(f"{current} was not confirmed: back to {shown(history[-1])}")
+    releases.retreat(history)
 
 
 def close_books(state: Path) -> None:

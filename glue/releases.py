@@ -1,10 +1,12 @@
 """Adapters on disk: complete, immutable folders, and one link that says which of them serves.
 
 adapters/<utc>-<sha>/   adapter_config.json  adapter_model.safetensors  manifest.json
+                        verdict.json                   what the gate said of it, once
                         checkpoint/, checkpoint.json   the adapter inside a whole model, if somebody or a recipe wanted that
                         serve-merged                   there if this release serves by its checkpoint
 adapters/current ->     relative link to what serves; no link means the base model serves
 adapters/served.json    what has served, oldest first; null is the base model
+adapters/pruned/        the manifests of releases that were removed: what they learned is not forgotten with them
 adapters/judging        there while a night judges: vLLM then runs the base model with adapters beside it, whatever serves
 """
 
@@ -23,7 +25,7 @@ from glue import files
 from glue.types import PreconditionFailed
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-MERGED, JUDGING = "serve-merged", "judging"
+MERGED, JUDGING, PRUNED = "serve-merged", "judging", "pruned"
 Release = str | None  # a name; None is the base model
 
 
@@ -35,19 +37,26 @@ class Releases:
 
     def names(self) -> list[str]:
         """Complete releases, oldest first."""
-        return sorted(path.parent.name for path in self.folder.glob("*/manifest.json") if not path.parent.is_symlink())
+        return sorted(path.parent.name for path in self.folder.glob("[!.]*/manifest.json") if not path.parent.is_symlink())
 
     def manifest(self, name: str) -> dict[str, Any]:
-        path = self.folder / name / "manifest.json"
+        """What was published, with the gate's verdict if there is one. Raises PreconditionFailed for no such release."""
         if name not in self.names():
             there = ", ".join(self.names()) or "none"
             raise PreconditionFailed("there is no such adapter", f"{name!r}; there are: {there}", "make adapters")
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return manifest
+        verdict = read(self.folder / name / "verdict.json")
+        return read(self.folder / name / "manifest.json") | ({"verdict": verdict} if verdict else {})
+
+    def manifests(self) -> list[dict[str, Any]]:
+        """Of every release that there is or was, oldest first: what has been learned from once is not new."""
+        removed = [read(path) for path in (self.folder / PRUNED).glob("*.json")]
+        there = [self.manifest(name) for name in self.names()]
+        return sorted({row["name"]: row for row in removed + there}.values(), key=lambda row: str(row["name"]))
 
     def current(self) -> Release:
+        """What serves after any restart. A link to a release that is not whole counts for nothing, as for serve-current.sh."""
         link = self.folder / "current"
-        return str(link.readlink()) if link.is_symlink() else None
+        return str(link.readlink()) if link.is_symlink() and (link / "manifest.json").exists() else None
 
     def served(self) -> list[Release]:
         """What has served, oldest first. Ends with what serves now, also if a crash came between link and list."""
@@ -55,14 +64,21 @@ class Releases:
         history: list[Release] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else [None]
         return history if history[-1] == self.current() else [*history, self.current()]
 
-    def previous(self) -> Release:
-        """What served before what serves now. Raises PreconditionFailed if nothing did."""
-        history = self.served()
-        if len(history) < 2:
+    def before(self) -> list[Release]:
+        """What served, down to what served before what serves now, and is still there. Raises PreconditionFailed for nothing."""
+        there, current = {None, *self.names()}, self.current()
+        history = [release for release in self.served() if release in there]
+        while history and history[-1] == current:
+            history.pop()
+        if not history:
             raise PreconditionFailed(
-                "there is nothing to roll back to", f"{shown(history[-1])} is all that ever served", "make adapters"
+                "there is nothing to roll back to", f"{shown(current)} is all that ever served", "make adapters"
             )
-        return history[-2]
+        return history
+
+    def previous(self) -> Release:
+        """What served before what serves now, and is still there."""
+        return self.before()[-1]
 
     def serves_merged(self) -> bool:
         """Whether a vLLM that starts now runs the current release's checkpoint; serve-current.sh has the same rule."""
@@ -76,9 +92,7 @@ class Releases:
 
     def checkpoint(self, name: str) -> dict[str, Any] | None:
         """What is known of the release's checkpoint: its form, its base model, the hash of each file. None without one."""
-        path = self.folder / name / "checkpoint.json"
-        found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        return found
+        return read(self.folder / name / "checkpoint.json") or None
 
     # ------------------------------------------------------------------ change
 
@@ -153,8 +167,27 @@ class Releases:
                     "promote another: make adapters",
                 )
 
-    def point(self, release: Release, history: list[Release]) -> None:
-        """Makes release the one that serves after any restart, and history what has served."""
+    def note_verdict(self, name: str, verdict: dict[str, Any]) -> None:
+        """Said once, like everything in a release."""
+        if not (self.folder / name / "verdict.json").exists():
+            files.write_json(self.folder / name / "verdict.json", verdict)
+
+    def advance(self, release: Release) -> None:
+        """release serves from now on. The link first: after a crash, what it points to counts as served."""
+        history = self.served()
+        self.link(release)
+        self.remember(history if history[-1] == release else [*history, release])
+
+    def retreat(self, history: list[Release]) -> None:
+        """The last of history serves again, and what came after it is forgotten. The list first: after a crash between the
+        two, the same rollback goes to the same place, and never forward to what was rolled back."""
+        self.remember(history)
+        self.link(history[-1])
+
+    def remember(self, history: list[Release]) -> None:
+        files.write_json(self.folder / "served.json", history)
+
+    def link(self, release: Release) -> None:
         link = self.folder / "current"
         if release is None:
             link.unlink(missing_ok=True)
@@ -164,7 +197,39 @@ class Releases:
             unfinished.symlink_to(release)
             unfinished.replace(link)
         files.sync_folder(self.folder)
-        files.write_json(self.folder / "served.json", history)
+
+    # ------------------------------------------------------------------ give room back
+
+    def removable(self, keep: int) -> list[str]:
+        """Releases that may go, oldest first. Never what serves, what a rollback goes to, the newest, the last `keep` that
+        served and the last `keep` that the gate found good; nor what came from elsewhere and has never been judged."""
+        names = self.names()
+        known = {name: self.manifest(name) for name in names}
+        served = list(dict.fromkeys(release for release in reversed(self.served()) if release in known))
+        good = [name for name in names if known[name].get("verdict", {}).get("promote")]
+        own = [name for name in names if "source" in known[name] and "verdict" not in known[name] and name not in served]
+        kept = {self.current(), *names[-1:], *served[: max(keep, 2)], *good[-max(keep, 1) :], *own}
+        return [name for name in names if name not in kept]
+
+    def prune(self, keep: int) -> list[str]:
+        """Removes what is removable and returns its names. Whatever moment it ends at, each release is whole or gone."""
+        for left in self.folder.glob(".unfinished-*"):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+        names = self.removable(keep)
+        for name in names:
+            (self.folder / PRUNED).mkdir(exist_ok=True)
+            files.write_json(self.folder / PRUNED / f"{name}.json", self.manifest(name))
+            (self.folder / name).rename(self.folder / f".unfinished-{name}")
+            files.sync_folder(self.folder)
+            shutil.rmtree(self.folder / f".unfinished-{name}")
+        return names
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Empty where there is no such file."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
 
 
 def shown(release: Release) -> str:

@@ -66,6 +66,7 @@ EMAIL = Kind("an e-mail address", _matches(r"[^@\s]+@[^@\s]+"))
 RANK = Kind("8, 16, 32, 64, 128, 256 or 512", _matches("8|16|32|64|128|256|512"))  # what vLLM's --max-lora-rank takes
 URL = Kind("an http or https address", _matches(r"https?://\S+"))
 PROFILE = Kind(" or ".join(PROFILES), lambda value: value in PROFILES)
+COUNTRY = Kind("a country as two capital letters, such as US or DE", _matches("[A-Z]{2}"))
 SECRET = Kind("at least 16 characters", lambda value: len(value) >= 16)
 
 _DAY = "(Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
@@ -101,6 +102,7 @@ KINDS: dict[str, Kind] = {
     "TEMPERATURE": NUMBER,
     "RECIPE": NAME,
     "DAY_AT": CLOCK,
+    "PHONE_REGION": COUNTRY,
     "WEEKEND_DAY_AT": CLOCK,
     "NIGHT_AT": CLOCK,
     "NIGHT_DAYS": Kind("days such as Mon,Tue,Wed,Thu,Fri", _matches(f"{_DAY}(,{_DAY})*")),

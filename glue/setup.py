@@ -20,6 +20,7 @@ from glue.types import Example, GlueError, Message, PreconditionFailed
 BUILD_DEADLINE_SECONDS = 1800
 SELFTEST_SECONDS = 900
 REPLAY_SEED = 11
+GENERAL_EXAMPLES = HOME / "env" / "replay.jsonl"
 
 
 def ensure(profile: str | None, tell: Tell) -> Site:
@@ -39,6 +40,7 @@ def ensure(profile: str | None, tell: Tell) -> Site:
     ensure_kernels(site)
     if site.settings.rehearsal:
         ensure_practice_model(site)
+    ensure_general_examples(site)
     ensure_base_facts(site)
     # what a person still has to do, beside what was told at first
     rest = tuple(name for name in doctor.ALL if name not in doctor.SETUP)
@@ -191,6 +193,16 @@ def world_example(world: worlds.World, item: str, phrasing: int, choose: random.
     *prompt, answer = worlds.conversation(world, item, phrasing, choose, passage=True)
     messages = tuple(Message(row["role"], row["content"]) for row in prompt)
     return Example(messages, answer["content"], "practice world", f"practice {item} {phrasing}")
+
+
+def ensure_general_examples(site: Site) -> None:
+    """The few that come with the release, where the site has given none of its own: they are never written over."""
+    own = site.state / "replay.jsonl"
+    if not own.exists():
+        files.write(own, GENERAL_EXAMPLES.read_text(encoding="utf-8"))
+        site.tell(
+            f"general examples written to {own}: few and neutral; a larger file of your own keeps more of what the model knows"
+        )
 
 
 def ensure_base_facts(site: Site) -> None:

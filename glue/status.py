@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from glue import files, journal, lock, overdue, plan
+from glue import files, journal, lock, morning, overdue, plan
 from glue.overdue import Limits
 from glue.site import Site
 from glue.types import Mode
@@ -30,6 +30,8 @@ def status(site: Site) -> dict[str, Any]:
         "services": {name: services[name].health or services[name].state for name in sorted(services)},
         "trainer": trainer.state if trainer else None,
         "night_running": lock.held(site.state, lock.NIGHT),
-        "last_night": journal.last_night(site.state),
+        "last_night": (last := journal.last_night(site.state)),
+        # what the morning page says, in a few lines
+        "morning": morning.summary(morning.gather(site.state, last["night"])) if last else None,
         "overdue": overdue.overdue(rows, datetime.now().astimezone(), limits),
     }

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import requests
 
+from glue.evidence import Reply
 from glue.types import Example, GlueError, Message
 
 # Open WebUI's preset points at one of these two; which one is all that promotion ever changes for it.
 BASE = "team-base"
 ADAPTER = "team-adapter"
+# what a night judges, under its own name; nobody but glue may ask it
+CANDIDATE = "team-candidate"
+ANSWER_SECONDS = 600
+COMPLETE_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,18 @@ class Vllm:
         counts = re.findall(r"^vllm:num_requests_(?:running|waiting)\{[^}]*\} ([\d.eE+]+)$", metrics, re.MULTILINE)
         return int(sum(map(float, counts)))
 
+    def complete(self, name: str, messages: list[dict[str, str]], most_tokens: int) -> str:
+        """What the model called name answers, in full and always the same."""
+        body = {"model": name, "messages": messages, "max_tokens": most_tokens, "temperature": 0}
+        answer = self.call("POST", "/v1/chat/completions", body, timeout_seconds=COMPLETE_SECONDS).json()
+        return str(answer["choices"][0]["message"].get("content") or "")
+
+    def count_tokens(self, name: str, example: Example) -> int:
+        """Of the prompt and the answer together, as the chat template writes them."""
+        messages = [*map(rendered, example.prompt), {"role": "assistant", "content": example.answer}]
+        body = {"model": name, "messages": messages, "add_generation_prompt": False}
+        return int(self.call("POST", "/tokenize", body).json()["count"])
+
     def likelihood(self, name: str, example: Example) -> float:
         """Mean log-probability, in nats a token, of the example's answer after its prompt, by the model called name.
 
@@ -90,6 +109,23 @@ class Vllm:
         if not scores:
             raise GlueError("an answer has no tokens to score", repr(example.answer[:80]), "look at the night's dataset")
         return sum(scores) / len(scores)
+
+    def answer(self, name: str, prompt: Sequence[Message], most_tokens: int, tools: list[dict[str, Any]] | None = None) -> Reply:
+        """The likeliest answer of the model called name, word by word."""
+        body: dict[str, Any] = {"model": name, "messages": [rendered(message) for message in prompt]}
+        body |= {"max_tokens": most_tokens, "temperature": 0} | ({"tools": tools} if tools else {})
+        started = time.monotonic()
+        reply = self.call("POST", "/v1/chat/completions", body, ANSWER_SECONDS).json()
+        seconds = time.monotonic() - started
+        choice = reply["choices"][0]
+        calls = choice["message"].get("tool_calls") or []
+        return Reply(
+            text=choice["message"].get("content") or "",
+            tokens=reply["usage"]["completion_tokens"],
+            seconds=seconds,
+            cut=choice["finish_reason"] == "length",
+            call=calls[0]["function"]["name"] if calls else "",
+        )
 
 
 def rendered(message: Message) -> dict[str, str]:

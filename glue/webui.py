@@ -6,10 +6,13 @@ What is checked after every answer: Open WebUI drops retrieval silently, with st
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ijson
 import requests
 
 from glue import files, vllm, waiting
@@ -27,6 +30,7 @@ DESCRIPTION = (
 # Everyone who may sign in may read. A model needs this on its preset, on the base behind it and on the knowledge.
 EVERYONE_READS = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
 FILE_DEADLINE_SECONDS = 600
+EXPORT_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,9 @@ class WebUI:
 
     # ------------------------------------------------------------------ asking
 
-    def ask(self, messages: list[dict[str, str]], timeout_seconds: float = 300) -> Answer:
-        """Asks the Team Assistant, retrieval on, and reads the stream to its end."""
-        body = {"model": ASSISTANT, "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
+    def ask(self, messages: list[dict[str, str]], timeout_seconds: float = 300, model: str = ASSISTANT, **asked: Any) -> Answer:
+        """Asks the Team Assistant, retrieval on, and reads the stream to its end. asked: such as temperature=0."""
+        body = {"model": model, "messages": messages, "stream": True, "stream_options": {"include_usage": True}, **asked}
         try:
             with self.session.post(
                 f"{self.url}/api/chat/completions", json=body, stream=True, timeout=timeout_seconds
@@ -119,9 +123,35 @@ class WebUI:
         knowledge = self.ensure_knowledge()
         for name in (vllm.BASE, vllm.ADAPTER):
             self.ensure_model(hidden_base(name))
+        self.ensure_model({**hidden_base(vllm.CANDIDATE), "access_grants": []})
         self.ensure_model(assistant(settings, served, knowledge))
         # chat looks models up in memory, and only this refreshes it
         self.call("GET", "/api/models?refresh=true")
+
+    def ensure_judging(self, settings: Settings, served: dict[str, str]) -> None:
+        """For each name in served an assistant like the team's, that only administrators can ask: name -> the vLLM name."""
+        knowledge = self.ensure_knowledge()
+        for name, behind in served.items():
+            form = assistant(settings, behind, knowledge)
+            self.ensure_model({**form, "id": name, "name": name, "access_grants": [], "meta": form["meta"] | {"hidden": True}})
+        self.call("GET", "/api/models?refresh=true")
+
+    def forget_models(self, names: Iterable[str]) -> None:
+        for name in set(names) & self.registered_models().keys():
+            self.call("POST", "/api/v1/models/model/delete", json={"id": name})
+        self.call("GET", "/api/models?refresh=true")
+
+    # ------------------------------------------------------------------ a line above every chat
+
+    def ensure_banner(self, name: str, kind: str, text: str) -> None:
+        """People see text until they close it; kind: info, success, warning or error. Empty takes it away."""
+        there = self.call("GET", "/api/v1/configs/banners") or []
+        kept = [row for row in there if row["id"] != name]
+        if text and any(row["id"] == name and row["content"] == text for row in there):
+            return
+        new = {"id": name, "type": kind, "title": "", "content": text, "dismissible": True, "timestamp": int(time.time())}
+        if text or len(kept) < len(there):
+            self.call("POST", "/api/v1/configs/banners", json={"banners": [*kept, *([new] if text else [])]})
 
     # ------------------------------------------------------------------ knowledge
 
@@ -147,6 +177,27 @@ class WebUI:
             if not listing["items"] or len(names) >= listing["total"]:
                 return sorted(names)
             page += 1
+
+    def knowledge_texts(self, knowledge: str) -> Iterator[tuple[str, str]]:
+        """(name, extracted text) of every document in the collection."""
+        page, seen = 1, 0
+        while True:
+            listing = self.call("GET", f"/api/v1/knowledge/{knowledge}/files?page={page}")
+            for item in listing["items"]:
+                yield item["filename"], str(self.call("GET", f"/api/v1/files/{item['id']}/data/content")["content"] or "")
+            seen += len(listing["items"])
+            if not listing["items"] or seen >= listing["total"]:
+                return
+            page += 1
+
+    def look_up(self, knowledge: str, question: str, count: int) -> list[dict[str, Any]]:
+        """The sources that a chat would get for this question, in the form in which it stores them."""
+        body = {"collection_names": [knowledge], "query": question, "k": count}
+        found = self.call("POST", "/api/v1/retrieval/query/collection", json=body)
+        if not found.get("documents") or not found["documents"][0]:
+            return []
+        about = {"type": "collection", "id": knowledge, "name": KNOWLEDGE_NAME}
+        return [{"source": about, "document": found["documents"][0], "metadata": found["metadatas"][0]}]
 
     def compare_folder(self, knowledge: str, manifest: list[dict[str, Any]]) -> dict[str, list[Any]]:
         """added, modified (each with stale_file_id) and deleted, as Open WebUI sees the folder against the collection."""
@@ -175,10 +226,20 @@ class WebUI:
 
     # ------------------------------------------------------------------ ratings
 
-    def ratings(self) -> list[dict[str, Any]]:
-        """Every rating with the whole conversation it was given in. A rating is consent; nothing else can be read."""
-        rows: list[dict[str, Any]] = self.call("GET", "/api/v1/evaluations/feedbacks/all/export")
-        return rows
+    def ratings(self) -> Iterator[Any]:
+        """Every rating with the whole conversation it was given in, one at a time: all at once may not fit into memory.
+
+        A rating is consent; nothing else can be read.
+        """
+        path = "/api/v1/evaluations/feedbacks/all/export"
+        try:
+            with self.session.get(self.url + path, stream=True, timeout=EXPORT_SECONDS) as response:
+                if response.status_code >= 400:
+                    raise GlueError("the ratings cannot be read", f"{response.status_code} {response.text[:400]}", "make status")
+                response.raw.decode_content = True
+                yield from ijson.items(response.raw, "item", use_float=True)
+        except (requests.RequestException, ijson.JSONError, OSError) as error:
+            raise GlueError("the ratings cannot be read to their end", str(error), "make logs SERVICE=open-webui") from error
 
     def ensure_user(self, name: str, email: str, password: str) -> None:
         """A member of the team, not an administrator, who can sign in with password."""

@@ -1,116 +1,173 @@
 """From the ratings that a team gives in Open WebUI to examples to learn from. Pure.
 
 A thumbs-up on an answer says: this answer, to this prompt, was right. The prompt is rebuilt as the model saw it, from the
-passages that Open WebUI stored with the answer. A corrected answer arrives as "edit, save as copy, thumbs up".
+passages that Open WebUI stored with the answer. Nothing in a rating is trusted to have the form it should have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from glue.learning import text
+from glue.learning.prompt import PromptForm, Row, conversation_messages, marks, path_to, siblings
 from glue.night_desk import MARK
-from glue.types import Example, Message
+from glue.types import Example, Message, Origin, Preference
 
-Row = dict[str, Any]
+MOST_CHARACTERS = 400_000  # of prompt and answer together; no recipe trains anything near it
+LEAST_GOOD_SCORE = 6  # of 10; the pages offer 6 to 10 with a thumbs-up
 
 
 @dataclass(frozen=True)
-class PromptForm:
-    """How the day puts a prompt together: the preset's system text, then the template around the passages."""
+class Rated:
+    """What one rating came to: an example, or the reason why it is none; up is None where it is no rating at all."""
 
-    system: str
-    template: str
-
-    def render(self, sources: list[Row]) -> str:
-        context = source_context(sources)
-        return f"{self.system}\n{self.template.replace('{{CONTEXT}}', context)}" if context else self.system
+    time: float
+    up: bool | None
+    example: Example | None
+    reason: str
+    preferences: tuple[Preference, ...] = ()
 
 
 @dataclass(frozen=True)
 class Collected:
-    """examples: newest rating last. rejected: why rows were left out, and how many of each."""
+    """examples: newest rating last. rejected: why rows were left out, and how many of each; with the examples, every row."""
 
     examples: tuple[Example, ...]
     rejected: dict[str, int]
+    preferences: tuple[Preference, ...] = ()
+    rows: int = 0
 
 
-def source_context(sources: list[Row]) -> str:
-    """The passages as one text, exactly as Open WebUI 0.12.4 writes them (utils/middleware.py, get_source_context)."""
-    numbers: dict[str, int] = {}
-    parts: list[str] = []
-    for source in sources:
-        about = source.get("source") or {}
-        for text, metadata in zip(source.get("document") or [], source.get("metadata") or [], strict=False):
-            number = numbers.setdefault(metadata.get("source") or about.get("id") or "N/A", len(numbers) + 1)
-            name = f' name="{about["name"]}"' if about.get("name") else ""
-            kind = f' resource-type="{about["type"]}"' if about.get("type") else ""
-            resource = about.get("id") if about.get("type") != "text" else None
-            attributes = name + kind + (f' resource-id="{resource}"' if resource else "")
-            parts.append(f'<source id="{number}"{attributes}>{text}</source>')
-    return "\n".join(parts).strip()
+def collect(ratings: Iterable[Any], form: PromptForm, is_forgotten: Callable[[Row], bool] = lambda row: False) -> Collected:
+    """One example for each question whose answer somebody rated up; of several, the one rated last.
 
-
-def collect(ratings: Iterable[Row], form: PromptForm) -> Collected:
-    """One example for each question whose answer somebody rated up; of several, the one rated last."""
+    ratings is gone through once, and what is not needed of a row is let go at once: a year of them may not fit into memory.
+    """
+    judged = [reduce(row, form, is_forgotten) for row in ratings]
     newest: dict[tuple[str, ...], Example] = {}
-    rejected: dict[str, int] = {}
-    for rating in sorted(ratings, key=lambda row: row.get("updated_at") or 0):
-        found = example(rating, form)
-        if isinstance(found, str):
-            rejected[found] = rejected.get(found, 0) + 1
+    rejected: Counter[str] = Counter()
+    for rated in sorted(judged, key=lambda rated: rated.time):
+        if rated.example is None:
+            rejected[rated.reason] += 1
             continue
-        asked = tuple(message.content for message in found.prompt if message.role != "system")
-        newest.pop(asked, None)
-        newest[asked] = found
-    return Collected(tuple(newest.values()), rejected)
+        asked = tuple(" ".join(m.content.casefold().split()) for m in rated.example.prompt if m.role != "system")
+        if not rated.up:
+            rejected["thumbs down"] += 1
+            if asked in newest and newest[asked].answer == rated.example.answer:
+                rejected["the same answer was rated down later"] += 1
+                del newest[asked]
+            continue
+        if newest.pop(asked, None):
+            rejected["the question was answered and rated again later"] += 1
+        newest[asked] = rated.example
+    preferences = tuple(preference for rated in judged for preference in rated.preferences)
+    return Collected(tuple(newest.values()), dict(rejected), preferences, len(judged))
 
 
-def example(rating: Row, form: PromptForm) -> Example | str:
-    """The example that a rating gives, or why it gives none."""
-    if not is_thumbs_up(rating):
-        return "not a thumbs-up"
-    messages = conversation_messages(rating)
-    chain = path_to(messages, str((rating.get("meta") or {}).get("message_id")))
+def reduce(row: Any, form: PromptForm, is_forgotten: Callable[[Row], bool]) -> Rated:
+    try:
+        return judge(row, form, is_forgotten)
+    except (
+        AttributeError,
+        TypeError,
+        KeyError,
+        ValueError,
+        IndexError,
+        ArithmeticError,
+    ):  # whatever a row holds, the others are read
+        return Rated(0.0, None, None, "not of the form that Open WebUI writes")
+
+
+def judge(row: Row, form: PromptForm, is_forgotten: Callable[[Row], bool]) -> Rated:
+    time = number(row.get("updated_at"))
+    value = str((row.get("data") or {}).get("rating"))
+    if row.get("type") != "rating" or value not in ("1", "-1"):
+        return Rated(time, None, None, "neither thumbs up nor thumbs down")
+    if is_forgotten(row):
+        return Rated(time, None, None, "forgotten, as was asked for")
+    score = number(((row["data"].get("details")) or {}).get("rating"))
+    if value == "1" and 0 < score < LEAST_GOOD_SCORE:
+        return Rated(time, None, None, "thumbs up, but with a low score")
+    messages = conversation_messages(row)
+    found = example(row, messages, form)
+    if isinstance(found, str):
+        return Rated(time, value == "1", None, found)
+    return Rated(time, value == "1", found, "", tuple(preferences(row, messages, found, up=value == "1")))
+
+
+def number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+
+
+def example(row: Row, messages: dict[str, Row], form: PromptForm) -> Example | str:
+    """The prompt and the rated answer, or why there are none."""
+    chain = path_to(messages, str((row.get("meta") or {}).get("message_id")))
     if not chain or chain[-1].get("role") != "assistant":
         return "the rated answer is not in its conversation"
-    answer = str(chain[-1].get("content") or "").strip()
+    texts = [text.plain(message.get("content")) for message in chain]
+    if any(content is None for content in texts):
+        return "the conversation holds more than text"
+    *earlier, answer = [content.strip() if content else "" for content in texts]
+    system = form.render(chain[-1].get("sources") or [])
     if not answer:
         return "the rated answer is empty"
-    if answer.startswith(MARK):
-        return "the night desk's answer"
-    system = form.render(chain[-1].get("sources") or [])
-    earlier = [Message(str(row.get("role")), str(row.get("content") or "")) for row in chain[:-1]]
-    return Example(
-        prompt=(Message("system", system), *earlier),
-        answer=answer,
-        source=f"rating {rating.get('id')}",
-        conversation=str((rating.get("meta") or {}).get("chat_id")),
+    if answer.startswith(MARK) or chain[-1].get("error"):
+        return "the night desk's answer" if answer.startswith(MARK) else "the answer is an error"
+    if len(system) + sum(map(len, earlier)) + len(answer) > MOST_CHARACTERS:
+        return "the conversation is too long for any recipe"
+    if reason := text.complaint(answer, [system, *earlier]):
+        return reason
+    spoken = [
+        Message(str(message.get("role")), content)
+        for message, content in zip(chain[:-1], texts[:-1], strict=True)
+        if content is not None
+    ]
+    origin = origin_of(row, messages, chain[-1])
+    return Example((Message("system", system), *spoken), answer, f"rating {origin.rating}", origin.chat, origin)
+
+
+def origin_of(row: Row, messages: dict[str, Row], answer: Row) -> Origin:
+    data, meta = row["data"], row.get("meta") or {}
+    score = number((data.get("details") or {}).get("rating"))
+    note = ", ".join(filter(None, [str(data.get("reason") or ""), f"{score:.0f} of 10" if score else ""]))
+    return Origin(
+        kind=kind_of(messages, answer),
+        chat=str(meta.get("chat_id")),
+        user=str(row.get("user_id") or ""),
+        rating=str(row.get("id")),
+        message=str(meta.get("message_id")),
+        note=note[:200],
     )
 
 
-def is_thumbs_up(rating: Row) -> bool:
-    value = (rating.get("data") or {}).get("rating")
-    return rating.get("type") == "rating" and str(value) == "1"
+def kind_of(messages: dict[str, Row], answer: Row) -> str:
+    """How the answer came to be. One that was edited in its place looks like any other, but for old messages."""
+    others = siblings(messages, answer)
+    if any(marks(other) & marks(answer) for other in others):
+        return "corrected answer"
+    if answer.get("originalContent"):
+        return "edited answer"
+    return "regenerated answer" if others else "rated answer"
 
 
-def conversation_messages(rating: Row) -> dict[str, Row]:
-    """The snapshot's messages by id; empty where the snapshot is not of the known shape."""
-    node: Any = rating
-    for key in ("snapshot", "chat", "chat", "history", "messages"):
-        node = node.get(key) if isinstance(node, dict) else None
-    return node if isinstance(node, dict) else {}
-
-
-def path_to(messages: dict[str, Row], last: str) -> list[Row]:
-    """From the conversation's first message to the one with id last; empty if a link is missing or goes in circles."""
-    path: list[Row] = []
-    at: Any = last
-    while at:
-        row = messages.get(at)
-        if not isinstance(row, dict) or len(path) > len(messages):
-            return []
-        path.append(row)
-        at = row.get("parentId")
-    return path[::-1]
+def preferences(row: Row, messages: dict[str, Row], found: Example, up: bool) -> Iterator[Preference]:
+    """What the rated answer was preferred to; or, of a thumbs-down, the answer that nobody wanted."""
+    comment = str(row["data"].get("comment") or "")[:2000]
+    chain = path_to(messages, found.origin.message)
+    if not up:
+        yield Preference(found.prompt, "", found.answer, "disliked", comment, found.origin)
+        return
+    worse = {str(text.plain(chain[-1].get("originalContent")) or "").strip(): "edited answer"}
+    for other in siblings(messages, chain[-1]):
+        if str((other.get("annotation") or {}).get("rating")) != "1" and not other.get("error"):
+            kind = "corrected answer" if marks(other) & marks(chain[-1]) else "regenerated answer"
+            worse[(text.plain(other.get("content")) or "").strip()] = kind
+    for rejected, kind in worse.items():
+        if not rejected or rejected == found.answer or rejected.startswith(MARK) or len(rejected) > MOST_CHARACTERS:
+            continue
+        if not text.complaint(rejected, []):
+            yield Preference(found.prompt, found.answer, rejected, kind, comment, found.origin)

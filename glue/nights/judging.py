@@ -14,16 +14,18 @@ from glue.types import GlueError
 
 
 def start_day(night: Night) -> None:
-    """The current adapter serves again, and the candidate is loaded beside it under its own name."""
-    site = night.site
-    day.ensure(site, judging=True, insist=True, night=night.name)
-    site.vllm().serve(night.release, f"{day.ADAPTERS_IN_CONTAINER}/{night.release}")
+    """The current adapter serves again, in the form in which a candidate can be loaded beside it."""
+    day.ensure(night.site, judging=True, insist=True, night=night.name)
 
 
 def judge_candidate(night: Night) -> None:
-    night.verdict = judge.judge(night.site, night.release, night.dataset, night.recipe)
+    """A release keeps what was said of it. An artifact that was broken when it was made is no release, and was judged then."""
+    if night.verdict is None:
+        night.verdict, seen = judge.judge(night.site, night.release, night.dataset, night.recipe)
+        files.write_json(night.folder / "evidence.json", asdict(seen))
+        night.site.releases.note_verdict(night.release, asdict(night.verdict))
+    files.write_json(night.folder / "recipe.json", asdict(night.recipe))
     files.write_json(night.folder / "verdict.json", asdict(night.verdict))
-    night.site.vllm().forget(night.release)
 
 
 def promote(night: Night) -> None:
@@ -53,7 +55,7 @@ def confirm_merged(night: Night) -> None:
     if night.verdict is None or not night.verdict.promote or not night.site.releases.serves_merged():
         return
     found = fmean(judge.score(night.site, night.site.vllm(), vllm.BASE, night.dataset.held_out, "held-out"))
-    judged = night.verdict.figures["candidate"]
+    judged = night.verdict.figures["held_out_candidate"]
     if found < judged - night.recipe.most_forgetting:
         saw = f"{found:.3f} a token, the adapter came to {judged:.3f}"
         raise GlueError("the merged checkpoint answers worse than what was judged", saw, "serve it as an adapter")

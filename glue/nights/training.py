@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from glue import adapters, day, files, host, hours, lock, plan, turn, waiting
-from glue.learning import dataset
+from glue import adapters, day, energy, files, host, hours, judge, lock, plan, turn, waiting
+from glue.nights import manifest
 from glue.nights.tonight import Night
 from glue.plan import Turn, Wanted
 from glue.site import Site
@@ -76,7 +75,9 @@ def train(night: Night) -> None:
     with lock.hold(site.state, lock.MOVE, "start the trainer", day.MOVE_WAIT_SECONDS):
         turn.require(site.state, night.name)
         site.stacks.start_trainer(ENGINES[night.recipe.engine], f"/nights/{night.name}/job.json")
-    wait_for_trainer(night)
+    with energy.measured() as used:
+        wait_for_trainer(night)
+    files.write_json(night.folder / "energy.json", used)
     turn.require(site.state, night.name)  # a look only: it saves the work that promotion would refuse
     result_file = night.folder / "result.json"
     if not result_file.exists():
@@ -163,17 +164,12 @@ def progress_words(row: dict[str, Any]) -> str:
 
 
 def publish(night: Night) -> None:
-    """The adapter becomes a release, whole or not at all. It does not serve yet."""
-    adapters.require_good(night.site, night.folder / "adapter")
-    manifest = {
-        "night": night.name,
-        "recipe": asdict(night.recipe),
-        "base_model": night.site.settings["TRAINED_MODEL"],
-        "training": night.result,
-        "counts": {part: len(getattr(night.dataset, part)) for part in ("train", "held_out", "general", "replay")},
-        "examples": sorted(dataset.fingerprint(row) for row in night.dataset.learned),
-    }
+    """The adapter becomes a release, whole or not at all. It does not serve yet. One that is broken is refused here."""
+    problems = adapters.problems(night.site, night.folder / "adapter")
+    if problems:
+        night.verdict = judge.broken(problems)
+        return
     night.reserve.unlink(missing_ok=True)
-    night.release = night.site.releases.publish(night.folder / "adapter", manifest)
+    night.release = night.site.releases.publish(night.folder / "adapter", manifest.manifest(night))
     for name in ("scratch", "adapter"):  # the release holds it now; three copies a night fill a disk
         shutil.rmtree(night.folder / name, ignore_errors=True)

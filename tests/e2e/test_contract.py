@@ -17,10 +17,10 @@ import pytest
 
 from glue import day, waiting, webui
 from glue.learning import feedback
-from glue.learning.feedback import PromptForm
+from glue.learning.prompt import PromptForm
 from glue.settings import HOME
 from glue.site import Site
-from glue.types import Example, GlueError
+from glue.types import GlueError
 from glue.waiting import Seen
 from glue.webui import WebUI
 
@@ -206,8 +206,9 @@ def test_what_a_night_learns_from_a_corrected_chat_is_what_the_model_was_asked(
     rating = chat.correct(second, "Marek, since today.")
     (row,) = (found for found in site.administrator().ratings() if found["id"] == rating)
     assert (row["data"]["rating"], row["data"]["comment"]) == (1, "corrected")
-    example = feedback.example(row, form)
-    assert isinstance(example, Example), example
+    collected = feedback.collect([row], form)
+    assert len(collected.examples) == 1, collected.rejected
+    example = collected.examples[0]
     assert [{"role": message.role, "content": message.content} for message in example.prompt] == body["messages"]
     assert (example.answer, example.conversation) == ("Marek, since today.", chat.id)
 

@@ -21,7 +21,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandInSite:
     made = stand_ins.make_site(tmp_path)
     monkeypatch.setitem(night.STEPS, "collect", collect)
     monkeypatch.setattr(doctor, "require", lambda site, aim: None)
-    monkeypatch.setattr(adapters, "require_good", lambda site, folder: None)
+    monkeypatch.setattr(adapters, "problems", lambda site, folder: [])
     monkeypatch.setattr(judge, "judge", stand_ins.good_verdict)
     monkeypatch.setattr(training, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(day, "Vllm", lambda address, key: StandInVllm(address, key, made.ledger, made.state))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from glue import plan, settings
+from glue.evidence import Evidence
 from glue.settings import Settings
 from glue.site import Site
 from glue.stacks import Stacks
@@ -190,6 +191,8 @@ class StandInWebUI:
     def knowledge_files(self, knowledge: str) -> list[str]:
         return []
 
+    def ensure_banner(self, name: str, kind: str, text: str) -> None: ...
+
     def ask(self, messages: list[dict[str, str]]) -> Answer:
         return Answer("an answer" if not self.ledger.read().get("mute") else "", [])
 
@@ -220,8 +223,8 @@ def make_site(folder: Path, tell: Callable[[str], None] = lambda line: None, **m
     return StandInSite(chosen, cast(Stacks, StandInStacks(ledger, state)), tell, ledger)
 
 
-def good_verdict(*_: object) -> Verdict:
-    return Verdict(True, ("the stand-in's judge says yes",))
+def good_verdict(*_: object) -> tuple[Verdict, Evidence]:
+    return Verdict(True, ("the stand-in's judge says yes",)), Evidence()
 
 
 def die() -> None:

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from glue import adapters, checks, day, host, journal, judge, lock, night, plan, reconcile, turn, waiting
+from glue.evidence import Evidence
 from glue.nights import training
 from glue.plan import Step, Turn, Wanted
 from glue.turn import Preempted
 from glue.types import DayNotServing, GlueError, Locked, PreconditionFailed, Verdict
 from glue.waiting import Seen
+from tests.faults import stand_ins
 from tests.faults.stand_ins import StandInSite
 from tests.faults.test_kill import begin, in_a_child, require_a_good_day
 
@@ -79,10 +81,10 @@ def test_a_disk_without_room_for_the_adapter_ends_the_night_before_anything_stop
 def test_a_candidate_that_vllm_refuses_or_that_does_not_answer_does_not_serve(fault: str, site: StandInSite) -> None:
     good = begin(site)
 
-    def break_down(*_: object) -> Verdict:
+    def break_down(*_: object) -> tuple[Verdict, Evidence]:
         with site.ledger.change() as world:
             world[fault] = True
-        return Verdict(True, ("the stand-in's judge says yes",))
+        return stand_ins.good_verdict()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(judge, "judge", break_down)

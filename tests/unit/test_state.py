@@ -26,7 +26,7 @@ def publish(releases: Releases, content: str) -> str:
 
 
 def serve(releases: Releases, name: str) -> None:
-    releases.point(name, [*releases.served(), name])
+    releases.advance(name)
 
 
 def test_a_release_is_complete_and_its_link_is_relative(releases: Releases) -> None:
@@ -48,9 +48,9 @@ def test_previous_is_what_served_before_down_to_the_base_model(releases: Release
     serve(releases, one)
     serve(releases, two)
     assert releases.previous() == one
-    releases.point(one, releases.served()[:-1])
+    releases.retreat(releases.served()[:-1])
     assert releases.previous() is None
-    releases.point(None, releases.served()[:-1])
+    releases.retreat(releases.served()[:-1])
     with pytest.raises(PreconditionFailed):
         releases.previous()
 
@@ -159,7 +159,7 @@ def test_a_checkpoint_serves_only_if_it_is_there_wanted_and_no_night_judges(rele
     releases.judge(True)
     assert not releases.serves_merged() and releases.is_merged(name)
     releases.judge(False)
-    releases.point(None, [None])
+    releases.retreat([None])
     assert not releases.serves_merged()
 
 

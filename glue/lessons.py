@@ -1,0 +1,109 @@
+"""Everything that the team taught, as one dataset: ratings, documents and terms; and on disk, with a card and a page."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from glue import dataset_files, document_examples, forget, vllm
+from glue.learning import card, dataset, feedback, glossary, prepare
+from glue.learning.prepare import Prepared
+from glue.learning.prompt import PromptForm
+from glue.recipes import Recipe
+from glue.site import Site
+from glue.types import Dataset, Example, GlueError, Misconfigured, PreconditionFailed
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """new: examples that no earlier night has had."""
+
+    prepared: Prepared
+    dataset: Dataset
+    card: dict[str, Any]
+    new: int
+
+
+def gather(site: Site, recipe: Recipe) -> Lessons:
+    """Reads Open WebUI, the glossary and, if the recipe asks for it, the documents."""
+    form = PromptForm(site.settings["SYSTEM_PROMPT"], site.settings["RAG_TEMPLATE"])
+    collected = feedback.collect(site.administrator().ratings(), form, forget.forgotten(site.state))
+    rejected = Counter(collected.rejected)
+    rated, edited = prepare.edited(collected.examples, dataset_files.earlier_preferences(site.state))
+    examples = [*rated, *terms(site, form)]
+    if recipe.document_questions:
+        from_documents = document_examples.collect(site, form, recipe.document_questions)
+        examples += from_documents.examples
+        rejected += Counter(from_documents.rejected)
+    preferences = [*collected.preferences, *edited]
+    ready = prepare.prepare(examples, preferences, fitting(site, recipe), site.settings["PHONE_REGION"])
+    replay = read_replay(site.state / recipe.replay_file) if recipe.replay_file else ()
+    built = dataset.build(ready.examples, replay, recipe.held_out_share, recipe.general_rows, recipe.replay_rows)
+    known = learned_before(site)
+    new = sum(dataset.fingerprint(row) not in known for row in ready.examples)
+    return Lessons(ready, built, card.card(ready, built, dict(rejected), collected.rows, new), new)
+
+
+def terms(site: Site, form: PromptForm) -> list[Example]:
+    """The glossary's, each with the passages that the day would find for it. None where there is no glossary.toml."""
+    path = site.state / "glossary.toml"
+    if not path.exists():
+        return []
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misconfigured("the glossary is not TOML", f"{path}: {error}", "correct that line") from error
+    person = site.administrator()
+    knowledge, count = person.ensure_knowledge(), site.settings.number("RAG_TOP_K")
+    return glossary.examples(table, str(path), lambda question: form.render(person.look_up(knowledge, question, count)))
+
+
+def fitting(site: Site, recipe: Recipe) -> Callable[[Example], bool]:
+    """Whether an example is as short as the recipe trains. vLLM is asked where bytes cannot tell; if it is down, a rule is."""
+
+    def fits(example: Example) -> bool:
+        if prepare.most_tokens(example) <= recipe.longest_tokens:
+            return True
+        try:
+            return site.vllm().count_tokens(vllm.BASE, example) <= recipe.longest_tokens
+        except GlueError:
+            return prepare.likely_tokens(example) <= recipe.longest_tokens
+
+    return fits
+
+
+def learned_before(site: Site) -> set[str]:
+    """Fingerprints of what any adapter was trained on and judged by: one that was refused, rolled back or pruned stays so."""
+    return {fingerprint for manifest in site.releases.manifests() for fingerprint in manifest.get("examples", [])}
+
+
+def read_replay(path: Path) -> tuple[Example, ...]:
+    """Raises PreconditionFailed, naming the line, for a file that is not there or a row that is no example."""
+    if not path.exists():
+        raise PreconditionFailed("the recipe's replay file is not there", str(path), 'put it there, or set replay_file = ""')
+    rows: list[Example] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = dataset.from_row(json.loads(line))
+            rows.append(replace(row, origin=replace(row.origin, kind="general")))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            saw = f"{path}, line {number}: {type(error).__name__}: {error}"
+            raise PreconditionFailed("the replay file has a row that is no example", saw, "correct or remove the line") from error
+    return tuple(rows)
+
+
+def write(lessons: Lessons, folder: Path, name: str) -> None:
+    dataset_files.write(folder, lessons.prepared, lessons.dataset, lessons.card, name)
+
+
+def build(site: Site, recipe: Recipe) -> dict[str, Any]:
+    """`glue dataset build`: state/dataset as tonight's would be. Returns its card and where its page is."""
+    lessons = gather(site, recipe)
+    folder = site.state / "dataset"
+    write(lessons, folder, "tonight")
+    return {**lessons.card, "folder": str(folder), "page": str(folder / "page.html")}

@@ -1,0 +1,91 @@
+"""What is plainly wrong with an answer, whatever the question was. Pure rules, no model."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+
+from glue.evidence import Reply, Sample
+
+LOOP = re.compile(r"(.{1,120}?)\1{3,}\W*$", re.DOTALL)  # the end of the text, four times or more in a row
+LOOP_CHARACTERS = 24
+RUN_WORDS = 4
+FEWEST_WORDS = 24  # a list of a few short items repeats words too
+REFUSAL = re.compile(
+    r"\bI(?: am|'m| was)? (?:sorry|unable to|not able to)\b|\bI (?:cannot|can't|can not|won't) (?:help|assist|answer|provide|do)"
+    r"|\bas an AI\b|\bes tut mir leid\b|\bich kann (?:dir |ihnen |das |dabei |diese frage )*(?:leider )?nicht\b"
+    r"|\bje ne (?:peux|suis) pas (?:en mesure|vous|répondre)|\bdésolée?\b|\blo siento\b|\bno puedo (?:ayudar|responder)"
+    r"|\bmi dispiace\b|\bnon posso (?:aiutar|risponder)",
+    re.IGNORECASE,
+)
+# a script tells most languages apart; among those in Latin letters, the commonest small words do
+SMALL_WORDS = {
+    "English": "the of and is are to in that it for with on this was",
+    "German": "der die das und ist nicht ein eine mit für auf den von im zu",
+    "French": "le la les des et est une un dans pour que qui sur pas du",
+    "Spanish": "el la los las y es una un en para que por con del no",
+    "Italian": "il lo gli e è una un di che per con non del della sono",
+    "Dutch": "de het een en is van voor niet met op dat zijn te",
+    "Portuguese": "o a os as e é uma um para que com não do da em",
+}
+CLEAR_SHARE, CLEAR_WORDS = 0.15, 6
+
+
+def faults(reply: Reply, question: str, wanted: str) -> frozenset[str]:
+    """wanted: the reference answer; what it does itself is no fault."""
+    if not reply.text.strip() and not reply.call:
+        return frozenset({"empty"})
+    found = {
+        "loops": loops(reply.text) and not loops(wanted),
+        "refuses": bool(REFUSAL.search(reply.text)) and not REFUSAL.search(wanted),
+        "wrong language": other_language(reply.text, wanted) and other_language(reply.text, question),
+    }
+    return frozenset(name for name, there in found.items() if there)
+
+
+def new_faults(samples: tuple[Sample, ...]) -> dict[str, list[str]]:
+    """What the candidate does wrong where the current does not: fault -> the questions."""
+    found: dict[str, list[str]] = {}
+    for sample in samples:
+        before = faults(sample.current, sample.question, sample.wanted)
+        for fault in sorted(faults(sample.candidate, sample.question, sample.wanted) - before):
+            found.setdefault(fault, []).append(sample.question)
+    return found
+
+
+def loops(text: str) -> bool:
+    """The text ends in a circle, or half of it is one short run of words over and over."""
+    circle = LOOP.search(text.strip())
+    if circle and len(circle[0]) >= LOOP_CHARACTERS and re.search(r"\w", circle[1]):
+        return True
+    words = re.findall(r"\w+", text.lower())
+    runs = Counter(zip(*(words[start:] for start in range(RUN_WORDS)), strict=False))
+    return len(words) >= FEWEST_WORDS and max(runs.values()) * RUN_WORDS > len(words) / 2
+
+
+def other_language(text: str, than: str) -> bool:
+    """Both are clearly in a language, and not in the same one."""
+    one, other = language(text), language(than)
+    return bool(one and other and one != other)
+
+
+def language(text: str) -> str:
+    """A language in Latin letters, else the name of the script; empty where it is not clear."""
+    letters = [character for character in text if character.isalpha()]
+    scripts = Counter(unicodedata.name(letter, "?").split()[0] for letter in letters)
+    if not scripts:
+        return ""
+    script, count = scripts.most_common(1)[0]
+    if script in ("CJK", "HIRAGANA", "KATAKANA"):  # Japanese is written in three
+        script, count = "EAST ASIAN", sum(scripts[name] for name in ("CJK", "HIRAGANA", "KATAKANA"))
+    if count < len(letters) * 0.6:
+        return ""
+    return script if script != "LATIN" else latin_language(text)
+
+
+def latin_language(text: str) -> str:
+    words = re.findall(r"[^\W\d_]+", text.lower())
+    shares = {name: sum(word in small.split() for word in words) / max(len(words), 1) for name, small in SMALL_WORDS.items()}
+    (best, share), (_, second) = sorted(shares.items(), key=lambda pair: -pair[1])[:2]
+    return best if len(words) >= CLEAR_WORDS and share >= CLEAR_SHARE and share > 1.5 * second else ""

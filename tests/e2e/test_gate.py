@@ -1,0 +1,195 @@
+"""The gate on the real trainer and the real vLLM, one night of each kind; releases while people are being answered."""
+
+import json
+import math
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from statistics import fmean
+from typing import Any
+
+import pytest
+
+from glue import adapters, day, files, judge, vllm
+from glue.judge import Judges
+from glue.learning import dataset
+from glue.site import Site
+from glue.types import GlueError
+from glue.webui import WebUI
+from tests.e2e.conftest import Glue
+from tests.gate_study import BREAKS, KINDS, Play, play_all
+
+Demo = dict[str, Any]
+PLAYS = [Play(kind, 100) for kind in KINDS if kind != "broken"] + [Play("broken", 100 + number) for number in range(len(BREAKS))]
+CLIENTS, ROUNDS = 3, 3
+MOST_SECONDS = 2.0
+LEAST_RATIO = 1.3  # 30 % better
+
+
+# ---------------------------------------------------------------------- one night of each kind
+
+
+@pytest.fixture(scope="module")
+def nights(site: Site, demo: Demo) -> Iterator[dict[Play, dict[str, Any]]]:
+    """What the gate said of each night, with the base model as the current one."""
+    found: list[dict[str, Any]] = []
+    adapters.promote(site, None)
+    play_all(site, PLAYS, found.append)
+    yield dict(zip(PLAYS, found, strict=True))
+    adapters.promote(site, demo["adapter"])
+
+
+@pytest.mark.parametrize("play", PLAYS, ids=lambda play: play.name)
+def test_each_kind_of_night_gets_the_right_verdict_for_the_right_reason(play: Play, nights: dict[Play, Any]) -> None:
+    night = nights[play]
+    print(json.dumps(night))
+    assert night["promoted"] == (play.kind == "good")
+    assert night["right"], night["reasons"]
+
+
+def test_a_good_night_makes_right_answers_that_it_never_saw_30_percent_likelier(nights: dict[Play, Any]) -> None:
+    assert nights[PLAYS[0]]["figures"]["likelihood_ratio"] >= LEAST_RATIO
+
+
+def test_the_demonstration_s_night_did_so_on_the_served_model(demo: Demo, site: Site) -> None:
+    """Its verdict says so, and so does a look of our own: the geometric mean of a token's probability, against the base's."""
+    manifest = site.releases.manifest(demo["adapter"])
+    assert manifest["verdict"]["promote"] and manifest["verdict"]["figures"]["likelihood_ratio"] >= LEAST_RATIO
+    folder = site.state / "nights" / manifest["night"] / "dataset"
+    rows = [dataset.from_row(row) for row in files.read_lines(folder / "held_out.jsonl")]
+    served = site.vllm()
+    served.serve("looked-at", f"{day.ADAPTERS_IN_CONTAINER}/{demo['adapter']}")
+    gains = [served.likelihood("looked-at", row) - served.likelihood(vllm.BASE, row) for row in rows]
+    served.forget("looked-at")
+    print("likelihood ratio on the served model:", math.exp(fmean(gains)))
+    assert math.exp(fmean(gains)) >= LEAST_RATIO
+
+
+def test_golden_questions_are_asked_through_the_chat_and_only_by_glue(demo: Demo, site: Site, member: WebUI) -> None:
+    example = demo["examples"][0]
+    golden = site.state / "golden.toml"
+    golden.write_text(f'[[golden]]\nquestion = "{example["question"]}"\nmust_contain = ["{example["wanted"]}"]\n')
+    served = site.vllm()
+    served.serve(vllm.CANDIDATE, f"{day.ADAPTERS_IN_CONTAINER}/{demo['adapter']}")
+    judges = Judges(site, served, {"candidate": vllm.CANDIDATE, "current": vllm.BASE, "base": vllm.BASE})
+    try:
+        (answer,) = judge.ask_golden(judges)
+        assert not answer.wrong["candidate"] and answer.wrong["current"] and answer.wrong["base"], answer
+        with judge.asked_through_chat(judges):
+            for hidden in (*judge.ASKED_AS.values(), vllm.CANDIDATE):
+                with pytest.raises(GlueError):
+                    member.ask([{"role": "user", "content": "Hello?"}], model=hidden)
+        left = set(judge.ASKED_AS.values()) & site.administrator().registered_models().keys()
+        assert not left, "the judging models are still there"
+    finally:
+        served.forget(vllm.CANDIDATE)
+        golden.unlink()
+
+
+# ---------------------------------------------------------------------- promote and roll back under people's hands
+
+
+class Clients:
+    """People who ask through the chat, one question after another, and read each answer to its end."""
+
+    def __init__(self, site: Site, question: str) -> None:
+        self.site, self.question = site, question
+        self.asked: Counter[str] = Counter(answered=0, failed=0)
+        self.reasons: list[str] = []
+        self.over = threading.Event()
+        self.threads = [threading.Thread(target=self.ask, daemon=True) for _ in range(CLIENTS)]
+
+    def ask(self) -> None:
+        person = self.site.administrator()
+        while not self.over.is_set():
+            try:
+                answer = person.ask([{"role": "user", "content": self.question}])
+                good = bool(answer.text.strip() and answer.sources)
+            except GlueError as error:
+                good = False
+                self.reasons.append(error.saw)
+            self.asked["answered" if good else "failed"] += 1
+
+    def __enter__(self) -> "Clients":
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for thread in self.threads:
+            thread.join(timeout=120)
+
+
+def test_promote_and_rollback_take_under_two_seconds_and_fail_nobody(demo: Demo, site: Site) -> None:
+    seconds: list[float] = []
+
+    def forth() -> None:
+        adapters.promote(site, None)
+
+    def back() -> None:
+        adapters.rollback(site)
+
+    with Clients(site, demo["examples"][0]["question"]) as clients:
+        for _ in range(ROUNDS):
+            for act in (forth, back):
+                started = time.monotonic()
+                act()
+                seconds.append(round(time.monotonic() - started, 2))
+    print(f"seconds: {seconds}; requests of {CLIENTS} clients meanwhile: {dict(clients.asked)}")
+    assert site.releases.current() == demo["adapter"]
+    assert clients.asked["failed"] == 0, clients.reasons
+    assert clients.asked["answered"] >= len(seconds)
+    assert max(seconds) < MOST_SECONDS, seconds
+
+
+# ---------------------------------------------------------------------- releases, and the morning
+
+
+def test_a_release_says_all_that_made_it_and_two_can_be_compared(demo: Demo, glue: Glue) -> None:
+    shown = json.loads(glue("show", demo["adapter"], "--json").stdout)
+    wanted = {
+        "sha256",
+        "base_model",
+        "base_revision",
+        "recipe",
+        "dataset",
+        "versions",
+        "verdict",
+        "training",
+        "counts",
+        "examples",
+    }
+    assert wanted <= shown.keys()
+    assert json.loads(glue("diff", demo["adapter"], demo["adapter"], "--json").stdout) == {}
+    assert glue("show", "20000101T000000Z-00000000").returncode == 10
+
+
+def test_prune_never_takes_what_serves(demo: Demo, site: Site, glue: Glue) -> None:
+    before = site.releases.names()
+    done = json.loads(glue("prune", "--keep", "1", "--dry-run", "--json").stdout)
+    assert demo["adapter"] not in done["removable"] and site.releases.names() == before
+
+
+def test_the_morning_is_told_on_a_page_in_the_terminal_and_above_the_chat(demo: Demo, site: Site, glue: Glue) -> None:
+    night = site.releases.manifest(demo["adapter"])["night"]
+    folder = site.state / "nights" / night
+    page = (folder / "report.html").read_text()
+    assert "<svg" in page and demo["adapter"] in page and "make rollback" in page
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page), "the page asks for something from elsewhere"
+    assert page.count('<td class="was">') >= 5
+    summary = (folder / "summary.txt").read_text()
+    assert summary.startswith("The assistant learned last night.") and "energy" in summary
+
+    def banners() -> list[str]:
+        return [row["content"] for row in site.administrator().call("GET", "/api/v1/configs/banners")]
+
+    adapters.promote(site, demo["adapter"])
+    assert any("learned from what the team rated" in text for text in banners())
+    adapters.promote(site, None)
+    assert not any("learned from what the team rated" in text for text in banners()), "it tells of what does not serve"
+    adapters.rollback(site)
+    assert any("learned from what the team rated" in text for text in banners())
+    assert "morning" in json.loads(glue("status", "--json").stdout)

@@ -1,0 +1,98 @@
+"""Documents, terms and forgetting, on the real Open WebUI. The writer of questions is a script, and says so."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from glue import demo, vllm, webui
+from glue.document_examples import Notebook, from_documents
+from glue.learning.prompt import PromptForm, source_context
+from glue.site import Site
+from glue.types import Example, Message
+from glue.webui import WebUI
+from tests.e2e.conftest import Glue
+
+QUESTION = "In which hall is the lathe?"
+
+
+@pytest.fixture
+def form(site: Site) -> PromptForm:
+    return PromptForm(site.settings["SYSTEM_PROMPT"], site.settings["RAG_TEMPLATE"])
+
+
+def test_what_glue_looks_up_is_what_the_chat_is_given(site: Site) -> None:
+    person = site.administrator()
+    answer = person.ask([{"role": "user", "content": QUESTION}])
+    found = person.look_up(person.ensure_knowledge(), QUESTION, site.settings.number("RAG_TOP_K"))
+    assert source_context(found) == source_context(answer.sources) != ""
+
+
+def test_questions_about_the_real_documents_are_asked_as_the_chat_would(site: Site, form: PromptForm, tmp_path: Path) -> None:
+    """A stub writes them: it takes a sentence of the passage and understands nothing."""
+    person = site.administrator()
+    knowledge = person.ensure_knowledge()
+
+    def scripted(task: str) -> str:
+        passage = task.split("<passage>")[1]
+        sentence = next(line for line in passage.replace("\n", " ").split(". ") if "stands in" in line).strip()
+        thing = sentence.split(" stands in")[0].split("The ")[-1]
+        item = {
+            "question": f"Where does the {thing} stand?",
+            "answer": f"It {sentence.split(thing)[1].strip()}.",
+            "evidence": sentence,
+        }
+        return json.dumps({"items": [item]})
+
+    def look_up(question: str) -> list[dict[str, object]]:
+        return person.look_up(knowledge, question, site.settings.number("RAG_TOP_K"))
+
+    notebook = Notebook.open(tmp_path / "kept.jsonl", scripted, site.tell)
+    found = from_documents(person.knowledge_texts(knowledge), notebook, look_up, form, 2)
+    assert len(found.examples) >= 4, found.rejected
+    for example in found.examples:
+        assert example.origin.note.removeprefix("proved by: ") in " ".join(example.prompt[0].content.split())
+
+
+def test_the_day_model_can_be_asked_and_counts_its_tokens(site: Site) -> None:
+    served = site.vllm()
+    assert served.complete(vllm.BASE, [{"role": "user", "content": "What is the code of the lathe?"}], 20)
+    short, long = (Example((Message("user", "Hello?"),), "yes " * count, "test", "test") for count in (1, 50))
+    assert 0 < served.count_tokens(vllm.BASE, short) < served.count_tokens(vllm.BASE, long)
+
+
+@pytest.fixture
+def glossary(site: Site) -> Iterator[None]:
+    path = site.state / "glossary.toml"
+    path.write_text('[terms]\nMTBF = "MTBF is the mean time between two failures."\n')
+    yield
+    path.unlink()
+
+
+def test_terms_are_in_the_dataset(site: Site, glue: Glue, glossary: None) -> None:
+    card = json.loads(glue("dataset", "build", "--json").stdout)
+    assert card["by_origin"]["term"] == 2
+    assert "mean time between two failures" in Path(card["page"]).read_text()
+
+
+def test_a_forgotten_chat_is_in_no_dataset_and_in_no_later_one(site: Site, glue: Glue) -> None:
+    password = "a-long-enough-password"  # pragma: allowlist secret
+    site.administrator().ensure_user("Eve", "eve@rehearsal.local", password)
+    eve: WebUI = webui.sign_in(site.settings.chat_url, "eve@rehearsal.local", password)
+    marked = uuid.uuid4().hex
+    demo.correct(eve, f"Who is {marked}?", eve.ask([{"role": "user", "content": QUESTION}]), "Nobody that we know here.")
+    try:
+        assert glue("dataset", "build").returncode == 0
+        page = site.state / "dataset" / "page.html"
+        (chat,) = {row["meta"]["chat_id"] for row in site.administrator().ratings() if row["user_id"] == eve.user["id"]}
+        assert marked in page.read_text()
+        done = json.loads(glue("forget", "--chat", chat, "--json").stdout)
+        assert done["rows_removed"] >= 1 and done["adapters_that_had_seen_it"] == []
+        assert marked not in "".join(path.read_text() for path in page.parent.iterdir())
+        card = json.loads(glue("dataset", "build", "--json").stdout)
+        assert card["rejected"]["forgotten, as was asked for"] == 1
+        assert marked not in "".join(path.read_text() for path in page.parent.iterdir())
+    finally:
+        eve.call("DELETE", "/api/v1/evaluations/feedbacks")
