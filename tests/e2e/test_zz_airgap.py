@@ -17,6 +17,12 @@ from glue.site import Site
 from glue.stacks import Stacks, docker_cli
 from tests.e2e.conftest import Glue
 
+# a new namespace's loopback is down; then this becomes the Python that was asked for
+LOOPBACK_UP = """
+import fcntl, os, socket, struct, sys
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh22x", b"lo", 1))
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 LOADED = {"GLUE_PROFILE": "rehearsal", "GLUE_PROJECT": "loaded", "GLUE_CHAT_PORT": "3978"}
 
 
@@ -37,7 +43,7 @@ def elsewhere(site: Site, tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def without_network(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """glue in a network namespace of its own, which has nothing but its own loopback; Docker's socket is a file."""
-    command = ["unshare", "--net", sys.executable, "-m", "glue", *arguments]
+    command = ["unshare", "--net", sys.executable, "-c", LOOPBACK_UP, "-m", "glue", *arguments]
     return subprocess.run(
         command, cwd=HOME, env=os.environ | environment, capture_output=True, text=True, timeout=900, check=False
     )
