@@ -7,18 +7,20 @@ import pytest
 
 GLUE = Path(__file__).parents[2] / "glue"
 FLOORS = [
-    {"types", "training.world", "training.memory", "night_desk"},
-    {"plan", "gate", "gpu", "adapter_format", "learning.text", "learning.prompt", "learning.masking"},
+    {"types", "training.world", "training.memory", "training.caches", "training.timing", "night_desk"},
+    {"training.costs"},
+    {"bench.training_page", "plan", "gate", "gpu", "adapter_format", "learning.text", "learning.prompt", "learning.masking"},
     {"learning.feedback", "learning.dataset", "learning.duplicates", "learning.questions", "learning.glossary"},
     {"learning.prepare"},
     {"learning.card"},
     {"settings", "recipes", "files", "host", "waiting"},
-    {"lock", "journal", "releases", "stacks", "vllm", "dataset_files"},
+    {"bench.training_plan", "lock", "journal", "releases", "stacks", "vllm", "dataset_files"},
     {"webui", "supplies", "checks"},
     {"site", "pin"},
     {"doctor"},
-    {"setup", "day", "judge", "documents", "document_examples", "forget", "status", "recipe_facts", "export"},
-    {"adapters", "lessons", "nights.tonight"},
+    {"setup", "day", "judge", "documents", "document_examples", "forget", "status", "recipe_facts", "export", "cleaning"},
+    {"adapters", "lessons", "bench.training"},
+    {"nights.tonight"},
     {"nights.collecting", "nights.training", "nights.judging"},
     {"night"},
     {"demo"},
@@ -29,12 +31,12 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
     "docker": {"stacks"},
     "requests": {"vllm", "webui"},
-    "subprocess": {"stacks", "gpu", "cli"},
+    "subprocess": {"stacks", "gpu", "cli", "training.bench"},
     "fcntl": {"lock"},
     "socket": {"host"},
     "huggingface_hub": {"training.fetch", "training.merge"},
     "torch": {f"training.{path.stem}" for path in (GLUE / "training").glob("*.py")}
-    - {"training.world", "training.memory", "training.fetch"},
+    - {"training.world", "training.memory", "training.fetch", "training.caches", "training.timing", "training.costs"},
 }
 
 
