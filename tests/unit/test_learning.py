@@ -1,4 +1,6 @@
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -204,3 +206,20 @@ def test_terms_are_always_trained_and_few_general_examples_are_shared_out() -> N
 def test_a_row_survives_writing_and_reading() -> None:
     row = make("q", "a", "c")
     assert dataset.from_row(dataset.as_row(row)) == row
+
+
+def test_what_a_real_browser_left_in_open_webui_is_understood() -> None:
+    """An export of 0.12.4 as five clicks of a person left it: only the ids of its output say that an answer is a copy."""
+    rows = json.loads((Path(__file__).parent / "data" / "open-webui-0.12.4-ratings.json").read_text(encoding="utf-8"))
+    collected = feedback.collect(rows, FORM)
+    assert [(row.origin.kind, row.answer, row.origin.note) for row in collected.examples] == [
+        ("rated answer", "The code of the lathe is D15.", "accurate_information, 9 of 10"),
+        ("corrected answer", "The code of the saw is B11.", ""),
+        ("rated answer", "The code of the mill is C22.", ""),
+        ("regenerated answer", "The code of the pump is C23.", ""),
+    ]
+    assert {(pair.kind, pair.chosen[-4:], pair.rejected[-4:]) for pair in collected.preferences} == {
+        ("corrected answer", "B11.", "H53."),
+        ("regenerated answer", "C23.", "B65."),
+        ("disliked", "", "B65."),
+    }
