@@ -6,12 +6,13 @@ next night can begin anew from the base model.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from glue import dataset_files, files
+from glue import dataset_files, files, lock
 from glue.learning import dataset
 from glue.site import Site
 
@@ -35,20 +36,11 @@ def forgotten(state: Path) -> Callable[[dict[str, Any]], bool]:
 
 
 def forget(site: Site, what: str, value: str) -> dict[str, Any]:
-    """what: "chat" or "user", value: its id in Open WebUI. Safe to run again."""
+    """what: "chat" or "user", value: its id in Open WebUI. Safe to run again. Raises Locked while a night runs."""
     name = dataset.name_of(what, value)
-    files.append_line(site.state / FORGOTTEN, {"name": name, "time": time.time()})
-
-    def comes_from(origin: dict[str, Any]) -> bool:
-        return origin.get(what) == value
-
-    folders = [*sorted(site.state.glob("nights/*/dataset")), site.state / "dataset"]
-    removed = {
-        str(folder.relative_to(site.state)): count for folder in folders if (count := dataset_files.remove(folder, comes_from))
-    }
-    for folder in removed:
-        for file in QUOTING if folder.startswith("nights/") else ():
-            (site.state / folder).parent.joinpath(file).unlink(missing_ok=True)
+    with lock.hold(site.state, lock.NIGHT, f"forget a {what}"):
+        files.append_line(site.state / FORGOTTEN, {"name": name, "time": time.time()})
+        removed = remove(site.state, what, value)
     releases = site.releases
     seen = [release for release in releases.names() if name in releases.manifest(release).get("origins", [])]
     return {
@@ -58,3 +50,16 @@ def forget(site: Site, what: str, value: str) -> dict[str, Any]:
         "adapters_that_had_seen_it": seen,
         "serving": releases.current() if releases.current() in seen else None,
     }
+
+
+def remove(state: Path, what: str, value: str) -> dict[str, int]:
+    """Rows removed, by dataset. What else a night of one has left that may quote them goes with them."""
+    removed = {}
+    for folder in dataset_files.folders(state):
+        count = dataset_files.remove(folder, lambda origin: origin.get(what) == value)
+        if count:
+            removed[str(folder.relative_to(state))] = count
+            for file in QUOTING if folder != state / "dataset" else ():
+                (folder.parent / file).unlink(missing_ok=True)
+            shutil.rmtree(folder.parent / "scratch", ignore_errors=True)  # a training that died leaves its copy there
+    return removed

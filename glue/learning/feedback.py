@@ -51,21 +51,24 @@ def collect(ratings: Iterable[Any], form: PromptForm, is_forgotten: Callable[[Ro
     newest: dict[tuple[str, ...], Example] = {}
     rejected: Counter[str] = Counter()
     for rated in sorted(judged, key=lambda rated: rated.time):
-        if rated.example is None:
-            rejected[rated.reason] += 1
-            continue
-        asked = tuple(" ".join(m.content.casefold().split()) for m in rated.example.prompt if m.role != "system")
-        if not rated.up:
-            rejected["thumbs down"] += 1
-            if asked in newest and newest[asked].answer == rated.example.answer:
-                rejected["the same answer was rated down later"] += 1
-                del newest[asked]
-            continue
-        if newest.pop(asked, None):
-            rejected["the question was answered and rated again later"] += 1
-        newest[asked] = rated.example
+        rejected.update(settle(rated, newest))
     preferences = tuple(preference for rated in judged for preference in rated.preferences)
     return Collected(tuple(newest.values()), dict(rejected), preferences, len(judged))
+
+
+def settle(rated: Rated, newest: dict[tuple[str, ...], Example]) -> list[str]:
+    """Takes one more rating into newest, by what was asked. Returns the reasons of all that is left out by it."""
+    if rated.example is None:
+        return [rated.reason]
+    asked = tuple(" ".join(m.content.casefold().split()) for m in rated.example.prompt if m.role != "system")
+    if rated.up:
+        before = newest.pop(asked, None)
+        newest[asked] = rated.example
+        return ["the question was answered and rated again later"] if before else []
+    if asked in newest and newest[asked].answer == rated.example.answer:
+        del newest[asked]
+        return ["thumbs down", "the same answer was rated down later"]
+    return ["thumbs down"]
 
 
 def reduce(row: Any, form: PromptForm, is_forgotten: Callable[[Row], bool]) -> Rated:
@@ -111,23 +114,26 @@ def example(row: Row, messages: dict[str, Row], form: PromptForm) -> Example | s
     texts = [text.plain(message.get("content")) for message in chain]
     if any(content is None for content in texts):
         return "the conversation holds more than text"
-    *earlier, answer = [content.strip() if content else "" for content in texts]
+    *earlier, answer = [content or "" for content in texts]
     system = form.render(chain[-1].get("sources") or [])
+    if reason := why_not(answer.strip(), [system, *earlier], bool(chain[-1].get("error"))):
+        return reason
+    spoken = (Message(str(message.get("role")), content) for message, content in zip(chain, earlier, strict=False))
+    origin = origin_of(row, messages, chain[-1])
+    return Example((Message("system", system), *spoken), answer.strip(), f"rating {origin.rating}", origin.chat, origin)
+
+
+def why_not(answer: str, others: list[str], is_error: bool) -> str:
+    """Why nothing is learned from this answer after these other texts; empty if it is."""
     if not answer:
         return "the rated answer is empty"
-    if answer.startswith(MARK) or chain[-1].get("error"):
-        return "the night desk's answer" if answer.startswith(MARK) else "the answer is an error"
-    if len(system) + sum(map(len, earlier)) + len(answer) > MOST_CHARACTERS:
+    if answer.startswith(MARK):
+        return "the night desk's answer"
+    if is_error:
+        return "the answer is an error"
+    if len(answer) + sum(map(len, others)) > MOST_CHARACTERS:
         return "the conversation is too long for any recipe"
-    if reason := text.complaint(answer, [system, *earlier]):
-        return reason
-    spoken = [
-        Message(str(message.get("role")), content)
-        for message, content in zip(chain[:-1], texts[:-1], strict=True)
-        if content is not None
-    ]
-    origin = origin_of(row, messages, chain[-1])
-    return Example((Message("system", system), *spoken), answer, f"rating {origin.rating}", origin.chat, origin)
+    return text.complaint(answer, others)
 
 
 def origin_of(row: Row, messages: dict[str, Row], answer: Row) -> Origin:

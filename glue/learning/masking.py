@@ -35,7 +35,8 @@ PLUGINS: dict[str, Any] = get_mapping_from_secret_type_to_class()
 DETECTORS = [plugin() for kind, plugin in PLUGINS.items() if kind not in (*NO_SECRETS, "Secret Keyword")]
 NAMED_SECRETS = PLUGINS["Secret Keyword"]()
 NAMES = re.compile(r"key|pass|pwd|secret|contrase", re.IGNORECASE)  # it is slow, and knows no other names
-HINT = re.compile(r"[=\"'@]|://|[\w+/.-]{16}")  # no token of any service stands without one of these
+# No secret that is known stands in a line without one of these, and most lines have none.
+HINT = re.compile(r"://|[\w+/.-]{16}|key|pass|pwd|secret|contrase|token", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -59,9 +59,9 @@ KINDS: list[tuple[str, str]] = [
 
 
 def kind(number: int) -> str:
-    """Of the rating with this number; the huge ones are rarer than the rest, as 5 MB each."""
+    """Of the rating with this number; of huge ones there are two, for all ratings of a conversation carry it."""
     found = KINDS[number % len(KINDS)][0]
-    return "good" if found == "huge" and number % 1000 >= len(KINDS) else found
+    return "good" if found == "huge" and number % 5000 >= len(KINDS) else found
 
 
 def answer(number: int) -> str:
@@ -158,7 +158,6 @@ class Export:
 
     def __init__(self) -> None:
         self.parts = self.texts()
-        self.rest = b""
 
     def texts(self) -> Iterator[bytes]:
         for number, row in enumerate(rows()):
@@ -166,10 +165,8 @@ class Export:
         yield b"]"
 
     def read(self, size: int = -1) -> bytes:
-        while len(self.rest) < size and (part := next(self.parts, b"")):
-            self.rest += part
-        taken, self.rest = self.rest[:size], self.rest[size:]
-        return taken
+        """A row at a time, however much was asked for; ijson asks for nothing first, to see what it will get."""
+        return next(self.parts, b"") if size else b""
 
 
 def main(folder: Path) -> dict[str, Any]:

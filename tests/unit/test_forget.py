@@ -32,7 +32,9 @@ def site(tmp_path: Path) -> Site:
     built = Dataset(ROWS[:2], ROWS[2:], ())
     night = tmp_path / "nights" / "20260101T000000Z"
     dataset_files.write(night / "dataset", ready, built, card.card(ready, built, {}, 3, 3), "night")
-    files.write(night / "report.html", "Said to user-1 in chat-1.")
+    (night / "scratch").mkdir()
+    for left in ("report.html", "scratch/train.arrow"):
+        files.write(night / left, "Said to user-1 in chat-1.")
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     for name in ("adapter_config.json", "adapter_model.safetensors"):

@@ -7,20 +7,21 @@ import pytest
 
 GLUE = Path(__file__).parents[2] / "glue"
 FLOORS = [
-    {"types", "training.world", "training.memory", "night_desk", "webui_data"},
-    {"plan", "overdue", "gpu", "adapter_format", "evidence", "learning.text", "learning.prompt", "learning.masking"},
+    {"types", "training.world", "training.memory", "training.caches", "training.timing", "night_desk", "webui_data"},
+    {"training.costs", "evidence"},
+    {"bench.training_page", "plan", "overdue", "gpu", "adapter_format", "learning.text", "learning.prompt", "learning.masking"},
     {"learning.feedback", "learning.dataset", "learning.duplicates", "learning.questions", "learning.glossary"},
     {"learning.prepare"},
     {"learning.card"},
     {"settings", "recipes", "files", "host", "waiting", "sanity", "golden", "adapter_values", "energy", "pictures", "manifests"},
     {"hours"},
-    {"units", "lock", "journal", "releases", "stacks", "turn", "vllm", "dataset_files", "gate", "morning"},
+    {"bench.training_plan", "units", "lock", "journal", "releases", "stacks", "turn", "vllm", "dataset_files", "gate", "morning"},
     {"webui", "supplies", "checks", "chat_volume"},
     {"site", "pin"},
     {"notify"},
     {"doctor", "recovery", "backup", "tls"},
-    {"setup", "day", "documents", "document_examples", "forget", "status", "recipe_facts", "export"},
-    {"adapters", "judge", "lessons", "mornings", "nights.tonight", "reconcile", "schedule", "restore", "support"},
+    {"setup", "day", "documents", "document_examples", "forget", "status", "recipe_facts", "export", "cleaning"},
+    {"adapters", "judge", "lessons", "mornings", "bench.training", "nights.tonight", "reconcile", "schedule", "restore", "support"},
     {"nights.manifest"},
     {"nights.collecting", "nights.training", "nights.judging"},
     {"night"},
@@ -32,12 +33,12 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
     "docker": {"stacks"},
     "requests": {"vllm", "webui", "notify"},
-    "subprocess": {"stacks", "gpu", "cli", "schedule", "chat_volume", "backup", "tls"},
+    "subprocess": {"stacks", "gpu", "cli", "schedule", "chat_volume", "backup", "tls", "training.bench"},
     "fcntl": {"lock"},
     "socket": {"host"},
     "huggingface_hub": {"training.fetch", "training.merge"},
     "torch": {f"training.{path.stem}" for path in (GLUE / "training").glob("*.py")}
-    - {"training.world", "training.memory", "training.fetch"},
+    - {"training.world", "training.memory", "training.fetch", "training.caches", "training.timing", "training.costs"},
 }
 
 
