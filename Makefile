@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night https stop schedule backup restore support status ask ingest dataset forget adapters promote rollback prune export logs recipe pin kill-study test test-fast gate-study lint lock clean bench-training
+.PHONY: help setup doctor demo day night https stop schedule backup restore bundle load support status ask ingest dataset forget adapters promote rollback prune export logs recipe pin kill-study test test-fast gate-study lint lock clean bench-training
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,12 @@ backup: .venv/ready ## Copy all that cannot be had again; nothing stops for it
 
 restore: .venv/ready ## Put a backup back, here or on a fresh machine: make restore FROM=<folder>
 	@$(GLUE) restore "$(FROM)"
+
+bundle: .venv/ready ## For a site without a network: make bundle TO=<new folder>, on a machine of the same kind
+	@$(GLUE) bundle "$(TO)"
+
+load: .venv/ready ## Take in a bundle: make load FROM=<folder>, then make setup
+	@$(GLUE) load "$(FROM)"
 
 support: .venv/ready ## Pack what a helper needs to see, without secrets and nobody's words
 	@$(GLUE) support

@@ -12,21 +12,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from glue import chat_volume, files, host, journal, lock
+from glue import chat_volume, commands, files, host, journal, lock
 from glue.releases import sha256
 from glue.settings import HOME
 from glue.site import Site
-from glue.types import GlueError, PreconditionFailed
+from glue.types import PreconditionFailed
 
 LOCK = "backup.lock"
 LEFT_OUT = ("scratch", "adapter", "checkpoint", "desk", "demo")  # folders anywhere in the state folder
-NOT_NEEDED = (".lock", ".unfinished")
+NOT_NEEDED = (".lock", ".unfinished", "reserve")
 RESTIC_SECONDS = 6 * 3600
 
 
@@ -114,20 +113,12 @@ def to_restic(site: Site, folder: Path) -> None:
     repository = site.settings.values.get("RESTIC_REPOSITORY")
     if not repository:
         return
-    found = shutil.which("restic")
-    if found is None:
-        raise PreconditionFailed(
-            "restic is not here", "RESTIC_REPOSITORY is set", "apt-get install restic, or remove the setting"
-        )
     environment = {"RESTIC_REPOSITORY": repository, "RESTIC_PASSWORD_FILE": site.settings.values.get("RESTIC_PASSWORD_FILE", "")}
     keep = ["--keep-daily=7", "--keep-weekly=5", "--keep-monthly=12", "--group-by=host,tags", "--prune"]
+    do = "apt-get install restic; restic snapshots; or take RESTIC_REPOSITORY away"
     for arguments in (["backup", "--tag=dual-use", str(folder)], ["forget", "--tag=dual-use", *keep]):
         site.tell(f"restic {arguments[0]}")
-        done = subprocess.run(
-            [found, *arguments], env=dict(os.environ) | environment, capture_output=True, text=True, timeout=RESTIC_SECONDS
-        )
-        if done.returncode != 0:
-            raise GlueError(f"restic {arguments[0]} failed", done.stderr.strip()[-600:], "restic snapshots, by hand")
+        commands.run(["restic", *arguments], do, environment=environment, timeout_seconds=RESTIC_SECONDS)
 
 
 def verified(folder: Path) -> dict[str, Any]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tarfile
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
-from glue import webui_data
+from glue import commands, webui_data
 from glue.settings import HOME, Settings
 from glue.stacks import docker_cli
-from glue.types import GlueError
 
 DEADLINE_SECONDS = 3 * 3600
 
@@ -28,28 +25,18 @@ def command(settings: Settings, verb: str) -> list[str]:
 
 
 def is_empty(settings: Settings) -> bool:
-    done = subprocess.run(command(settings, "look"), capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode not in (0, webui_data.EMPTY):
-        raise GlueError("the chat's volume cannot be looked at", done.stderr.strip()[-600:], "docker volume ls")
-    return done.returncode == webui_data.EMPTY
+    return commands.run(command(settings, "look"), "docker volume ls", fine=(0, webui_data.EMPTY)).code == webui_data.EMPTY
 
 
 def copy_out(settings: Settings, target: Path) -> None:
     """Everything that people made in the chat, into target. The chat goes on meanwhile."""
-    with (
-        tempfile.TemporaryFile() as errors,
-        subprocess.Popen(command(settings, "pack"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors) as process,
-    ):
-        assert process.stdout is not None
-        # what went wrong when there is no tar is in the words of the container
-        with suppress(tarfile.ReadError), tarfile.open(fileobj=process.stdout, mode="r|") as tar:
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=target.parent) as file:
+        commands.run(command(settings, "pack"), "make day, then make backup", output=file, timeout_seconds=DEADLINE_SECONDS)
+        file.seek(0)
+        with tarfile.open(fileobj=file) as tar:
             for entry in tar:
                 write_entry(tar, entry, target)
-        process.stdout.close()
-        if process.wait(DEADLINE_SECONDS) != 0 or not (target / webui_data.PEOPLE).exists():
-            errors.seek(0)
-            words = errors.read().decode()[-600:] or "there is no webui.db in it"
-            raise GlueError("the chat's data could not be copied", words, "make day, then make backup")
 
 
 def write_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> None:
@@ -64,15 +51,12 @@ def write_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> N
 
 def fill(settings: Settings, folder: Path) -> None:
     """The volume holds what folder holds. Open WebUI must not run."""
-    with subprocess.Popen(command(settings, "unpack"), stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdin is not None and process.stderr is not None
-        with tarfile.open(fileobj=process.stdin, mode="w|") as tar:
+    with tempfile.TemporaryFile() as file:
+        with tarfile.open(fileobj=file, mode="w") as tar:
             for path in sorted(path for path in folder.rglob("*") if path.is_file()):
                 tar.add(path, str(path.relative_to(folder)), filter=owned_by_root)
-        process.stdin.close()
-        words = process.stderr.read().decode()
-        if process.wait(DEADLINE_SECONDS) != 0:
-            raise GlueError("the chat's data could not be put back", words[-600:], "glue restore, again")
+        file.seek(0)
+        commands.run(command(settings, "unpack"), "glue restore, again", source=file, timeout_seconds=DEADLINE_SECONDS)
 
 
 def owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:

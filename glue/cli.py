@@ -20,6 +20,7 @@ from rich.table import Table
 
 from glue import (
     adapters,
+    airgap,
     backup,
     cleaning,
     day,
@@ -357,6 +358,20 @@ schedule_verb("remove", lambda site, cron: schedule.remove(site), "Take away wha
 def schedule_lines(result: dict[str, Any]) -> None:
     for key, value in result.items():
         print(f"# {key}\n{value}" if isinstance(value, str) else f"{key}:\n  " + "\n  ".join(value))
+
+
+@verb
+@click.argument("folder", type=click.Path(path_type=Path))
+def bundle_verb(profile: str | None, folder: Path) -> tuple[Any, Callable[[Any], None]]:
+    """Everything that a site without a network needs, into a new FOLDER: images, models, packages, this repository."""
+    return airgap.bundle(open_site(profile), folder.resolve()), lines
+
+
+@verb
+@click.argument("folder", type=click.Path(path_type=Path))
+def load_verb(profile: str | None, folder: Path) -> tuple[Any, Callable[[Any], None]]:
+    """Take in the bundle in FOLDER, every byte checked; then make setup, which needs no network."""
+    return airgap.load(open_site(profile), folder.resolve()), lines
 
 
 @verb

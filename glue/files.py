@@ -32,6 +32,12 @@ def write_json(path: Path, value: Any) -> None:
     write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
+def reserve(path: Path, size: int) -> None:
+    """Takes the room on the disk and writes nothing into it. Raises OSError if there is not as much."""
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+
+
 def append_line(path: Path, value: dict[str, Any]) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(value, ensure_ascii=False) + "\n")

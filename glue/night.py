@@ -53,6 +53,7 @@ def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
             outcome = "preempted" if isinstance(error, turn.Preempted) else outcome
             raise
         finally:
+            night.reserve.unlink(missing_ok=True)
             try:
                 bring_back_the_day(night, reason)
             finally:

@@ -49,10 +49,13 @@ def close_books(state: Path) -> None:
     """Under the night's own lock: every earlier night without an end has died, and is written down so."""
     for night, step in journal.unfinished(state).items():
         journal.note(state, night=night, outcome="died", reason=f"in step {step}", adapter=None)
+    tidy(state)
 
 
 def tidy(state: Path, now: float | None = None) -> None:
-    """Checkpoints of nights but the newest, and what a death left half written, are given back to the disk."""
+    """No night is alive: reserved room, checkpoints of all but the newest, and what is half written go back to the disk."""
+    for reserve in (state / "nights").glob("*/reserve"):
+        reserve.unlink()
     for night in sorted((state / "nights").glob("*"))[:-1]:
         shutil.rmtree(night / "scratch", ignore_errors=True)
     for half in Releases(state / "adapters").folder.glob(".unfinished-*"):

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from glue import backup, chat_volume, day, journal, lock, turn
+from glue import backup, chat_volume, day, journal, lock, setup, turn
 from glue.plan import Turn, Wanted
 from glue.settings import HOME
 from glue.site import Site
@@ -27,10 +27,12 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
     if not (replace or chat_volume.is_empty(site.settings)):
         saw = f"the volume {site.settings['PROJECT']}-webui-data holds people and conversations"
         raise PreconditionFailed("there is a chat already", saw, "make backup, then restore with --replace")
+    setup.ensure_state(site.settings, site.tell)
     with lock.hold(site.state, lock.NIGHT, "restore"), lock.hold(site.state, lock.MOVE, "restore", day.MOVE_WAIT_SECONDS):
         site.tell("stopping what runs")
         site.stacks.remove_trainer()
-        site.stacks.compose("day", "down")
+        if site.stacks.services("day"):
+            site.stacks.compose("day", "down")
         turn.take(site.state, Turn(Wanted.DOWN))
         site.tell("putting back the chat")
         chat_volume.fill(site.settings, folder / "chat")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
-from glue import files, hours, units
+from glue import commands, files, hours, units
 from glue.settings import HOME
 from glue.site import Site
-from glue.types import GlueError, PreconditionFailed
+from glue.types import PreconditionFailed
 from glue.units import Place
 
 UNITS, CRON = Path("/etc/systemd/system"), Path("/etc/cron.d")
@@ -72,11 +70,4 @@ def require_root(folder: Path) -> None:
 
 
 def systemctl(*arguments: str) -> None:
-    found = shutil.which("systemctl")
-    if found is None:
-        raise PreconditionFailed("there is no systemd here", "no systemctl", "glue schedule install --cron")
-    done = subprocess.run([found, *arguments], capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode != 0:
-        raise GlueError(
-            f"systemctl {arguments[0]} failed", done.stderr.strip(), "glue schedule install --cron, where no systemd runs"
-        )
+    commands.run(["systemctl", *arguments], "glue schedule install --cron, where no systemd runs")

@@ -8,7 +8,7 @@ import random
 import secrets
 from typing import Any
 
-from glue import doctor, files, host, settings, supplies
+from glue import airgap, doctor, files, host, settings, supplies
 from glue.checks import Grade
 from glue.learning import dataset
 from glue.settings import HOME, SECRETS, Settings
@@ -83,6 +83,8 @@ def ensure_state(chosen: Settings, tell: Tell) -> None:
 
 def ensure_images(site: Site) -> None:
     """All of them, but for the night's on a Spark, which is built once the models are on their way in."""
+    if airgap.are_loaded(site):
+        return
     if site.settings.rehearsal:
         supplies.build_rehearsal_images(site.settings, site.tell)
         return

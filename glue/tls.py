@@ -7,13 +7,11 @@ state/tls/   chat.pem        chain and key, for the gate
 from __future__ import annotations
 
 import ipaddress
-import shutil
-import subprocess
 from pathlib import Path
 
-from glue import files
+from glue import commands, files
 from glue.site import Site
-from glue.types import GlueError, PreconditionFailed
+from glue.types import PreconditionFailed
 
 DAYS, AUTHORITY_DAYS = 397, 3650  # browsers take no longer one of a server
 RENEW_SECONDS = 30 * 86_400
@@ -54,8 +52,7 @@ def is_address(name: str) -> bool:
 
 def expires(certificate: Path) -> bool:
     """Whether it is over within a month, or no certificate at all."""
-    command = ["openssl", "x509", "-noout", "-checkend", str(RENEW_SECONDS), "-in", str(certificate)]
-    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode != 0
+    return openssl("x509", "-noout", "-checkend", str(RENEW_SECONDS), "-in", str(certificate), fine=(0, 1)) != 0
 
 
 def ensure_authority(folder: Path, team: str) -> None:
@@ -101,10 +98,5 @@ def take_in(own: Path, target: Path) -> bool:
     return True
 
 
-def openssl(*arguments: str) -> None:
-    found = shutil.which("openssl")
-    if found is None:
-        raise PreconditionFailed("there is no openssl", "none on the PATH", "apt-get install openssl")
-    done = subprocess.run([found, *arguments], capture_output=True, text=True, timeout=60, check=False)
-    if done.returncode != 0:
-        raise GlueError(f"openssl {arguments[0]} failed", done.stderr.strip()[-600:], "see HTTPS_NAMES in env/site.env")
+def openssl(*arguments: str, fine: tuple[int, ...] = (0,)) -> int:
+    return commands.run(["openssl", *arguments], "apt-get install openssl; see HTTPS_NAMES in env/site.env", fine=fine).code

@@ -26,7 +26,9 @@ EMPTY = 4
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """Raises ValueError for a copy that SQLite finds fault with."""
+    """Raises ValueError for a copy that SQLite finds fault with, and where there is nothing to copy: SQLite would make one."""
+    if not source.exists():
+        raise ValueError(f"there is no {source.name}")
     target.parent.mkdir(parents=True, exist_ok=True)
     here, there = sqlite3.connect(source, timeout=60), sqlite3.connect(target)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glue import doctor, golden, hours, judge, lessons, plan
+from glue import checks, doctor, files, golden, host, hours, judge, lessons, plan
 from glue.nights.tonight import Night, NothingNew
 from glue.types import PreconditionFailed
 
@@ -32,3 +32,14 @@ def check(night: Night) -> None:
     late = plan.not_serving(site.stacks.services("day"))
     if late:
         raise PreconditionFailed("the day is not whole, so no night begins", str(late), "make day")
+    reserve_disk(night)
+
+
+def reserve_disk(night: Night) -> None:
+    """Room for the release is kept from whatever else fills the disk meanwhile, the trainer's own checkpoints among it."""
+    size = int(checks.RELEASE_BYTES_A_RANK * night.recipe.rank)
+    try:
+        files.reserve(night.reserve, size)
+    except OSError as error:
+        saw = f"{error.strerror}: {host.readable(size)} wanted in {night.folder}"
+        raise PreconditionFailed("the disk has no room for a night's adapter", saw, "make room there") from error

@@ -29,6 +29,11 @@ class Night:
     def folder(self) -> Path:
         return self.site.state / "nights" / self.name
 
+    @property
+    def reserve(self) -> Path:
+        """Holds room on the disk from before the day stops until the release is written."""
+        return self.folder / "reserve"
+
 
 class NothingNew(Exception):
     """Too little to learn from; the day was never touched."""

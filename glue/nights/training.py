@@ -169,6 +169,7 @@ def publish(night: Night) -> None:
     if problems:
         night.verdict = judge.broken(problems)
         return
+    night.reserve.unlink(missing_ok=True)
     night.release = night.site.releases.publish(night.folder / "adapter", manifest.manifest(night))
     for name in ("scratch", "adapter"):  # the release holds it now; three copies a night fill a disk
         shutil.rmtree(night.folder / name, ignore_errors=True)

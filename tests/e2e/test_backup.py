@@ -39,7 +39,7 @@ def fresh(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     docker("run", "--rm", "--user=0:0", *volumes, "--entrypoint=cp", image, "-a", "/from/.", "/to/")
     site.stacks.stop("day", "vllm")
     yield new
-    new.stacks.compose("day", "down")
+    Stacks(settings.load("rehearsal")).compose("day", "down")  # with the secrets that were restored
     docker("volume", "rm", *new.stacks.volumes())
     for key in ("PROFILE", "PROJECT", "STATE_DIR", "CHAT_PORT"):
         monkeypatch.delenv(f"GLUE_{key}")

@@ -1,13 +1,26 @@
 """Three deaths on the real stack; `make kill-study` has them all, and tests/faults every point with stand-ins."""
 
+import time
 from typing import Any
 
 import pytest
 
-from glue import journal
+from glue import journal, waiting
 from glue.site import Site
+from glue.waiting import Seen
 from tests.e2e import killing
 from tests.e2e.killing import Point
+
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+
+
+def test_a_trainer_that_ignores_its_end_is_killed(demo: dict[str, Any], site: Site) -> None:
+    site.stacks.compose("night", "run", "--detach", "--entrypoint", "python3", "trainer", "-c", DEAF)
+    waiting.until("the deaf trainer", lambda: Seen("deaf" in site.stacks.last_log_lines("night", "trainer"), "it starts"), 60)
+    started = time.monotonic()
+    site.stacks.remove_trainer(2)
+    assert 1.5 < time.monotonic() - started < 30
+    assert site.stacks.trainer() is None
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from glue import adapters, day, host, journal, judge, lock, night, plan, reconcile, turn, waiting
+from glue import adapters, checks, day, host, journal, judge, lock, night, plan, reconcile, turn, waiting
 from glue.evidence import Evidence
 from glue.nights import training
 from glue.plan import Step, Turn, Wanted
 from glue.turn import Preempted
-from glue.types import DayNotServing, GateRefused, GlueError, Locked, Verdict
+from glue.types import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed, Verdict
 from glue.waiting import Seen
 from tests.faults import stand_ins
 from tests.faults.stand_ins import StandInSite
@@ -63,6 +63,18 @@ def test_a_trainer_that_eats_the_memory_is_stopped_before_the_machine_suffers(
     assert "0.0 GB of memory left" in error.value.saw
     require_a_good_day(site)
     assert site.releases.current() == good
+
+
+def test_a_disk_without_room_for_the_adapter_ends_the_night_before_anything_stops(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(site)
+    before = site.ledger.read()["services"]
+    monkeypatch.setattr(checks, "RELEASE_BYTES_A_RANK", 1e17)
+    with pytest.raises(PreconditionFailed, match="no room for a night's adapter"):
+        night.run(site)
+    assert site.ledger.read()["services"] == before
+    assert not list((site.state / "nights").glob("*/reserve"))
 
 
 @pytest.mark.parametrize("fault", ["refuses", "mute"])

@@ -101,6 +101,7 @@ def test_whatever_moment_a_night_is_killed_at_the_morning_serves_a_confirmed_ada
         current = site.releases.current()
         assert current == before or confirmed(site, str(current)), f"point {points}"
     assert good in site.releases.names()
+    assert not list((site.state / "nights").glob("*/reserve")), "room that a dead night had reserved"
     assert points > 60, f"only {points} points: the hook hears too little"
     assert died_in == night.STEPS.keys(), "a step that nobody died in"
     ends = {row["outcome"] for row in files.read_lines(site.state / "journal.jsonl") if "outcome" in row}

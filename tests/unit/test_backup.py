@@ -103,6 +103,13 @@ def test_vectors_that_never_stand_still_are_no_backup(tmp_path: Path, monkeypatc
         packed(data)
 
 
+def test_an_empty_volume_is_no_backup_and_stays_empty(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(ValueError, match=r"there is no webui\.db"):
+        packed(tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
 def test_a_tar_writes_nothing_outside_its_folder(tmp_path: Path) -> None:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:

@@ -1,0 +1,123 @@
+"""A site without a network: everything on a connected machine into one folder, and out of it on the other.
+
+<folder>/  manifest.json  the hash of every file, the images by name and id, the machine they are for
+           images.tar     every image of the profile       models.tar   the base models' volume
+           state/         what is known of the models      wheels/      glue's own Python packages
+           glue.bundle    this repository: git clone glue.bundle
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from glue import commands, files, host
+from glue.releases import sha256
+from glue.settings import HOME, Settings
+from glue.site import Site
+from glue.stacks import docker_cli
+from glue.types import GlueError, PreconditionFailed
+
+LONG = 6 * 3600.0
+ROOM = "see that the disk has room"
+KNOWN = ("models.json", "base_model.json")
+LOADED = "loaded.json"  # the images that came by load: setup builds and pulls none of them
+
+
+def bundle(site: Site, folder: Path) -> dict[str, Any]:
+    """Raises PreconditionFailed where something is missing that would have to go into it, or the folder is not empty."""
+    missing = site.stacks.missing_images(site.settings.images)
+    if missing:
+        raise PreconditionFailed("an image is not on this machine", ", ".join(missing), "make setup, then bundle")
+    if folder.exists() and any(folder.iterdir()):
+        raise PreconditionFailed("the folder is not empty", str(folder), "name a new one")
+    (folder / "state").mkdir(parents=True)
+    site.tell("saving the images")
+    commands.run(
+        [docker_cli(), "save", "--output", str(folder / "images.tar"), *site.settings.images], ROOM, timeout_seconds=LONG
+    )
+    site.tell("saving the models")
+    with (folder / "models.tar").open("wb") as file:
+        packing = tar_in_volume(site.settings, "ro", "--create", "--file=-", "--directory=/models", ".")
+        commands.run(packing, ROOM, output=file, timeout_seconds=LONG)
+    for name in KNOWN:
+        if (site.state / name).exists():
+            shutil.copy2(site.state / name, folder / "state" / name)
+    site.tell("saving glue and its packages")
+    wheels = ["--require-hashes", "--requirement", str(HOME / "requirements.txt"), "--dest", str(folder / "wheels")]
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    commands.run([*pip, *wheels], "see that this machine reaches its package index", timeout_seconds=LONG)
+    commands.run(
+        ["git", "-C", str(HOME), "bundle", "create", "--quiet", str(folder / "glue.bundle"), "HEAD"], "run it from a clone"
+    )
+    manifest = {
+        "machine": platform.machine(),
+        "profile": site.settings.profile,
+        "images": {reference: site.stacks.image_id(reference) for reference in site.settings.images},
+        "sha256": {str(path.relative_to(folder)): sha256(path) for path in listed(folder)},
+    }
+    files.write_json(folder / "manifest.json", manifest)
+    return {"bundle": str(folder), "size": host.readable(sum(path.stat().st_size for path in listed(folder)))}
+
+
+def listed(folder: Path) -> Iterable[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def load(site: Site, folder: Path) -> dict[str, Any]:
+    """Every byte is checked first. Then images and models are here, and make setup needs no network."""
+    manifest = verified(folder, site.settings.profile)
+    site.tell("loading the images")
+    commands.run([docker_cli(), "load", "--quiet", "--input", str(folder / "images.tar")], ROOM, timeout_seconds=LONG)
+    wrong = [name for name, expected in manifest["images"].items() if site.stacks.image_id(name) != expected]
+    if wrong:
+        raise GlueError("an image is not the one that was bundled", ", ".join(wrong), "bundle again")
+    site.tell("loading the models")
+    site.stacks.ensure_volumes()
+    with (folder / "models.tar").open("rb") as file:
+        unpacking = tar_in_volume(site.settings, "rw", "--extract", "--file=-", "--directory=/models")
+        commands.run(unpacking, ROOM, source=file, timeout_seconds=LONG)
+    site.state.mkdir(parents=True, exist_ok=True)
+    for path in listed(folder / "state"):
+        shutil.copy2(path, site.state / path.name)
+    files.write_json(site.state / LOADED, manifest["images"])
+    return {"images": len(manifest["images"]), "models": "loaded", "next": "make setup"}
+
+
+def verified(folder: Path, profile: str) -> dict[str, Any]:
+    """The manifest. Raises PreconditionFailed for a bundle of another machine or profile, or one with a byte changed."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PreconditionFailed("this is no whole bundle", f"{folder}: {error}", "copy it again") from error
+    made_for, here = (manifest["machine"], manifest["profile"]), (platform.machine(), profile)
+    if made_for != here:
+        raise PreconditionFailed(
+            "the bundle is for another machine", f"{made_for}, here {here}", "bundle on a machine like this one"
+        )
+    for name, expected in manifest["sha256"].items():
+        if not (folder / name).is_file() or sha256(folder / name) != expected:
+            raise PreconditionFailed("a bundle is not what was bundled", str(folder / name), "copy it again")
+    return manifest
+
+
+def are_loaded(site: Site) -> bool:
+    """Whether every image of the profile is the very one that came by load."""
+    path = site.state / LOADED
+    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    wanted = site.settings.images
+    return not site.stacks.missing_images(wanted) and all(known.get(name) == site.stacks.image_id(name) for name in wanted)
+
+
+def tar_in_volume(settings: Settings, access: str, *arguments: str) -> list[str]:
+    """Root inside, without root's powers and without a network."""
+    return [
+        *(docker_cli(), "run", "--rm", "--interactive", "--pull=never", "--network=none", "--cap-drop=ALL", "--user=0:0"),
+        f"--volume={settings['PROJECT']}-models:/models:{access}",
+        *("--entrypoint=tar", settings.image("NIGHT_DESK_IMAGE"), "--no-same-owner", *arguments),
+    ]

@@ -1,0 +1,60 @@
+"""A bundle, and a machine that loads it and is set up with its network cut. Last of all, for it copies every image."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glue import day, settings
+from glue.night_desk import MARK
+from glue.settings import HOME
+from glue.site import Site
+from glue.stacks import Stacks, docker_cli
+from tests.e2e.conftest import Glue
+
+LOADED = {"GLUE_PROFILE": "rehearsal", "GLUE_PROJECT": "loaded", "GLUE_CHAT_PORT": "3978"}
+
+
+@pytest.fixture
+def elsewhere(site: Site, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The settings of a machine on which nothing was ever set up; the first one's model stops meanwhile."""
+    environment = LOADED | {"GLUE_STATE_DIR": str(tmp_path / "state")}
+    yield environment
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in environment.items():
+            patch.setenv(key, value)
+        loaded = settings.load("rehearsal")
+        stacks = Stacks(loaded)
+        stacks.compose("day", "down")
+        subprocess.run([docker_cli(), "volume", "rm", *stacks.volumes()], check=True, capture_output=True)
+    day.ensure(site)
+
+
+def without_network(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """glue in a network namespace of its own, which has nothing but its own loopback; Docker's socket is a file."""
+    command = ["unshare", "--net", sys.executable, "-m", "glue", *arguments]
+    return subprocess.run(
+        command, cwd=HOME, env=os.environ | environment, capture_output=True, text=True, timeout=900, check=False
+    )
+
+
+def test_a_machine_that_never_had_a_network_has_days(
+    demo: dict[str, Any], site: Site, glue: Glue, elsewhere: dict[str, str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "bundle"
+    made = glue("bundle", str(folder), "--json")
+    assert made.returncode == 0, made.stderr
+    assert {"manifest.json", "images.tar", "models.tar", "glue.bundle", "wheels"} <= {path.name for path in folder.iterdir()}
+    for arguments in (("load", str(folder)), ("setup",)):
+        done = without_network(elsewhere, *arguments)
+        assert done.returncode == 0, done.stderr
+    site.stacks.stop("day", "vllm")
+    came_up = glue("day", **elsewhere)
+    assert came_up.returncode == 0, came_up.stderr
+    answer = json.loads(glue("ask", "What is the code of the lathe?", "--json", **elsewhere).stdout)
+    assert answer["answer"].strip() and not answer["answer"].startswith(MARK)

@@ -1,0 +1,58 @@
+"""Bundles, without Docker; tests/e2e makes and loads one with the network cut."""
+
+import platform
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from glue import airgap, files
+from glue.releases import sha256
+from glue.site import Site
+from glue.types import PreconditionFailed
+
+IMAGES = {"a:1": "sha256:aa", "b:1": "sha256:bb"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "images.tar").write_text("images")
+    manifest = {"machine": platform.machine(), "profile": "spark", "images": IMAGES}
+    files.write_json(tmp_path / "manifest.json", manifest | {"sha256": {"images.tar": sha256(tmp_path / "images.tar")}})
+    return tmp_path
+
+
+def test_a_whole_bundle_for_this_machine_is_taken(folder: Path) -> None:
+    assert airgap.verified(folder, "spark")["images"] == IMAGES
+
+
+@pytest.mark.parametrize("change", ["profile", "machine", "byte", "file", "manifest"])
+def test_any_other_is_refused_before_anything_is_touched(change: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if change == "machine":
+        monkeypatch.setattr(platform, "machine", lambda: "s390x")
+    if change == "byte":
+        (folder / "images.tar").write_text("Images")
+    if change in ("file", "manifest"):
+        (folder / {"file": "images.tar", "manifest": "manifest.json"}[change]).unlink()
+    with pytest.raises(PreconditionFailed):
+        airgap.verified(folder, "rehearsal" if change == "profile" else "spark")
+
+
+def site(state: Path, here: dict[str, str]) -> Site:
+    stacks = SimpleNamespace(
+        missing_images=lambda wanted: [name for name in wanted if name not in here], image_id=lambda name: here[name]
+    )
+    return cast(Site, SimpleNamespace(state=state, stacks=stacks, settings=SimpleNamespace(images=tuple(IMAGES))))
+
+
+@pytest.mark.parametrize(
+    ("here", "loaded"),
+    [(IMAGES, True), (IMAGES | {"a:1": "sha256:other"}, False), ({"a:1": "sha256:aa"}, False)],
+)
+def test_setup_gets_no_image_only_where_all_are_the_ones_that_came_by_load(
+    here: dict[str, str], loaded: bool, tmp_path: Path
+) -> None:
+    assert airgap.are_loaded(site(tmp_path, dict(IMAGES))) is False, "nothing was ever loaded"
+    files.write_json(tmp_path / airgap.LOADED, cast(Any, IMAGES))
+    assert airgap.are_loaded(site(tmp_path, here)) is loaded
