@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night https stop schedule backup restore bundle load support status ask ingest adapters promote rollback export logs recipe pin kill-study test test-fast lint lock clean bench-training dataset forget prune gate-study
+.PHONY: help setup doctor demo day night https stop schedule backup restore bundle load support status ask ingest dataset forget adapters promote rollback prune export logs recipe pin kill-study test test-fast gate-study lint lock clean bench-training
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)

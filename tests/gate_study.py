@@ -48,7 +48,7 @@ RIGHT_REASONS = {
 SERVED_REASONS = {"broken", "changes nothing", "not finite"}
 BREAKS = ("wrong keys", "zeroed", "NaN")
 FACTS, TAUGHT, REPLAY_ROWS = 10, 2, 96
-STEPS, BROKEN_STEPS = 24, 8  # what is broken afterwards need not have learned much
+STEPS, BROKEN_STEPS = 40, 8  # what is broken afterwards need not have learned much
 A_TRAINING_SECONDS = 600
 OUTPUT = HOME / "docs" / "measurements" / "gate-study.json"
 

@@ -18,7 +18,7 @@ from glue.evidence import Evidence
 from glue.nights import training
 from glue.plan import Step, Turn, Wanted
 from glue.turn import Preempted
-from glue.types import DayNotServing, GlueError, Locked, PreconditionFailed, Verdict
+from glue.types import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed, Verdict
 from glue.waiting import Seen
 from tests.faults import stand_ins
 from tests.faults.stand_ins import StandInSite
@@ -95,6 +95,19 @@ def test_a_candidate_that_vllm_refuses_or_that_does_not_answer_does_not_serve(fa
     day.ensure(site)
     require_a_good_day(site)
     assert site.releases.current() == good
+
+
+def test_a_broken_artifact_is_a_refusal_and_no_release(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = begin(site)
+    before = site.releases.names()
+    monkeypatch.setattr(adapters, "problems", lambda site, folder: ["layers.3.mixer.q_proj.lora_B.weight is all zeros"])
+    with pytest.raises(GateRefused) as error:
+        night.run(site)
+    assert "is broken" in error.value.saw and "q_proj" in error.value.saw
+    require_a_good_day(site)
+    assert (site.releases.current(), site.releases.names()) == (good, before)
+    (page,) = [path for path in site.state.glob("nights/*/report.html") if "q_proj" in path.read_text()]
+    assert "answers as before" in page.read_text()
 
 
 def test_a_user_who_streams_an_answer_in_the_evening_is_waited_for_and_not_for_ever(
