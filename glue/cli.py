@@ -34,6 +34,7 @@ from glue import (
     status,
     waiting,
 )
+from glue.bench import verbs as bench_verbs
 from glue.checks import Grade
 from glue.site import Site, Tell
 from glue.stacks import Stacks
@@ -223,6 +224,7 @@ def show_verb(profile: str | None, name: str) -> tuple[Any, Callable[[Any], None
 
 
 verb(click.argument("name")(show_verb), recipe_group)
+bench_group = bench_verbs.register(cli, verb, open_site)
 
 
 @cli.command(name="logs")
