@@ -34,6 +34,8 @@ from glue import (
     status,
     waiting,
 )
+from glue.bench import training as bench_training
+from glue.bench import training_plan
 from glue.bench import verbs as bench_verbs
 from glue.checks import Grade
 from glue.site import Site, Tell
@@ -224,7 +226,40 @@ def show_verb(profile: str | None, name: str) -> tuple[Any, Callable[[Any], None
 
 
 verb(click.argument("name")(show_verb), recipe_group)
-bench_group = bench_verbs.register(cli, verb, open_site)
+
+
+@cli.group(name="bench")
+def bench_group() -> None:
+    """Measure this machine, beside what the case study published."""
+
+
+@click.option(
+    "--plan", "plan_file", type=click.Path(path_type=Path), help="A JSON file of settings instead of the options below."
+)
+@click.option("--recipe", default="team", show_default=True, help="What is trained.")
+@click.option(
+    "--engine", "engines", multiple=True, type=click.Choice(training_plan.ENGINES), default=["grouped"], show_default=True
+)
+@click.option(
+    "--checkpointing", multiple=True, type=click.Choice(training_plan.CHECKPOINTING), default=["selective"], show_default=True
+)
+@click.option("--tokens", multiple=True, type=int, default=[1600], show_default=True, help="Real tokens a step.")
+@click.option("--packing/--no-packing", default=True, show_default=True, help="Several samples a row, which needs a GPU.")
+@click.option("--steps", default=100, show_default=True, help="Measured steps, after a warm-up of three.")
+@click.option("--layers", default=training_plan.LAYERS, show_default=True, help="Of the real architecture, with random weights.")
+@click.option("--model", default="", help="A model's own weights instead.")
+@click.option("--train-file", default="", help="With --model: rows to train on, as the container sees the file.")
+@click.option("--anew", is_flag=True, help="Measure again what an earlier run of the same plan has measured.")
+@click.option("--result", "result_file", type=click.Path(path_type=Path), help="Measure nothing; show what training.bench wrote.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where table and pictures go; default state/bench/training.")
+@click.option("--name", "stem", default="training", show_default=True, help="How the files there begin.")
+def training_verb(profile: str | None, **options: Any) -> tuple[Any, Callable[[Any], None]]:
+    """Time training steps: tokens a second, memory, seconds a step, and how near the machine's limits that is."""
+    return bench_training.verb(open_site(profile), options, " ".join(["python -m glue", *sys.argv[1:]])), lines
+
+
+verb(training_verb, bench_group)
+bench_verbs.register(bench_group, verb, open_site)
 
 
 @cli.command(name="logs")

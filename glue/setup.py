@@ -68,7 +68,7 @@ def ensure_docker(tell: Tell) -> None:
 
 def ensure_state(chosen: Settings, tell: Tell) -> None:
     """The state folder, and secrets that only its owner can read."""
-    for name in ("adapters", "nights", "desk"):
+    for name in ("adapters", "nights", "desk", "bench"):
         (chosen.state / name).mkdir(parents=True, exist_ok=True)
         (chosen.state / name).chmod(0o755)  # containers run as others and read here
     missing = [key for key in SECRETS if key not in chosen.values]

@@ -74,21 +74,17 @@ RAG_OPTIONS = (
 )
 
 
-def register(cli: click.Group, verb: Callable[..., Any], open_site: Callable[[str | None], Site]) -> click.Group:
-    """The group `bench` under cli, each verb with --json as all others."""
-
-    @cli.group(name="bench")
-    def bench() -> None:
-        """Measure this machine, and put it beside the case study."""
+def register(bench: click.Group, verb: Callable[..., Any], open_site: Callable[[str | None], Site]) -> None:
+    """Adds the verbs to the group `bench`, each with --json as all others."""
 
     def add(function: Callable[..., Shown], options: tuple[Callable[[Any], Any], ...]) -> None:
         def opened(profile: str | None, **chosen: Any) -> Shown:
             return function(open_site(profile), **chosen)
 
         opened.__name__, opened.__doc__ = function.__name__, function.__doc__
+        command: Any = opened
         for option in reversed(options):
-            opened = option(opened)
-        verb(opened, bench)
+            command = option(command)
+        verb(command, bench)
 
     add(rag_verb, RAG_OPTIONS)
-    return bench

@@ -150,4 +150,5 @@ def shape(model: PeftModel, rank: int) -> memory.Shape:
         experts_per_token=configuration.num_experts_per_tok,
         query_width=configuration.num_attention_heads * configuration.head_dim,
         experts_adapted=bool(grouped.wrapped_experts(model)),
+        vocabulary=configuration.vocab_size,
     )

@@ -6,17 +6,23 @@ that of training.selftest, which looks at the kernels themselves. Exits 1 if an 
 
 from __future__ import annotations
 
-import itertools
+import functools
 import os
 import sys
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")  # float32 here means float32, not its first ten bits
 import torch
-from training import architecture, bench, engine, grouped, selftest
-from training.selftest import DEVICE, relative
+from training import architecture, bench, engine, grouped, samples, selftest
+from training.compare import compared, losses_and_gradients, relative
+from training.selftest import DEVICE
 from trl.trainer.utils import add_fused_lm_head
 
 Tensor = torch.Tensor
+RECIPE = {
+    "rank": 16, "alpha": 32, "layers": [], "target_parameters": ["mixer.experts.up_proj", "mixer.experts.down_proj"],
+    "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "in_proj", "up_proj", "down_proj"],
+}  # fmt: skip
 
 # -----------------------------------------------------------------------------
 # experts by factors
@@ -51,31 +57,33 @@ def experts(products: grouped.Products) -> float:
 # a pack against its samples
 
 
-def packed_loss() -> float:
-    """Summed loss of eight samples in a pack against each alone: six layers of the real width in float32, relative."""
+@functools.cache
+def pack_against_samples() -> tuple[float, float, float]:
+    """Eight samples in a pack against each alone, six layers of the real width in float32, every tensor of the adapter awake.
+
+    Returns relative errors: of the summed loss, of the worst sample's loss, of the worst tensor's gradient.
+    """
     torch.manual_seed(0)
     model = architecture.random_model(DEVICE, layers=6, dtype=torch.float32)
     add_fused_lm_head(model)
-    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "in_proj", "up_proj", "down_proj"]
-    stacks = ["mixer.experts.up_proj", "mixer.experts.down_proj"]
-    recipe = {"rank": 16, "alpha": 32, "target_modules": targets, "target_parameters": stacks, "layers": []}
-    wrapped = bench.adapted(model, recipe)
+    wrapped = bench.adapted(model, RECIPE)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(0, 0.02)
     engine.enable(wrapped, grouped.LOOP)
     wrapped.train()
-    whole = bench.pack(8, 1600, 1, DEVICE)
-    together = float(-wrapped(**whole, fused_lm_head=True).log_probs.detach().double().sum())
-    ends = whole["cu_seq_lens_q"].tolist()
-    alone = 0.0
-    for start, end in itertools.pairwise(ends):
-        ids = whole["input_ids"][:, start:end]
-        alone += float(-wrapped(input_ids=ids, labels=ids, fused_lm_head=True).log_probs.detach().double().sum())
-    return abs(together - alone) / alone
+    several = samples.random_samples(8, 1600, 1)
+    together = losses_and_gradients(wrapped, samples.packed(several, DEVICE))
+    alone = losses_and_gradients(wrapped, *(samples.packed([sample], DEVICE) for sample in several))
+    return compared(together, alone)
 
 
 CHECKS = {
     "experts, torch's grouped product": (lambda: experts(grouped.TORCH), 2e-2),
     "experts, Triton's grouped product": (lambda: experts(grouped.triton_products()), 2e-2),
-    "loss of a pack against its samples": (packed_loss, 1e-4),
+    "loss of a pack against its samples": (lambda: pack_against_samples()[0], 1e-4),
+    "loss of each sample in a pack against it alone": (lambda: pack_against_samples()[1], 1e-4),
+    "gradients of a pack against those of its samples": (lambda: pack_against_samples()[2], 1e-3),
 }
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class Shape:
     experts_per_token: int
     query_width: int
     experts_adapted: bool = True
+    vocabulary: int = 131_072
 
     def kept_bytes(self, kind: str) -> int:
         """Bytes a token that one layer keeps: its input, the norm's output, and the mixer's own."""

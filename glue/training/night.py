@@ -32,8 +32,8 @@ import trl
 from datasets import load_dataset
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
-from training import engine, experts, lean, memory
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from training import caches, engine, experts, lean, memory, recipe
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 COMPARED_ROWS = 8  # so many answers are scored here, to be compared with what the served adapter makes of them
@@ -125,6 +125,17 @@ def adapter_configuration(job: Job) -> LoraConfig:
     )
 
 
+def require_trainable(job: Job, model: torch.nn.Module) -> None:
+    """As many parameters as the recipe names. Raises Refused: an adapter on less, or on more, is another recipe's."""
+    with torch.device("meta"):
+        plain = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(job.base_model), trust_remote_code=False)
+    named = {key: getattr(job, key) for key in ("target_modules", "target_parameters", "layers")}
+    wanted = recipe.trainable_parameters(recipe.targets(plain, named), job.rank)
+    found = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    if found != wanted:
+        raise Refused(f"{found:,} parameters would be trained, the recipe names {wanted:,}")
+
+
 CANNOT_LEARN = ".out_proj."  # Mamba's fused kernel is handed its base weight, past the adapter
 
 
@@ -167,6 +178,8 @@ class Progress(TrainerCallback):
         self.deadline_time = deadline_time
         self.stopped_by_deadline = False
         self.saved_at = time.monotonic()
+        self.began_step = 0.0
+        self.step_seconds: list[float] = []
 
     def write(self, phase: str, **values: object) -> None:
         print(json.dumps({"time": round(time.time(), 1), "phase": phase, **values}), file=self.file, flush=True)
@@ -176,6 +189,7 @@ class Progress(TrainerCallback):
         self.deadline_time = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.began_step = time.monotonic()
         if state.global_step == 0:
             self.write("train", step=0, steps=state.max_steps)
 
@@ -184,6 +198,7 @@ class Progress(TrainerCallback):
             self.write("train", step=state.global_step, steps=state.max_steps, loss=round(float(logs["loss"]), 4))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.step_seconds.append(time.monotonic() - self.began_step)
         if time.time() > self.deadline_time:
             self.stopped_by_deadline = control.should_training_stop = True
         elif time.monotonic() - self.saved_at > SAVE_SECONDS:
@@ -248,8 +263,10 @@ def train(job: Job, progress: Progress, folder: Path, wrap: Wrap, pack: bool) ->
     tokenizer = AutoTokenizer.from_pretrained(job.base_model)
     scratch = folder / "scratch"
     examples = load_dataset("json", data_files=job.train_file, split="train", cache_dir=str(scratch))
+    model = wrap(job)
+    require_trainable(job, model)
     trainer = SFTTrainer(
-        model=wrap(job),
+        model=model,
         args=trainer_arguments(job, scratch, pack),
         train_dataset=fitting(examples.select_columns(["prompt", "completion"]), tokenizer, job.longest_tokens),
         processing_class=tokenizer,
@@ -305,6 +322,8 @@ def report(job: Job, trainer: SFTTrainer, seconds: float, tensors: int, progress
     if dead:
         raise Refused(f"{len(dead)} LoRA tensors never learned, the first is {dead[0]}")
     tokens = int(trainer.state.num_input_tokens_seen)
+    versions = {module.__name__: module.__version__ for module in (torch, transformers, peft, trl)} | engine.kernel_versions()
+    warm_up = caches.warm_up_seconds(progress.step_seconds)
     return {
         "outcome": "trained",
         "stopped_by_deadline": progress.stopped_by_deadline,
@@ -320,8 +339,9 @@ def report(job: Job, trainer: SFTTrainer, seconds: float, tensors: int, progress
         "peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
         "packed": trainer.args.packing,
         "checkpointed_layers": engine.checkpointed(trainer.model),
-        "versions": engine.kernel_versions()
-        | {module.__name__: module.__version__ for module in (torch, transformers, peft, trl)},
+        "warm_up_seconds": warm_up,
+        "seconds_saved_by_caches": caches.seconds_saved(Path(os.environ.get("HOME", "/cache")) / "warm-up", versions, warm_up),
+        "versions": versions,
     }
 
 

@@ -20,13 +20,10 @@ from causal_conv1d import causal_conv1d_fn
 from mamba_ssm.ops.triton.ssd_combined import mamba_split_conv1d_scan_combined as fused_mamba
 from torch.nn.functional import conv1d, pad, silu
 from training import engine
+from training.compare import relative
 
 Tensor = torch.Tensor
 DEVICE = "cuda"
-
-
-def relative(found: Tensor, wanted: Tensor) -> float:
-    return float((found.float() - wanted.float()).norm() / wanted.float().norm())
 
 
 # -----------------------------------------------------------------------------

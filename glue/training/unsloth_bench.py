@@ -1,10 +1,10 @@
 """Times training steps of Unsloth's own path on random weights of the real architecture, for comparison with training.bench.
 
-    python -m training.unsloth_bench PLAN.json RESULT.json      (the same two files; settings whose engine is "unsloth")
+    python -m training.unsloth_bench PLAN.json ROWS.jsonl      (started by training.bench; every setting of the plan is run)
 
-A process of its own, because Unsloth changes transformers, PEFT and TRL as it is imported. Only the loading of the weights is
-replaced; what Unsloth makes of the model, its adapter, checkpointing and loss is its own. Where it cannot run a setting, the
-row holds its error.
+A process of its own, because Unsloth changes transformers, PEFT and TRL as it is imported. With random weights only their
+loading is replaced; what Unsloth makes of the model, its adapter, checkpointing and loss is its own. Where it cannot run a
+setting, the row holds its error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
 import unsloth  # isort: skip  (first, or it complains)
 
 import json
-import statistics
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models
 from training import architecture, engine
+from training.timing import timing
 from transformers import PreTrainedTokenizerFast
 
 
@@ -42,16 +42,25 @@ def unweighted(folder: Path, layers: int) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def wrapped(layers: int, recipe: dict[str, Any], checkpointing: bool | str) -> torch.nn.Module:
+def loaded(plan: dict[str, Any]) -> torch.nn.Module:
+    options = {"max_seq_length": 2048, "load_in_4bit": False, "dtype": torch.bfloat16, "attn_implementation": "eager"}
+    if plan["base_model"]:
+        model, _ = unsloth.FastLanguageModel.from_pretrained(plan["base_model"], **options)
+        return model
     with tempfile.TemporaryDirectory() as name:
-        unweighted(Path(name), layers)
+        unweighted(Path(name), plan["layers"])
         random_weights = mock.patch.object(
-            transformers.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: architecture.random_model("cuda", layers)
+            transformers.AutoModelForCausalLM,
+            "from_pretrained",
+            lambda *_, **__: architecture.random_model("cuda", plan["layers"]),
         )
         with random_weights:
-            model, _ = unsloth.FastLanguageModel.from_pretrained(
-                name, max_seq_length=2048, load_in_4bit=False, dtype=torch.bfloat16, attn_implementation="eager",
-            )  # fmt: skip
+            model, _ = unsloth.FastLanguageModel.from_pretrained(name, **options)
+    return model
+
+
+def wrapped(plan: dict[str, Any], recipe: dict[str, Any], checkpointing: bool | str) -> torch.nn.Module:
+    model = loaded(plan)
     with engine.out_proj_allowed():
         model = unsloth.FastLanguageModel.get_peft_model(
             model, r=recipe["rank"], lora_alpha=recipe["alpha"], lora_dropout=0, bias="none",
@@ -65,14 +74,15 @@ def wrapped(layers: int, recipe: dict[str, Any], checkpointing: bool | str) -> t
 
 def time_setting(setting: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
     """Rows of equal length, so that nothing is padding: Unsloth does not pack this model."""
-    model = wrapped(plan["layers"], plan["recipes"][setting["recipe"]], "unsloth" if setting["checkpointed_layers"] else False)
+    model = wrapped(plan, plan["recipes"][setting["recipe"]], "unsloth" if setting["checkpointing"] == "on" else False)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     torch.cuda.reset_peak_memory_stats()
-    seconds = []
-    for number in range(plan["warm_up"] + plan["steps"]):
+    seconds, losses = [], []
+    for number in range(plan["warm_up"] + setting["steps"]):
         generator = torch.Generator().manual_seed(number)
-        ids = torch.randint(5, 700, (setting["rows"], setting["tokens"] // setting["rows"]), generator=generator).cuda()
+        shape = (setting["rows"], setting["tokens_per_step"] // setting["rows"])
+        ids = torch.randint(5, 700, shape, generator=generator).cuda()
         torch.cuda.synchronize()
         started = time.perf_counter()
         loss = model(input_ids=ids, labels=ids, attention_mask=torch.ones_like(ids), use_cache=False).loss
@@ -80,31 +90,28 @@ def time_setting(setting: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-    median = statistics.median(seconds[plan["warm_up"] :])
+        seconds.append(round(time.perf_counter() - started, 4))
+        losses.append(round(float(loss.detach()), 4))
     return {
-        "trainable_parameters": sum(parameter.numel() for parameter in trained),
-        "step_seconds": round(median, 4),
-        "tokens_per_second": round(setting["tokens"] / median, 1),
+        "checkpointed_layers": plan["layers"] if setting["checkpointing"] == "on" else 0,
         "peak_bytes": torch.cuda.max_memory_allocated(),
-        "loss": round(float(loss.detach()), 4),
-        "seconds_of_each_step": [round(value, 3) for value in seconds],
+        **timing(seconds, [setting["tokens_per_step"]] * len(seconds), plan["warm_up"]),
+        "trainable_parameters": sum(parameter.numel() for parameter in trained),
+        "loss_of_each_step": losses,
+        "unsloth": unsloth.__version__,
     }
 
 
-def run(plan: dict[str, Any], result_file: Path) -> None:
-    rows = []
+def run(plan: dict[str, Any], rows_file: Path) -> None:
     for setting in plan["settings"]:
-        if setting["engine"] != "unsloth":
-            continue
+        setting = {"steps": plan["steps"]} | setting
         try:
             row = setting | time_setting(setting, plan)
         except Exception as error:  # what Unsloth cannot do is a result
             traceback.print_exc()
-            row = setting | {"error": f"{type(error).__name__}: {error}"[:2000]}
-        rows.append(row | {"unsloth": unsloth.__version__})
-        print(json.dumps(rows[-1]), flush=True)
-        result_file.write_text(json.dumps({"rows": rows}, indent=1))
+            row = setting | {"error": f"{type(error).__name__}: {error}"[:2000], "unsloth": unsloth.__version__}
+        with rows_file.open("a", encoding="utf-8") as rows:
+            print(json.dumps(row), file=rows)
 
 
 if __name__ == "__main__":

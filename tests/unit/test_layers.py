@@ -7,15 +7,16 @@ import pytest
 
 GLUE = Path(__file__).parents[2] / "glue"
 FLOORS = [
-    {"types", "training.world", "training.memory", "night_desk"},
-    {"plan", "gate", "gpu", "adapter_format", "learning.feedback", "learning.dataset"},
+    {"types", "training.world", "training.memory", "training.caches", "training.timing", "night_desk"},
+    {"training.costs"},
+    {"bench.training_page", "plan", "gate", "gpu", "adapter_format", "learning.feedback", "learning.dataset"},
     {"settings", "recipes", "files", "host", "waiting"},
-    {"lock", "journal", "releases", "stacks", "vllm"},
+    {"bench.training_plan", "lock", "journal", "releases", "stacks", "vllm"},
     {"webui", "supplies", "checks"},
     {"site", "pin"},
     {"doctor"},
     {"setup", "day", "judge", "documents", "status", "recipe_facts", "export"},
-    {"adapters"},
+    {"adapters", "bench.training"},
     {"night"},
     {"demo"},
     {"cli"},
@@ -25,12 +26,12 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
     "docker": {"stacks"},
     "requests": {"vllm", "webui"},
-    "subprocess": {"stacks", "gpu", "cli"},
+    "subprocess": {"stacks", "gpu", "cli", "training.bench"},
     "fcntl": {"lock"},
     "socket": {"host"},
     "huggingface_hub": {"training.fetch", "training.merge"},
     "torch": {f"training.{path.stem}" for path in (GLUE / "training").glob("*.py")}
-    - {"training.world", "training.memory", "training.fetch"},
+    - {"training.world", "training.memory", "training.fetch", "training.caches", "training.timing", "training.costs"},
 }
 
 
