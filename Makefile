@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night status ask ingest adapters promote rollback export logs recipe pin test test-fast lint lock
+.PHONY: help setup doctor demo day night status ask ingest adapters promote rollback export logs recipe pin bench test test-fast lint lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ recipe: .venv/ready ## Count what a recipe trains: make recipe RECIPE=team
 
 pin: .venv/ready ## Add its digest to every image in env/images.env, from its registry
 	@$(GLUE) pin
+
+bench: .venv/ready ## Measure this machine beside the case study: state/bench/report.html. The chat's model restarts
+	@$(GLUE) bench all
 
 test: .venv/ready-dev ## Everything, on the real stacks; takes about half an hour the first time
 	@$(PYTHON) -m glue setup && $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && $(PYTHON) -m pytest tests

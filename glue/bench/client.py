@@ -49,13 +49,14 @@ class Sample:
 
 def ask(endpoint: Endpoint, messages: list[dict[str, str]], stop_at_sources: bool = False) -> Sample:
     """Sends the conversation and reads the stream to its end, or to the sources where only those are wanted."""
-    body = {"messages": messages, "stream": True, "stream_options": {"include_usage": True}, **endpoint.fields}
+    fields = {"messages": messages, "stream": True, "stream_options": {"include_usage": True}, **endpoint.fields}
+    body = json.dumps(fields).encode()
     headers = {"Authorization": f"Bearer {endpoint.key}", "Content-Type": "application/json"}
     connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=ANSWER_SECONDS)
     try:
         connection.connect()
         started = time.perf_counter()
-        connection.request("POST", endpoint.path, json.dumps(body).encode(), headers)
+        connection.request("POST", endpoint.path, body, headers)
         response = connection.getresponse()
         if response.status >= 400:
             return Sample(error=f"{response.status} {response.read(400).decode(errors='replace')}")

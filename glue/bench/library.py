@@ -33,6 +33,11 @@ class Case:
     def messages(self) -> list[dict[str, str]]:
         return [*self.earlier, {"role": "user", "content": self.question}]
 
+    @property
+    def asked(self) -> str:
+        """What the user has said in this conversation, a line a turn."""
+        return "\n".join(message["content"] for message in self.messages if message["role"] == "user")
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -79,14 +84,13 @@ def new_value(pattern: str, choose: random.Random, taken: set[str]) -> str:
             return value
 
 
-def write(library: Library, folder: Path) -> int:
-    """A PDF a subject; what is there already is left as it is, so that its checksum holds. Returns how many there are."""
+def write(library: Library, folder: Path, count: int) -> None:
+    """A PDF a subject; what is there already is left as it is, so that its checksum holds. count: of so many subjects."""
     folder.mkdir(parents=True, exist_ok=True)
-    for number, subject in enumerate(library.words["subjects"]):
+    for number, subject in enumerate(library.words["subjects"][:count]):
         facts = library.of(subject)
         if not (folder / facts[0].document).exists():
             write_document(library, facts, folder / facts[0].document, seed=number)
-    return len(library.words["subjects"])
 
 
 def write_document(library: Library, facts: list[Fact], path: Path, seed: int) -> None:

@@ -28,3 +28,9 @@ def level(ask: Ask, users: int, rounds: int, first: int = 0) -> list[Sample]:
             begin = first + turn * users
             samples += people.map(one, range(users), range(begin, begin + users))
     return samples
+
+
+def always_busy(ask: Ask, users: int, count: int) -> list[Sample]:
+    """So many are always at it: who has an answer asks the next question at once, as `vllm bench serve` does."""
+    with ThreadPoolExecutor(users) as people:
+        return list(people.map(ask, [0] * count, range(count)))

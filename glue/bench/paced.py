@@ -10,7 +10,7 @@ Standard library only and one file, because it runs as it is in a container that
     POST /v1/chat/completions   streamed or whole
     GET  /bench/calls           what was asked since the last clearing, a row a call
     POST /bench/clear
-    POST /bench/pace            {"pace": {...}, "rewrites": {question: search query}}: each is kept where it is not given
+    POST /bench/pace            {"pace": {...}, "rewrites": {what the user said, a line a turn: query}}: either may be left out
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def answer_to(body: dict[str, Any], kind: str) -> tuple[str, int]:
     last = asked[-1].strip() if asked else "chat"
     value: Any = last[:48] if kind == "title" else []
     if kind == "queries":
-        value = [machine.rewrites.get(last, last)]
+        value = [machine.rewrites.get("\n".join(line.strip() for line in asked), last)]
     return (json.dumps({kind: value}) if limit >= count else ""), min(count, limit)
 
 

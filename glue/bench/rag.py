@@ -10,9 +10,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from glue import vllm
 from glue.bench import chats, library, load, machine, parts, summaries
 from glue.bench.chats import OURS, PACED, STOCK, Chat
-from glue.bench.client import Sample
+from glue.bench.client import Endpoint, Sample, ask
 from glue.bench.library import Case
 from glue.settings import HOME
 from glue.site import Site
@@ -24,17 +25,20 @@ Row = dict[str, Any]
 AT_ONCE = {"prefill_tokens_per_second": 0, "answer_tokens": 1}
 BROWSER_TURNS = 2
 API_TURNS = 4
+HARNESS_USERS, HARNESS_ROUNDS = 8, 25
 
 
 @dataclass(frozen=True)
 class Plan:
-    """rounds: how often each user asks at each level; the case study had 3. pace: what the paced model is told."""
+    """rounds: how often each user asks at each level; the case study had 3. documents: a folder instead of the generated
+    books. pace: what the paced model is told."""
 
     model: str = PACED
     names: tuple[str, ...] = (STOCK, OURS)
     users: tuple[int, ...] = (1, 2, 4, 8)
     rounds: int = 3
     documents: Path | None = None
+    books: int = 30
     overrides: dict[str, str] | None = None
     pace: dict[str, Any] | None = None
     hit_rate: bool = True
@@ -47,19 +51,21 @@ class Plan:
 def run(site: Site, plan: Plan, command: str) -> Row:
     """Measures, and returns what report.py shows. Raises GlueError where nothing could be measured."""
     books = library.load(HOME / "env" / "bench-library.toml")
-    folder = plan.documents or site.state / "bench" / "documents"
+    folder = plan.documents or site.state / "bench" / f"documents-{plan.books}"
     if plan.documents is None:
-        library.write(books, folder)
+        library.write(books, folder, plan.books)
     with chats.running(site, plan.model, plan.names, plan.overrides or {}) as bench:
         model = chats.paced(bench) if plan.simulated else chats.served(bench)
         opened = [chats.open_chat(bench, name, max(plan.users)) for name in plan.names]
         documents = {chat.name: chats.ingest(bench, chat, folder) for chat in opened}
         result = about(site, bench, plan, command) | {"documents": documents}
         if plan.simulated and plan.hit_rate:
-            tell_model(model, AT_ONCE, {case.question: case.alone for case in library.labelled(books)})
+            tell_model(model, AT_ONCE, {case.asked: case.alone for case in library.labelled(books)})
             result["hit_rate"] = {chat.name: hit_rate(bench, chat, library.labelled(books)) for chat in opened}
             result["calls"] = {chat.name: calls_per_question(chat, model, library.rotation(books)) for chat in opened}
         if plan.simulated:
+            tell_model(model, AT_ONCE, {})
+            result["harness_seconds"] = harness(bench, model)
             result["pace"] = tell_model(model, plan.pace or {}, {})
         result["rows"] = [row(bench, plan, users, opened, model, library.rotation(books)) for users in plan.users]
         result["load_after"] = machine.load()
@@ -126,6 +132,14 @@ def calls_per_question(chat: Chat, model: Vllm, cases: list[Case]) -> Row:
 
 
 # ---------------------------------------------------------------------- how fast
+
+
+def harness(site: Site, model: Vllm) -> Row | None:
+    """What this harness and a server where nothing takes time need for a first word, eight at once: no measurement is finer."""
+    host, _, port = model.address.partition(":")
+    endpoint = Endpoint(host, int(port), "/v1/chat/completions", site.settings["MODEL_API_KEY"], {"model": vllm.BASE})
+    samples = load.level(lambda *_: ask(endpoint, [{"role": "user", "content": "?"}]), HARNESS_USERS, HARNESS_ROUNDS)
+    return shown(summaries.summary([sample.first_token_seconds for sample in samples if not sample.error]))
 
 
 def row(site: Site, plan: Plan, users: int, opened: list[Chat], model: Vllm, cases: list[Case]) -> Row:

@@ -7,6 +7,9 @@ import pytest
 
 GLUE = Path(__file__).parents[2] / "glue"
 FLOORS = [
+    {"bench.paced", "bench.summaries", "bench.client", "bench.library", "bench.published"},
+    {"bench.load", "bench.tables", "bench.scale"},
+    {"bench.pictures"},
     {"types", "training.world", "training.memory", "training.caches", "training.timing", "night_desk"},
     {"training.costs"},
     {"bench.training_page", "plan", "gate", "gpu", "adapter_format", "learning.feedback", "learning.dataset"},
@@ -16,9 +19,9 @@ FLOORS = [
     {"site", "pin"},
     {"doctor"},
     {"setup", "day", "judge", "documents", "status", "recipe_facts", "export"},
-    {"adapters", "bench.training"},
-    {"night"},
-    {"demo"},
+    {"adapters", "bench.training", "bench.parts", "bench.machine", "bench.chats"},
+    {"night", "bench.rag", "bench.report", "bench.direct", "bench.swap"},
+    {"demo", "bench.verbs"},
     {"cli"},
     {"__main__"},
 ]
@@ -27,6 +30,7 @@ ONLY_IN = {
     "docker": {"stacks"},
     "requests": {"vllm", "webui"},
     "subprocess": {"stacks", "gpu", "cli", "training.bench"},
+    "http": {"night_desk", "bench.client", "bench.paced"},
     "fcntl": {"lock"},
     "socket": {"host"},
     "huggingface_hub": {"training.fetch", "training.merge"},
