@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from glue import documents, files, plan, settings, vllm, waiting, webui
+from glue.bench.browser import Page
 from glue.bench.client import Endpoint, Sample, ask
 from glue.settings import HOME
 from glue.site import Site
@@ -56,21 +57,32 @@ class Chat:
     def ask(self, member: int, messages: list[dict[str, str]], stop_at_sources: bool = False) -> Sample:
         return ask(self.endpoint(member), messages, stop_at_sources)
 
-    def ask_as_page(self, question: str) -> str:
-        """What Open WebUI's own page sends for a first question. Returns the chat's id; the server goes on by itself."""
-        asked, answered = str(uuid.uuid4()), str(uuid.uuid4())
+    def page_body(self, question: str) -> dict[str, Any]:
+        """What Open WebUI's own page sends for a first question, but for the answer's id and the page's own."""
+        asked = str(uuid.uuid4())
         message: dict[str, Any] = {"id": asked, "parentId": None, "childrenIds": [], "role": "user", "content": question}
-        body = {
+        return {
             **self.fields,
             "stream": True,
             "messages": [{"role": "user", "content": question}],
             "user_message": message | {"timestamp": int(time.time()), "models": [self.fields["model"]]},
             "parent_id": None,
-            "id": answered,
-            "session_id": str(uuid.uuid4()),
             "background_tasks": {"title_generation": True, "tags_generation": True, "follow_up_generation": True},
         }
-        return str(self.members[0].call("POST", "/api/chat/completions", json=body)["chat_id"])
+
+    def ask_as_page(self, question: str) -> Sample:
+        with self.pages(1) as (page,):
+            return page.ask(self.page_body(question))
+
+    @contextmanager
+    def pages(self, users: int) -> Iterator[list[Page]]:
+        """So many open pages, each of a member of its own."""
+        opened = [Page(self.members[number]) for number in range(users)]
+        try:
+            yield opened
+        finally:
+            for page in opened:
+                page.close()
 
 
 @contextmanager

@@ -31,7 +31,8 @@ HARNESS_USERS, HARNESS_ROUNDS = 8, 25
 @dataclass(frozen=True)
 class Plan:
     """rounds: how often each user asks at each level; the case study had 3. documents: a folder instead of the generated
-    books. pace: what the paced model is told."""
+    books. pace: what the paced model is told.
+    browser: as the chat's own page asks, first turns, over its socket."""
 
     model: str = PACED
     names: tuple[str, ...] = (STOCK, OURS)
@@ -42,6 +43,7 @@ class Plan:
     overrides: dict[str, str] | None = None
     pace: dict[str, Any] | None = None
     hit_rate: bool = True
+    browser: bool = False
 
     @property
     def simulated(self) -> bool:
@@ -79,6 +81,7 @@ def about(site: Site, bench: Site, plan: Plan, command: str) -> Row:
         "model": "paced model: a simulation with the case study's speeds" if plan.simulated else bench.settings["SERVED_MODEL"],
         "command": command,
         "rounds": plan.rounds,
+        "path": "the chat's own page" if plan.browser else "API",
         "overrides": plan.overrides or {},
         "settings": {key: bench.settings[key] for key in chats.CHAT_KEYS},
         "load_before": machine.load(),
@@ -154,17 +157,30 @@ def row(site: Site, plan: Plan, users: int, opened: list[Chat], model: Vllm, cas
 
 
 def level(chat: Chat, model: Vllm, users: int, plan: Plan, cases: list[Case]) -> Row:
-    warm_up = chat.ask(0, cases[-1].messages)
+    warm_up = chat.ask_as_page(cases[-1].question) if plan.browser else chat.ask(0, cases[-1].messages)
     if warm_up.error:
         raise GlueError(f"{chat.name} does not answer", warm_up.error, "make bench again; docker logs of the bench's containers")
     before = parts.begin(model, plan.simulated)
     started = time.monotonic()
     questions = [cases[number % len(cases)] for number in range(users * plan.rounds)]
-    samples = load.level(lambda user, number: chat.ask(user, questions[number].messages), users, plan.rounds)
+    samples = as_pages(chat, model, plan, questions, users) if plan.browser else by_api(chat, plan, questions, users)
     wall = time.monotonic() - started
     hits = [any(case.value in text for text in sample.passages) for case, sample in zip(questions, samples, strict=True)]
     spent = parts.end(model, plan.simulated, before, samples)
     return summarised(samples, users, wall) | {"hit_rate": sum(hits) / len(hits), **spent}
+
+
+def by_api(chat: Chat, plan: Plan, questions: list[Case], users: int) -> list[Sample]:
+    return load.level(lambda user, number: chat.ask(user, questions[number].messages), users, plan.rounds)
+
+
+def as_pages(chat: Chat, model: Vllm, plan: Plan, questions: list[Case], users: int) -> list[Sample]:
+    """To the end of the titles and tags that a page asks for after the answer: they are paid for too."""
+    with chat.pages(users) as pages:
+        samples = load.level(lambda user, number: pages[user].ask(chat.page_body(questions[number].question)), users, plan.rounds)
+        if plan.simulated:
+            chats.calls_when_quiet(model, len(samples))
+    return samples
 
 
 def summarised(samples: list[Sample], users: int, wall_seconds: float) -> Row:

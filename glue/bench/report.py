@@ -17,6 +17,7 @@ Row = dict[str, Any]
 # name of a result in the folder -> its heading
 SECTIONS = {
     "rag-paced": "Day, simulated: Open WebUI before a paced model",
+    "rag-browser": "Day, simulated: the chat's own page before a paced model",
     "rag-vllm": "Day: Open WebUI before vLLM",
     "direct": "vLLM alone",
     "swap": "Swap and start",
@@ -105,7 +106,7 @@ def of_training(name: str, result: Row) -> Made:
 def compared(before: dict[str, Row], now: dict[str, Row]) -> list[Table]:
     """The first words of both runs, with the ratio; only what both have."""
     shown = []
-    for name in ("rag-paced", "rag-vllm"):
+    for name in ("rag-paced", "rag-browser", "rag-vllm"):
         if name in before and name in now:
             old = {(users, chat): level for users, chat, level in tables.levels(before[name])}
             rows = [

@@ -39,9 +39,10 @@ def rag_verb(site: Site, **chosen: Any) -> Shown:
         books=chosen["books"],
         overrides=dict(part.split("=", 1) for part in chosen["overrides"]),
         hit_rate=not chosen["quick"],
+        browser=chosen["browser"],
     )
     result = rag.run(site, plan, command_line())
-    saved = machine.save(site, chosen["name"] or f"rag-{plan.model}", result)
+    saved = machine.save(site, chosen["name"] or ("rag-browser" if plan.browser else f"rag-{plan.model}"), result)
     return result | {"saved": saved}, show_rag
 
 
@@ -141,6 +142,7 @@ RAG_OPTIONS = (
     click.option("--documents", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Your own PDFs."),
     click.option("--books", default=30, show_default=True, help="How many documents are generated, where you give none."),
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of Open WebUI to try on ours."),
+    click.option("--browser", is_flag=True, help="As the chat's own page asks, over its socket; first turns."),
     click.option("--quick", is_flag=True, help="Without the labelled questions."),
     click.option("--name", help="Of the file in state/bench; rag-paced or rag-vllm if not given."),
 )

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pypdf import PdfReader
 
@@ -35,11 +35,13 @@ values = st.lists(st.floats(0, 1e4, allow_nan=False), min_size=1, max_size=60)
 # ---------------------------------------------------------------------- statistics
 
 
+@settings(deadline=None)
 @given(values, st.integers(0, 100))
 def test_percentiles_are_numpy_s(found: list[float], percent: int) -> None:
     assert summaries.percentile(found, percent) == pytest.approx(float(numpy.percentile(found, percent)), rel=1e-9, abs=1e-9)
 
 
+@settings(deadline=None, max_examples=15)  # a thousand resamples each
 @given(values)
 def test_an_interval_holds_its_median_and_is_the_same_again(found: list[float]) -> None:
     one, other = summaries.summary(found), summaries.summary(found)

@@ -142,3 +142,22 @@ def test_people_a_spark_serves_fall_with_longer_prompts_and_answers() -> None:
     assert scale.at_once(curves, 32000, wanted) == 0
     text = scale.document(rag_result(), "x.json")
     assert all(word in text for word in ("published", "measured", "simulated", "computed", "reported"))
+
+
+def test_the_committed_run_holds_what_is_promised() -> None:
+    """docs/measurements/rag-paced.json, and docs/scale.md made of it."""
+    source = HOME / "docs" / "measurements" / "rag-paced.json"
+    found = json.loads(source.read_text(encoding="utf-8"))
+    for row in found["rows"]:
+        assert row["ratio"] == rag.ratio(row["ours"], row["stock"])
+        most = 1 / 5 if row["users"] <= 2 else 1 / 3
+        assert row["ratio"]["median"] <= most and row["ratio"]["p99"] <= most
+    assert [row["users"] for row in found["rows"]] == [1, 2, 4, 8]
+    for kind, stock in found["hit_rate"]["stock"].items():
+        assert found["hit_rate"]["ours"][kind]["passage"] >= stock["passage"]
+    assert (
+        found["simulated"] and found["date"] and found["machine"]["cores"] == 2 and found["command"].startswith("glue bench rag")
+    )
+    assert found["harness_seconds"]["median"] < 0.005
+    text = (HOME / "docs" / "scale.md").read_text(encoding="utf-8")
+    assert text == scale.document(found, "docs/measurements/rag-paced.json")
