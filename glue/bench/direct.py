@@ -14,7 +14,7 @@ from glue.stacks import DAY
 from glue.types import GlueError
 
 Row = dict[str, Any]
-PROMPTS, RESULT = "/tmp/glue-bench-prompts.jsonl", "/tmp/glue-bench-result.json"
+PROMPTS, RESULT = "/tmp/glue-bench-prompts.json", "/tmp/glue-bench-result.json"
 WRITE = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
 
 
@@ -56,12 +56,13 @@ def here(site: Site, prompts: list[str], at_once: int, answer_tokens: int) -> Ro
 
 def there(site: Site, prompts: list[str], at_once: int, answer_tokens: int) -> Row:
     """In vLLM's own container. Its key stays in the container's environment and off every command line."""
-    lines = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts)
-    checked(site, ["python3", "-c", WRITE, PROMPTS, lines])
+    # the one form of dataset that needs no package which vLLM's image may lack; the answers in it are not sent
+    told = [[{"from": "human", "value": prompt}, {"from": "gpt", "value": prompt}] for prompt in prompts]
+    checked(site, ["python3", "-c", WRITE, PROMPTS, json.dumps([{"conversations": turns} for turns in told])])
     bench = (
         f"vllm bench serve --backend openai-chat --endpoint /v1/chat/completions --base-url http://127.0.0.1:8000 "
-        f"--model {vllm.BASE} --tokenizer {site.settings['SERVED_MODEL']} --dataset-name custom --dataset-path {PROMPTS} "
-        f"--skip-chat-template --custom-output-len {answer_tokens} --num-prompts {len(prompts)} --max-concurrency {at_once} "
+        f"--model {vllm.BASE} --tokenizer {site.settings['SERVED_MODEL']} --dataset-name sharegpt --dataset-path {PROMPTS} "
+        f"--sharegpt-output-len {answer_tokens} --num-prompts {len(prompts)} --max-concurrency {at_once} "
         f"--num-warmups 1 --ignore-eos --temperature 0 --disable-shuffle --disable-tqdm "
         f"--save-result --result-dir /tmp --result-filename {RESULT.rpartition('/')[2]}"
     )

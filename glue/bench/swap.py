@@ -36,23 +36,25 @@ print(count / (time.perf_counter() - began), sum(map(os.path.getsize, files)))
 """
 
 
-def run(site: Site, command: str) -> Row:
-    """Leaves the day serving what it served. The chat answers with the night desk meanwhile, three starts long."""
+def run(site: Site, command: str, keep: Callable[[Row], object]) -> Row:
+    """Leaves the day serving what it served. The chat answers with the night desk meanwhile, two starts of the model long.
+
+    keep: gets what is measured so far after each phase, so that a start that fails does not lose the phases before it.
+    """
     day.ensure(site)
-    rows = hot(site)
-    floor_stop = stop_alone(site)
-    with lock.hold(site.state, lock.MOVE, "bench the swap", day.MOVE_WAIT_SECONDS):
-        site.stacks.up()
-        day.wait_until_it_serves(site)
-        day.wait_for_door(site, MODEL)
     disk = disk_floor(site)
-    for cache in ("warm", "cold"):
-        rows += to_night(site, cache, floor_stop)
-        if cache == "cold" and not host.drop_page_cache():
-            site.tell("the page cache could not be dropped: only root may; this start is a warm one")
-            cache = "not dropped"
-        rows += to_day(site, cache, disk)
-    return {"kind": "swap", "simulated": False, "command": command, "rows": rows, "disk": disk, **machine.describe(site)}
+    result: Row = {"kind": "swap", "simulated": False, "command": command, "rows": [], "disk": disk, **machine.describe(site)}
+
+    def add(rows: list[Row]) -> None:
+        result["rows"] += rows
+        keep(result | {"load_after": machine.load()})
+
+    add(hot(site))
+    floor_stop = stop_alone(site)
+    add(to_day(site, "warm", disk))
+    add(to_night(site, floor_stop))
+    add(to_day(site, "cold" if host.drop_page_cache() else "page cache not dropped: only root may", disk))
+    return result
 
 
 # ---------------------------------------------------------------------- hot: no restart
@@ -111,7 +113,7 @@ def disk_floor(site: Site) -> Row:
 # ---------------------------------------------------------------------- night and day
 
 
-def to_night(site: Site, cache: str, floor_stop: float) -> list[Row]:
+def to_night(site: Site, floor_stop: float) -> list[Row]:
     """As a night begins: the door to the desk, the running answers' end, the model's stop."""
     with lock.hold(site.state, lock.MOVE, "bench the swap", day.MOVE_WAIT_SECONDS):
         began = time.monotonic()
@@ -121,10 +123,10 @@ def to_night(site: Site, cache: str, floor_stop: float) -> list[Row]:
         waiting.until("the last answers", lambda: idle(site), 60)
         site.stacks.stop(DAY, MODEL)
         ended = time.monotonic()
-    total = {"phase": f"day to night, {cache}", "seconds": round(ended - began, 3), "floor_seconds": round(floor_stop, 3)}
+    total = {"phase": "day to night", "seconds": round(ended - began, 3), "floor_seconds": round(floor_stop, 3)}
     above = round(ended - began - floor_stop, 3)
     return [
-        {"phase": f"the door to the desk, {cache}", "seconds": round(moved - began, 3)},
+        {"phase": "the door to the desk", "seconds": round(moved - began, 3)},
         total | {"added_seconds": above, "floor": "the container's stop alone"},
     ]
 

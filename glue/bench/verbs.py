@@ -77,9 +77,8 @@ def direct_verb(site: Site, users: str, count: int, answer_tokens: int) -> Shown
 
 
 def swap_verb(site: Site) -> Shown:
-    """Every phase of day to night to day, cold and warm, and hot promotion. The chat's model restarts three times."""
-    result = swap.run(site, command_line())
-    machine.save(site, "swap", result)
+    """Every phase of day to night to day, cold and warm, and hot promotion. The chat's model restarts twice."""
+    result = swap.run(site, command_line(), lambda so_far: machine.save(site, "swap", so_far))
     return result, lambda found: show_table(tables.swap(found))
 
 
@@ -106,7 +105,7 @@ def all_verb(site: Site, rounds: int) -> Shown:
     small = rag.Plan(model=chats.SERVED, names=(chats.OURS,), users=(1, 2), rounds=3, books=3)
     whole = rag.Plan(model=chats.SERVED, rounds=rounds)
     machine.save(site, "rag-vllm", rag.run(site, small if site.settings.rehearsal else whole, command))
-    machine.save(site, "swap", swap.run(site, command))
+    swap.run(site, command, lambda so_far: machine.save(site, "swap", so_far))
     machine.save(site, "rag-paced", rag.run(site, rag.Plan(rounds=rounds), command))
     return report_verb(site, None)
 
