@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night https stop schedule backup restore bundle load support status ask ingest dataset forget adapters promote rollback prune export logs recipe pin kill-study test test-fast gate-study lint lock clean bench-training
+.PHONY: help setup doctor demo day night https stop schedule backup restore bundle load support status ask ingest dataset forget adapters promote rollback prune export logs recipe pin kill-study test test-fast gate-study lint lock clean bench-training bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,9 @@ pin: .venv/ready ## Add its digest to every image in env/images.env, from its re
 
 kill-study: .venv/ready-dev ## After make demo: kill everything at every step of a night; about an hour
 	@$(PYTHON) -m tests.e2e.killing
+
+bench: .venv/ready ## Measure this machine beside the case study: state/bench/report.html. The chat's model restarts
+	@$(GLUE) bench all
 
 test: .venv/ready-dev ## Everything, on the real stacks; takes about half an hour the first time
 	@$(PYTHON) -m glue setup && $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && $(PYTHON) -m pytest tests

@@ -47,6 +47,7 @@ from glue import (
 )
 from glue.bench import training as bench_training
 from glue.bench import training_plan
+from glue.bench import verbs as bench_verbs
 from glue.checks import Grade
 from glue.site import Site, Tell
 from glue.stacks import Stacks
@@ -411,6 +412,7 @@ def training_verb(profile: str | None, **options: Any) -> tuple[Any, Callable[[A
 
 
 verb(training_verb, bench_group)
+bench_verbs.register(bench_group, verb, open_site)
 
 
 @cli.command(name="logs")

@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from glue.types import GlueError, PreconditionFailed, Service, Services
 
 log = logging.getLogger(__name__)
 
-DAY, NIGHT = "day", "night"
+DAY, NIGHT, BENCH = "day", "night", "bench"
 VOLUMES = ("models", "vllm-cache", "webui-data", "trainer-cache")
 # A vLLM that dies while it loads is started again by Docker for ever; this many deaths are a fault, not bad luck.
 DEATHS_ARE_A_FAULT = 2
@@ -61,9 +62,11 @@ class Stacks:
     # ------------------------------------------------------------------ compose
 
     def compose_command(self, stack: str, *arguments: str) -> list[str]:
-        """argv of `docker compose` for "day" or "night", with the rehearsal's overlay where it applies."""
-        files = [f"compose.{stack}.yaml"] + ([f"compose.{stack}.rehearsal.yaml"] if self.settings.rehearsal else [])
+        """argv of `docker compose` for a stack, with the rehearsal's overlay where it applies. The bench lies over the day."""
+        base = DAY if stack == BENCH else stack
+        files = [f"compose.{base}.yaml"] + ([f"compose.{base}.rehearsal.yaml"] if self.settings.rehearsal else [])
         files += ["compose.day.https.yaml"] if stack == DAY and self.settings.https_origins else []
+        files += ["compose.bench.yaml", str(self.settings.state / "bench" / "overlay.yaml")] if stack == BENCH else []
         chosen = [part for name in files for part in ("--file", str(HOME / name))]
         return [docker_cli(), "compose", "--project-directory", str(HOME), *chosen, "--progress", "quiet", *arguments]
 
@@ -198,6 +201,36 @@ class Stacks:
 
     def stop(self, stack: str, service: str) -> None:
         self.compose(stack, "stop", service)
+
+    def join_network(self, service: str, stack: str, network: str) -> None:
+        """The container reaches, and is reached in, another stack's network too."""
+        container = self.container(stack, service)
+        joined = self.docker.networks.get(network)
+        joined.reload()
+        if container is not None and container.id not in {found.id for found in joined.containers}:
+            joined.connect(container)
+
+    def stop_container(self, stack: str, service: str) -> None:
+        """Docker's own stop, with the container's own time to end: without Compose, for whoever measures."""
+        container = self.container(stack, service)
+        if container is not None:
+            container.stop(timeout=60)
+
+    def started(self, stack: str, service: str) -> float:
+        """When the container began to run, as a Unix time by Docker's clock."""
+        container = self.container(stack, service)
+        if container is None:
+            raise GlueError(f"{service} does not run", "no container", f"make {stack}")
+        return datetime.fromisoformat(container.attrs["State"]["StartedAt"]).timestamp()
+
+    def run_in(self, stack: str, service: str, command: list[str]) -> tuple[int, str]:
+        """Runs it in a container that runs already. Returns its exit code and what it printed."""
+        container = self.container(stack, service)
+        if container is None:
+            raise GlueError(f"{service} does not run", "no container", f"make {stack}")
+        code, output = container.exec_run(command)
+        assert isinstance(output, bytes)
+        return int(code or 0), output.decode(errors="replace")
 
     def late(self, services: tuple[str, ...], restarts_before: dict[str, int]) -> list[str]:
         """Which of the day's services do not serve yet, in words. Raises GlueError for one that starts and dies.

@@ -7,6 +7,9 @@ import pytest
 
 GLUE = Path(__file__).parents[2] / "glue"
 FLOORS = [
+    {"bench.paced", "bench.summaries", "bench.client", "bench.library", "bench.published"},
+    {"bench.load", "bench.tables", "bench.scale"},
+    {"bench.pictures"},
     {"types", "training.world", "training.memory", "training.caches", "training.timing", "night_desk", "webui_data"},
     {"training.costs", "evidence"},
     {"bench.training_page", "plan", "overdue", "commands", "gpu", "adapter_format"},
@@ -23,11 +26,13 @@ FLOORS = [
     {"doctor", "recovery", "backup", "tls", "airgap"},
     {"setup", "day", "documents", "document_examples", "forget", "status", "recipe_facts", "export", "cleaning"},
     {"adapters", "judge", "lessons", "mornings", "bench.training", "reconcile", "schedule", "restore", "support"},
+    {"bench.parts", "bench.machine", "bench.browser"},
+    {"bench.chats"},
     {"nights.tonight"},
     {"nights.manifest"},
     {"nights.collecting", "nights.training", "nights.judging"},
-    {"night"},
-    {"demo"},
+    {"night", "bench.rag", "bench.report", "bench.direct", "bench.swap"},
+    {"demo", "bench.verbs"},
     {"cli"},
     {"__main__"},
 ]
@@ -36,6 +41,7 @@ ONLY_IN = {
     "docker": {"stacks"},
     "requests": {"vllm", "webui", "notify"},
     "subprocess": {"stacks", "gpu", "cli", "commands", "training.bench"},
+    "http": {"night_desk", "bench.client", "bench.paced"},
     "fcntl": {"lock"},
     "socket": {"host"},
     "huggingface_hub": {"training.fetch", "training.merge"},

@@ -1,0 +1,160 @@
+"""The generated documents and what is asked of them, with what is right: for whoever has no thirty papers at hand."""
+
+from __future__ import annotations
+
+import random
+import re
+import string
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fpdf import FPDF
+
+QUESTIONS_IN_ROTATION = 12
+
+
+@dataclass(frozen=True)
+class Case:
+    """A labelled question. value: what only the right passage holds. document: its file's name.
+
+    earlier: the conversation before it. alone: what a perfect reader would search for, all in one sentence.
+    """
+
+    kind: str
+    question: str
+    alone: str
+    value: str
+    document: str
+    earlier: tuple[dict[str, str], ...] = ()
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        return [*self.earlier, {"role": "user", "content": self.question}]
+
+    @property
+    def asked(self) -> str:
+        """What the user has said in this conversation, a line a turn."""
+        return "\n".join(message["content"] for message in self.messages if message["role"] == "user")
+
+
+@dataclass(frozen=True)
+class Fact:
+    subject: str
+    topic: dict[str, str]
+    value: str
+
+    @property
+    def document(self) -> str:
+        return f"{self.subject.lower().replace(' ', '-')}.pdf"
+
+    def said(self, form: str) -> str:
+        return self.topic[form].format(subject=self.subject, value=self.value)
+
+
+@dataclass(frozen=True)
+class Library:
+    words: dict[str, Any]
+    facts: tuple[Fact, ...]
+
+    def of(self, subject: str) -> list[Fact]:
+        return [fact for fact in self.facts if fact.subject == subject]
+
+
+def load(path: Path) -> Library:
+    """Always the same documents of the same file."""
+    words = tomllib.loads(path.read_text(encoding="utf-8"))
+    choose = random.Random(words["seed"])
+    taken: set[str] = set()
+    facts = []
+    for subject in words["subjects"]:
+        for topic in words["topics"]:
+            value = new_value(topic["pattern"], choose, taken)
+            facts.append(Fact(subject, topic, value))
+    return Library(words, tuple(facts))
+
+
+def new_value(pattern: str, choose: random.Random, taken: set[str]) -> str:
+    """One that stands nowhere else, also not inside another."""
+    while True:
+        value = re.sub("[#@]", lambda mark: choose.choice(string.digits if mark[0] == "#" else string.ascii_uppercase), pattern)
+        if not any(value in other or other in value for other in taken):
+            taken.add(value)
+            return value
+
+
+def write(library: Library, folder: Path, count: int) -> None:
+    """A PDF a subject; what is there already is left as it is, so that its checksum holds. count: of so many subjects."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, subject in enumerate(library.words["subjects"][:count]):
+        facts = library.of(subject)
+        if not (folder / facts[0].document).exists():
+            write_document(library, facts, folder / facts[0].document, seed=number)
+
+
+def write_document(library: Library, facts: list[Fact], path: Path, seed: int) -> None:
+    choose = random.Random(seed)
+    pdf = FPDF()
+    pdf.add_page()
+    pdf.set_font("helvetica", size=14)
+    pdf.multi_cell(0, 9, library.words["title"].format(subject=facts[0].subject), new_x="LMARGIN")
+    for fact in facts:
+        pdf.set_font("helvetica", style="B", size=11)
+        pdf.multi_cell(0, 7, library.words["heading"].format(subject=fact.subject, topic=fact.topic["name"]), new_x="LMARGIN")
+        pdf.set_font("helvetica", size=11)
+        pdf.multi_cell(0, 6, section(library.words, fact, choose), new_x="LMARGIN")
+    pdf.output(str(path))
+
+
+def section(words: dict[str, Any], fact: Fact, choose: random.Random) -> str:
+    sentences = choose.choices(words["fillers"], k=words["fillers_a_section"])
+    sentences.insert(choose.randrange(len(sentences)), fact.said("fact"))
+    return " ".join(sentence.format(subject=fact.subject) for sentence in sentences)
+
+
+# ---------------------------------------------------------------------- what is asked
+
+
+def rotation(library: Library) -> list[Case]:
+    """The questions of the load, one after another, each about a document of its own."""
+    return [first_turn(fact) for fact in spread(library, QUESTIONS_IN_ROTATION, skip=0)]
+
+
+def labelled(library: Library) -> list[Case]:
+    """A first question about every document, then follow-ups of three kinds: "it", another subject, another matter."""
+    subjects = library.words["subjects"]
+    first = [first_turn(fact) for fact in spread(library, len(subjects), skip=3)]
+    asked = spread(library, len(subjects), skip=1)
+    wanted = spread(library, len(subjects), skip=4)
+    others = wanted[7:] + wanted[:7]
+    same_topic = [twin(library, fact, others[number].subject) for number, fact in enumerate(asked)]
+    return [
+        *first,
+        *(follow_up("it", old, new, new.said("follow_up")) for old, new in zip(asked, wanted, strict=True)),
+        *(
+            follow_up("another subject", old, new, f"And for the {new.subject}?")
+            for old, new in zip(asked, same_topic, strict=True)
+        ),
+        *(follow_up("another matter", old, new, new.said("question")) for old, new in zip(asked, others, strict=True)),
+    ]
+
+
+def spread(library: Library, count: int, skip: int) -> list[Fact]:
+    """A fact of each of the first `count` subjects, their topics in rotation from `skip`."""
+    topics = len(library.words["topics"])
+    return [library.of(subject)[(number + skip) % topics] for number, subject in enumerate(library.words["subjects"][:count])]
+
+
+def twin(library: Library, fact: Fact, subject: str) -> Fact:
+    return next(other for other in library.of(subject) if other.topic == fact.topic)
+
+
+def first_turn(fact: Fact) -> Case:
+    question = fact.said("question")
+    return Case("first turn", question, question, fact.value, fact.document)
+
+
+def follow_up(kind: str, old: Fact, new: Fact, question: str) -> Case:
+    earlier = ({"role": "user", "content": old.said("question")}, {"role": "assistant", "content": old.said("fact")})
+    return Case(kind, question, new.said("question"), new.value, new.document, earlier)

@@ -1,0 +1,246 @@
+"""A paced model: an OpenAI-compatible server that answers with a DGX Spark's published speeds and knows nothing.
+
+It is a simulation. It makes measurable, on any machine, what a chat in front of a model adds: every call pays for the
+tokens it sends (prefill, one prompt at a time) and for those it is answered with (decode, slower the more are at it), hidden
+calls like all others. Left out: prefill that slows running answers, and prefix caching.
+
+Standard library only and one file, because it runs as it is in a container that has nothing else.
+
+    GET  /v1/models             team-base and team-adapter, as the door lists them
+    POST /v1/chat/completions   streamed or whole
+    GET  /bench/calls           what was asked since the last clearing, a row a call
+    POST /bench/clear
+    POST /bench/pace            {"pace": {...}, "rewrites": {what the user said, a line a turn: query}}: either may be left out
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+CHARACTERS_A_TOKEN = 4
+MODELS = ("team-base", "team-adapter")
+# what Open WebUI's own tasks ask for is named in their prompts
+TASKS = ("queries", "title", "tags", "follow_ups")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """prefill_tokens_per_second 0: nothing takes any time.
+
+    task_tokens: what a hidden call is answered with while the model may think, and plain_task_tokens where it may not.
+    """
+
+    prefill_tokens_per_second: float = 4000
+    decode_tokens_per_second: dict[str, float] = field(
+        default_factory=lambda: {"1": 56.3, "2": 51.3, "4": 38.8, "8": 28.5},  # the case study's Table 3, by users
+    )
+    answer_tokens: int = 200
+    task_tokens: int = 240  # puts stock's first event at one user where it was published; 2, 4 and 8 are not fitted
+    plain_task_tokens: int = 30
+
+    def decode(self, running: int) -> float:
+        """Tokens a second for each answer: straight lines between what was published, and beyond it the same total."""
+        points = sorted((int(users), speed) for users, speed in self.decode_tokens_per_second.items())
+        if running >= points[-1][0]:
+            return points[-1][1] * points[-1][0] / running
+        upper = next(point for point in points if point[0] >= running)
+        lower = next((point for point in reversed(points) if point[0] <= running), upper)
+        share = (running - lower[0]) / (upper[0] - lower[0]) if upper != lower else 0.0
+        return lower[1] + share * (upper[1] - lower[1])
+
+
+@dataclass(frozen=True)
+class Call:
+    kind: str
+    prompt_tokens: int
+    completion_tokens: int
+    has_tools: bool
+    queue_seconds: float
+    prefill_seconds: float
+    decode_seconds: float
+
+
+class Machine:
+    """One GPU: a prompt at a time, and answers that share it."""
+
+    def __init__(self) -> None:
+        self.pace = Pace()
+        self.rewrites: dict[str, str] = {}
+        self.calls: list[Call] = []
+        self.lock = threading.Lock()
+        self.prefilling = threading.Lock()
+        self.decoding = 0
+
+    def prefill(self, tokens: int) -> tuple[float, float]:
+        """Seconds waited for other prompts, and seconds of its own."""
+        speed = self.pace.prefill_tokens_per_second
+        asked = time.monotonic()
+        if not speed:
+            return 0.0, 0.0
+        with self.prefilling:
+            queued = time.monotonic() - asked
+            time.sleep(tokens / speed)
+        return queued, time.monotonic() - asked - queued
+
+    def decode(self, tokens: int) -> Iterator[int]:
+        """A number for each token, when it is its time. The first is due at once: prefill made it."""
+        with self.lock:
+            self.decoding += 1
+        due = time.monotonic()
+        try:
+            for number in range(tokens):
+                yield number
+                if self.pace.prefill_tokens_per_second and number + 1 < tokens:
+                    due += 1 / self.pace.decode(self.decoding)
+                    time.sleep(max(0.0, due - time.monotonic()))
+        finally:
+            with self.lock:
+                self.decoding -= 1
+
+
+machine = Machine()
+
+
+def text_of(message: dict[str, Any]) -> str:
+    content = message.get("content") or ""
+    return content if isinstance(content, str) else " ".join(str(part.get("text", "")) for part in content)
+
+
+def kind_of(messages: list[dict[str, Any]]) -> str:
+    """One of TASKS, or "chat" for a person's question."""
+    prompt = text_of(messages[-1]) if messages else ""
+    if "<chat_history>" not in prompt:
+        return "chat"
+    return next((task for task in TASKS if f'"{task}"' in prompt), "chat")
+
+
+def prompt_tokens(body: dict[str, Any]) -> int:
+    tools = json.dumps(body["tools"]) if body.get("tools") else ""
+    return (sum(len(text_of(message)) for message in body["messages"]) + len(tools)) // CHARACTERS_A_TOKEN + 1
+
+
+def thinks(body: dict[str, Any]) -> bool:
+    return bool((body.get("chat_template_kwargs") or {}).get("enable_thinking", True))
+
+
+def answer_to(body: dict[str, Any], kind: str) -> tuple[str, int]:
+    """The text, and how many tokens it costs. A task whose room is used up by thinking is answered with nothing."""
+    limit = body.get("max_completion_tokens") or body.get("max_tokens") or 10**6
+    if kind == "chat":
+        count = min(machine.pace.answer_tokens, limit)
+        return " ".join(f"word{number}" for number in range(count)), count
+    count = machine.pace.task_tokens if thinks(body) else machine.pace.plain_task_tokens
+    asked = re.findall(r"USER: (.*)", text_of(body["messages"][-1]))
+    last = asked[-1].strip() if asked else "chat"
+    value: Any = last[:48] if kind == "title" else []
+    if kind == "queries":
+        value = [machine.rewrites.get("\n".join(line.strip() for line in asked), last)]
+    return (json.dumps({kind: value}) if limit >= count else ""), min(count, limit)
+
+
+class Server(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        if self.path == "/health":
+            return self.send_json(200, {"status": "ok"})
+        if not self.allowed():
+            return None
+        if self.path == "/bench/calls":
+            return self.send_json(200, [asdict(call) for call in machine.calls])
+        rows = [{"id": name, "object": "model", "created": 0, "owned_by": "paced", "root": name} for name in MODELS]
+        known = self.path == "/v1/models"
+        return self.send_json(*((200, {"object": "list", "data": rows}) if known else (404, {"error": "not here"})))
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+        if not self.allowed():
+            return
+        if self.path == "/v1/chat/completions":
+            self.chat(body)
+        elif self.path == "/bench/clear":
+            machine.calls.clear()
+            self.send_json(200, {})
+        elif self.path == "/bench/pace":
+            machine.pace = Pace(**body["pace"]) if "pace" in body else machine.pace
+            machine.rewrites = body.get("rewrites", machine.rewrites)
+            self.send_json(200, asdict(machine.pace))
+        else:
+            self.send_json(404, {"error": {"message": "not here"}})
+
+    def allowed(self) -> bool:
+        if self.headers.get("Authorization") == f"Bearer {os.environ['MODEL_API_KEY']}":
+            return True
+        self.send_json(401, {"error": {"message": "wrong or missing key"}})
+        return False
+
+    def chat(self, body: dict[str, Any]) -> None:
+        kind = kind_of(body["messages"])
+        text, count = answer_to(body, kind)
+        given = prompt_tokens(body)
+        usage = {"prompt_tokens": given, "completion_tokens": count, "total_tokens": given + count}
+        frame = {"id": "paced", "created": int(time.time()), "model": body.get("model")}
+        if body.get("stream"):
+            self.begin_stream()  # as vLLM: headers before prefill
+        queued, prefilled = machine.prefill(given)
+        began = time.monotonic()
+        if body.get("stream"):
+            self.stream(frame, text.split(" "), count, usage)
+        else:
+            for _ in machine.decode(count):
+                pass
+        machine.calls.append(Call(kind, given, count, bool(body.get("tools")), queued, prefilled, time.monotonic() - began))
+        if not body.get("stream"):
+            choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+            self.send_json(200, frame | {"object": "chat.completion", "choices": [choice], "usage": usage})
+
+    def begin_stream(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+
+    def stream(self, frame: dict[str, Any], words: list[str], count: int, usage: dict[str, int]) -> None:
+        frame = frame | {"object": "chat.completion.chunk"}
+        for number in machine.decode(count):
+            word = words[number] + " " if number < len(words) else " "
+            self.event(frame | {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]})
+        self.event(frame | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        self.event(frame | {"choices": [], "usage": usage})
+        self.part(b"data: [DONE]\n\n")
+        self.part(b"")
+
+    def event(self, value: dict[str, Any]) -> None:
+        self.part(f"data: {json.dumps(value)}\n\n".encode())
+
+    def part(self, data: bytes) -> None:
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+    def send_json(self, status: int, payload: Any) -> None:
+        data = json.dumps(payload).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing: the calls are kept, and whoever measures asks for them."""
+
+
+class Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+if __name__ == "__main__":
+    Listener(("0.0.0.0", int(os.environ.get("PORT", "8000"))), Server).serve_forever()

@@ -1,0 +1,177 @@
+"""`glue bench swap`: every phase of day -> night -> day, cold and warm, and hot promotion, each against its floor.
+
+The floor of a stop or a start is the container's own, from Docker's clock and vLLM's first sign of health in the same run;
+what is above it is glue's: moving the door, waiting for health checks, setting up the assistant.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from glue import adapters, day, host, lock, waiting
+from glue.bench import machine
+from glue.site import Site
+from glue.stacks import DAY
+from glue.types import GlueError
+from glue.waiting import Seen
+
+Row = dict[str, Any]
+MODEL = "vllm"
+LOOK_SECONDS = 0.05
+# reads the largest file of weights past the page cache, and says bytes a second and bytes of weights in all
+DISK = r"""
+import glob, os, sys, time
+files = [f for f in glob.glob(sys.argv[1], recursive=True)]
+largest = max(files, key=os.path.getsize)
+handle = os.open(largest, os.O_RDONLY)
+os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+began, count = time.perf_counter(), 0
+while count < 4 * 2**30 and (part := os.read(handle, 2**24)):
+    count += len(part)
+print(count / (time.perf_counter() - began), sum(map(os.path.getsize, files)))
+"""
+
+
+def run(site: Site, command: str, keep: Callable[[Row], object]) -> Row:
+    """Leaves the day serving what it served. The chat answers with the night desk meanwhile, two starts of the model long.
+
+    keep: gets what is measured so far after each phase, so that a start that fails does not lose the phases before it.
+    """
+    day.ensure(site)
+    disk = disk_floor(site)
+    result: Row = {"kind": "swap", "simulated": False, "command": command, "rows": [], "disk": disk, **machine.describe(site)}
+
+    def add(rows: list[Row]) -> None:
+        result["rows"] += rows
+        keep(result | {"load_after": machine.load()})
+
+    add(hot(site))
+    floor_stop = stop_alone(site)
+    add(to_day(site, "warm", disk))
+    add(to_night(site, floor_stop))
+    add(to_day(site, "cold" if host.drop_page_cache() else "page cache not dropped: only root may", disk))
+    return result
+
+
+# ---------------------------------------------------------------------- hot: no restart
+
+
+def hot(site: Site) -> list[Row]:
+    """Promotes the newest adapter and rolls it back; nothing restarts, so its floor is nothing. None without an adapter."""
+    names = site.releases.names()
+    if not names:
+        site.tell("no adapter to promote: glue night, or glue adapters --add, makes one")
+        return []
+    current = site.releases.current()
+    target = names[-1] if names[-1] != current else None
+    rows = [
+        timed("promote, hot", lambda: adapters.promote(site, target)),
+        timed("roll back, hot", lambda: adapters.rollback(site)),
+    ]
+    if site.releases.current() != current:
+        adapters.promote(site, current)
+    return rows
+
+
+def timed(phase: str, act: Callable[[], object]) -> Row:
+    began = time.monotonic()
+    act()
+    return {"phase": phase, "seconds": round(time.monotonic() - began, 3), "floor_seconds": 0.0, "floor": "nothing restarts"}
+
+
+# ---------------------------------------------------------------------- the floor
+
+
+def stop_alone(site: Site) -> float:
+    """Docker's own stop of the model's container, with nobody asking and no glue."""
+    with lock.hold(site.state, lock.MOVE, "bench the swap", day.MOVE_WAIT_SECONDS):
+        day.notice(site, "restart", None)
+        began = time.monotonic()
+        site.stacks.stop_container(DAY, MODEL)
+        return time.monotonic() - began
+
+
+def disk_floor(site: Site) -> Row:
+    """Bytes of weights over the measured speed of the disk that holds them."""
+    served = site.settings["SERVED_MODEL"]
+    pattern = (
+        f"{served}/*.safetensors"
+        if served.startswith("/")
+        else f"/models/**/models--{served.replace('/', '--')}/**/*.safetensors"
+    )
+    code, output = site.stacks.run_in(DAY, MODEL, ["python3", "-c", DISK, pattern])
+    if code != 0:
+        raise GlueError("the disk's speed could not be measured", output[-400:], "look at the model's files in its volume")
+    speed, total = map(float, output.split())
+    return {"bytes_per_second": round(speed), "weights_bytes": int(total), "seconds": round(total / speed, 3)}
+
+
+# ---------------------------------------------------------------------- night and day
+
+
+def to_night(site: Site, floor_stop: float) -> list[Row]:
+    """As a night begins: the door to the desk, the running answers' end, the model's stop."""
+    with lock.hold(site.state, lock.MOVE, "bench the swap", day.MOVE_WAIT_SECONDS):
+        began = time.monotonic()
+        day.notice(site, "night", site.settings["DAY_AT"])
+        day.wait_for_door(site, "night-desk")
+        moved = time.monotonic()
+        waiting.until("the last answers", lambda: idle(site), 60)
+        site.stacks.stop(DAY, MODEL)
+        ended = time.monotonic()
+    total = {"phase": "day to night", "seconds": round(ended - began, 3), "floor_seconds": round(floor_stop, 3)}
+    above = round(ended - began - floor_stop, 3)
+    return [
+        {"phase": "the door to the desk", "seconds": round(moved - began, 3)},
+        total | {"added_seconds": above, "floor": "the container's stop alone"},
+    ]
+
+
+def idle(site: Site) -> Seen[None]:
+    running = site.vllm().running_requests()
+    return Seen(running == 0, f"{running} answers still running")
+
+
+def to_day(site: Site, cache: str, disk: Row) -> list[Row]:
+    """`make day` with the model stopped: until people are answered by it again."""
+    with watching(site) as healthy:
+        began = time.time()
+        day.ensure(site)
+        ended = time.time()
+    started = site.stacks.started(DAY, MODEL)
+    load = healthy[0] - started
+    above = round(ended - began - load, 3)
+    whole = {"phase": f"night to day, {cache}", "seconds": round(ended - began, 3), "floor_seconds": round(load, 3)}
+    return [
+        {"phase": f"the container's start to health, {cache}", "seconds": round(load, 3), "floor_seconds": disk["seconds"],
+         "floor": "bytes of weights / measured disk speed"},
+        whole | {"added_seconds": above, "floor": "the container's start to health"},
+    ]  # fmt: skip
+
+
+@contextmanager
+def watching(site: Site) -> Iterator[list[float]]:
+    """Looks twenty times a second for vLLM's first sign of health; the list gets that moment as a Unix time."""
+    healthy: list[float] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(LOOK_SECONDS):
+            try:
+                if site.vllm().answers():
+                    return healthy.append(time.time())
+            except GlueError:
+                continue  # no address yet
+        return None
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield healthy
+    finally:
+        over.set()
+        watcher.join(timeout=15)

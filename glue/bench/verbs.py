@@ -1,0 +1,168 @@
+"""glue bench: its verbs. cli.py registers the group."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from glue import day, files
+from glue.bench import chats, direct, machine, rag, scale, swap, tables
+from glue.settings import HOME
+from glue.site import Site
+
+Shown = tuple[Any, Callable[[Any], None]]
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def command_line() -> str:
+    return " ".join(["glue", *sys.argv[1:]])
+
+
+def rag_verb(site: Site, **chosen: Any) -> Shown:
+    """Simultaneous users through Open WebUI: the case study's Tables 2 and 3, stock and ours in one run."""
+    plan = rag.Plan(
+        model=chosen["model"],
+        names=(chosen["only"],) if chosen["only"] else (chats.STOCK, chats.OURS),
+        users=numbers(chosen["users"]),
+        rounds=chosen["rounds"],
+        documents=chosen["documents"],
+        books=chosen["books"],
+        overrides=dict(part.split("=", 1) for part in chosen["overrides"]),
+        hit_rate=not chosen["quick"],
+        browser=chosen["browser"],
+    )
+    result = rag.run(site, plan, command_line())
+    saved = machine.save(site, chosen["name"] or ("rag-browser" if plan.browser else f"rag-{plan.model}"), result)
+    return result | {"saved": saved}, show_rag
+
+
+def show_rag(result: dict[str, Any]) -> None:
+    if result["simulated"]:
+        print("SIMULATION: a paced model with the case study's speeds, not a Spark")
+    for row in result["rows"]:
+        for name in (chats.STOCK, chats.OURS):
+            if name in row:
+                print(f"{row['users']:3} users  {name:6} {told(row[name])}")
+        if "ratio" in row:
+            print(f"{row['users']:3} users  ours / stock, first word: {row['ratio']}")
+    for key in ("hit_rate", "calls"):
+        print(key, result.get(key))
+    print(result["saved"])
+
+
+def told(level: dict[str, Any]) -> str:
+    first, event, speed = level["first_token_seconds"], level["first_event_seconds"], level["tokens_per_second"]
+    return (
+        f"first word {first['mean']:.2f} / {first['median']:.2f} / {first['p99']:.2f} s  first event {event['median']:.2f} s  "
+        f"{speed['mean']:.1f} tokens/s  errors {len(level['errors'])}  without sources {level['without_sources']}  "
+        f"calls {level['calls_per_question']}"
+    )
+
+
+def direct_verb(site: Site, users: str, count: int, answer_tokens: int) -> Shown:
+    """vLLM alone: this harness beside `vllm bench serve`, on the vLLM that serves."""
+    result = direct.run(site, numbers(users), count, answer_tokens, command_line())
+    machine.save(site, "direct", result)
+    return result, lambda found: show_table(tables.direct(found))
+
+
+def swap_verb(site: Site) -> Shown:
+    """Every phase of day to night to day, cold and warm, and hot promotion. The chat's model restarts twice."""
+    result = swap.run(site, command_line(), lambda so_far: machine.save(site, "swap", so_far))
+    return result, lambda found: show_table(tables.swap(found))
+
+
+def report_verb(site: Site, compare: Path | None) -> Shown:
+    """One self-contained page of all results in state/bench, each table beside the published one."""
+    from glue.bench import report  # matplotlib takes a second to import, and no other verb waits for it
+
+    return report.write(site.state / "bench", compare), lambda found: print(found["page"])
+
+
+def scale_verb(site: Site, source: Path, out: Path) -> Shown:
+    """People a Spark serves by prompt and answer length, computed from a result of `glue bench rag`."""
+    result = json.loads(source.read_text(encoding="utf-8"))
+    files.write(out, scale.document(result, "docs/measurements/" + source.name))
+    return {"document": str(out)}, lambda found: print(found["document"])
+
+
+def all_verb(site: Site, rounds: int) -> Shown:
+    """Everything, and the report: before a paced model, before vLLM, vLLM alone, the swap. In the rehearsal under 15 minutes."""
+    command = command_line()
+    day.ensure(site)
+    machine.save(site, "direct", direct.run(site, (1, 4), 24, 64, command))
+    # the rehearsal's practice model reads a few hundred tokens: short passages, and a stock chat's prompt is too long for it
+    small = rag.Plan(model=chats.SERVED, names=(chats.OURS,), users=(1, 2), rounds=3, books=3)
+    whole = rag.Plan(model=chats.SERVED, rounds=rounds)
+    machine.save(site, "rag-vllm", rag.run(site, small if site.settings.rehearsal else whole, command))
+    swap.run(site, command, lambda so_far: machine.save(site, "swap", so_far))
+    machine.save(site, "rag-paced", rag.run(site, rag.Plan(rounds=rounds), command))
+    return report_verb(site, None)
+
+
+def show_table(shown: tables.Table) -> None:
+    table = Table(*shown.heading, title=shown.title, box=None)
+    for row in shown.rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+DIRECT_OPTIONS = (
+    click.option("--users", default="1,4", show_default=True, help="Levels."),
+    click.option("--prompts", "count", default=48, show_default=True, help="Questions at each level."),
+    click.option("--answer-tokens", default=64, show_default=True),
+)
+REPORT_OPTIONS = (
+    click.option(
+        "--compare", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Another run's folder, put beside it."
+    ),
+)
+SCALE_OPTIONS = (
+    click.option(
+        "--source", type=click.Path(exists=True, path_type=Path), default=HOME / "docs" / "measurements" / "rag-paced.json"
+    ),
+    click.option("--out", type=click.Path(path_type=Path), default=HOME / "docs" / "scale.md"),
+)
+RAG_OPTIONS = (
+    click.option("--model", type=click.Choice([chats.PACED, chats.SERVED]), default=chats.PACED, show_default=True),
+    click.option("--only", type=click.Choice([chats.STOCK, chats.OURS]), help="Measure one chat, not both."),
+    click.option("--users", default="1,2,4,8", show_default=True, help="Levels."),
+    click.option("--rounds", default=3, show_default=True, help="How often everybody asks at each level."),
+    click.option("--documents", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Your own PDFs."),
+    click.option("--books", default=30, show_default=True, help="How many documents are generated, where you give none."),
+    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of Open WebUI to try on ours."),
+    click.option("--browser", is_flag=True, help="As the chat's own page asks, over its socket; first turns."),
+    click.option("--quick", is_flag=True, help="Without the labelled questions."),
+    click.option("--name", help="Of the file in state/bench; rag-paced or rag-vllm if not given."),
+)
+
+
+def register(bench: click.Group, verb: Callable[..., Any], open_site: Callable[[str | None], Site]) -> None:
+    """Adds the verbs to the group `bench`, each with --json as all others."""
+
+    def add(function: Callable[..., Shown], options: tuple[Callable[[Any], Any], ...]) -> None:
+        def opened(profile: str | None, **chosen: Any) -> Shown:
+            return function(open_site(profile), **chosen)
+
+        opened.__name__, opened.__doc__ = function.__name__, function.__doc__
+        command: Any = opened
+        for option in reversed(options):
+            command = option(command)
+        verb(command, bench)
+
+    add(rag_verb, RAG_OPTIONS)
+    add(direct_verb, DIRECT_OPTIONS)
+    add(swap_verb, ())
+    add(report_verb, REPORT_OPTIONS)
+    add(scale_verb, SCALE_OPTIONS)
+    add(all_verb, (click.option("--rounds", default=3, show_default=True, help="How often everybody asks at each level."),))

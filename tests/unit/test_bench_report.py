@@ -1,0 +1,163 @@
+"""The report, of results made by the harness's own code from invented samples, opened in a real browser without a network."""
+
+import io
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from glue.bench import parts, rag, report, scale
+from glue.bench.client import Sample
+from glue.settings import HOME
+from glue.types import PreconditionFailed
+
+Row = dict[str, Any]
+FIGURES = (
+    "rag-paced-first-word.png",
+    "rag-paced-speed.png",
+    "rag-paced-parts.png",
+    "swap.png",
+    "training-steps.png",
+    "training-loss.png",
+)
+TABLES = ("Table 2", "Table 3", "Table 5", "Table 6", "Where the time goes", "Requests", "Retrieval", "Calls", "Swap and start")
+
+
+def level(users: int, first_word: float) -> Row:
+    samples = [
+        Sample(0.5, first_word + number / 100, first_word + 5, 1000, 201, passages=("p",), sources=("a",))
+        for number in range(3 * users)
+    ]
+    call = {"queue_seconds": 0.1, "prefill_seconds": 0.2, "decode_seconds": 1.0, "prompt_tokens": 1, "completion_tokens": 1}
+    calls = [{"kind": kind, **call} for kind in ("queries", "chat") for _ in samples]
+    return rag.summarised(samples, users, 30.0) | parts.of_calls(calls, samples)
+
+
+def rag_result(ours: float = 0.5) -> Row:
+    rows: list[Row] = []
+    for users in (1, 2, 4, 8):
+        row: Row = {"users": users, "stock": level(users, 4.0 + users), "ours": level(users, ours + users / 10)}
+        rows.append(row | {"ratio": rag.ratio(row["ours"], row["stock"])})
+    rate = {kind: {"asked": 30, "passage": 0.8, "document": 1.0} for kind in ("first turn", "it")}
+    counted = {"api": {"all": 2.0, "queries": 1.0, "chat": 1.0}}
+    return {
+        "kind": "rag", "simulated": True, "rows": rows, "hit_rate": {"stock": rate, "ours": rate},
+        "calls": {"stock": counted, "ours": counted}, "command": "glue bench rag", "date": "2026-01-01T00:00:00+00:00",
+        "machine": {"processor": "<invented>", "cores": 2, "gpu": None}, "versions": {"Open WebUI": "0.12.4"},
+        "settings": {"RAG_TOP_K": "5"},
+    }  # fmt: skip
+
+
+SWAP = {
+    "kind": "swap",
+    "simulated": False,
+    "command": "glue bench swap",
+    "rows": [{"phase": "night to day, cold", "seconds": 40.0, "floor_seconds": 38.0, "added_seconds": 2.0, "floor": "start"}],
+}
+
+SETTING = {"engine": "grouped", "recipe": "team", "tokens_per_step": 1600, "packing": True, "checkpointing": "selective"}
+STEPS = {"seconds_of_each_step": [9.0, 1.0, 0.5, 0.5, 0.5, 0.5], "loss_of_each_step": [2.0, 1.8, 1.6, 1.5, 1.4, 1.4]}
+SPEED = {"step_seconds": 0.5, "tokens_per_second": 3200.0, "tokens_per_second_with_warm_up": 900.0}
+TRAINING = {"rows": [SETTING | STEPS | SPEED], "base_model": "", "date": "2026-01-01", "machine": "one", "versions": {}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "rag-paced.json").write_text(json.dumps(rag_result()))
+    (tmp_path / "swap.json").write_text(json.dumps(SWAP))
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "training.json").write_text(json.dumps(TRAINING))
+    return tmp_path
+
+
+def test_nothing_measured_is_said(tmp_path: Path) -> None:
+    with pytest.raises(PreconditionFailed, match="nothing to report"):
+        report.write(tmp_path)
+
+
+def test_each_table_has_the_published_figures_and_the_ratio(folder: Path) -> None:
+    made = report.write(folder)
+    text = Path(made["page"]).read_text()
+    assert not [title for title in TABLES if title not in text]
+    assert "4.6 / 4.5 / 5.2" in text and "11.2 / 11.2 / 20.5" in text and "28.5 / 27.2 / 42.7" in text
+    assert "SIMULATION" in text and "&lt;invented&gt;" in text and "glue bench rag" in text
+    ratio = rag_result()["rows"][0]["ratio"]
+    assert f"<td>{ratio['median']:.3f}</td>" in text
+    numbers = json.loads(Path(made["json"]).read_text())
+    assert numbers["rag-paced"]["rows"][3]["ours"]["first_token_seconds"]["count"] == 24
+    assert "samples" not in numbers["rag-paced"]["rows"][0]["stock"]
+
+
+def test_a_real_result_is_not_called_a_simulation(tmp_path: Path) -> None:
+    (tmp_path / "rag-vllm.json").write_text(json.dumps(rag_result() | {"simulated": False}))
+    assert "SIMULATION" not in Path(report.write(tmp_path)["page"]).read_text()
+
+
+def test_two_runs_are_compared(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    (other / "rag-paced.json").write_text(json.dumps(rag_result(ours=1.0)))
+    text = Path(report.write(folder, other)["page"]).read_text()
+    assert "Two runs" in text and "1.11 (" in text and "0.61 (" in text and "<td>0.55</td>" in text
+
+
+def test_the_page_opens_without_a_network_and_shows_every_figure(folder: Path) -> None:
+    """In the distribution's Chromium. A figure counts if it was decoded, has its size, and is not one flat colour."""
+    made = report.write(folder)
+    assert sorted(made["pictures"]) == sorted(FIGURES)
+    browser_path = subprocess.run(
+        ["bash", str(HOME / "scripts" / "install-browser.sh")], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    asked: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(Path(made["page"]).as_uri())
+        shots = page.locator("img").all()
+        assert len(shots) == len(FIGURES)
+        for shot in shots:
+            assert shot.evaluate("image => image.complete && image.naturalWidth > 600")
+            seen = numpy.asarray(Image.open(io.BytesIO(shot.screenshot())).convert("L"))
+            assert seen.shape[0] > 100 and seen.std() > 5, shot.get_attribute("alt")
+        headings = page.locator("h2, h3").all_inner_texts()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+        browser.close()
+    assert all(any(heading.startswith(title) for heading in headings) for title in TABLES)
+    assert not [url for url in asked if not url.startswith(("file:", "data:"))]
+
+
+def test_people_a_spark_serves_fall_with_longer_prompts_and_answers() -> None:
+    curves = scale.curves_of(rag_result())
+    wanted = scale.Wanted()
+    for answer in scale.ANSWERS:
+        found = [scale.people(curves, prompt, answer, wanted) for prompt in scale.PROMPTS]
+        assert found == sorted(found, reverse=True)
+    assert scale.people(curves, 1300, 100, wanted) > scale.people(curves, 1300, 1000, wanted) > 8
+    assert scale.at_once(curves, 32000, wanted) == 0
+    text = scale.document(rag_result(), "x.json")
+    assert all(word in text for word in ("published", "measured", "simulated", "computed", "reported"))
+
+
+def test_the_committed_run_holds_what_is_promised() -> None:
+    """docs/measurements/rag-paced.json, and docs/scale.md made of it."""
+    source = HOME / "docs" / "measurements" / "rag-paced.json"
+    found = json.loads(source.read_text(encoding="utf-8"))
+    for row in found["rows"]:
+        assert row["ratio"] == rag.ratio(row["ours"], row["stock"])
+        most = 1 / 5 if row["users"] <= 2 else 1 / 3
+        assert row["ratio"]["median"] <= most and row["ratio"]["p99"] <= most
+    assert [row["users"] for row in found["rows"]] == [1, 2, 4, 8]
+    for kind, stock in found["hit_rate"]["stock"].items():
+        assert found["hit_rate"]["ours"][kind]["passage"] >= stock["passage"]
+    assert (
+        found["simulated"] and found["date"] and found["machine"]["cores"] == 2 and found["command"].startswith("glue bench rag")
+    )
+    assert found["harness_seconds"]["median"] < 0.005
+    text = (HOME / "docs" / "scale.md").read_text(encoding="utf-8")
+    assert text == scale.document(found, "docs/measurements/rag-paced.json")
