@@ -78,7 +78,7 @@ def test_terms_are_in_the_dataset(site: Site, glue: Glue, glossary: None) -> Non
 
 
 def test_a_forgotten_chat_is_in_no_dataset_and_in_no_later_one(site: Site, glue: Glue) -> None:
-    password = "a-long-enough-password"
+    password = "a-long-enough-password"  # pragma: allowlist secret
     site.administrator().ensure_user("Eve", "eve@rehearsal.local", password)
     eve: WebUI = webui.sign_in(site.settings.chat_url, "eve@rehearsal.local", password)
     marked = uuid.uuid4().hex
