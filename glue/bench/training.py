@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from glue import files, host, lock, waiting
+from glue import files, host, lock, turn, waiting
 from glue.bench import training_page, training_plan
 from glue.bench.training_plan import Plan
+from glue.day import MOVE_WAIT_SECONDS
+from glue.plan import Turn, Wanted
 from glue.site import Site
 from glue.types import GlueError, PreconditionFailed
 from glue.waiting import Seen
@@ -45,7 +50,7 @@ def run(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
     """
     folder = site.state / "bench" / "training"
     folder.mkdir(parents=True, exist_ok=True)
-    with lock.hold(site.state, lock.NIGHT, "a training bench"):
+    with lock.hold(site.state, lock.NIGHT, "a training bench"), whose_turn(site):
         trainer = site.stacks.trainer()
         if trainer is None or trainer.state != "running":
             start(site, plan, folder, anew)
@@ -57,6 +62,20 @@ def run(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
         raise GlueError("the bench failed", lines, "lower tokens_per_step, or run it again: it goes on where it was")
     result: dict[str, Any] = json.loads((folder / "RESULT.json").read_text(encoding="utf-8"))
     return result
+
+
+@contextmanager
+def whose_turn(site: Site) -> Iterator[None]:
+    """The watch takes the bench for a night, and leaves a model alone that was stopped to make room for it."""
+    before, ours = turn.read(site.state), Turn(Wanted.NIGHT, "bench", time.time() + LONGEST_SECONDS)
+    with lock.hold(site.state, lock.MOVE, "begin a bench", MOVE_WAIT_SECONDS):
+        turn.take(site.state, ours)
+    try:
+        yield
+    finally:
+        with lock.hold(site.state, lock.MOVE, "end a bench", MOVE_WAIT_SECONDS):
+            if turn.read(site.state) == ours:
+                turn.take(site.state, before or Turn(Wanted.DAY))
 
 
 def start(site: Site, plan: Plan, folder: Path, anew: bool) -> None:

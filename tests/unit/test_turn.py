@@ -39,6 +39,7 @@ TRAINER = Service("trainer", "running")
         (DAY, World(UP), 0, Step.NOTHING),
         (DAY, World(UP, night_alive=True), 0, Step.NOTHING),
         (DAY, World(UP, TRAINER), 0, Step.DAY),
+        (DAY, World(UP, TRAINER, night_alive=True), 0, Step.NOTHING),
         (DAY, World(vllm("running", "starting")), 0, Step.NOTHING),
         (DAY, World(vllm("running", "unhealthy")), 0, Step.RESTART),
         (DAY, World(vllm("exited")), 0, Step.DAY),
