@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night status ask ingest adapters promote rollback export logs recipe pin bench test test-fast lint lock
+.PHONY: help setup doctor demo day night status ask ingest adapters promote rollback export logs recipe pin bench test test-fast lint lock clean bench-training
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ logs: .venv/ready ## The last lines of a service: make logs SERVICE=vllm
 
 recipe: .venv/ready ## Count what a recipe trains: make recipe RECIPE=team
 	@$(GLUE) recipe show $(RECIPE) --json
+
+bench-training: .venv/ready ## Time training steps on this machine: make bench-training ARGS="--tokens 1600 --tokens 8192"
+	@$(GLUE) bench training $(ARGS)
+
+clean: .venv/ready ## Remove the rehearsal: containers, volumes, state; never on a Spark
+	@$(GLUE) clean
 
 pin: .venv/ready ## Add its digest to every image in env/images.env, from its registry
 	@$(GLUE) pin

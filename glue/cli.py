@@ -20,6 +20,7 @@ from rich.table import Table
 
 from glue import (
     adapters,
+    cleaning,
     day,
     demo,
     doctor,
@@ -213,6 +214,12 @@ def rollback_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 def demo_verb(profile: str | None, facts: int) -> tuple[Any, Callable[[Any], None]]:
     """The whole cycle in the rehearsal, from nothing: day, corrections, night, a better day, rollback."""
     return demo.run(profile, teller(), facts), demo.show
+
+
+@verb
+def clean_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+    """Remove the rehearsal: its containers, its volumes and its state folder. Not on a Spark."""
+    return cleaning.clean(open_site(profile)), lambda result: print("removed " + ", ".join(result["removed"]))
 
 
 @cli.group(name="recipe")

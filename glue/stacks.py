@@ -179,6 +179,18 @@ class Stacks:
         for name in self.volumes():
             self.docker.volumes.create(name)
 
+    def take_away(self) -> list[str]:
+        """Removes the project's containers and volumes, with all that is in them. Returns the names of the volumes."""
+        for stack in (DAY, NIGHT):
+            label = f"com.docker.compose.project={self.settings['PROJECT']}-{stack}"
+            for container in self.docker.containers.list(all=True, filters={"label": label}):
+                container.remove(force=True)
+        names = [f"{self.settings['PROJECT']}-{name}" for name in VOLUMES]
+        found = [volume for volume in self.docker.volumes.list() if volume.name in names]
+        for volume in found:
+            volume.remove()
+        return [volume.name for volume in found]
+
     def up(self, *services: str) -> None:
         self.compose(DAY, "up", "--detach", "--no-build", *services)
 

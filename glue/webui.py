@@ -221,7 +221,11 @@ def administrator(settings: Settings) -> WebUI:
         person.session.headers["Authorization"] = f"Bearer {kept.read_text(encoding='utf-8').strip()}"
         if person.is_signed_in():
             return person
-    person = sign_in(settings.chat_url, settings["WEBUI_ADMIN_EMAIL"], settings["WEBUI_ADMIN_PASSWORD"])
+    try:
+        person = sign_in(settings.chat_url, settings["WEBUI_ADMIN_EMAIL"], settings["WEBUI_ADMIN_PASSWORD"])
+    except GlueError as error:
+        back = "make clean, if this is a rehearsal of an earlier clone; else put back the secrets.env that the data was made with"
+        raise GlueError("Open WebUI does not know this installation's administrator", error.saw, back) from error
     files.write(kept, person.user["token"], mode=0o600)
     return person
 

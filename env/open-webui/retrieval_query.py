@@ -6,8 +6,9 @@ version: 2
 
 # Open WebUI asks the model for a search query before every answer: a hidden call, not capped, and it comes first.
 # This answers that call by a rule: the question itself; on a follow-up, that question three times and then the one
-# before it: "and who checks it?" finds the right document, and a new subject or matter outweighs the old one. It sets request.state.cached_queries, an internal of 0.12.4 that
-# routers/tasks.py reads before it calls the model; a test drives the real thing and fails when a version changes it.
+# before it: "and who checks it?" finds the right document, and a new subject or matter outweighs the old one. It sets
+# request.state.cached_queries, an internal of 0.12.4 that routers/tasks.py reads before it calls the model; a test
+# drives the real thing and fails when a version changes it.
 
 import json
 

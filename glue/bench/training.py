@@ -99,6 +99,7 @@ def words(row: dict[str, Any], plan: Plan) -> str:
 
 def publish(result: dict[str, Any], folder: Path, stem: str, command: str) -> dict[str, Any]:
     """STEM.json, STEM.html and the pictures in folder; returns where they are."""
-    made = training_page.write(result | {"command": command}, folder, stem)
-    files.write_json(folder / f"{stem}.json", result | {"command": command})
+    result = {"command": command} | result  # what measured it, if it says so
+    made = training_page.write(result, folder, stem)
+    files.write_json(folder / f"{stem}.json", result)
     return {"json": str(folder / f"{stem}.json"), "page": str(made[0]), "pictures": [str(path) for path in made[1:]]}

@@ -53,7 +53,7 @@ def read(path: Path) -> Plan:
     try:
         plan: Plan = json.loads(path.read_text(encoding="utf-8"))
         settings, recipes = plan["settings"], plan["recipes"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise Misconfigured("the plan cannot be read", f"{path}: {type(error).__name__}: {error}", "see docs/bench.md") from error
     for number, setting in enumerate(settings, 1):
         for key, value in setting.items():

@@ -199,13 +199,14 @@ class Bench:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.settings = [{"steps": plan["steps"]} | setting for setting in plan["settings"]]
         self.result = facts(self.device) | {key: plan[key] for key in ("layers", "base_model", "warm_up", "recipes")}
+        self.result["command"] = "python3 -m training.bench " + " ".join(sys.argv[1:])
         self.result["rows"] = self.rows_of_an_earlier_run()
 
     def rows_of_an_earlier_run(self) -> list[Row]:
         if not self.file.exists():
             return []
         before = json.loads(self.file.read_text(encoding="utf-8"))
-        same = all(before.get(key) == value for key, value in self.result.items() if key != "date")
+        same = all(before.get(key) == value for key, value in self.result.items() if key not in ("date", "command"))
         return [row for row in before["rows"] if "error" not in row] if same else []
 
     def left(self, *engines: str) -> list[Row]:

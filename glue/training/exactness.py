@@ -11,13 +11,17 @@ import os
 import sys
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")  # float32 here means float32, not its first ten bits
+os.environ.setdefault("TRITON_F32_DEFAULT", "tf32x3")  # float32 to its last digits; "ieee" compiles for many minutes
+os.environ["MAMBA_DETERMINISTIC"] = "1"  # while mamba_ssm is imported: one configuration a kernel, not the best of a dozen
+os.environ.pop("TRITON_CACHE_AUTOTUNING", None)
 import torch
+from mamba_ssm.utils import determinism
 from training import architecture, bench, engine, grouped, samples, selftest
 from training.compare import compared, losses_and_gradients, relative
 from training.selftest import DEVICE
 from trl.trainer.utils import add_fused_lm_head
 
+determinism.set_deterministic_mode(False)  # sums are added up as in a night
 Tensor = torch.Tensor
 RECIPE = {
     "rank": 16, "alpha": 32, "layers": [], "target_parameters": ["mixer.experts.up_proj", "mixer.experts.down_proj"],

@@ -20,6 +20,7 @@ from glue import demo as demonstration
 from glue.demo import sheet
 from glue.learning import dataset
 from glue.night_desk import MARK
+from glue.nights import training
 from glue.settings import HOME
 from glue.site import Site
 from glue.training import world as worlds
@@ -295,8 +296,8 @@ def test_a_failed_training_leaves_the_day_serving_as_before(
     world = worlds.load(HOME / "env" / "practice-world.toml")
     demonstration.teach(site, demonstration.team_member(site), world, demonstration.corrections(world, 3, seed=99))
     before = site.releases.names()
-    good_job = night.job
-    monkeypatch.setattr(night, "job", lambda tonight: good_job(tonight) | {"base_model": "/models/gone"})
+    good_job = training.job
+    monkeypatch.setattr(training, "job", lambda tonight: good_job(tonight) | {"base_model": "/models/gone"})
     with pytest.raises(GlueError, match="training failed"):
         night.run(site)
     assert site.releases.names() == before

@@ -6,8 +6,9 @@ from typing import cast
 
 import pytest
 
-from glue import night, recipes
-from glue.night import Night
+from glue import recipes
+from glue.nights import training
+from glue.nights.tonight import Night
 from glue.settings import HOME
 from glue.site import Site
 
@@ -18,7 +19,7 @@ TEAM = recipes.load(HOME / "env" / "recipes", "team")
 def begun_from(recipe: recipes.Recipe, current: str | None, trained_by: dict[str, object]) -> str:
     releases = SimpleNamespace(current=lambda: current, manifest=lambda name: {"recipe": trained_by})
     site = cast(Site, SimpleNamespace(releases=releases, tell=lambda line: None, state=Path("state")))
-    return night.begin_from(Night(site, "tonight", recipe, 0.0))
+    return training.begin_from(Night(site, "tonight", recipe, 0.0))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,20 @@
+"""A rehearsal taken away without a trace, also one whose clone is gone: the next begins from nothing."""
+
+from __future__ import annotations
+
+import shutil
+
+from glue.site import Site
+from glue.types import Misconfigured
+
+
+def clean(site: Site) -> dict[str, list[str]]:
+    """Removes containers, volumes and state of the rehearsal; images stay. Raises Misconfigured on a Spark, which holds
+    what a team wrote."""
+    if not site.settings.rehearsal:
+        raise Misconfigured(
+            "only a rehearsal is cleaned away", f"profile {site.settings.profile}", "see docs for backup and restore"
+        )
+    removed = site.stacks.take_away()
+    shutil.rmtree(site.state, ignore_errors=True)
+    return {"removed": [*removed, str(site.state)]}

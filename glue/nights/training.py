@@ -1,0 +1,152 @@
+"""Steps 3 to 5, the night itself: the desk takes over, the trainer runs to its end, what it made becomes a release."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from glue import adapters, day, files, lock, waiting
+from glue.learning import dataset
+from glue.nights.tonight import Night
+from glue.site import Site
+from glue.types import GlueError
+from glue.waiting import Seen
+
+DRAIN_SECONDS = 120  # the longest that a running answer is waited for
+ENGINES = {"grouped": "training.night", "unsloth": "training.unsloth_night"}
+SILENT_TRAINER_SECONDS = 1200  # loading 63 GB took the case study 7 minutes; no step takes longer than that
+
+
+def hand_over(night: Night) -> None:
+    """The desk answers; what runs in vLLM ends in peace; vLLM stops; its memory is really free."""
+    site = night.site
+    with lock.hold(site.state, lock.MOVE, "hand over to the night", day.MOVE_WAIT_SECONDS):
+        night.moved = True
+        day.notice(site, "night", back_at(night))
+        day.wait_for_door(site, "night-desk")
+        drain(site)
+        site.stacks.stop("day", "vllm")
+    day.make_room(site, "NIGHT_FREE_BYTES")
+
+
+def back_at(night: Night) -> str:
+    """The time of day that people are told: the latest end of this night, or the start of the day if that is sooner."""
+    settings = night.site.settings
+    latest = night.deadline_time + settings.number("DAY_DEADLINE_SECONDS")
+    return datetime.fromtimestamp(min(latest, waiting.next_moment(settings["DAY_AT"]))).strftime("%H:%M")
+
+
+def drain(site: Site) -> None:
+    """Waits for the answers that run, and no longer than DRAIN_SECONDS: a user who waits beats one answer that never ends."""
+    served = site.vllm()
+
+    def look() -> Seen[None]:
+        running = served.running_requests()
+        return Seen(running == 0, f"{running} answers still running")
+
+    try:
+        waiting.until("the last answers", look, DRAIN_SECONDS, tell=site.tell)
+    except GlueError as error:
+        site.tell(f"stopping the model all the same: {error.saw}")
+
+
+def train(night: Night) -> None:
+    """Runs the trainer to its end, its deadline, or its silence. Raises GlueError with its reason if nothing came of it."""
+    site = night.site
+    files.write_json(night.folder / "job.json", job(night))
+    with lock.hold(site.state, lock.MOVE, "start the trainer", day.MOVE_WAIT_SECONDS):
+        model = site.stacks.services("day").get("vllm")
+        if model is not None and model.state in ("running", "restarting"):
+            raise GlueError("the day was brought back meanwhile", f"vllm is {model.state}", "make night, when it may")
+        site.stacks.start_trainer(ENGINES[night.recipe.engine], f"/nights/{night.name}/job.json")
+    wait_for_trainer(night)
+    result_file = night.folder / "result.json"
+    if not result_file.exists():
+        lines = site.stacks.last_log_lines("night", "trainer")
+        site.stacks.remove_trainer()
+        raise GlueError("the trainer left no result", lines, f"see {night.folder}")
+    site.stacks.remove_trainer()
+    night.result = json.loads(result_file.read_text(encoding="utf-8"))
+    if night.result.get("outcome") != "trained":
+        raise GlueError("the training failed", str(night.result.get("reason")), f"see {night.folder}")
+
+
+def job(night: Night) -> dict[str, Any]:
+    """What glue/training/night.py reads; paths as the container sees them."""
+    recipe, settings = night.recipe, night.site.settings
+    inside = f"/nights/{night.name}"
+    return {
+        "base_model": settings["TRAINED_MODEL"],
+        "served_model": settings["SERVED_MODEL"],
+        "train_file": f"{inside}/dataset/train.jsonl",
+        "output_folder": inside,
+        "deadline_time": night.deadline_time,
+        "steps": recipe.steps,
+        "rows_per_step": recipe.rows_per_step,
+        "tokens_per_step": recipe.tokens_per_step,
+        "memory_bytes": settings.number("TRAINING_MEMORY_BYTES"),
+        "learning_rate": recipe.learning_rate,
+        "rank": recipe.rank,
+        "alpha": recipe.alpha,
+        "longest_tokens": recipe.longest_tokens,
+        "target_modules": recipe.target_modules,
+        "target_parameters": recipe.target_parameters,
+        "layers": recipe.layers,
+        "begin_from": begin_from(night),
+    }
+
+
+def begin_from(night: Night) -> str:
+    """The folder of the adapter that is trained on, or empty for a new one: also where that one trained other weights."""
+    current = night.site.releases.current()
+    if night.recipe.begin_from == "base" or current is None:
+        return ""
+    before = night.site.releases.manifest(current).get("recipe", {})
+    if any(before.get(key) != getattr(night.recipe, key) for key in ("rank", "target_modules", "target_parameters", "layers")):
+        night.site.tell(f"{current} was trained by another recipe; the night begins a new adapter")
+        return ""
+    return f"{day.ADAPTERS_IN_CONTAINER}/{current}"
+
+
+def wait_for_trainer(night: Night) -> None:
+    """Returns when it has ended. A trainer that is past the deadline or has been silent for long is stopped."""
+    started = time.time()
+
+    def look() -> Seen[None]:
+        trainer = night.site.stacks.trainer()
+        rows = files.read_lines(night.folder / "progress.jsonl")
+        last: dict[str, Any] = rows[-1] if rows else {"phase": "starting", "time": started}
+        if time.time() - last["time"] > SILENT_TRAINER_SECONDS:
+            night.site.stacks.remove_trainer()
+            raise GlueError("the trainer fell silent and was stopped", str(last), f"see {night.folder}")
+        return Seen(trainer is None or trainer.state not in ("created", "running"), progress_words(last))
+
+    # the trainer ends by itself at the deadline; the rest is for the step that it is in, and for saving
+    patience = night.deadline_time - started + SILENT_TRAINER_SECONDS
+    waiting.until("the trainer", look, patience, 1.0, tell=night.site.tell)
+
+
+def progress_words(row: dict[str, Any]) -> str:
+    if row["phase"] != "train" or "loss" not in row:
+        return f"trainer: {row['phase']}"
+    return f"trainer: step {row['step']} of {row['steps']}, loss {row['loss']:.3f}"
+
+
+def publish(night: Night) -> None:
+    """The adapter becomes a release, whole or not at all. It does not serve yet."""
+    adapters.require_good(night.site, night.folder / "adapter")
+    manifest = {
+        "night": night.name,
+        "recipe": asdict(night.recipe),
+        "base_model": night.site.settings["TRAINED_MODEL"],
+        "training": night.result,
+        "counts": {part: len(getattr(night.dataset, part)) for part in ("train", "held_out", "general", "replay")},
+        "examples": sorted(dataset.fingerprint(row) for row in night.dataset.learned),
+    }
+    night.release = night.site.releases.publish(night.folder / "adapter", manifest)
+    for name in ("scratch", "adapter"):  # the release holds it now; three copies a night fill a disk
+        shutil.rmtree(night.folder / name, ignore_errors=True)
