@@ -24,7 +24,6 @@ from glue import (
     backup,
     cleaning,
     day,
-    demo,
     doctor,
     documents,
     export,
@@ -316,6 +315,8 @@ def prune_verb(profile: str | None, keep: int, dry_run: bool) -> tuple[Any, Call
 @click.option("--facts", default=10, show_default=True, help="How many facts the demonstration corrects.")
 def demo_verb(profile: str | None, facts: int) -> tuple[Any, Callable[[Any], None]]:
     """The whole cycle in the rehearsal, from nothing: day, corrections, night, a better day, rollback."""
+    from glue import demo  # writing PDFs takes half a second to import, and no other verb waits for it
+
     return demo.run(profile, teller(), facts), demo.show
 
 

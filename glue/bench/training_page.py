@@ -9,11 +9,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("agg")
-from matplotlib import pyplot
-
 Row = dict[str, Any]
 
 # Signal65, "NVIDIA DGX Spark case study: RAG inference by day, fine-tuning by night", June 2026: on a DGX Spark, with
@@ -82,7 +77,7 @@ def sections(seconds: Sequence[float]) -> list[str]:
 
 def step_picture(rows: Sequence[Row]) -> bytes:
     """Figure 3: seconds of every step, first to last; PNG."""
-    figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
+    figure, axes = blank()
     axes.plot([*MIDDLE.values()], [*PUBLISHED_SECONDS.values()], "k^--", label="case study, DGX Spark")
     for row in measured(rows):
         seconds = row["seconds_of_each_step"]
@@ -92,7 +87,7 @@ def step_picture(rows: Sequence[Row]) -> bytes:
 
 
 def loss_picture(rows: Sequence[Row], random_weights: bool) -> bytes:
-    figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
+    figure, axes = blank()
     for row in measured(rows):
         losses = row["loss_of_each_step"]
         axes.plot(range(1, len(losses) + 1), losses, linewidth=1, label=name(row))
@@ -102,12 +97,19 @@ def loss_picture(rows: Sequence[Row], random_weights: bool) -> bytes:
     return finished(figure, axes)
 
 
+def blank() -> tuple[Any, Any]:
+    """A figure that no window manager knows, and its axes. matplotlib takes half a second, which other verbs need not wait."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    return figure, figure.subplots()
+
+
 def finished(figure: Any, axes: Any) -> bytes:
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
     into = io.BytesIO()
     figure.savefig(into, format="png", dpi=120)
-    pyplot.close(figure)
     return into.getvalue()
 
 
