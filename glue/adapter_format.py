@@ -18,6 +18,7 @@ LARGEST_HEADER_BYTES = 100_000_000  # the format's own limit, https://github.com
 SERVED_TARGETS = {"q_proj", "k_proj", "v_proj", "o_proj", "in_proj", "up_proj", "down_proj"}
 EXPERT = re.compile(r"\.layers\.(\d+)\.mixer\.experts\.(\d+)\.(up_proj|down_proj)\.lora_([AB])\.weight$")
 FUSED = re.compile(r"\.mixer\.experts\.(base_layer\.)?lora_[AB]\.weight$")
+PLACE = re.compile(r"\.layers\.\d+\.mixer\.(experts\.\d+\.|shared_experts\.)?\w+$")
 FACTOR = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])\.weight$")
 
 Shapes = dict[str, list[int]]
@@ -70,7 +71,9 @@ def factor_problems(shapes: Shapes, rank: int) -> list[str]:
         if match is None:
             found.append(f"{name} is no LoRA factor")
             continue
-        if match[1].rsplit(".", 1)[-1] not in SERVED_TARGETS:
+        if PLACE.search(match[1]) is None:  # vLLM loads it and drops the tensor without a word
+            found.append(f"{name} names no place in the model")
+        elif match[1].rsplit(".", 1)[-1] not in SERVED_TARGETS:
             found.append(f"{name} adapts what vLLM is not started to adapt: see --lora-target-modules in compose.day.yaml")
         if (shape[0] if match[2] == "A" else shape[-1]) != rank:
             found.append(f"{name} has shape {shape}, but adapter_config.json says rank {rank}")

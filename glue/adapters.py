@@ -12,9 +12,10 @@ from typing import Any
 from glue import adapter_format, adapter_values, day, export, journal, lock, morning, turn, vllm
 from glue.adapter_format import BaseModel
 from glue.day import ADAPTERS_IN_CONTAINER, MOVE_WAIT_SECONDS
+from glue.plan import Wanted
 from glue.releases import Release, shown
 from glue.site import Site
-from glue.types import GlueError, PreconditionFailed
+from glue.types import GlueError, Locked, PreconditionFailed
 
 
 def listing(site: Site) -> list[dict[str, Any]]:
@@ -37,6 +38,8 @@ def promote(site: Site, release: Release, form: str | None = None, night: str = 
     with lock.hold(site.state, lock.MOVE, f"promote {shown(release)}", MOVE_WAIT_SECONDS):
         if night:
             turn.require(site.state, night)
+        elif model_rests(site):
+            raise Locked("the model rests, so nothing can be tried on it", turn_words(site), "make day, then promote")
         before, beside = site.releases.current(), day.running_model(site) == site.settings["SERVED_MODEL"]
         merged = release is not None and prepare(site, release, form)
         if beside and not merged:
@@ -102,11 +105,25 @@ def rollback(site: Site) -> Release:
         history = whole(site, site.releases.before())
         previous = history[-1]
         site.releases.retreat(history)
+        if model_rests(site):
+            site.tell(f"{shown(previous)} serves from the model's next start on: {turn_words(site)}")
+            return previous
         day.ensure_form(site)
         if not site.releases.serves_merged():
             load(site, previous)
         answer_with(site, previous)
     return previous
+
+
+def model_rests(site: Site) -> bool:
+    """Under the lock for moves: vLLM must stay down, because a night trains in its memory or a person stopped everything."""
+    found = turn.read(site.state)
+    return found is not None and found.wanted in (Wanted.NIGHT, Wanted.DOWN)
+
+
+def turn_words(site: Site) -> str:
+    found = turn.read(site.state)
+    return "everything is stopped" if found is None or found.wanted is Wanted.DOWN else f"the turn of night {found.night}"
 
 
 def whole(site: Site, history: list[Release]) -> list[Release]:

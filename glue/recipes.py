@@ -17,6 +17,7 @@ class Recipe:
 
     begin_from: "base" trains a new adapter on all that the team said; "current" goes on with the one that serves.
     engine: "grouped" (ours) or "unsloth". layers: the model's layers that are trained, by number; empty is all of them.
+    steps: at the most; fewer where the rows would be seen more than most_passes times.
     serve: "adapter" loads it beside the base model at run time; "merged" serves a checkpoint with the adapter in it.
     document_questions: how many questions the day model writes about each document, at most; 0 is none.
     The gate's limits are at the end; env/recipes/team.toml says what each is for.
@@ -30,6 +31,7 @@ class Recipe:
     alpha: int
     learning_rate: float
     steps: int
+    most_passes: int
     rows_per_step: int
     tokens_per_step: int
     longest_tokens: int
@@ -80,6 +82,7 @@ RULES: dict[str, Rule] = {
     "alpha": _whole(1, 1024),
     "learning_rate": _number(1e-7, 0.1),
     "steps": _whole(1, 1_000_000),
+    "most_passes": _whole(1, 10_000),
     "rows_per_step": _whole(1, 1024),
     "tokens_per_step": _whole(16, 1_000_000),
     "longest_tokens": _whole(16, 131_072),

@@ -8,7 +8,7 @@ import random
 import secrets
 from typing import Any
 
-from glue import airgap, doctor, files, host, settings, supplies
+from glue import airgap, doctor, files, host, lock, settings, supplies
 from glue.checks import Grade
 from glue.learning import dataset
 from glue.settings import HOME, SECRETS, Settings
@@ -18,7 +18,7 @@ from glue.training import world as worlds
 from glue.types import Example, GlueError, Message, PreconditionFailed
 
 BUILD_DEADLINE_SECONDS = 1800
-SELFTEST_SECONDS = 900
+SELFTEST_SECONDS = 1800
 REPLAY_SEED = 11
 GENERAL_EXAMPLES = HOME / "env" / "replay.jsonl"
 
@@ -149,7 +149,8 @@ def ensure_kernels(site: Site) -> None:
 def run_checks(site: Site, module: str) -> None:
     lines: list[str] = []
     site.tell(f"comparing the new kernels with plain PyTorch: {module}")
-    code = site.stacks.run_trainer(module, tell=lines.append, timeout_seconds=SELFTEST_SECONDS)
+    with lock.hold(site.state, lock.NIGHT, "the kernels' tests"):  # or the watch takes them for a trainer by day
+        code = site.stacks.run_trainer(module, tell=lines.append, timeout_seconds=SELFTEST_SECONDS)
     if code != 0:
         raise GlueError("the night's kernels do not compute what they should", "\n".join(lines[-10:]), "see docs/spark.md")
 
@@ -212,7 +213,10 @@ def ensure_base_facts(site: Site) -> None:
         return
     lines: list[str] = []
     site.tell("reading the base model's shape")
-    code = site.stacks.run_trainer("training.describe", site.settings["TRAINED_MODEL"], tell=lines.append, timeout_seconds=300)
+    with lock.hold(site.state, lock.NIGHT, "a look at the base model"):
+        code = site.stacks.run_trainer(
+            "training.describe", site.settings["TRAINED_MODEL"], tell=lines.append, timeout_seconds=300
+        )
     if code != 0:
         raise GlueError("the base model cannot be read", "\n".join(lines[-10:]), "make setup")
     files.write_json(path, json.loads(lines[-1]))

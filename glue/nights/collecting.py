@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glue import checks, doctor, files, golden, host, hours, judge, lessons, plan
+from glue import checks, doctor, evidence, files, golden, host, hours, judge, lessons, plan
 from glue.nights.tonight import Night, NothingNew
 from glue.types import PreconditionFailed
 
@@ -17,6 +17,9 @@ def collect(night: Night) -> None:
         raise NothingNew(f"{found.new} new examples, a night wants {night.recipe.fewest_new_examples}")
     if not found.dataset.held_out:
         raise NothingNew("no rated answer can be held out to judge by; two conversations are the least")
+    units = len(set(evidence.units(found.dataset.held_out)))
+    if units < night.recipe.fewest_units:
+        raise NothingNew(f"{units} facts can be held out to judge by, the gate wants {night.recipe.fewest_units}")
     night.dataset = found.dataset
     lessons.write(found, night.folder / "dataset", night.name)
 

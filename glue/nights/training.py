@@ -109,6 +109,7 @@ def job(night: Night) -> dict[str, Any]:
         "output_folder": inside,
         "deadline_time": night.deadline_time,
         "steps": recipe.steps,
+        "most_passes": recipe.most_passes,
         "rows_per_step": recipe.rows_per_step,
         "tokens_per_step": recipe.tokens_per_step,
         "memory_bytes": settings.number("TRAINING_MEMORY_BYTES"),

@@ -69,6 +69,7 @@ class Job:
     layers: list[int]
     begin_from: str = ""
     seed: int = 3407
+    most_passes: int = 10_000
 
 
 class Refused(Exception):
@@ -209,7 +210,13 @@ class Progress(TrainerCallback):
 # the run
 
 
-def trainer_arguments(job: Job, scratch: Path, pack: bool) -> SFTConfig:
+def steps_to_take(job: Job, lengths: list[int], pack: bool) -> int:
+    """job.steps at the most, and no more than most_passes over the rows. lengths: tokens of each row."""
+    steps_a_pass = sum(lengths) / job.tokens_per_step if pack else len(lengths) / job.rows_per_step
+    return max(1, min(job.steps, math.ceil(job.most_passes * steps_a_pass)))
+
+
+def trainer_arguments(job: Job, scratch: Path, pack: bool, steps: int) -> SFTConfig:
     gpu = torch.cuda.is_available()
     return SFTConfig(
         output_dir=str(scratch),
@@ -217,9 +224,9 @@ def trainer_arguments(job: Job, scratch: Path, pack: bool) -> SFTConfig:
         max_length=job.tokens_per_step if pack else job.longest_tokens,
         per_device_train_batch_size=1 if pack else job.rows_per_step,
         gradient_accumulation_steps=1,
-        max_steps=job.steps,
+        max_steps=steps,
         learning_rate=job.learning_rate,
-        warmup_steps=max(1, job.steps // 20),
+        warmup_steps=max(1, steps // 20),
         lr_scheduler_type="linear",
         weight_decay=0.0,
         bf16=False,  # the model is bfloat16 and the adapter float32 as they are; autocast would copy both every step
@@ -238,14 +245,13 @@ def trainer_arguments(job: Job, scratch: Path, pack: bool) -> SFTConfig:
     )
 
 
+def token_count(row: dict[str, Any], tokenizer: Any) -> int:
+    return len(tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)["input_ids"])
+
+
 def fitting(rows: Any, tokenizer: Any, longest_tokens: int) -> Any:
     """The rows that are not longer than they may be. A row cut short would teach answers that stop in the middle."""
-
-    def fits(row: dict[str, Any]) -> bool:
-        whole = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)["input_ids"]
-        return len(whole) <= longest_tokens
-
-    kept = rows.filter(fits)
+    kept = rows.filter(lambda row: token_count(row, tokenizer) <= longest_tokens)
     if not len(kept):
         raise Refused(f"every one of {len(rows)} rows is longer than longest_tokens = {longest_tokens}")
     return kept
@@ -263,12 +269,14 @@ def train(job: Job, progress: Progress, folder: Path, wrap: Wrap, pack: bool) ->
     tokenizer = AutoTokenizer.from_pretrained(job.base_model)
     scratch = folder / "scratch"
     examples = load_dataset("json", data_files=job.train_file, split="train", cache_dir=str(scratch))
+    rows = fitting(examples.select_columns(["prompt", "completion"]), tokenizer, job.longest_tokens)
+    steps = steps_to_take(job, [token_count(row, tokenizer) for row in rows], pack)
     model = wrap(job)
     require_trainable(job, model)
     trainer = SFTTrainer(
         model=model,
-        args=trainer_arguments(job, scratch, pack),
-        train_dataset=fitting(examples.select_columns(["prompt", "completion"]), tokenizer, job.longest_tokens),
+        args=trainer_arguments(job, scratch, pack, steps),
+        train_dataset=rows,
         processing_class=tokenizer,
         callbacks=[progress],
     )

@@ -121,6 +121,14 @@ def test_a_polite_stop_leaves_what_was_learned(base: Path, tmp_path: Path) -> No
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
 
 
+@pytest.mark.parametrize(("pack", "steps"), [(False, 16), (True, 8)])
+def test_a_small_night_is_a_short_one(base: Path, tmp_path: Path, pack: bool, steps: int) -> None:
+    """Eight rows of 64 tokens, four rows or 512 tokens a step, eight passes at the most."""
+    job = night.Job(**json.loads(write_job(tmp_path, base, steps=500, most_passes=8).read_text()))
+    assert night.steps_to_take(job, [64] * 8, pack) == steps
+    assert night.steps_to_take(job, [64] * 8000, pack) == 500
+
+
 def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(base: Path, tmp_path: Path) -> None:
     killed = start(write_job(tmp_path, base, steps=100_000), save_seconds=0)
     wait_for_step(tmp_path, 5, killed)

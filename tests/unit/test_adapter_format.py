@@ -98,3 +98,10 @@ def test_what_vllm_is_not_started_to_adapt_is_named(tmp_path: Path) -> None:
 def test_the_list_of_what_may_be_adapted_is_the_one_that_vllm_is_started_with() -> None:
     (line,) = [line for line in (HOME / "compose.day.yaml").read_text().splitlines() if "--lora-target-modules" in line]
     assert set(line.split()[1:]) == adapter_format.SERVED_TARGETS | {"experts"}
+
+
+def test_names_that_are_nowhere_in_the_model_are_refused(tmp_path: Path) -> None:
+    """vLLM drops them without a word, and serves the base model under the adapter's name."""
+    elsewhere = {name.replace(".mixer.", ".mixxr."): shape for name, shape in shapes().items()}
+    found = adapter_format.problems(write(tmp_path / "a", elsewhere), BASE, 16)
+    assert len(found) == len(elsewhere) and all("names no place in the model" in words for words in found)

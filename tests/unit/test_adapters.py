@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from glue import adapters, day, export
+from glue import adapters, day, export, turn
+from glue.plan import Turn, Wanted
 from glue.releases import Releases
-from glue.types import GlueError, PreconditionFailed
+from glue.types import GlueError, Locked, PreconditionFailed
 from tests.unit.test_state import make_checkpoint, publish, serve
 
 
@@ -102,3 +103,20 @@ def test_a_rollback_reaches_people_also_where_vllm_is_dead_of_what_is_rolled_bac
     assert adapters.rollback(site) == wanted
     assert alive == ["restarted"] and loaded == [wanted] and behind == [wanted]
     assert site.releases.current() == wanted
+
+
+@pytest.mark.parametrize("wanted", [Wanted.NIGHT, Wanted.DOWN])
+def test_while_the_model_rests_rollback_moves_the_link_and_starts_nothing(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Wanted
+) -> None:
+    """On a GB10 a model beside a trainer hangs the machine."""
+    one, two = (publish(site.releases, content) for content in ("one", "two"))
+    serve(site.releases, one)
+    serve(site.releases, two)
+    site.state = tmp_path
+    turn.take(tmp_path, Turn(wanted, "n1" if wanted is Wanted.NIGHT else ""))
+    asked = stub_vllm(monkeypatch, takes=True)
+    assert adapters.rollback(site) == one == site.releases.current()
+    with pytest.raises(Locked, match="rests"):
+        adapters.promote(site, two)
+    assert asked == [] and site.releases.current() == one
