@@ -1,6 +1,6 @@
 """Backups of all that cannot be had again: what people made in the chat, adapters, nights, the journal, settings, secrets.
 
-<folder>/<utc>/   manifest.json   the hash of every file, and the images it was made with; written last
+<folder>/<utc>/   manifest.json   the hash of every file, the links, and the images it was made with; written last
                   chat/           Open WebUI's databases, vectors and uploads
                   state/          the state folder without models' checkpoints and a training's own files
                   env/            site.env, images.env and the recipes
@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,11 @@ def backup(site: Site) -> dict[str, Any]:
     with lock.hold(site.state, LOCK, "a backup"):
         try:
             made = make(site)
+            forget_old(site)  # whatever comes of the second copy: the disk is to hold BACKUP_KEEP of them
             to_restic(site, made)
         except Exception as error:
             journal.note(site.state, event="backup", result="failed", reason=f"{type(error).__name__}: {error}")
             raise
-        forget_old(site)
         size = sum(path.lstat().st_size for path in made.rglob("*"))
         journal.record(site.state, event="backup", result="done", folder=str(made), bytes=size)
     return {"backup": str(made), "size": host.readable(size), "kept": len(there(site))}
@@ -64,10 +65,9 @@ def make(site: Site) -> Path:
     site.tell("copying the chat: people, conversations, documents")
     chat_volume.copy_out(site.settings, unfinished / "chat")
     site.tell("copying adapters, nights and settings")
-    copy_state(site.state, unfinished / "state", before[-1] / "state" if before else None, place(site))
+    links = copy_state(site.state, unfinished / "state", before[-1] / "state" if before else None, place(site))
     copy_settings(unfinished / "env")
     hashes = {str(path.relative_to(unfinished)): sha256(path) for path in listed(unfinished)}
-    links = {str(path.relative_to(unfinished)): str(path.readlink()) for path in unfinished.rglob("*") if path.is_symlink()}
     images = {key: site.settings.image(key) for key in ("OPEN_WEBUI_IMAGE", "VLLM_IMAGE")}
     files.write_json(unfinished / "manifest.json", {"made": name, "sha256": hashes, "links": links, "images": images})
     unfinished.rename(place(site) / name)
@@ -79,21 +79,30 @@ def listed(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
 
 
-def copy_state(state: Path, target: Path, before: Path | None, backups: Path) -> None:
-    """Adapters never change once they are published, so one that an earlier backup holds is linked to, not copied again."""
+def copy_state(state: Path, target: Path, before: Path | None, backups: Path) -> dict[str, str]:
+    """Adapters never change once they are published, so one that an earlier backup holds is linked to, not copied again.
+
+    An office's share often has neither kind of link: there an adapter is copied. Symbolic ones are returned, not copied.
+    """
+    links: dict[str, str] = {}
 
     def link_or_copy(source: str, copy: str) -> str:
         earlier = before / Path(source).relative_to(state) if before else None
         if earlier is not None and earlier.suffix == ".safetensors" and earlier.exists():
-            os.link(earlier, copy)
-            return copy
+            with suppress(OSError):
+                os.link(earlier, copy)
+                return copy
         return shutil.copy2(source, copy)
 
     def unwanted(folder: str, names: list[str]) -> set[str]:
         left_out = {name for name in names if name in LEFT_OUT or any(part in name for part in NOT_NEEDED)}
-        return left_out | {name for name in names if Path(folder) / name == backups}
+        left_out |= {name for name in names if Path(folder) / name == backups}
+        linked = {name: Path(folder) / name for name in names if name not in left_out and (Path(folder) / name).is_symlink()}
+        links.update({str("state" / path.relative_to(state)): str(path.readlink()) for path in linked.values()})
+        return left_out | linked.keys()
 
-    shutil.copytree(state, target, symlinks=True, ignore=unwanted, copy_function=link_or_copy)
+    shutil.copytree(state, target, ignore=unwanted, copy_function=link_or_copy)
+    return links
 
 
 def copy_settings(target: Path) -> None:

@@ -51,6 +51,7 @@ class Host:
     releases: int
     wrong_files: Mapping[str, tuple[str, ...]]
     model_bytes: Mapping[str, int]
+    certificate_fault: str = ""
 
 
 View = tuple[Grade, str, str]  # what was seen, and what to do
@@ -227,6 +228,13 @@ def port(seen: Host) -> View:
     if chat and chat.state in ("running", "restarting"):
         return ok(f"{address}, the chat's own")
     return ok(f"{address}, free") if seen.port_free else fail(f"{address} is taken", "set CHAT_PORT in env/site.env")
+
+
+def certificate(seen: Host) -> View:
+    """Never a failure: a chat with an old certificate is better than none."""
+    if seen.certificate_fault:
+        return warn(seen.certificate_fault, "a newer one into HTTPS_CERTIFICATE, then make https")
+    return ok(f"good for {', '.join(seen.settings.https_origins)}" if seen.settings.https_origins else "no HTTPS was asked for")
 
 
 def time_zone(seen: Host) -> View:

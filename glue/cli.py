@@ -12,7 +12,7 @@ from dataclasses import asdict
 from datetime import datetime
 from functools import update_wrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from rich.console import Console
@@ -72,6 +72,17 @@ def teller() -> Tell:
 def open_site(profile: str | None) -> Site:
     chosen = settings.load(profile)
     return Site(chosen, Stacks(chosen), teller())
+
+
+def open_watched(profile: str | None) -> Site:
+    """For the verbs that the day hangs on: where Docker does not answer nobody has a chat, and somebody is told."""
+    chosen = settings.load(profile)
+    try:
+        return Site(chosen, Stacks(chosen), teller())
+    except GlueError as error:
+        unseen = Site(chosen, cast(Stacks, None), teller())  # telling asks no container
+        notify.once(unseen, notify.NOT_SERVING, str(error))
+        raise
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -137,7 +148,7 @@ def doctor_command(profile: str | None, as_json: bool) -> None:
 @verb
 def day_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
     """Bring up the chat, or find it up; a trainer that still runs is stopped."""
-    site = open_site(profile)
+    site = open_watched(profile)
     site.tell(f"profile {site.settings.profile}")
     with notify.watching(site, "day"):
         return day.ensure(site), lambda result: print(f"The chat answers at {result['url']}")
@@ -158,7 +169,7 @@ def stop_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 @verb
 def reconcile_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
     """Put back what is wanted: a day that fell, a night that died or is late. Timers call it. Exit 12: it gave up."""
-    site = open_site(profile)
+    site = open_watched(profile)
     with notify.watching(site, "reconcile") as told:
         told |= reconcile.reconcile(site)
     return told, lines

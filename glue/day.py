@@ -74,17 +74,28 @@ def bring_up(site: Site, judging: bool = False) -> None:
             site.stacks.remove_trainer()
         site.releases.judge(judging)
         start(site)
-    except GlueError as error:
+    except (GlueError, OSError) as fault:
+        error = in_words(fault)
         journal.note(site.state, event="day", phase="failed", reason=f"{error.what}: {error.saw}")
-        raise port_taken(error) or DayNotServing(error.what, error.saw, error.do) from error
+        raise port_taken(error) or DayNotServing(error.what, error.saw, error.do) from fault
     journal.note(site.state, event="day", phase="done", adapter=site.releases.current())
 
 
+def in_words(error: GlueError | OSError) -> GlueError:
+    """Docker's own errors, and the disk's, are OSErrors."""
+    return (
+        error
+        if isinstance(error, GlueError)
+        else GlueError("the day broke off", f"{type(error).__name__}: {error}", "make doctor")
+    )
+
+
 def https(site: Site) -> dict[str, Any]:
-    """The day, reached over HTTPS. Raises PreconditionFailed where no name is set for it."""
+    """The day, reached over HTTPS. Raises PreconditionFailed where no name is set for it, or the site's own certificate ends."""
     if not site.settings.https_origins:
         do = "set HTTPS_NAMES=<every name and address that people type> in env/site.env, then make https"
         raise PreconditionFailed("the chat has no name for HTTPS", "HTTPS_NAMES is not set", do)
+    tls.require_own(site)
     ensure(site)
     own = site.settings.values.get("HTTPS_CERTIFICATE")
     return {"urls": site.settings.https_origins, "trust": own or str(site.state / "tls" / "authority.pem")}
@@ -120,7 +131,7 @@ def start(site: Site) -> None:
     model = site.stacks.services("day").get("vllm")
     if model is None or model.state != "running":
         make_room(site, "DAY_FREE_BYTES")
-    renewed = bool(site.settings.https_origins) and tls.ensure(site)
+    renewed = tls.refresh(site)
     site.stacks.up()
     if renewed:
         site.stacks.compose("day", "restart", plan.GATE)  # it reads its certificate when it starts

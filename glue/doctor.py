@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from glue import checks, host, supplies
+from glue import checks, host, supplies, tls
 from glue.checks import Grade, Host, View
 from glue.site import Site
 from glue.types import PreconditionFailed
@@ -30,13 +30,14 @@ CHECKS: dict[str, Callable[[Host], View]] = {
     "embedding": checks.embedding,
     "secrets": checks.secrets,
     "port": checks.port,
+    "certificate": checks.certificate,
     "time zone": checks.time_zone,
     "replay": checks.replay,
 }
 Aim = tuple[str, ...]
 ALL: Aim = tuple(CHECKS)
 SETUP: Aim = ("system", "driver", "disk", "docker", "GPU toolkit", "embedding", "port", "time zone")
-DAY: Aim = ("docker", "GPU toolkit", "day's images", "served model", "embedding", "secrets", "port")
+DAY: Aim = ("docker", "GPU toolkit", "day's images", "served model", "embedding", "secrets", "port", "certificate")
 NIGHT: Aim = (*DAY, "driver", "clocks", "memory", "disk", "night's image", "trained model")
 ONLY_ON_A_SPARK = ("driver", "clocks", "page cache", "GPU toolkit")
 ONLY_FROM_THE_HUB = {"served model": "SERVED_MODEL", "trained model": "TRAINED_MODEL"}
@@ -97,6 +98,7 @@ def observe(site: Site, aim: Aim) -> Host:
         releases=len(site.releases.names()),
         wrong_files=wrong_files,
         model_bytes=model_bytes,
+        certificate_fault=tls.own_fault(site) if settings.https_origins else "",
     )
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import smtplib
+import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from typing import Any
 
@@ -19,7 +20,7 @@ from glue import files, journal
 from glue.plan import SERVES
 from glue.settings import HIDDEN
 from glue.site import Site
-from glue.types import DayNotServing, GateRefused, GlueError, Locked
+from glue.types import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed
 
 TIMEOUT_SECONDS = 20
 AGAIN_SECONDS = 6 * 3600
@@ -53,24 +54,26 @@ def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
 
 def morning_words(site: Site, otherwise: str) -> str:
     """The last night's summary.txt; otherwise where it could not be written."""
-    last = journal.last_night(site.state) or {}
-    path = site.state / "nights" / str(last.get("night")) / "summary.txt"
-    return path.read_text(encoding="utf-8") if path.exists() else otherwise
+    with suppress(OSError, ValueError):
+        last = journal.last_night(site.state) or {}
+        return (site.state / "nights" / str(last.get("night")) / "summary.txt").read_text(encoding="utf-8")
+    return otherwise
 
 
 def once(site: Site, what: str, words: str) -> None:
-    """Not again within AGAIN_SECONDS, unless it was over meanwhile."""
+    """Not again within AGAIN_SECONDS, unless it was over meanwhile. A full disk makes it tell again, and nothing worse."""
     path = site.state / "alarm.json"
-    if path.exists() and 0 <= time.time() - json.loads(path.read_text(encoding="utf-8"))["time"] < AGAIN_SECONDS:
-        return
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        if 0 <= time.time() - json.loads(path.read_text(encoding="utf-8"))["time"] < AGAIN_SECONDS:
+            return
     tell(site, what, words, good=False)
-    files.write_json(path, {"what": what, "time": time.time()})
+    with suppress(OSError):
+        files.write_json(path, {"what": what, "time": time.time()})
 
 
 def over(site: Site) -> None:
-    path = site.state / "alarm.json"
-    if path.exists():
-        path.unlink()
+    with suppress(OSError):  # as a rule there was no alarm
+        (site.state / "alarm.json").unlink()
         tell(site, "day serves again", site.settings.chat_url, good=True)
 
 
@@ -87,7 +90,9 @@ def tell(site: Site, what: str, words: str, good: bool) -> None:
         if settings.get(key):
             try:
                 way()
-            except (OSError, smtplib.SMTPException, ValueError) as error:
+            except GlueError as error:
+                site.tell(f"{key}: {error.what}")
+            except (OSError, smtplib.SMTPException, ValueError, KeyError) as error:
                 site.tell(f"{key} was not reached: {type(error).__name__}")  # its words would name the address
 
 
@@ -115,8 +120,25 @@ def mail(settings: dict[str, str], subject: str, words: str) -> None:
     message.set_content(words or subject)
     host, _, port = settings["SMTP_SERVER"].partition(":")
     with smtplib.SMTP(host, int(port or 25), timeout=TIMEOUT_SECONDS) as server:
-        if server.has_extn("starttls"):
-            server.starttls()
+        encrypted = encrypt(server, settings.get("EXTRA_CA"))
         if settings.get("SMTP_PASSWORD"):
+            if not encrypted:
+                do = "name another SMTP_SERVER, or take SMTP_PASSWORD away"
+                raise PreconditionFailed(
+                    "the mail server offers no TLS, and gets no password without", settings["SMTP_SERVER"], do
+                )
             server.login(settings["SMTP_USER"], settings["SMTP_PASSWORD"])
         server.send_message(message)
+
+
+def encrypt(server: smtplib.SMTP, extra_ca: str | None) -> bool:
+    """By STARTTLS, if the server offers it; its certificate must be good, by the office's own authority too."""
+    server.ehlo()  # before it nobody knows what a server offers
+    if not server.has_extn("starttls"):
+        return False
+    context = ssl.create_default_context()
+    if extra_ca:
+        context.load_verify_locations(extra_ca)
+    server.starttls(context=context)
+    server.ehlo()
+    return True

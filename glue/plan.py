@@ -18,6 +18,7 @@ ABSENT = Service(name="", state="absent")
 FIRST_PAUSE_SECONDS = 300
 MOST_ATTEMPTS = 4
 ATTEMPTS_COUNT_SECONDS = 6 * 3600
+MOST_RESTARTS = 2  # by Docker, since the container was last started by hand: what dies while it loads is "starting" for ever
 
 
 class Wanted(StrEnum):
@@ -75,14 +76,16 @@ def mend(world: World, now: float) -> tuple[Step, str]:
     if not late:
         return Step.NOTHING, SERVES
     words = ", ".join(f"{name} {state}" for name, state in late.items())
-    if all(world.services.get(name, ABSENT).health == "starting" for name in late):
+    found = [world.services.get(name, ABSENT) for name in late]
+    loops = any(service.restarts > MOST_RESTARTS for service in found)
+    if not loops and all(service.health == "starting" for service in found):
         return Step.NOTHING, f"starting: {words}"
     recent = [moment for moment in world.attempts if 0 <= now - moment < ATTEMPTS_COUNT_SECONDS]
     if len(recent) >= MOST_ATTEMPTS:
         return Step.GIVE_UP, f"{words}, after {len(recent)} attempts"
     if recent and now - max(recent) < FIRST_PAUSE_SECONDS * 2 ** (len(recent) - 1):
         return Step.NOTHING, f"{words}; the next attempt comes later"
-    sick = any(world.services.get(name, ABSENT).health == "unhealthy" for name in late)
+    sick = loops or any(service.health == "unhealthy" for service in found)
     return (Step.RESTART if sick else Step.DAY), words
 
 

@@ -37,7 +37,7 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         site.tell("putting back the chat")
         chat_volume.fill(site.settings, folder / "chat")
         site.tell("putting back adapters, nights, secrets and journal")
-        put_back_state(site.state, folder)
+        put_back_state(site.state, folder, manifest["links"])
         kept = put_back_settings(folder / "env")
         turn.take(site.state, Turn(Wanted.DOWN))
         journal.record(site.state, event="restore", backup=manifest["made"])
@@ -58,11 +58,15 @@ def version(image: str) -> tuple[int, ...]:
     return tuple(int(part) for part in tag.split(".")) if all(part.isdigit() for part in tag.split(".")) else ()
 
 
-def put_back_state(state: Path, folder: Path) -> None:
+def put_back_state(state: Path, folder: Path, links: dict[str, str]) -> None:
     """Releases and nights that are there and not in the backup stay; what the backup holds wins."""
     (state / "adapters" / "current").unlink(missing_ok=True)
     (state / "adapters" / "judging").unlink(missing_ok=True)
     shutil.copytree(folder / "state", state, symlinks=True, dirs_exist_ok=True)
+    for name, leads_to in links.items():
+        link = state / Path(name).relative_to("state")
+        link.unlink(missing_ok=True)
+        link.symlink_to(leads_to)
     (state / "webui-token").unlink(missing_ok=True)
 
 

@@ -149,7 +149,8 @@ KINDS: dict[str, Kind] = {
 SECRETS = ("MODEL_API_KEY", "WEBUI_SECRET_KEY", "WEBUI_ADMIN_PASSWORD")
 IMAGES = ("VLLM_IMAGE", "OPEN_WEBUI_IMAGE", "DOOR_IMAGE", "NIGHT_DESK_IMAGE", "TRAINER_IMAGE")
 STAND_INS = {"DOOR_IMAGE": "BASE_IMAGE", "NIGHT_DESK_IMAGE": "BASE_IMAGE"}
-HIDDEN = (*SECRETS, "HF_TOKEN", "NOTIFY_PING_URL", "NOTIFY_WEBHOOK", "SMTP_PASSWORD")
+HIDDEN = (*SECRETS, "HF_TOKEN", "NOTIFY_PING_URL", "NOTIFY_WEBHOOK", "SMTP_PASSWORD", "RESTIC_REPOSITORY")
+NEEDS = {"NOTIFY_EMAIL": "SMTP_SERVER", "SMTP_PASSWORD": "SMTP_USER"}
 TELLING = ("NOTIFY_EMAIL", "SMTP_SERVER", "SMTP_USER")
 OPTIONAL = (
     "HTTPS_NAMES",
@@ -158,7 +159,6 @@ OPTIONAL = (
     "EXTRA_CA",
     "WHEELHOUSE",
     "HF_ENDPOINT",
-    "RESTIC_REPOSITORY",
     "RESTIC_PASSWORD_FILE",
     *TELLING,
     *HIDDEN,
@@ -235,6 +235,9 @@ def load(profile: str | None = None, home: Path = HOME) -> Settings:
     missing = [key for key in KINDS if key not in values and key not in OPTIONAL]
     if missing:
         raise Misconfigured("a setting is missing", ", ".join(missing), f"add it to env/{chosen}.env or env/site.env")
+    for key, needed in NEEDS.items():
+        if key in values and needed not in values:
+            raise Misconfigured(f"{key} is of no use alone", f"{sources[key]} has no {needed}", f"set {needed} too, or neither")
     return Settings(chosen, values, sources)
 
 

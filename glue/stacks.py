@@ -84,9 +84,13 @@ class Stacks:
         """Runs it and returns its output. Raises GlueError with the last lines it printed."""
         command = self.compose_command(stack, *arguments)
         log.debug("running %s", " ".join(command))
-        done = subprocess.run(
-            command, env=self.compose_environment(), capture_output=True, text=True, timeout=timeout_seconds, check=False
-        )
+        try:
+            done = subprocess.run(
+                command, env=self.compose_environment(), capture_output=True, text=True, timeout=timeout_seconds, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            saw = f"no end after {timeout_seconds:.0f} s"
+            raise GlueError(f"docker compose {arguments[0]} hangs", saw, "systemctl restart docker") from error
         if done.returncode != 0:
             last_lines = self.masked("\n".join((done.stderr or done.stdout).strip().splitlines()[-LOG_LINES:]))
             if "address already in use" in last_lines or "port is already allocated" in last_lines:

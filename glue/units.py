@@ -60,7 +60,8 @@ def units(hours: Hours, place: Place) -> dict[str, str]:
     name = place.name
     day_seconds = LOCK_SECONDS + 3 * int(hours.before_opening.total_seconds())
     night_seconds = int(hours.longest_night.total_seconds()) + day_seconds
-    afterwards = f"OnSuccess={name}-day.service\nOnFailure={name}-day.service\n"
+    # the watch, not the day: a night that found another one at it must not end that one, nor what make stop stopped begin again
+    afterwards = f"OnSuccess={name}-reconcile.service\nOnFailure={name}-reconcile.service\n"
     awake = f"Wants={name}-awake.service\nAfter={name}-awake.service\n"
     return {
         f"{name}-night.service": service(
@@ -148,7 +149,7 @@ def cron(hours: Hours, place: Place) -> str:
         return f"{int(minute)} {int(hour)} * * {','.join(days)}  {place.user}  {'; '.join(map(place.command, verbs))}"
 
     lines = [
-        *(line(days, at, "night --scheduled", "day") for days, at in rows["night"]),
+        *(line(days, at, "night --scheduled", "reconcile") for days, at in rows["night"]),
         *(line(days, at, "day") for days, at in rows["day"]),
         *(line(days, at, "backup") for days, at in rows["backup"]),
         f"*/{RECONCILE_MINUTES} * * * *  {place.user}  {place.command('reconcile')}",

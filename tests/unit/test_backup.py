@@ -211,7 +211,7 @@ def test_state_is_put_back_over_a_fresh_one(site: Site, tmp_path: Path) -> None:
     (fresh / "adapters").mkdir(parents=True)
     (fresh / "adapters" / "current").symlink_to("another")
     (fresh / "secrets.env").write_text("KEY=new")
-    restore.put_back_state(fresh, made)
+    restore.put_back_state(fresh, made, backup.verified(made)["links"])
     assert (fresh / "secrets.env").read_text() == "KEY=secret"
     assert (fresh / "adapters" / "current").resolve() == fresh / "adapters" / "one"
     assert sha256(fresh / "adapters" / "one" / "adapter_model.safetensors") == sha256(
@@ -236,6 +236,34 @@ def test_a_backup_of_a_newer_chat_is_refused(here: str, made_with: str, refused:
             restore.refuse_downgrade(replace(site, settings=older), manifest)
     else:
         restore.refuse_downgrade(replace(site, settings=older), manifest)
+
+
+def test_a_share_that_has_no_links_takes_a_backup_and_gives_it_back(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for such a share, which no test can mount: it refuses every link."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with monkeypatch.context() as share:
+        share.setattr(os, "link", refuse)
+        share.setattr(os, "symlink", refuse)
+        make_as_if_at(site, "20260101T000000Z")
+        second = make_as_if_at(site, "20260102T000000Z")
+    manifest = backup.verified(second)
+    assert not any(path.is_symlink() for path in second.rglob("*"))
+    restore.put_back_state(tmp_path / "fresh", second, manifest["links"])
+    assert (tmp_path / "fresh" / "adapters" / "current" / "adapter_model.safetensors").read_text() == "weights"
+
+
+def test_a_second_copy_that_fails_does_not_fill_the_disk_with_first_ones(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    for day in (1, 2):
+        make_as_if_at(site, f"2020010{day}T000000Z")
+    monkeypatch.setattr(backup, "to_restic", lambda site, made: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        backup.backup(site)
+    assert len(backup.there(site)) == 2
 
 
 def test_restic_is_run_where_it_is_configured_and_its_failure_is_the_backups(

@@ -150,6 +150,12 @@ def test_disk_is_asked_for_where_it_is_needed() -> None:
     assert [grade(replace(one, state_free_bytes=30 * 10**9), "disk")[0] for one in (fresh, merged)] == ["ok", "fail"]
 
 
+def test_a_certificate_that_ends_is_told_and_stops_nothing() -> None:
+    assert grade(good(), "certificate")[0] == "ok"
+    bad = replace(good(), certificate_fault="it ends within a month")
+    assert grade(bad, "certificate")[0] == "warn" and "within a month" in grade(bad, "certificate")[1]
+
+
 def test_the_rehearsal_leaves_out_what_makes_no_sense_there() -> None:
     names = {finding.name for finding in doctor.examine(good("rehearsal"), doctor.ALL)}
     assert set(doctor.ALL) - names == {"driver", "clocks", "page cache", "GPU toolkit", "served model", "trained model"}

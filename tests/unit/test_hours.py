@@ -115,11 +115,12 @@ def test_the_units_pass_systemds_own_check(tmp_path: Path, site_hours: Hours) ->
     assert (done.returncode, ours) == (0, []), done.stderr
 
 
-def test_a_night_is_not_made_up_for_and_a_day_is_and_comes_after_every_night(site_hours: Hours) -> None:
+def test_a_night_is_not_made_up_for_and_a_day_is_and_the_watch_comes_after_every_night(site_hours: Hours) -> None:
     found = units.units(site_hours, PLACE)
     assert "Persistent=false" in found["dual-use-spark-night.timer"] and "Persistent=true" in found["dual-use-spark-day.timer"]
     service = found["dual-use-spark-night.service"]
-    for line in ("OnSuccess=dual-use-spark-day.service", "OnFailure=dual-use-spark-day.service", "SuccessExitStatus=0 3"):
+    watch = "dual-use-spark-reconcile.service"  # a day would end a night that somebody had begun before
+    for line in (f"OnSuccess={watch}\n", f"OnFailure={watch}\n", "SuccessExitStatus=0 3"):
         assert line in service
     seconds = int(re.findall(r"TimeoutStartSec=(\d+)", service)[0])
     assert site_hours.longest_night.total_seconds() == 15 * 3600 < seconds
@@ -136,7 +137,7 @@ def test_cron_gets_the_same_hours(site_hours: Hours) -> None:
         "*/5 * * * * root",
         "@reboot root /opt/dual-use/.venv/bin/python -m glue --profile".replace("/opt/dual-use", PLACE.home),
     ]
-    assert "night --scheduled; " in lines[0] and lines[0].endswith(" day")
+    assert "night --scheduled; " in lines[0] and lines[0].endswith(" reconcile")
 
 
 @pytest.mark.parametrize("bad", [{"NIGHT_AT": "05:10"}, {"DAY_AT": "00:10"}, {"DAY_AT": "20:00"}, {"JUDGING_SECONDS": "50000"}])

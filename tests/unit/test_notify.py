@@ -2,6 +2,7 @@
 
 import json
 import socketserver
+import ssl
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from glue import notify, plan, settings, status, support
+from glue import files, notify, plan, settings, status, support, tls
 from glue.overdue import Limits, overdue
 from glue.site import Site
 from glue.types import DayNotServing, GateRefused, GlueError, Locked
@@ -101,32 +102,100 @@ def test_a_monitor_that_is_not_there_costs_nothing_and_its_address_is_not_told(
     assert "NOTIFY_PING_URL was not reached" in said and "private-token" not in said
 
 
+@pytest.mark.parametrize("fault", ["a broken file", "a disk that takes nothing"])
+def test_an_alarm_that_cannot_be_kept_is_told_all_the_same_and_the_exit_code_stays(
+    fault: str, site: Site, heard: tuple[str, Heard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, rows = heard
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if fault == "a broken file":
+        (site.state / "alarm.json").write_text('{"wh')
+    else:
+        monkeypatch.setattr(files, "write_json", full)
+    with pytest.raises(DayNotServing), notify.watching(configured(site, NOTIFY_WEBHOOK=f"{url}/hook"), "day"):
+        raise DayNotServing("the day does not come back", "vllm exited", "make day")
+    assert [json.loads(body)["event"] for _, body in rows] == ["day not serving"]
+
+
+def test_half_settings_of_mail_cost_a_letter_and_nothing_else(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    notify.tell(configured(site, NOTIFY_EMAIL="it@example.org"), "night failed", "", good=False)
+    assert "NOTIFY_EMAIL was not reached" in capsys.readouterr().out
+
+
 class MailServer(socketserver.StreamRequestHandler):
-    """A stand-in that takes one letter."""
+    """A stand-in that takes one letter. certificate: it offers TLS by this file. heard: each line, and whether TLS hid it."""
 
     letters: list[str] = []  # noqa: RUF012
+    heard: list[tuple[str, bool]] = []  # noqa: RUF012
+    certificate: Path | None = None
 
     def handle(self) -> None:
         self.wfile.write(b"220 here\r\n")
         while line := self.rfile.readline().decode().strip():
+            self.heard.append((line, isinstance(self.request, ssl.SSLSocket)))
+            if line.upper().startswith("EHLO"):
+                self.wfile.write(b"250-here\r\n250-AUTH PLAIN\r\n" + (b"250-STARTTLS\r\n" if self.certificate else b""))
+            if line.upper() == "STARTTLS":
+                self.encrypt()
+                continue
             if line.upper() == "DATA":
                 self.wfile.write(b"354 go on\r\n")
                 letter = ""
                 while (row := self.rfile.readline().decode()) != ".\r\n":
                     letter += row
                 self.letters.append(letter)
-            self.wfile.write(b"250 ok\r\n")
+            self.wfile.write({"AUTH": b"235", "QUIT": b"221"}.get(line.upper()[:4], b"250") + b" ok\r\n")
             if line.upper() == "QUIT":
                 return
 
+    def encrypt(self) -> None:
+        assert self.certificate is not None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate)
+        self.wfile.write(b"220 go on\r\n")
+        self.request = context.wrap_socket(self.request, server_side=True)
+        self.rfile, self.wfile = self.request.makefile("rb"), self.request.makefile("wb", buffering=0)
 
-def test_a_letter_says_which_team_and_what(site: Site) -> None:
+
+def letters(site: Site, certificate: Path | None = None, **more: str) -> list[str]:
+    """Tells of a failed night by mail, and returns what came."""
+    MailServer.letters.clear()
+    MailServer.heard.clear()
+    MailServer.certificate = certificate
     with socketserver.TCPServer(("127.0.0.1", 0), MailServer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         to = {"NOTIFY_EMAIL": "it@example.org", "SMTP_SERVER": f"127.0.0.1:{server.server_address[1]}"}
-        notify.tell(configured(site, **to), "night failed", "the trainer fell silent", good=False)
+        notify.tell(configured(site, **to, **more), "night failed", "the trainer fell silent", good=False)
         server.shutdown()
-    (letter,) = MailServer.letters
+    return MailServer.letters
+
+
+ACCOUNT = {"SMTP_USER": "spark@example.org", "SMTP_PASSWORD": "a-password-of-this-test"}
+
+
+def test_a_letter_and_its_password_go_by_tls_where_the_server_offers_it(site: Site) -> None:
+    tls.ensure(configured(site, HTTPS_NAMES="127.0.0.1"))
+    own, authority = site.state / "tls" / "chat.pem", site.state / "tls" / "authority.pem"
+    assert len(letters(site, own, EXTRA_CA=str(authority), **ACCOUNT)) == 1
+    assert all(encrypted for line, encrypted in MailServer.heard if line.upper().startswith(("AUTH", "MAIL", "DATA")))
+    assert any(line.upper().startswith("AUTH") for line, _ in MailServer.heard)
+
+
+def test_no_password_goes_to_a_server_without_tls_or_with_a_strangers_certificate(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert letters(site, None, **ACCOUNT) == []
+    assert "offers no TLS" in capsys.readouterr().out
+    tls.ensure(configured(site, HTTPS_NAMES="127.0.0.1"))
+    assert letters(site, site.state / "tls" / "chat.pem", **ACCOUNT) == []
+    assert not any("AUTH" in line.upper() for line, _ in MailServer.heard)
+
+
+def test_a_letter_says_which_team_and_what(site: Site) -> None:
+    (letter,) = letters(site)
     assert "Subject: Team: night failed" in letter and "To: it@example.org" in letter and "fell silent" in letter
 
 

@@ -54,6 +54,19 @@ def test_a_secret_is_not_shown_in_an_error() -> None:
     assert "short" not in error.value.saw
 
 
+@pytest.mark.parametrize("line", ["NOTIFY_EMAIL=it@example.org", "SMTP_PASSWORD=letters"])
+def test_half_of_a_pair_is_refused_and_its_value_is_not_shown(line: str, tmp_path: Path) -> None:
+    home = copy_env(tmp_path)
+    (home / "env" / "site.env").write_text(line + "\n")
+    with pytest.raises(Misconfigured, match=line.partition("=")[0]) as error:
+        settings.load("rehearsal", home)
+    assert "SMTP_" in error.value.do and line.partition("=")[2] not in str(error.value)
+
+
+def test_where_backups_go_is_hidden_for_it_may_hold_a_password() -> None:
+    assert "RESTIC_REPOSITORY" in settings.HIDDEN and "RESTIC_REPOSITORY" in settings.OPTIONAL
+
+
 def test_every_recipe_in_the_repository_is_good() -> None:
     names = [path.stem for path in (HOME / "env" / "recipes").glob("*.toml")]
     assert {"team", "rehearsal"} <= {recipes.load(HOME / "env" / "recipes", name).name for name in names}

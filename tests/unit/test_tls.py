@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glue import settings, tls
+from glue import day, settings, tls
 from glue.site import Site
 from glue.types import PreconditionFailed
 
@@ -68,10 +68,57 @@ def test_one_that_ends_within_a_month_is_renewed(tmp_path: Path, monkeypatch: py
     assert tls.ensure(site(tmp_path)) is False
 
 
+def make_own(folder: Path, days: int) -> Path:
+    """Certificate and key in one file, as c and k beside it."""
+    command = ["openssl", "req", "-x509", *tls.KEY, "-days", str(days), "-subj", "/CN=own", "-addext", "subjectAltName=DNS:own"]
+    subprocess.run([*command, "-keyout", str(folder / "k"), "-out", str(folder / "c")], check=True, capture_output=True)
+    own = folder / "own.pem"
+    own.write_text((folder / "c").read_text() + (folder / "k").read_text())
+    return own
+
+
+def test_an_own_certificate_that_ends_soon_is_served_and_only_https_itself_refuses_it(tmp_path: Path) -> None:
+    here = site(tmp_path, HTTPS_CERTIFICATE=str(make_own(tmp_path, days=20)))
+    assert tls.refresh(here) is True and tls.refresh(here) is False
+    assert shake_hands(tmp_path, "own", tmp_path / "c") == ""
+    assert "ends within a month" in tls.own_fault(here)
+    with pytest.raises(PreconditionFailed, match="cannot be used"):
+        day.https(here)
+
+
+@pytest.mark.parametrize("fault", ["gone", "no PEM", "no openssl"])
+def test_a_day_starts_with_the_certificate_of_before_where_there_is_no_better(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = make_own(tmp_path, days=90)
+    here = site(tmp_path, HTTPS_CERTIFICATE=str(own))
+    tls.refresh(here)
+    before = (tmp_path / "tls" / "chat.pem").read_text()
+    if fault == "gone":
+        own.unlink()
+    if fault == "no PEM":
+        own.write_bytes(b"\x30\x82\xff")
+    if fault == "no openssl":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    assert tls.refresh(here) is False
+    assert (tmp_path / "tls" / "chat.pem").read_text() == before
+    assert "the certificate stays as it was" in capsys.readouterr().out
+    (tmp_path / "tls" / "chat.pem").unlink()
+    with pytest.raises(PreconditionFailed):
+        tls.refresh(here)
+
+
+def test_an_own_certificate_that_was_taken_away_gives_way_to_one_made_here(tmp_path: Path) -> None:
+    tls.ensure(site(tmp_path))
+    tls.ensure(site(tmp_path, HTTPS_CERTIFICATE=str(make_own(tmp_path, days=90))))
+    assert tls.ensure(site(tmp_path)) is True
+    assert shake_hands(tmp_path, "localhost", tmp_path / "tls" / "authority.pem") == ""
+    (tmp_path / "tls" / "names").unlink()  # as a crash between the two writes leaves it
+    assert tls.ensure(site(tmp_path)) is True and tls.ensure(site(tmp_path)) is False
+
+
 def test_the_offices_own_certificate_is_taken_and_a_bad_one_is_refused(tmp_path: Path) -> None:
-    own = tmp_path / "own.pem"
-    command = ["openssl", "req", "-x509", *tls.KEY, "-days", "90", "-subj", "/CN=own", "-addext", "subjectAltName=DNS:own"]
-    subprocess.run([*command, "-keyout", str(tmp_path / "k"), "-out", str(tmp_path / "c")], check=True, capture_output=True)
+    own = make_own(tmp_path, days=90)
     own.write_text((tmp_path / "c").read_text())
     with pytest.raises(PreconditionFailed, match="cannot be used"):
         tls.ensure(site(tmp_path, HTTPS_CERTIFICATE=str(own)))

@@ -16,8 +16,8 @@ JUDGING = Turn(Wanted.JUDGING, "n1", NOW + 60)
 DAY = Turn(Wanted.DAY)
 
 
-def vllm(state: str, health: str = "") -> Services:
-    return UP | {"vllm": Service("vllm", state, health)}
+def vllm(state: str, health: str = "", restarts: int = 0) -> Services:
+    return UP | {"vllm": Service("vllm", state, health, restarts=restarts)}
 
 
 TRAINER = Service("trainer", "running")
@@ -41,6 +41,11 @@ TRAINER = Service("trainer", "running")
         (DAY, World(UP, TRAINER), 0, Step.DAY),
         (DAY, World(UP, TRAINER, night_alive=True), 0, Step.NOTHING),
         (DAY, World(vllm("running", "starting")), 0, Step.NOTHING),
+        (DAY, World(vllm("running", "starting", restarts=2)), 0, Step.NOTHING),
+        (DAY, World(vllm("running", "starting", restarts=3)), 0, Step.RESTART),
+        (DAY, World(vllm("restarting", "starting", restarts=3), attempts=(NOW,)), 299, Step.NOTHING),
+        (DAY, World(vllm("running", "starting", restarts=3), attempts=(NOW,) * 4), 99, Step.GIVE_UP),
+        (DAY, World(vllm("running", "healthy", restarts=9)), 0, Step.NOTHING),
         (DAY, World(vllm("running", "unhealthy")), 0, Step.RESTART),
         (DAY, World(vllm("exited")), 0, Step.DAY),
         (DAY, World({}), 0, Step.DAY),
