@@ -13,7 +13,7 @@ def clean(site: Site) -> dict[str, list[str]]:
     what a team wrote."""
     if not site.settings.rehearsal:
         raise Misconfigured(
-            "only a rehearsal is cleaned away", f"profile {site.settings.profile}", "see docs for backup and restore"
+            "only a rehearsal is cleaned away", f"profile {site.settings.profile}", "docs/operations.md, Backup and restore"
         )
     removed = site.stacks.take_away()
     shutil.rmtree(site.state, ignore_errors=True)

@@ -92,7 +92,7 @@ class Notebook:
                 self.deadline = 0.0
                 return None
             self.pages[key] = [asdict(item) for item in questions.read(reply)]
-            files.append_line(self.file, {"passage": key, "items": self.pages[key]})
+            files.append_line(self.file, {"passage": key, "items": self.pages[key]}, mode=0o600)
         return list(questions.items(self.pages[key]))
 
 

@@ -28,8 +28,8 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
     sync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
-    write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
+    write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", mode)
 
 
 def reserve(path: Path, size: int) -> None:
@@ -38,8 +38,10 @@ def reserve(path: Path, size: int) -> None:
         os.posix_fallocate(file.fileno(), 0, size)
 
 
-def append_line(path: Path, value: dict[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
+def append_line(path: Path, value: dict[str, Any], mode: int = 0o644) -> None:
+    """mode: of a file that is new; one that is there keeps its own."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
         file.write(json.dumps(value, ensure_ascii=False) + "\n")
         file.flush()
         os.fsync(file.fileno())

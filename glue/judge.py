@@ -33,6 +33,9 @@ TOOL: dict[str, Any] = {
     },
 }
 PROBE_TOKENS = 96
+# Each row is read by up to four: three sides and a decoy. 200 are minutes on a Spark; more would narrow the interval by little
+# and take the morning's time.
+MOST_ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -89,21 +92,29 @@ def look(site: Site, dataset: Dataset, recipe: Recipe) -> Evidence:
 # ---------------------------------------------------------------------- how likely the right answers are
 
 
+def chosen(rows: tuple[Example, ...]) -> tuple[Example, ...]:
+    """At most MOST_ROWS of them, evenly from all, and the same ones whenever it is asked."""
+    if len(rows) <= MOST_ROWS:
+        return rows
+    return tuple(rows[number * len(rows) // MOST_ROWS] for number in range(MOST_ROWS))
+
+
 def scored(judges: Judges, rows: tuple[Example, ...], part: str) -> Scored:
     scores: dict[str, tuple[float, ...]] = {}
     for side, name in judges.names.items():
         same = next((done for done in scores if judges.names[done] == name), None)
         scores[side] = scores[same] if same else tuple(score(judges.site, judges.served, name, rows, part))
-    return Scored(**scores, units=evidence.units(rows))
+    return Scored(**scores, units=evidence.units(chosen(rows)))
 
 
 def decoy_scores(judges: Judges, dataset: Dataset) -> tuple[float, ...]:
-    rows = evidence.decoys(dataset.held_out)
+    rows = evidence.decoys(chosen(dataset.held_out))
     return tuple(score(judges.site, judges.served, vllm.CANDIDATE, rows, "mismatched"))
 
 
 def score(site: Site, served: Vllm, name: str, rows: tuple[Example, ...], part: str) -> list[float]:
-    """NaN where the candidate cannot be scored and vLLM lives: it has no likelihood to give."""
+    """Of the chosen rows. NaN where the candidate cannot be scored and vLLM lives: it has no likelihood to give."""
+    rows = chosen(rows)
     site.tell(f"judging {name} on {len(rows)} {part} answers")
     scores = []
     for row in rows:
@@ -121,15 +132,15 @@ def score(site: Site, served: Vllm, name: str, rows: tuple[Example, ...], part: 
 
 def sampled(judges: Judges, dataset: Dataset, count: int) -> tuple[Sample, ...]:
     """Questions about what was taught and about what was known, in turn; candidate and current take turns too."""
-    chosen = [row for pair in zip_longest(dataset.held_out, dataset.general) for row in pair if row is not None][:count]
-    if not chosen:
+    asked = [row for pair in zip_longest(dataset.held_out, dataset.general) for row in pair if row is not None][:count]
+    if not asked:
         return ()
     most = judges.site.settings.number("MAX_ANSWER_TOKENS")
     for side in ("candidate", "current"):  # the first answer after a load is slower
-        judges.served.answer(judges.names[side], chosen[0].prompt, most)
-    judges.site.tell(f"comparing {len(chosen)} answers")
+        judges.served.answer(judges.names[side], asked[0].prompt, most)
+    judges.site.tell(f"comparing {len(asked)} answers")
     samples = []
-    for number, row in enumerate(chosen):
+    for number, row in enumerate(asked):
         order = ("candidate", "current") if number % 2 else ("current", "candidate")
         replies: dict[str, Reply] = {side: judges.served.answer(judges.names[side], row.prompt, most) for side in order}
         samples.append(Sample(row.question, row.answer, **replies, taught=row in dataset.held_out))

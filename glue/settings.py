@@ -1,7 +1,7 @@
 """Every setting, where it came from, and what it may be.
 
-Later files win: env/images.env, env/<profile>.env, env/site.env, the state folder's secrets.env, then GLUE_<KEY> in the
-environment. A file with a line that is no KEY=VALUE, a key that nobody knows or a value that a key may not have is
+Later ones win: env/images.env, env/<profile>.env, env/site.env, GLUE_<KEY> in the environment, then the state folder's
+secrets.env. A file with a line that is no KEY=VALUE, a key that nobody knows or a value that a key may not have is
 refused with file, key, value and what is allowed; nothing is guessed.
 """
 

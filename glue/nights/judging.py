@@ -22,7 +22,7 @@ def judge_candidate(night: Night) -> None:
     """A release keeps what was said of it. An artifact that was broken when it was made is no release, and was judged then."""
     if night.verdict is None:
         night.verdict, seen = judge.judge(night.site, night.release, night.dataset, night.recipe)
-        files.write_json(night.folder / "evidence.json", asdict(seen))
+        files.write_json(night.folder / "evidence.json", asdict(seen), mode=0o600)
         night.site.releases.note_verdict(night.release, asdict(night.verdict))
     files.write_json(night.folder / "recipe.json", asdict(night.recipe))
     files.write_json(night.folder / "verdict.json", asdict(night.verdict))

@@ -3,12 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from glue import judge, recipes, vllm
 from glue.evidence import Reply
+from glue.nights import judging
 from glue.releases import Releases
 from glue.settings import HOME
 from glue.types import Dataset, Example, GlueError, Message
@@ -100,6 +101,27 @@ def test_a_candidate_that_was_changed_after_it_was_published_is_not_judged(site:
     (site.releases.folder / name / "adapter_model.safetensors").write_text("other")
     with pytest.raises(GlueError, match="not what was published"):
         judge.judge(site, name, DATASET, RECIPE)
+
+
+def test_of_many_rows_the_same_200_are_scored_each_time(site: Any) -> None:
+    many = tuple(Example((Message("user", f"Which code, {n}?"),), f"The code is B{n}.", "", f"{n}") for n in range(450))
+    served = StubVllm()
+    site.vllm = lambda: served
+    _, seen = judge.judge(site, publish(site.releases, "candidate"), replace(DATASET, held_out=many), RECIPE)
+    sizes = {len(seen.held_out.candidate), len(seen.held_out.base), len(seen.held_out.units), len(seen.held_out.decoy)}
+    assert sizes == {judge.MOST_ROWS}
+    chosen = judge.chosen(many)
+    assert chosen == judge.chosen(many) == judge.chosen(chosen) and len(set(chosen)) == judge.MOST_ROWS
+    assert chosen[0] == many[0] and many.index(chosen[-1]) > 440
+
+
+def test_what_was_seen_of_people_s_questions_is_its_owner_s_alone(site: Any, tmp_path: Path) -> None:
+    site.vllm = StubVllm
+    name = publish(site.releases, "candidate")
+    judging.judge_candidate(
+        cast(Any, SimpleNamespace(site=site, verdict=None, release=name, dataset=DATASET, recipe=RECIPE, folder=tmp_path))
+    )
+    assert (tmp_path / "evidence.json").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ def test_questions_are_written_once_checked_and_asked_as_the_day_would(tmp_path:
     for _ in range(2):
         found = from_documents(documents(), notebook(tmp_path, model.write), look_up, FORM, 5)
     assert model.calls == 1
+    assert (tmp_path / "kept.jsonl").stat().st_mode & 0o777 == 0o600
     (example,) = found.examples
     assert (example.question, example.answer) == (GOOD.question, GOOD.answer)
     assert example.prompt[0].content.startswith("You help.\nLook:\n<source") and PASSAGE in example.prompt[0].content

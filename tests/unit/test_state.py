@@ -124,6 +124,9 @@ def test_a_written_file_has_its_mode_from_the_start(tmp_path: Path) -> None:
     assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
     files.write_json(tmp_path / "value.json", {"ä": 1})
     assert json.loads((tmp_path / "value.json").read_text()) == {"ä": 1}
+    files.append_line(tmp_path / "kept.jsonl", {"question": "ä"}, mode=0o600)
+    assert files.read_lines(tmp_path / "kept.jsonl") == [{"question": "ä"}]
+    assert (tmp_path / "kept.jsonl").stat().st_mode & 0o777 == 0o600
 
 
 def test_signals_are_ignored_only_while_the_day_is_brought_back() -> None:
