@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night https stop schedule backup restore bundle load support status ask ingest dataset forget adapters promote rollback prune export logs recipe pin kill-study test test-fast gate-study lint lock clean bench-training bench
+.PHONY: help setup doctor demo day night https stop schedule backup restore bundle load support status ask ingest dataset forget adapters promote rollback prune export logs recipe pin kill-study test test-long test-fast gate-study lint lock clean bench-training bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -104,10 +104,13 @@ kill-study: .venv/ready-dev ## After make demo: kill everything at every step of
 bench: .venv/ready ## Measure this machine beside the case study: state/bench/report.html. The chat's model restarts
 	@$(GLUE) bench all
 
-test: .venv/ready-dev ## Everything, on the real stacks; takes about half an hour the first time
-	@$(PYTHON) -m glue setup && $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && $(PYTHON) -m pytest tests
+test: .venv/ready-dev ## All but the longest, on the real stacks; within an hour the first time
+	@$(PYTHON) -m glue setup && $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && $(PYTHON) -m pytest tests -m "not long"
 
-test-fast: .venv/ready-dev ## Under a minute, no Docker
+test-long: .venv/ready-dev ## What make test leaves out: the bench on real parts, more deaths, a machine without a network
+	@$(PYTHON) -m glue setup && $(PYTHON) -m pytest tests -m long
+
+test-fast: .venv/ready-dev ## Two minutes, no Docker
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && $(PYTHON) -m pytest tests/unit
 
 gate-study: .venv/ready-dev ## Many small nights of five kinds, and what the gate says of each; about an hour and a half

@@ -11,6 +11,7 @@ from glue.settings import HOME
 from glue.site import Site
 from tests.e2e.conftest import Glue
 
+pytestmark = pytest.mark.long
 Row = dict[str, Any]
 # what the settings are kept for: ours over stock, of the time to the first word
 MOST_RATIO = {1: 0.2, 8: 1 / 3}

@@ -26,8 +26,8 @@ def test_a_trainer_that_ignores_its_end_is_killed(demo: dict[str, Any], site: Si
 @pytest.mark.parametrize(
     "point",
     [
-        Point("glue", "train", "during"),
-        Point("vllm", "judge", "during"),
+        pytest.param(Point("glue", "train", "during"), marks=pytest.mark.long),
+        pytest.param(Point("vllm", "judge", "during"), marks=pytest.mark.long),
         Point("glue", "promote", "after"),
     ],
     ids=str,

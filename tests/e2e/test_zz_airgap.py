@@ -49,6 +49,7 @@ def without_network(environment: dict[str, str], *arguments: str) -> subprocess.
     )
 
 
+@pytest.mark.long
 def test_a_machine_that_never_had_a_network_has_days(
     demo: dict[str, Any], site: Site, glue: Glue, elsewhere: dict[str, str], tmp_path: Path
 ) -> None:
