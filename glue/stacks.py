@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 DAY, NIGHT, BENCH = "day", "night", "bench"
 VOLUMES = ("models", "vllm-cache", "webui-data", "trainer-cache")
+BENCH_VOLUMES = ("bench-ours-", "bench-stock-")  # what follows is the model before which they were measured
 # A vLLM that dies while it loads is started again by Docker for ever; this many deaths are a fault, not bad luck.
 DEATHS_ARE_A_FAULT = 2
 LOG_LINES = 15
@@ -189,12 +190,13 @@ class Stacks:
 
     def take_away(self) -> list[str]:
         """Removes the project's containers and volumes, with all that is in them. Returns the names of the volumes."""
-        for stack in (DAY, NIGHT):
+        for stack in (DAY, NIGHT, BENCH):
             label = f"com.docker.compose.project={self.settings['PROJECT']}-{stack}"
             for container in self.docker.containers.list(all=True, filters={"label": label}):
                 container.remove(force=True)
-        names = [f"{self.settings['PROJECT']}-{name}" for name in VOLUMES]
-        found = [volume for volume in self.docker.volumes.list() if volume.name in names]
+        project = self.settings["PROJECT"]
+        names, benches = self.volumes(), tuple(f"{project}-{prefix}" for prefix in BENCH_VOLUMES)
+        found = [volume for volume in self.docker.volumes.list() if volume.name in names or volume.name.startswith(benches)]
         for volume in found:
             volume.remove()
         return [volume.name for volume in found]

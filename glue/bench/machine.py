@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from glue import files, host
+from glue import __version__, files, host
 from glue.site import Site
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -29,11 +29,11 @@ def describe(site: Site) -> dict[str, Any]:
             "gpu": observed.gpu.name if observed.gpu else None,
         },
         "versions": {
-            "glue": "0.1.0",
+            "glue": __version__,
             "python": platform.python_version(),
             "docker": site.stacks.engine().version,
             "images": {key: image(site, site.settings.image(key)) for key in IMAGES},
-            "Open WebUI": "0.12.4",
+            "Open WebUI": version(site.settings["OPEN_WEBUI_IMAGE"]),
         },
         "profile": site.settings.profile,
     }
@@ -42,6 +42,12 @@ def describe(site: Site) -> dict[str, Any]:
 def image(site: Site, reference: str) -> str:
     there = site.stacks.has_image(reference)
     return f"{reference} {site.stacks.image_id(reference)[:19]}" if there else f"{reference}, not there"
+
+
+def version(reference: str) -> str:
+    """What the image's tag says. A rehearsal's own image is built from the same release, so it is asked of the upstream one."""
+    tag = reference.partition("@")[0].rpartition("/")[2].partition(":")[2]
+    return tag.removeprefix("v") or reference
 
 
 def processor() -> str:

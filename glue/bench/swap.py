@@ -14,6 +14,7 @@ from typing import Any
 
 from glue import adapters, day, host, lock, waiting
 from glue.bench import machine
+from glue.releases import Release, Releases
 from glue.site import Site
 from glue.stacks import DAY
 from glue.types import GlueError
@@ -61,20 +62,35 @@ def run(site: Site, command: str, keep: Callable[[Row], object]) -> Row:
 
 
 def hot(site: Site) -> list[Row]:
-    """Promotes the newest adapter and rolls it back; nothing restarts, so its floor is nothing. None without an adapter."""
-    names = site.releases.names()
-    if not names:
-        site.tell("no adapter to promote: glue night, or glue adapters --add, makes one")
+    """Promotes the newest good adapter, or else the base model, and rolls it back; nothing restarts, so its floor is nothing."""
+    releases = site.releases
+    current = releases.current()
+    target = next((name for name in reversed(releases.names()) if name != current and harmless(releases, name)), None)
+    if target == current or releases.serves_merged():
+        site.tell("nothing to promote without a restart: glue night, or glue adapters --add, makes an adapter")
         return []
-    current = site.releases.current()
-    target = names[-1] if names[-1] != current else None
-    rows = [
-        timed("promote, hot", lambda: adapters.promote(site, target)),
-        timed("roll back, hot", lambda: adapters.rollback(site)),
-    ]
+    try:
+        return [
+            timed("promote, hot", lambda: adapters.promote(site, target, target and "adapter")),
+            timed("roll back, hot", lambda: adapters.rollback(site)),
+        ]
+    except BaseException:
+        put_back(site, current)
+        raise
+
+
+def harmless(releases: Releases, name: str) -> bool:
+    """The team works with it for a moment: no gate refused it, no night left it unjudged, and it serves without a restart."""
+    found = releases.manifest(name)
+    judged_good = found.get("verdict", {"promote": "night" not in found})["promote"]
+    return judged_good and found.get("recipe", {}).get("serve") != "merged" and not releases.is_merged(name)
+
+
+def put_back(site: Site, current: Release) -> None:
+    """Whatever moment a promotion was broken off at: the link first, then a vLLM that agrees with it."""
     if site.releases.current() != current:
-        adapters.promote(site, current)
-    return rows
+        adapters.rollback(site)
+    adapters.promote(site, current, current and "adapter")
 
 
 def timed(phase: str, act: Callable[[], object]) -> Row:

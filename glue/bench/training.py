@@ -18,6 +18,7 @@ from glue.bench.training_plan import Plan
 from glue.day import MOVE_WAIT_SECONDS
 from glue.plan import Turn, Wanted
 from glue.site import Site
+from glue.turn import Preempted
 from glue.types import GlueError, PreconditionFailed
 from glue.waiting import Seen
 
@@ -46,32 +47,35 @@ def run(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
     """Runs what of the plan is not measured yet, and returns all of it. anew forgets what an earlier run measured.
 
     A run that was interrupted is gone on from, or looked at again where it still runs. Raises PreconditionFailed where the
-    day holds the memory that training needs, and GlueError with the last lines where the bench failed.
+    day holds the memory that training needs, Preempted where the day went first, and GlueError with the last lines where the
+    bench failed.
     """
     folder = site.state / "bench" / "training"
     folder.mkdir(parents=True, exist_ok=True)
-    with lock.hold(site.state, lock.NIGHT, "a training bench"), whose_turn(site):
+    with lock.hold(site.state, lock.NIGHT, "a training bench"), whose_turn(site) as ours:
         trainer = site.stacks.trainer()
         if trainer is None or trainer.state != "running":
             start(site, plan, folder, anew)
         follow(site, folder, plan)
+        ended = site.stacks.trainer()
+        if ended is None or turn.read(site.state) != ours:
+            raise Preempted("the bench was stopped", "the day went first", "run it again: it goes on where it was")
         lines = site.stacks.last_log_lines("night", "trainer")
-        exit_code = (site.stacks.trainer() or trainer).exit_code  # type: ignore[union-attr]
         site.stacks.remove_trainer()
-    if exit_code != 0:
+    if ended.exit_code != 0:
         raise GlueError("the bench failed", lines, "lower tokens_per_step, or run it again: it goes on where it was")
     result: dict[str, Any] = json.loads((folder / "RESULT.json").read_text(encoding="utf-8"))
     return result
 
 
 @contextmanager
-def whose_turn(site: Site) -> Iterator[None]:
+def whose_turn(site: Site) -> Iterator[Turn]:
     """The watch takes the bench for a night, and leaves a model alone that was stopped to make room for it."""
     before, ours = turn.read(site.state), Turn(Wanted.NIGHT, "bench", time.time() + LONGEST_SECONDS)
     with lock.hold(site.state, lock.MOVE, "begin a bench", MOVE_WAIT_SECONDS):
         turn.take(site.state, ours)
     try:
-        yield
+        yield ours
     finally:
         with lock.hold(site.state, lock.MOVE, "end a bench", MOVE_WAIT_SECONDS):
             if turn.read(site.state) == ours:
@@ -91,7 +95,9 @@ def require_room(site: Site) -> None:
     wanted, free = site.settings.number("NIGHT_FREE_BYTES"), host.available_bytes()
     if free < wanted:
         saw = f"{host.readable(free)} available, {host.readable(wanted)} wanted (NIGHT_FREE_BYTES)"
-        raise PreconditionFailed("there is no room for training beside what runs", saw, "python -m glue compose day stop vllm")
+        raise PreconditionFailed(
+            "there is no room for training beside what runs", saw, "make stop, then the bench again, then make day"
+        )
 
 
 def follow(site: Site, folder: Path, plan: Plan) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from glue import day, files
+from glue import day, files, lock, recovery
 from glue.bench import chats, direct, machine, rag, scale, swap, tables
 from glue.settings import HOME
 from glue.site import Site
@@ -26,6 +27,15 @@ def numbers(text: str) -> tuple[int, ...]:
 
 def command_line() -> str:
     return " ".join(["glue", *sys.argv[1:]])
+
+
+@contextmanager
+def no_night(site: Site) -> Iterator[None]:
+    """No night begins meanwhile. Raises Locked where one runs, or a bench: bringing up the day would end it."""
+    with lock.hold(site.state, lock.NIGHT, "a bench"):
+        with lock.hold(site.state, lock.MOVE, "begin a bench", day.MOVE_WAIT_SECONDS):
+            recovery.undo(site, alive=False)  # a dead night would pass for a live one while this holds its lock
+        yield
 
 
 def rag_verb(site: Site, **chosen: Any) -> Shown:
@@ -71,14 +81,16 @@ def told(level: dict[str, Any]) -> str:
 
 def direct_verb(site: Site, users: str, count: int, answer_tokens: int) -> Shown:
     """vLLM alone: this harness beside `vllm bench serve`, on the vLLM that serves."""
-    result = direct.run(site, numbers(users), count, answer_tokens, command_line())
+    with no_night(site):
+        result = direct.run(site, numbers(users), count, answer_tokens, command_line())
     machine.save(site, "direct", result)
     return result, lambda found: show_table(tables.direct(found))
 
 
 def swap_verb(site: Site) -> Shown:
     """Every phase of day to night to day, cold and warm, and hot promotion. The chat's model restarts twice."""
-    result = swap.run(site, command_line(), lambda so_far: machine.save(site, "swap", so_far))
+    with no_night(site):
+        result = swap.run(site, command_line(), lambda so_far: machine.save(site, "swap", so_far))
     return result, lambda found: show_table(tables.swap(found))
 
 
@@ -97,8 +109,14 @@ def scale_verb(site: Site, source: Path, out: Path) -> Shown:
 
 
 def all_verb(site: Site, rounds: int) -> Shown:
-    """Everything, and the report: before a paced model, before vLLM, vLLM alone, the swap. In the rehearsal under 15 minutes."""
-    command = command_line()
+    """The report, and what it holds: before a paced model, before vLLM, vLLM alone, the swap. In the rehearsal 15 minutes."""
+    with no_night(site):
+        measure_all(site, rounds, command_line())
+    return report_verb(site, None)
+
+
+def measure_all(site: Site, rounds: int, command: str) -> None:
+    """Without training, which has no room beside the day, and without the browser."""
     day.ensure(site)
     machine.save(site, "direct", direct.run(site, (1, 4), 24, 64, command))
     # the rehearsal's practice model reads a few hundred tokens: short passages, and a stock chat's prompt is too long for it
@@ -107,7 +125,6 @@ def all_verb(site: Site, rounds: int) -> Shown:
     machine.save(site, "rag-vllm", rag.run(site, small if site.settings.rehearsal else whole, command))
     swap.run(site, command, lambda so_far: machine.save(site, "swap", so_far))
     machine.save(site, "rag-paced", rag.run(site, rag.Plan(rounds=rounds), command))
-    return report_verb(site, None)
 
 
 def show_table(shown: tables.Table) -> None:

@@ -1,0 +1,244 @@
+"""What the bench leaves alone: a night, a bad adapter, what serves, what the day took back. Docker and vLLM are stubs here."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import yaml
+
+from glue import adapters, files, journal, lock, turn
+from glue.bench import direct, machine, swap, training, verbs
+from glue.plan import Turn, Wanted
+from glue.releases import Release, Releases
+from glue.settings import HOME
+from glue.stacks import Stacks
+from glue.types import Locked, PreconditionFailed, Service
+
+GOOD, REFUSED = {"promote": True}, {"promote": False}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Any:
+    (tmp_path / "adapters").mkdir()
+    return SimpleNamespace(state=tmp_path, releases=Releases(tmp_path / "adapters"), tell=print)
+
+
+# ---------------------------------------------------------------------- a night goes first
+
+
+@pytest.mark.parametrize(
+    "verb", [verbs.swap_verb, lambda site: verbs.direct_verb(site, "1", 1, 1), lambda s: verbs.all_verb(s, 1)]
+)
+def test_no_night_begins_while_the_day_is_measured(
+    site: Any, verb: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = []
+
+    def measure(*_: object) -> dict[str, Any]:
+        held.append(lock.held(site.state, lock.NIGHT))
+        return {}
+
+    for module, name in ((swap, "run"), (direct, "run"), (verbs, "measure_all"), (verbs, "report_verb"), (machine, "save")):
+        monkeypatch.setattr(module, name, measure)
+    verb(site)
+    assert held[0] and not lock.held(site.state, lock.NIGHT)
+
+
+def test_a_bench_is_refused_while_a_night_runs(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swap, "run", lambda *_: pytest.fail("the day was touched"))
+    with lock.hold(site.state, lock.NIGHT, "a night"), pytest.raises(Locked, match="lock") as error:
+        verbs.swap_verb(site)
+    assert "a night" in error.value.saw
+
+
+def test_a_night_that_died_is_undone_before_the_bench_looks_like_a_night(site: Any) -> None:
+    released(site.releases, "1", night="n1")
+    site.releases.advance("1")
+    turn.take(site.state, Turn(Wanted.NIGHT, "n1", 1.0))
+    journal.note(site.state, night="n1", step="smoke", phase="begin")
+    with verbs.no_night(site):
+        assert turn.read(site.state) == Turn(Wanted.DAY)
+        assert site.releases.current() is None
+
+
+# ---------------------------------------------------------------------- hot promotion
+
+
+def released(releases: Releases, name: str, verdict: dict[str, Any] | None = None, **manifest: Any) -> str:
+    (releases.folder / name).mkdir()
+    files.write_json(releases.folder / name / "manifest.json", {"name": name, **manifest})
+    if verdict:
+        releases.note_verdict(name, verdict)
+    return name
+
+
+@pytest.fixture
+def served(site: Any, monkeypatch: pytest.MonkeyPatch) -> list[Release]:
+    """What was made to serve, in order. Files as they are; the stub is of vLLM and the chat."""
+    done: list[Release] = []
+
+    def promote(site: Any, release: Release, form: str | None = None) -> Release:
+        site.releases.advance(release)
+        done.append(release)
+        return release
+
+    def rollback(site: Any) -> Release:
+        history = site.releases.before()
+        site.releases.retreat(history)
+        done.append(history[-1])
+        return cast(Release, history[-1])
+
+    monkeypatch.setattr(adapters, "promote", promote)
+    monkeypatch.setattr(adapters, "rollback", rollback)
+    return done
+
+
+def test_the_newest_adapter_that_may_serve_is_promoted_and_taken_back(site: Any, served: list[Release]) -> None:
+    released(site.releases, "1", GOOD)
+    site.releases.advance("1")
+    released(site.releases, "2", source="added from elsewhere")
+    released(site.releases, "3", GOOD, recipe={"serve": "merged"})
+    released(site.releases, "4", REFUSED)
+    released(site.releases, "5", night="n5")
+    assert [row["phase"] for row in swap.hot(site)] == ["promote, hot", "roll back, hot"]
+    assert served == ["2", "1"] and site.releases.served() == [None, "1"]
+
+
+def test_without_a_good_one_the_base_model_is_promoted_or_nothing(site: Any, served: list[Release]) -> None:
+    released(site.releases, "1", REFUSED)
+    assert swap.hot(site) == [] and served == []
+    site.releases.advance(released(site.releases, "2", GOOD))
+    swap.hot(site)
+    assert served == [None, "2"] and site.releases.current() == "2"
+
+
+def test_nothing_is_hot_beside_a_checkpoint(site: Any, served: list[Release]) -> None:
+    site.releases.advance(released(site.releases, "1", GOOD))
+    released(site.releases, "2", GOOD)
+    (site.releases.folder / "1" / "checkpoint").mkdir()
+    (site.releases.folder / "1" / "checkpoint" / "config.json").touch()
+    site.releases.serve_as("1", merged=True)
+    assert swap.hot(site) == [] and served == []
+
+
+@pytest.mark.parametrize("moment", ["before the link", "after the link"])
+def test_what_served_serves_again_when_the_bench_is_broken_off(
+    site: Any, served: list[Release], moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.releases.advance(released(site.releases, "1", GOOD))
+    released(site.releases, "2", GOOD)
+    whole = adapters.promote
+
+    def broken_off(site: Any, release: Release, form: str | None = None) -> Release:
+        if release == "2":
+            if moment == "after the link":
+                whole(site, release, form)
+            raise KeyboardInterrupt
+        return whole(site, release, form)
+
+    monkeypatch.setattr(adapters, "promote", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        swap.hot(site)
+    assert site.releases.served() == [None, "1"]
+    assert served[-1] == "1", "vLLM is told, also where the link never moved"
+
+
+# ---------------------------------------------------------------------- a bench of training
+
+
+@contextmanager
+def bench_of(site: Any, trainer: Service | None, meanwhile: Callable[[], None], patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The stub is of the container: it starts, something happens, and then it is as given."""
+    found = iter((None, trainer))
+    site.stacks = SimpleNamespace(
+        trainer=lambda: next(found), last_log_lines=lambda *_: "its last words", remove_trainer=lambda: None
+    )
+    patch.setattr(training, "start", lambda *_: None)
+    patch.setattr(training, "follow", lambda *_: meanwhile())
+    yield
+
+
+@pytest.mark.parametrize("left", [None, Service("trainer", "exited", exit_code=143)])
+def test_a_bench_that_the_day_ended_says_so(site: Any, left: Service | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def day() -> None:
+        turn.take(site.state, Turn(Wanted.DAY))
+
+    with bench_of(site, left, day, monkeypatch), pytest.raises(turn.Preempted) as error:
+        training.run(site, {}, False)
+    assert error.value.saw == "the day went first" and turn.read(site.state) == Turn(Wanted.DAY)
+
+
+def test_what_a_person_stopped_stays_so_after_a_bench(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn.take(site.state, Turn(Wanted.DOWN))
+
+    def measured() -> None:
+        files.write_json(site.state / "bench" / "training" / "RESULT.json", {"rows": []})
+
+    with bench_of(site, Service("trainer", "exited"), measured, monkeypatch):
+        assert training.run(site, {}, False) == {"rows": []}
+    assert turn.read(site.state) == Turn(Wanted.DOWN)
+
+
+def test_where_there_is_no_room_the_hint_is_a_command_that_the_watch_leaves_alone(site: Any) -> None:
+    site.settings = SimpleNamespace(number=lambda key: 10**18)
+    with pytest.raises(PreconditionFailed) as error:
+        training.require_room(site)
+    assert error.value.do == "make stop, then the bench again, then make day"
+
+
+# ---------------------------------------------------------------------- what a report says, and what is left behind
+
+
+@pytest.mark.parametrize(
+    ("reference", "version"),
+    [
+        ("ghcr.io/open-webui/open-webui:v0.12.4", "0.12.4"),
+        ("registry:5000/open-webui:v0.12.5@sha256:00ff", "0.12.5"),
+        ("open-webui@sha256:00ff", "open-webui@sha256:00ff"),
+    ],
+)
+def test_the_version_is_the_tag_of_the_image(reference: str, version: str) -> None:
+    assert machine.version(reference) == version
+
+
+def test_a_report_says_which_glue_and_which_open_webui(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "__version__", "5.6.7")
+    keys = {key: f"example/{key.lower()}:v7.8.9" for key in machine.IMAGES}
+    site.settings = type("Values", (dict,), {"profile": "spark", "image": lambda self, key: self[key]})(keys)
+    site.stacks = SimpleNamespace(engine=lambda: SimpleNamespace(version="1"), has_image=lambda _: False)
+    found = machine.describe(site)["versions"]
+    assert (found["glue"], found["Open WebUI"]) == ("5.6.7", "7.8.9")
+
+
+def test_the_bench_s_own_containers_are_closed_as_the_day_s_are() -> None:
+    class Loader(yaml.SafeLoader):
+        """Compose's own tags mean nothing here."""
+
+    for tag in ("!reset", "!override"):
+        Loader.add_constructor(tag, lambda loader, node: None)
+    services = yaml.load((HOME / "compose.bench.yaml").read_text(), Loader)["services"]
+    for name in services.keys() - {"open-webui"}:
+        assert (services[name]["cap_drop"], services[name]["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
+
+
+def test_cleaning_takes_the_bench_s_containers_and_volumes_and_no_other_project_s() -> None:
+    """The stub is of docker-py: an engine holds what is on this machine."""
+    gone: list[str] = []
+    names = ["p-models", "p-bench-ours-paced", "p-bench-stock-vllm", "p-bench-models", "other-bench-ours-paced"]
+
+    def removable(name: str) -> Any:
+        return SimpleNamespace(name=name, remove=lambda force=False: gone.append(name))
+
+    def containers(all: bool, filters: dict[str, str]) -> list[Any]:
+        return [removable(filters["label"].partition("=")[2])]
+
+    stacks = cast(Any, Stacks.__new__(Stacks))
+    stacks.settings = {"PROJECT": "p"}
+    stacks.docker = SimpleNamespace(
+        containers=SimpleNamespace(list=containers), volumes=SimpleNamespace(list=lambda: [removable(name) for name in names])
+    )
+    assert stacks.take_away() == names[:3]
+    assert gone == ["p-day", "p-night", "p-bench", *names[:3]]
