@@ -108,7 +108,7 @@ def verified(folder: Path, profile: str) -> dict[str, Any]:
         )
     if manifest.get("python") != python():
         saw = f"its packages are for Python {manifest.get('python')}, here {python()}"
-        raise PreconditionFailed("the bundle is for another Python", saw, f"bundle anew, or make .venv with that Python")
+        raise PreconditionFailed("the bundle is for another Python", saw, "bundle anew, or make .venv with that Python")
     for name, expected in manifest["sha256"].items():
         if not (folder / name).is_file() or sha256(folder / name) != expected:
             raise PreconditionFailed("a bundle is not what was bundled", str(folder / name), "copy it again")
