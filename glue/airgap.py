@@ -57,12 +57,18 @@ def bundle(site: Site, folder: Path) -> dict[str, Any]:
     )
     manifest = {
         "machine": platform.machine(),
+        "python": python(),
         "profile": site.settings.profile,
         "images": {reference: site.stacks.image_id(reference) for reference in site.settings.images},
         "sha256": {str(path.relative_to(folder)): sha256(path) for path in listed(folder)},
     }
     files.write_json(folder / "manifest.json", manifest)
     return {"bundle": str(folder), "size": host.readable(sum(path.stat().st_size for path in listed(folder)))}
+
+
+def python() -> str:
+    """The wheels of a bundle are for this one."""
+    return ".".join(map(str, sys.version_info[:2]))
 
 
 def listed(folder: Path) -> Iterable[Path]:
@@ -100,6 +106,9 @@ def verified(folder: Path, profile: str) -> dict[str, Any]:
         raise PreconditionFailed(
             "the bundle is for another machine", f"{made_for}, here {here}", "bundle on a machine like this one"
         )
+    if manifest.get("python") != python():
+        saw = f"its packages are for Python {manifest.get('python')}, here {python()}"
+        raise PreconditionFailed("the bundle is for another Python", saw, "bundle anew, or make .venv with that Python")
     for name, expected in manifest["sha256"].items():
         if not (folder / name).is_file() or sha256(folder / name) != expected:
             raise PreconditionFailed("a bundle is not what was bundled", str(folder / name), "copy it again")

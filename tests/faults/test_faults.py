@@ -315,3 +315,32 @@ def test_looking_at_a_lock_refuses_nobody(tmp_path: Path) -> None:
         threading.Timer(0.3, looked_at.close).start()
         with lock.hold(tmp_path, lock.NIGHT, "a night"):
             pass
+
+
+def test_the_watch_that_follows_a_night_brings_up_the_day_that_the_night_could_not(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = begin(site)
+    monkeypatch.setattr(training, "SILENT_TRAINER_SECONDS", 0.3)
+    with site.ledger.change() as world:
+        world["trainer"], world["never_up"] = "hangs", True
+    with pytest.raises(DayNotServing):
+        night.run(site)
+    for name in plan.DAY_SERVICES:
+        site.stacks.stop("day", name)
+    with site.ledger.change() as world:
+        world["never_up"] = False
+    assert reconcile.reconcile(site)["step"] == Step.DAY
+    require_a_good_day(site)
+    assert site.releases.current() == good
+
+
+def test_docker_that_breaks_off_is_a_day_that_does_not_serve(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    day.ensure(site)
+
+    def broken(*_: object) -> None:
+        raise ConnectionResetError("Connection reset by peer")
+
+    monkeypatch.setattr(stand_ins.StandInStacks, "up", broken)
+    with pytest.raises(DayNotServing, match="broke off"):
+        day.ensure(site, insist=True)

@@ -1,6 +1,7 @@
 """Bundles, without Docker; tests/e2e makes and loads one with the network cut."""
 
 import platform
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,7 +19,7 @@ IMAGES = {"a:1": "sha256:aa", "b:1": "sha256:bb"}
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "images.tar").write_text("images")
-    manifest = {"machine": platform.machine(), "profile": "spark", "images": IMAGES}
+    manifest = {"machine": platform.machine(), "python": airgap.python(), "profile": "spark", "images": IMAGES}
     files.write_json(tmp_path / "manifest.json", manifest | {"sha256": {"images.tar": sha256(tmp_path / "images.tar")}})
     return tmp_path
 
@@ -27,10 +28,12 @@ def test_a_whole_bundle_for_this_machine_is_taken(folder: Path) -> None:
     assert airgap.verified(folder, "spark")["images"] == IMAGES
 
 
-@pytest.mark.parametrize("change", ["profile", "machine", "byte", "file", "manifest"])
+@pytest.mark.parametrize("change", ["profile", "machine", "python", "byte", "file", "manifest"])
 def test_any_other_is_refused_before_anything_is_touched(change: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if change == "machine":
         monkeypatch.setattr(platform, "machine", lambda: "s390x")
+    if change == "python":
+        monkeypatch.setattr(sys, "version_info", (3, 99, 0))
     if change == "byte":
         (folder / "images.tar").write_text("Images")
     if change in ("file", "manifest"):

@@ -9,6 +9,7 @@ import pytest
 
 from glue import judge, recipes, vllm
 from glue.evidence import Reply
+from glue.night_desk import MARK
 from glue.nights import judging
 from glue.releases import Releases
 from glue.settings import HOME
@@ -130,3 +131,11 @@ def test_what_was_seen_of_people_s_questions_is_its_owner_s_alone(site: Any, tmp
 )
 def test_json_is_told_from_what_is_none(text: str, is_one: bool) -> None:
     assert judge.is_json(text) == is_one
+
+
+@pytest.mark.parametrize(("text", "saw"), [(f"{MARK} page 7: Uma's salary", "the night desk answered"), (" ", "nothing")])
+def test_a_smoke_question_that_fails_says_so_without_the_documents_words(text: str, saw: str) -> None:
+    person = SimpleNamespace(ask=lambda messages: SimpleNamespace(text=text, sources=[]))
+    with pytest.raises(GlueError, match="does not answer") as error:
+        judging.ask_for_smoke(SimpleNamespace(administrator=lambda: person), "Who earns what?")  # type: ignore[arg-type]
+    assert error.value.saw == saw

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from glue import files, notify, plan, settings, status, support, tls
+from glue import cli, files, notify, plan, settings, status, support, tls
 from glue.overdue import Limits, overdue
 from glue.site import Site
-from glue.types import DayNotServing, GateRefused, GlueError, Locked
+from glue.types import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed
 
 Heard = list[tuple[str, str]]
 
@@ -123,6 +123,19 @@ def test_an_alarm_that_cannot_be_kept_is_told_all_the_same_and_the_exit_code_sta
 def test_half_settings_of_mail_cost_a_letter_and_nothing_else(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     notify.tell(configured(site, NOTIFY_EMAIL="it@example.org"), "night failed", "", good=False)
     assert "NOTIFY_EMAIL was not reached" in capsys.readouterr().out
+
+
+def test_a_docker_that_does_not_answer_is_told_once_though_nothing_else_can_begin(
+    site: Site, heard: tuple[str, Heard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, rows = heard
+    changes = {"DOCKER_HOST": "unix:///nowhere", "GLUE_NOTIFY_WEBHOOK": f"{url}/hook", "GLUE_STATE_DIR": str(site.state)}
+    for key, value in changes.items():
+        monkeypatch.setenv(key, value)
+    for _ in range(2):
+        with pytest.raises(PreconditionFailed, match="Docker does not answer"):
+            cli.open_watched("rehearsal")
+    assert [json.loads(body)["event"] for _, body in rows] == ["day not serving"]
 
 
 class MailServer(socketserver.StreamRequestHandler):
