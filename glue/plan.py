@@ -64,7 +64,7 @@ def next_step(turn: Turn | None, world: World, now: float) -> tuple[Step, str]:
         if world.night_alive and turn.wanted is Wanted.JUDGING and not not_serving(world.services):
             return Step.NOTHING, f"the day serves, and night {turn.night} judges beside it"
         return Step.DAY, f"night {turn.night} {'is late' if world.night_alive else 'died'}"
-    # a bench of training holds the night's lock too, and is nobody's turn
+    # setup tries kernels in the trainer's image; it holds the night's lock, and has no turn
     if world.trainer is not None and world.trainer.state == "running" and not world.night_alive:
         return Step.DAY, "a trainer runs, and it is day"
     return mend(world, now)
