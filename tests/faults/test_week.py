@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from glue import day, files, hours, journal, judge, night, plan, reconcile, releases, units, waiting
+from glue.evidence import Evidence
 from glue.nights import training
 from glue.nights.tonight import Night, NothingNew
 from glue.types import GlueError, Verdict
@@ -51,8 +52,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     time.tzset()
 
 
-def refuse(*_: object) -> Verdict:
-    return Verdict(False, ("no better",))
+def refuse(*_: object) -> tuple[Verdict, Evidence]:
+    return Verdict(False, ("no better",)), Evidence()
 
 
 def nothing_new(tonight: Night) -> None:

@@ -186,7 +186,7 @@ def letters(site: Site, certificate: Path | None = None, **more: str) -> list[st
     return MailServer.letters
 
 
-ACCOUNT = {"SMTP_USER": "spark@example.org", "SMTP_PASSWORD": "a-password-of-this-test"}
+ACCOUNT = {"SMTP_USER": "spark@example.org", "SMTP_PASSWORD": "a-password-of-this-test"}  # pragma: allowlist secret
 
 
 def test_a_letter_and_its_password_go_by_tls_where_the_server_offers_it(site: Site) -> None:
