@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from glue import plan, settings
+from glue import night_desk, plan, settings
 from glue.evidence import Evidence
 from glue.settings import Settings
 from glue.site import Site
@@ -151,7 +151,7 @@ class StandInVllm(Vllm):
         return self.up()
 
     def owner(self) -> str:
-        notice = json.loads((self.state / "desk" / "notice.json").read_text())
+        notice = night_desk.read_notice(str(self.state / "desk" / "notice.json"))
         return "vllm" if self.up() and notice["reason"] != "night" else "night-desk"
 
     def models(self) -> dict[str, str]:
