@@ -107,7 +107,7 @@ bench: .venv/ready ## Measure this machine beside the case study: state/bench/re
 test: .venv/ready-dev ## All but the longest, on the real stacks; within an hour the first time
 	@$(PYTHON) -m glue setup && $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && $(PYTHON) -m pytest tests -m "not long"
 
-test-long: .venv/ready-dev ## What make test leaves out: the bench on real parts, more deaths, a machine without a network
+test-long: .venv/ready-dev ## What make test leaves out: the bench on real parts, deaths, a machine without a network
 	@$(PYTHON) -m glue setup && $(PYTHON) -m pytest tests -m long
 
 test-fast: .venv/ready-dev ## Two minutes, no Docker

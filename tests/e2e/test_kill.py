@@ -23,11 +23,12 @@ def test_a_trainer_that_ignores_its_end_is_killed(demo: dict[str, Any], site: Si
     assert site.stacks.trainer() is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "point",
     [
-        pytest.param(Point("glue", "train", "during"), marks=pytest.mark.long),
-        pytest.param(Point("vllm", "judge", "during"), marks=pytest.mark.long),
+        Point("glue", "train", "during"),
+        Point("vllm", "judge", "during"),
         Point("glue", "promote", "after"),
     ],
     ids=str,
