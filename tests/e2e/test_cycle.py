@@ -294,7 +294,7 @@ def test_a_failed_training_leaves_the_day_serving_as_before(
 ) -> None:
     """A job that names a base model which is not there makes the real trainer fail; what it left is no release."""
     world = worlds.load(HOME / "env" / "practice-world.toml")
-    demonstration.teach(site, demonstration.team_member(site), world, demonstration.corrections(world, 3, seed=99))
+    demonstration.teach(site, demonstration.team_member(site), world, demonstration.corrections(world, 10, seed=99))
     before = site.releases.names()
     good_job = training.job
     monkeypatch.setattr(training, "job", lambda tonight: good_job(tonight) | {"base_model": "/models/gone"})
