@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night https stop schedule backup restore bundle load support status ask ingest dataset forget adapters promote rollback prune export logs recipe pin kill-study test test-long test-fast gate-study lint lock clean bench-training bench
+.PHONY: help setup doctor demo day night https stop schedule backup restore upgrade bundle load support status ask ingest dataset forget adapters promote rollback prune export logs recipe pin kill-study test test-long test-fast gate-study lint lock clean bench-training bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,10 @@ backup: .venv/ready ## Copy all that cannot be had again; nothing stops for it
 	@$(GLUE) backup
 
 restore: .venv/ready ## Put a backup back, here or on a fresh machine: make restore FROM=<folder>
-	@$(GLUE) restore "$(FROM)"
+	@$(GLUE) restore $(if $(REPLACE),--replace) "$(FROM)"
+
+upgrade: .venv/ready ## To another version, and back by itself if that does not serve: make upgrade TO=<tag or commit>
+	@$(GLUE) upgrade "$(TO)"
 
 bundle: .venv/ready ## For a site without a network: make bundle TO=<new folder>, on a machine of the same kind
 	@$(GLUE) bundle "$(TO)"

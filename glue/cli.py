@@ -42,6 +42,7 @@ from glue import (
     setup,
     status,
     support,
+    upgrade,
     waiting,
 )
 from glue.bench import training as bench_training
@@ -189,6 +190,13 @@ def backup_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 def restore_verb(profile: str | None, folder: Path, replace: bool) -> tuple[Any, Callable[[Any], None]]:
     """Put back the backup in FOLDER, on this machine or a fresh one. Then: make day."""
     return restore.restore(open_site(profile), folder.resolve(), replace), lines
+
+
+@verb
+@click.argument("version")
+def upgrade_verb(profile: str | None, version: str) -> tuple[Any, Callable[[Any], None]]:
+    """Backup, then VERSION, a tag or commit of this repository; if that does not serve, what was before serves again."""
+    return upgrade.upgrade(open_site(profile), version), lines
 
 
 @verb

@@ -32,7 +32,7 @@ FLOORS = [
     {"nights.manifest"},
     {"nights.collecting", "nights.training", "nights.judging"},
     {"night", "bench.rag", "bench.report", "bench.direct", "bench.swap"},
-    {"demo", "bench.verbs"},
+    {"demo", "bench.verbs", "upgrade"},
     {"cli"},
     {"__main__"},
 ]
