@@ -1,4 +1,4 @@
-"""Upgrades on the real stacks, in a clone of this repository that shares the state folder: to what serves and to what does not."""
+"""Upgrades on the real stacks, in a clone of this repository that shares the state folder: one that serves, one that does not."""
 
 import os
 import subprocess
