@@ -101,7 +101,7 @@ clean: .venv/ready ## Remove the rehearsal: containers, volumes, state; never on
 pin: .venv/ready ## Add its digest to every image in env/images.env, from its registry
 	@$(GLUE) pin
 
-kill-study: .venv/ready-dev ## After make demo: kill everything at every step of a night; about an hour
+kill-study: .venv/ready-dev ## After make demo: kill everything at every step of a night; about two hours
 	@$(PYTHON) -m tests.e2e.killing
 
 bench: .venv/ready ## Measure this machine beside the case study: state/bench/report.html. The chat's model restarts

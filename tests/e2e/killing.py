@@ -1,21 +1,25 @@
 """Deaths on the real stack: glue, trainer, vLLM, Open WebUI or dockerd killed at a step of a night, then the morning's command.
 
-    python -m tests.e2e.killing [--victims glue,trainer,...] [--steps train,judge,...]
+    python -m tests.e2e.killing [--victims glue,trainer,...] [--steps train,judge,...] [--minutes 600] [--again]
 
-is `make kill-study`: every point, on the day that `make demo` left, written to docs/measurements/kill-study.json after each.
+is `make kill-study`: every point, on the day that `make demo` left, written to docs/measurements/kill-study.json after each;
+points that are in there already are left out, unless --again. Nights train fewer steps than a night of the rehearsal does.
 dockerd is killed only if it is named among the victims: where other things run on it, that is not ours to do.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +50,19 @@ DURING_SECONDS = {
     "promote": 0.3,
 }
 NIGHT_SECONDS = 900
+TRAINING_STEPS = {"publish": 8, "start day": 8, "judge": 8}  # where it is of no account what the night learned
+ENOUGH_TO_PROMOTE = 40
 FACTS = 10  # the fewest of which the gate has enough held out
 
-# glue itself, with one change: it dies at the named moment of the named step
+# glue itself, with two changes: it trains a given number of steps, and it dies at the named moment of the named step
 DYING = """
 import os, signal, sys, threading
+from dataclasses import replace
 from glue import cli, journal
-step, when, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+from glue.site import Site
+step, when, seconds, steps = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
+recipe = Site.recipe
+Site.recipe = lambda *arguments: replace(recipe(*arguments), steps=steps)
 write = journal.record
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 def record(state, **event):
@@ -81,7 +91,7 @@ class Point:
 class Found:
     """What the morning after a death was like."""
 
-    point: str
+    point: Point
     died: bool
     day_serving: bool
     day_seconds: float
@@ -108,7 +118,7 @@ def morning_after(site: Site, point: Point, seed: int) -> Found:
     seconds = round(time.monotonic() - started, 1)
     saw = day.stderr[-500:] if day.returncode else why_not_serving(site)
     return Found(
-        point=str(point),
+        point=point,
         died=died,
         day_serving=not saw,
         day_seconds=seconds,
@@ -136,7 +146,8 @@ def glue(*arguments: str) -> subprocess.CompletedProcess[str]:
 def night_with_a_death(site: Site, point: Point) -> bool:
     """Whether the victim died; a night that had nothing to do at that step has none."""
     seconds = str(DURING_SECONDS.get(point.step, 0.2))
-    command = [sys.executable, "-c", DYING, point.step, point.when if point.victim == "glue" else "never", seconds]
+    steps = str(TRAINING_STEPS.get(point.step, ENOUGH_TO_PROMOTE))
+    command = [sys.executable, "-c", DYING, point.step, point.when if point.victim == "glue" else "never", seconds, steps]
     lines = len(files.read_lines(site.state / "journal.jsonl"))
     environment = os.environ | {"GLUE_PROFILE": "rehearsal"}
     with subprocess.Popen(command, cwd=HOME, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -191,8 +202,9 @@ def why_not_serving(site: Site) -> str:
     return "" if answer.text.strip() and not answer.text.startswith(MARK) and answer.sources else repr(answer.text[:200])
 
 
-def report(found: list[Found]) -> dict[str, Any]:
+def report(found: list[Found], versions: Mapping[str, str]) -> dict[str, Any]:
     return {
+        "what": "kill -9 at a step of a night on the real stacks of the rehearsal, then `glue day`",
         "points": len({row.point for row in found}),
         "runs": len(found),
         "died": sum(row.died for row in found),
@@ -200,24 +212,40 @@ def report(found: list[Found]) -> dict[str, Any]:
         "half_published": sum(row.half_published for row in found),
         "stale_locks": sum(row.stale_locks for row in found),
         "slowest_day_seconds": max(row.day_seconds for row in found),
-        "machine": host.system(),
+        "date": f"{datetime.now(UTC):%F}",
+        "machine": f"{host.system()}, {platform.machine()}, {os.cpu_count()} cores, no GPU",
+        "versions": dict(versions),
         "profile": "rehearsal",
+        "command": "make kill-study",
         "rows": [asdict(row) for row in found],
     }
+
+
+def already_there() -> list[Found]:
+    if not REPORT.exists():
+        return []
+    rows = json.loads(REPORT.read_text(encoding="utf-8"))["rows"]
+    return [Found(**row | {"point": Point(*row["point"].values())}) for row in rows]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Kill everything at every step, and see whether the office opens.")
     parser.add_argument("--victims", default="glue,trainer,vllm,open-webui")
     parser.add_argument("--steps", default=",".join(night.STEPS))
+    parser.add_argument("--minutes", type=float, default=600, help="no new point begins after these")
+    parser.add_argument("--again", action="store_true", help="also the points that the report has")
     chosen = parser.parse_args()
     loaded = settings.load("rehearsal")
     site = Site(loaded, Stacks(loaded), lambda line: None)
-    found: list[Found] = []
-    for number, point in enumerate(points(chosen.victims.split(","), chosen.steps.split(",")), 1):
-        found.append(morning_after(site, point, seed=1000 + int(time.time())))
-        files.write_json(REPORT, report(found))
-        print(f"{number}: {found[-1]}", flush=True)
+    versions = {key: loaded.image(key) for key in settings.IMAGES}
+    found = [] if chosen.again else already_there()
+    done = {row.point for row in found}
+    until = time.monotonic() + chosen.minutes * 60
+    for point in points(chosen.victims.split(","), chosen.steps.split(",")):
+        if point not in done and time.monotonic() < until:
+            found.append(morning_after(site, point, seed=1000 + int(time.time())))
+            files.write_json(REPORT, report(found, versions))
+            print(f"{len(found)}: {found[-1]}", flush=True)
     good = all(row.day_serving and not row.half_published and not row.stale_locks for row in found)
     return 0 if found and good else 1
 
