@@ -36,7 +36,7 @@ def promote(night: Night) -> None:
         # people work by then, and a checkpoint would restart vLLM; the next promotion may
         try:
             adapters.promote(night.site, night.release, "adapter" if late else None, night.name)
-        except (GlueError, KeyboardInterrupt):  # half promoted is not confirmed by any question yet
+        except BaseException:  # a full disk too: half promoted is not confirmed by any question yet
             with lock.hold(night.site.state, lock.MOVE, "take back", day.MOVE_WAIT_SECONDS):
                 recovery.take_back(night.site, night.name)
             raise
