@@ -23,7 +23,7 @@ from fpdf import FPDF
 from rich.console import Console
 from rich.table import Table
 
-from glue import adapters, day, documents, files, journal, night, setup, webui
+from glue import adapters, day, documents, files, journal, night, setup, waiting, webui
 from glue.night_desk import MARK
 from glue.settings import HOME
 from glue.site import Site, Tell
@@ -252,10 +252,9 @@ def correct(member: WebUI, question: str, answer: Answer, right: str) -> None:
 def asking_all_night(site: Site) -> Iterator[Counter[str]]:
     """Somebody asks every two seconds for as long as this lasts; counts who answered: model, desk, or error."""
     counts: Counter[str] = Counter(model=0, desk=0, error=0)
-    over = threading.Event()
     sleepless = site.administrator()
 
-    def ask() -> None:
+    def ask(over: threading.Event) -> None:
         while not over.wait(SECONDS_BETWEEN_QUESTIONS):
             try:
                 answer = sleepless.ask([{"role": "user", "content": "Is anybody there?"}])
@@ -265,13 +264,8 @@ def asking_all_night(site: Site) -> Iterator[Counter[str]]:
                 continue
             counts["desk" if answer.text.startswith(MARK) else "model" if answer.text.strip() else "error"] += 1
 
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    try:
+    with waiting.beside(ask, end_seconds=300):
         yield counts
-    finally:
-        over.set()
-        thread.join(timeout=300)
 
 
 def show(result: dict[str, Any]) -> None:

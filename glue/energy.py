@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from glue import gpu
+from glue import gpu, waiting
 
 EVERY_SECONDS = 5.0
 JOULES_A_WATT_HOUR = 3600.0
@@ -23,14 +23,13 @@ def gpu_watts() -> float | None:
 def measured(read: Callable[[], float | None] = gpu_watts, every_seconds: float = EVERY_SECONDS) -> Iterator[dict[str, float]]:
     """The dictionary holds watt_hours and seconds once it is over; it stays empty where the power cannot be read."""
     found: dict[str, float] = {}
-    over = threading.Event()
     first = read()
     if first is None:
         yield found
         return
     joules = [0.0]
 
-    def watch() -> None:
+    def watch(over: threading.Event) -> None:
         watts, then = first, time.monotonic()
         while not over.wait(every_seconds):
             now, seen = time.monotonic(), read()
@@ -38,11 +37,9 @@ def measured(read: Callable[[], float | None] = gpu_watts, every_seconds: float 
             watts, then = watts if seen is None else seen, now
         joules[0] += watts * (time.monotonic() - then)
 
-    started, thread = time.monotonic(), threading.Thread(target=watch, daemon=True)
-    thread.start()
+    started = time.monotonic()
     try:
-        yield found
+        with waiting.beside(watch):
+            yield found
     finally:
-        over.set()
-        thread.join(timeout=60)
         found |= {"watt_hours": round(joules[0] / JOULES_A_WATT_HOUR, 2), "seconds": round(time.monotonic() - started)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Generic, TypeVar
@@ -56,3 +58,16 @@ def until(
     except tenacity.RetryError as failure:
         last = failure.last_attempt.result()
         raise error(f"{what} was waited for, {deadline_seconds:.0f} s long", last.words, do) from None
+
+
+@contextmanager
+def beside(act: Callable[[threading.Event], object], end_seconds: float = 60) -> Iterator[None]:
+    """act runs in a thread of its own for as long as the block does; its event says that it is over."""
+    over = threading.Event()
+    thread = threading.Thread(target=act, args=(over,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=end_seconds)

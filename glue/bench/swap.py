@@ -173,9 +173,8 @@ def to_day(site: Site, cache: str, disk: Row) -> list[Row]:
 def watching(site: Site) -> Iterator[list[float]]:
     """Looks twenty times a second for vLLM's first sign of health; the list gets that moment as a Unix time."""
     healthy: list[float] = []
-    over = threading.Event()
 
-    def look() -> None:
+    def look(over: threading.Event) -> None:
         while not over.wait(LOOK_SECONDS):
             try:
                 if site.vllm().answers():
@@ -184,10 +183,5 @@ def watching(site: Site) -> Iterator[list[float]]:
                 continue  # no address yet
         return None
 
-    watcher = threading.Thread(target=look, daemon=True)
-    watcher.start()
-    try:
+    with waiting.beside(look, end_seconds=15):
         yield healthy
-    finally:
-        over.set()
-        watcher.join(timeout=15)
