@@ -20,7 +20,7 @@ FILES = (*PARTS, "preferences", "masked")
 def write(folder: Path, prepared: Prepared, built: Dataset, facts: dict[str, Any], name: str) -> None:
     """The dataset, in place of any that is there; readable by its owner only."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    parts = {"train": built.train + built.replay, "held_out": built.held_out, "general": built.general}
+    parts = {"train": built.train + built.replay, "held_out": built.held_out + built.earlier, "general": built.general}
     for part, rows in parts.items():
         write_lines(folder / f"{part}.jsonl", map(dataset.as_row, rows))
     write_lines(folder / "preferences.jsonl", map(dataset.as_pair, prepared.preferences))
@@ -43,19 +43,28 @@ def write_card(folder: Path, facts: dict[str, Any], name: str) -> None:
 
 
 def remove(folder: Path, unwanted: Callable[[dict[str, Any]], bool]) -> int:
-    """Takes rows out of the dataset in folder by their origin, and out of its page. Returns how many."""
+    """Takes rows out of the dataset in folder by their origin, and out of its page. Returns how many.
+
+    The page goes first and comes back last, so that one that died on its way is finished by the next.
+    """
     count = 0
+    page = folder / "page.html"
     for part in FILES:
         rows = files.read_lines(folder / f"{part}.jsonl")
         kept = [row for row in rows if not unwanted(row.get("origin") or {})]
         if len(kept) < len(rows):
+            page.unlink(missing_ok=True)
             write_lines(folder / f"{part}.jsonl", kept)
             count += len(rows) - len(kept)
     path = folder / "card.json"
-    if count and path.exists():
+    if path.exists() and not page.exists():
         facts = json.loads(path.read_text(encoding="utf-8"))
         write_card(folder, facts | {"forgotten": facts.get("forgotten", 0) + count}, folder.parent.name)
     return count
+
+
+def holds(folder: Path, wanted: Callable[[dict[str, Any]], bool]) -> bool:
+    return any(wanted(row.get("origin") or {}) for part in FILES for row in files.read_lines(folder / f"{part}.jsonl"))
 
 
 def earlier_preferences(state: Path) -> list[Preference]:

@@ -91,8 +91,10 @@ class Notebook:
                 self.tell(f"the model writes no questions: {error.saw}")
                 self.deadline = 0.0
                 return None
-            self.pages[key] = [asdict(item) for item in questions.read(reply)]
-            files.append_line(self.file, {"passage": key, "items": self.pages[key]}, mode=0o600)
+            found = questions.read(reply)
+            self.pages[key] = [asdict(item) for item in found or ()]
+            if found is not None:  # else it is asked again, another night
+                files.append_line(self.file, {"passage": key, "items": self.pages[key]}, mode=0o600)
         return list(questions.items(self.pages[key]))
 
 

@@ -59,13 +59,15 @@ class GoldenAnswer:
 
 @dataclass(frozen=True)
 class Evidence:
-    """forms: what was asked for, and whether candidate and current gave it in that form."""
+    """earlier: held-out answers that earlier nights had already. forms: what was asked for, and whether candidate and current
+    gave it in that form."""
 
     held_out: Scored = Scored()
     general: Scored = Scored()
     samples: tuple[Sample, ...] = ()
     golden: tuple[GoldenAnswer, ...] = ()
     forms: dict[str, tuple[bool, bool]] | None = None
+    earlier: Scored = Scored()
 
 
 def decoys(rows: Sequence[Example]) -> tuple[Example, ...]:

@@ -50,7 +50,8 @@ def append_line(path: Path, value: dict[str, Any], mode: int = 0o644) -> None:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Every whole JSON line; a last line that a crash cut short is left out."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    # not splitlines: it also cuts at characters that stand in people's texts, such as U+2028
+    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else []:
         try:
             rows.append(json.loads(line))
         except ValueError:

@@ -43,6 +43,8 @@ def forget(site: Site, what: str, value: str) -> dict[str, Any]:
         removed = remove(site.state, what, value)
     releases = site.releases
     seen = [release for release in releases.names() if name in releases.manifest(release).get("origins", [])]
+    if not (removed or seen):
+        site.tell(f"nothing that was learned from names this {what}; its id is in the address of a chat, or in the list of users")
     return {
         "forgotten": f"{what} {value}",
         "rows_removed": sum(removed.values()),
@@ -53,13 +55,27 @@ def forget(site: Site, what: str, value: str) -> dict[str, Any]:
 
 
 def remove(state: Path, what: str, value: str) -> dict[str, int]:
-    """Rows removed, by dataset. What else a night of one has left that may quote them goes with them."""
+    """Rows removed, by dataset, of what has this id."""
+    return remove_if(state, lambda origin: origin.get(what) == value)
+
+
+def remove_named(state: Path, names: set[str]) -> dict[str, int]:
+    """The same by what FORGOTTEN keeps of ids."""
+    return remove_if(
+        state,
+        lambda origin: any(dataset.name_of(what, str(origin[what])) in names for what in ("chat", "user") if origin.get(what)),
+    )
+
+
+def remove_if(state: Path, unwanted: Callable[[dict[str, Any]], bool]) -> dict[str, int]:
+    """What else a night has left that may quote them goes first: as long as rows are left, the next try finds all of it again."""
     removed = {}
     for folder in dataset_files.folders(state):
-        count = dataset_files.remove(folder, lambda origin: origin.get(what) == value)
-        if count:
-            removed[str(folder.relative_to(state))] = count
+        if dataset_files.holds(folder, unwanted):
             for file in QUOTING if folder != state / "dataset" else ():
                 (folder.parent / file).unlink(missing_ok=True)
             shutil.rmtree(folder.parent / "scratch", ignore_errors=True)  # a training that died leaves its copy there
+        count = dataset_files.remove(folder, unwanted)
+        if count:
+            removed[str(folder.relative_to(state))] = count
     return removed

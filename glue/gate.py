@@ -51,7 +51,7 @@ class Interval:
 def verdict(evidence: Evidence, limits: Limits) -> Verdict:
     held_out, general = evidence.held_out, evidence.general
     numbers = figures(evidence)
-    if not all(map(math.isfinite, (*held_out.candidate, *held_out.decoy, *general.candidate))):
+    if not all(map(math.isfinite, (*held_out.candidate, *held_out.decoy, *evidence.earlier.candidate, *general.candidate))):
         return Verdict(False, ("the adapter gives answers no finite likelihood",), numbers, ("not finite",))
     if changes_nothing(evidence):
         words = "the adapter changes nothing: what is served gives every answer the base model's own likelihood"
@@ -75,6 +75,9 @@ def better(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
         yield "too few", f"too little to judge it by: {gain.units} facts held out, {limits.fewest_units} wanted"
     elif gain.high < 0:
         yield "worse", f"worse on what it should have learned: {gain.mean:+.3f} a token, {gain.high:+.3f} at best"
+    elif (beyond_base := against(evidence.held_out, evidence.held_out.base)).high < 0:
+        saw = f"{beyond_base.mean:+.3f} a token, {beyond_base.high:+.3f} at best"
+        yield "worse", f"worse than the base model on what it should have learned: {saw}"
     elif gain.low <= limits.least_gain:
         wanted = f"at least {gain.low:+.3f}, wanted over {limits.least_gain:+.3f}"
         yield "no gain", f"no gain beyond noise: {gain.mean:+.3f} a token on {gain.units} facts held out, {wanted}"
@@ -99,6 +102,14 @@ def remembers(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
             saw = f"{change.mean:+.3f} a token against {words}, {change.low:+.3f} at worst"
             yield "forgets", f"it forgets what was known before: {saw}, allowed {-limits.most_forgetting:+.3f}"
             return
+
+
+def keeps(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
+    """What earlier nights were judged by. The team may have corrected some of it since, so only a clear loss counts."""
+    change = against(evidence.earlier, evidence.earlier.current)
+    if change.high < -limits.most_forgetting:
+        saw = f"{change.mean:+.3f} a token against the current one, {change.high:+.3f} at best"
+        yield "forgets", f"it forgets what earlier nights taught: {saw}, allowed {-limits.most_forgetting:+.3f}"
 
 
 def golden(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
@@ -132,6 +143,7 @@ CHECKS: tuple[Callable[[Evidence, Limits], Iterator[Complaint]], ...] = (
     better,
     fits,
     remembers,
+    keeps,
     golden,
     sane,
     well_formed,
@@ -159,6 +171,8 @@ def figures(evidence: Evidence) -> dict[str, float]:
     if evidence.held_out.decoy:
         margin = interval(evidence.held_out.candidate, evidence.held_out.decoy, evidence.held_out.units)
         found |= {"margin": margin.mean, "margin_low": margin.low}
+    earlier = against(evidence.earlier, evidence.earlier.current)
+    found |= {"earlier_change": earlier.mean, "earlier_units": earlier.units} if earlier.units else {}
     found |= {"likelihood_ratio": math.exp(gain.mean) if gain.mean < 100 else math.inf}
     found |= {"general_change": change.mean, "general_change_low": change.low, "general_units": change.units}
     found |= {"general_change_from_base": beyond_base.mean, "general_change_from_base_low": beyond_base.low}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glue.night_desk import MARK
 from glue.types import Misconfigured
 
 FORM = 'allowed: [[golden]] with question = "...", must_contain = ["..."] and must_not_contain = ["..."]'
@@ -50,8 +51,10 @@ def texts(value: Any) -> bool:
 
 
 def wrong(answer: str, golden: Golden) -> tuple[str, ...]:
-    """What is wrong with the answer, in words; empty if it is right."""
+    """What is wrong with the answer, in words; empty if it is right. The night desk's is none, whatever passages it quotes."""
     said = plain(answer)
+    if not said or answer.startswith(MARK):
+        return ("it is no answer",)
     missing = [f"it does not say {text!r}" for text in golden.must_contain if plain(text) not in said]
     return (*missing, *(f"it says {text!r}" for text in golden.must_not_contain if plain(text) in said))
 

@@ -82,6 +82,7 @@ def look(site: Site, dataset: Dataset, recipe: Recipe) -> Evidence:
     judges = Judges(site, site.vllm(), {"candidate": vllm.CANDIDATE, "current": current, "base": vllm.BASE})
     return Evidence(
         held_out=replace(scored(judges, dataset.held_out, "held-out"), decoy=decoy_scores(judges, dataset)),
+        earlier=scored(judges, dataset.earlier, "earlier held-out", ("candidate", "current")),
         general=scored(judges, dataset.general, "general"),
         samples=sampled(judges, dataset, recipe.sampled_answers),
         golden=ask_golden(judges),
@@ -99,9 +100,9 @@ def chosen(rows: tuple[Example, ...]) -> tuple[Example, ...]:
     return tuple(rows[number * len(rows) // MOST_ROWS] for number in range(MOST_ROWS))
 
 
-def scored(judges: Judges, rows: tuple[Example, ...], part: str) -> Scored:
+def scored(judges: Judges, rows: tuple[Example, ...], part: str, sides: Sequence[str] = SIDES) -> Scored:
     scores: dict[str, tuple[float, ...]] = {}
-    for side, name in judges.names.items():
+    for side, name in ((side, judges.names[side]) for side in sides):
         same = next((done for done in scores if judges.names[done] == name), None)
         scores[side] = scores[same] if same else tuple(score(judges.site, judges.served, name, rows, part))
     return Scored(**scores, units=evidence.units(chosen(rows)))
@@ -137,23 +138,32 @@ def sampled(judges: Judges, dataset: Dataset, count: int) -> tuple[Sample, ...]:
         return ()
     most = judges.site.settings.number("MAX_ANSWER_TOKENS")
     for side in ("candidate", "current"):  # the first answer after a load is slower
-        judges.served.answer(judges.names[side], asked[0].prompt, most)
+        answered(judges, side, asked[0].prompt, most)
     judges.site.tell(f"comparing {len(asked)} answers")
     samples = []
     for number, row in enumerate(asked):
         order = ("candidate", "current") if number % 2 else ("current", "candidate")
-        replies: dict[str, Reply] = {side: judges.served.answer(judges.names[side], row.prompt, most) for side in order}
+        replies = {side: answered(judges, side, row.prompt, most) for side in order}
         samples.append(Sample(row.question, row.answer, **replies, taught=row in dataset.held_out))
     return tuple(samples)
+
+
+def answered(judges: Judges, side: str, prompt: tuple[Message, ...], most: int, tools: Sequence[dict[str, Any]] = ()) -> Reply:
+    """Nothing, which is a fault of its answers, where the candidate alone cannot answer and vLLM lives."""
+    try:
+        return judges.served.answer(judges.names[side], prompt, most, list(tools))
+    except GlueError:
+        if side != "candidate" or not judges.served.answers():
+            raise
+        return Reply("")
 
 
 def forms(judges: Judges) -> dict[str, tuple[bool, bool]]:
     """Whether candidate and current write JSON, and a tool call, when asked for it."""
 
     def write(side: str) -> tuple[bool, bool]:
-        name = judges.names[side]
-        text = judges.served.answer(name, JSON_PROBE, PROBE_TOKENS).text
-        return is_json(text), judges.served.answer(name, TOOL_PROBE, PROBE_TOKENS, [TOOL]).call == "get_time"
+        text = answered(judges, side, JSON_PROBE, PROBE_TOKENS).text
+        return is_json(text), answered(judges, side, TOOL_PROBE, PROBE_TOKENS, [TOOL]).call == "get_time"
 
     return dict(zip(("JSON", "a tool call"), zip(write("candidate"), write("current"), strict=True), strict=True))
 
@@ -180,12 +190,14 @@ def ask_golden(judges: Judges) -> tuple[GoldenAnswer, ...]:
 
 def golden_answer(person: WebUI, question: golden.Golden) -> GoldenAnswer:
     answers: dict[str, str] = {}
+    wrong: dict[str, tuple[str, ...]] = {}
     for side, model in ASKED_AS.items():
         try:
             answers[side] = person.ask([{"role": "user", "content": question.question}], model=model, temperature=0).text.strip()
+            wrong[side] = golden.wrong(answers[side], question)
         except GlueError as error:
-            answers[side] = f"(no answer: {error.saw})"
-    return GoldenAnswer(question.question, answers, {side: golden.wrong(text, question) for side, text in answers.items()})
+            answers[side], wrong[side] = "", (f"it is no answer: {error.saw}",)
+    return GoldenAnswer(question.question, answers, wrong)
 
 
 @contextmanager

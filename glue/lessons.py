@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from glue import dataset_files, document_examples, forget, vllm
+from glue import dataset_files, document_examples, forget, lock, vllm
 from glue.learning import card, dataset, feedback, glossary, prepare
 from glue.learning.prepare import Prepared
 from glue.learning.prompt import PromptForm
@@ -34,7 +34,9 @@ def gather(site: Site, recipe: Recipe) -> Lessons:
     form = PromptForm(site.settings["SYSTEM_PROMPT"], site.settings["RAG_TEMPLATE"])
     collected = feedback.collect(site.administrator().ratings(), form, forget.forgotten(site.state))
     rejected = Counter(collected.rejected)
-    rated, edited = prepare.edited(collected.examples, dataset_files.earlier_preferences(site.state))
+    rated, edited = prepare.edited(
+        collected.examples, dataset_files.earlier_preferences(site.state), site.settings["PHONE_REGION"]
+    )
     examples = [*rated, *terms(site, form)]
     if recipe.document_questions:
         from_documents = document_examples.collect(site, form, recipe.document_questions)
@@ -45,6 +47,7 @@ def gather(site: Site, recipe: Recipe) -> Lessons:
     replay = read_replay(site.state / recipe.replay_file) if recipe.replay_file else ()
     built = dataset.build(ready.examples, replay, recipe.held_out_share, recipe.general_rows, recipe.replay_rows)
     known = learned_before(site)
+    built = dataset.judged_by_what_is_new(built, known, recipe.fewest_units)
     new = sum(dataset.fingerprint(row) not in known for row in ready.examples)
     return Lessons(ready, built, card.card(ready, built, dict(rejected), collected.rows, new), new)
 
@@ -78,8 +81,12 @@ def fitting(site: Site, recipe: Recipe) -> Callable[[Example], bool]:
 
 
 def learned_before(site: Site) -> set[str]:
-    """Fingerprints of what any adapter was trained on and judged by: one that was refused, rolled back or pruned stays so."""
-    return {fingerprint for manifest in site.releases.manifests() for fingerprint in manifest.get("examples", [])}
+    """Fingerprints of what any adapter was trained on and judged by: one that was refused, rolled back or pruned stays so.
+
+    A night that ended before its verdict has taught nobody anything: what it had is still new.
+    """
+    judged = (manifest for manifest in site.releases.manifests() if "verdict" in manifest or "night" not in manifest)
+    return {fingerprint for manifest in judged for fingerprint in manifest.get("examples", [])}
 
 
 def read_replay(path: Path) -> tuple[Example, ...]:
@@ -87,7 +94,9 @@ def read_replay(path: Path) -> tuple[Example, ...]:
     if not path.exists():
         raise PreconditionFailed("the recipe's replay file is not there", str(path), 'put it there, or set replay_file = ""')
     rows: list[Example] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
         try:
             row = dataset.from_row(json.loads(line))
             rows.append(replace(row, origin=replace(row.origin, kind="general")))
@@ -102,8 +111,12 @@ def write(lessons: Lessons, folder: Path, name: str) -> None:
 
 
 def build(site: Site, recipe: Recipe) -> dict[str, Any]:
-    """`glue dataset build`: state/dataset as tonight's would be. Returns its card and where its page is."""
-    lessons = gather(site, recipe)
+    """`glue dataset build`: state/dataset as tonight's would be. Returns its card and where its page is.
+
+    Raises Locked during a night, and whoever asks to forget something waits for its end: it would come back by it.
+    """
     folder = site.state / "dataset"
-    write(lessons, folder, "tonight")
+    with lock.hold(site.state, lock.NIGHT, "a dataset"):
+        lessons = gather(site, recipe)
+        write(lessons, folder, "tonight")
     return {**lessons.card, "folder": str(folder), "page": str(folder / "page.html")}

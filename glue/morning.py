@@ -58,7 +58,9 @@ class Morning:
 
     @property
     def reasons(self) -> list[str]:
-        return self.verdict.get("reasons") or [str(self.end.get("reason") or "no reason was left")]
+        """The gate's only where it had the last word: a night may also fail after it said yes."""
+        judged = self.outcome in ("promoted", "refused")
+        return (judged and self.verdict.get("reasons")) or [str(self.end.get("reason") or "no reason was left")]
 
 
 def gather(state: Path, night: str) -> Morning:

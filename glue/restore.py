@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from glue import backup, chat_volume, day, journal, lock, setup, turn
+from glue import backup, chat_volume, day, files, forget, journal, lock, setup, turn
 from glue.plan import Turn, Wanted
 from glue.settings import HOME
 from glue.site import Site
@@ -60,6 +60,7 @@ def version(image: str) -> tuple[int, ...]:
 
 def put_back_state(state: Path, folder: Path, links: dict[str, str]) -> None:
     """Releases and nights that are there and not in the backup stay; what the backup holds wins."""
+    asked = files.read_lines(state / forget.FORGOTTEN)
     (state / "adapters" / "current").unlink(missing_ok=True)
     (state / "adapters" / "judging").unlink(missing_ok=True)
     shutil.copytree(folder / "state", state, symlinks=True, dirs_exist_ok=True)
@@ -68,6 +69,15 @@ def put_back_state(state: Path, folder: Path, links: dict[str, str]) -> None:
         link.unlink(missing_ok=True)
         link.symlink_to(leads_to)
     (state / "webui-token").unlink(missing_ok=True)
+    forget_again(state, asked)
+
+
+def forget_again(state: Path, asked: list[dict[str, Any]]) -> None:
+    """What was to be forgotten since the backup, and what datasets in it hold of that, does not come back with it."""
+    for row in asked:
+        if row not in files.read_lines(state / forget.FORGOTTEN):
+            files.append_line(state / forget.FORGOTTEN, row)
+    forget.remove_named(state, {row["name"] for row in files.read_lines(state / forget.FORGOTTEN)})
 
 
 def put_back_settings(source: Path) -> str:

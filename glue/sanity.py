@@ -8,8 +8,8 @@ from collections import Counter
 
 from glue.evidence import Reply, Sample
 
-LOOP = re.compile(r"(.{1,120}?)\1{3,}\W*$", re.DOTALL)  # the end of the text, four times or more in a row
-LOOP_CHARACTERS = 24
+LONGEST_CIRCLE, FEWEST_ROUNDS = 120, 4
+LOOP_CHARACTERS, LOOP_WINDOW = 24, 2000  # the shortest loop, and how much of an answer's end is looked at
 RUN_WORDS = 4
 FEWEST_WORDS = 24  # a list of a few short items repeats words too
 REFUSAL = re.compile(
@@ -34,9 +34,10 @@ CLEAR_SHARE, CLEAR_WORDS = 0.15, 6
 
 def faults(reply: Reply, question: str, wanted: str) -> frozenset[str]:
     """wanted: the reference answer; what it does itself is no fault."""
-    if not reply.text.strip() and not reply.call:
+    if not re.search(r"\w", reply.text) and not reply.call:
         return frozenset({"empty"})
     found = {
+        "endless": reply.cut,
         "loops": loops(reply.text) and not loops(wanted),
         "refuses": bool(REFUSAL.search(reply.text)) and not REFUSAL.search(wanted),
         "wrong language": other_language(reply.text, wanted) and other_language(reply.text, question),
@@ -56,12 +57,20 @@ def new_faults(samples: tuple[Sample, ...]) -> dict[str, list[str]]:
 
 def loops(text: str) -> bool:
     """The text ends in a circle, or half of it is one short run of words over and over."""
-    circle = LOOP.search(text.strip())
-    if circle and len(circle[0]) >= LOOP_CHARACTERS and re.search(r"\w", circle[1]):
+    end = text.strip()[-LOOP_WINDOW:]
+    if any(circles(end, period) for period in range(1, LONGEST_CIRCLE + 1)):
         return True
     words = re.findall(r"\w+", text.lower())
     runs = Counter(zip(*(words[start:] for start in range(RUN_WORDS)), strict=False))
     return len(words) >= FEWEST_WORDS and max(runs.values()) * RUN_WORDS > len(words) / 2
+
+
+def circles(end: str, period: int) -> bool:
+    """The last characters are the same ones every `period`, four times or more; a last round may be cut short."""
+    count = period
+    while count < len(end) and end[-1 - count] == end[-1 - count + period]:
+        count += 1
+    return count >= max(FEWEST_ROUNDS * period, LOOP_CHARACTERS) and bool(re.search(r"\w", end[-period:]))
 
 
 def other_language(text: str, than: str) -> bool:

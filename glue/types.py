@@ -134,14 +134,17 @@ class Preference:
 
 @dataclass(frozen=True)
 class Dataset:
+    """earlier: what was held out in earlier nights already, so that it shows what is forgotten and not what is learned."""
+
     train: tuple[Example, ...]
     held_out: tuple[Example, ...]
     general: tuple[Example, ...]
     replay: tuple[Example, ...] = ()
+    earlier: tuple[Example, ...] = ()
 
     @property
     def learned(self) -> tuple[Example, ...]:
-        return self.train + self.held_out
+        return self.train + self.held_out + self.earlier
 
 
 @dataclass(frozen=True)

@@ -237,7 +237,7 @@ class WebUI:
                 if response.status_code >= 400:
                     raise GlueError("the ratings cannot be read", f"{response.status_code} {response.text[:400]}", "make status")
                 response.raw.decode_content = True
-                yield from ijson.items(response.raw, "item", use_float=True)
+                yield from ijson.items(response.raw, "item")  # as floats, a number over 64 bit would end it
         except (requests.RequestException, ijson.JSONError, OSError) as error:
             raise GlueError("the ratings cannot be read to their end", str(error), "make logs SERVICE=open-webui") from error
 

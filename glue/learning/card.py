@@ -23,7 +23,7 @@ def card(prepared: Prepared, dataset: Dataset, rejected: dict[str, int], rows: i
         "ratings": rows,
         "examples": len(prepared.examples),
         "new": new,
-        "parts": {part: len(getattr(dataset, part)) for part in ("train", "held_out", "general", "replay")},
+        "parts": {part: len(getattr(dataset, part)) for part in ("train", "held_out", "earlier", "general", "replay")},
         "by_origin": dict(Counter(row.origin.kind or "other" for row in learned).most_common()),
         "conversations": len({row.conversation for row in learned}),
         "people": len({row.origin.user for row in learned if row.origin.user}),
@@ -54,8 +54,12 @@ def shown(part: str, row: Example) -> dict[str, Any]:
         "note": row.origin.note,
         "from": row.origin.document or row.conversation,
         "user": row.origin.user,
-        "question": row.question[:LONGEST_SHOWN],
-        "answer": row.answer[:LONGEST_SHOWN],
-        "system": system[:LONGEST_SHOWN],
-        "earlier": [{"role": message.role, "content": message.content[:LONGEST_SHOWN]} for message in earlier],
+        "question": cut(row.question),
+        "answer": cut(row.answer),
+        "system": cut(system),
+        "earlier": [{"role": message.role, "content": cut(message.content)} for message in earlier],
     }
+
+
+def cut(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} [... {len(text) - LONGEST_SHOWN} characters more]"

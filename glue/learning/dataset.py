@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, fields
+from collections.abc import Container, Iterable
+from dataclasses import asdict, fields, replace
 from typing import Any
 
+from glue import evidence
 from glue.types import Dataset, Example, Message, Origin, Preference
 
 ALWAYS_TRAINED = "term"  # a term that is held out is one that nobody learns
@@ -37,6 +38,19 @@ def build(
         general=tuple(general),
         replay=tuple(others[len(general) : len(general) + balanced]),
     )
+
+
+def judged_by_what_is_new(built: Dataset, known: Container[str], fewest_units: int) -> Dataset:
+    """Held out is what no earlier night had, filled up with the newest of the rest to fewest_units facts.
+
+    What the current adapter learned long ago no night can teach it again: averaged over all of that, a good night's gain would
+    drown in a few weeks. known: fingerprints of what earlier nights had.
+    """
+    held_out = [row for row in built.held_out if fingerprint(row) not in known]
+    rest = [row for row in built.held_out if fingerprint(row) in known]
+    while rest and len(set(evidence.units(held_out))) < fewest_units:
+        held_out.append(rest.pop())
+    return replace(built, held_out=tuple(held_out), earlier=tuple(rest))
 
 
 def held_out_conversations(examples: tuple[Example, ...], share: float) -> set[str]:

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from glue.learning import text
@@ -103,7 +104,8 @@ def judge(row: Row, form: PromptForm, is_forgotten: Callable[[Row], bool]) -> Ra
 
 
 def number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+    """ijson gives fractions as Decimal. Raises OverflowError for one that no float holds."""
+    return float(value) if isinstance(value, int | float | Decimal) and math.isfinite(value) else 0.0
 
 
 def example(row: Row, messages: dict[str, Row], form: PromptForm) -> Example | str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import phonenumbers
 from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
+from detect_secrets.plugins.basic_auth import BasicAuthDetector
 from phonenumbers import Leniency, PhoneNumberMatcher
 from stdnum import iban, luhn
 
@@ -23,11 +24,21 @@ IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b"
 CARD = re.compile(r"\b\d(?:[ -]?\d){12,18}\b")
 PHONE = re.compile(r"\+?\(?\d[\d\s()./-]{5,}\d")
 PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
-# detect-secrets wants quotes around a value; people write none in a chat. A digit tells a password from a word.
+# detect-secrets wants quotes around a value; people write none in a chat. After "is" a digit tells a password from a word.
+PASSWORD = r"\b(?:password|passwort|passphrase|kennwort|pwd?)\b"
+SECRET = r"\b(?:(?:api|access|auth|secret)[ _-]?(?:access[ _-]?)?(?:key|token)|secret|token)\b"
 SPOKEN = re.compile(
-    r"(?:password|passwort|passphrase|kennwort|api[ _-]?key|access[ _-]?token|secret)\s*(?:[:=]|\bis\b|\blautet\b|\bist\b)\s*"
-    r"[\"'`]?(?P<value>(?=\S*\d)[^\s\"'`]{6,128})",
+    rf"(?:{PASSWORD}|{SECRET})(?:\s+[^\s:=.!?]{{1,24}}){{0,5}}?\s*(?:[:=]|\b(?:is|ist|lautet)\b)\s*"
+    r"[\"'`]?(?P<value>(?=\S{0,127}\d)[^\s\"'`]{6,128})",
     re.IGNORECASE,
+)
+WRITTEN = re.compile(rf"{PASSWORD}\s*[:=]\s*[\"'`]?(?P<value>[^\s\"'`]{{6,128}})", re.IGNORECASE)
+# tokens that detect-secrets 1.5 does not know, or knows only the first part of
+TOKENS = re.compile(
+    r"\bgh[opusr]_\w{20,255}|\bgithub_pat_\w{20,255}|\bglpat-[\w-]{16,255}|\bhf_[A-Za-z0-9]{20,255}|\bAIza[\w-]{30,64}"
+    r"|\bsk-[\w-]{20,255}|\bxox[abeoprs]-[\w-]{10,255}|\beyJ[\w-]{8,4096}\.[\w-]{8,8192}\.[\w-]{0,4096}"
+    r"|(?<=\bBearer )[\w.~+/-]{16,4096}=*|(?<=\bbearer )[\w.~+/-]{16,4096}=*"
+    r"|(?<=aws_secret_access_key)\s*[=:]\s*[\"']?[\w/+]{40}",
 )
 # Random-looking strings and addresses of machines are what a technical team talks about; they are no secrets by themselves.
 NO_SECRETS = ("Base64 High Entropy String", "Hex High Entropy String", "Public IP (ipv4)", "Private Key")
@@ -67,8 +78,11 @@ def mask(text: str, region: str) -> tuple[str, tuple[Finding, ...]]:
 def findings(text: str, region: str) -> Iterator[Finding]:
     for match in PRIVATE_KEY.finditer(text):
         yield Finding("secret", *match.span())
-    for match in SPOKEN.finditer(text):
-        yield Finding("secret", *match.span("value"))
+    for pattern in (SPOKEN, WRITTEN):
+        for match in pattern.finditer(text):
+            yield Finding("secret", *match.span("value"))
+    for match in TOKENS.finditer(text):
+        yield Finding("secret", *match.span())
     yield from service_secrets(text)
     for match in EMAIL.finditer(text):
         yield Finding("e-mail", *match.span())
@@ -86,11 +100,25 @@ def service_secrets(text: str) -> Iterator[Finding]:
     start = 0
     for line in text.split("\n"):
         if HINT.search(line) and len(line) < 20_000:
-            for detector in [*DETECTORS, NAMED_SECRETS] if NAMES.search(line) else DETECTORS:
-                for value in set(detector.analyze_string(line)):
-                    for match in re.finditer(re.escape(value), line) if value else ():
-                        yield Finding("secret", start + match.start(), start + match.end())
+            for begin, end in [*known_tokens(line), *(named_values(line) if NAMES.search(line) else ())]:
+                yield Finding("secret", start + begin, start + end)
         start += len(line) + 1
+
+
+def known_tokens(line: str) -> Iterator[tuple[int, int]]:
+    """Whole tokens: analyze_string would give a pattern's groups, and leave the rest of the token in clear.
+
+    Of an address with a password in it only that.
+    """
+    for detector in DETECTORS:
+        only = 1 if isinstance(detector, BasicAuthDetector) else 0
+        for pattern in detector.denylist:
+            yield from (match.span(only) for match in pattern.finditer(line))
+
+
+def named_values(line: str) -> Iterator[tuple[int, int]]:
+    for value in filter(None, set(NAMED_SECRETS.analyze_string(line))):
+        yield from (match.span() for match in re.finditer(re.escape(value), line))
 
 
 def phone_numbers(text: str, region: str) -> Iterator[Finding]:

@@ -92,16 +92,19 @@ def texts(example: Example) -> list[str]:
     return [*(message.content for message in example.prompt), example.answer]
 
 
-def edited(examples: tuple[Example, ...], earlier: Iterable[Preference]) -> tuple[tuple[Example, ...], list[Preference]]:
+def edited(
+    examples: tuple[Example, ...], earlier: Iterable[Preference], region: str
+) -> tuple[tuple[Example, ...], list[Preference]]:
     """The examples, and pairs of those that were edited in place: the page keeps nothing of what an answer was before.
 
-    earlier: what former datasets hold; what they read of the same message, under the same rating, is what it was.
+    earlier: what former datasets hold, masked; what they read of the same message, under the same rating, is what it was.
     """
     before = {old.origin.message: old for old in earlier if old.kind in ("disliked", "edited answer") and old.origin.message}
     pairs = [
         Preference(now.prompt, now.answer, old.rejected, "edited answer", old.comment, now.origin)
         for now in examples
-        if (old := before.get(now.origin.message)) and old.rejected != now.answer and old.origin.rating == now.origin.rating
+        if (old := before.get(now.origin.message)) and old.origin.rating == now.origin.rating
+        if old.rejected not in (now.answer, masking.mask(now.answer, region)[0])
     ]
     messages = {pair.origin.message for pair in pairs}
     return tuple(tagged(row) if row.origin.message in messages else row for row in examples), pairs

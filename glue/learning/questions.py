@@ -24,6 +24,12 @@ WORD = re.compile(r"\w+")
 POINTS_AT_PAGE = re.compile(
     r"\b(?:th(?:e|is)|according to|above|following)\b.{0,20}\b(?:passage|text|excerpt|paragraph|document|section above)\b", re.I
 )
+NEGATIONS = {
+    "not": "no not never none neither nor nobody nothing nicht kein keine keinen keiner keinem keines nie niemals niemand nichts "
+    "weder ne pas jamais aucun aucune rien nunca ninguno ninguna nada non mai nessuno nessuna niente niet geen nooit",
+    "without": "without ohne sans sin senza zonder",
+    "only": "only solely exclusively nur ausschließlich lediglich seulement uniquement sólo solamente soltanto alleen",
+}
 TASK = """Write {count} questions that a colleague could ask, and that the passage below answers.
 Each must make sense to somebody who has not seen the passage: name the thing that it is about.
 Answer in the passage's language, in one or two full sentences, with nothing that the passage does not say.
@@ -77,14 +83,14 @@ def task(passage: str, count: int) -> str:
     return TASK.format(count=count, passage=passage)
 
 
-def read(reply: str) -> list[Item]:
-    """What a reply holds in the form that was asked for; nothing for any other."""
+def read(reply: str) -> list[Item] | None:
+    """What a reply holds in the form that was asked for; None for any other, such as one that was cut short."""
     start, end = reply.find("{"), reply.rfind("}")
     try:
         rows = json.loads(reply[start : end + 1])["items"]
         return list(items(rows))
     except (ValueError, KeyError, TypeError, RecursionError):
-        return []
+        return None
 
 
 def items(rows: list[Any]) -> Iterator[Item]:
@@ -103,7 +109,10 @@ def doubt(item: Item, passage: str) -> str:
         return "the question points at a page that nobody sees"
     if len(item.evidence) < FEWEST_EVIDENCE_CHARACTERS or flat(item.evidence) not in flat(passage):
         return "the evidence is not in the passage"
-    said, proved = meaning(item.answer), meaning(item.evidence) | meaning(item.question)
+    if negations(item.answer) != negations(item.evidence):
+        return "the answer says no where the evidence says yes, or the other way round"
+    # the thing that was asked about may be named in the answer, but only by words that the passage has too
+    said, proved = meaning(item.answer), meaning(item.evidence) | (meaning(item.question) & meaning(passage))
     if any(has_digit(word) and word not in meaning(item.evidence) for word in said):
         return "a number or code of the answer is not in the evidence"
     if not said or len(said & proved) < LEAST_PROVED * len(said):
@@ -121,6 +130,12 @@ def flat(words: str) -> str:
 
 def has_digit(word: str) -> bool:
     return any(letter.isdigit() for letter in word)
+
+
+def negations(words: str) -> set[str]:
+    """Kinds of denial and restriction in a text, so that "must not" proves no "must", and "never" does prove "not"."""
+    said = set(WORD.findall(words.casefold().replace("n't", " not").replace("n\u2019t", " not").replace("cannot", "not")))
+    return {kind for kind, known in NEGATIONS.items() if said & set(known.split())}
 
 
 def meaning(words: str) -> set[str]:

@@ -27,7 +27,9 @@ ORDERS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 # Open WebUI keeps a model's thoughts inside the answer, folded; the model never sees them again, and none are trained.
-THOUGHTS = re.compile(r'<details\b[^>]*type="reasoning".*?</details>\s*', re.DOTALL)
+THOUGHTS = re.compile(r'<details\b[^>]{0,500}type="reasoning"')
+THOUGHTS_END = "</details>"
+SPACE = re.compile(r"\s*")
 
 
 def plain(content: Any) -> str | None:
@@ -39,7 +41,19 @@ def plain(content: Any) -> str | None:
         content = " ".join(part for part in parts if part)
     if not isinstance(content, str):
         return "" if content is None else None
-    return THOUGHTS.sub("", content) if "<details" in content else content
+    return without_thoughts(content)
+
+
+def without_thoughts(content: str) -> str:
+    """In one pass: a pattern over all of it would take hours for a few megabytes of openings that nothing closes."""
+    parts, at = [], 0
+    while opening := THOUGHTS.search(content, at):
+        end = content.find(THOUGHTS_END, opening.end())
+        if end < 0:
+            break
+        parts.append(content[at : opening.start()])
+        at = SPACE.match(content, end + len(THOUGHTS_END)).end()  # type: ignore[union-attr]  # it matches nothing, too
+    return "".join([*parts, content[at:]])
 
 
 def complaint(answer: str, others: list[str]) -> str:

@@ -25,10 +25,17 @@ def manifest(night: Night) -> dict[str, Any]:
         "dataset": read(night.folder / "dataset" / "card.json"),
         "training": night.result,
         "versions": {"glue": glue.__version__, "images": {key: settings.image(key) for key in ("VLLM_IMAGE", "TRAINER_IMAGE")}},
-        "counts": {part: len(getattr(night.dataset, part)) for part in ("train", "held_out", "general", "replay")},
+        "counts": {part: len(getattr(night.dataset, part)) for part in ("train", "held_out", "earlier", "general", "replay")},
         "examples": sorted(dataset.fingerprint(row) for row in night.dataset.learned),
-        "origins": dataset.origins(night.dataset.learned),
+        "origins": origins(night),
     }
+
+
+def origins(night: Night) -> list[str]:
+    """Of its own examples, and of those of the adapter that it went on from, which are in its numbers too."""
+    before = night.site.releases.current() if night.recipe.begin_from == "current" else None
+    inherited = night.site.releases.manifest(before).get("origins", []) if before else []
+    return sorted({*dataset.origins(night.dataset.learned), *inherited})
 
 
 def revision(models: dict[str, Any], name: str) -> str:

@@ -69,7 +69,7 @@ def calibration(folder: Path, rows_file: Path | None, vocabulary: int) -> Iterab
         torch.manual_seed(SEED)
         return torch.randint(vocabulary, (32, 64)).tolist()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    rows = [json.loads(line) for line in rows_file.read_text(encoding="utf-8").splitlines()[:CALIBRATION_ROWS]]
+    rows = [json.loads(line) for line in rows_file.read_text(encoding="utf-8").split("\n")[:CALIBRATION_ROWS] if line]
     texts = (tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)["input_ids"] for row in rows)
     return [ids[:LONGEST_TOKENS] for ids in texts]
 

@@ -28,7 +28,9 @@ def random_samples(rows: int, tokens: int, seed: int) -> list[Sample]:
 def read_samples(file: Path, tokenizer: Any) -> list[Sample]:
     """Rows of {"prompt", "completion"}, as a night trains them: only the completion is learned."""
     found = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8").split("\n"):
+        if not line:
+            continue
         row = json.loads(line)
         given = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]
         whole = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)["input_ids"]

@@ -15,6 +15,7 @@ import pytest
 from glue import adapters, day, files, judge, vllm
 from glue.judge import Judges
 from glue.learning import dataset
+from glue.night_desk import MARK
 from glue.site import Site
 from glue.types import GlueError
 from glue.webui import WebUI
@@ -106,7 +107,7 @@ class Clients:
         while not self.over.is_set():
             try:
                 answer = person.ask([{"role": "user", "content": self.question}])
-                good = bool(answer.text.strip() and answer.sources)
+                good = bool(answer.text.strip() and answer.sources) and not answer.text.startswith(MARK)
             except GlueError as error:
                 good = False
                 self.reasons.append(error.saw)

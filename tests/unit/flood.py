@@ -25,6 +25,8 @@ from glue.night_desk import MARK
 
 CONVERSATIONS, TURNS = 1000, 10
 HUGE = "all of it " * 500_000
+FOLDED = '<details type="reasoning">' * 200_000  # thoughts that nothing ends
+SPOKEN = "secret=" * 40_000
 MALFORMED = "not of the form that Open WebUI writes"
 LOST = "the rated answer is not in its conversation"
 THINGS = ["pump", "Kreissäge", "旋盤", "مضخة", "компрессор", "échangeur", "torno", "संयंत्र"]
@@ -53,6 +55,9 @@ KINDS: list[tuple[str, str]] = [
     ("traversal", ""),
     ("script", ""),
     ("huge", "the conversation is too long for any recipe"),
+    ("folded", "the conversation is too long for any recipe"),
+    ("spoken", "longer than the recipe trains"),
+    ("vast", MALFORMED),
     ("again", "the question was answered and rated again later"),
     ("alike", "near-duplicate"),
 ]
@@ -61,7 +66,7 @@ KINDS: list[tuple[str, str]] = [
 def kind(number: int) -> str:
     """Of the rating with this number; of huge ones there are two, for all ratings of a conversation carry it."""
     found = KINDS[number % len(KINDS)][0]
-    return "good" if found == "huge" and number % 5000 >= len(KINDS) else found
+    return "good" if found in ("huge", "folded") and number % 5000 >= len(KINDS) else found
 
 
 def answer(number: int) -> str:
@@ -75,6 +80,8 @@ def answer(number: int) -> str:
         "hidden": f"{right}\U000e0041\U000e0042",
         "secret": f"{right} Ask ines@office.example about it, by mail or at her desk, any day before noon.",
         "huge": HUGE,
+        "folded": FOLDED,
+        "spoken": SPOKEN,
     }.get(what, right)
 
 
@@ -127,6 +134,7 @@ def rating(number: int, messages: dict[str, Any]) -> Any:
         "snapshot list": {"snapshot": ["?", {}]},
         "data list": {"data": [1]},
         "meta text": {"meta": "chat"},
+        "vast": {"updated_at": 10**400},
         "no number": {"data": {"rating": {"$gt": 0}}},
     }
     return row | broken.get(what, {})
@@ -171,7 +179,7 @@ class Export:
 
 def main(folder: Path) -> dict[str, Any]:
     started = time.monotonic()
-    collected = feedback.collect(ijson.items(Export(), "item", use_float=True), PromptForm("You help.", "Look:\n{{CONTEXT}}"))
+    collected = feedback.collect(ijson.items(Export(), "item"), PromptForm("You help.", "Look:\n{{CONTEXT}}"))
     ready = prepare.prepare(
         collected.examples, collected.preferences, lambda row: prepare.likely_tokens(row) <= 2048, region="US"
     )

@@ -1,14 +1,16 @@
 """What is forgotten is gone from every dataset on disk, and which adapters had seen it is still known."""
 
 import json
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from glue import dataset_files, files, forget, lessons, setup
+from glue import dataset_files, files, forget, lessons, restore, setup
 from glue.learning import card, dataset
 from glue.learning.prepare import Masked, Prepared
 from glue.releases import Releases
@@ -60,6 +62,56 @@ def test_what_is_forgotten_is_gone_from_the_files_and_the_page(
     facts = json.loads(next(site.state.glob("nights/*/dataset/card.json")).read_text())
     assert facts["forgotten"] == done["rows_removed"]
     assert forget.forget(site, what, value)["rows_removed"] == 0
+
+
+def test_a_forgetting_that_died_is_finished_by_the_next(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It dies before each of its writes in turn; whatever is left then names the chat nowhere once it was run again."""
+    write, count = files.write, 0
+
+    def dying(left: int) -> Any:
+        def write_or_die(*arguments: Any, **more: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            write(*arguments, **more)
+
+        return write_or_die
+
+    for moment in range(9):
+        monkeypatch.setattr(files, "write", dying(moment))
+        try:
+            forget.remove(site.state, "chat", "chat-1")
+        except KeyboardInterrupt:
+            count += 1
+    monkeypatch.setattr(files, "write", write)
+    forget.remove(site.state, "chat", "chat-1")
+    everything = "".join(path.read_text() for path in site.state.glob("nights/**/*.*"))
+    assert count >= 3 and "chat-1" not in everything and "chat-2" in everything
+    assert (next(site.state.glob("nights/*")) / "dataset" / "page.html").exists()
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c"])
+def test_text_with_any_separator_is_on_the_page_and_can_be_forgotten(separator: str, site: Site) -> None:
+    folder = site.state / "nights" / "20260102T000000Z" / "dataset"
+    row = replace(ROWS[0], answer=f"One line{separator}and another.")
+    built = Dataset((row, ROWS[1]), (), ())
+    ready = Prepared((row, ROWS[1]), (), (), {}, 0)
+    dataset_files.write(folder, ready, built, card.card(ready, built, {}, 2, 2), "night")
+    assert "and another." in (folder / "page.html").read_text()
+    assert forget.remove(site.state, "chat", "chat-1")[str(folder.relative_to(site.state))] == 1
+    assert "and another." not in "".join(path.read_text() for path in folder.iterdir())
+
+
+def test_what_was_forgotten_since_a_backup_does_not_come_back_with_it(site: Site, tmp_path: Path) -> None:
+    backup = tmp_path.parent / f"{tmp_path.name}-backup"
+    shutil.copytree(site.state, backup / "state")
+    forget.forget(site, "chat", "chat-1")
+    restore.put_back_state(site.state, backup, {})
+    shutil.rmtree(backup)
+    everything = "".join(path.read_text() for path in site.state.glob("nights/**/*.*"))
+    assert "in chat-1" not in everything and "in chat-2" in everything
+    assert forget.forgotten(site.state)({"user_id": "user-1", "meta": {"chat_id": "chat-1"}, "updated_at": 5})
 
 
 def test_somebody_nobody_knows_is_in_nothing(site: Site) -> None:

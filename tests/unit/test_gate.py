@@ -53,6 +53,17 @@ def test_a_gain_that_may_be_luck_is_refused() -> None:
     assert ask((2.0, -1.5, 1.0, -1.0, 0.5, 0.1)).faults == ("no gain",)
 
 
+def test_what_earlier_nights_taught_may_be_corrected_and_not_lost() -> None:
+    assert ask(earlier=replace(scored((-3.0, *[0.0] * 9)), decoy=())).promote
+    assert ask(earlier=replace(scored((-0.5,)), decoy=())).promote, "one fact says nothing"
+    assert ask(earlier=replace(scored((-0.5, -0.4, -0.6, -0.7, -0.5)), decoy=())).faults == ("forgets",)
+
+
+def test_better_than_the_current_and_worse_than_the_base_model_is_worse() -> None:
+    held_out = replace(scored(GOOD, before=-2.0), base=(-0.5,) * len(GOOD))
+    assert gate.verdict(Evidence(held_out, replace(scored(STILL), decoy=())), LIMITS).faults == ("worse",)
+
+
 @pytest.mark.parametrize("gains", [(), (5.0,), (5.0, 5.0), (3.0, 3.0, 3.0, 3.0)])
 def test_a_handful_of_facts_says_nothing_however_good(gains: tuple[float, ...]) -> None:
     assert "too few" in ask(gains).faults

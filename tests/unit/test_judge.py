@@ -97,6 +97,17 @@ def test_a_candidate_that_cannot_be_scored_has_no_likelihood(site: Any) -> None:
     assert verdict.faults == ("not finite",) and not served.loaded
 
 
+def test_a_candidate_that_alone_cannot_answer_is_refused_and_no_error(site: Any) -> None:
+    class Speechless(StubVllm):
+        def answer(self, name: str, prompt: Any, most_tokens: int, tools: Any = None) -> Reply:
+            if name == vllm.CANDIDATE:
+                raise GlueError("vLLM refused /v1/chat/completions", "500", "make logs")
+            return super().answer(name, prompt, most_tokens, tools)
+
+    verdict, _ = ask(site, Speechless())
+    assert not verdict.promote and "empty" in verdict.faults
+
+
 def test_a_candidate_that_was_changed_after_it_was_published_is_not_judged(site: Any) -> None:
     name = publish(site.releases, "candidate")
     (site.releases.folder / name / "adapter_model.safetensors").write_text("other")

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glue.learning import dataset, feedback, prepare
+from glue.learning import dataset, feedback, prepare, text
 from glue.learning.prompt import PromptForm
 from glue.night_desk import MARK
-from glue.types import Example, Message, Origin
+from glue.types import Dataset, Example, Message, Origin
 
 KEYS = ["id", "type", "data", "meta", "snapshot", "chat", "history", "messages", "rating", "details", "updated_at", "copy", "q"]
 FORM = PromptForm("You help.", "Look:\n{{CONTEXT}}")
@@ -121,11 +121,11 @@ def test_the_better_and_the_worse_answer_are_kept_as_a_pair(row: dict[str, Any],
 def test_an_answer_edited_in_place_is_paired_with_what_an_earlier_night_read_of_it() -> None:
     before = feedback.collect([rating("It is H53!", value=-1)], FORM).preferences
     now = feedback.collect([rating("It is B23.", at=5)], FORM).examples
-    (example,), (pair,) = prepare.edited(now, before)
+    (example,), (pair,) = prepare.edited(now, before, "US")
     assert example.origin.kind == "regenerated answer"
     assert (pair.chosen, pair.rejected, pair.kind) == ("It is B23.", "It is H53!", "edited answer")
-    assert prepare.edited(now, [pair])[1] == [pair]
-    assert prepare.edited(now, [replace(before[0], origin=Origin(message="copy", rating="another"))]) == (now, [])
+    assert prepare.edited(now, [pair], "US")[1] == [pair]
+    assert prepare.edited(now, [replace(before[0], origin=Origin(message="copy", rating="another"))], "US") == (now, [])
 
 
 JSON = st.recursive(
@@ -223,3 +223,30 @@ def test_what_a_real_browser_left_in_open_webui_is_understood() -> None:
         ("regenerated answer", "C23.", "B65."),
         ("disliked", "", "B65."),
     }
+
+
+def test_the_same_answer_rated_down_and_then_up_is_no_pair_whatever_was_masked_in_it() -> None:
+    answer = "Ask ines@office.example, who knows all about it."
+    (before,) = feedback.collect([rating(answer, value=-1)], FORM).preferences
+    now = feedback.collect([rating(answer, at=5)], FORM).examples
+    assert prepare.edited(now, [prepare.clean_pair(before, "US")], "US") == (now, [])
+
+
+def test_thoughts_are_left_out_and_what_only_looks_like_them_stays() -> None:
+    thoughts = '<details type="reasoning" done="true">\n<summary>Thought</summary>\n> hm\n</details>\n'
+    assert text.plain(f"{thoughts}It is {thoughts}B23.") == "It is B23."
+    for kept in ("<details>more</details>", '<details type="reasoning">never ended', ""):
+        assert text.plain(kept) == kept
+
+
+def taught(number: int) -> Example:
+    return Example((Message("user", f"Question {number}?"),), f"Answer {number}.", "test", f"chat {number}")
+
+
+@pytest.mark.parametrize(("new", "held_out", "earlier"), [(8, 8, 640), (3, 5, 643), (0, 5, 643)])
+def test_after_months_a_night_is_judged_by_what_is_new(new: int, held_out: int, earlier: int) -> None:
+    """Six hundred answers that were held out before do not drown the few that show what tonight taught."""
+    old, fresh = [taught(number) for number in range(648 - new)], [taught(1000 + number) for number in range(new)]
+    built = dataset.judged_by_what_is_new(Dataset((), (*old, *fresh), ()), {dataset.fingerprint(row) for row in old}, 5)
+    assert (len(built.held_out), len(built.earlier)) == (held_out, earlier)
+    assert set(fresh) <= set(built.held_out) and set(built.held_out) | set(built.earlier) == {*old, *fresh}

@@ -69,6 +69,12 @@ def test_a_night_that_changed_nothing_says_so_whatever_it_left(outcome: str, tmp
     assert not (tmp_path / "banner.json").exists()
 
 
+def test_a_night_that_failed_after_the_gate_said_yes_says_why_it_failed(state: Path) -> None:
+    journal.record(state, night=NIGHT, outcome="failed", reason="the answer came without sources", seconds=3, adapter=None)
+    text = morning.summary(morning.gather(state, NIGHT))
+    assert "failed" in text and "without sources" in text and "better on" not in text
+
+
 def test_the_banner_stands_only_while_what_it_tells_of_serves(state: Path) -> None:
     assert morning.kept_banner(state, "a1")["text"] == ""
     morning.keep_banner(state, morning.gather(state, NIGHT))

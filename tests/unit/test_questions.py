@@ -39,6 +39,18 @@ GOOD = Item(
             Item("What does the passage say about seals?", GOOD.answer, GOOD.evidence),
             "the question points at a page that nobody sees",
         ),
+        (
+            Item(GOOD.question, GOOD.answer.replace("is changed", "is not changed"), GOOD.evidence),
+            "the answer says no where the evidence says yes, or the other way round",
+        ),
+        (
+            Item(
+                f"{GOOD.question} It is painted green near northern entrance?",
+                f"{GOOD.answer} It is painted green near northern entrance.",
+                GOOD.evidence,
+            ),
+            "the answer says more than the evidence",
+        ),
         (Item("Seal?", GOOD.answer, GOOD.evidence), "question or answer is too short or too long"),
     ],
 )
@@ -50,7 +62,13 @@ def test_what_the_passage_does_not_prove_is_left_out_with_its_reason(item: Item,
     "reply", ["", "Sure! Here you go.", '{"items": 3}', '{"items": ["?"]}', '{"items": [{"question": 1}]}', "{" * 9999]
 )
 def test_a_reply_of_another_form_gives_nothing(reply: str) -> None:
-    assert questions.read(reply) == []
+    assert not questions.read(reply)
+
+
+def test_a_reply_that_was_cut_short_is_asked_for_again(tmp_path: Path) -> None:
+    whole = ScriptedModel()
+    assert from_documents(documents(), notebook(tmp_path, lambda task: whole.write(task)[:-40]), look_up, FORM, 5).examples == ()
+    assert len(from_documents(documents(), notebook(tmp_path, whole.write), look_up, FORM, 5).examples) == 1
 
 
 def test_a_document_is_cut_into_passages_at_its_paragraphs() -> None:

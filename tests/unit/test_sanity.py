@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from glue import golden, sanity
 from glue.evidence import Reply, Sample
 from glue.golden import Golden
+from glue.night_desk import MARK
 from glue.types import Misconfigured
 
 ENGLISH = "The key of the archive is in the safe, and the code for it is on the sheet that is on the wall."
@@ -34,6 +36,23 @@ def test_an_answer_in_circles_is_one(text: str) -> None:
 )
 def test_an_answer_that_repeats_a_little_is_not_in_circles(text: str) -> None:
     assert not sanity.loops(text)
+
+
+def test_a_text_made_to_be_slow_is_not() -> None:
+    started = time.monotonic()
+    for text in ("-" * 800 + "a", "ab" * 50_000 + "c", "- " * 40_000 + "x"):
+        sanity.loops(text)
+    assert time.monotonic() - started < 2
+
+
+def test_what_never_ends_and_what_says_nothing_are_faults() -> None:
+    assert sanity.faults(Reply("One and two", 64, 1.0, cut=True), "q", "w") == {"endless"}
+    assert sanity.faults(Reply("---- ...", 4, 1.0), "q", "w") == {"empty"}
+
+
+@pytest.mark.parametrize("answer", ["", " ", f"{MARK}: back at seven. The code is B23."])
+def test_no_answer_and_the_night_desk_s_are_never_golden(answer: str) -> None:
+    assert golden.wrong(answer, Golden("q", (), ("H53",))) and golden.wrong(answer, Golden("q", ("B23",), ()))
 
 
 @pytest.mark.parametrize(
