@@ -151,7 +151,8 @@ def swap(result: Row) -> Table:
     rows = [(row["phase"], f"{row['seconds']:.2f}", number(row.get("floor_seconds")),
              number(row.get("added_seconds")), row.get("floor", "")) for row in result["rows"]]  # fmt: skip
     heading = ("phase", "s", "floor, s", "added by glue, s", "the floor is")
-    return Table("Swap and start", heading, rows, f"Published: {published.LOAD_SECONDS / 60:.1f} minutes a load, on a Spark.")
+    note = f"Published: {published.LOAD_SECONDS / 60:.1f} minutes a load, on a Spark. Warm: the page cache is left as it is. "
+    return Table("Swap and start", heading, rows, note + "Cold: it is dropped before. " + result.get("left_out", ""))
 
 
 def number(value: float | None) -> str:
