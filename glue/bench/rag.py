@@ -58,9 +58,10 @@ def run(site: Site, plan: Plan, command: str) -> Row:
         library.write(books, folder, plan.books)
     with chats.running(site, plan.model, plan.names, plan.overrides or {}) as bench:
         model = chats.paced(bench) if plan.simulated else chats.served(bench)
-        opened = [chats.open_chat(bench, name, max(plan.users)) for name in plan.names]
+        served = {"served_as": vllm.BASE} if plan.simulated else chats.serving(site)
+        opened = [chats.open_chat(bench, name, max(plan.users), served["served_as"]) for name in plan.names]
         documents = {chat.name: chats.ingest(bench, chat, folder) for chat in opened}
-        result = about(site, bench, plan, command) | {"documents": documents}
+        result = about(site, bench, plan, command) | served | {"documents": documents}
         if plan.simulated and plan.hit_rate:
             tell_model(model, AT_ONCE, {case.asked: case.alone for case in library.labelled(books)})
             result["hit_rate"] = {chat.name: hit_rate(bench, chat, library.labelled(books)) for chat in opened}

@@ -114,13 +114,16 @@ def compared(before: dict[str, Row], now: dict[str, Row]) -> list[Table]:
                 for users, chat, level in tables.levels(now[name]) if (users, chat) in old
             ]  # fmt: skip
             heading = ("users", "chat", "the other run, s", "this run, s", "ratio of medians")
-            shown.append(Table(f"{SECTIONS[name]}: median to the first word, with 95 % interval", heading, rows))
+            shown.append(
+                Table(f"{SECTIONS[name]}: median to the first word, with a 95 % interval from 6 answers on", heading, rows)
+            )
     return shown
 
 
 def seconds(level: Row) -> str:
     found = level["first_token_seconds"]
-    return f"{found['median']:.2f} ({tables.between(found, 'median')})" if found else "-"
+    between = tables.between(found, "median")
+    return "-" if not found else f"{found['median']:.2f}" + (f" ({between})" if between != "-" else "")
 
 
 def shift(old: Row, new: Row) -> str:

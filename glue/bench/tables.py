@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glue.bench import published
+from glue.bench.summaries import LEAST_FOR_AN_INTERVAL
 
 Row = dict[str, Any]
 CHATS = ("stock", "ours")
@@ -29,8 +30,8 @@ def three(summary: Row | None, form: str = "{:.2f}") -> str:
 
 
 def between(summary: Row | None, key: str) -> str:
-    """The 95 % interval of it."""
-    if not summary:
+    """The 95 % interval of it; of a handful there is none."""
+    if not summary or summary["count"] < LEAST_FOR_AN_INTERVAL:
         return "-"
     low, high = summary[f"{key}_interval"]
     return f"{low:.2f} to {high:.2f}"
@@ -138,7 +139,7 @@ def where_it_goes(result: Row) -> Table:
 def direct(result: Row) -> Table:
     """The harness against vLLM's own, on the same vLLM."""
     rows = [
-        (str(row["users"]), what, f"{row['here'][key]:.4f}", f"{row['vllm'][key]:.4f}", f"{row['ratio'][key]:.3f}")
+        (str(row["users"]), what, f"{row['here'][key]:.4f}", f"{row['vllm'][key]:.4f}", number(row["ratio"][key], 3))
         for row in result["rows"]
         for key, what in (("first_token_seconds", "first word, s"), ("seconds_per_token", "seconds a token"))
     ]
@@ -155,5 +156,5 @@ def swap(result: Row) -> Table:
     return Table("Swap and start", heading, rows, note + "Cold: it is dropped before. " + result.get("left_out", ""))
 
 
-def number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def number(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -102,7 +102,8 @@ def test_two_runs_are_compared(folder: Path, tmp_path_factory: pytest.TempPathFa
     other = tmp_path_factory.mktemp("other")
     (other / "rag-paced.json").write_text(json.dumps(rag_result(ours=1.0)))
     text = Path(report.write(folder, other)["page"]).read_text()
-    assert "Two runs" in text and "1.11 (" in text and "0.61 (" in text and "<td>0.55</td>" in text
+    assert "Two runs" in text and "<td>1.11</td>" in text and "<td>0.61</td>" in text, "of three answers no interval"
+    assert "1.92 (1.86 to 1.97)" in text and "<td>0.55</td>" in text
 
 
 def test_the_page_opens_without_a_network_and_shows_every_figure(folder: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from glue import adapters, day, files, host, journal, lock, plan, recovery, turn
-from glue.bench import direct, hot, machine, swap, training, verbs
+from glue import adapters, day, files, host, journal, lock, plan, recovery, turn, webui
+from glue.bench import chats, direct, hot, machine, swap, training, verbs
 from glue.nights import training as nights_training
 from glue.plan import Step, Turn, Wanted, World
 from glue.releases import Release, Releases
@@ -280,6 +280,44 @@ def test_health_that_was_never_seen_is_said(site: Any, monkeypatch: pytest.Monke
     site.vllm = lambda: SimpleNamespace(answers=lambda: False)
     with pytest.raises(GlueError, match="not seen"):
         swap.to_day(site, "warm", {"seconds": 1.0})
+
+
+# ---------------------------------------------------------------------- which model is asked
+
+
+class Person:
+    """The stub is of a signed-in person of Open WebUI: what the model was set up as."""
+
+    def __init__(self) -> None:
+        self.url, self.user, self.models = "http://h:1", {"token": "t"}, list[str]()
+
+    def ensure_knowledge(self) -> str:
+        return "k"
+
+    def ensure_assistant(self, _: object, served: str) -> None:
+        self.models.append(served)
+
+    def ensure_model(self, form: dict[str, Any]) -> None:
+        self.models.append(form["id"])
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+@pytest.mark.parametrize("release", [None, "1"])
+def test_before_vllm_both_chats_ask_what_the_team_asks(site: Any, release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    if release:
+        site.releases.advance(released(site.releases, release))
+    site.settings = {"WEBUI_ADMIN_PASSWORD": "p", "WEBUI_ADMIN_EMAIL": "e"}
+    site.stacks = SimpleNamespace(services=lambda _: {name: Service(name, "running") for name in ("open-webui", "stock")})
+    name = "team-adapter" if release else "team-base"
+    assert chats.serving(site) == {"served_as": name, "release": release or "the base model"}
+    for chat in (chats.OURS, chats.STOCK):
+        person = Person()
+        monkeypatch.setattr(webui, "sign_in", lambda *_, person=person: person)
+        opened = chats.open_chat(site, chat, 1, chats.served_name(site))
+        assert person.models == [name]
+        assert chat == chats.OURS or opened.fields["model"] == name
 
 
 # ---------------------------------------------------------------------- a bench of training
