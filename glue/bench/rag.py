@@ -14,7 +14,7 @@ from glue import vllm
 from glue.bench import chats, library, load, machine, parts, summaries
 from glue.bench.chats import OURS, PACED, STOCK, Chat
 from glue.bench.client import Endpoint, Sample, ask
-from glue.bench.library import Case
+from glue.bench.library import Case, Library
 from glue.settings import HOME
 from glue.site import Site
 from glue.types import GlueError
@@ -49,9 +49,17 @@ class Plan:
     def simulated(self) -> bool:
         return self.model == PACED
 
+    @property
+    def name(self) -> str:
+        """Of its result in state/bench, which the report reads."""
+        return f"rag-browser-{self.model}" if self.browser else f"rag-{self.model}"
 
-def run(site: Site, plan: Plan, command: str) -> Row:
-    """Measures, and returns what report.py shows. Raises GlueError where nothing could be measured."""
+
+def run(site: Site, plan: Plan, command: str, keep: Callable[[Row], object] = lambda so_far: None) -> Row:
+    """Measures, and returns what report.py shows. Raises GlueError where nothing could be measured.
+
+    keep: gets what is measured so far after each level; it is "whole" only after the last.
+    """
     books = library.load(HOME / "env" / "bench-library.toml")
     folder = plan.documents or site.state / "bench" / f"documents-{plan.books}"
     if plan.documents is None:
@@ -61,18 +69,27 @@ def run(site: Site, plan: Plan, command: str) -> Row:
         served = {"served_as": vllm.BASE} if plan.simulated else chats.serving(site)
         opened = [chats.open_chat(bench, name, max(plan.users), served["served_as"]) for name in plan.names]
         documents = {chat.name: chats.ingest(bench, chat, folder) for chat in opened}
-        result = about(site, bench, plan, command) | served | {"documents": documents}
-        if plan.simulated and plan.hit_rate:
-            tell_model(model, AT_ONCE, {case.asked: case.alone for case in library.labelled(books)})
-            result["hit_rate"] = {chat.name: hit_rate(bench, chat, library.labelled(books)) for chat in opened}
-            result["calls"] = {chat.name: calls_per_question(chat, model, library.rotation(books)) for chat in opened}
-        if plan.simulated:
-            tell_model(model, AT_ONCE, {})
-            result["harness_seconds"] = harness(bench, model)
-            result["pace"] = tell_model(model, plan.pace or {}, {})
-        result["rows"] = [row(bench, plan, users, opened, model, library.rotation(books)) for users in plan.users]
-        result["load_after"] = machine.load()
+        result: Row = {**about(site, bench, plan, command), **served, "documents": documents, "whole": False, "rows": []}
+        result |= of_the_paced_model(bench, plan, opened, model, books) if plan.simulated else {}
+        for users in plan.users:
+            result["rows"].append(row(bench, plan, users, opened, model, library.rotation(books)))
+            keep(result | {"load_after": machine.load()})
+    result |= {"whole": True, "load_after": machine.load()}
+    keep(result)
     return result
+
+
+def of_the_paced_model(bench: Site, plan: Plan, opened: list[Chat], model: Vllm, books: Library) -> Row:
+    """What can be known only where the model says what it was asked, and takes no time. Leaves the model at its pace."""
+    found: Row = {}
+    if plan.hit_rate:
+        cases = library.labelled(books)
+        tell_model(model, AT_ONCE, {case.asked: case.alone for case in cases})
+        found["hit_rate"] = {chat.name: hit_rate(bench, chat, cases) for chat in opened}
+        found["calls"] = {chat.name: calls_per_question(chat, model, library.rotation(books)) for chat in opened}
+    tell_model(model, AT_ONCE, {})
+    found["harness_seconds"] = harness(bench, model)
+    return found | {"pace": tell_model(model, plan.pace or {}, {})}
 
 
 def about(site: Site, bench: Site, plan: Plan, command: str) -> Row:
@@ -191,10 +208,11 @@ def summarised(samples: list[Sample], users: int, wall_seconds: float) -> Row:
     return {
         "asked": len(samples),
         "errors": [sample.error for sample in samples if sample.error],
+        "without_usage": sum(not sample.completion_tokens for sample in good),
         "without_sources": sum(not sample.passages for sample in good),
         "cached_tokens": sum(sample.cached_tokens for sample in good),
-        "prompt_tokens": median([sample.prompt_tokens for sample in good]),
-        "completion_tokens": median([sample.completion_tokens for sample in good]),
+        "prompt_tokens": middle([sample.prompt_tokens for sample in good]),
+        "completion_tokens": middle([sample.completion_tokens for sample in good]),
         "first_event_seconds": shown(summaries.summary([sample.first_event_seconds for sample in good])),
         "first_token_seconds": shown(summaries.summary([sample.first_token_seconds for sample in good])),
         "tokens_per_second": shown(speed),
@@ -202,6 +220,12 @@ def summarised(samples: list[Sample], users: int, wall_seconds: float) -> Row:
         "total_with_waiting": round(sum(sample.completion_tokens for sample in good) / wall_seconds, 1),
         "samples": [asdict(sample) | {"passages": len(sample.passages), "sources": []} for sample in samples],
     }
+
+
+def middle(tokens: list[int]) -> float | None:
+    """Of those whose usage was reported."""
+    told = [count for count in tokens if count]
+    return median(told) if told else None
 
 
 def shown(found: summaries.Summary | None) -> Row | None:

@@ -123,17 +123,29 @@ def calls(result: Row) -> Table:
 def health(result: Row) -> Table:
     rows = [
         (str(users), name, str(level["asked"]), str(len(level["errors"])), str(level["without_sources"]),
-         str(level["cached_tokens"]), f"{level['prompt_tokens']:.0f}", f"{level['completion_tokens']:.0f}")
+         str(level["cached_tokens"]), str(level.get("without_usage", "-")),
+         *(number(level[what], 0) or "-" for what in ("prompt_tokens", "completion_tokens")))
         for users, name, level in levels(result)
     ]  # fmt: skip
-    heading = ("users", "chat", "asked", "errors", "lost its sources", "cached tokens", "prompt tokens", "answer tokens")
+    heading = (
+        "users", "chat", "asked", "errors", "lost its sources", "cached tokens", "no usage", "prompt tokens", "answer tokens",
+    )  # fmt: skip
     return Table("Requests", heading, rows)
 
 
 def where_it_goes(result: Row) -> Table:
-    rows = [(str(users), name, *(f"{value:.2f}" for value in level["parts"].values())) for users, name, level in levels(result)]
-    names = next((tuple(level["parts"]) for _, _, level in levels(result)), ())
-    return Table("Where the time goes, seconds a question", ("users", "chat", *names), rows)
+    names = part_names(result)
+    rows = [
+        (str(users), name, *(number(level["parts"].get(part)) or "-" for part in names)) for users, name, level in levels(result)
+    ]
+    missing = sorted({name for _, _, level in levels(result) for name in level.get("not_reported", [])})
+    note = f"This vLLM does not report {', '.join(missing)}, so the time cannot be divided." if missing else ""
+    return Table("Where the time goes, seconds a question", ("users", "chat", *names), rows, note)
+
+
+def part_names(result: Row) -> list[str]:
+    """Of all levels, in their order: one in which nothing was answered has none."""
+    return list(dict.fromkeys(part for _, _, level in levels(result) for part in level["parts"]))
 
 
 def direct(result: Row) -> Table:

@@ -180,6 +180,31 @@ def test_where_the_time_went_adds_up(server: Vllm) -> None:
     assert seconds["prefill"] == pytest.approx(0.1, abs=0.05)
 
 
+def test_a_failed_question_took_no_time_and_counts_in_no_mean() -> None:
+    call = {"kind": "chat", "queue_seconds": 0.0, "prefill_seconds": 0.5, "decode_seconds": 1.0}
+    samples = [Sample(first_token_seconds=1, last_token_seconds=3, completion_tokens=9), Sample(error="cut")]
+    assert parts.of_calls([call], samples)["parts"] == {
+        "hidden calls": 0, "queue": 0, "prefill": 0.5, "retrieval and Open WebUI": 0.5, "decode": 2,
+    }  # fmt: skip
+    found = parts.of_counters({"calls": 1, "queue": 0.1, "prefill": 0.4, "decode": 2}, samples)
+    assert (found["parts"]["prefill"], found["parts"]["decode"]) == (0.4, 2)
+
+
+METRICS = """# HELP vllm:request_queue_time_seconds x
+vllm:request_queue_time_seconds_sum{model_name="team-base"} 1.5
+vllm:request_queue_time_seconds_sum{model_name="team-adapter"} 0.5
+vllm:request_decode_time_seconds_sum{model_name="team-base"} 9
+vllm:request_success_total{finished_reason="stop"} 0.0
+"""
+
+
+def test_what_vllm_does_not_report_is_said_and_not_read_as_zero() -> None:
+    found = parts.sums(METRICS)
+    assert found == {"calls": 0.0, "queue": 2.0, "decode": 9.0}
+    shown = parts.of_counters(found, [Sample(first_token_seconds=1, last_token_seconds=3)])
+    assert shown["parts"] == {} and shown["not_reported"] == ["request_prefill_time_seconds_sum"]
+
+
 def test_the_paced_model_wants_its_key(server: Vllm) -> None:
     sample = ask(replace(endpoint(server), key="wrong"), question("?"))
     assert sample.error.startswith("401")

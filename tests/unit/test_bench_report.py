@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from glue.bench import parts, rag, report, scale
+from glue.bench import parts, rag, report, scale, summaries, verbs
 from glue.bench.client import Sample
 from glue.settings import HOME
 from glue.types import PreconditionFailed
@@ -96,6 +96,38 @@ def test_each_table_has_the_published_figures_and_the_ratio(folder: Path) -> Non
 def test_a_real_result_is_not_called_a_simulation(tmp_path: Path) -> None:
     (tmp_path / "rag-vllm.json").write_text(json.dumps(rag_result() | {"simulated": False}))
     assert "SIMULATION" not in Path(report.write(tmp_path)["page"]).read_text()
+
+
+@pytest.mark.parametrize(("simulated", "practice"), [(False, True), (True, False)])
+def test_a_practice_model_is_said_to_be_one(simulated: bool, practice: bool, tmp_path: Path) -> None:
+    more = {"simulated": simulated, "profile": "rehearsal", "model": "/models/toy", "path": "API", "rounds": 3, "release": "r1"}
+    (tmp_path / "rag-browser-vllm.json").write_text(json.dumps(rag_result() | more))
+    text = Path(report.write(tmp_path)["page"]).read_text()
+    assert (report.PRACTICE in text) == practice
+    assert all(said in text for said in ("model: /models/toy", "profile: rehearsal", "path: API", "rounds: 3", "release: r1"))
+
+
+def test_a_result_that_is_not_whole_says_so(tmp_path: Path) -> None:
+    (tmp_path / "swap.json").write_text(json.dumps(SWAP | {"whole": False, "left_out": "no cold start"}))
+    text = Path(report.write(tmp_path)["page"]).read_text()
+    assert report.PARTIAL in text and "no cold start" in text
+
+
+def test_a_level_in_which_nothing_was_answered_is_shown(tmp_path: Path) -> None:
+    failed = [Sample(error="500 the engine died")] * 6
+    dead = rag.summarised(failed, 2, 30.0) | parts.of_calls([], failed)
+    assert dead["prompt_tokens"] is None and dead["parts"] == {} and len(dead["errors"]) == 6
+    found = rag_result()
+    found["rows"][0]["ours"], found["rows"][0]["ratio"] = dead, rag.ratio(dead, found["rows"][0]["stock"])
+    (tmp_path / "rag-paced.json").write_text(json.dumps(found))
+    assert "<td>6</td><td>6</td>" in Path(report.write(tmp_path)["page"]).read_text()
+    assert "errors 6" in verbs.told(dead | {"calls_per_question": {}})
+
+
+def test_every_sample_is_kept_and_gives_the_same_numbers_again() -> None:
+    found = level(4, 2.0)
+    again = summaries.summary([sample["first_token_seconds"] for sample in found["samples"]])
+    assert again and len(found["samples"]) == 12 and found["first_token_seconds"]["p99"] == again.p99
 
 
 def test_two_runs_are_compared(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from glue import adapters, day, files, host, journal, lock, plan, recovery, turn, webui
-from glue.bench import chats, direct, hot, machine, swap, training, verbs
+from glue.bench import chats, direct, hot, machine, rag, swap, training, verbs
 from glue.nights import training as nights_training
 from glue.plan import Step, Turn, Wanted, World
 from glue.releases import Release, Releases
@@ -20,6 +20,8 @@ from glue.settings import HOME
 from glue.stacks import Stacks
 from glue.types import DayNotServing, GlueError, Locked, PreconditionFailed, Service
 
+RAG = {"model": "vllm", "only": None, "users": "1", "rounds": 1, "documents": None, "books": 1, "overrides": (),
+       "quick": True, "browser": True, "name": None}  # fmt: skip
 GOOD, REFUSED = {"promote": True}, {"promote": False}
 
 
@@ -33,7 +35,13 @@ def site(tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    "verb", [verbs.swap_verb, lambda site: verbs.direct_verb(site, "1", 1, 1), lambda s: verbs.all_verb(s, 1)]
+    "verb",
+    [
+        verbs.swap_verb,
+        lambda site: verbs.direct_verb(site, "1", 1, 1),
+        lambda site: verbs.all_verb(site, 1),
+        lambda site: verbs.rag_verb(site, **RAG),
+    ],
 )
 def test_no_night_begins_while_the_day_is_measured(
     site: Any, verb: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
@@ -44,7 +52,8 @@ def test_no_night_begins_while_the_day_is_measured(
         held.append(lock.held(site.state, lock.NIGHT))
         return {}
 
-    for module, name in ((swap, "run"), (direct, "run"), (verbs, "measure_all"), (verbs, "report_verb"), (machine, "save")):
+    places = ((swap, "run"), (direct, "run"), (rag, "run"), (verbs, "measure_all"), (verbs, "report_verb"), (machine, "save"))
+    for module, name in places:
         monkeypatch.setattr(module, name, measure)
     verb(site)
     assert held[0] and not lock.held(site.state, lock.NIGHT)
@@ -65,6 +74,50 @@ def test_a_night_that_died_is_undone_before_the_bench_looks_like_a_night(site: A
     with verbs.no_night(site):
         assert turn.read(site.state) == Turn(Wanted.DAY)
         assert site.releases.current() is None
+
+
+# ---------------------------------------------------------------------- all of it
+
+
+def test_a_part_that_fails_does_not_end_the_others_and_is_named(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stub is of what measures."""
+
+    def vllm_dies(*_: object) -> None:
+        raise GlueError("vLLM did not answer the bench", "out of memory", "make logs")
+
+    site.settings = SimpleNamespace(rehearsal=True)
+    monkeypatch.setattr(day, "ensure", lambda *_: None)
+    monkeypatch.setattr(direct, "run", vllm_dies)
+    monkeypatch.setattr(rag, "run", lambda site, plan, command, keep: keep({"plan": plan.name}))
+    monkeypatch.setattr(swap, "run", lambda site, command, keep: keep({"rows": []}))
+    monkeypatch.setattr(verbs, "report_verb", lambda *_: ({"page": "report.html"}, print))
+    machine.save(site, "direct", {"rows": ["of another day"]})
+    with pytest.raises(GlueError, match="parts of the bench failed") as error:
+        verbs.all_verb(site, 1)
+    assert error.value.saw == "direct: out of memory" and "report.html" in error.value.do
+    kept = {path.stem for path in (site.state / "bench").glob("*.json")}
+    assert kept == {"rag-vllm", "swap", "rag-paced"}
+
+
+def test_what_a_level_measured_is_kept_though_the_next_one_fails(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[dict[str, Any]] = []
+
+    @contextmanager
+    def running(*_: object) -> Iterator[Any]:
+        yield site
+
+    def row(site: Any, plan: rag.Plan, users: int, *_: object) -> dict[str, Any]:
+        if users == 2:
+            raise GlueError("stock does not answer", "500", "make bench again")
+        return {"users": users}
+
+    monkeypatch.setattr(chats, "running", running)
+    monkeypatch.setattr(chats, "served", lambda _: None)
+    for module, name in ((rag, "row"), (rag, "about"), (machine, "load")):
+        monkeypatch.setattr(module, name, row if name == "row" else lambda *_: {})
+    with pytest.raises(GlueError, match="does not answer"):
+        rag.run(site, rag.Plan(model="vllm", names=(), users=(1, 2), books=0), "c", kept.append)
+    assert kept[-1]["rows"] == [{"users": 1}] and kept[-1]["whole"] is False
 
 
 # ---------------------------------------------------------------------- hot promotion
