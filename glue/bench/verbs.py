@@ -18,7 +18,7 @@ from glue import day, files, lock, recovery, turn
 from glue.bench import chats, direct, machine, rag, scale, swap, tables
 from glue.settings import HOME
 from glue.site import Site
-from glue.types import GlueError
+from glue.types import GlueError, PreconditionFailed
 
 Keep = Callable[[dict[str, Any]], object]
 Shown = tuple[Any, Callable[[Any], None]]
@@ -109,6 +109,9 @@ def report_verb(site: Site, compare: Path | None) -> Shown:
 def scale_verb(site: Site, source: Path, out: Path) -> Shown:
     """People a Spark serves by prompt and answer length, computed from a result of `glue bench rag`."""
     result = json.loads(source.read_text(encoding="utf-8"))
+    if result.get("kind") != "rag" or not scale.usable(result):
+        saw = f"no level of ours in {source} says where its time went"
+        raise PreconditionFailed("nothing can be computed of this result", saw, "glue bench rag, and give its file as --source")
     files.write(out, scale.document(result, "docs/measurements/" + source.name))
     return {"document": str(out)}, lambda found: print(found["document"])
 

@@ -172,9 +172,24 @@ def test_people_a_spark_serves_fall_with_longer_prompts_and_answers() -> None:
         found = [scale.people(curves, prompt, answer, wanted) for prompt in scale.PROMPTS]
         assert found == sorted(found, reverse=True)
     assert scale.people(curves, 1300, 100, wanted) > scale.people(curves, 1300, 1000, wanted) > 8
+    number, most = scale.at_once(curves, 1300, wanted), scale.people(curves, 1300, 200, wanted)
+    spent = curves.first_word(number, 1300) + 200 / curves.pace.decode(number)
+    draw = numpy.random.default_rng(1).binomial(most, spent / (spent + wanted.pause_seconds), 100_000)
+    assert 0.03 < (draw > number).mean() <= 0.053, "no more than five moments in a hundred are too crowded, and no fewer people"
     assert scale.at_once(curves, 32000, wanted) == 0
     text = scale.document(rag_result(), "x.json")
     assert all(word in text for word in ("published", "measured", "simulated", "computed", "reported"))
+
+
+def test_of_a_machine_s_own_result_nothing_is_published_or_simulated() -> None:
+    found = rag_result() | {"simulated": False, "profile": "spark", "model": "nemotron"}
+    found["machine"] |= {"gpu": "GB10"}
+    pace = scale.curves_of(found).pace
+    assert pace.prefill_tokens_per_second == pytest.approx(1000 / 0.2), "tokens of a prompt over the seconds they took"
+    assert pace.decode_tokens_per_second["1"] == pytest.approx(found["rows"][0]["ours"]["tokens_per_second"]["mean"], abs=0.05)
+    text = scale.document(found, "rag-vllm.json")
+    assert not [word for word in ("published", "simulated", "reported", "Nothing here") if word in text]
+    assert "Measured on GB10, 2 cores (<invented>)" in text and "model nemotron" in text
 
 
 def test_the_committed_run_holds_what_is_promised() -> None:
