@@ -29,8 +29,8 @@ SIMULATION = "SIMULATION. The model is a paced one with the case study's speeds;
 PRACTICE = "Practice model on a rehearsal's machine: ratios to the published figures mean nothing."
 PARTIAL = "BROKEN OFF: the run ended before everything was measured."
 ABOUT = (
-    "date", "model", "served_as", "release", "profile", "path", "rounds", "documents", "machine", "versions", "settings", "pace",
-    "load_before", "overrides",
+    "date", "model", "served_as", "release", "profile", "path", "rounds", "documents", "questions", "machine", "versions",
+    "settings", "pace", "load_before", "overrides",
 )  # fmt: skip
 STYLE = training_page.STYLE + ".simulation{background:#fdebd0;padding:.5rem 1rem;font-weight:bold}code{font-size:90%}"
 

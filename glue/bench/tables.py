@@ -99,7 +99,7 @@ def found(result: Row) -> Table:
         (
             kind,
             str(asked[kind]["asked"]),
-            *(f"{rates[kind][what]:.0%}" for what in whats for rates in result["hit_rate"].values()),
+            *(percent(rates[kind][what]) for what in whats for rates in result["hit_rate"].values()),
         )
         for kind in asked
     ]
@@ -109,6 +109,10 @@ def found(result: Row) -> Table:
         "answers stock's search-query call as a perfect reader would, so stock's share is an upper bound."
     )
     return Table("Retrieval: what is found", heading, rows, note)
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
 
 
 def calls(result: Row) -> Table:

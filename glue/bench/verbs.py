@@ -49,6 +49,7 @@ def rag_verb(site: Site, **chosen: Any) -> Shown:
         users=numbers(chosen["users"]),
         rounds=chosen["rounds"],
         documents=chosen["documents"],
+        questions=chosen["questions"],
         books=chosen["books"],
         overrides=dict(part.split("=", 1) for part in chosen["overrides"]),
         hit_rate=not chosen["quick"],
@@ -188,6 +189,9 @@ RAG_OPTIONS = (
     click.option("--users", default="1,2,4,8", show_default=True, help="Levels."),
     click.option("--rounds", default=3, show_default=True, help="How often everybody asks at each level."),
     click.option("--documents", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Your own PDFs."),
+    click.option(
+        "--questions", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="About your own PDFs, as TOML."
+    ),
     click.option("--books", default=30, show_default=True, help="How many documents are generated, where you give none."),
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of Open WebUI to try on ours."),
     click.option("--browser", is_flag=True, help="As the chat's own page asks, over its socket; first turns."),

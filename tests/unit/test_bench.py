@@ -4,12 +4,14 @@ import itertools
 import json
 import math
 import os
+import re
 import socket
 import statistics
 import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,9 +25,10 @@ from hypothesis import strategies as st
 from pypdf import PdfReader
 
 from glue import vllm, waiting
-from glue.bench import direct, library, load, paced, parts, summaries
+from glue.bench import direct, found, library, load, paced, parts, questions, summaries
 from glue.bench.client import Endpoint, Sample, ask
 from glue.settings import HOME
+from glue.types import Misconfigured
 from glue.vllm import Vllm
 from glue.waiting import Seen
 
@@ -327,3 +330,41 @@ def test_questions_are_labelled_with_what_the_documents_say(books: library.Libra
     for case in cases:
         assert any(found.value == case.value and found.document == case.document for found in books.facts)
     assert len({case.document for case in library.rotation(books)}) == 12
+
+
+ARXIV = HOME / "env" / "bench-arxiv.toml"
+
+
+def test_thirty_papers_and_twelve_questions_about_them() -> None:
+    papers = tomllib.loads(ARXIV.read_text(encoding="utf-8"))["papers"]
+    assert len(set(papers)) == 30 and all(re.fullmatch(r"\d{4}\.\d{4,5}", paper) for paper in papers)
+    asked = questions.read(ARXIV)
+    assert len({case.document for case in asked}) == 12
+    assert all(case.document.removesuffix(".pdf") in papers and not case.value for case in asked)
+
+
+def test_what_is_asked_about_your_own_documents_is_about_them(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="nobody knows what to ask"):
+        questions.about(tmp_path, None)
+    with pytest.raises(Misconfigured, match="not there") as error:
+        questions.about(tmp_path, ARXIV)
+    assert "1706.03762.pdf" in error.value.saw
+    for case in questions.read(ARXIV):
+        (tmp_path / case.document).touch()
+    assert questions.about(tmp_path, ARXIV).rotation == questions.read(ARXIV)
+
+
+@pytest.mark.parametrize("text", ["", "questions = []", "questions = 3", '[[questions]]\nquestion = "a"', "["])
+def test_a_file_of_questions_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "q.toml").write_text(text)
+    with pytest.raises(Misconfigured, match="cannot be read"):
+        questions.read(tmp_path / "q.toml")
+
+
+def test_a_question_without_a_labelled_passage_is_found_by_its_document() -> None:
+    labelled = library.Case("first turn", "q", "q", "IP-1", "a.pdf")
+    assert labelled.found(["under IP-1"], []) and not labelled.found(["nothing"], ["a.pdf"])
+    only_document = replace(labelled, value="")
+    assert only_document.found(["nothing"], ["a.pdf"]) and not only_document.found(["nothing"], ["b.pdf"])
+    assert not only_document.passage_found(["anything"])
+    assert found.share([]) is None

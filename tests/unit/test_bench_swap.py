@@ -20,8 +20,8 @@ from glue.settings import HOME
 from glue.stacks import Stacks
 from glue.types import DayNotServing, GlueError, Locked, PreconditionFailed, Service
 
-RAG = {"model": "vllm", "only": None, "users": "1", "rounds": 1, "documents": None, "books": 1, "overrides": (),
-       "quick": True, "browser": True, "name": None}  # fmt: skip
+RAG = {"model": "vllm", "only": None, "users": "1", "rounds": 1, "documents": None, "questions": None, "books": 1,
+       "overrides": (), "quick": True, "browser": True, "name": None}  # fmt: skip
 GOOD, REFUSED = {"promote": True}, {"promote": False}
 
 
