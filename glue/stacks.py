@@ -216,18 +216,19 @@ class Stacks:
         if container is not None and container.id not in {found.id for found in joined.containers}:
             joined.connect(container)
 
-    def stop_container(self, stack: str, service: str) -> None:
-        """Docker's own stop, with the container's own time to end: without Compose, for whoever measures."""
-        container = self.container(stack, service)
-        if container is not None:
-            container.stop(timeout=60)
-
     def started(self, stack: str, service: str) -> float:
         """When the container began to run, as a Unix time by Docker's clock."""
         container = self.container(stack, service)
         if container is None:
             raise GlueError(f"{service} does not run", "no container", f"make {stack}")
         return datetime.fromisoformat(container.attrs["State"]["StartedAt"]).timestamp()
+
+    def ended(self, stack: str, service: str) -> float:
+        """When the container last ended, as a Unix time by Docker's clock."""
+        container = self.container(stack, service)
+        if container is None:
+            raise GlueError(f"{service} is not there", "no container", f"make {stack}")
+        return datetime.fromisoformat(container.attrs["State"]["FinishedAt"]).timestamp()
 
     def run_in(self, stack: str, service: str, command: list[str]) -> tuple[int, str]:
         """Runs it in a container that runs already. Returns its exit code and what it printed."""

@@ -82,7 +82,9 @@ class Page:
             last_token_seconds=self.last_token,
             prompt_tokens=self.usage.get("prompt_tokens", 0),
             completion_tokens=self.usage.get("completion_tokens", 0),
+            cached_tokens=(self.usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
             passages=tuple(text for source in self.sources for text in source.get("document", [])),
+            sources=tuple(str(row.get("name", "?")) for source in self.sources for row in source.get("metadata", [])),
             error=self.error or ("" if whole else "the answer did not end") or ("" if self.first_token else "no word came"),
         )
 

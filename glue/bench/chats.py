@@ -14,6 +14,7 @@ from typing import Any
 from glue import documents, files, plan, settings, vllm, waiting, webui
 from glue.bench.browser import Page
 from glue.bench.client import Endpoint, Sample, ask
+from glue.releases import shown
 from glue.settings import HOME
 from glue.site import Site
 from glue.stacks import BENCH, DAY, Stacks
@@ -137,8 +138,21 @@ def served(site: Site) -> Vllm:
     return Vllm(f"{site.stacks.services(DAY)['vllm'].address}:8000", site.settings["MODEL_API_KEY"])
 
 
-def open_chat(site: Site, name: str, people: int) -> Chat:
-    """Signed in, with its model set up: ours as `make day` leaves it, stock with no more than leave to use the model."""
+def served_name(site: Site) -> str:
+    """The vLLM name behind the team's assistant, as the day sets it; a merged release answers to it too."""
+    return vllm.ADAPTER if site.releases.current() else vllm.BASE
+
+
+def serving(site: Site) -> dict[str, Any]:
+    """What answers, for a result: the name that is asked, and the release behind it."""
+    return {"served_as": served_name(site), "release": shown(site.releases.current())}
+
+
+def open_chat(site: Site, name: str, people: int, served_as: str) -> Chat:
+    """Signed in, with its model set up: ours as `make day` leaves it, stock with no more than leave to use the model.
+
+    served_as: the name of the model that is asked.
+    """
     url = f"http://{site.stacks.services(BENCH)[SERVICES[name]].address}:8080"
     password = site.settings["WEBUI_ADMIN_PASSWORD"]
     person = webui.sign_in(url, site.settings["WEBUI_ADMIN_EMAIL"], password)
@@ -146,11 +160,11 @@ def open_chat(site: Site, name: str, people: int) -> Chat:
     fields: dict[str, Any] = {"model": webui.ASSISTANT}
     if name == OURS:
         person.ensure_filter()
-        person.ensure_assistant(site.settings, vllm.BASE)
+        person.ensure_assistant(site.settings, served_as)
     else:
-        person.ensure_model(webui.hidden_base(vllm.BASE) | {"meta": {"capabilities": {"usage": True}}})
+        person.ensure_model(webui.hidden_base(served_as) | {"meta": {"capabilities": {"usage": True}}})
         person.call("GET", "/api/models?refresh=true")
-        fields = {"model": vllm.BASE, "files": [{"type": "collection", "id": knowledge}]}
+        fields = {"model": served_as, "files": [{"type": "collection", "id": knowledge}]}
     emails = [f"bench-{number}@bench.local" for number in range(1, people + 1)]
     for email in emails:
         person.ensure_user(email.partition("@")[0], email, password)

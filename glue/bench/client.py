@@ -28,6 +28,7 @@ class Sample:
 
     first_event_seconds: the first streamed event of any kind, as the case study counts; behind Open WebUI that is its own
     list of sources, before the model has read anything. first_token_seconds: the first word or thought of the model.
+    first_choice_seconds, last_choice_seconds: chunks with a choice, also those without text, as `vllm bench serve` counts.
     """
 
     first_event_seconds: float = 0.0
@@ -39,12 +40,17 @@ class Sample:
     passages: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     error: str = ""
+    first_choice_seconds: float = 0.0
+    last_choice_seconds: float = 0.0
 
     @property
     def tokens_per_second(self) -> float:
-        """Of the usage that the model reports, never of chunks: one may hold many tokens. The first is prefill's."""
+        """Of the usage that the model reports, never of chunks: one may hold many tokens. The first is prefill's.
+
+        0 where it cannot be known: without usage, and where all came at once.
+        """
         spent = self.last_token_seconds - self.first_token_seconds
-        return (self.completion_tokens - 1) / spent if spent > 0 else 0.0
+        return (self.completion_tokens - 1) / spent if spent > 0 and self.completion_tokens > 1 else 0.0
 
 
 def ask(endpoint: Endpoint, messages: list[dict[str, str]], stop_at_sources: bool = False) -> Sample:
@@ -68,7 +74,7 @@ def ask(endpoint: Endpoint, messages: list[dict[str, str]], stop_at_sources: boo
 
 
 def read(response: http.client.HTTPResponse, started: float, stop_at_sources: bool) -> Sample:
-    first_event = first_token = last_token = 0.0
+    first_event = first_token = last_token = first_choice = last_choice = 0.0
     sources: list[dict[str, Any]] = []
     usage: dict[str, Any] = {}
     whole, error = False, ""
@@ -84,7 +90,10 @@ def read(response: http.client.HTTPResponse, started: float, stop_at_sources: bo
         error = error or str(event.get("error") or "")
         sources = event.get("sources") or sources
         usage = event.get("usage") or usage
-        if any(holds_text(choice.get("delta") or {}) for choice in event.get("choices") or []):
+        choices = event.get("choices") or []
+        if choices:
+            first_choice, last_choice = first_choice or now, now
+        if any(holds_text(choice.get("delta") or {}) for choice in choices):
             first_token, last_token = first_token or now, now
         if stop_at_sources and sources:
             whole = True
@@ -93,6 +102,8 @@ def read(response: http.client.HTTPResponse, started: float, stop_at_sources: bo
         first_event_seconds=first_event,
         first_token_seconds=first_token,
         last_token_seconds=last_token,
+        first_choice_seconds=first_choice,
+        last_choice_seconds=last_choice,
         prompt_tokens=usage.get("prompt_tokens", 0),
         completion_tokens=usage.get("completion_tokens", 0),
         cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,

@@ -6,6 +6,7 @@ import random
 import re
 import string
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ QUESTIONS_IN_ROTATION = 12
 
 @dataclass(frozen=True)
 class Case:
-    """A labelled question. value: what only the right passage holds. document: its file's name.
+    """A labelled question. value: what only the right passage holds, empty if nobody knows. document: its file's name.
 
     earlier: the conversation before it. alone: what a perfect reader would search for, all in one sentence.
     """
@@ -37,6 +38,13 @@ class Case:
     def asked(self) -> str:
         """What the user has said in this conversation, a line a turn."""
         return "\n".join(message["content"] for message in self.messages if message["role"] == "user")
+
+    def passage_found(self, passages: Iterable[str]) -> bool:
+        return bool(self.value) and any(self.value in text for text in passages)
+
+    def found(self, passages: Iterable[str], sources: Iterable[str]) -> bool:
+        """By the passage, or by the document where no passage is labelled."""
+        return self.passage_found(passages) if self.value else self.document in sources
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ matplotlib.use("agg")
 from matplotlib import pyplot
 
 from glue.bench import published
-from glue.bench.tables import levels
+from glue.bench.tables import levels, part_names
 
 Row = dict[str, Any]
 COLOURS = {
@@ -31,7 +31,9 @@ def first_word(result: Row) -> bytes:
     there = published.FIRST_EVENT_SECONDS
     axes.plot([*there], [row[1] for row in there.values()], "k^--", label="published, first event, median")
     for name, style in STYLES.items():
-        rows = [(users, level["first_token_seconds"]) for users, chat, level in levels(result) if chat == name]
+        rows = [
+            (users, found) for users, chat, level in levels(result) if chat == name and (found := level["first_token_seconds"])
+        ]
         if rows:
             medians = [found["median"] for _, found in rows]
             above = [found["p99"] - found["median"] for _, found in rows]
@@ -49,7 +51,8 @@ def speed(result: Row) -> bytes:
     there = published.TOTAL_TOKENS_PER_SECOND
     axes.plot([*there], [*there.values()], "k^--", label="published")
     for name, style in STYLES.items():
-        rows = [(users, level["total_tokens_per_second"]) for users, chat, level in levels(result) if chat == name]
+        totals = [(users, level["total_tokens_per_second"]) for users, chat, level in levels(result) if chat == name]
+        rows = [(users, total) for users, total in totals if total]
         if rows:
             axes.plot([users for users, _ in rows], [total for _, total in rows], style, label=name)
     axes.set(
@@ -67,7 +70,7 @@ def where_it_goes(result: Row) -> bytes:
     labels = [f"{users} {name}" for users, name, _ in rows]
     figure, axes = pyplot.subplots(figsize=(8, 1 + 0.45 * len(rows)), layout="constrained")
     left = [0.0] * len(rows)
-    for part in rows[0][2]["parts"]:
+    for part in part_names(result):
         widths = [level["parts"].get(part, 0.0) for _, _, level in rows]
         axes.barh(labels, widths, left=left, label=part, color=COLOURS.get(part))
         left = [start + width for start, width in zip(left, widths, strict=True)]

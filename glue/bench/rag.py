@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from glue import vllm
-from glue.bench import chats, library, load, machine, parts, summaries
+from glue.bench import chats, found, load, machine, parts, questions, summaries
 from glue.bench.chats import OURS, PACED, STOCK, Chat
 from glue.bench.client import Endpoint, Sample, ask
 from glue.bench.library import Case
+from glue.bench.questions import Asked
 from glue.settings import HOME
 from glue.site import Site
 from glue.types import GlueError
@@ -23,15 +23,13 @@ from glue.vllm import Vllm
 Row = dict[str, Any]
 # nothing takes time: for what does not depend on speed
 AT_ONCE = {"prefill_tokens_per_second": 0, "answer_tokens": 1}
-BROWSER_TURNS = 2
-API_TURNS = 4
 HARNESS_USERS, HARNESS_ROUNDS = 8, 25
 
 
 @dataclass(frozen=True)
 class Plan:
     """rounds: how often each user asks at each level; the case study had 3. documents: a folder instead of the generated
-    books. pace: what the paced model is told.
+    books, which needs questions about it. pace: what the paced model is told.
     browser: as the chat's own page asks, first turns, over its socket."""
 
     model: str = PACED
@@ -39,6 +37,7 @@ class Plan:
     users: tuple[int, ...] = (1, 2, 4, 8)
     rounds: int = 3
     documents: Path | None = None
+    questions: Path | None = None
     books: int = 30
     overrides: dict[str, str] | None = None
     pace: dict[str, Any] | None = None
@@ -49,29 +48,46 @@ class Plan:
     def simulated(self) -> bool:
         return self.model == PACED
 
+    @property
+    def name(self) -> str:
+        """Of its result in state/bench, which the report reads."""
+        return f"rag-browser-{self.model}" if self.browser else f"rag-{self.model}"
 
-def run(site: Site, plan: Plan, command: str) -> Row:
-    """Measures, and returns what report.py shows. Raises GlueError where nothing could be measured."""
-    books = library.load(HOME / "env" / "bench-library.toml")
+
+def run(site: Site, plan: Plan, command: str, keep: Callable[[Row], object] = lambda so_far: None) -> Row:
+    """Measures, and returns what report.py shows. Raises GlueError where nothing could be measured.
+
+    keep: gets what is measured so far after each level; it is "whole" only after the last.
+    """
     folder = plan.documents or site.state / "bench" / f"documents-{plan.books}"
-    if plan.documents is None:
-        library.write(books, folder, plan.books)
+    words = HOME / "env" / "bench-library.toml"
+    asked = questions.about(folder, plan.questions) if plan.documents else questions.generated(folder, words, plan.books)
     with chats.running(site, plan.model, plan.names, plan.overrides or {}) as bench:
         model = chats.paced(bench) if plan.simulated else chats.served(bench)
-        opened = [chats.open_chat(bench, name, max(plan.users)) for name in plan.names]
+        served = {"served_as": vllm.BASE} if plan.simulated else chats.serving(site)
+        opened = [chats.open_chat(bench, name, max(plan.users), served["served_as"]) for name in plan.names]
         documents = {chat.name: chats.ingest(bench, chat, folder) for chat in opened}
-        result = about(site, bench, plan, command) | {"documents": documents}
-        if plan.simulated and plan.hit_rate:
-            tell_model(model, AT_ONCE, {case.asked: case.alone for case in library.labelled(books)})
-            result["hit_rate"] = {chat.name: hit_rate(bench, chat, library.labelled(books)) for chat in opened}
-            result["calls"] = {chat.name: calls_per_question(chat, model, library.rotation(books)) for chat in opened}
-        if plan.simulated:
-            tell_model(model, AT_ONCE, {})
-            result["harness_seconds"] = harness(bench, model)
-            result["pace"] = tell_model(model, plan.pace or {}, {})
-        result["rows"] = [row(bench, plan, users, opened, model, library.rotation(books)) for users in plan.users]
-        result["load_after"] = machine.load()
+        result: Row = {**about(site, bench, plan, command), **served, "documents": documents, "whole": False, "rows": []}
+        result |= of_the_paced_model(bench, plan, opened, model, asked) if plan.simulated else {}
+        for users in plan.users:
+            result["rows"].append(row(bench, plan, users, opened, model, asked.rotation))
+            keep(result | {"load_after": machine.load()})
+    result |= {"whole": True, "load_after": machine.load()}
+    keep(result)
     return result
+
+
+def of_the_paced_model(bench: Site, plan: Plan, opened: list[Chat], model: Vllm, asked: Asked) -> Row:
+    """What can be known only where the model says what it was asked, and takes no time. Leaves the model at its pace."""
+    result: Row = {}
+    if plan.hit_rate:
+        cases = asked.labelled
+        tell_model(model, AT_ONCE, {case.asked: case.alone for case in cases})
+        result["hit_rate"] = {chat.name: found.hit_rate(bench, chat, cases) for chat in opened}
+        result["calls"] = {chat.name: found.calls_per_question(chat, model, asked.rotation) for chat in opened}
+    tell_model(model, AT_ONCE, {})
+    result["harness_seconds"] = harness(bench, model)
+    return result | {"pace": tell_model(model, plan.pace or {}, {})}
 
 
 def about(site: Site, bench: Site, plan: Plan, command: str) -> Row:
@@ -81,6 +97,7 @@ def about(site: Site, bench: Site, plan: Plan, command: str) -> Row:
         "model": "paced model: a simulation with the case study's speeds" if plan.simulated else bench.settings["SERVED_MODEL"],
         "command": command,
         "rounds": plan.rounds,
+        "questions": str(plan.questions or "of the generated documents"),
         "path": "the chat's own page" if plan.browser else "API",
         "overrides": plan.overrides or {},
         "settings": {key: bench.settings[key] for key in chats.CHAT_KEYS},
@@ -94,46 +111,6 @@ def tell_model(model: Vllm, pace: Row, rewrites: dict[str, str]) -> Row:
     return told
 
 
-# ---------------------------------------------------------------------- what is found
-
-
-def hit_rate(site: Site, chat: Chat, cases: list[Case]) -> dict[str, Row]:
-    """By kind of question: the share whose passages hold the right value, and the share with the right document.
-
-    To stock's search-query call the paced model answers with what a perfect reader would search for: its upper bound.
-    """
-    found: dict[str, list[tuple[bool, bool]]] = {}
-    for number, case in enumerate(cases, 1):
-        site.tell(f"{chat.name}: labelled questions, {number // 10 * 10} of {len(cases)}")
-        sample = chat.ask(0, case.messages, stop_at_sources=True)
-        hit = any(case.value in passage for passage in sample.passages)
-        found.setdefault(case.kind, []).append((hit, case.document in sample.sources))
-    return {
-        kind: {
-            "asked": len(rows),
-            "passage": round(sum(passage for passage, _ in rows) / len(rows), 3),
-            "document": round(sum(document for _, document in rows) / len(rows), 3),
-        }
-        for kind, rows in found.items()
-    }
-
-
-def calls_per_question(chat: Chat, model: Vllm, cases: list[Case]) -> Row:
-    """What Open WebUI sends to the model for one question: by the API, and for a first question from its own page."""
-
-    def count(ask: Callable[[Case], object], turns: int) -> dict[str, float]:
-        model.call("POST", "/bench/clear", {})
-        for case in cases[:turns]:
-            ask(case)
-        kinds = Counter(call["kind"] for call in chats.calls_when_quiet(model, turns))
-        return {"all": sum(kinds.values()) / turns} | {kind: number / turns for kind, number in kinds.items()}
-
-    return {
-        "api": count(lambda case: chat.ask(0, case.messages), API_TURNS),
-        "browser_first_turn": count(lambda case: chat.ask_as_page(case.question), BROWSER_TURNS),
-    }
-
-
 # ---------------------------------------------------------------------- how fast
 
 
@@ -145,7 +122,7 @@ def harness(site: Site, model: Vllm) -> Row | None:
     return shown(summaries.summary([sample.first_token_seconds for sample in samples if not sample.error]))
 
 
-def row(site: Site, plan: Plan, users: int, opened: list[Chat], model: Vllm, cases: list[Case]) -> Row:
+def row(site: Site, plan: Plan, users: int, opened: list[Chat], model: Vllm, cases: Sequence[Case]) -> Row:
     """One level: each chat in turn, its first call discarded."""
     measured: Row = {"users": users}
     for chat in opened:
@@ -156,31 +133,39 @@ def row(site: Site, plan: Plan, users: int, opened: list[Chat], model: Vllm, cas
     return measured
 
 
-def level(chat: Chat, model: Vllm, users: int, plan: Plan, cases: list[Case]) -> Row:
+def level(chat: Chat, model: Vllm, users: int, plan: Plan, cases: Sequence[Case]) -> Row:
     warm_up = chat.ask_as_page(cases[-1].question) if plan.browser else chat.ask(0, cases[-1].messages)
     if warm_up.error:
         raise GlueError(f"{chat.name} does not answer", warm_up.error, "make bench again; docker logs of the bench's containers")
+    if plan.browser and plan.simulated:
+        chats.calls_when_quiet(model, 1)  # the titles and tags of the one that is thrown away
     before = parts.begin(model, plan.simulated)
-    started = time.monotonic()
-    questions = [cases[number % len(cases)] for number in range(users * plan.rounds)]
-    samples = as_pages(chat, model, plan, questions, users) if plan.browser else by_api(chat, plan, questions, users)
-    wall = time.monotonic() - started
-    hits = [any(case.value in text for text in sample.passages) for case, sample in zip(questions, samples, strict=True)]
+    rotated = [cases[number % len(cases)] for number in range(users * plan.rounds)]
+    samples, wall = as_pages(chat, plan, rotated, users) if plan.browser else by_api(chat, plan, rotated, users)
+    if plan.browser and plan.simulated:
+        chats.calls_when_quiet(model, len(samples))  # what a page asks for after the answer is paid for too
+    hits = [case.found(sample.passages, sample.sources) for case, sample in zip(rotated, samples, strict=True)]
     spent = parts.end(model, plan.simulated, before, samples)
     return summarised(samples, users, wall) | {"hit_rate": sum(hits) / len(hits), **spent}
 
 
-def by_api(chat: Chat, plan: Plan, questions: list[Case], users: int) -> list[Sample]:
-    return load.level(lambda user, number: chat.ask(user, questions[number].messages), users, plan.rounds)
+def timed(measure: Callable[[], list[Sample]]) -> tuple[list[Sample], float]:
+    """Its samples, and the seconds that it took."""
+    started = time.monotonic()
+    return measure(), time.monotonic() - started
 
 
-def as_pages(chat: Chat, model: Vllm, plan: Plan, questions: list[Case], users: int) -> list[Sample]:
-    """To the end of the titles and tags that a page asks for after the answer: they are paid for too."""
+def by_api(chat: Chat, plan: Plan, rotated: list[Case], users: int) -> tuple[list[Sample], float]:
+    return timed(lambda: load.level(lambda user, number: chat.ask(user, rotated[number].messages), users, plan.rounds))
+
+
+def as_pages(chat: Chat, plan: Plan, rotated: list[Case], users: int) -> tuple[list[Sample], float]:
     with chat.pages(users) as pages:
-        samples = load.level(lambda user, number: pages[user].ask(chat.page_body(questions[number].question)), users, plan.rounds)
-        if plan.simulated:
-            chats.calls_when_quiet(model, len(samples))
-    return samples
+
+        def ask_page(user: int, number: int) -> Sample:
+            return pages[user].ask(chat.page_body(rotated[number].question))
+
+        return timed(lambda: load.level(ask_page, users, plan.rounds))
 
 
 def summarised(samples: list[Sample], users: int, wall_seconds: float) -> Row:
@@ -190,10 +175,11 @@ def summarised(samples: list[Sample], users: int, wall_seconds: float) -> Row:
     return {
         "asked": len(samples),
         "errors": [sample.error for sample in samples if sample.error],
+        "without_usage": sum(not sample.completion_tokens for sample in good),
         "without_sources": sum(not sample.passages for sample in good),
         "cached_tokens": sum(sample.cached_tokens for sample in good),
-        "prompt_tokens": median([sample.prompt_tokens for sample in good]),
-        "completion_tokens": median([sample.completion_tokens for sample in good]),
+        "prompt_tokens": middle([sample.prompt_tokens for sample in good]),
+        "completion_tokens": middle([sample.completion_tokens for sample in good]),
         "first_event_seconds": shown(summaries.summary([sample.first_event_seconds for sample in good])),
         "first_token_seconds": shown(summaries.summary([sample.first_token_seconds for sample in good])),
         "tokens_per_second": shown(speed),
@@ -203,8 +189,14 @@ def summarised(samples: list[Sample], users: int, wall_seconds: float) -> Row:
     }
 
 
-def shown(found: summaries.Summary | None) -> Row | None:
-    return asdict(found) if found else None
+def middle(tokens: list[int]) -> float | None:
+    """Of those whose usage was reported."""
+    told = [count for count in tokens if count]
+    return median(told) if told else None
+
+
+def shown(summary: summaries.Summary | None) -> Row | None:
+    return asdict(summary) if summary else None
 
 
 def ratio(ours: Row, stock: Row) -> Row:

@@ -17,14 +17,21 @@ Row = dict[str, Any]
 # name of a result in the folder -> its heading
 SECTIONS = {
     "rag-paced": "Day, simulated: Open WebUI before a paced model",
-    "rag-browser": "Day, simulated: the chat's own page before a paced model",
+    "rag-browser-paced": "Day, simulated: the chat's own page before a paced model",
     "rag-vllm": "Day: Open WebUI before vLLM",
+    "rag-browser-vllm": "Day: the chat's own page before vLLM",
     "direct": "vLLM alone",
     "swap": "Swap and start",
     "training": "Night",
 }
 Made = tuple[list[Table], dict[str, tuple[str, bytes]]]
 SIMULATION = "SIMULATION. The model is a paced one with the case study's speeds; nothing here was measured on a Spark's GPU."
+PRACTICE = "Practice model on a rehearsal's machine: ratios to the published figures mean nothing."
+PARTIAL = "BROKEN OFF: the run ended before everything was measured."
+ABOUT = (
+    "date", "model", "served_as", "release", "profile", "path", "rounds", "documents", "questions", "machine", "versions",
+    "settings", "pace", "load_before", "overrides",
+)  # fmt: skip
 STYLE = training_page.STYLE + ".simulation{background:#fdebd0;padding:.5rem 1rem;font-weight:bold}code{font-size:90%}"
 
 
@@ -106,7 +113,7 @@ def of_training(name: str, result: Row) -> Made:
 def compared(before: dict[str, Row], now: dict[str, Row]) -> list[Table]:
     """The first words of both runs, with the ratio; only what both have."""
     shown = []
-    for name in ("rag-paced", "rag-browser", "rag-vllm"):
+    for name in (name for name in SECTIONS if name.startswith("rag-")):
         if name in before and name in now:
             old = {(users, chat): level for users, chat, level in tables.levels(before[name])}
             rows = [
@@ -114,13 +121,16 @@ def compared(before: dict[str, Row], now: dict[str, Row]) -> list[Table]:
                 for users, chat, level in tables.levels(now[name]) if (users, chat) in old
             ]  # fmt: skip
             heading = ("users", "chat", "the other run, s", "this run, s", "ratio of medians")
-            shown.append(Table(f"{SECTIONS[name]}: median to the first word, with 95 % interval", heading, rows))
+            shown.append(
+                Table(f"{SECTIONS[name]}: median to the first word, with a 95 % interval from 6 answers on", heading, rows)
+            )
     return shown
 
 
 def seconds(level: Row) -> str:
     found = level["first_token_seconds"]
-    return f"{found['median']:.2f} ({tables.between(found, 'median')})" if found else "-"
+    between = tables.between(found, "median")
+    return "-" if not found else f"{found['median']:.2f}" + (f" ({between})" if between != "-" else "")
 
 
 def shift(old: Row, new: Row) -> str:
@@ -139,7 +149,7 @@ def page(results: dict[str, Row], made: dict[str, Made], comparison: list[Table]
     for name, result in results.items():
         shown, shots = made[name]
         parts.append(f'<section id="{name}"><h2>{escape(SECTIONS[name])}</h2>')
-        parts += [f"<p class=simulation>{SIMULATION}</p>"] if result.get("simulated") else []
+        parts += [f"<p class=simulation>{words}</p>" for words in warnings(result)]
         parts += [f"<p>{about(result)}</p>", *map(table, shown)]
         parts += [f"<h3>{escape(words)}</h3>{training_page.picture(png, words)}" for words, png in shots.values()]
         parts.append("</section>")
@@ -153,9 +163,19 @@ def table(shown: Table) -> str:
     return f"<h3>{escape(shown.title)}</h3>{training_page.table(shown.heading, shown.rows)}{note}"
 
 
+def warnings(result: Row) -> list[str]:
+    """What must be read before any number of it."""
+    said = {
+        SIMULATION: result.get("simulated"),
+        PRACTICE: result.get("profile") == "rehearsal" and not result.get("simulated"),
+        PARTIAL: result.get("whole") is False,
+    }
+    return [words for words, holds in said.items() if holds]
+
+
 def about(result: Row) -> str:
     """Machine, versions, settings, command: what a number is worth nothing without."""
-    said = {key: result.get(key) for key in ("date", "machine", "versions", "settings", "pace", "load_before", "overrides")}
+    said = {key: result.get(key) for key in ABOUT}
     lines = [f"{key}: {plain(value)}" for key, value in said.items() if value]
     return "<br>".join(map(escape, lines)) + f"<br><code>{escape(str(result.get('command', '')))}</code>"
 

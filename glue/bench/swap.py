@@ -10,19 +10,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
-from glue import adapters, day, host, lock, waiting
-from glue.bench import machine
-from glue.releases import Release, Releases
+from glue import day, host, lock, night, turn, waiting
+from glue.bench import hot, machine
+from glue.nights import training
+from glue.plan import Turn, Wanted
 from glue.site import Site
 from glue.stacks import DAY
-from glue.types import GlueError
-from glue.waiting import Seen
+from glue.types import DayNotServing, GlueError
+from glue.vllm import Vllm
 
 Row = dict[str, Any]
 MODEL = "vllm"
-LOOK_SECONDS = 0.05
+BENCH_NIGHT = "bench"  # in whose name the model rests; no real night is called so
+TURN_SECONDS = 300  # longer than the door, the last answers and a stop take together
+ADDRESS_LOOK_SECONDS = 0.5  # lists containers: oftener it would slow the start that it times
+HEALTH_LOOK_SECONDS = 0.05
 # reads the largest file of weights past the page cache, and says bytes a second and bytes of weights in all
 DISK = r"""
 import glob, os, sys, time
@@ -38,77 +43,59 @@ print(count / (time.perf_counter() - began), sum(map(os.path.getsize, files)))
 
 
 def run(site: Site, command: str, keep: Callable[[Row], object]) -> Row:
-    """Leaves the day serving what it served. The chat answers with the night desk meanwhile, two starts of the model long.
+    """Leaves the day serving what it served. The chat answers with the night desk meanwhile, a start of the model or two long.
 
-    keep: gets what is measured so far after each phase, so that a start that fails does not lose the phases before it.
+    keep: gets what is measured so far after each phase, so that a start that fails does not lose the phases before it; it is
+    "whole" only after the last. Raises DayNotServing if the day does not come back.
     """
     day.ensure(site)
     disk = disk_floor(site)
+    caches, left_out = starts(site)
     result: Row = {"kind": "swap", "simulated": False, "command": command, "rows": [], "disk": disk, **machine.describe(site)}
+    result |= {"whole": False, "left_out": left_out}
 
     def add(rows: list[Row]) -> None:
         result["rows"] += rows
         keep(result | {"load_after": machine.load()})
 
-    add(hot(site))
-    floor_stop = stop_alone(site)
-    add(to_day(site, "warm", disk))
-    add(to_night(site, floor_stop))
-    add(to_day(site, "cold" if host.drop_page_cache() else "page cache not dropped: only root may", disk))
+    with the_day_after(site):
+        add(hot.measure(site))
+        for number, cache in enumerate(caches):
+            add(to_night(site, ", again" if number else ""))
+            add(to_day(site, cache, disk))
+    result["whole"] = True
+    add([])
     return result
 
 
-# ---------------------------------------------------------------------- hot: no restart
+def starts(site: Site) -> tuple[tuple[str, ...], str]:
+    """What the page cache is at each start that is measured, and in words which one is not.
+
+    Outside a rehearsal glue itself gives the page cache back before every start, where it may: a warm one does not exist then.
+    """
+    if not host.observe().may_drop_cache:
+        return ("warm",), "no cold start: only root may drop the page cache"
+    if not site.settings.rehearsal:
+        return ("cold",), "no warm start: the page cache is dropped before every start of the model here"
+    return ("warm", "cold"), ""
 
 
-def hot(site: Site) -> list[Row]:
-    """Promotes the newest good adapter, or else the base model, and rolls it back; nothing restarts, so its floor is nothing."""
-    releases = site.releases
-    current = releases.current()
-    target = next((name for name in reversed(releases.names()) if name != current and harmless(releases, name)), None)
-    if target == current or releases.serves_merged():
-        site.tell("nothing to promote without a restart: glue night, or glue adapters --add, makes an adapter")
-        return []
+@contextmanager
+def the_day_after(site: Site) -> Iterator[None]:
+    """Whatever breaks off the block, the day is brought back, unless a person stopped everything meanwhile."""
     try:
-        return [
-            timed("promote, hot", lambda: adapters.promote(site, target, target and "adapter")),
-            timed("roll back, hot", lambda: adapters.rollback(site)),
-        ]
-    except BaseException:
-        put_back(site, current)
+        yield
+    except BaseException as reason:
+        with night.uninterrupted():
+            try:
+                day.ensure(site, insist=True, night=BENCH_NIGHT)
+            except Exception as error:
+                saw = f"{error}; the bench: {type(reason).__name__}: {reason}"
+                raise DayNotServing("the day did not come back after the bench", saw, "make day") from error
         raise
 
 
-def harmless(releases: Releases, name: str) -> bool:
-    """The team works with it for a moment: no gate refused it, no night left it unjudged, and it serves without a restart."""
-    found = releases.manifest(name)
-    judged_good = found.get("verdict", {"promote": "night" not in found})["promote"]
-    return judged_good and found.get("recipe", {}).get("serve") != "merged" and not releases.is_merged(name)
-
-
-def put_back(site: Site, current: Release) -> None:
-    """Whatever moment a promotion was broken off at: the link first, then a vLLM that agrees with it."""
-    if site.releases.current() != current:
-        adapters.rollback(site)
-    adapters.promote(site, current, current and "adapter")
-
-
-def timed(phase: str, act: Callable[[], object]) -> Row:
-    began = time.monotonic()
-    act()
-    return {"phase": phase, "seconds": round(time.monotonic() - began, 3), "floor_seconds": 0.0, "floor": "nothing restarts"}
-
-
 # ---------------------------------------------------------------------- the floor
-
-
-def stop_alone(site: Site) -> float:
-    """Docker's own stop of the model's container, with nobody asking and no glue."""
-    with lock.hold(site.state, lock.MOVE, "bench the swap", day.MOVE_WAIT_SECONDS):
-        day.notice(site, "restart", None)
-        began = time.monotonic()
-        site.stacks.stop_container(DAY, MODEL)
-        return time.monotonic() - began
 
 
 def disk_floor(site: Site) -> Row:
@@ -129,37 +116,54 @@ def disk_floor(site: Site) -> Row:
 # ---------------------------------------------------------------------- night and day
 
 
-def to_night(site: Site, floor_stop: float) -> list[Row]:
-    """As a night begins: the door to the desk, the running answers' end, the model's stop."""
+def to_night(site: Site, words: str) -> list[Row]:
+    """As a night begins: the door to the desk, the running answers' end, the model's stop, whose own part is the floor."""
     with lock.hold(site.state, lock.MOVE, "bench the swap", day.MOVE_WAIT_SECONDS):
-        began = time.monotonic()
-        day.notice(site, "night", site.settings["DAY_AT"])
+        began = time.time()
+        take_turn(site)
+        day.notice(site, "night", back_at(site))
         day.wait_for_door(site, "night-desk")
-        moved = time.monotonic()
-        waiting.until("the last answers", lambda: idle(site), 60)
+        moved = time.time()
+        training.drain(site)
+        sent = time.time()
         site.stacks.stop(DAY, MODEL)
-        ended = time.monotonic()
-    total = {"phase": "day to night", "seconds": round(ended - began, 3), "floor_seconds": round(floor_stop, 3)}
-    above = round(ended - began - floor_stop, 3)
+        ended = time.time()
+    floor = site.stacks.ended(DAY, MODEL) - sent
     return [
-        {"phase": "the door to the desk", "seconds": round(moved - began, 3)},
-        total | {"added_seconds": above, "floor": "the container's stop alone"},
-    ]
+        {"phase": f"the door to the desk{words}", "seconds": round(moved - began, 3)},
+        {"phase": f"day to night{words}", "seconds": round(ended - began, 3), "floor_seconds": round(floor, 3),
+         "added_seconds": round(ended - began - floor, 3), "floor": "the same stop, until the container had ended"},
+    ]  # fmt: skip
 
 
-def idle(site: Site) -> Seen[None]:
-    running = site.vllm().running_requests()
-    return Seen(running == 0, f"{running} answers still running")
+def take_turn(site: Site) -> None:
+    """Under the lock. The model rests by a turn that ends: if the bench is killed here, the watch brings the day back.
+
+    Raises Preempted where a person stopped everything.
+    """
+    found = turn.read(site.state)
+    if found is not None and found.wanted is Wanted.DOWN:
+        raise turn.Preempted("the bench was broken off", "everything was stopped meanwhile", "make day, then the bench again")
+    turn.take(site.state, Turn(Wanted.NIGHT, BENCH_NIGHT, time.time() + TURN_SECONDS))
+
+
+def back_at(site: Site) -> str:
+    """The time of day that people are told: the latest at which the model serves again."""
+    latest = time.time() + TURN_SECONDS + site.settings.number("DAY_DEADLINE_SECONDS")
+    return datetime.fromtimestamp(latest).strftime("%H:%M")
 
 
 def to_day(site: Site, cache: str, disk: Row) -> list[Row]:
     """`make day` with the model stopped: until people are answered by it again."""
+    if cache == "cold" and not host.drop_page_cache():
+        cache = "page cache not dropped: only root may"
     with watching(site) as healthy:
         began = time.time()
-        day.ensure(site)
+        day.ensure(site, night=BENCH_NIGHT)
         ended = time.time()
-    started = site.stacks.started(DAY, MODEL)
-    load = healthy[0] - started
+    if not healthy:
+        raise GlueError("vLLM's first sign of health was not seen", "no answer of /health", "make status, then the bench again")
+    load = healthy[0] - site.stacks.started(DAY, MODEL)
     above = round(ended - began - load, 3)
     whole = {"phase": f"night to day, {cache}", "seconds": round(ended - began, 3), "floor_seconds": round(load, 3)}
     return [
@@ -171,17 +175,24 @@ def to_day(site: Site, cache: str, disk: Row) -> list[Row]:
 
 @contextmanager
 def watching(site: Site) -> Iterator[list[float]]:
-    """Looks twenty times a second for vLLM's first sign of health; the list gets that moment as a Unix time."""
+    """Looks for vLLM's first sign of health; the list gets that moment as a Unix time, and stays empty if none was seen."""
     healthy: list[float] = []
 
     def look(over: threading.Event) -> None:
-        while not over.wait(LOOK_SECONDS):
-            try:
-                if site.vllm().answers():
-                    return healthy.append(time.time())
-            except GlueError:
-                continue  # no address yet
+        served: Vllm | None = None
+        while not over.wait(HEALTH_LOOK_SECONDS if served else ADDRESS_LOOK_SECONDS):
+            served = served or addressed(site)
+            if served and served.answers():
+                return healthy.append(time.time())
         return None
 
     with waiting.beside(look, end_seconds=15):
         yield healthy
+
+
+def addressed(site: Site) -> Vllm | None:
+    """vLLM, once its container has an address. Docker's own errors are OSErrors, and the next look may do better."""
+    try:
+        return site.vllm()
+    except (GlueError, OSError):
+        return None

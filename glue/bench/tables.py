@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glue.bench import published
+from glue.bench.summaries import LEAST_FOR_AN_INTERVAL
 
 Row = dict[str, Any]
 CHATS = ("stock", "ours")
@@ -29,8 +30,8 @@ def three(summary: Row | None, form: str = "{:.2f}") -> str:
 
 
 def between(summary: Row | None, key: str) -> str:
-    """The 95 % interval of it."""
-    if not summary:
+    """The 95 % interval of it; of a handful there is none."""
+    if not summary or summary["count"] < LEAST_FOR_AN_INTERVAL:
         return "-"
     low, high = summary[f"{key}_interval"]
     return f"{low:.2f} to {high:.2f}"
@@ -98,7 +99,7 @@ def found(result: Row) -> Table:
         (
             kind,
             str(asked[kind]["asked"]),
-            *(f"{rates[kind][what]:.0%}" for what in whats for rates in result["hit_rate"].values()),
+            *(percent(rates[kind][what]) for what in whats for rates in result["hit_rate"].values()),
         )
         for kind in asked
     ]
@@ -108,6 +109,10 @@ def found(result: Row) -> Table:
         "answers stock's search-query call as a perfect reader would, so stock's share is an upper bound."
     )
     return Table("Retrieval: what is found", heading, rows, note)
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
 
 
 def calls(result: Row) -> Table:
@@ -122,23 +127,35 @@ def calls(result: Row) -> Table:
 def health(result: Row) -> Table:
     rows = [
         (str(users), name, str(level["asked"]), str(len(level["errors"])), str(level["without_sources"]),
-         str(level["cached_tokens"]), f"{level['prompt_tokens']:.0f}", f"{level['completion_tokens']:.0f}")
+         str(level["cached_tokens"]), str(level.get("without_usage", "-")),
+         *(number(level[what], 0) or "-" for what in ("prompt_tokens", "completion_tokens")))
         for users, name, level in levels(result)
     ]  # fmt: skip
-    heading = ("users", "chat", "asked", "errors", "lost its sources", "cached tokens", "prompt tokens", "answer tokens")
+    heading = (
+        "users", "chat", "asked", "errors", "lost its sources", "cached tokens", "no usage", "prompt tokens", "answer tokens",
+    )  # fmt: skip
     return Table("Requests", heading, rows)
 
 
 def where_it_goes(result: Row) -> Table:
-    rows = [(str(users), name, *(f"{value:.2f}" for value in level["parts"].values())) for users, name, level in levels(result)]
-    names = next((tuple(level["parts"]) for _, _, level in levels(result)), ())
-    return Table("Where the time goes, seconds a question", ("users", "chat", *names), rows)
+    names = part_names(result)
+    rows = [
+        (str(users), name, *(number(level["parts"].get(part)) or "-" for part in names)) for users, name, level in levels(result)
+    ]
+    missing = sorted({name for _, _, level in levels(result) for name in level.get("not_reported", [])})
+    note = f"This vLLM does not report {', '.join(missing)}, so the time cannot be divided." if missing else ""
+    return Table("Where the time goes, seconds a question", ("users", "chat", *names), rows, note)
+
+
+def part_names(result: Row) -> list[str]:
+    """Of all levels, in their order: one in which nothing was answered has none."""
+    return list(dict.fromkeys(part for _, _, level in levels(result) for part in level["parts"]))
 
 
 def direct(result: Row) -> Table:
     """The harness against vLLM's own, on the same vLLM."""
     rows = [
-        (str(row["users"]), what, f"{row['here'][key]:.4f}", f"{row['vllm'][key]:.4f}", f"{row['ratio'][key]:.3f}")
+        (str(row["users"]), what, f"{row['here'][key]:.4f}", f"{row['vllm'][key]:.4f}", number(row["ratio"][key], 3))
         for row in result["rows"]
         for key, what in (("first_token_seconds", "first word, s"), ("seconds_per_token", "seconds a token"))
     ]
@@ -151,8 +168,9 @@ def swap(result: Row) -> Table:
     rows = [(row["phase"], f"{row['seconds']:.2f}", number(row.get("floor_seconds")),
              number(row.get("added_seconds")), row.get("floor", "")) for row in result["rows"]]  # fmt: skip
     heading = ("phase", "s", "floor, s", "added by glue, s", "the floor is")
-    return Table("Swap and start", heading, rows, f"Published: {published.LOAD_SECONDS / 60:.1f} minutes a load, on a Spark.")
+    note = f"Published: {published.LOAD_SECONDS / 60:.1f} minutes a load, on a Spark. Warm: the page cache is left as it is. "
+    return Table("Swap and start", heading, rows, note + "Cold: it is dropped before. " + result.get("left_out", ""))
 
 
-def number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def number(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from glue import day, files, lock, recovery
+from glue import day, files, lock, recovery, turn
 from glue.bench import chats, direct, machine, rag, scale, swap, tables
 from glue.settings import HOME
 from glue.site import Site
+from glue.types import GlueError, PreconditionFailed
 
+Keep = Callable[[dict[str, Any]], object]
 Shown = tuple[Any, Callable[[Any], None]]
 
 
@@ -46,14 +49,16 @@ def rag_verb(site: Site, **chosen: Any) -> Shown:
         users=numbers(chosen["users"]),
         rounds=chosen["rounds"],
         documents=chosen["documents"],
+        questions=chosen["questions"],
         books=chosen["books"],
         overrides=dict(part.split("=", 1) for part in chosen["overrides"]),
         hit_rate=not chosen["quick"],
         browser=chosen["browser"],
     )
-    result = rag.run(site, plan, command_line())
-    saved = machine.save(site, chosen["name"] or ("rag-browser" if plan.browser else f"rag-{plan.model}"), result)
-    return result | {"saved": saved}, show_rag
+    name = chosen["name"] or plan.name
+    with no_night(site):
+        result = rag.run(site, plan, command_line(), lambda so_far: machine.save(site, name, so_far))
+    return result | {"saved": str(site.state / "bench" / f"{name}.json")}, show_rag
 
 
 def show_rag(result: dict[str, Any]) -> None:
@@ -71,11 +76,12 @@ def show_rag(result: dict[str, Any]) -> None:
 
 
 def told(level: dict[str, Any]) -> str:
-    first, event, speed = level["first_token_seconds"], level["first_event_seconds"], level["tokens_per_second"]
+    first, event, speed = (
+        tables.three(level[key]) for key in ("first_token_seconds", "first_event_seconds", "tokens_per_second")
+    )
     return (
-        f"first word {first['mean']:.2f} / {first['median']:.2f} / {first['p99']:.2f} s  first event {event['median']:.2f} s  "
-        f"{speed['mean']:.1f} tokens/s  errors {len(level['errors'])}  without sources {level['without_sources']}  "
-        f"calls {level['calls_per_question']}"
+        f"first word {first} s  first event {event} s  {speed} tokens/s  errors {len(level['errors'])}  "
+        f"without sources {level['without_sources']}  calls {level['calls_per_question']}"
     )
 
 
@@ -104,6 +110,9 @@ def report_verb(site: Site, compare: Path | None) -> Shown:
 def scale_verb(site: Site, source: Path, out: Path) -> Shown:
     """People a Spark serves by prompt and answer length, computed from a result of `glue bench rag`."""
     result = json.loads(source.read_text(encoding="utf-8"))
+    if result.get("kind") != "rag" or not scale.usable(result):
+        saw = f"no level of ours in {source} says where its time went"
+        raise PreconditionFailed("nothing can be computed of this result", saw, "glue bench rag, and give its file as --source")
     files.write(out, scale.document(result, "docs/measurements/" + source.name))
     return {"document": str(out)}, lambda found: print(found["document"])
 
@@ -111,20 +120,44 @@ def scale_verb(site: Site, source: Path, out: Path) -> Shown:
 def all_verb(site: Site, rounds: int) -> Shown:
     """The report, and what it holds: before a paced model, before vLLM, vLLM alone, the swap. In the rehearsal 15 minutes."""
     with no_night(site):
-        measure_all(site, rounds, command_line())
-    return report_verb(site, None)
+        failed = measure_all(site, rounds, command_line())
+    report = report_verb(site, None)
+    if failed:
+        saw = "; ".join(f"{name}: {words}" for name, words in failed.items())
+        raise GlueError("parts of the bench failed", saw, f"the rest is in {report[0]['page']}; mend it, then make bench again")
+    return report
 
 
-def measure_all(site: Site, rounds: int, command: str) -> None:
-    """Without training, which has no room beside the day, and without the browser."""
-    day.ensure(site)
-    machine.save(site, "direct", direct.run(site, (1, 4), 24, 64, command))
+def measure_all(site: Site, rounds: int, command: str) -> dict[str, str]:
+    """Without training, which has no room beside the day, and without the browser. Returns what failed, and why.
+
+    A step that fails keeps none of the others; what an earlier run had measured of it goes, so that no report shows it as new.
+    """
+    failed: dict[str, str] = {}
+    for name, measure in steps(site, rounds, command).items():
+        (site.state / "bench" / f"{name}.json").unlink(missing_ok=True)
+        try:
+            day.ensure(site)
+            measure(partial(machine.save, site, name))
+        except turn.Preempted:
+            raise  # a person stopped everything
+        except (GlueError, OSError) as error:
+            site.tell(f"{name} failed: {error}")
+            failed[name] = error.saw if isinstance(error, GlueError) else str(error)
+    return failed
+
+
+def steps(site: Site, rounds: int, command: str) -> dict[str, Callable[[Keep], object]]:
+    """Each gets what keeps its result, by whose name it is saved."""
     # the rehearsal's practice model reads a few hundred tokens: short passages, and a stock chat's prompt is too long for it
     small = rag.Plan(model=chats.SERVED, names=(chats.OURS,), users=(1, 2), rounds=3, books=3)
-    whole = rag.Plan(model=chats.SERVED, rounds=rounds)
-    machine.save(site, "rag-vllm", rag.run(site, small if site.settings.rehearsal else whole, command))
-    swap.run(site, command, lambda so_far: machine.save(site, "swap", so_far))
-    machine.save(site, "rag-paced", rag.run(site, rag.Plan(rounds=rounds), command))
+    served = small if site.settings.rehearsal else rag.Plan(model=chats.SERVED, rounds=rounds)
+    return {
+        "direct": lambda keep: keep(direct.run(site, (1, 4), 24, 64, command)),
+        served.name: lambda keep: rag.run(site, served, command, keep),
+        "swap": lambda keep: swap.run(site, command, keep),
+        "rag-paced": lambda keep: rag.run(site, rag.Plan(rounds=rounds), command, keep),
+    }
 
 
 def show_table(shown: tables.Table) -> None:
@@ -156,11 +189,14 @@ RAG_OPTIONS = (
     click.option("--users", default="1,2,4,8", show_default=True, help="Levels."),
     click.option("--rounds", default=3, show_default=True, help="How often everybody asks at each level."),
     click.option("--documents", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Your own PDFs."),
+    click.option(
+        "--questions", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="About your own PDFs, as TOML."
+    ),
     click.option("--books", default=30, show_default=True, help="How many documents are generated, where you give none."),
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of Open WebUI to try on ours."),
     click.option("--browser", is_flag=True, help="As the chat's own page asks, over its socket; first turns."),
     click.option("--quick", is_flag=True, help="Without the labelled questions."),
-    click.option("--name", help="Of the file in state/bench; rag-paced or rag-vllm if not given."),
+    click.option("--name", help="Of the file in state/bench; rag-paced, rag-vllm, rag-browser-... if not given."),
 )
 
 

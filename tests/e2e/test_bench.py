@@ -43,15 +43,18 @@ def test_what_is_asked_is_found_as_often_as_a_perfect_search_query_finds_it(rag:
     stock, ours = rag["hit_rate"]["stock"], rag["hit_rate"]["ours"]
     assert set(ours) == {case.kind for case in library.labelled(library.load(HOME / "env" / "bench-library.toml"))}
     for kind in ours:
-        assert ours[kind]["document"] >= stock[kind]["document"] - 0.04, kind
+        assert ours[kind]["passage"] >= stock[kind]["passage"], kind
+        assert ours[kind]["document"] >= stock[kind]["document"] - 0.04, kind  # one of thirty, as docs/bench.md says
 
 
 def test_glue_adds_little_to_the_container_s_own_swap(site: Site, glue: Glue) -> None:
     done = glue("bench", "swap", "--json", timeout_seconds=1500)
     assert done.returncode == 0, done.stderr[-3000:]
-    rows = {row["phase"]: row for row in json.loads(done.stdout)["rows"]}
+    found = json.loads(done.stdout)
+    assert found["whole"]
+    rows = {row["phase"]: row for row in found["rows"]}
     assert rows["promote, hot"]["seconds"] < 2 and rows["roll back, hot"]["seconds"] < 2
-    assert rows["day to night"]["added_seconds"] < 3
+    assert 0 <= rows["day to night"]["added_seconds"] < 3
     for cache in ("warm", "cold"):
         assert rows[f"night to day, {cache}"]["added_seconds"] < 3
 

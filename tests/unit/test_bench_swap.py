@@ -1,5 +1,7 @@
 """What the bench leaves alone: a night, a bad adapter, what serves, what the day took back. Docker and vLLM are stubs here."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,14 +11,17 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from glue import adapters, files, journal, lock, turn
-from glue.bench import direct, machine, swap, training, verbs
-from glue.plan import Turn, Wanted
+from glue import adapters, day, files, host, journal, lock, plan, recovery, turn, webui
+from glue.bench import chats, direct, hot, machine, rag, swap, training, verbs
+from glue.nights import training as nights_training
+from glue.plan import Step, Turn, Wanted, World
 from glue.releases import Release, Releases
 from glue.settings import HOME
 from glue.stacks import Stacks
-from glue.types import Locked, PreconditionFailed, Service
+from glue.types import DayNotServing, GlueError, Locked, PreconditionFailed, Service
 
+RAG = {"model": "vllm", "only": None, "users": "1", "rounds": 1, "documents": None, "questions": None, "books": 1,
+       "overrides": (), "quick": True, "browser": True, "name": None}  # fmt: skip
 GOOD, REFUSED = {"promote": True}, {"promote": False}
 
 
@@ -30,7 +35,13 @@ def site(tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    "verb", [verbs.swap_verb, lambda site: verbs.direct_verb(site, "1", 1, 1), lambda s: verbs.all_verb(s, 1)]
+    "verb",
+    [
+        verbs.swap_verb,
+        lambda site: verbs.direct_verb(site, "1", 1, 1),
+        lambda site: verbs.all_verb(site, 1),
+        lambda site: verbs.rag_verb(site, **RAG),
+    ],
 )
 def test_no_night_begins_while_the_day_is_measured(
     site: Any, verb: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
@@ -41,7 +52,8 @@ def test_no_night_begins_while_the_day_is_measured(
         held.append(lock.held(site.state, lock.NIGHT))
         return {}
 
-    for module, name in ((swap, "run"), (direct, "run"), (verbs, "measure_all"), (verbs, "report_verb"), (machine, "save")):
+    places = ((swap, "run"), (direct, "run"), (rag, "run"), (verbs, "measure_all"), (verbs, "report_verb"), (machine, "save"))
+    for module, name in places:
         monkeypatch.setattr(module, name, measure)
     verb(site)
     assert held[0] and not lock.held(site.state, lock.NIGHT)
@@ -62,6 +74,50 @@ def test_a_night_that_died_is_undone_before_the_bench_looks_like_a_night(site: A
     with verbs.no_night(site):
         assert turn.read(site.state) == Turn(Wanted.DAY)
         assert site.releases.current() is None
+
+
+# ---------------------------------------------------------------------- all of it
+
+
+def test_a_part_that_fails_does_not_end_the_others_and_is_named(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stub is of what measures."""
+
+    def vllm_dies(*_: object) -> None:
+        raise GlueError("vLLM did not answer the bench", "out of memory", "make logs")
+
+    site.settings = SimpleNamespace(rehearsal=True)
+    monkeypatch.setattr(day, "ensure", lambda *_: None)
+    monkeypatch.setattr(direct, "run", vllm_dies)
+    monkeypatch.setattr(rag, "run", lambda site, plan, command, keep: keep({"plan": plan.name}))
+    monkeypatch.setattr(swap, "run", lambda site, command, keep: keep({"rows": []}))
+    monkeypatch.setattr(verbs, "report_verb", lambda *_: ({"page": "report.html"}, print))
+    machine.save(site, "direct", {"rows": ["of another day"]})
+    with pytest.raises(GlueError, match="parts of the bench failed") as error:
+        verbs.all_verb(site, 1)
+    assert error.value.saw == "direct: out of memory" and "report.html" in error.value.do
+    kept = {path.stem for path in (site.state / "bench").glob("*.json")}
+    assert kept == {"rag-vllm", "swap", "rag-paced"}
+
+
+def test_what_a_level_measured_is_kept_though_the_next_one_fails(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[dict[str, Any]] = []
+
+    @contextmanager
+    def running(*_: object) -> Iterator[Any]:
+        yield site
+
+    def row(site: Any, plan: rag.Plan, users: int, *_: object) -> dict[str, Any]:
+        if users == 2:
+            raise GlueError("stock does not answer", "500", "make bench again")
+        return {"users": users}
+
+    monkeypatch.setattr(chats, "running", running)
+    monkeypatch.setattr(chats, "served", lambda _: None)
+    for module, name in ((rag, "row"), (rag, "about"), (machine, "load")):
+        monkeypatch.setattr(module, name, row if name == "row" else lambda *_: {})
+    with pytest.raises(GlueError, match="does not answer"):
+        rag.run(site, rag.Plan(model="vllm", names=(), users=(1, 2), books=0), "c", kept.append)
+    assert kept[-1]["rows"] == [{"users": 1}] and kept[-1]["whole"] is False
 
 
 # ---------------------------------------------------------------------- hot promotion
@@ -103,15 +159,15 @@ def test_the_newest_adapter_that_may_serve_is_promoted_and_taken_back(site: Any,
     released(site.releases, "3", GOOD, recipe={"serve": "merged"})
     released(site.releases, "4", REFUSED)
     released(site.releases, "5", night="n5")
-    assert [row["phase"] for row in swap.hot(site)] == ["promote, hot", "roll back, hot"]
+    assert [row["phase"] for row in hot.measure(site)] == ["promote, hot", "roll back, hot"]
     assert served == ["2", "1"] and site.releases.served() == [None, "1"]
 
 
 def test_without_a_good_one_the_base_model_is_promoted_or_nothing(site: Any, served: list[Release]) -> None:
     released(site.releases, "1", REFUSED)
-    assert swap.hot(site) == [] and served == []
+    assert hot.measure(site) == [] and served == []
     site.releases.advance(released(site.releases, "2", GOOD))
-    swap.hot(site)
+    hot.measure(site)
     assert served == [None, "2"] and site.releases.current() == "2"
 
 
@@ -121,7 +177,7 @@ def test_nothing_is_hot_beside_a_checkpoint(site: Any, served: list[Release]) ->
     (site.releases.folder / "1" / "checkpoint").mkdir()
     (site.releases.folder / "1" / "checkpoint" / "config.json").touch()
     site.releases.serve_as("1", merged=True)
-    assert swap.hot(site) == [] and served == []
+    assert hot.measure(site) == [] and served == []
 
 
 @pytest.mark.parametrize("moment", ["before the link", "after the link"])
@@ -141,9 +197,180 @@ def test_what_served_serves_again_when_the_bench_is_broken_off(
 
     monkeypatch.setattr(adapters, "promote", broken_off)
     with pytest.raises(KeyboardInterrupt):
-        swap.hot(site)
+        hot.measure(site)
     assert site.releases.served() == [None, "1"]
     assert served[-1] == "1", "vLLM is told, also where the link never moved"
+
+
+# ---------------------------------------------------------------------- the swap, and the day after it
+
+
+class Stage:
+    """The stub is of Docker, the door and vLLM: what was done in order, and what breaks. The turn is a real file."""
+
+    def __init__(self, site: Any, patch: pytest.MonkeyPatch, breaks: str = "") -> None:
+        self.site, self.breaks, self.done = site, breaks, list[str]()
+        site.settings = SimpleNamespace(rehearsal=True, number=lambda key: 600)
+        site.stacks = SimpleNamespace(
+            stop=lambda *_: self.note("stop"), ended=lambda *_: time.time() - 1, started=lambda *_: time.time() - 5
+        )
+        site.vllm = lambda: SimpleNamespace(running_requests=lambda: 3, answers=lambda: True)
+        patch.setattr(day, "ensure", self.ensure)
+        patch.setattr(day, "notice", lambda site, reason, at: self.note(f"notice {reason}"))
+        patch.setattr(day, "wait_for_door", lambda *_: self.note("door"))
+        patch.setattr(nights_training, "DRAIN_SECONDS", 0)
+        patch.setattr(host, "drop_page_cache", lambda: True)
+        patch.setattr(host, "observe", lambda: SimpleNamespace(may_drop_cache=True))
+        patch.setattr(swap, "disk_floor", lambda _: {"seconds": 1.0})
+        patch.setattr(swap, "ADDRESS_LOOK_SECONDS", 0.001)
+        patch.setattr(hot, "measure", lambda _: [])
+        patch.setattr(machine, "describe", lambda _: {})
+
+    def note(self, what: str) -> None:
+        found = turn.read(self.site.state)
+        self.done.append(f"{what} in turn {found.wanted if found else 'of nobody'}")
+        if what == self.breaks:
+            self.breaks = ""
+            raise KeyboardInterrupt
+
+    def ensure(self, site: Any, insist: bool = False, night: str = "") -> None:
+        self.note(f"day{' all the same' if insist else ''}")
+        turn.take(site.state, Turn(Wanted.DAY))
+        time.sleep(0.05)  # stands for a start of the model, beside which it is looked at
+
+
+def test_both_starts_are_measured_with_the_floor_of_the_same_stop(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, kept = Stage(site, monkeypatch), list[dict[str, Any]]()
+    found = swap.run(site, "c", kept.append)
+    assert [row["phase"] for row in found["rows"] if row["phase"].startswith(("day to", "night to"))] == [
+        "day to night", "night to day, warm", "day to night, again", "night to day, cold",
+    ]  # fmt: skip
+    to_night = next(row for row in found["rows"] if row["phase"] == "day to night")
+    assert to_night["added_seconds"] == pytest.approx(to_night["seconds"] - to_night["floor_seconds"], abs=0.002)
+    assert [row["whole"] for row in kept] == [False] * 5 + [True]
+    assert stage.done[1:4] == ["notice night in turn night", "door in turn night", "stop in turn night"]
+
+
+@pytest.mark.parametrize("moment", ["notice night", "door", "stop"])
+def test_a_swap_that_is_broken_off_brings_the_day_back(site: Any, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(site, monkeypatch, breaks=moment)
+    with pytest.raises(KeyboardInterrupt):
+        swap.run(site, "c", lambda _: None)
+    assert stage.done[-1] == "day all the same in turn night"
+    assert turn.read(site.state) == Turn(Wanted.DAY)
+
+
+def test_a_day_that_does_not_come_back_says_so_and_why_it_was_needed(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    Stage(site, monkeypatch)
+
+    def fails(*_: object, **__: object) -> None:
+        raise GlueError("vLLM dies", "out of memory", "make logs")
+
+    monkeypatch.setattr(day, "ensure", fails)
+    with pytest.raises(DayNotServing, match="did not come back") as error, swap.the_day_after(site):
+        raise KeyboardInterrupt("signal 15")
+    assert "out of memory" in error.value.saw and "signal 15" in error.value.saw
+
+
+def test_a_swap_that_is_killed_with_the_model_down_is_mended_by_the_watch(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    Stage(site, monkeypatch)
+    swap.to_night(site, "")
+    found, now = turn.read(site.state), time.time()
+    down = {name: Service(name, "running", "healthy") for name in plan.DAY_SERVICES} | {"vllm": Service("vllm", "exited")}
+    assert plan.next_step(found, World(down, night_alive=True), now)[0] is Step.NOTHING, "the bench lives"
+    assert plan.next_step(found, World(down), now)[0] is Step.DAY, "it was killed"
+    well = {name: Service(name, "running", "healthy") for name in plan.DAY_SERVICES}
+    assert plan.next_step(found, World(well), now)[0] is Step.DAY, "killed before the stop: the desk answers, by the notice"
+    recovery.undo(site, alive=False)
+    assert turn.read(site.state) == Turn(Wanted.DAY)
+
+
+def test_what_a_person_stopped_meanwhile_stays_so(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(site, monkeypatch)
+    turn.take(site.state, Turn(Wanted.DOWN))
+    with pytest.raises(turn.Preempted):
+        swap.to_night(site, "")
+    assert stage.done == [] and turn.read(site.state) == Turn(Wanted.DOWN)
+
+
+@pytest.mark.parametrize(
+    ("may_drop", "rehearsal", "caches", "words"),
+    [(True, True, ("warm", "cold"), ""), (True, False, ("cold",), "no warm start"), (False, False, ("warm",), "only root")],
+)
+def test_a_start_is_called_by_what_was_done_to_the_page_cache(
+    may_drop: bool, rehearsal: bool, caches: tuple[str, ...], words: str, site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "observe", lambda: SimpleNamespace(may_drop_cache=may_drop))
+    site.settings = SimpleNamespace(rehearsal=rehearsal)
+    assert swap.starts(site)[0] == caches and words in swap.starts(site)[1]
+
+
+def test_the_first_sign_of_health_is_seen_through_docker_s_errors(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swap, "ADDRESS_LOOK_SECONDS", 0.001)
+    looks, asked, seen = iter([OSError("docker"), GlueError("no", "address", "yet")]), [0], threading.Event()
+
+    def answers() -> bool:
+        asked[0] += 1
+        if asked[0] == 3:
+            seen.set()
+        return asked[0] == 3
+
+    def vllm() -> Any:
+        error = next(looks, None)
+        if error:
+            raise error
+        site.vllm = lambda: pytest.fail("it has its address already")
+        return SimpleNamespace(answers=answers)
+
+    site.vllm = vllm
+    with swap.watching(site) as healthy:
+        assert seen.wait(10)
+    assert len(healthy) == 1
+
+
+def test_health_that_was_never_seen_is_said(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    Stage(site, monkeypatch)
+    site.vllm = lambda: SimpleNamespace(answers=lambda: False)
+    with pytest.raises(GlueError, match="not seen"):
+        swap.to_day(site, "warm", {"seconds": 1.0})
+
+
+# ---------------------------------------------------------------------- which model is asked
+
+
+class Person:
+    """The stub is of a signed-in person of Open WebUI: what the model was set up as."""
+
+    def __init__(self) -> None:
+        self.url, self.user, self.models = "http://h:1", {"token": "t"}, list[str]()
+
+    def ensure_knowledge(self) -> str:
+        return "k"
+
+    def ensure_assistant(self, _: object, served: str) -> None:
+        self.models.append(served)
+
+    def ensure_model(self, form: dict[str, Any]) -> None:
+        self.models.append(form["id"])
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+@pytest.mark.parametrize("release", [None, "1"])
+def test_before_vllm_both_chats_ask_what_the_team_asks(site: Any, release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    if release:
+        site.releases.advance(released(site.releases, release))
+    site.settings = {"WEBUI_ADMIN_PASSWORD": "p", "WEBUI_ADMIN_EMAIL": "e"}
+    site.stacks = SimpleNamespace(services=lambda _: {name: Service(name, "running") for name in ("open-webui", "stock")})
+    name = "team-adapter" if release else "team-base"
+    assert chats.serving(site) == {"served_as": name, "release": release or "the base model"}
+    for chat in (chats.OURS, chats.STOCK):
+        person = Person()
+        monkeypatch.setattr(webui, "sign_in", lambda *_, person=person: person)
+        opened = chats.open_chat(site, chat, 1, chats.served_name(site))
+        assert person.models == [name]
+        assert chat == chats.OURS or opened.fields["model"] == name
 
 
 # ---------------------------------------------------------------------- a bench of training
