@@ -12,6 +12,7 @@ from glue.site import Site
 from glue.types import Example
 from tests.e2e.conftest import Glue
 
+pytestmark = pytest.mark.long  # every change of form is a start of the model
 Demo = dict[str, Any]
 # mean nats a token, as in test_what_is_served_is_what_was_trained; what the night taught is fifty times as much
 TOLERANCE = 0.01
