@@ -29,7 +29,6 @@ ORDERS = re.compile(
 # Open WebUI keeps a model's thoughts inside the answer, folded; the model never sees them again, and none are trained.
 THOUGHTS = re.compile(r'<details\b[^>]{0,500}type="reasoning"')
 THOUGHTS_END = "</details>"
-SPACE = re.compile(r"\s*")
 
 
 def plain(content: Any) -> str | None:
@@ -52,7 +51,9 @@ def without_thoughts(content: str) -> str:
         if end < 0:
             break
         parts.append(content[at : opening.start()])
-        at = SPACE.match(content, end + len(THOUGHTS_END)).end()  # type: ignore[union-attr]  # it matches nothing, too
+        at = end + len(THOUGHTS_END)
+        while content[at : at + 1].isspace():
+            at += 1
     return "".join([*parts, content[at:]])
 
 
