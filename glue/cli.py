@@ -424,7 +424,7 @@ def bench_group() -> None:
 @click.option("--train-file", default="", help="With --model: rows to train on, as the container sees the file.")
 @click.option("--anew", is_flag=True, help="Measure again what an earlier run of the same plan has measured.")
 @click.option("--result", "result_file", type=click.Path(path_type=Path), help="Measure nothing; show what training.bench wrote.")
-@click.option("--out", type=click.Path(path_type=Path), help="Where table and pictures go; default state/bench/training.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where table and pictures go; default state/bench.")
 @click.option("--name", "stem", default="training", show_default=True, help="How the files there begin.")
 def training_verb(profile: str | None, **options: Any) -> tuple[Any, Callable[[Any], None]]:
     """Time training steps: tokens a second, memory, seconds a step, and how near the machine's limits that is."""

@@ -23,24 +23,31 @@ def run(site: Site, users: tuple[int, ...], count: int, answer_tokens: int, comm
     day.ensure(site)
     prompts = [f"Tell me all about part number {number} of the machine in hall {number % 7}." for number in range(count)]
     asked = chats.served_name(site)
+    endpoint = served(site.stacks.address("vllm"), site.settings["MODEL_API_KEY"], asked, answer_tokens)
     rows = []
     for at_once in users:
         site.tell(f"vLLM alone, {at_once} at once")
-        first = here(site, asked, prompts, at_once, answer_tokens)
+        first = here(endpoint, prompts, at_once)
         theirs = there(site, asked, prompts, at_once, answer_tokens)
-        again = here(site, asked, prompts, at_once, answer_tokens)
-        ours = {key: (first[key] + again[key]) / 2 for key in first}
-        ratio = {key: round(ours[key] / theirs[key], 3) if theirs[key] else None for key in ours}
-        rows.append({"users": at_once, "here": ours, "here_twice": [first, again], "vllm": theirs, "ratio": ratio})
+        rows.append(row(at_once, first, theirs, here(endpoint, prompts, at_once)))
     about = {"kind": "direct", "simulated": False, "command": command, "load_after": machine.load(), **chats.serving(site)}
     return about | {"rows": rows, "prompts": count, "answer_tokens": answer_tokens, **machine.describe(site)}
 
 
-def here(site: Site, asked: str, prompts: list[str], at_once: int, answer_tokens: int) -> Row:
-    host, _, port = site.stacks.address("vllm").partition(":")
-    fields = {"model": asked, "max_tokens": answer_tokens, "ignore_eos": True, "temperature": 0}
-    endpoint = Endpoint(host, int(port), "/v1/chat/completions", site.settings["MODEL_API_KEY"], fields)
+def row(at_once: int, first: Row, theirs: Row, again: Row) -> Row:
+    """ratio: of this harness, the mean of its two runs, to theirs."""
+    ours = {key: (first[key] + again[key]) / 2 for key in first}
+    ratio = {key: round(ours[key] / theirs[key], 3) if theirs[key] else None for key in ours}
+    return {"users": at_once, "here": ours, "here_twice": [first, again], "vllm": theirs, "ratio": ratio}
 
+
+def served(address: str, key: str, asked: str, answer_tokens: int) -> Endpoint:
+    host, _, port = address.partition(":")
+    fields = {"model": asked, "max_tokens": answer_tokens, "ignore_eos": True, "temperature": 0}
+    return Endpoint(host, int(port), "/v1/chat/completions", key, fields)
+
+
+def here(endpoint: Endpoint, prompts: list[str], at_once: int) -> Row:
     def one(user: int, number: int) -> Sample:
         return ask(endpoint, [{"role": "user", "content": prompts[number]}])
 
@@ -69,18 +76,30 @@ def seconds_per_token(sample: Sample) -> float:
 
 def there(site: Site, asked: str, prompts: list[str], at_once: int, answer_tokens: int) -> Row:
     """In vLLM's own container. Its key stays in the container's environment and off every command line."""
-    # the one form of dataset that needs no package which vLLM's image may lack; the answers in it are not sent
+    checked(site, ["python3", "-c", WRITE, PROMPTS, sharegpt(prompts)])
+    bench = serve_command("http://127.0.0.1:8000", asked, site.settings["SERVED_MODEL"], len(prompts), at_once, answer_tokens)
+    checked(site, ["sh", "-c", f'OPENAI_API_KEY="$VLLM_API_KEY" exec {bench}'])
+    return medians(json.loads(checked(site, ["cat", RESULT])))
+
+
+def sharegpt(prompts: list[str]) -> str:
+    """The one form of dataset that needs no package which vLLM's image may lack; the answers in it are not sent."""
     told = [[{"from": "human", "value": prompt}, {"from": "gpt", "value": prompt}] for prompt in prompts]
-    checked(site, ["python3", "-c", WRITE, PROMPTS, json.dumps([{"conversations": turns} for turns in told])])
-    bench = (
-        f"vllm bench serve --backend openai-chat --endpoint /v1/chat/completions --base-url http://127.0.0.1:8000 "
-        f"--model {asked} --tokenizer {site.settings['SERVED_MODEL']} --dataset-name sharegpt --dataset-path {PROMPTS} "
-        f"--sharegpt-output-len {answer_tokens} --num-prompts {len(prompts)} --max-concurrency {at_once} "
+    return json.dumps([{"conversations": turns} for turns in told])
+
+
+def serve_command(url: str, asked: str, tokenizer: str, count: int, at_once: int, answer_tokens: int) -> str:
+    """Reads the dataset at PROMPTS, and leaves its result at RESULT."""
+    return (
+        f"vllm bench serve --backend openai-chat --endpoint /v1/chat/completions --base-url {url} "
+        f"--model {asked} --tokenizer {tokenizer} --dataset-name sharegpt --dataset-path {PROMPTS} "
+        f"--sharegpt-output-len {answer_tokens} --num-prompts {count} --max-concurrency {at_once} "
         f"--num-warmups 1 --ignore-eos --temperature 0 --disable-shuffle --disable-tqdm "
         f"--save-result --result-dir /tmp --result-filename {RESULT.rpartition('/')[2]}"
     )
-    checked(site, ["sh", "-c", f'OPENAI_API_KEY="$VLLM_API_KEY" exec {bench}'])
-    found = json.loads(checked(site, ["cat", RESULT]))
+
+
+def medians(found: Row) -> Row:
     return {"first_token_seconds": found["median_ttft_ms"] / 1000, "seconds_per_token": found["median_tpot_ms"] / 1000}
 
 

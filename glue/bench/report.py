@@ -56,8 +56,7 @@ def write(folder: Path, other: Path | None = None) -> Row:
 
 
 def read(folder: Path) -> dict[str, Row]:
-    """By name; training keeps a folder of its own."""
-    places = {name: folder / ("training" if name == "training" else "") / f"{name}.json" for name in SECTIONS}
+    places = {name: folder / f"{name}.json" for name in SECTIONS}
     return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in places.items() if path.exists()}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from glue import files, host, lock, turn, waiting
-from glue.bench import training_page, training_plan
+from glue import day, files, host, lock, turn, waiting
+from glue.bench import swap, training_page, training_plan
 from glue.bench.training_plan import Plan
-from glue.day import MOVE_WAIT_SECONDS
 from glue.plan import Turn, Wanted
 from glue.site import Site
 from glue.turn import Preempted
@@ -33,7 +32,7 @@ def verb(site: Site, options: dict[str, Any], command: str) -> dict[str, Any]:
     else:
         plan = training_plan.read(options["plan_file"]) if options["plan_file"] else planned(site, options)
         result = run(site, plan, options["anew"])
-    return publish(result, options["out"] or site.state / "bench" / "training", options["stem"], command)
+    return publish(result, options["out"] or site.state / "bench", options["stem"], command)
 
 
 def planned(site: Site, options: dict[str, Any]) -> Plan:
@@ -43,6 +42,19 @@ def planned(site: Site, options: dict[str, Any]) -> Plan:
     return plan | {"base_model": options["model"], "train_file": options["train_file"]}
 
 
+def in_between(site: Site, command: str, keep: Callable[[dict[str, Any]], object]) -> None:
+    """A few steps of the published way and of ours; while a day serves, whose model rests meanwhile where both have no room.
+
+    The night's lock is the caller's. keep gets the result, as `glue bench training` writes it. Raises as run() does.
+    """
+    plan = training_plan.few(site.recipe(site.settings["RECIPE"]), site.settings)
+    with swap.the_day_after(site):
+        if host.available_bytes() < site.settings.number("NIGHT_FREE_BYTES"):
+            swap.to_night(site, "")
+        keep({"command": command, **measure(site, plan, anew=True)})
+        day.ensure(site, night=swap.BENCH_NIGHT)
+
+
 def run(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
     """Runs what of the plan is not measured yet, and returns all of it. anew forgets what an earlier run measured.
 
@@ -50,9 +62,15 @@ def run(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
     day holds the memory that training needs, Preempted where the day went first, and GlueError with the last lines where the
     bench failed.
     """
+    with lock.hold(site.state, lock.NIGHT, "a training bench"):
+        return measure(site, plan, anew)
+
+
+def measure(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
+    """As run(), under the night's lock."""
     folder = site.state / "bench" / "training"
     folder.mkdir(parents=True, exist_ok=True)
-    with lock.hold(site.state, lock.NIGHT, "a training bench"), whose_turn(site) as ours:
+    with whose_turn(site) as ours:
         trainer = site.stacks.trainer()
         if trainer is None or trainer.state != "running":
             start(site, plan, folder, anew)
@@ -72,12 +90,12 @@ def run(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
 def whose_turn(site: Site) -> Iterator[Turn]:
     """The watch takes the bench for a night, and leaves a model alone that was stopped to make room for it."""
     before, ours = turn.read(site.state), Turn(Wanted.NIGHT, "bench", time.time() + LONGEST_SECONDS)
-    with lock.hold(site.state, lock.MOVE, "begin a bench", MOVE_WAIT_SECONDS):
+    with lock.hold(site.state, lock.MOVE, "begin a bench", day.MOVE_WAIT_SECONDS):
         turn.take(site.state, ours)
     try:
         yield ours
     finally:
-        with lock.hold(site.state, lock.MOVE, "end a bench", MOVE_WAIT_SECONDS):
+        with lock.hold(site.state, lock.MOVE, "end a bench", day.MOVE_WAIT_SECONDS):
             if turn.read(site.state) == ours:
                 turn.take(site.state, before or Turn(Wanted.DAY))
 

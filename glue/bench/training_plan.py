@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glue.recipes import Recipe
+from glue.settings import Settings
 from glue.types import Misconfigured
 
 ENGINES = ("published", "grouped", "grouped-triton", "unsloth")
@@ -46,6 +47,20 @@ def of_options(
         "layers": layers, "steps": steps, "warm_up": WARM_UP, "budget_bytes": budget_bytes, "base_model": "", "train_file": "",
         "recipes": {recipe.name: {key: asdict(recipe)[key] for key in TARGETS}}, "settings": settings,
     }  # fmt: skip
+
+
+def few(recipe: Recipe, settings: Settings) -> Plan:
+    """What `make bench` has time for: the published way, and ours on the same tokens, with and without checkpointing.
+
+    A rehearsal trains its practice model, without the packing that needs a GPU; a Spark the real architecture.
+    """
+    rehearsal = settings.rehearsal
+    plan = of_options(
+        recipe, ("published", "grouped"), ("on",), (400 if rehearsal else 1600,), packing=not rehearsal,
+        steps=3 if rehearsal else 20, layers=LAYERS, budget_bytes=settings.number("TRAINING_MEMORY_BYTES"),
+    )  # fmt: skip
+    plan["settings"].append(plan["settings"][-1] | {"checkpointing": "selective"})
+    return plan | {"base_model": settings["TRAINED_MODEL"] if rehearsal else ""}
 
 
 def read(path: Path) -> Plan:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from glue import day, files, lock, recovery, turn
-from glue.bench import chats, direct, machine, rag, scale, swap, tables
+from glue.bench import chats, direct, machine, rag, scale, swap, tables, training
 from glue.settings import HOME
 from glue.site import Site
 from glue.types import GlueError, PreconditionFailed
@@ -118,7 +118,7 @@ def scale_verb(site: Site, source: Path, out: Path) -> Shown:
 
 
 def all_verb(site: Site, rounds: int) -> Shown:
-    """The report, and what it holds: before a paced model, before vLLM, vLLM alone, the swap. In the rehearsal 15 minutes."""
+    """The report, and what it holds: vLLM alone, the chat before it, the swap, training, the chats before a paced model."""
     with no_night(site):
         failed = measure_all(site, rounds, command_line())
     report = report_verb(site, None)
@@ -129,7 +129,7 @@ def all_verb(site: Site, rounds: int) -> Shown:
 
 
 def measure_all(site: Site, rounds: int, command: str) -> dict[str, str]:
-    """Without training, which has no room beside the day, and without the browser. Returns what failed, and why.
+    """All but the browser. Returns what failed, and why.
 
     A step that fails keeps none of the others; what an earlier run had measured of it goes, so that no report shows it as new.
     """
@@ -152,10 +152,12 @@ def steps(site: Site, rounds: int, command: str) -> dict[str, Callable[[Keep], o
     # the rehearsal's practice model reads a few hundred tokens: short passages, and a stock chat's prompt is too long for it
     small = rag.Plan(model=chats.SERVED, names=(chats.OURS,), users=(1, 2), rounds=3, books=3)
     served = small if site.settings.rehearsal else rag.Plan(model=chats.SERVED, rounds=rounds)
+    count, answer_tokens = (8, 32) if site.settings.rehearsal else (24, 64)
     return {
-        "direct": lambda keep: keep(direct.run(site, (1, 4), 24, 64, command)),
+        "direct": lambda keep: keep(direct.run(site, (1, 4), count, answer_tokens, command)),
         served.name: lambda keep: rag.run(site, served, command, keep),
         "swap": lambda keep: swap.run(site, command, keep),
+        "training": lambda keep: training.in_between(site, command, keep),
         "rag-paced": lambda keep: rag.run(site, rag.Plan(rounds=rounds), command, keep),
     }
 

@@ -70,8 +70,7 @@ TRAINING = {"rows": [SETTING | STEPS | SPEED], "base_model": "", "date": "2026-0
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "rag-paced.json").write_text(json.dumps(rag_result()))
     (tmp_path / "swap.json").write_text(json.dumps(SWAP))
-    (tmp_path / "training").mkdir()
-    (tmp_path / "training" / "training.json").write_text(json.dumps(TRAINING))
+    (tmp_path / "training.json").write_text(json.dumps(TRAINING))
     return tmp_path
 
 

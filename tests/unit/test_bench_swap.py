@@ -90,13 +90,35 @@ def test_a_part_that_fails_does_not_end_the_others_and_is_named(site: Any, monke
     monkeypatch.setattr(direct, "run", vllm_dies)
     monkeypatch.setattr(rag, "run", lambda site, plan, command, keep: keep({"plan": plan.name}))
     monkeypatch.setattr(swap, "run", lambda site, command, keep: keep({"rows": []}))
+    monkeypatch.setattr(training, "in_between", lambda site, command, keep: keep({"rows": []}))
     monkeypatch.setattr(verbs, "report_verb", lambda *_: ({"page": "report.html"}, print))
     machine.save(site, "direct", {"rows": ["of another day"]})
     with pytest.raises(GlueError, match="parts of the bench failed") as error:
         verbs.all_verb(site, 1)
     assert error.value.saw == "direct: out of memory" and "report.html" in error.value.do
     kept = {path.stem for path in (site.state / "bench").glob("*.json")}
-    assert kept == {"rag-vllm", "swap", "rag-paced"}
+    assert kept == {"rag-vllm", "swap", "training", "rag-paced"}
+
+
+@pytest.mark.parametrize(("free_bytes", "rests"), [(10, False), (9, True)])
+def test_the_model_rests_while_training_is_measured_only_where_both_have_no_room(
+    site: Any, monkeypatch: pytest.MonkeyPatch, free_bytes: int, rests: bool
+) -> None:
+    """The stubs are of what measures and of what stops and starts."""
+    happened: list[str] = []
+    site.recipe, site.settings = lambda _: None, Numbers(RECIPE="team", NIGHT_FREE_BYTES="10")
+    monkeypatch.setattr(training.training_plan, "few", lambda *_: {})
+    monkeypatch.setattr(host, "available_bytes", lambda: free_bytes)
+    monkeypatch.setattr(swap, "to_night", lambda *_: happened.append("rests"))
+    monkeypatch.setattr(training, "measure", lambda *_, anew: happened.append("trained") or {"rows": []})
+    monkeypatch.setattr(day, "ensure", lambda *_, night: happened.append("day"))
+    training.in_between(site, "make bench", lambda found: happened.append(found["command"]))
+    assert happened == ["rests"] * rests + ["trained", "make bench", "day"]
+
+
+class Numbers(dict[str, str]):
+    def number(self, key: str) -> int:
+        return int(self[key])
 
 
 def test_what_a_level_measured_is_kept_though_the_next_one_fails(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:

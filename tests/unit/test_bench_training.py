@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from glue import recipes
+from glue import recipes, settings
 from glue.bench import training_page, training_plan
 from glue.settings import HOME
 from glue.types import Misconfigured
@@ -33,6 +33,15 @@ def test_every_combination_is_measured_and_the_published_loop_first() -> None:
 
 def test_unsloth_is_never_asked_to_pack() -> None:
     assert not plan(engines=("unsloth",))["settings"][0]["packing"]
+
+
+@pytest.mark.parametrize(("profile", "packing", "weights"), [("spark", True, ""), ("rehearsal", False, "/models/practice")])
+def test_make_bench_measures_the_published_way_and_ours(profile: str, packing: bool, weights: str) -> None:
+    made = training_plan.few(TEAM, settings.load(profile))
+    assert [(s["engine"], s["checkpointing"]) for s in made["settings"]] == [
+        ("published", "on"), ("grouped", "on"), ("grouped", "selective"),
+    ]  # fmt: skip
+    assert made["settings"][0]["packing"] is packing and made["base_model"] == weights
 
 
 @pytest.mark.parametrize(
