@@ -23,7 +23,6 @@ def test_a_trainer_that_ignores_its_end_is_killed(demo: dict[str, Any], site: Si
     assert site.stacks.trainer() is None
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "point",
     [
