@@ -14,12 +14,12 @@ Row = dict[str, Any]
 
 
 def measure(site: Site) -> list[Row]:
-    """Promotes the newest good adapter, or else the base model, and rolls it back; nothing restarts, so its floor is nothing."""
+    """Promotes what served before, or else the base model, and rolls it back; nothing restarts, so its floor is nothing."""
     releases = site.releases
     current = releases.current()
-    target = next((name for name in reversed(releases.names()) if name != current and harmless(releases, name)), None)
+    target = next((name for name in reversed(releases.served()) if name != current and harmless(releases, name)), None)
     if target == current or releases.serves_merged():
-        site.tell("nothing to promote without a restart: glue night, or glue adapters --add, makes an adapter")
+        site.tell("nothing to promote without a restart: no adapter has served yet, or a checkpoint serves")
         return []
     try:
         return [
@@ -31,11 +31,11 @@ def measure(site: Site) -> list[Row]:
         raise
 
 
-def harmless(releases: Releases, name: str) -> bool:
-    """The team works with it for a moment: no gate refused it, no night left it unjudged, and it serves without a restart."""
-    found = releases.manifest(name)
-    judged_good = found.get("verdict", {"promote": "night" not in found})["promote"]
-    return judged_good and found.get("recipe", {}).get("serve") != "merged" and not releases.is_merged(name)
+def harmless(releases: Releases, name: Release) -> bool:
+    """The team works with it for a moment: it did so before, and nobody rolled it back; and it serves without a restart."""
+    if name is None or name not in releases.names():
+        return False
+    return releases.manifest(name).get("recipe", {}).get("serve") != "merged" and not releases.is_merged(name)
 
 
 def put_back(site: Site, current: Release) -> None:

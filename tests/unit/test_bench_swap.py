@@ -22,7 +22,7 @@ from glue.types import DayNotServing, GlueError, Locked, PreconditionFailed, Ser
 
 RAG = {"model": "vllm", "only": None, "users": "1", "rounds": 1, "documents": None, "questions": None, "books": 1,
        "overrides": (), "quick": True, "browser": True, "name": None}  # fmt: skip
-GOOD, REFUSED = {"promote": True}, {"promote": False}
+GOOD = {"promote": True}
 
 
 @pytest.fixture
@@ -174,19 +174,18 @@ def served(site: Any, monkeypatch: pytest.MonkeyPatch) -> list[Release]:
     return done
 
 
-def test_the_newest_adapter_that_may_serve_is_promoted_and_taken_back(site: Any, served: list[Release]) -> None:
-    released(site.releases, "1", GOOD)
-    site.releases.advance("1")
-    released(site.releases, "2", source="added from elsewhere")
-    released(site.releases, "3", GOOD, recipe={"serve": "merged"})
-    released(site.releases, "4", REFUSED)
-    released(site.releases, "5", night="n5")
+def test_what_served_before_is_promoted_and_taken_back(site: Any, served: list[Release]) -> None:
+    for name in ("1", "2", "3", "4"):
+        site.releases.advance(released(site.releases, name, GOOD, recipe={"serve": "merged" if name == "2" else "adapter"}))
+    adapters.rollback(site)  # a person did not like 4
+    released(site.releases, "5", GOOD)  # nobody ever worked with it
+    served.clear()
     assert [row["phase"] for row in hot.measure(site)] == ["promote, hot", "roll back, hot"]
-    assert served == ["2", "1"] and site.releases.served() == [None, "1"]
+    assert served == ["1", "3"] and site.releases.served() == [None, "1", "2", "3"]
 
 
-def test_without_a_good_one_the_base_model_is_promoted_or_nothing(site: Any, served: list[Release]) -> None:
-    released(site.releases, "1", REFUSED)
+def test_where_nothing_served_before_the_base_model_is_promoted_or_nothing(site: Any, served: list[Release]) -> None:
+    released(site.releases, "1", GOOD)
     assert hot.measure(site) == [] and served == []
     site.releases.advance(released(site.releases, "2", GOOD))
     hot.measure(site)
@@ -206,8 +205,8 @@ def test_nothing_is_hot_beside_a_checkpoint(site: Any, served: list[Release]) ->
 def test_what_served_serves_again_when_the_bench_is_broken_off(
     site: Any, served: list[Release], moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site.releases.advance(released(site.releases, "1", GOOD))
-    released(site.releases, "2", GOOD)
+    for name in ("2", "1"):
+        site.releases.advance(released(site.releases, name, GOOD))
     whole = adapters.promote
 
     def broken_off(site: Any, release: Release, form: str | None = None) -> Release:
@@ -220,7 +219,7 @@ def test_what_served_serves_again_when_the_bench_is_broken_off(
     monkeypatch.setattr(adapters, "promote", broken_off)
     with pytest.raises(KeyboardInterrupt):
         hot.measure(site)
-    assert site.releases.served() == [None, "1"]
+    assert site.releases.served() == [None, "2", "1"]
     assert served[-1] == "1", "vLLM is told, also where the link never moved"
 
 
