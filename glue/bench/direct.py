@@ -61,7 +61,7 @@ def here(endpoint: Endpoint, prompts: list[str], at_once: int) -> Row:
 
 
 def as_vllm_counts(samples: list[Sample]) -> Row:
-    """By the definitions of `vllm bench serve`: from and to chunks with a choice, those without text too."""
+    """As `vllm bench serve` counts: from the first chunk with a choice, also without text. It ends a chunk later, with usage."""
     return {
         "first_token_seconds": median([sample.first_choice_seconds for sample in samples]),
         "seconds_per_token": median([seconds_per_token(sample) for sample in samples]),

@@ -368,3 +368,13 @@ def test_a_question_without_a_labelled_passage_is_found_by_its_document() -> Non
     assert only_document.found(["nothing"], ["a.pdf"]) and not only_document.found(["nothing"], ["b.pdf"])
     assert not only_document.passage_found(["anything"])
     assert found.share([]) is None
+
+
+def test_the_committed_agreement_with_vllm_s_own_bench_holds_what_is_promised() -> None:
+    """docs/measurements/direct-h200.json: within 5 %, at the first token and after it; the ratios are those of its numbers."""
+    found = json.loads((HOME / "docs" / "measurements" / "direct-h200.json").read_text(encoding="utf-8"))
+    assert {(row["prompts"], row["users"]) for row in found["rows"]} == set(itertools.product(("short", "long"), (1, 4, 8)))
+    for row in found["rows"]:
+        again = direct.row(row["users"], row["here_twice"][0], row["vllm"], row["here_twice"][1])["ratio"]
+        for key, ratio in row["ratio"].items():
+            assert ratio == pytest.approx(again[key], abs=0.002) and abs(ratio - 1) <= 0.05, (row["prompts"], row["users"], key)
