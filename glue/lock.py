@@ -44,11 +44,10 @@ def hold(state: Path, name: str, purpose: str, wait_seconds: float = LOOK_SECOND
 
 
 def sign(file: TextIO, holder: dict[str, object] | None) -> None:
-    """The holder's name is a courtesy: a full disk must not keep anybody from the lock."""
+    """The holder's name is a courtesy: a full disk must not keep anybody from the lock, nor Python's buffer when it is closed."""
     with suppress(OSError):
-        file.truncate(0)
-        file.write(json.dumps(holder) if holder else "")
-        file.flush()
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), json.dumps(holder).encode() if holder else b"")
 
 
 def held(state: Path, name: str) -> bool:

@@ -32,6 +32,7 @@ def observe(site: Site) -> World:
         trainer=site.stacks.trainer(),
         night_alive=lock.held(site.state, lock.NIGHT),
         attempts=attempts(site.state),
+        day_failed=journal.day_failed(site.state),
     )
 
 

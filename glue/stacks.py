@@ -95,8 +95,8 @@ class Stacks:
         if done.returncode != 0:
             last_lines = self.masked("\n".join((done.stderr or done.stdout).strip().splitlines()[-LOG_LINES:]))
             if "address already in use" in last_lines or "port is already allocated" in last_lines:
-                port = f"{self.settings['CHAT_ADDRESS']}:{self.settings['CHAT_PORT']}"
-                raise PreconditionFailed("the chat's port is taken", f"{port}: {last_lines}", "set CHAT_PORT in env/site.env")
+                do = "set CHAT_PORT in env/site.env, or HTTPS_PORT if it is that one"
+                raise PreconditionFailed("the chat's port is taken", last_lines, do)
             raise GlueError(f"docker compose {arguments[0]} failed", last_lines, "make logs")
         return done.stdout
 

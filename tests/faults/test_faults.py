@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from glue import adapters, checks, day, host, journal, judge, lock, night, plan, reconcile, turn, waiting
+from glue import adapters, checks, day, host, journal, judge, lock, night, notify, plan, reconcile, turn, waiting
 from glue.evidence import Evidence
 from glue.nights import training
 from glue.plan import Step, Turn, Wanted
@@ -333,6 +333,32 @@ def test_the_watch_that_follows_a_night_brings_up_the_day_that_the_night_could_n
     assert reconcile.reconcile(site)["step"] == Step.DAY
     require_a_good_day(site)
     assert site.releases.current() == good
+
+
+def test_nobody_is_told_that_the_day_serves_again_before_it_came_up_whole(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The containers look well all the while; what fails is the assistant in Open WebUI."""
+    begin(site)
+    told: list[str] = []
+    monkeypatch.setattr(notify, "tell", lambda site, what, words, good: told.append(what))
+
+    def refuses(*_: object, **__: object) -> None:
+        raise GlueError("Open WebUI refused", "401", "make logs SERVICE=open-webui")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stand_ins.StandInWebUI, "ensure_assistant", refuses)
+        with pytest.raises(DayNotServing), notify.watching(site, "day"):
+            day.ensure(site)
+        with pytest.raises(DayNotServing), notify.watching(site, "reconcile") as result:
+            result |= reconcile.reconcile(site)
+        assert told == [notify.NOT_SERVING]
+        assert "later" in reconcile.reconcile(site)["why"], "ever more rarely"
+    (site.state / day.ATTEMPTS).unlink()
+    for _ in range(2):
+        with notify.watching(site, "reconcile") as result:
+            result |= reconcile.reconcile(site)
+    assert told == [notify.NOT_SERVING, "day serves again"]
 
 
 def test_docker_that_breaks_off_is_a_day_that_does_not_serve(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:

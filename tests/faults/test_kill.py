@@ -4,6 +4,7 @@ A night is run once to count what it changes: each file that it writes, renames 
 stand-in. Then one night for each of these dies there.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -12,8 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from glue import day, files, journal, lock, night, plan, turn
 from glue.plan import Turn, Wanted
+from glue.types import GlueError
 from glue.vllm import ADAPTER, BASE
 from tests.faults import stand_ins
 from tests.faults.stand_ins import StandInSite
@@ -107,6 +111,32 @@ def test_whatever_moment_a_night_is_killed_at_the_morning_serves_a_confirmed_ada
     ends = {row["outcome"] for row in files.read_lines(site.state / "journal.jsonl") if "outcome" in row}
     assert ends == {"promoted", "died"}
     print(json.dumps({"points": points}))
+
+
+@pytest.mark.parametrize("step", night.STEPS)
+@pytest.mark.parametrize("victim", ["trainer", "vllm", "open-webui", "dockerd"])
+def test_whoever_else_dies_in_whatever_step_the_morning_serves_a_confirmed_adapter(
+    victim: str, step: str, site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stand-in is not started again by anybody but glue, as Docker would; a trainer dies as soon as there is one."""
+    before, write = begin(site), journal.record
+
+    def record(state: Path, **event: Any) -> None:
+        write(state, **event)
+        if event.get("step") == step and event.get("phase") == "begin":
+            stand_ins.die_for(site.ledger, victim)
+
+    monkeypatch.setattr(journal, "record", record)
+    with contextlib.suppress(GlueError, OSError):  # how a night ends that lost a part of it is told elsewhere
+        night.run(site)
+    monkeypatch.setattr(journal, "record", write)
+    with site.ledger.change() as world:
+        world["docker_is_dead"], world["trainer"] = False, "trains"
+    day.ensure(site)
+    require_a_good_day(site)
+    current = site.releases.current()
+    assert current == before or confirmed(site, str(current))
+    assert night.run(site)["outcome"] == "promoted", "the next night is none the worse"
 
 
 def night_on_a_disk_that_is_full(site: StandInSite, from_change: int) -> bool:

@@ -197,3 +197,12 @@ def test_a_new_checkpoint_takes_the_place_of_the_old_one_and_serves_only_when_to
     make_checkpoint(releases, name, "new")
     assert (releases.folder / name / "checkpoint" / "model.safetensors").read_text() == "new"
     assert not releases.is_merged(name)
+
+
+def test_a_line_that_a_full_disk_cut_short_spoils_no_later_one(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    files.append_line(path, {"number": 1})
+    with path.open("a") as file:
+        file.write('{"number": 2, "rea')
+    files.append_line(path, {"number": 3})
+    assert [row["number"] for row in files.read_lines(path)] == [1, 3]
