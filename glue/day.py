@@ -44,7 +44,7 @@ def ensure(site: Site, judging: bool = False, insist: bool = False, night: str =
 
 
 def take_turn(site: Site, judging: bool, night: str) -> bool:
-    """Under the lock: it is day from now on, and what a night that died left is undone. False if all is left as it is.
+    """Under the lock: it is day from now on, and what a night that died or failed left is undone. False if all is left as it is.
 
     That is where a night judges beside a day that serves, and where a person stopped everything while a night ended.
     """
@@ -52,6 +52,8 @@ def take_turn(site: Site, judging: bool, night: str) -> bool:
     if judging:
         turn.take(site.state, replace(turn.require(site.state, night), wanted=Wanted.JUDGING))
         return True
+    if night:
+        recovery.take_back(site, night)
     if night and found and found.wanted is Wanted.DOWN:
         site.tell("it was stopped meanwhile, and stays so: make day")
         return False
