@@ -24,8 +24,8 @@ def ensure(site: Site, judging: bool = False, insist: bool = False, night: str =
 
     judging: the base model with adapters beside it, also where a checkpoint serves; until the next call without it.
     night: the one that calls, and so holds the night's lock; Preempted is raised if it wants to judge and lost its turn.
-    insist: tried whatever the doctor says, because it is down already. Else PreconditionFailed is raised before anything is
-    touched. Raises DayNotServing if it did not come up.
+    insist: tried whatever the doctor says, because it is down already. Else PreconditionFailed is raised, for what is certain
+    to be missing, before anything is touched. Raises DayNotServing if it did not come up.
     """
     try:
         doctor.require(site, doctor.DAY)

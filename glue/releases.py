@@ -179,7 +179,7 @@ class Releases:
             files.write_json(self.folder / name / "verdict.json", verdict)
 
     def advance(self, release: Release) -> None:
-        """release serves from now on, or OSError is raised and all is as before: the way back is made first, the link moves last."""
+        """release serves from now on, or OSError is raised and all is as before. The way back comes first, the link last."""
         history = self.served()
         back = self.ready(history[-1]) if history[-1] is not None else None
         self.remember(history if history[-1] == release else [*history, release])

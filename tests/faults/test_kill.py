@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from glue import day, files, journal, lock, night, plan, turn
+from glue import day, files, journal, lock, night, plan, reconcile, turn
+from glue.nights import training
 from glue.plan import Turn, Wanted
 from glue.vllm import ADAPTER, BASE
 from tests.faults import stand_ins
@@ -154,3 +155,30 @@ def test_a_disk_that_is_full_at_whatever_moment_of_a_night_leaves_the_day_servin
         for earlier in {None, *site.releases.before()} - {None}:
             assert confirmed(site, str(earlier)), f"point {points}: a rollback would go forward"
     assert points > 40, f"only {points} points: the hook hears too little"
+
+
+def test_on_a_full_disk_the_watch_brings_up_the_day_and_so_does_the_morning(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = begin(site)
+    with site.ledger.change() as world:
+        world["trainer"] = "hangs"
+
+    def die_in_training() -> None:
+        monkeypatch.setattr(training, "wait_for_trainer", lambda tonight: os._exit(9))
+        night.run(site)
+
+    def on_a_full_disk(verb: Callable[[StandInSite], object]) -> Callable[[], None]:
+        def act() -> None:
+            fill_the_disk(site)
+            verb(site)
+
+        return act
+
+    in_a_child(die_in_training)
+    for verb in (reconcile.reconcile, day.ensure):
+        site.stacks.stop("day", "vllm")
+        assert in_a_child(on_a_full_disk(verb)) == 0
+        require_a_good_day(site)
+        turn.take(site.state, Turn(Wanted.DAY))  # so that there is something to watch again
+    assert site.releases.current() == good
