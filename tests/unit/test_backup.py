@@ -192,6 +192,18 @@ def test_a_backup_that_fails_is_in_the_journal_and_leaves_nothing_half(site: Sit
     assert (last["event"], last["result"]) == ("backup", "failed")
 
 
+def test_a_backup_that_does_not_fit_gives_its_room_back_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill_the_disk(settings: object, target: Path) -> None:
+        target.mkdir()
+        (target / "webui.db").write_text("peo")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(chat_volume, "copy_out", fill_the_disk)
+    with pytest.raises(OSError, match="No space"):
+        backup.backup(site)
+    assert not list(backup.place(site).iterdir())
+
+
 @pytest.mark.parametrize("change", ["a byte", "a file", "the manifest"])
 def test_a_backup_that_was_changed_is_not_restored(change: str, site: Site) -> None:
     made = backup.make(site)
