@@ -97,8 +97,10 @@ class Releases:
         return release is not None and (self.folder / release / MERGED).exists()
 
     def checkpoint(self, name: str) -> dict[str, Any] | None:
-        """What is known of the release's checkpoint: its form, its base model, the hash of each file. None without one."""
-        return read(self.folder / name / "checkpoint.json") or None
+        """What is known of the release's checkpoint: its form, its base model, the hash of each file. None without one, as
+        after a restore: a backup holds what is known of it, and not the checkpoint."""
+        there = (self.folder / name / "checkpoint").is_dir()
+        return (read(self.folder / name / "checkpoint.json") or None) if there else None
 
     # ------------------------------------------------------------------ change
 

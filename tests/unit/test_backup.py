@@ -9,13 +9,17 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from glue import backup, chat_volume, files, restore, settings, webui_data
+from glue import adapters, backup, chat_volume, export, files, restore, settings, webui_data
 from glue.releases import sha256
 from glue.site import Site
+from glue.stacks import Stacks
 from glue.types import PreconditionFailed
+from tests.unit.test_state import make_checkpoint, publish
 
 
 def chat(folder: Path) -> Path:
@@ -229,6 +233,34 @@ def test_state_is_put_back_over_a_fresh_one(site: Site, tmp_path: Path) -> None:
     assert sha256(fresh / "adapters" / "one" / "adapter_model.safetensors") == sha256(
         site.state / "adapters" / "one" / "adapter_model.safetensors"
     )
+
+
+def test_a_merged_release_is_whole_after_a_restore_and_its_checkpoint_is_made_again(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in ("two", "three"):
+        name = publish(site.releases, content)
+        make_checkpoint(site.releases, name, content)
+        site.releases.serve_as(name, True)
+        site.releases.advance(name)
+    made = backup.make(site)
+    fresh = replace(site, settings=replace(site.settings, values=site.settings.values | {"STATE_DIR": str(tmp_path / "fresh")}))
+    restore.put_back_state(fresh.state, made, backup.verified(made)["links"])
+    before = site.releases.before()
+    assert fresh.releases.current() == name and not fresh.releases.serves_merged()
+    assert adapters.whole(fresh, fresh.releases.before()) == before, "a good release was passed over"
+
+    def make_again(site: Site, command: list[str], release: str) -> dict[str, object]:
+        folder = site.state / command[3].removeprefix("/")
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        return {}
+
+    monkeypatch.setattr(export, "make", make_again)
+    (fresh.state / "nights").mkdir(exist_ok=True)
+    no_trainer = SimpleNamespace(missing_images=lambda references: [], trainer=lambda: None)
+    assert adapters.prepare(replace(fresh, stacks=cast(Stacks, no_trainer)), name, "merged")
+    assert (fresh.releases.folder / name / "checkpoint" / "config.json").exists()
 
 
 @pytest.mark.parametrize(
