@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import sqlite3
 import tarfile
 import threading
@@ -233,6 +234,26 @@ def test_state_is_put_back_over_a_fresh_one(site: Site, tmp_path: Path) -> None:
     assert sha256(fresh / "adapters" / "one" / "adapter_model.safetensors") == sha256(
         site.state / "adapters" / "one" / "adapter_model.safetensors"
     )
+
+
+def test_the_site_s_own_recipes_come_back_and_other_images_are_told(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for home in (old, new):
+        shutil.copytree(settings.HOME / "env", home / "env", ignore=shutil.ignore_patterns("site.env"))
+    (old / "env" / "recipes" / "ours.toml").write_text("ours")
+    (new / "env" / "recipes" / "team.toml").write_text("this machine's")
+    monkeypatch.setattr(backup, "HOME", old)
+    monkeypatch.setattr(restore, "HOME", new)
+    made = backup.make(site)
+    words = restore.put_back_settings(made / "env")
+    assert "ours.toml" in words and "team.toml" not in words and "images.env" not in words
+    assert (new / "env" / "recipes" / "ours.toml").read_text() == "ours"
+    assert (new / "env" / "recipes" / "team.toml").read_text() == "this machine's"
+    (new / "env" / "images.env").write_text("VLLM_IMAGE=newer\n")
+    words = restore.put_back_settings(made / "env")
+    assert "images.env is this machine's own and differs" in words and "ours.toml" not in words
 
 
 def test_a_merged_release_is_whole_after_a_restore_and_its_checkpoint_is_made_again(
