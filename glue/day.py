@@ -24,8 +24,8 @@ def ensure(site: Site, judging: bool = False, insist: bool = False, night: str =
 
     judging: the base model with adapters beside it, also where a checkpoint serves; until the next call without it.
     night: the one that calls, and so holds the night's lock; Preempted is raised if it wants to judge and lost its turn.
-    insist: tried whatever the doctor says, because it is down already. Else PreconditionFailed is raised before anything is
-    touched. Raises DayNotServing if it did not come up.
+    insist: tried whatever the doctor says, because it is down already. Else PreconditionFailed is raised, for what is certain
+    to be missing, before anything is touched. Raises DayNotServing if it did not come up.
     """
     try:
         doctor.require(site, doctor.DAY)
@@ -44,7 +44,7 @@ def ensure(site: Site, judging: bool = False, insist: bool = False, night: str =
 
 
 def take_turn(site: Site, judging: bool, night: str) -> bool:
-    """Under the lock: it is day from now on, and what a night that died left is undone. False if all is left as it is.
+    """Under the lock: it is day from now on, and what a night that died or failed left is undone. False if all is left as it is.
 
     That is where a night judges beside a day that serves, and where a person stopped everything while a night ended.
     """
@@ -52,6 +52,8 @@ def take_turn(site: Site, judging: bool, night: str) -> bool:
     if judging:
         turn.take(site.state, replace(turn.require(site.state, night), wanted=Wanted.JUDGING))
         return True
+    if night:
+        recovery.take_back(site, night)
     if night and found and found.wanted is Wanted.DOWN:
         site.tell("it was stopped meanwhile, and stays so: make day")
         return False

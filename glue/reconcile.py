@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,12 @@ def observe(site: Site) -> World:
 
 
 def act(site: Site, step: Step, why: str) -> None:
-    """Under the lock for moves."""
+    """Under the lock for moves. On a full disk too: attempts are then not counted, and made at every look."""
     if step is Step.GIVE_UP:
         raise DayNotServing("the day does not come back", why, "make logs SERVICE=vllm, then make day")
-    files.write_json(site.state / day.ATTEMPTS, [*attempts(site.state), time.time()][-plan.MOST_ATTEMPTS :])
-    journal.record(site.state, event="reconcile", step=step.value, reason=why)
+    with suppress(OSError):
+        files.write_json(site.state / day.ATTEMPTS, [*attempts(site.state), time.time()][-plan.MOST_ATTEMPTS :])
+    journal.note(site.state, event="reconcile", step=step.value, reason=why)
     if step is Step.RESTART:
         for name in plan.not_serving(site.stacks.services("day")):
             site.stacks.stop("day", name)

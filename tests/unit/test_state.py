@@ -61,6 +61,26 @@ def test_a_crash_between_link_and_list_is_mended_on_reading(releases: Releases) 
     assert releases.served() == [None, name]
 
 
+def test_without_room_for_the_list_nothing_advances_and_a_rollback_never_goes_forward_later(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = (publish(releases, content) for content in ("one", "two", "three"))
+    serve(releases, one)
+    serve(releases, two)
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Releases, "remember", no_room)
+        with pytest.raises(OSError, match="No space"):
+            releases.advance(three)
+        assert releases.current() == two
+        disk.setattr(Path, "symlink_to", no_room)
+        releases.retreat(releases.before())
+    assert releases.current() == one and releases.previous() is None
+
+
 def test_a_changed_file_is_found(releases: Releases) -> None:
     name = publish(releases, "one")
     releases.verify(name)
