@@ -15,7 +15,8 @@ import pytest
 
 from glue import adapters, checks, day, host, journal, judge, lock, night, plan, reconcile, turn, waiting
 from glue.evidence import Evidence
-from glue.nights import training
+from glue.nights import collecting, training
+from glue.nights.tonight import Night
 from glue.plan import Step, Turn, Wanted
 from glue.turn import Preempted
 from glue.types import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed, Verdict
@@ -179,6 +180,24 @@ def test_what_a_person_stops_stays_stopped_until_a_person_says_day(site: StandIn
     assert reconcile.reconcile(site)["step"] == "nothing"
     day.ensure(site)
     require_a_good_day(site)
+
+
+def test_a_night_that_waits_while_a_person_stops_everything_begins_nothing(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = begin(site)
+
+    def stop_meanwhile(tonight: Night) -> None:
+        collecting.check(tonight)
+        day.stop(site)
+
+    monkeypatch.setitem(night.STEPS, "check", stop_meanwhile)
+    with pytest.raises(Preempted, match="broken off"):
+        night.run(site)
+    assert turn.read(site.state) == Turn(Wanted.DOWN) and site.releases.current() == good
+    assert not any(service.serves for service in site.stacks.services("day").values())
+    last = journal.last_night(site.state)
+    assert last is not None and last["outcome"] == "preempted"
 
 
 def test_a_late_night_cannot_promote(site: StandInSite) -> None:
