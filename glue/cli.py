@@ -51,7 +51,7 @@ from glue.bench import verbs as bench_verbs
 from glue.checks import Grade
 from glue.site import Site, Tell
 from glue.stacks import Stacks
-from glue.types import Exit, GlueError, Misconfigured
+from glue.types import Exit, GlueError, Misconfigured, Mode
 
 people = Console(stderr=True, highlight=False)
 
@@ -147,12 +147,14 @@ def doctor_command(profile: str | None, as_json: bool) -> None:
 
 
 @verb
-def day_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+@click.option("--scheduled", is_flag=True, help="As the timer says it: what a person stopped stays stopped.")
+def day_verb(profile: str | None, scheduled: bool) -> tuple[Any, Callable[[Any], None]]:
     """Bring up the chat, or find it up; a trainer that still runs is stopped."""
     site = open_watched(profile)
     site.tell(f"profile {site.settings.profile}")
-    with notify.watching(site, "day"):
-        return day.ensure(site), lambda result: print(f"The chat answers at {result['url']}")
+    with notify.watching(site, "day") as told:
+        told |= day.ensure(site, scheduled=scheduled)
+    return told, lambda result: print(day.STAYS_DOWN if result["mode"] == Mode.DOWN else f"The chat answers at {result['url']}")
 
 
 @verb

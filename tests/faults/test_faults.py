@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from glue import adapters, checks, day, host, journal, judge, lock, night, plan, reconcile, turn, waiting
+from glue import adapters, checks, day, doctor, host, journal, judge, lock, night, plan, reconcile, turn, waiting
 from glue.evidence import Evidence
 from glue.nights import collecting, training
 from glue.nights.tonight import Night
@@ -179,6 +179,25 @@ def test_what_a_person_stops_stays_stopped_until_a_person_says_day(site: StandIn
     assert not any(service.serves for service in site.stacks.services("day").values()) and site.stacks.trainer() is None
     assert reconcile.reconcile(site)["step"] == "nothing"
     day.ensure(site)
+    require_a_good_day(site)
+
+
+@pytest.mark.parametrize("when", ["before", "while it waits"])
+def test_the_timers_morning_leaves_stopped_what_a_person_stopped_and_a_persons_does_not(
+    when: str, site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(site)
+    if when == "before":
+        day.stop(site)
+    else:
+        monkeypatch.setattr(doctor, "require", lambda site, aim: day.stop(site))
+    assert day.ensure(site, scheduled=True)["mode"] == "down"
+    assert turn.read(site.state) == Turn(Wanted.DOWN)
+    assert not any(service.serves for service in site.stacks.services("day").values())
+    monkeypatch.setattr(doctor, "require", lambda site, aim: None)
+    assert day.ensure(site)["mode"] == "day"
+    require_a_good_day(site)
+    day.ensure(site, scheduled=True)
     require_a_good_day(site)
 
 
