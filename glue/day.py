@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from glue import doctor, files, host, journal, lock, morning, plan, recovery, tls, turn, vllm, waiting
+from glue import chat_volume, doctor, files, host, journal, lock, morning, plan, recovery, tls, turn, vllm, waiting
 from glue.plan import Turn, Wanted
 from glue.site import Site
 from glue.types import DayNotServing, GlueError, Mode, PreconditionFailed
@@ -61,7 +61,9 @@ def take_turn(site: Site, judging: bool, night: str) -> bool:
     """Under the lock: it is day from now on, and what a night that died left is undone. False if all is left as it is.
 
     That is where a night judges beside a day that serves, and where a person stopped everything while a night ended.
+    Raises DayNotServing where a restore was broken off: the chat would come up without its people.
     """
+    chat_volume.require_whole(site.state)
     found = turn.read(site.state)
     if judging:
         turn.take(site.state, replace(turn.require(site.state, night), wanted=Wanted.JUDGING))

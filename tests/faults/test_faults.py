@@ -9,11 +9,30 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from glue import adapters, checks, day, doctor, host, journal, judge, lock, night, plan, reconcile, turn, waiting
+from glue import (
+    adapters,
+    backup,
+    chat_volume,
+    checks,
+    day,
+    doctor,
+    host,
+    journal,
+    judge,
+    lock,
+    night,
+    plan,
+    reconcile,
+    restore,
+    setup,
+    turn,
+    waiting,
+)
 from glue.evidence import Evidence
 from glue.nights import collecting, training
 from glue.nights.tonight import Night
@@ -382,3 +401,39 @@ def test_docker_that_breaks_off_is_a_day_that_does_not_serve(site: StandInSite, 
     monkeypatch.setattr(stand_ins.StandInStacks, "up", broken)
     with pytest.raises(DayNotServing, match="broke off"):
         day.ensure(site, insist=True)
+
+
+# ---------------------------------------------------------------------- a restore that dies
+
+
+def prepare_restore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only Docker and a real backup can do is left out; the order of steps, the locks and the files are restore's own."""
+    made = {"made": "20260101T000000Z", "links": {}, "images": {}}
+    monkeypatch.setattr(backup, "verified", lambda folder: made)
+    monkeypatch.setattr(stand_ins.StandInStacks, "missing_images", lambda *_: [], raising=False)
+    monkeypatch.setattr(stand_ins.StandInStacks, "compose", lambda self, stack, verb: self.stop(stack, "open-webui"))
+    for name in ("refuse_downgrade", "put_back_settings", "put_back_state"):
+        monkeypatch.setattr(restore, name, lambda *_: None)
+    monkeypatch.setattr(setup, "ensure_state", lambda *_: None)
+    monkeypatch.setattr(chat_volume, "is_empty", lambda settings: True)
+    monkeypatch.setattr(chat_volume, "fill", lambda settings, folder: None)
+
+
+@pytest.mark.parametrize(("module", "step"), [(chat_volume, "fill"), (restore, "put_back_state")])
+def test_a_restore_that_died_lets_no_day_and_no_backup_begin_until_it_was_run_again(
+    module: ModuleType, step: str, site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(site)
+    prepare_restore(monkeypatch)
+    with monkeypatch.context() as death:
+        death.setattr(module, step, lambda *_: os._exit(9))
+        assert os.waitstatus_to_exitcode(in_a_child(lambda: restore.restore(site, Path("/backups/one"), True) and None)) == 9
+    for verb in (lambda: day.ensure(site, insist=True), lambda: chat_volume.copy_out(site.settings, site.state / "copy")):
+        with pytest.raises(DayNotServing, match="restore was broken off") as error:
+            verb()
+        assert "FROM=/backups/one" in error.value.do
+    assert not site.stacks.services("day")["open-webui"].serves
+    monkeypatch.setattr(chat_volume, "is_empty", lambda settings: False)
+    restore.restore(site, Path("/backups/one"))
+    day.ensure(site)
+    require_a_good_day(site)
