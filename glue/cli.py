@@ -153,7 +153,8 @@ def day_verb(profile: str | None, scheduled: bool) -> tuple[Any, Callable[[Any],
     site = open_watched(profile)
     site.tell(f"profile {site.settings.profile}")
     with notify.watching(site, "day") as told:
-        told |= day.ensure(site, scheduled=scheduled)
+        undone = scheduled and upgrade.undo_for_a_timer(site)
+        told |= day.summary(site) if undone else day.ensure(site, scheduled=scheduled)
     return told, lambda result: print(day.STAYS_DOWN if result["mode"] == Mode.DOWN else f"The chat answers at {result['url']}")
 
 
@@ -174,7 +175,8 @@ def reconcile_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
     """Put back what is wanted: a day that fell, a night that died or is late. Timers call it. Exit 12: it gave up."""
     site = open_watched(profile)
     with notify.watching(site, "reconcile") as told:
-        told |= reconcile.reconcile(site)
+        undone = upgrade.undo_for_a_timer(site)
+        told |= {"step": "undo", "why": "an upgrade died"} if undone else reconcile.reconcile(site)
     return told, lines
 
 

@@ -42,6 +42,8 @@ def ensure(site: Site, judging: bool = False, insist: bool = False, night: str =
         site.tell(f"started all the same: {missing.saw}")
     with lock.hold(site.state, lock.MOVE, "bring up the day", MOVE_WAIT_SECONDS):
         (site.state / ATTEMPTS).unlink(missing_ok=True)
+        if scheduled:
+            lock.require_no_upgrade(site.state)
         if scheduled and stays_down(site):  # a person's stop may have been what it waited for
             return summary(site) | {"mode": Mode.DOWN.value}
         if take_turn(site, judging, night):

@@ -323,6 +323,20 @@ def test_where_nobody_ever_said_day_the_watch_does_nothing(site: StandInSite) ->
     assert not site.stacks.services("day")
 
 
+def test_nothing_that_timers_begin_runs_beside_an_upgrade_and_a_persons_day_does(site: StandInSite) -> None:
+    begin(site)
+    site.stacks.stop("day", "vllm")
+    with lock.hold(site.state, lock.UPGRADE, "an upgrade"):
+        for verb in (lambda: day.ensure(site, scheduled=True), lambda: night.run(site)):
+            with pytest.raises(Locked, match="an upgrade is going on") as error:
+                verb()
+            assert error.value.exit_code == 11
+        assert "an upgrade" in reconcile.reconcile(site)["why"]
+        assert plan.not_serving(site.stacks.services("day"))
+        day.ensure(site)  # the upgrade's own make day is this
+    require_a_good_day(site)
+
+
 # ---------------------------------------------------------------------- clocks and locks
 
 
