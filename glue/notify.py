@@ -20,7 +20,7 @@ from glue import files, journal
 from glue.plan import SERVES
 from glue.settings import HIDDEN
 from glue.site import Site
-from glue.types import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed
+from glue.types import DayNotServing, GateRefused, GlueError, Locked, Mode, PreconditionFailed
 
 TIMEOUT_SECONDS = 20
 AGAIN_SECONDS = 6 * 3600
@@ -48,6 +48,8 @@ def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
         raise
     if verb == "night":
         tell(site, f"night {result.get('outcome')}", morning_words(site, result.get("reason", "")), good=True)
+    elif result.get("mode") == Mode.DOWN:
+        tell(site, "day stays stopped", "a person stopped everything: make day", good=True)
     elif verb == "day" or result.get("why") == SERVES:
         over(site)
 

@@ -18,6 +18,7 @@ def reconcile(site: Site) -> dict[str, Any]:
     """Returns the step and its reason. Somebody who is at it is left alone. Raises DayNotServing when it gives up."""
     try:
         with lock.hold(site.state, lock.MOVE, "reconcile"):
+            lock.require_no_upgrade(site.state)
             step, why = plan.next_step(turn.read(site.state), observe(site), time.time())
             if step is not Step.NOTHING:
                 site.tell(f"{step}: {why}")

@@ -16,6 +16,8 @@ from glue.types import PreconditionFailed
 def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
     """Afterwards everything is stopped, with the backup's people, documents, adapters, secrets and journal: make day.
 
+    One that breaks off leaves a mark, and no day begins before another one ended.
+
     replace: also where there is a chat already; else PreconditionFailed, with nothing touched.
     """
     manifest = backup.verified(folder)
@@ -24,7 +26,7 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         raise PreconditionFailed("Open WebUI's image is not on this machine", str(missing), "make setup, then restore")
     refuse_downgrade(site, manifest)
     site.stacks.ensure_volumes()
-    if not (replace or chat_volume.is_empty(site.settings)):
+    if not (replace or chat_volume.half_filled(site.state) or chat_volume.is_empty(site.settings)):
         saw = f"the volume {site.settings['PROJECT']}-webui-data holds people and conversations"
         raise PreconditionFailed("there is a chat already", saw, "make backup, then restore with --replace")
     setup.ensure_state(site.settings, site.tell)
@@ -34,6 +36,8 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         if site.stacks.services("day"):
             site.stacks.compose("day", "down")
         turn.take(site.state, Turn(Wanted.DOWN))
+        unfinished = site.state / chat_volume.RESTORING
+        files.write(unfinished, f"{folder}\n")
         site.tell("putting back the chat")
         chat_volume.fill(site.settings, folder / "chat")
         site.tell("putting back adapters, nights, secrets and journal")
@@ -42,6 +46,7 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         site.tell(kept)
         turn.take(site.state, Turn(Wanted.DOWN))
         journal.record(site.state, event="restore", backup=manifest["made"])
+        unfinished.unlink()
     return {"restored": manifest["made"], "adapters": len(site.releases.names()), "settings": kept}
 
 
