@@ -58,6 +58,11 @@ def require_no_upgrade(state: Path) -> None:
         raise Locked("an upgrade is going on", holder or "its holder left no name", "wait for its end, or: make status")
 
 
+def held_seconds(state: Path, name: str) -> float:
+    """How long its holder has had it, who signed it then; 0 where nobody holds it."""
+    return time.time() - (state / name).stat().st_mtime if held(state, name) else 0.0
+
+
 def held(state: Path, name: str) -> bool:
     """Whether anybody holds it now. A yes is old when it is told; a no is certain of whoever held it before."""
     try:

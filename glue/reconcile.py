@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from glue import day, files, journal, lock, plan, turn
+from glue import day, files, journal, lock, notify, plan, turn
 from glue.plan import Step, World
 from glue.site import Site
 from glue.types import DayNotServing, Locked
@@ -25,6 +25,8 @@ def reconcile(site: Site) -> dict[str, Any]:
                 act(site, step, why)
     except Locked as busy:
         step, why = Step.NOTHING, f"somebody is at it: {busy.saw}"
+        if max(lock.held_seconds(site.state, name) for name in (lock.MOVE, lock.UPGRADE)) > day.MOVE_WAIT_SECONDS:
+            notify.closed(site, why)  # a shorter one is a restart, or a promotion
     return {"step": step.value, "why": why}
 
 

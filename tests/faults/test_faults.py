@@ -22,6 +22,7 @@ from glue import (
     day,
     doctor,
     host,
+    hours,
     journal,
     judge,
     lock,
@@ -336,6 +337,43 @@ def test_nothing_that_timers_begin_runs_beside_an_upgrade_and_a_persons_day_does
         assert plan.not_serving(site.stacks.services("day"))
         day.ensure(site)  # the upgrade's own make day is this
     require_a_good_day(site)
+
+
+@pytest.mark.parametrize(
+    ("open_now", "wanted", "told"),
+    [
+        (True, Turn(Wanted.DAY), ["day not serving"]),
+        (False, Turn(Wanted.DAY), []),
+        (True, Turn(Wanted.DOWN), []),
+        (True, Turn(Wanted.NIGHT, "n", 1e12), []),
+    ],
+)
+def test_a_closed_office_behind_somebody_who_is_at_it_is_told_once(
+    open_now: bool, wanted: Turn, told: list[str], site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(site)
+    monkeypatch.setattr(hours.Hours, "is_open", lambda self, now: open_now)
+    heard: list[str] = []
+    monkeypatch.setattr(notify, "tell", lambda site, what, words, good: heard.append(what))
+    monkeypatch.setattr(day, "MOVE_WAIT_SECONDS", 0.3)
+    site.stacks.stop("day", "open-webui")
+    turn.take(site.state, wanted)
+    with lock.hold(site.state, lock.MOVE, "an export that hangs"):
+        assert "somebody is at it" in reconcile.reconcile(site)["why"]
+        assert heard == told
+        with pytest.raises(Locked), notify.watching(site, "day"):
+            day.ensure(site)
+        reconcile.reconcile(site)
+    assert heard == told
+
+
+def test_a_moment_of_somebody_who_is_at_it_is_told_to_nobody(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(site)
+    monkeypatch.setattr(hours.Hours, "is_open", lambda *_: True)
+    monkeypatch.setattr(notify, "tell", lambda *_, **__: pytest.fail("told"))
+    site.stacks.stop("day", "vllm")
+    with lock.hold(site.state, lock.MOVE, "a restart"):
+        assert "somebody is at it" in reconcile.reconcile(site)["why"]
 
 
 # ---------------------------------------------------------------------- clocks and locks

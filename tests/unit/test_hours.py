@@ -171,3 +171,12 @@ def test_a_scheduled_night_that_starts_late_never_falls_into_the_day(
             night.scheduled_end(site)
     else:
         assert night.scheduled_end(site) == (at(now) + left).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("now", "is_open"),
+    [("2026-03-10 06:59", False), ("2026-03-10 07:00", True), ("2026-03-10 18:59", True), ("2026-03-10 19:00", False)],
+)
+def test_the_office_is_open_from_its_opening_to_the_evening(now: str, is_open: bool, site_hours: Hours) -> None:
+    assert site_hours.is_open(at(now)) is is_open
+    assert replace(site_hours, night_at=hours.clock("01:00")).is_open(at(now)) is (at(now).hour >= 7)
