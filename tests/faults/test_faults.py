@@ -329,7 +329,8 @@ def test_nothing_that_timers_begin_runs_beside_an_upgrade_and_a_persons_day_does
     begin(site)
     site.stacks.stop("day", "vllm")
     with lock.hold(site.state, lock.UPGRADE, "an upgrade"):
-        for verb in (lambda: day.ensure(site, scheduled=True), lambda: night.run(site)):
+        verbs: tuple[Callable[[], object], ...] = (lambda: day.ensure(site, scheduled=True), lambda: night.run(site))
+        for verb in verbs:
             with pytest.raises(Locked, match="an upgrade is going on") as error:
                 verb()
             assert error.value.exit_code == 11
@@ -506,7 +507,7 @@ def test_a_restore_that_died_lets_no_day_and_no_backup_begin_until_it_was_run_ag
     prepare_restore(monkeypatch)
     with monkeypatch.context() as death:
         death.setattr(module, step, lambda *_: os._exit(9))
-        assert os.waitstatus_to_exitcode(in_a_child(lambda: restore.restore(site, Path("/backups/one"), True) and None)) == 9
+        assert os.waitstatus_to_exitcode(in_a_child(lambda: restore.restore(site, Path("/backups/one"), True))) == 9
     for verb in (lambda: day.ensure(site, insist=True), lambda: chat_volume.copy_out(site.settings, site.state / "copy")):
         with pytest.raises(DayNotServing, match="restore was broken off") as error:
             verb()

@@ -40,7 +40,7 @@ def before_each_change(folder: Path, act: Callable[[int, str], None], events: tu
     sys.addaudithook(hook)
 
 
-def in_a_child(act: Callable[[], None]) -> int:
+def in_a_child(act: Callable[[], object]) -> int:
     """Runs it in a process of its own. Returns its wait status."""
     child = os.fork()
     if child == 0:
