@@ -6,6 +6,7 @@ so vLLM restarts, without LoRA: slower to change, and it costs nothing while it 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,12 @@ def move_to(site: Site, release: Release, merged: bool) -> None:
     releases.advance(release)
     try:
         day.ensure_form(site)
-    except GlueError:
+    except (GlueError, OSError):
         site.tell(f"vLLM does not take {shown(release)}: back to {shown(before)}")
-        if before is not None:
-            releases.serve_as(before, was_merged)
         releases.retreat(history)
+        if before is not None:
+            with suppress(OSError):  # a full disk: it serves as an adapter then
+                releases.serve_as(before, was_merged)
         day.restart_model(site)
         raise
 

@@ -62,17 +62,25 @@ def make(site: Site) -> Path:
     for half in place(site).glob(".unfinished-*"):
         shutil.rmtree(half)
     unfinished.mkdir(mode=0o700)
+    try:
+        fill(site, unfinished, name, before[-1] if before else None)
+        unfinished.rename(place(site) / name)
+    except BaseException:  # what did not fit must not keep the disk full until the next one
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    files.sync_folder(place(site))
+    return place(site) / name
+
+
+def fill(site: Site, unfinished: Path, name: str, before: Path | None) -> None:
     site.tell("copying the chat: people, conversations, documents")
     chat_volume.copy_out(site.settings, unfinished / "chat")
     site.tell("copying adapters, nights and settings")
-    links = copy_state(site.state, unfinished / "state", before[-1] / "state" if before else None, place(site))
+    links = copy_state(site.state, unfinished / "state", before / "state" if before else None, place(site))
     copy_settings(unfinished / "env")
     hashes = {str(path.relative_to(unfinished)): sha256(path) for path in listed(unfinished)}
     images = {key: site.settings.image(key) for key in ("OPEN_WEBUI_IMAGE", "VLLM_IMAGE")}
     files.write_json(unfinished / "manifest.json", {"made": name, "sha256": hashes, "links": links, "images": images})
-    unfinished.rename(place(site) / name)
-    files.sync_folder(place(site))
-    return place(site) / name
 
 
 def listed(folder: Path) -> Iterator[Path]:

@@ -10,8 +10,23 @@ from pathlib import Path
 from glue import commands, webui_data
 from glue.settings import HOME, Settings
 from glue.stacks import docker_cli
+from glue.types import DayNotServing
 
 DEADLINE_SECONDS = 3 * 3600
+RESTORING = "restore.unfinished"  # no backup takes in a name like this
+
+
+def half_filled(state: Path) -> str:
+    """The backup whose restore has begun and has not ended; empty if there is none."""
+    path = state / RESTORING
+    return path.read_text(encoding="utf-8").strip() or "<the backup>" if path.exists() else ""
+
+
+def require_whole(state: Path) -> None:
+    """Raises DayNotServing while a restore has begun and not ended: Open WebUI would make a new chat where one is missing."""
+    if folder := half_filled(state):
+        do = f"make restore REPLACE=1 FROM={folder}, then make day"
+        raise DayNotServing("a restore was broken off, and the chat is not whole", f"{state / RESTORING}", do)
 
 
 def command(settings: Settings, verb: str) -> list[str]:
@@ -30,6 +45,7 @@ def is_empty(settings: Settings) -> bool:
 
 def copy_out(settings: Settings, target: Path) -> None:
     """Everything that people made in the chat, into target. The chat goes on meanwhile."""
+    require_whole(settings.state)
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=target.parent) as file:
         commands.run(command(settings, "pack"), "make day, then make backup", output=file, timeout_seconds=DEADLINE_SECONDS)

@@ -51,7 +51,7 @@ from glue.bench import verbs as bench_verbs
 from glue.checks import Grade
 from glue.site import Site, Tell
 from glue.stacks import Stacks
-from glue.types import Exit, GlueError, Misconfigured
+from glue.types import Exit, GlueError, Misconfigured, Mode
 
 people = Console(stderr=True, highlight=False)
 
@@ -147,12 +147,15 @@ def doctor_command(profile: str | None, as_json: bool) -> None:
 
 
 @verb
-def day_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+@click.option("--scheduled", is_flag=True, help="As the timer says it: what a person stopped stays stopped.")
+def day_verb(profile: str | None, scheduled: bool) -> tuple[Any, Callable[[Any], None]]:
     """Bring up the chat, or find it up; a trainer that still runs is stopped."""
     site = open_watched(profile)
     site.tell(f"profile {site.settings.profile}")
-    with notify.watching(site, "day"):
-        return day.ensure(site), lambda result: print(f"The chat answers at {result['url']}")
+    with notify.watching(site, "day") as told:
+        undone = scheduled and upgrade.undo_for_a_timer(site)
+        told |= day.summary(site) if undone else day.ensure(site, scheduled=scheduled)
+    return told, lambda result: print(day.STAYS_DOWN if result["mode"] == Mode.DOWN else f"The chat answers at {result['url']}")
 
 
 @verb
@@ -172,7 +175,8 @@ def reconcile_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
     """Put back what is wanted: a day that fell, a night that died or is late. Timers call it. Exit 12: it gave up."""
     site = open_watched(profile)
     with notify.watching(site, "reconcile") as told:
-        told |= reconcile.reconcile(site)
+        undone = upgrade.undo_for_a_timer(site)
+        told |= {"step": "undo", "why": "an upgrade died"} if undone else reconcile.reconcile(site)
     return told, lines
 
 

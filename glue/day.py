@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from glue import doctor, files, host, journal, lock, morning, plan, recovery, tls, turn, vllm, waiting
+from glue import chat_volume, doctor, files, host, journal, lock, morning, plan, recovery, tls, turn, vllm, waiting
 from glue.plan import Turn, Wanted
 from glue.site import Site
-from glue.types import DayNotServing, GlueError, PreconditionFailed
+from glue.types import DayNotServing, GlueError, Mode, PreconditionFailed
 from glue.vllm import Vllm
 from glue.waiting import Seen
 
@@ -16,17 +16,21 @@ MOVE_WAIT_SECONDS = 900
 MEMORY_SECONDS = 180
 DOOR_SECONDS = 30
 ATTEMPTS = "attempts.json"  # when the watch tried to mend the day; whoever says day begins the count anew
+STAYS_DOWN = "a person stopped everything, and it stays so until a person says: make day"
 ADAPTERS_IN_CONTAINER = "/adapters"
 
 
-def ensure(site: Site, judging: bool = False, insist: bool = False, night: str = "") -> dict[str, Any]:
+def ensure(site: Site, judging: bool = False, insist: bool = False, night: str = "", scheduled: bool = False) -> dict[str, Any]:
     """Brings the day up, or finds it up, and returns what serves. A trainer that still runs is stopped: morning goes first.
 
     judging: the base model with adapters beside it, also where a checkpoint serves; until the next call without it.
     night: the one that calls, and so holds the night's lock; Preempted is raised if it wants to judge and lost its turn.
-    insist: tried whatever the doctor says, because it is down already. Else PreconditionFailed is raised before anything is
-    touched. Raises DayNotServing if it did not come up.
+    scheduled: a timer says it, not a person: what a person stopped stays so, and the mode that is returned is "down".
+    insist: tried whatever the doctor says, because it is down already. Else PreconditionFailed is raised, for what is certain
+    to be missing, before anything is touched. Raises DayNotServing if it did not come up.
     """
+    if scheduled and stays_down(site):
+        return summary(site) | {"mode": Mode.DOWN.value}
     try:
         doctor.require(site, doctor.DAY)
     except PreconditionFailed as missing:
@@ -38,22 +42,37 @@ def ensure(site: Site, judging: bool = False, insist: bool = False, night: str =
         site.tell(f"started all the same: {missing.saw}")
     with lock.hold(site.state, lock.MOVE, "bring up the day", MOVE_WAIT_SECONDS):
         (site.state / ATTEMPTS).unlink(missing_ok=True)
+        if scheduled:
+            lock.require_no_upgrade(site.state)
+        if scheduled and stays_down(site):  # a person's stop may have been what it waited for
+            return summary(site) | {"mode": Mode.DOWN.value}
         if take_turn(site, judging, night):
             bring_up(site, judging)
     return summary(site)
 
 
+def stays_down(site: Site) -> bool:
+    found = turn.read(site.state)
+    if found is None or found.wanted is not Wanted.DOWN:
+        return False
+    site.tell(STAYS_DOWN)
+    return True
+
+
 def take_turn(site: Site, judging: bool, night: str) -> bool:
-    """Under the lock: it is day from now on, and what a night that died left is undone. False if all is left as it is.
+    """Under the lock: it is day from now on, and what a night that died or failed left is undone. False if all is left as it is.
 
     That is where a night judges beside a day that serves, and where a person stopped everything while a night ended.
+    Raises DayNotServing where a restore was broken off: the chat would come up without its people.
     """
+    chat_volume.require_whole(site.state)
     found = turn.read(site.state)
     if judging:
         turn.take(site.state, replace(turn.require(site.state, night), wanted=Wanted.JUDGING))
         return True
-    if night and found and found.wanted is Wanted.DOWN:
-        site.tell("it was stopped meanwhile, and stays so: make day")
+    if night:
+        recovery.take_back(site, night)
+    if night and stays_down(site):
         return False
     others_alive = not night and lock.held(site.state, lock.NIGHT)
     if others_alive and found and found.wanted is Wanted.JUDGING and not plan.not_serving(site.stacks.services("day")):

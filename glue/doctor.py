@@ -83,7 +83,7 @@ def observe(site: Site, aim: Aim) -> Host:
     """Reads only. A day asks for no recipe: a bad one must not keep the chat from starting."""
     settings, engine = site.settings, site.stacks.engine()
     recipe = site.recipe() if aim != DAY else None
-    wrong_files, model_bytes = models(site)
+    wrong_files, model_bytes, unseen = models(site)
     return Host(
         settings=settings,
         recipe=recipe,
@@ -98,19 +98,21 @@ def observe(site: Site, aim: Aim) -> Host:
         releases=len(site.releases.names()),
         wrong_files=wrong_files,
         model_bytes=model_bytes,
+        unseen=unseen,
         certificate_fault=tls.own_fault(site) if settings.https_origins else "",
     )
 
 
-def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int]]:
-    """Wrong files and bytes held, by model of the hub. Sizes only, and no network: setup looks at every byte."""
+def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int], frozenset[str]]:
+    """Wrong files and bytes held, by model of the hub, and those that could not be looked at. Sizes only, and no network:
+    setup looks at every byte."""
     asked = site.settings.hub_models
     wrong: dict[str, tuple[str, ...]] = dict.fromkeys(asked, ("never fetched",))
     held: dict[str, int] = {}
     path = site.state / "models.json"
     image = site.settings.image("VLLM_IMAGE")
     if not asked or not path.exists() or site.stacks.missing_images((image,)):
-        return wrong, held
+        return wrong, held, frozenset()
     known = json.loads(path.read_text(encoding="utf-8"))
     heard: set[str] = set()
 
@@ -122,6 +124,6 @@ def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int]]:
             held[name] = row.get("bytes", 0)
 
     code, last_lines = supplies.run_fetch(site.settings, "--check", hear=hear)
-    if code != 0:
-        wrong |= dict.fromkeys(asked.keys() - heard, (f"they could not be looked at: {last_lines or f'exit {code}'}",))
-    return wrong, held
+    unseen = frozenset(asked.keys() - heard if code != 0 else ())
+    wrong |= dict.fromkeys(unseen, (f"they could not be looked at: {last_lines or f'exit {code}'}",))
+    return wrong, held, unseen

@@ -54,7 +54,7 @@ def require_free(site: Site, release: str) -> None:
     trainer = site.stacks.trainer()
     if trainer is not None and trainer.state in ("created", "running"):
         raise PreconditionFailed("the trainer is busy", "a night trains, or another checkpoint is made", "wait, or: make day")
-    if site.releases.current() == release and site.releases.is_merged(release):
+    if site.releases.current() == release and site.releases.is_merged(release) and site.releases.checkpoint(release):
         raise PreconditionFailed("this release serves by its checkpoint", release, "promote another first")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -39,12 +40,16 @@ def reserve(path: Path, size: int) -> None:
 
 
 def append_line(path: Path, value: dict[str, Any], mode: int = 0o644) -> None:
-    """mode: of a file that is new; one that is there keeps its own."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
-    with os.fdopen(descriptor, "a", encoding="utf-8") as file:
-        file.write(json.dumps(value, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """mode: of a file that is new; one that is there keeps its own. A line that a full disk cut short spoils no later one."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode)
+    with os.fdopen(descriptor, "ab", buffering=0) as file:
+        size = os.fstat(descriptor).st_size
+        whole = not size or os.pread(descriptor, 1, size - 1) == b"\n"
+        line = json.dumps(value, ensure_ascii=False).encode() + b"\n"
+        written = file.write(line if whole else b"\n" + line)
+        if written != len(line) + (not whole):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        os.fsync(descriptor)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

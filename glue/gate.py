@@ -113,10 +113,12 @@ def keeps(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
 
 
 def golden(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
-    lost = [row for row in evidence.golden if row.wrong["candidate"] and not row.wrong["current"]]
+    rows = enumerate(evidence.golden, 1)
+    lost = [number for number, row in rows if row.wrong["candidate"] and not row.wrong["current"]]
     if len(lost) > limits.most_golden_lost:
-        first = f"{lost[0].question!r}: {'; '.join(lost[0].wrong['candidate'])}"
-        yield "golden", f"{len(lost)} golden questions are wrong now that were right: {first}"
+        # by number: a reason goes where a support bundle reads it, and a question may tell what the office knows
+        numbers = ", ".join(map(str, lost))
+        yield "golden", f"{len(lost)} golden questions are wrong now that were right; of golden.toml: number {numbers}"
 
 
 def sane(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:

@@ -39,6 +39,10 @@ class Hours:
         today, tomorrow = self.opening(now.date()), self.opening(now.date() + timedelta(days=1))
         return today if today > now else tomorrow
 
+    def is_open(self, now: datetime) -> bool:
+        """From the opening to the evening on which a night could begin; one that begins after midnight ends no day."""
+        return self.opening(now.date()) <= now and (now.time() < self.night_at or self.night_at < self.opening(now.date()).time())
+
     def day_begins(self, day: date) -> datetime:
         return self.opening(day) - self.before_opening
 

@@ -44,6 +44,13 @@ def unfinished(state: Path) -> dict[str, str]:
     return steps
 
 
+def day_failed(state: Path) -> str:
+    """Why the day did not come up whole when that was last tried; empty if it did, or was never tried."""
+    tries = (row for row in reversed(files.read_lines(state / "journal.jsonl")) if row.get("event") == "day" and "phase" in row)
+    last = next(tries, {"phase": "done"})
+    return "" if last["phase"] == "done" else str(last.get("reason") or "it broke off")
+
+
 def last_night(state: Path) -> dict[str, Any] | None:
     """The newest line that says how a night ended, or None."""
     ends = (row for row in reversed(files.read_lines(state / "journal.jsonl")) if "outcome" in row and "night" in row)

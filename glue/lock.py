@@ -16,6 +16,7 @@ from glue.types import Locked
 from glue.waiting import Seen
 
 NIGHT = "night.lock"  # one night at a time, from its first step to its last
+UPGRADE = "upgrade.lock"  # from an upgrade's backup to its end, while code and compose files may be another version's
 MOVE = "glue.lock"  # held only while something changes what serves, never while training
 LOOK_SECONDS = 2  # to look whether a lock is held is to hold it for a moment, and nobody is refused for that
 
@@ -44,11 +45,22 @@ def hold(state: Path, name: str, purpose: str, wait_seconds: float = LOOK_SECOND
 
 
 def sign(file: TextIO, holder: dict[str, object] | None) -> None:
-    """The holder's name is a courtesy: a full disk must not keep anybody from the lock."""
+    """The holder's name is a courtesy: a full disk must not keep anybody from the lock, nor Python's buffer when it is closed."""
     with suppress(OSError):
-        file.truncate(0)
-        file.write(json.dumps(holder) if holder else "")
-        file.flush()
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), json.dumps(holder).encode() if holder else b"")
+
+
+def require_no_upgrade(state: Path) -> None:
+    """For what timers begin, under a lock that an upgrade waits for. Raises Locked while an upgrade is alive."""
+    if held(state, UPGRADE):
+        holder = (state / UPGRADE).read_text(encoding="utf-8").strip()
+        raise Locked("an upgrade is going on", holder or "its holder left no name", "wait for its end, or: make status")
+
+
+def held_seconds(state: Path, name: str) -> float:
+    """How long its holder has had it, who signed it then; 0 where nobody holds it."""
+    return time.time() - (state / name).stat().st_mtime if held(state, name) else 0.0
 
 
 def held(state: Path, name: str) -> bool:

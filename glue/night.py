@@ -41,6 +41,7 @@ def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
     """
     recipe = site.recipe()
     with lock.hold(site.state, lock.NIGHT, "a night"):
+        lock.require_no_upgrade(site.state)
         longest = time.time() + recipe.longest_minutes * 60
         night = Night(site, new_name(site), recipe, min(longest, until_time or longest))
         after_a_death(night)

@@ -11,16 +11,17 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from email.message import EmailMessage
 from typing import Any
 
 import requests
 
-from glue import files, journal
-from glue.plan import SERVES
+from glue import files, hours, journal, turn
+from glue.plan import SERVES, Wanted, not_serving
 from glue.settings import HIDDEN
 from glue.site import Site
-from glue.types import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed
+from glue.types import DayNotServing, GateRefused, GlueError, Locked, Mode, PreconditionFailed
 
 TIMEOUT_SECONDS = 20
 AGAIN_SECONDS = 6 * 3600
@@ -33,7 +34,9 @@ def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
     result: dict[str, Any] = {}
     try:
         yield result
-    except Locked:
+    except Locked as busy:
+        if verb == "day":
+            closed(site, str(busy))
         raise
     except GateRefused as refused:
         tell(site, "night refused", morning_words(site, refused.saw), good=True)
@@ -48,6 +51,8 @@ def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
         raise
     if verb == "night":
         tell(site, f"night {result.get('outcome')}", morning_words(site, result.get("reason", "")), good=True)
+    elif result.get("mode") == Mode.DOWN:
+        tell(site, "day stays stopped", "a person stopped everything: make day", good=True)
     elif verb == "day" or result.get("why") == SERVES:
         over(site)
 
@@ -69,6 +74,17 @@ def once(site: Site, what: str, words: str) -> None:
     tell(site, what, words, good=False)
     with suppress(OSError):
         files.write_json(path, {"what": what, "time": time.time()})
+
+
+def closed(site: Site, why: str) -> None:
+    """Somebody is at it, and nobody may mend the day: told once where it is wanted, and does not serve in office hours."""
+    wanted = turn.read(site.state)
+    if wanted is None or wanted.wanted is Wanted.DOWN or (wanted.night and time.time() < wanted.until_time):
+        return
+    with suppress(GlueError, OSError):  # what cannot be seen is no reason to lose the error that is told of
+        late = not_serving(site.stacks.services("day"))
+        if late and hours.of(site.settings).is_open(datetime.now()):
+            once(site, NOT_SERVING, f"{', '.join(f'{name} {state}' for name, state in late.items())}; {why}")
 
 
 def over(site: Site) -> None:

@@ -46,12 +46,16 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class World:
-    """night_alive: some process holds the night's lock. attempts: Unix times at which the watch acted lately."""
+    """night_alive: some process holds the night's lock. attempts: Unix times at which the watch acted lately.
+
+    day_failed: why the day did not come up whole the last time, though its containers may look well; empty if it did.
+    """
 
     services: Services
     trainer: Service | None = None
     night_alive: bool = False
     attempts: tuple[float, ...] = ()
+    day_failed: str = ""
 
 
 def next_step(turn: Turn | None, world: World, now: float) -> tuple[Step, str]:
@@ -73,12 +77,12 @@ def next_step(turn: Turn | None, world: World, now: float) -> tuple[Step, str]:
 def mend(world: World, now: float) -> tuple[Step, str]:
     """By day: what does not serve and does not start either is started again, ever more rarely."""
     late = not_serving(world.services)
-    if not late:
+    if not late and not world.day_failed:
         return Step.NOTHING, SERVES
-    words = ", ".join(f"{name} {state}" for name, state in late.items())
+    words = ", ".join(f"{name} {state}" for name, state in late.items()) or f"it did not come up whole: {world.day_failed}"
     found = [world.services.get(name, ABSENT) for name in late]
     loops = any(service.restarts > MOST_RESTARTS for service in found)
-    if not loops and all(service.health == "starting" for service in found):
+    if late and not loops and all(service.health == "starting" for service in found):
         return Step.NOTHING, f"starting: {words}"
     recent = [moment for moment in world.attempts if 0 <= now - moment < ATTEMPTS_COUNT_SECONDS]
     if len(recent) >= MOST_ATTEMPTS:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from glue import day, files, journal, lock, plan, turn
+from glue import day, files, journal, lock, notify, plan, turn
 from glue.plan import Step, World
 from glue.site import Site
 from glue.types import DayNotServing, Locked
@@ -17,12 +18,15 @@ def reconcile(site: Site) -> dict[str, Any]:
     """Returns the step and its reason. Somebody who is at it is left alone. Raises DayNotServing when it gives up."""
     try:
         with lock.hold(site.state, lock.MOVE, "reconcile"):
+            lock.require_no_upgrade(site.state)
             step, why = plan.next_step(turn.read(site.state), observe(site), time.time())
             if step is not Step.NOTHING:
                 site.tell(f"{step}: {why}")
                 act(site, step, why)
     except Locked as busy:
         step, why = Step.NOTHING, f"somebody is at it: {busy.saw}"
+        if max(lock.held_seconds(site.state, name) for name in (lock.MOVE, lock.UPGRADE)) > day.MOVE_WAIT_SECONDS:
+            notify.closed(site, why)  # a shorter one is a restart, or a promotion
     return {"step": step.value, "why": why}
 
 
@@ -32,15 +36,17 @@ def observe(site: Site) -> World:
         trainer=site.stacks.trainer(),
         night_alive=lock.held(site.state, lock.NIGHT),
         attempts=attempts(site.state),
+        day_failed=journal.day_failed(site.state),
     )
 
 
 def act(site: Site, step: Step, why: str) -> None:
-    """Under the lock for moves."""
+    """Under the lock for moves. On a full disk too: attempts are then not counted, and made at every look."""
     if step is Step.GIVE_UP:
         raise DayNotServing("the day does not come back", why, "make logs SERVICE=vllm, then make day")
-    files.write_json(site.state / day.ATTEMPTS, [*attempts(site.state), time.time()][-plan.MOST_ATTEMPTS :])
-    journal.record(site.state, event="reconcile", step=step.value, reason=why)
+    with suppress(OSError):
+        files.write_json(site.state / day.ATTEMPTS, [*attempts(site.state), time.time()][-plan.MOST_ATTEMPTS :])
+    journal.note(site.state, event="reconcile", step=step.value, reason=why)
     if step is Step.RESTART:
         for name in plan.not_serving(site.stacks.services("day")):
             site.stacks.stop("day", name)

@@ -23,8 +23,7 @@ def undo(site: Site, alive: bool) -> None:
         return
     step = journal.unfinished(site.state).get(found.night)
     if step is not None:
-        if step != AFTER_CONFIRMATION:
-            take_back(site, found.night)
+        take_back(site, found.night)
         journal.note(site.state, night=found.night, outcome="died", reason=f"in step {step}", adapter=None)
         site.tell(f"night {found.night} died in step {step}; nothing of it serves")
     turn.take(site.state, Turn(Wanted.DAY))
@@ -32,10 +31,10 @@ def undo(site: Site, alive: bool) -> None:
 
 
 def take_back(site: Site, night: str) -> None:
-    """The link goes back to what served before, if it is on an adapter of this night: no question confirmed that one yet."""
+    """The link goes back to what served before, if it is on an adapter of this night that no question has confirmed."""
     releases = site.releases
-    current = releases.current()
-    if current is None or releases.manifest(current).get("night") != night:
+    current, step = releases.current(), journal.unfinished(site.state).get(night, AFTER_CONFIRMATION)
+    if step == AFTER_CONFIRMATION or current is None or releases.manifest(current).get("night") != night:
         return
     try:
         history = releases.before()

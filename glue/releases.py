@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,10 +60,15 @@ class Releases:
         return str(link.readlink()) if link.is_symlink() and (link / "manifest.json").exists() else None
 
     def served(self) -> list[Release]:
-        """What has served, oldest first. Ends with what serves now, also if a crash came between link and list."""
-        path = self.folder / "served.json"
+        """What has served, oldest first. Ends with what serves now: the link says what does, whatever became of the list.
+
+        What the list has after that was never linked to, or was rolled back on a full disk.
+        """
+        path, current = self.folder / "served.json", self.current()
         history: list[Release] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else [None]
-        return history if history[-1] == self.current() else [*history, self.current()]
+        if current not in history:
+            return [*history, current]
+        return history[: len(history) - history[::-1].index(current)]
 
     def before(self) -> list[Release]:
         """What served, down to what served before what serves now, and is still there. Raises PreconditionFailed for nothing."""
@@ -91,8 +97,10 @@ class Releases:
         return release is not None and (self.folder / release / MERGED).exists()
 
     def checkpoint(self, name: str) -> dict[str, Any] | None:
-        """What is known of the release's checkpoint: its form, its base model, the hash of each file. None without one."""
-        return read(self.folder / name / "checkpoint.json") or None
+        """What is known of the release's checkpoint: its form, its base model, the hash of each file. None without one, as
+        after a restore: a backup holds what is known of it, and not the checkpoint."""
+        there = (self.folder / name / "checkpoint").is_dir()
+        return (read(self.folder / name / "checkpoint.json") or None) if there else None
 
     # ------------------------------------------------------------------ change
 
@@ -173,15 +181,22 @@ class Releases:
             files.write_json(self.folder / name / "verdict.json", verdict)
 
     def advance(self, release: Release) -> None:
-        """release serves from now on. The link first: after a crash, what it points to counts as served."""
+        """release serves from now on, or OSError is raised and all is as before. The way back comes first, the link last."""
         history = self.served()
-        self.link(release)
+        back = self.ready(history[-1]) if history[-1] is not None else None
         self.remember(history if history[-1] == release else [*history, release])
+        self.link(release)
+        for old in set(self.folder.glob(".to-*")) - {back}:
+            old.unlink()
 
     def retreat(self, history: list[Release]) -> None:
-        """The last of history serves again, and what came after it is forgotten. The list first: after a crash between the
-        two, the same rollback goes to the same place, and never forward to what was rolled back."""
-        self.remember(history)
+        """The last of history serves again, and what came after it is forgotten, on a full disk too.
+
+        The list first, and served() ends it with the link: after a crash between the two, or without room for the list, a
+        rollback never goes forward to what was rolled back.
+        """
+        with suppress(OSError):
+            self.remember(history)
         self.link(history[-1])
 
     def remember(self, history: list[Release]) -> None:
@@ -192,11 +207,15 @@ class Releases:
         if release is None:
             link.unlink(missing_ok=True)
         else:
-            unfinished = self.folder / ".unfinished-current"
-            unfinished.unlink(missing_ok=True)
-            unfinished.symlink_to(release)
-            unfinished.replace(link)
+            self.ready(release).replace(link)
         files.sync_folder(self.folder)
+
+    def ready(self, release: str) -> Path:
+        """A link to release that only has to be renamed, which a full disk still allows."""
+        made = self.folder / f".to-{release}"
+        if not made.is_symlink():
+            made.symlink_to(release)
+        return made
 
     # ------------------------------------------------------------------ give room back
 

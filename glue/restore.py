@@ -16,6 +16,8 @@ from glue.types import PreconditionFailed
 def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
     """Afterwards everything is stopped, with the backup's people, documents, adapters, secrets and journal: make day.
 
+    One that breaks off leaves a mark, and no day begins before another one ended.
+
     replace: also where there is a chat already; else PreconditionFailed, with nothing touched.
     """
     manifest = backup.verified(folder)
@@ -24,7 +26,7 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         raise PreconditionFailed("Open WebUI's image is not on this machine", str(missing), "make setup, then restore")
     refuse_downgrade(site, manifest)
     site.stacks.ensure_volumes()
-    if not (replace or chat_volume.is_empty(site.settings)):
+    if not (replace or chat_volume.half_filled(site.state) or chat_volume.is_empty(site.settings)):
         saw = f"the volume {site.settings['PROJECT']}-webui-data holds people and conversations"
         raise PreconditionFailed("there is a chat already", saw, "make backup, then restore with --replace")
     setup.ensure_state(site.settings, site.tell)
@@ -34,13 +36,17 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         if site.stacks.services("day"):
             site.stacks.compose("day", "down")
         turn.take(site.state, Turn(Wanted.DOWN))
+        unfinished = site.state / chat_volume.RESTORING
+        files.write(unfinished, f"{folder}\n")
         site.tell("putting back the chat")
         chat_volume.fill(site.settings, folder / "chat")
         site.tell("putting back adapters, nights, secrets and journal")
         put_back_state(site.state, folder, manifest["links"])
         kept = put_back_settings(folder / "env")
+        site.tell(kept)
         turn.take(site.state, Turn(Wanted.DOWN))
         journal.record(site.state, event="restore", backup=manifest["made"])
+        unfinished.unlink()
     return {"restored": manifest["made"], "adapters": len(site.releases.names()), "settings": kept}
 
 
@@ -81,9 +87,21 @@ def forget_again(state: Path, asked: list[dict[str, Any]]) -> None:
 
 
 def put_back_settings(source: Path) -> str:
-    """This machine's own site.env wins: its port and its disk are its own."""
-    target = HOME / "env" / "site.env"
-    if target.exists() or not (source / "site.env").exists():
-        return f"{target} is this machine's own"
-    shutil.copy2(source / "site.env", target)
-    return f"{target} is the backup's"
+    """What there is here wins: this machine's port and disk are its own, and images belong to the version that runs them.
+
+    Returns in words what came back, and what differs.
+    """
+    target = HOME / "env"
+    words = f"{target / 'site.env'} is this machine's own"
+    if (source / "site.env").exists() and not (target / "site.env").exists():
+        shutil.copy2(source / "site.env", target)
+        words = f"{target / 'site.env'} is the backup's"
+    recipes = [file for file in sorted((source / "recipes").glob("*")) if not (target / "recipes" / file.name).exists()]
+    for file in recipes:
+        shutil.copy2(file, target / "recipes")
+    if recipes:
+        words += f"; recipes put back: {', '.join(file.name for file in recipes)}"
+    there = source / "images.env"
+    if there.exists() and there.read_bytes() != (target / "images.env").read_bytes():
+        words += f"; {target / 'images.env'} is this machine's own and differs from the backup's: diff it with {there}"
+    return words

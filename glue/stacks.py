@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import shutil
+import signal
 import subprocess
 import threading
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +34,7 @@ BENCH_VOLUMES = ("bench-ours-", "bench-stock-")  # what follows is the model bef
 # A vLLM that dies while it loads is started again by Docker for ever; this many deaths are a fault, not bad luck.
 DEATHS_ARE_A_FAULT = 2
 LOG_LINES = 15
+END_SECONDS = 10.0  # from asking a program to end to killing it
 Hear = Callable[[str], None]
 
 
@@ -95,8 +101,8 @@ class Stacks:
         if done.returncode != 0:
             last_lines = self.masked("\n".join((done.stderr or done.stdout).strip().splitlines()[-LOG_LINES:]))
             if "address already in use" in last_lines or "port is already allocated" in last_lines:
-                port = f"{self.settings['CHAT_ADDRESS']}:{self.settings['CHAT_PORT']}"
-                raise PreconditionFailed("the chat's port is taken", f"{port}: {last_lines}", "set CHAT_PORT in env/site.env")
+                do = "set CHAT_PORT in env/site.env, or HTTPS_PORT if it is that one"
+                raise PreconditionFailed("the chat's port is taken", last_lines, do)
             raise GlueError(f"docker compose {arguments[0]} failed", last_lines, "make logs")
         return done.stdout
 
@@ -292,21 +298,66 @@ def observed(container: Container) -> Service:
 
 
 def stream(command: list[str], environment: dict[str, str], hear: Hear, timeout_seconds: float) -> tuple[int, str]:
-    """Runs it to its end, a line of output at a time, or ends it at the deadline. Returns exit code and last lines."""
-    lines: list[str] = []
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True
-    ) as process:
-        deadline = threading.Timer(timeout_seconds, process.terminate)
-        deadline.start()
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                lines = [*lines, line.rstrip()][-LOG_LINES:]
-                hear(line.rstrip())
-        except BaseException:
-            process.terminate()
-            raise
-        finally:
-            deadline.cancel()
+    """Runs it to its end, a line of output at a time, or ends it at the deadline. Returns exit code and last lines.
+
+    At the deadline it and all that it started end within END_SECONDS, whatever holds its output open. Raises what hear raises.
+    """
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    lines: deque[str] = deque(maxlen=LOG_LINES)
+    deadline = time.monotonic() + timeout_seconds
+    try:
+        for line in read_until(process, deadline):
+            lines.append(line)
+            hear(line)
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except (TimeoutError, subprocess.TimeoutExpired):
+        end(process)
+    except BaseException:
+        end(process)
+        raise
     return process.returncode, "\n".join(lines)
+
+
+def read_until(process: subprocess.Popen[str], deadline: float) -> Iterator[str]:
+    """Each line of its output, in a thread of its own, for a pipe may never close. Raises TimeoutError at the deadline."""
+    rows: queue.Queue[str | None] = queue.Queue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                rows.put(line.rstrip())
+        rows.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            line = rows.get(timeout=left)
+        except queue.Empty:
+            break
+        if line is None:
+            return
+        yield line
+    raise TimeoutError
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Asks it to end, and after END_SECONDS kills what is left of it and of its process group."""
+    process.terminate()
+    deadline = time.monotonic() + END_SECONDS
+    with suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -39,6 +39,14 @@ def take(state: Path, turn: Turn) -> None:
         (state / "turn.json").unlink(missing_ok=True)
 
 
+def begin(state: Path, turn: Turn, again: str) -> None:
+    """Under the lock for moves: takes it. Raises Preempted where a person stopped everything meanwhile; again: what to type."""
+    found = read(state)
+    if found is not None and found.wanted is Wanted.DOWN:
+        raise Preempted(f"{turn.night} was broken off", "everything was stopped meanwhile", again)
+    take(state, turn)
+
+
 def require(state: Path, night: str) -> Turn:
     """Under the lock for moves. Raises Preempted unless it is still this night's turn."""
     found = read(state)

@@ -68,7 +68,7 @@ def units(hours: Hours, place: Place) -> dict[str, str]:
             place, "a night of learning", "night --scheduled", night_seconds, awake + afterwards, day_seconds, " 3"
         ),
         f"{name}-night.timer": timer("the evening", calendars(hours, "night"), persistent=False),
-        f"{name}-day.service": service(place, "the day: the chat answers", "day", day_seconds),
+        f"{name}-day.service": service(place, "the day: the chat answers", "day --scheduled", day_seconds),
         f"{name}-day.timer": timer("the morning, whatever the night did", calendars(hours, "day"), persistent=True),
         f"{name}-reconcile.service": service(place, "the watch over day and night", "reconcile", day_seconds),
         f"{name}-reconcile.timer": watch_timer(),
@@ -150,7 +150,7 @@ def cron(hours: Hours, place: Place) -> str:
 
     lines = [
         *(line(days, at, "night --scheduled", "reconcile") for days, at in rows["night"]),
-        *(line(days, at, "day") for days, at in rows["day"]),
+        *(line(days, at, "day --scheduled") for days, at in rows["day"]),
         *(line(days, at, "backup") for days, at in rows["backup"]),
         f"*/{RECONCILE_MINUTES} * * * *  {place.user}  {place.command('reconcile')}",
         f"@reboot  {place.user}  {place.command('reconcile')}",

@@ -2,7 +2,7 @@
 
 A version is a commit: code, compose files and image references together. What is run of the new one is its own `make`, in
 processes of their own, so that no old code meets new files. state/upgrade.json is there from before the first change to after
-the last; one that a death left behind is undone by the next `make upgrade`.
+the last; one that a death left behind is undone by the next `make upgrade`, and by the timers if nobody can have chatted since.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from typing import Any
 
 from dotenv import dotenv_values
 
-from glue import backup, commands, files, journal, lock
+from glue import backup, chat_volume, commands, files, journal, lock, turn
+from glue.day import MOVE_WAIT_SECONDS
 from glue.night import uninterrupted
 from glue.night_desk import MARK
+from glue.plan import Wanted
 from glue.restore import version
 from glue.settings import HOME
 from glue.site import Site
 from glue.stacks import stream
 from glue.types import DayNotServing, GlueError, Locked, PreconditionFailed
 
-LOCK = "upgrade.lock"
+LOCK = lock.UPGRADE
 UNFINISHED = "upgrade.json"
 DEADLINE_SECONDS = 6 * 3600  # a new model is 19 GB and comes over the office's line
 QUESTION = "Who are you?"
@@ -34,7 +36,7 @@ QUESTION = "Who are you?"
 class Move:
     """From one commit to another. migrates: their Open WebUI differs, so the chat's database may be changed one way.
 
-    served: the new version's day was begun; before that nothing of the old one was touched but the files of the repository.
+    served: the new version's day was begun by the upgrade itself; see days_since for those that somebody else began.
     """
 
     before: str
@@ -98,7 +100,9 @@ def made_with(folder: Any) -> str:
 
 def go(site: Site, move: Move) -> None:
     """Raises GlueError at the first thing that is not as it should be."""
-    check_out(site, move.after)
+    with lock.hold(site.state, lock.MOVE, "check out another version", MOVE_WAIT_SECONDS):
+        journal.note(site.state, event="upgrade", result="begun", after=move.after)
+        check_out(site, move.after)
     make(site, "setup")
     keep(site, replace(move, served=True))
     make(site, "day")
@@ -115,9 +119,10 @@ def go_back(site: Site, move: Move, why: BaseException) -> None:
         now = kept(site) or move
         check_out(site, move.before)
         make(site, "setup")
-        if now.served and now.migrates:
+        begun = now.served or "begin" in days_since(site, now) or bool(chat_volume.half_filled(site.state))
+        if begun and now.migrates:
             make(site, *restore)
-        if now.served:
+        if begun:
             make(site, "day")
     except GlueError as error:
         do = f"git checkout {move.before[:12]}; make setup; make {' '.join(restore)}; make day"
@@ -130,6 +135,43 @@ def undo_a_dead_one(site: Site) -> None:
     left = kept(site)
     if left is not None:
         go_back(site, left, GlueError("an upgrade died on its way", left.after, "make upgrade again"))
+
+
+def days_since(site: Site, move: Move) -> list[str]:
+    """What became of the days, whoever began them, since the new version was checked out: "begin", "failed", "done"."""
+    rows = files.read_lines(site.state / "journal.jsonl")
+    begun = [n for n, row in enumerate(rows) if row.get("event") == "upgrade" and row.get("after") == move.after]
+    return [str(row.get("phase")) for row in rows[begun[-1] :] if row.get("event") == "day"] if begun else []
+
+
+def stopped_by_a_person(site: Site) -> bool:
+    """Not by a restore, which is a step of going back and leaves everything stopped too."""
+    wanted, rows = turn.read(site.state), files.read_lines(site.state / "journal.jsonl")
+    last = [row["event"] for row in rows if row.get("event") in ("stop", "restore")][-1:]
+    whole = not chat_volume.half_filled(site.state)
+    return wanted is not None and wanted.wanted is Wanted.DOWN and whole and last == ["stop"]
+
+
+def undo_for_a_timer(site: Site) -> bool:
+    """Whether an upgrade that died was undone, and the day of before serves. For a timer that finds no upgrade alive.
+
+    It is not, where the day came up since: the backup that would be put back has not what people have said since then. Nor
+    where a person stopped everything. If it cannot be undone either, the version that is there has to do.
+    """
+    try:
+        left = kept(site)
+        if left is None or lock.held(site.state, LOCK) or stopped_by_a_person(site):
+            return False
+        if "done" in days_since(site, left):
+            site.tell("an upgrade died after its day had come up: make upgrade, again or back")
+            return False
+        with lock.hold(site.state, LOCK, "undo an upgrade that died"):
+            undo_a_dead_one(site)
+            make(site, "day")
+    except Exception as error:  # whatever it is, such as a note that another version left: the morning goes on
+        site.tell(f"an upgrade that died could not be undone: {error}")
+        return False
+    return True
 
 
 def keep(site: Site, move: Move) -> None:

@@ -107,7 +107,8 @@ class Vllm:
         tokens = self.call("POST", "/v1/chat/completions", body).json()["prompt_logprobs"][given:]
         scores = [float(next(iter(token.values()))["logprob"]) for token in tokens]
         if not scores:
-            raise GlueError("an answer has no tokens to score", repr(example.answer[:80]), "look at the night's dataset")
+            saw = f"an answer of {len(example.answer)} characters"
+            raise GlueError("an answer has no tokens to score", saw, "look at the night's dataset")
         return sum(scores) / len(scores)
 
     def answer(self, name: str, prompt: Sequence[Message], most_tokens: int, tools: list[dict[str, Any]] | None = None) -> Reply:

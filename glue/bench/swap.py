@@ -141,10 +141,8 @@ def take_turn(site: Site) -> None:
 
     Raises Preempted where a person stopped everything.
     """
-    found = turn.read(site.state)
-    if found is not None and found.wanted is Wanted.DOWN:
-        raise turn.Preempted("the bench was broken off", "everything was stopped meanwhile", "make day, then the bench again")
-    turn.take(site.state, Turn(Wanted.NIGHT, BENCH_NIGHT, time.time() + TURN_SECONDS))
+    until_time = time.time() + TURN_SECONDS
+    turn.begin(site.state, Turn(Wanted.NIGHT, BENCH_NIGHT, until_time), "make day, then the bench again")
 
 
 def back_at(site: Site) -> str:

@@ -28,7 +28,7 @@ def hand_over(night: Night) -> None:
     """The desk answers; what runs in vLLM ends in peace; vLLM stops; its memory is really free."""
     site = night.site
     with lock.hold(site.state, lock.MOVE, "hand over to the night", day.MOVE_WAIT_SECONDS):
-        turn.take(site.state, Turn(Wanted.NIGHT, night.name, morning(night)))
+        turn.begin(site.state, Turn(Wanted.NIGHT, night.name, morning(night)), "make day; the next night begins anew")
         night.moved = True
         day.notice(site, "night", back_at(night))
         day.wait_for_door(site, "night-desk")

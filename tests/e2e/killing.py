@@ -202,7 +202,13 @@ def why_not_serving(site: Site) -> str:
     return "" if answer.text.strip() and not answer.text.startswith(MARK) and answer.sources else repr(answer.text[:200])
 
 
-def report(found: list[Found], versions: Mapping[str, str]) -> dict[str, Any]:
+def good(row: Found, deadline_seconds: int) -> bool:
+    """Somebody died, and in time the day served with nothing half and no lock held."""
+    in_time = row.day_serving and row.day_seconds < deadline_seconds
+    return row.died and in_time and not row.half_published and not row.stale_locks
+
+
+def report(found: list[Found], versions: Mapping[str, str], deadline_seconds: int) -> dict[str, Any]:
     return {
         "what": "kill -9 at a step of a night on the real stacks of the rehearsal, then `glue day`",
         "points": len({row.point for row in found}),
@@ -211,7 +217,9 @@ def report(found: list[Found], versions: Mapping[str, str]) -> dict[str, Any]:
         "day_serving": sum(row.day_serving for row in found),
         "half_published": sum(row.half_published for row in found),
         "stale_locks": sum(row.stale_locks for row in found),
-        "slowest_day_seconds": max(row.day_seconds for row in found),
+        "deadline_seconds": deadline_seconds,
+        "slowest_day_seconds": max((row.day_seconds for row in found), default=None),
+        "good": sum(good(row, deadline_seconds) for row in found),
         "date": f"{datetime.now(UTC):%F}",
         "machine": f"{host.system()}, {platform.machine()}, {os.cpu_count()} cores, no GPU",
         "versions": dict(versions),
@@ -239,15 +247,14 @@ def main() -> int:
     site = Site(loaded, Stacks(loaded), lambda line: None)
     versions = {key: loaded.image(key) for key in settings.IMAGES}
     found = [] if chosen.again else already_there()
-    done = {row.point for row in found}
+    done, deadline_seconds = {row.point for row in found}, loaded.number("DAY_DEADLINE_SECONDS")
     until = time.monotonic() + chosen.minutes * 60
     for point in points(chosen.victims.split(","), chosen.steps.split(",")):
         if point not in done and time.monotonic() < until:
             found.append(morning_after(site, point, seed=1000 + int(time.time())))
-            files.write_json(REPORT, report(found, versions))
             print(f"{len(found)}: {found[-1]}", flush=True)
-    good = all(row.day_serving and not row.half_published and not row.stale_locks for row in found)
-    return 0 if found and good else 1
+            files.write_json(REPORT, report(found, versions, deadline_seconds))
+    return 0 if found and all(good(row, deadline_seconds) for row in found) else 1
 
 
 if __name__ == "__main__":

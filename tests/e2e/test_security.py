@@ -69,11 +69,21 @@ def test_a_scan_from_outside_the_network_finds_the_chat_alone(site: Site) -> Non
     chat = (site.settings["CHAT_ADDRESS"], site.settings["CHAT_PORT"])
     assert {name: rows for name, rows in published.items() if rows} == {"open-webui": [chat]}
     hosts = {services[name].address: name for name in plan.DAY_SERVICES}
-    command = [docker_cli(), "run", "--rm", "--network=bridge", "--entrypoint=python3", site.settings.image("NIGHT_DESK_IMAGE")]
-    done = subprocess.run([*command, "-c", SCAN, "10000", *hosts], capture_output=True, text=True, timeout=300, check=True)
-    found = {hosts[host]: ports for line in done.stdout.splitlines() for host, ports in json.loads(line).items()}
+    found = scanned(site, "bridge", hosts, 10000)
     assert found.keys() == set(plan.DAY_SERVICES)
     assert {name: ports for name, ports in found.items() if ports and name != "open-webui"} == {}
+    inside = scanned(site, f"{site.settings['PROJECT']}-daynight", hosts, 8100)
+    assert 8000 in inside["vllm"] and 8000 in inside["night-desk"] and 8080 in inside["open-webui"], (
+        "the scan itself sees nothing"
+    )
+
+
+def scanned(site: Site, network: str, hosts: dict[Any, str], last: int) -> dict[str, list[int]]:
+    """The open ports below last of each host, by its name, as a container in that network sees them."""
+    command = [docker_cli(), "run", "--rm", f"--network={network}", "--entrypoint=python3"]
+    command += [site.settings.image("NIGHT_DESK_IMAGE"), "-c", SCAN, str(last), *hosts]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    return {hosts[host]: ports for line in done.stdout.splitlines() for host, ports in json.loads(line).items()}
 
 
 @pytest.mark.parametrize("path", CHAT_PATHS)

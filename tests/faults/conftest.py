@@ -17,8 +17,13 @@ def collect(tonight: Night) -> None:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandInSite:
-    made = stand_ins.make_site(tmp_path)
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def site(folder: Path, monkeypatch: pytest.MonkeyPatch) -> StandInSite:
+    made = stand_ins.make_site(folder)
     monkeypatch.setitem(night.STEPS, "collect", collect)
     monkeypatch.setattr(doctor, "require", lambda site, aim: None)
     monkeypatch.setattr(adapters, "problems", lambda site, folder: [])

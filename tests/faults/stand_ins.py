@@ -124,6 +124,11 @@ def train(ledger: Ledger, state: Path) -> None:
 
 
 def leave_result(folder: Path, how: str) -> None:
+    if how == "fills the disk":
+        (folder / "adapter").mkdir(exist_ok=True)
+        with (folder / "adapter" / "adapter_model.safetensors").open("wb") as file:
+            while True:
+                file.write(bytes(2**16))
     if how in ("trains", "leaves garbage"):
         (folder / "adapter").mkdir(exist_ok=True)
         (folder / "adapter" / "adapter_config.json").write_text("{}")
@@ -135,6 +140,18 @@ def started_with(state: Path) -> dict[str, str]:
     """As images/vllm/serve-current.sh."""
     link = state / "adapters" / "current"
     return {BASE: MODEL} | ({ADAPTER: f"/adapters/{link.readlink()}"} if link.is_symlink() else {})
+
+
+class DockerThatMayDie:
+    """The stand-in's Docker, which answers nothing while the ledger says that its daemon is dead."""
+
+    def __init__(self, stacks: StandInStacks) -> None:
+        self.stacks = stacks
+
+    def __getattr__(self, name: str) -> Any:
+        if self.stacks.ledger.read().get("docker_is_dead"):
+            raise OSError("Cannot connect to the Docker daemon: the stand-in's is dead")
+        return getattr(self.stacks, name)
 
 
 @dataclass(frozen=True)
@@ -178,6 +195,8 @@ class StandInVllm(Vllm):
 class StandInWebUI:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
+        if self.ledger.read()["services"].get("open-webui") != ["running", "healthy"]:
+            raise GlueError("Open WebUI did not answer", "the stand-in is down", "nothing")
 
     def ensure_filter(self) -> None: ...
 
@@ -220,11 +239,22 @@ def make_site(folder: Path, tell: Callable[[str], None] = lambda line: None, **m
     small = {"STATE_DIR": str(state), "DAY_FREE_BYTES": "1", "NIGHT_FREE_BYTES": "1", "MEMORY_RESERVE_BYTES": "1"}
     chosen = settings.load("rehearsal")
     chosen = replace(chosen, values=chosen.values | secrets | small | more)
-    return StandInSite(chosen, cast(Stacks, StandInStacks(ledger, state)), tell, ledger)
+    return StandInSite(chosen, cast(Stacks, DockerThatMayDie(StandInStacks(ledger, state))), tell, ledger)
 
 
 def good_verdict(*_: object) -> tuple[Verdict, Evidence]:
     return Verdict(True, ("the stand-in's judge says yes",)), Evidence()
+
+
+def die_for(ledger: Ledger, victim: str) -> None:
+    """kill -9 of somebody who is not glue."""
+    with ledger.change() as world:
+        if victim == "dockerd":
+            world["docker_is_dead"] = True
+        elif victim == "trainer":
+            world["trainer"] = "exits 1"
+        else:
+            world["services"][victim] = ["exited", ""]
 
 
 def die() -> None:

@@ -9,13 +9,35 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from glue import adapters, checks, day, host, journal, judge, lock, night, plan, reconcile, turn, waiting
+from glue import (
+    adapters,
+    backup,
+    chat_volume,
+    checks,
+    day,
+    doctor,
+    host,
+    hours,
+    journal,
+    judge,
+    lock,
+    night,
+    notify,
+    plan,
+    reconcile,
+    restore,
+    setup,
+    turn,
+    waiting,
+)
 from glue.evidence import Evidence
-from glue.nights import training
+from glue.nights import collecting, training
+from glue.nights.tonight import Night
 from glue.plan import Step, Turn, Wanted
 from glue.turn import Preempted
 from glue.types import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed, Verdict
@@ -181,6 +203,43 @@ def test_what_a_person_stops_stays_stopped_until_a_person_says_day(site: StandIn
     require_a_good_day(site)
 
 
+@pytest.mark.parametrize("when", ["before", "while it waits"])
+def test_the_timers_morning_leaves_stopped_what_a_person_stopped_and_a_persons_does_not(
+    when: str, site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(site)
+    if when == "before":
+        day.stop(site)
+    else:
+        monkeypatch.setattr(doctor, "require", lambda site, aim: day.stop(site))
+    assert day.ensure(site, scheduled=True)["mode"] == "down"
+    assert turn.read(site.state) == Turn(Wanted.DOWN)
+    assert not any(service.serves for service in site.stacks.services("day").values())
+    monkeypatch.setattr(doctor, "require", lambda site, aim: None)
+    assert day.ensure(site)["mode"] == "day"
+    require_a_good_day(site)
+    day.ensure(site, scheduled=True)
+    require_a_good_day(site)
+
+
+def test_a_night_that_waits_while_a_person_stops_everything_begins_nothing(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = begin(site)
+
+    def stop_meanwhile(tonight: Night) -> None:
+        collecting.check(tonight)
+        day.stop(site)
+
+    monkeypatch.setitem(night.STEPS, "check", stop_meanwhile)
+    with pytest.raises(Preempted, match="broken off"):
+        night.run(site)
+    assert turn.read(site.state) == Turn(Wanted.DOWN) and site.releases.current() == good
+    assert not any(service.serves for service in site.stacks.services("day").values())
+    last = journal.last_night(site.state)
+    assert last is not None and last["outcome"] == "preempted"
+
+
 def test_a_late_night_cannot_promote(site: StandInSite) -> None:
     good = begin(site)
     turn.take(site.state, Turn(Wanted.NIGHT, "another", 0.0))
@@ -266,6 +325,58 @@ def test_where_nobody_ever_said_day_the_watch_does_nothing(site: StandInSite) ->
     assert not site.stacks.services("day")
 
 
+def test_nothing_that_timers_begin_runs_beside_an_upgrade_and_a_persons_day_does(site: StandInSite) -> None:
+    begin(site)
+    site.stacks.stop("day", "vllm")
+    with lock.hold(site.state, lock.UPGRADE, "an upgrade"):
+        verbs: tuple[Callable[[], object], ...] = (lambda: day.ensure(site, scheduled=True), lambda: night.run(site))
+        for verb in verbs:
+            with pytest.raises(Locked, match="an upgrade is going on") as error:
+                verb()
+            assert error.value.exit_code == 11
+        assert "an upgrade" in reconcile.reconcile(site)["why"]
+        assert plan.not_serving(site.stacks.services("day"))
+        day.ensure(site)  # the upgrade's own make day is this
+    require_a_good_day(site)
+
+
+@pytest.mark.parametrize(
+    ("open_now", "wanted", "told"),
+    [
+        (True, Turn(Wanted.DAY), ["day not serving"]),
+        (False, Turn(Wanted.DAY), []),
+        (True, Turn(Wanted.DOWN), []),
+        (True, Turn(Wanted.NIGHT, "n", 1e12), []),
+    ],
+)
+def test_a_closed_office_behind_somebody_who_is_at_it_is_told_once(
+    open_now: bool, wanted: Turn, told: list[str], site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(site)
+    monkeypatch.setattr(hours.Hours, "is_open", lambda self, now: open_now)
+    heard: list[str] = []
+    monkeypatch.setattr(notify, "tell", lambda site, what, words, good: heard.append(what))
+    monkeypatch.setattr(day, "MOVE_WAIT_SECONDS", 0.3)
+    site.stacks.stop("day", "open-webui")
+    turn.take(site.state, wanted)
+    with lock.hold(site.state, lock.MOVE, "an export that hangs"):
+        assert "somebody is at it" in reconcile.reconcile(site)["why"]
+        assert heard == told
+        with pytest.raises(Locked), notify.watching(site, "day"):
+            day.ensure(site)
+        reconcile.reconcile(site)
+    assert heard == told
+
+
+def test_a_moment_of_somebody_who_is_at_it_is_told_to_nobody(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(site)
+    monkeypatch.setattr(hours.Hours, "is_open", lambda *_: True)
+    monkeypatch.setattr(notify, "tell", lambda *_, **__: pytest.fail("told"))
+    site.stacks.stop("day", "vllm")
+    with lock.hold(site.state, lock.MOVE, "a restart"):
+        assert "somebody is at it" in reconcile.reconcile(site)["why"]
+
+
 # ---------------------------------------------------------------------- clocks and locks
 
 
@@ -335,6 +446,32 @@ def test_the_watch_that_follows_a_night_brings_up_the_day_that_the_night_could_n
     assert site.releases.current() == good
 
 
+def test_nobody_is_told_that_the_day_serves_again_before_it_came_up_whole(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The containers look well all the while; what fails is the assistant in Open WebUI."""
+    begin(site)
+    told: list[str] = []
+    monkeypatch.setattr(notify, "tell", lambda site, what, words, good: told.append(what))
+
+    def refuses(*_: object, **__: object) -> None:
+        raise GlueError("Open WebUI refused", "401", "make logs SERVICE=open-webui")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stand_ins.StandInWebUI, "ensure_assistant", refuses)
+        with pytest.raises(DayNotServing), notify.watching(site, "day"):
+            day.ensure(site)
+        with pytest.raises(DayNotServing), notify.watching(site, "reconcile") as result:
+            result |= reconcile.reconcile(site)
+        assert told == [notify.NOT_SERVING]
+        assert "later" in reconcile.reconcile(site)["why"], "ever more rarely"
+    (site.state / day.ATTEMPTS).unlink()
+    for _ in range(2):
+        with notify.watching(site, "reconcile") as result:
+            result |= reconcile.reconcile(site)
+    assert told == [notify.NOT_SERVING, "day serves again"]
+
+
 def test_docker_that_breaks_off_is_a_day_that_does_not_serve(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
     day.ensure(site)
 
@@ -344,3 +481,39 @@ def test_docker_that_breaks_off_is_a_day_that_does_not_serve(site: StandInSite, 
     monkeypatch.setattr(stand_ins.StandInStacks, "up", broken)
     with pytest.raises(DayNotServing, match="broke off"):
         day.ensure(site, insist=True)
+
+
+# ---------------------------------------------------------------------- a restore that dies
+
+
+def prepare_restore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only Docker and a real backup can do is left out; the order of steps, the locks and the files are restore's own."""
+    made = {"made": "20260101T000000Z", "links": {}, "images": {}}
+    monkeypatch.setattr(backup, "verified", lambda folder: made)
+    monkeypatch.setattr(stand_ins.StandInStacks, "missing_images", lambda *_: [], raising=False)
+    monkeypatch.setattr(stand_ins.StandInStacks, "compose", lambda self, stack, verb: self.stop(stack, "open-webui"))
+    for name in ("refuse_downgrade", "put_back_settings", "put_back_state"):
+        monkeypatch.setattr(restore, name, lambda *_: None)
+    monkeypatch.setattr(setup, "ensure_state", lambda *_: None)
+    monkeypatch.setattr(chat_volume, "is_empty", lambda settings: True)
+    monkeypatch.setattr(chat_volume, "fill", lambda settings, folder: None)
+
+
+@pytest.mark.parametrize(("module", "step"), [(chat_volume, "fill"), (restore, "put_back_state")])
+def test_a_restore_that_died_lets_no_day_and_no_backup_begin_until_it_was_run_again(
+    module: ModuleType, step: str, site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(site)
+    prepare_restore(monkeypatch)
+    with monkeypatch.context() as death:
+        death.setattr(module, step, lambda *_: os._exit(9))
+        assert os.waitstatus_to_exitcode(in_a_child(lambda: restore.restore(site, Path("/backups/one"), True))) == 9
+    for verb in (lambda: day.ensure(site, insist=True), lambda: chat_volume.copy_out(site.settings, site.state / "copy")):
+        with pytest.raises(DayNotServing, match="restore was broken off") as error:
+            verb()
+        assert "FROM=/backups/one" in error.value.do
+    assert not site.stacks.services("day")["open-webui"].serves
+    monkeypatch.setattr(chat_volume, "is_empty", lambda settings: False)
+    restore.restore(site, Path("/backups/one"))
+    day.ensure(site)
+    require_a_good_day(site)

@@ -4,6 +4,7 @@ A night is run once to count what it changes: each file that it writes, renames 
 stand-in. Then one night for each of these dies there.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -12,8 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from glue import day, files, journal, lock, night, plan, turn
+import pytest
+
+from glue import day, files, journal, lock, night, plan, reconcile, turn
+from glue.nights import training
 from glue.plan import Turn, Wanted
+from glue.types import GlueError
 from glue.vllm import ADAPTER, BASE
 from tests.faults import stand_ins
 from tests.faults.stand_ins import StandInSite
@@ -35,7 +40,7 @@ def before_each_change(folder: Path, act: Callable[[int, str], None], events: tu
     sys.addaudithook(hook)
 
 
-def in_a_child(act: Callable[[], None]) -> int:
+def in_a_child(act: Callable[[], object]) -> int:
     """Runs it in a process of its own. Returns its wait status."""
     child = os.fork()
     if child == 0:
@@ -109,28 +114,99 @@ def test_whatever_moment_a_night_is_killed_at_the_morning_serves_a_confirmed_ada
     print(json.dumps({"points": points}))
 
 
-def night_on_a_disk_that_is_full(site: StandInSite, from_change: int) -> bool:
+@pytest.mark.parametrize("step", night.STEPS)
+@pytest.mark.parametrize("victim", ["trainer", "vllm", "open-webui", "dockerd"])
+def test_whoever_else_dies_in_whatever_step_the_morning_serves_a_confirmed_adapter(
+    victim: str, step: str, site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stand-in is not started again by anybody but glue, as Docker would; a trainer dies as soon as there is one."""
+    before, write = begin(site), journal.record
+
+    def record(state: Path, **event: Any) -> None:
+        write(state, **event)
+        if event.get("step") == step and event.get("phase") == "begin":
+            stand_ins.die_for(site.ledger, victim)
+
+    monkeypatch.setattr(journal, "record", record)
+    with contextlib.suppress(GlueError, OSError):  # how a night ends that lost a part of it is told elsewhere
+        night.run(site)
+    monkeypatch.setattr(journal, "record", write)
+    with site.ledger.change() as world:
+        world["docker_is_dead"], world["trainer"] = False, "trains"
+    day.ensure(site)
+    require_a_good_day(site)
+    current = site.releases.current()
+    assert current == before or confirmed(site, str(current))
+    assert night.run(site)["outcome"] == "promoted", "the next night is none the worse"
+
+
+EVERYTHING = ("os.mkdir", "os.symlink")
+BLOCKS = ("os.mkdir",)  # a symlink is in its inode, and a line of the journal in its last block: they still fit
+
+
+def fill_the_disk(site: StandInSite, from_change: int = 0, without_room: tuple[str, ...] = EVERYTHING) -> None:
+    """To the end of this process, and told by a file "full" beside the state folder."""
+    fits = (".lock",) if without_room == EVERYTHING else (".lock", "journal.jsonl")
+
+    def no_room(count: int, path: str) -> None:
+        if count >= from_change and not path.endswith(fits):
+            os.close(os.open(site.state.parent / "full", os.O_CREAT))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    before_each_change(site.state, no_room, without_room)
+
+
+def night_on_a_disk_that_is_full(site: StandInSite, from_change: int, without_room: tuple[str, ...]) -> bool:
     """Whether the disk was full before the night's end; it stays full, also while the night brings back the day."""
-    full = site.state.parent / "full"
 
     def act() -> None:
-        def no_room(count: int, path: str) -> None:
-            if count >= from_change and not path.endswith(".lock"):
-                os.close(os.open(full, os.O_CREAT))
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-
-        before_each_change(site.state, no_room, ("os.mkdir", "os.symlink"))
+        fill_the_disk(site, from_change, without_room)
         night.run(site)
 
+    full = site.state.parent / "full"
     full.unlink(missing_ok=True)
     in_a_child(act)
     return full.exists()
 
 
-def test_a_disk_that_is_full_at_whatever_moment_of_a_night_leaves_the_day_serving(site: StandInSite) -> None:
-    begin(site)
+@pytest.mark.parametrize("without_room", [EVERYTHING, BLOCKS])
+def test_a_disk_that_is_full_at_whatever_moment_of_a_night_leaves_the_day_serving_what_is_confirmed(
+    site: StandInSite, without_room: tuple[str, ...]
+) -> None:
+    serves: str | None = begin(site)
     points = 0
-    while night_on_a_disk_that_is_full(site, points + 1):
+    while night_on_a_disk_that_is_full(site, points + 1, without_room):
         points += 1
         require_a_good_day(site)
+        before, serves = serves, site.releases.current()
+        assert serves == before or confirmed(site, str(serves)), f"point {points}"
+        for earlier in {None, *site.releases.before()} - {None}:
+            assert confirmed(site, str(earlier)), f"point {points}: a rollback would go forward"
     assert points > 40, f"only {points} points: the hook hears too little"
+
+
+def test_on_a_full_disk_the_watch_brings_up_the_day_and_so_does_the_morning(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = begin(site)
+    with site.ledger.change() as world:
+        world["trainer"] = "hangs"
+
+    def die_in_training() -> None:
+        monkeypatch.setattr(training, "wait_for_trainer", lambda tonight: os._exit(9))
+        night.run(site)
+
+    def on_a_full_disk(verb: Callable[[StandInSite], object]) -> Callable[[], None]:
+        def act() -> None:
+            fill_the_disk(site)
+            verb(site)
+
+        return act
+
+    in_a_child(die_in_training)
+    for verb in (reconcile.reconcile, day.ensure):
+        site.stacks.stop("day", "vllm")
+        assert in_a_child(on_a_full_disk(verb)) == 0
+        require_a_good_day(site)
+        turn.take(site.state, Turn(Wanted.DAY))  # so that there is something to watch again
+    assert site.releases.current() == good

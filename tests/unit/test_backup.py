@@ -3,19 +3,24 @@
 import io
 import json
 import os
+import shutil
 import sqlite3
 import tarfile
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from glue import backup, chat_volume, files, restore, settings, webui_data
+from glue import adapters, backup, chat_volume, export, files, restore, settings, webui_data
 from glue.releases import sha256
 from glue.site import Site
+from glue.stacks import Stacks
 from glue.types import PreconditionFailed
+from tests.unit.test_state import make_checkpoint, publish
 
 
 def chat(folder: Path) -> Path:
@@ -192,6 +197,18 @@ def test_a_backup_that_fails_is_in_the_journal_and_leaves_nothing_half(site: Sit
     assert (last["event"], last["result"]) == ("backup", "failed")
 
 
+def test_a_backup_that_does_not_fit_gives_its_room_back_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill_the_disk(settings: object, target: Path) -> None:
+        target.mkdir()
+        (target / "webui.db").write_text("peo")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(chat_volume, "copy_out", fill_the_disk)
+    with pytest.raises(OSError, match="No space"):
+        backup.backup(site)
+    assert not list(backup.place(site).iterdir())
+
+
 @pytest.mark.parametrize("change", ["a byte", "a file", "the manifest"])
 def test_a_backup_that_was_changed_is_not_restored(change: str, site: Site) -> None:
     made = backup.make(site)
@@ -217,6 +234,54 @@ def test_state_is_put_back_over_a_fresh_one(site: Site, tmp_path: Path) -> None:
     assert sha256(fresh / "adapters" / "one" / "adapter_model.safetensors") == sha256(
         site.state / "adapters" / "one" / "adapter_model.safetensors"
     )
+
+
+def test_the_site_s_own_recipes_come_back_and_other_images_are_told(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for home in (old, new):
+        shutil.copytree(settings.HOME / "env", home / "env", ignore=shutil.ignore_patterns("site.env"))
+    (old / "env" / "recipes" / "ours.toml").write_text("ours")
+    (new / "env" / "recipes" / "team.toml").write_text("this machine's")
+    monkeypatch.setattr(backup, "HOME", old)
+    monkeypatch.setattr(restore, "HOME", new)
+    made = backup.make(site)
+    words = restore.put_back_settings(made / "env")
+    assert "ours.toml" in words and "team.toml" not in words and "images.env" not in words
+    assert (new / "env" / "recipes" / "ours.toml").read_text() == "ours"
+    assert (new / "env" / "recipes" / "team.toml").read_text() == "this machine's"
+    (new / "env" / "images.env").write_text("VLLM_IMAGE=newer\n")
+    words = restore.put_back_settings(made / "env")
+    assert "images.env is this machine's own and differs" in words and "ours.toml" not in words
+
+
+def test_a_merged_release_is_whole_after_a_restore_and_its_checkpoint_is_made_again(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in ("two", "three"):
+        name = publish(site.releases, content)
+        make_checkpoint(site.releases, name, content)
+        site.releases.serve_as(name, True)
+        site.releases.advance(name)
+    made = backup.make(site)
+    fresh = replace(site, settings=replace(site.settings, values=site.settings.values | {"STATE_DIR": str(tmp_path / "fresh")}))
+    restore.put_back_state(fresh.state, made, backup.verified(made)["links"])
+    before = site.releases.before()
+    assert fresh.releases.current() == name and not fresh.releases.serves_merged()
+    assert adapters.whole(fresh, fresh.releases.before()) == before, "a good release was passed over"
+
+    def make_again(site: Site, command: list[str], release: str) -> dict[str, object]:
+        folder = site.state / command[3].removeprefix("/")
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        return {}
+
+    monkeypatch.setattr(export, "make", make_again)
+    (fresh.state / "nights").mkdir(exist_ok=True)
+    no_trainer = SimpleNamespace(missing_images=lambda references: [], trainer=lambda: None)
+    assert adapters.prepare(replace(fresh, stacks=cast(Stacks, no_trainer)), name, "merged")
+    assert (fresh.releases.folder / name / "checkpoint" / "config.json").exists()
 
 
 @pytest.mark.parametrize(

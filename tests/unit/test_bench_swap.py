@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from glue import adapters, day, files, host, journal, lock, plan, recovery, turn, webui
-from glue.bench import chats, direct, hot, machine, rag, swap, training, verbs
+from glue.bench import chats, direct, hot, machine, rag, swap, training, training_plan, verbs
 from glue.nights import training as nights_training
 from glue.plan import Step, Turn, Wanted, World
 from glue.releases import Release, Releases
@@ -106,11 +106,16 @@ def test_the_model_rests_while_training_is_measured_only_where_both_have_no_room
 ) -> None:
     """The stubs are of what measures and of what stops and starts."""
     happened: list[str] = []
+
+    def measure(*_: object, anew: bool) -> dict[str, Any]:
+        happened.append("trained")
+        return {"rows": []}
+
     site.recipe, site.settings = lambda _: None, Numbers(RECIPE="team", NIGHT_FREE_BYTES="10")
-    monkeypatch.setattr(training.training_plan, "few", lambda *_: {})
+    monkeypatch.setattr(training_plan, "few", lambda *_: {})
     monkeypatch.setattr(host, "available_bytes", lambda: free_bytes)
     monkeypatch.setattr(swap, "to_night", lambda *_: happened.append("rests"))
-    monkeypatch.setattr(training, "measure", lambda *_, anew: happened.append("trained") or {"rows": []})
+    monkeypatch.setattr(training, "measure", measure)
     monkeypatch.setattr(day, "ensure", lambda *_, night: happened.append("day"))
     training.in_between(site, "make bench", lambda found: happened.append(found["command"]))
     assert happened == ["rests"] * rests + ["trained", "make bench", "day"]

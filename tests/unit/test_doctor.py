@@ -100,6 +100,8 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
         ("served model", replace(good(), wrong_files={SERVED: ("a", "b"), TRAINED: ()}), "fail", "a, b"),
         ("served model", replace(good(), wrong_files={SERVED: (), TRAINED: ("a",)}), "ok", ""),
         ("trained model", replace(good(), wrong_files={SERVED: (), TRAINED: ("a",)}), "fail", "make setup"),
+        ("served model", replace(good(), wrong_files={SERVED: ("no space",)}, unseen=frozenset({SERVED})), "warn", "no space"),
+        ("trained model", replace(good(), wrong_files={TRAINED: ("no space",)}, unseen=frozenset({TRAINED})), "fail", "no space"),
         ("embedding", setting(EMBEDDING_MODEL="BAAI/bge-m3"), "fail", "MiniLM"),
         ("embedding", setting(EMBEDDING_MODEL="/opt/embedding-model"), "ok", ""),
         ("secrets", replace(good(), secrets_mode=0o644), "warn", "chmod 600"),

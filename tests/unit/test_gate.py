@@ -125,7 +125,8 @@ def golden(candidate: tuple[str, ...], current: tuple[str, ...]) -> GoldenAnswer
 
 def test_a_golden_question_that_was_right_may_not_become_wrong() -> None:
     lost = ask(golden=(golden(("it does not say 'B23'",), ()),))
-    assert lost.faults == ("golden",) and "B23" in lost.reasons[0]
+    assert lost.faults == ("golden",) and "number 1" in lost.reasons[0]
+    assert "B23" not in lost.reasons[0], "reasons are read by helpers from outside, from a support bundle"
     assert ask(golden=(golden(("wrong",), ("wrong too",)),)).promote, "it was wrong before"
 
 

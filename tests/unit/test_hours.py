@@ -117,6 +117,7 @@ def test_the_units_pass_systemds_own_check(tmp_path: Path, site_hours: Hours) ->
 
 def test_a_night_is_not_made_up_for_and_a_day_is_and_the_watch_comes_after_every_night(site_hours: Hours) -> None:
     found = units.units(site_hours, PLACE)
+    assert re.search(r"^ExecStart=.* day --scheduled$", found["dual-use-spark-day.service"], re.MULTILINE)
     assert "Persistent=false" in found["dual-use-spark-night.timer"] and "Persistent=true" in found["dual-use-spark-day.timer"]
     service = found["dual-use-spark-night.service"]
     watch = "dual-use-spark-reconcile.service"  # a day would end a night that somebody had begun before
@@ -138,6 +139,7 @@ def test_cron_gets_the_same_hours(site_hours: Hours) -> None:
         "@reboot root /opt/dual-use/.venv/bin/python -m glue --profile".replace("/opt/dual-use", PLACE.home),
     ]
     assert "night --scheduled; " in lines[0] and lines[0].endswith(" reconcile")
+    assert all(line.endswith(" day --scheduled") for line in lines[1:3]), "what a person stopped stays so"
 
 
 @pytest.mark.parametrize("bad", [{"NIGHT_AT": "05:10"}, {"DAY_AT": "00:10"}, {"DAY_AT": "20:00"}, {"JUDGING_SECONDS": "50000"}])
@@ -169,3 +171,12 @@ def test_a_scheduled_night_that_starts_late_never_falls_into_the_day(
             night.scheduled_end(site)
     else:
         assert night.scheduled_end(site) == (at(now) + left).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("now", "is_open"),
+    [("2026-03-10 06:59", False), ("2026-03-10 07:00", True), ("2026-03-10 18:59", True), ("2026-03-10 19:00", False)],
+)
+def test_the_office_is_open_from_its_opening_to_the_evening(now: str, is_open: bool, site_hours: Hours) -> None:
+    assert site_hours.is_open(at(now)) is is_open
+    assert replace(site_hours, night_at=hours.clock("01:00")).is_open(at(now)) is (at(now).hour >= 7)

@@ -85,6 +85,13 @@ def test_a_day_that_does_not_serve_is_told_once_and_so_is_its_end(site: Site, he
     assert [json.loads(body)["event"] for _, body in rows] == ["day not serving", "day serves again"]
 
 
+def test_a_morning_that_stays_stopped_is_told_as_what_it_is(site: Site, heard: tuple[str, Heard]) -> None:
+    url, rows = heard
+    with notify.watching(configured(site, NOTIFY_WEBHOOK=f"{url}/hook"), "day") as result:
+        result |= {"mode": "down"}
+    assert [json.loads(body)["event"] for _, body in rows] == ["day stays stopped"]
+
+
 def test_a_second_night_that_finds_the_first_is_no_news(site: Site, heard: tuple[str, Heard]) -> None:
     url, rows = heard
     with suppress(Locked), notify.watching(configured(site, NOTIFY_PING_URL=url), "night"):

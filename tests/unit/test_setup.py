@@ -57,11 +57,21 @@ def known(site: Site) -> dict[str, Any]:
     return found["stub/model"]  # type: ignore[no-any-return]
 
 
+def test_a_model_that_nobody_could_look_at_is_told_apart_from_one_that_is_not_whole(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where Docker's disk is full: no container starts, so nothing is known of the files, and the day tries them."""
+    (site.state / "models.json").write_text("{}")
+    monkeypatch.setattr(supplies, "stream", lambda *_: (125, "no space left on device"))
+    wrong, _, unseen = doctor.models(site)
+    assert unseen == {"stub/model"} and "no space left" in wrong["stub/model"][0]
+
+
 def test_models_are_fetched_once_at_the_commit_that_was_found_and_the_doctor_sees_them(site: Site, hub: StubHub) -> None:
     assert doctor.models(site)[0] == {"stub/model": ("never fetched",)}
     setup.ensure_models(site)
     assert known(site)["commit"] == hub.commit and set(known(site)["files"]) == set(hub.files)
-    wrong, held = doctor.models(site)
+    wrong, held, _ = doctor.models(site)
     assert wrong == {"stub/model": ()} and held["stub/model"] == sum(map(len, hub.files.values()))
     before = hub.sent.copy()
     setup.ensure_models(site)

@@ -61,6 +61,26 @@ def test_a_crash_between_link_and_list_is_mended_on_reading(releases: Releases) 
     assert releases.served() == [None, name]
 
 
+def test_without_room_for_the_list_nothing_advances_and_a_rollback_never_goes_forward_later(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = (publish(releases, content) for content in ("one", "two", "three"))
+    serve(releases, one)
+    serve(releases, two)
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Releases, "remember", no_room)
+        with pytest.raises(OSError, match="No space"):
+            releases.advance(three)
+        assert releases.current() == two
+        disk.setattr(Path, "symlink_to", no_room)
+        releases.retreat(releases.before())
+    assert releases.current() == one and releases.previous() is None
+
+
 def test_a_changed_file_is_found(releases: Releases) -> None:
     name = publish(releases, "one")
     releases.verify(name)
@@ -197,3 +217,12 @@ def test_a_new_checkpoint_takes_the_place_of_the_old_one_and_serves_only_when_to
     make_checkpoint(releases, name, "new")
     assert (releases.folder / name / "checkpoint" / "model.safetensors").read_text() == "new"
     assert not releases.is_merged(name)
+
+
+def test_a_line_that_a_full_disk_cut_short_spoils_no_later_one(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    files.append_line(path, {"number": 1})
+    with path.open("a") as file:
+        file.write('{"number": 2, "rea')
+    files.append_line(path, {"number": 3})
+    assert [row["number"] for row in files.read_lines(path)] == [1, 3]

@@ -8,7 +8,8 @@ from typing import cast
 
 import pytest
 
-from glue import backup, files, lock, upgrade
+from glue import backup, chat_volume, files, journal, lock, turn, upgrade
+from glue.plan import Turn, Wanted
 from glue.site import Site
 from glue.types import DayNotServing, GlueError, Locked, PreconditionFailed
 
@@ -143,3 +144,87 @@ def test_no_upgrade_during_a_night_nor_to_what_is_not_there(home: Path, site: Si
     with pytest.raises(PreconditionFailed, match="no such version"):
         upgrade.upgrade(site, "never")
     assert not ran(home) and not unfinished(site)
+
+
+# ---------------------------------------------------------------------- the timers meanwhile
+
+DAYS = {"begin": ["setup old", "restore old", "day old"], "nothing": ["setup old"]}
+
+
+@pytest.mark.parametrize("meanwhile", DAYS)
+def test_a_day_that_somebody_began_on_the_new_version_is_undone_too(
+    meanwhile: str, home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = upgrade.make
+
+    def fail_in_setup(site: Site, *target: str) -> str:
+        if version(home) == "new":
+            journal.record(site.state, event="day", phase=meanwhile) if meanwhile == "begin" else None
+            raise GlueError("make setup failed", "no network", "")
+        return make(site, *target)
+
+    journal.record(site.state, event="day", phase="begin")
+    monkeypatch.setattr(upgrade, "make", fail_in_setup)
+    with pytest.raises(GlueError, match="new does not serve"):
+        upgrade.upgrade(site, "new")
+    assert ran(home) == DAYS[meanwhile] and version(home) == "old" and not unfinished(site)
+
+
+def test_the_new_version_is_checked_out_only_while_nobody_moves_the_day(
+    home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upgrade, "MOVE_WAIT_SECONDS", 0.3)
+    with lock.hold(site.state, lock.MOVE, "bring up the day"), pytest.raises(GlueError, match="new does not serve"):
+        upgrade.upgrade(site, "new")
+    assert version(home) == "old" and ran(home) == ["setup old"]
+
+
+def die_after(home: Path, site: Site, *days: str) -> None:
+    """As an upgrade leaves it that was killed in setup; days: what was noted of days since."""
+    before, after = git(home, "rev-parse", "old"), git(home, "rev-parse", "new")
+    upgrade.keep(site, upgrade.Move(before, after, "/backups/yesterday", migrates=True))
+    journal.record(site.state, event="day", phase="done")
+    journal.record(site.state, event="upgrade", result="begun", after=after)
+    for phase in days:
+        journal.record(site.state, event="day", phase=phase)
+    git(home, "checkout", "--quiet", "new")
+
+
+def test_a_timer_undoes_an_upgrade_that_died_and_the_day_of_before_serves(home: Path, site: Site) -> None:
+    die_after(home, site, "begin", "failed")
+    assert upgrade.undo_for_a_timer(site) and not upgrade.undo_for_a_timer(site)
+    assert ran(home) == ["setup old", "restore old", "day old", "day old"] and version(home) == "old" and not unfinished(site)
+
+
+def test_no_timer_takes_back_what_people_may_have_said_since_nor_meets_an_upgrade_that_lives(home: Path, site: Site) -> None:
+    die_after(home, site)
+    with lock.hold(site.state, upgrade.LOCK, "an upgrade"):
+        assert not upgrade.undo_for_a_timer(site)
+    turn.take(site.state, Turn(Wanted.DOWN))
+    journal.record(site.state, event="stop")
+    assert not upgrade.undo_for_a_timer(site)
+    turn.take(site.state, Turn(Wanted.DAY))
+    die_after(home, site, "begin", "done")
+    assert not upgrade.undo_for_a_timer(site)
+    assert version(home) == "new" and unfinished(site) and not ran(home)
+
+
+def test_one_that_died_while_its_restore_had_everything_stopped_ends_in_a_day_too(home: Path, site: Site) -> None:
+    die_after(home, site)
+    turn.take(site.state, Turn(Wanted.DOWN))
+    (site.state / chat_volume.RESTORING).write_text("/backups/yesterday\n")
+    assert upgrade.undo_for_a_timer(site)
+    assert ran(home) == ["setup old", "restore old", "day old", "day old"] and not unfinished(site)
+
+
+@pytest.mark.parametrize("note", ["{", '{"before": "of another version"}'])
+def test_a_note_of_an_upgrade_that_cannot_be_read_keeps_no_timer_from_its_day(note: str, home: Path, site: Site) -> None:
+    (site.state / upgrade.UNFINISHED).write_text(note)
+    assert not upgrade.undo_for_a_timer(site) and not ran(home)
+
+
+def test_a_dead_upgrade_that_cannot_be_undone_leaves_the_timer_to_the_version_that_is_there(home: Path, site: Site) -> None:
+    die_after(home, site)
+    (home / "answer").write_text("mine\n")
+    (home / "version").write_text("a person's\n")
+    assert not upgrade.undo_for_a_timer(site) and unfinished(site)

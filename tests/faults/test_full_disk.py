@@ -1,0 +1,41 @@
+"""A disk that is really full: the state folder is a small one of its own, and the trainer fills it."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from glue import checks, day, journal, night
+from glue.types import GlueError
+from tests.faults.stand_ins import StandInSite
+from tests.faults.test_kill import begin, require_a_good_day
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    state = tmp_path / "state"
+    state.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(state)], capture_output=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip("only root may mount a small disk")
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", str(state)], check=True)
+
+
+@pytest.mark.parametrize("reserved", [2**17, 16], ids=["room reserved", "hardly any room reserved"])
+def test_a_trainer_that_fills_the_disk_costs_the_night_and_nothing_else(
+    reserved: int, site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "RELEASE_BYTES_A_RANK", reserved / 16)
+    good = begin(site)
+    with site.ledger.change() as world:
+        world["trainer"] = "fills the disk"
+    with pytest.raises((GlueError, OSError)):
+        night.run(site)
+    day.ensure(site)
+    require_a_good_day(site)
+    assert site.releases.current() == good
+    if reserved > 16:
+        last = journal.last_night(site.state)
+        assert last is not None and last["outcome"] == "failed"
