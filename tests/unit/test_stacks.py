@@ -2,12 +2,15 @@
 
 import os
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
-from glue import settings, stacks
+from glue import settings, stacks, waiting
 from glue.stacks import Stacks
 from glue.types import GlueError
+from glue.waiting import Seen
 
 
 def test_a_compose_that_never_ends_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,5 +50,15 @@ def test_who_hears_may_break_off_and_nothing_of_the_program_goes_on(monkeypatch:
 
     with pytest.raises(KeyboardInterrupt):
         stacks.stream(["bash", "-c", "trap '' TERM; echo $$; while :; do sleep 1; done"], dict(os.environ), break_off, 60)
-    with pytest.raises(ProcessLookupError):
-        os.killpg(int(heard[0]), 0)
+    group = heard[0]
+    waiting.until("the end of all of it", lambda: Seen(not living(group), f"{living(group)} live"), 10, 0.05)
+
+
+def living(group: str) -> list[str]:
+    """Processes of the group that are more than an entry which nobody has collected yet; see proc(5), stat."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            state, _, of_group = path.read_text(encoding="utf-8").rpartition(")")[2].split()[:3]
+            found += [path.parent.name] if of_group == group and state not in "ZX" else []
+    return found
