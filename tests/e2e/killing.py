@@ -170,7 +170,10 @@ def step_begins(site: Site, step: str, known: int, process: subprocess.Popen[byt
 def kill(site: Site, point: Point, seconds: float) -> bool:
     time.sleep(seconds)  # not a wait for anything: the moment of the death
     if point.victim == "dockerd":
-        os.kill(int(Path("/var/run/docker.pid").read_text()), signal.SIGKILL)
+        daemon = Path("/proc") / Path("/var/run/docker.pid").read_text().strip()
+        os.kill(int(daemon.name), signal.SIGKILL)
+        # the next one refuses to start beside what is left of it
+        waiting.until("dockerd's end", lambda: Seen(not daemon.exists(), "it is still there"), 60, 0.1)
         return subprocess.run(["bash", str(HOME / "scripts" / "install-docker.sh")], check=False, timeout=120).returncode == 0
     container = site.stacks.container("night" if point.victim == "trainer" else "day", point.victim)
     if container is None or container.status != "running":
