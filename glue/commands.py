@@ -1,17 +1,27 @@
-"""Programs of this machine, run to their end: argv in, words out, and an error that says what they said."""
+"""Programs of this machine, run to their end or their deadline: argv in, words out, and an error that says what they said."""
 
 from __future__ import annotations
 
 import os
+import queue
 import shutil
+import signal
 import subprocess
-from collections.abc import Sequence
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
 from glue.types import GlueError, PreconditionFailed
 
 LAST_CHARACTERS = 600
+LAST_LINES = 15
+END_SECONDS = 10.0  # from asking a program to end to killing it
+
+Hear = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -45,3 +55,69 @@ def run(
         words = (done.stderr or done.stdout or b"").decode(errors="replace").strip()
         raise GlueError(f"{' '.join(argv[:2])} failed", words[-LAST_CHARACTERS:] or f"exit {done.returncode}", do)
     return Done(done.returncode, (done.stdout or b"").decode(errors="replace"))
+
+
+def stream(command: list[str], environment: dict[str, str], hear: Hear, timeout_seconds: float) -> tuple[int, str]:
+    """Runs it to its end, a line of output at a time, or ends it at the deadline. Returns exit code and last lines.
+
+    At the deadline it and all that it started end within END_SECONDS, whatever holds its output open. Raises what hear raises.
+    """
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    lines: deque[str] = deque(maxlen=LAST_LINES)
+    deadline = time.monotonic() + timeout_seconds
+    try:
+        for line in read_until(process, deadline):
+            lines.append(line)
+            hear(line)
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except (TimeoutError, subprocess.TimeoutExpired):
+        end(process)
+    except BaseException:
+        end(process)
+        raise
+    return process.returncode, "\n".join(lines)
+
+
+def read_until(process: subprocess.Popen[str], deadline: float) -> Iterator[str]:
+    """Each line of its output, in a thread of its own, for a pipe may never close. Raises TimeoutError at the deadline."""
+    rows: queue.Queue[str | None] = queue.Queue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                rows.put(line.rstrip())
+        rows.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            line = rows.get(timeout=left)
+        except queue.Empty:
+            break
+        if line is None:
+            return
+        yield line
+    raise TimeoutError
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Asks it to end, and after END_SECONDS kills what is left of it and of its process group."""
+    process.terminate()
+    deadline = time.monotonic() + END_SECONDS
+    with suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -8,12 +8,12 @@ import random
 import secrets
 from typing import Any
 
-from glue import airgap, doctor, files, host, lock, settings, supplies
+from glue import airgap, commands, doctor, files, host, lock, settings, supplies
 from glue.checks import Grade
 from glue.learning import dataset
 from glue.settings import HOME, SECRETS, Settings
 from glue.site import Site, Tell
-from glue.stacks import Stacks, stream
+from glue.stacks import Stacks
 from glue.training import world as worlds
 from glue.types import Example, GlueError, Message, PreconditionFailed
 
@@ -63,7 +63,7 @@ def ensure_docker(tell: Tell) -> None:
         if line.startswith("docker:"):
             tell(line)
 
-    code, last_lines = stream(["bash", str(script)], dict(os.environ), hear, BUILD_DEADLINE_SECONDS)
+    code, last_lines = commands.stream(["bash", str(script)], dict(os.environ), hear, BUILD_DEADLINE_SECONDS)
     if code != 0:
         raise PreconditionFailed("Docker Engine and Compose v2 are needed", last_lines, f"bash {script}")
 

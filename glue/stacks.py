@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import shutil
-import signal
 import subprocess
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +15,8 @@ import docker
 import docker.errors
 from docker.models.containers import Container
 
-from glue import plan
+from glue import commands, plan
+from glue.commands import LAST_LINES, Hear
 from glue.settings import HOME, SECRETS, Settings
 from glue.types import GlueError, PreconditionFailed, Service, Services
 
@@ -33,9 +27,6 @@ VOLUMES = ("models", "vllm-cache", "webui-data", "trainer-cache")
 BENCH_VOLUMES = ("bench-ours-", "bench-stock-")  # what follows is the model before which they were measured
 # A vLLM that dies while it loads is started again by Docker for ever; this many deaths are a fault, not bad luck.
 DEATHS_ARE_A_FAULT = 2
-LOG_LINES = 15
-END_SECONDS = 10.0  # from asking a program to end to killing it
-Hear = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -99,7 +90,7 @@ class Stacks:
             saw = f"no end after {timeout_seconds:.0f} s"
             raise GlueError(f"docker compose {arguments[0]} hangs", saw, "systemctl restart docker") from error
         if done.returncode != 0:
-            last_lines = self.masked("\n".join((done.stderr or done.stdout).strip().splitlines()[-LOG_LINES:]))
+            last_lines = self.masked("\n".join((done.stderr or done.stdout).strip().splitlines()[-LAST_LINES:]))
             if "address already in use" in last_lines or "port is already allocated" in last_lines:
                 do = "set CHAT_PORT in env/site.env, or HTTPS_PORT if it is that one"
                 raise PreconditionFailed("the chat's port is taken", last_lines, do)
@@ -131,7 +122,7 @@ class Stacks:
         found = self.docker.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
         return found[0] if found else None
 
-    def last_log_lines(self, stack: str, service: str, count: int = LOG_LINES) -> str:
+    def last_log_lines(self, stack: str, service: str, count: int = LAST_LINES) -> str:
         container = self.container(stack, service)
         if container is None:
             return "(no container)"
@@ -260,7 +251,7 @@ class Stacks:
     def run_trainer(self, *arguments: str, tell: Hear, timeout_seconds: float) -> int:
         """Runs `python3 -m ARGUMENTS` in the trainer image to its end, a line of output at a time. Returns its exit code."""
         command = self.compose_command(NIGHT, "run", "--rm", "--no-TTY", "trainer", *arguments)
-        return stream(command, self.compose_environment(), tell, timeout_seconds)[0]
+        return commands.stream(command, self.compose_environment(), tell, timeout_seconds)[0]
 
     def start_trainer(self, *arguments: str) -> None:
         self.remove_trainer()
@@ -295,69 +286,3 @@ def observed(container: Container) -> Service:
         restarts=details.get("RestartCount", 0),
         exit_code=state.get("ExitCode", 0),
     )
-
-
-def stream(command: list[str], environment: dict[str, str], hear: Hear, timeout_seconds: float) -> tuple[int, str]:
-    """Runs it to its end, a line of output at a time, or ends it at the deadline. Returns exit code and last lines.
-
-    At the deadline it and all that it started end within END_SECONDS, whatever holds its output open. Raises what hear raises.
-    """
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    lines: deque[str] = deque(maxlen=LOG_LINES)
-    deadline = time.monotonic() + timeout_seconds
-    try:
-        for line in read_until(process, deadline):
-            lines.append(line)
-            hear(line)
-        process.wait(max(0.0, deadline - time.monotonic()))
-    except (TimeoutError, subprocess.TimeoutExpired):
-        end(process)
-    except BaseException:
-        end(process)
-        raise
-    return process.returncode, "\n".join(lines)
-
-
-def read_until(process: subprocess.Popen[str], deadline: float) -> Iterator[str]:
-    """Each line of its output, in a thread of its own, for a pipe may never close. Raises TimeoutError at the deadline."""
-    rows: queue.Queue[str | None] = queue.Queue()
-
-    def read() -> None:
-        assert process.stdout is not None
-        with process.stdout:
-            for line in process.stdout:
-                rows.put(line.rstrip())
-        rows.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    while (left := deadline - time.monotonic()) > 0:
-        try:
-            line = rows.get(timeout=left)
-        except queue.Empty:
-            break
-        if line is None:
-            return
-        yield line
-    raise TimeoutError
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    """Asks it to end, and after END_SECONDS kills what is left of it and of its process group."""
-    process.terminate()
-    deadline = time.monotonic() + END_SECONDS
-    with suppress(ProcessLookupError):
-        while time.monotonic() < deadline:
-            process.poll()
-            os.killpg(process.pid, 0)
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

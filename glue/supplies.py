@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from glue.commands import Hear, stream
 from glue.settings import HOME, Settings
-from glue.stacks import Hear, docker_cli, stream
+from glue.stacks import docker_cli
 from glue.types import GlueError
 
 PULL_DEADLINE_SECONDS = 6 * 3600

@@ -23,7 +23,6 @@ from glue.plan import Wanted
 from glue.restore import version
 from glue.settings import HOME
 from glue.site import Site
-from glue.stacks import stream
 from glue.types import DayNotServing, GlueError, Locked, PreconditionFailed
 
 LOCK = lock.UPGRADE
@@ -204,7 +203,7 @@ def make(site: Site, *target: str) -> str:
     """Of the version that is checked out now. Returns its last lines. Raises GlueError with them if it fails."""
     environment = dict(os.environ) | {"GLUE_PROFILE": site.settings.profile}
     site.tell(f"make {target[0]}")
-    code, last_lines = stream(["make", "--silent", "-C", str(HOME), *target], environment, site.tell, DEADLINE_SECONDS)
+    code, last_lines = commands.stream(["make", "--silent", "-C", str(HOME), *target], environment, site.tell, DEADLINE_SECONDS)
     if code != 0:
         raise GlueError(f"make {target[0]} failed", last_lines, f"make {target[0]}")
     return last_lines

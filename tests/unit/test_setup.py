@@ -11,10 +11,11 @@ from typing import Any, cast
 
 import pytest
 
-from glue import day, doctor, plan, settings, setup, stacks, supplies
+from glue import commands, day, doctor, plan, settings, setup, supplies
+from glue.commands import Hear
 from glue.settings import HOME, Settings
 from glue.site import Site
-from glue.stacks import Hear, Stacks
+from glue.stacks import Stacks
 from glue.types import GlueError, PreconditionFailed, Service, Services
 from tests.stub_hub import LARGE, StubHub, running
 
@@ -49,7 +50,7 @@ def without_docker(home: Path, command: list[str], environment: dict[str, str], 
     options = [part for part in command if part == "--check"]
     assert ("--network=none" in command) is bool(options)
     local = [sys.executable, str(HOME / "glue/training/fetch.py"), *options, str(home / "models.json")]
-    return stacks.stream(local, environment | {"HF_HOME": str(home), "SSL_CERT_FILE": ""}, hear, seconds)
+    return commands.stream(local, environment | {"HF_HOME": str(home), "SSL_CERT_FILE": ""}, hear, seconds)
 
 
 def known(site: Site) -> dict[str, Any]:
@@ -199,14 +200,14 @@ def test_new_kernels_are_tried_until_they_pass_and_once_for_an_image(site: Site,
 
 def test_a_program_is_heard_line_by_line_and_its_last_lines_are_kept() -> None:
     heard: list[str] = []
-    code, last_lines = stacks.stream(["sh", "-c", "seq 30; exit 3"], dict(os.environ), heard.append, 30)
+    code, last_lines = commands.stream(["sh", "-c", "seq 30; exit 3"], dict(os.environ), heard.append, 30)
     assert code == 3 and heard == [str(number) for number in range(1, 31)]
     assert last_lines.splitlines() == heard[-15:]
 
 
 def test_a_program_ends_at_its_deadline() -> None:
     started = time.monotonic()
-    assert stacks.stream(["sleep", "60"], dict(os.environ), print, 0.2)[0] != 0
+    assert commands.stream(["sleep", "60"], dict(os.environ), print, 0.2)[0] != 0
     assert time.monotonic() - started < 20
 
 

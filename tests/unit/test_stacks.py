@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glue import settings, stacks, waiting
+from glue import commands, settings, waiting
 from glue.stacks import Stacks
 from glue.types import GlueError
 from glue.waiting import Seen
@@ -34,14 +34,14 @@ STUBBORN = {
 
 @pytest.mark.parametrize("script", STUBBORN.values(), ids=STUBBORN.keys())
 def test_a_deadline_is_one_whatever_the_program_does(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "END_SECONDS", 0.5)
+    monkeypatch.setattr(commands, "END_SECONDS", 0.5)
     began = time.monotonic()
-    _, last_lines = stacks.stream(["bash", "-c", script], dict(os.environ), lambda line: None, 1.0)
+    _, last_lines = commands.stream(["bash", "-c", script], dict(os.environ), lambda line: None, 1.0)
     assert time.monotonic() - began < 5 and last_lines.startswith("begun")
 
 
 def test_who_hears_may_break_off_and_nothing_of_the_program_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "END_SECONDS", 0.5)
+    monkeypatch.setattr(commands, "END_SECONDS", 0.5)
     heard: list[str] = []
 
     def break_off(line: str) -> None:
@@ -49,7 +49,7 @@ def test_who_hears_may_break_off_and_nothing_of_the_program_goes_on(monkeypatch:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        stacks.stream(["bash", "-c", "trap '' TERM; echo $$; while :; do sleep 1; done"], dict(os.environ), break_off, 60)
+        commands.stream(["bash", "-c", "trap '' TERM; echo $$; while :; do sleep 1; done"], dict(os.environ), break_off, 60)
     group = heard[0]
     waiting.until("the end of all of it", lambda: Seen(not living(group), f"{living(group)} live"), 10, 0.05)
 
