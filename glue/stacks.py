@@ -23,7 +23,7 @@ from glue.types import GlueError, PreconditionFailed, Service, Services
 log = logging.getLogger(__name__)
 
 DAY, NIGHT, BENCH = "day", "night", "bench"
-VOLUMES = ("models", "vllm-cache", "webui-data", "trainer-cache")
+VOLUMES = ("models", "serving-cache", "webui-data", "trainer-cache")
 BENCH_VOLUMES = ("bench-ours-", "bench-stock-")  # what follows is the model before which they were measured
 # A vLLM that dies while it loads is started again by Docker for ever; this many deaths are a fault, not bad luck.
 DEATHS_ARE_A_FAULT = 2

@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +128,21 @@ def test_without_a_current_release_no_adapter_is_loaded(adapters: Path) -> None:
     (adapters / "current").unlink()
     flags = as_vllm_reads_it("spark", adapters=adapters, shim=ECHO).stdout.splitlines()
     assert "--enable-lora" in flags and "--lora-modules" not in flags
+
+
+@pytest.fixture
+def new_volume() -> Iterator[str]:
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    yield name
+    subprocess.run([docker_cli(), "volume", "rm", name], check=True, capture_output=True)
+
+
+def test_anybody_may_write_to_a_new_volume_of_compiled_kernels_and_to_nothing_else(new_volume: str) -> None:
+    service = configuration("day", "rehearsal")["services"]["vllm"]
+    cache = next(mount["target"] for mount in service["volumes"] if mount["source"] == "serving-cache")
+    run = [docker_cli(), "run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL", "--user=12345:12345"]
+    run += ["--entrypoint=sh", f"--volume={new_volume}:{cache}"]
+    run += [f"--tmpfs={folder}" for folder in service["tmpfs"]]
+    tried = f"for folder in {cache} /tmp / /opt /serve; do mkdir $folder/tried 2>/dev/null && echo $folder; done"
+    done = subprocess.run([*run, service["image"], "-c", tried], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [cache, "/tmp"], done.stderr

@@ -23,13 +23,17 @@ import fcntl, os, socket, struct, sys
 fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh22x", b"lo", 1))
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
+SOMEBODY = (12345, 12345)
 LOADED = {"GLUE_PROFILE": "rehearsal", "GLUE_PROJECT": "loaded", "GLUE_CHAT_PORT": "3978"}
 
 
 @pytest.fixture
 def elsewhere(site: Site, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The settings of a machine on which nothing was ever set up; the first one's model stops meanwhile."""
-    environment = LOADED | {"GLUE_STATE_DIR": str(tmp_path / "state")}
+    """The settings of a machine on which nothing was ever set up, whose owner is not root; the first's model stops meanwhile."""
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, *SOMEBODY)
+    environment = LOADED | {"GLUE_STATE_DIR": str(state)}
     yield environment
     with pytest.MonkeyPatch.context() as patch:
         for key, value in environment.items():
