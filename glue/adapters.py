@@ -157,7 +157,7 @@ def answer_with(site: Site, release: Release) -> None:
     person = site.administrator()
     person.ensure_assistant(site.settings, vllm.ADAPTER if release else vllm.BASE)
     person.ensure_banner(**morning.kept_banner(site.state, release))
-    journal.record(site.state, event="serve", adapter=release)
+    journal.note(site.state, event="serve", adapter=release)
     site.tell(f"{shown(release)} serves")
 
 

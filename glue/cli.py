@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from functools import update_wrapper
@@ -57,14 +58,18 @@ people = Console(stderr=True, highlight=False)
 
 
 def teller() -> Tell:
-    """Prints each line once, when it changes; a wait of minutes is a few lines, not a few hundred."""
+    """Prints each line once, when it changes; a wait of minutes is a few lines, not a few hundred.
+
+    A terminal that is gone, or a pipe that nobody reads (there rich raises SystemExit), ends nothing: the day has to come up.
+    """
     last = ""
 
     def tell(line: str) -> None:
         nonlocal last
         if line != last:
-            people.print(f"[dim]{datetime.now():%H:%M:%S}[/dim] ", end="")
-            people.print(line, markup=False)
+            with suppress(OSError, SystemExit):
+                people.print(f"[dim]{datetime.now():%H:%M:%S}[/dim] ", end="")
+                people.print(line, markup=False)
         last = line
 
     return tell

@@ -33,6 +33,19 @@ def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
     write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", mode)
 
 
+def overwrite_json(path: Path, value: Any) -> None:
+    """In place of what is as long at least, so that a full disk takes it too. A crash in the middle leaves what nothing reads.
+
+    Raises OSError where there is nothing, or not enough, to write over.
+    """
+    with path.open("r+b", buffering=0) as file:
+        room, text = os.fstat(file.fileno()).st_size, json.dumps(value).encode()
+        if len(text) > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        file.write(text.ljust(room))
+        os.fsync(file.fileno())
+
+
 def reserve(path: Path, size: int) -> None:
     """Takes the room on the disk and writes nothing into it. Raises OSError if there is not as much."""
     with path.open("wb") as file:
@@ -53,10 +66,10 @@ def append_line(path: Path, value: dict[str, Any], mode: int = 0o644) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Every whole JSON line; a last line that a crash cut short is left out."""
+    """Every whole JSON line; a line that a crash cut short is left out, also one that was cut inside a character."""
     rows = []
     # not splitlines: it also cuts at characters that stand in people's texts, such as U+2028
-    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []:
         try:
             rows.append(json.loads(line))
         except ValueError:

@@ -26,12 +26,14 @@ from glue.types import DayNotServing, GateRefused, GlueError, Locked, Mode, Prec
 TIMEOUT_SECONDS = 20
 AGAIN_SECONDS = 6 * 3600
 NOT_SERVING = "day not serving"
+WATCH = "reconcile"
 
 
 @contextmanager
 def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
     """Tells how the verb ended: what went wrong, and of a night also what went well. The caller puts its result into the dict."""
     result: dict[str, Any] = {}
+    began = int(time.time())
     try:
         yield result
     except Locked as busy:
@@ -39,41 +41,48 @@ def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
             closed(site, str(busy))
         raise
     except GateRefused as refused:
-        tell(site, "night refused", morning_words(site, refused.saw), good=True)
+        tell(site, "night refused", morning_words(site, began, refused.saw), good=True)
         raise
     except DayNotServing as error:
         once(site, NOT_SERVING, str(error))
         raise
     except BaseException as error:
-        tell(
-            site, f"{verb} failed", str(error) if isinstance(error, GlueError) else f"{type(error).__name__}: {error}", good=False
-        )
+        words = str(error) if isinstance(error, GlueError) else f"{type(error).__name__}: {error}"
+        if verb == WATCH:  # it looks every few minutes
+            once(site, f"{verb} failed", words)
+        else:
+            tell(site, f"{verb} failed", words, good=False)
         raise
     if verb == "night":
-        tell(site, f"night {result.get('outcome')}", morning_words(site, result.get("reason", "")), good=True)
+        tell(site, f"night {result.get('outcome')}", morning_words(site, began, result.get("reason", "")), good=True)
     elif result.get("mode") == Mode.DOWN:
         tell(site, "day stays stopped", "a person stopped everything: make day", good=True)
     elif verb == "day" or result.get("why") == SERVES:
         over(site)
 
 
-def morning_words(site: Site, otherwise: str) -> str:
-    """The last night's summary.txt; otherwise where it could not be written."""
-    with suppress(OSError, ValueError):
+def morning_words(site: Site, began: int, otherwise: str) -> str:
+    """summary.txt of the night that ended since began, a Unix time; otherwise where that or its end could not be written."""
+    with suppress(OSError, ValueError, KeyError):
         last = journal.last_night(site.state) or {}
-        return (site.state / "nights" / str(last.get("night")) / "summary.txt").read_text(encoding="utf-8")
+        if datetime.fromisoformat(last["time"]).timestamp() >= began:
+            return (site.state / "nights" / last["night"] / "summary.txt").read_text(encoding="utf-8")
     return otherwise
 
 
 def once(site: Site, what: str, words: str) -> None:
-    """Not again within AGAIN_SECONDS, unless it was over meanwhile. A full disk makes it tell again, and nothing worse."""
+    """Not again within AGAIN_SECONDS, unless it was over or something else meanwhile, or reached nobody.
+
+    A full disk makes it tell again, and nothing worse.
+    """
     path = site.state / "alarm.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
-        if 0 <= time.time() - json.loads(path.read_text(encoding="utf-8"))["time"] < AGAIN_SECONDS:
+        last = json.loads(path.read_text(encoding="utf-8"))
+        if last["what"] == what and 0 <= time.time() - last["time"] < AGAIN_SECONDS:
             return
-    tell(site, what, words, good=False)
-    with suppress(OSError):
-        files.write_json(path, {"what": what, "time": time.time()})
+    if tell(site, what, words, good=False):
+        with suppress(OSError):
+            files.write_json(path, {"what": what, "time": time.time()})
 
 
 def closed(site: Site, why: str) -> None:
@@ -93,8 +102,8 @@ def over(site: Site) -> None:
         tell(site, "day serves again", site.settings.chat_url, good=True)
 
 
-def tell(site: Site, what: str, words: str, good: bool) -> None:
-    """By every way that the site names. Nothing here raises."""
+def tell(site: Site, what: str, words: str, good: bool) -> bool:
+    """By every way that the site names; whether one of them took it, or there is none. Nothing here raises."""
     settings = site.settings.values
     subject, words = f"{settings['TEAM_NAME']}: {what}", masked(settings, words)
     ways: dict[str, Callable[[], None]] = {
@@ -102,20 +111,26 @@ def tell(site: Site, what: str, words: str, good: bool) -> None:
         "NOTIFY_WEBHOOK": lambda: post(settings["NOTIFY_WEBHOOK"], what, f"{subject}\n{words}"),
         "NOTIFY_EMAIL": lambda: mail(settings, subject, words),
     }
-    for key, way in ways.items():
-        if settings.get(key):
-            try:
-                way()
-            except GlueError as error:
-                site.tell(f"{key}: {error.what}")
-            except (OSError, smtplib.SMTPException, ValueError, KeyError) as error:
-                site.tell(f"{key} was not reached: {type(error).__name__}")  # its words would name the address
+    taken = [reached(site, key, way) for key, way in ways.items() if settings.get(key)]
+    return any(taken) or not taken
+
+
+def reached(site: Site, key: str, way: Callable[[], None]) -> bool:
+    try:
+        way()
+        return True
+    except GlueError as error:
+        site.tell(f"{key}: {error.what}")
+    except (OSError, smtplib.SMTPException, ValueError, KeyError) as error:
+        site.tell(f"{key} was not reached: {type(error).__name__}")  # its words would name the address
+    return False
 
 
 def masked(settings: dict[str, str], text: str) -> str:
-    for key in HIDDEN:
-        if settings.get(key):
-            text = text.replace(settings[key], "(hidden)")
+    """Every secret, also as JSON writes it, which is otherwise where it holds quotes or umlauts."""
+    for secret in (settings[key] for key in HIDDEN if settings.get(key)):
+        for form in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
+            text = text.replace(form, "(hidden)")
     return text
 
 

@@ -19,7 +19,7 @@ from glue.types import GlueError
 
 JOURNAL_LINES, LOG_LINES, NIGHTS = 1000, 500, 5
 NIGHT_FILES = ("verdict.json", "result.json", "job.json", "progress.jsonl")
-TOKEN = re.compile(r"(?i)(bearer\s+|token[=:]\s*|eyJ)[\w.\-]{16,}")
+TOKEN = re.compile(r"""(?i)(b(?:earer|asic)\s+|(?:token|key|password|secret)["']?\s*[=:]\s*["']?|eyJ)[\w.+/=\-]{16,}""")
 
 
 def support(site: Site) -> dict[str, Any]:

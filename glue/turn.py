@@ -28,11 +28,18 @@ def read(state: Path) -> Turn | None:
 
 
 def take(state: Path, turn: Turn) -> None:
-    """Under the lock for moves. A day comes up on a full disk too: without the file, and watched from its next start on."""
+    """Under the lock for moves. On a full disk too; a day even where that fails: without the file, and not watched."""
     if read(state) == turn:
         return
     try:
         files.write_json(state / "turn.json", asdict(turn))
+    except OSError:
+        overwrite(state, turn)
+
+
+def overwrite(state: Path, turn: Turn) -> None:
+    try:
+        files.overwrite_json(state / "turn.json", asdict(turn))
     except OSError:
         if turn.wanted is not Wanted.DAY:
             raise

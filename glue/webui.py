@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -287,7 +288,8 @@ def administrator(settings: Settings) -> WebUI:
     except GlueError as error:
         back = "make clean, if this is a rehearsal of an earlier clone; else put back the secrets.env that the data was made with"
         raise GlueError("Open WebUI does not know this installation's administrator", error.saw, back) from error
-    files.write(kept, person.user["token"], mode=0o600)
+    with suppress(OSError):  # on a full disk the next run signs in again
+        files.write(kept, person.user["token"], mode=0o600)
     return person
 
 

@@ -2,11 +2,13 @@
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from glue import checks, day, journal, night
+from glue import checks, day, journal, night, turn
+from glue.plan import Turn, Wanted
 from glue.types import GlueError
 from tests.faults.stand_ins import StandInSite
 from tests.faults.test_kill import begin, require_a_good_day
@@ -39,3 +41,14 @@ def test_a_trainer_that_fills_the_disk_costs_the_night_and_nothing_else(
     if reserved > 16:
         last = journal.last_night(site.state)
         assert last is not None and last["outcome"] == "failed"
+
+
+def test_a_full_disk_knows_whose_turn_it_is(site: StandInSite) -> None:
+    """Or the watch, which asks that first, would not look after a day that came up on one."""
+    turn.take(site.state, Turn(Wanted.NIGHT, "20260101T190000Z", 1.0))
+    with suppress(OSError), (site.state / "filling").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    for wanted in (Wanted.DAY, Wanted.DOWN, Wanted.DAY):
+        turn.take(site.state, Turn(wanted))
+        assert turn.read(site.state) == Turn(wanted)

@@ -36,6 +36,29 @@ def test_a_bad_profile_and_a_bad_verb_are_exit_2() -> None:
     assert glue("stauts").returncode == 2
 
 
+def test_a_terminal_that_is_gone_ends_nothing() -> None:
+    script = """
+import os, pty
+from rich.console import Console
+from glue import cli
+master, terminal = pty.openpty()
+cli.people = Console(file=os.fdopen(terminal, "w"))
+os.close(master)
+tell = cli.teller()
+for line in ("one", "two"):
+    tell(line)
+reading, writing = os.pipe()
+os.close(reading)
+cli.people = Console(file=os.fdopen(writing, "w"))
+for line in ("three", "four"):
+    tell(line)
+os.write(2, b"the day comes up")
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=HOME, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "the day comes up")
+
+
 def test_until_is_the_next_such_moment() -> None:
     moment = cli.until_time("05:30")
     assert moment is not None and 0 < moment - time.time() <= 25 * 3600

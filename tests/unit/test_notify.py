@@ -85,6 +85,51 @@ def test_a_day_that_does_not_serve_is_told_once_and_so_is_its_end(site: Site, he
     assert [json.loads(body)["event"] for _, body in rows] == ["day not serving", "day serves again"]
 
 
+def test_what_keeps_the_watch_from_looking_is_told_once_too(site: Site, heard: tuple[str, Heard]) -> None:
+    url, rows = heard
+    told = configured(site, NOTIFY_WEBHOOK=f"{url}/hook")
+    for error in (
+        PermissionError("read-only file system"),
+        PermissionError("read-only file system"),
+        DayNotServing("no", "-", "-"),
+    ):
+        with suppress(PermissionError, DayNotServing), notify.watching(told, "reconcile"):
+            raise error
+    assert [json.loads(body)["event"] for _, body in rows] == ["reconcile failed", "day not serving"]
+
+
+def test_what_reached_nobody_is_told_again(site: Site, heard: tuple[str, Heard]) -> None:
+    url, rows = heard
+    for address in ("http://127.0.0.1:9", url, url):
+        with suppress(DayNotServing), notify.watching(configured(site, NOTIFY_WEBHOOK=address), "reconcile"):
+            raise DayNotServing("the day does not come back", "vllm exited", "make day")
+    assert [json.loads(body)["event"] for _, body in rows] == ["day not serving"]
+
+
+@pytest.mark.parametrize(("hours_ago", "words"), [(0, "tonight's page"), (24, "better on 12 of 12")])
+def test_words_of_an_earlier_night_are_not_told_as_this_one_s(
+    hours_ago: float, words: str, site: Site, heard: tuple[str, Heard]
+) -> None:
+    url, rows = heard
+    with notify.watching(configured(site, NOTIFY_PING_URL=url), "night") as result:
+        (site.state / "nights" / "n1").mkdir(parents=True)
+        (site.state / "nights" / "n1" / "summary.txt").write_text("tonight's page")
+        ended = datetime.now().astimezone() - timedelta(hours=hours_ago)
+        files.append_line(site.state / "journal.jsonl", {"time": ended.isoformat(), "night": "n1", "outcome": "refused"})
+        result |= {"outcome": "promoted", "reason": "better on 12 of 12"}
+    assert [body for _, body in rows] == [words]
+
+
+def test_a_secret_is_hidden_as_json_writes_it_too() -> None:
+    settings_of_this_test = {"SMTP_PASSWORD": 'sch"\u00f6n\\0123'}
+    said = (
+        json.dumps(settings_of_this_test)
+        + json.dumps(settings_of_this_test, ensure_ascii=False)
+        + settings_of_this_test["SMTP_PASSWORD"]
+    )
+    assert notify.masked(settings_of_this_test, said) == '{"SMTP_PASSWORD": "(hidden)"}' * 2 + "(hidden)"
+
+
 def test_a_morning_that_stays_stopped_is_told_as_what_it_is(site: Site, heard: tuple[str, Heard]) -> None:
     url, rows = heard
     with notify.watching(configured(site, NOTIFY_WEBHOOK=f"{url}/hook"), "day") as result:

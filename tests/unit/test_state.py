@@ -139,6 +139,18 @@ def test_the_last_night_is_read_past_a_line_that_was_cut_short(tmp_path: Path) -
     assert found and found["night"] == "n1"
 
 
+def test_a_line_that_a_full_disk_cut_inside_a_character_spoils_no_other(tmp_path: Path) -> None:
+    journal.record(tmp_path, night="n1", outcome="promoted")
+    whole = (tmp_path / "journal.jsonl").read_bytes()
+    line = json.dumps({"night": "n2", "reason": "█ 9 %"}, ensure_ascii=False).encode()
+    for length in range(len(line)):
+        (tmp_path / "journal.jsonl").write_bytes(whole + line[:length])
+        journal.record(tmp_path, event="day", phase="done")
+        assert [row.get("night", row.get("event")) for row in files.read_lines(tmp_path / "journal.jsonl")] == ["n1", "day"], (
+            length
+        )
+
+
 def test_a_written_file_has_its_mode_from_the_start(tmp_path: Path) -> None:
     files.write(tmp_path / "secret", "x", mode=0o600)
     assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
