@@ -145,8 +145,11 @@ def test_json_is_told_from_what_is_none(text: str, is_one: bool) -> None:
 
 
 @pytest.mark.parametrize(("text", "saw"), [(f"{MARK} page 7: Uma's salary", "the night desk answered"), (" ", "nothing")])
-def test_a_smoke_question_that_fails_says_so_without_the_documents_words(text: str, saw: str) -> None:
+def test_a_smoke_question_that_fails_says_so_without_the_documents_words(
+    text: str, saw: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "SMOKE_SECONDS", 0)
     person = SimpleNamespace(ask=lambda messages: SimpleNamespace(text=text, sources=[]))
-    with pytest.raises(GlueError, match="does not answer") as error:
+    with pytest.raises(GlueError, match="the model's answer was waited for") as error:
         judging.ask_for_smoke(SimpleNamespace(administrator=lambda: person), "Who earns what?")  # type: ignore[arg-type]
     assert error.value.saw == saw
