@@ -360,7 +360,7 @@ def test_a_closed_office_behind_somebody_who_is_at_it_is_told_once(
     begin(site)
     monkeypatch.setattr(hours.Hours, "is_open", lambda self, now: open_now)
     heard: list[str] = []
-    monkeypatch.setattr(notify, "tell", lambda site, what, words, good: heard.append(what))
+    monkeypatch.setattr(notify, "tell", lambda site, what, words, good: heard.append(what) is None)
     monkeypatch.setattr(day, "MOVE_WAIT_SECONDS", 0.3)
     site.stacks.stop("day", "open-webui")
     turn.take(site.state, wanted)
