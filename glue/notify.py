@@ -66,7 +66,7 @@ def morning_words(site: Site, began: int, otherwise: str) -> str:
     with suppress(OSError, ValueError, KeyError):
         last = journal.last_night(site.state) or {}
         if datetime.fromisoformat(last["time"]).timestamp() >= began:
-            return (site.state / "nights" / last["night"] / "summary.txt").read_text(encoding="utf-8")
+            return (site.state / "nights" / str(last["night"]) / "summary.txt").read_text(encoding="utf-8")
     return otherwise
 
 

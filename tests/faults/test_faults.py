@@ -340,6 +340,18 @@ def test_nothing_that_timers_begin_runs_beside_an_upgrade_and_a_persons_day_does
     require_a_good_day(site)
 
 
+def hear(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is told, by a way that always reaches somebody."""
+    heard: list[str] = []
+
+    def tell(site: StandInSite, what: str, words: str, good: bool) -> bool:
+        heard.append(what)
+        return True
+
+    monkeypatch.setattr(notify, "tell", tell)
+    return heard
+
+
 def morning_that_is_locked_out(site: StandInSite) -> None:
     with pytest.raises(Locked), notify.watching(site, "day"):
         day.ensure(site)
@@ -359,8 +371,7 @@ def test_a_closed_office_behind_somebody_who_is_at_it_is_told_once(
 ) -> None:
     begin(site)
     monkeypatch.setattr(hours.Hours, "is_open", lambda self, now: open_now)
-    heard: list[str] = []
-    monkeypatch.setattr(notify, "tell", lambda site, what, words, good: heard.append(what) is None)
+    heard = hear(monkeypatch)
     monkeypatch.setattr(day, "MOVE_WAIT_SECONDS", 0.3)
     site.stacks.stop("day", "open-webui")
     turn.take(site.state, wanted)
@@ -457,8 +468,7 @@ def test_nobody_is_told_that_the_day_serves_again_before_it_came_up_whole(
 ) -> None:
     """The containers look well all the while; what fails is the assistant in Open WebUI."""
     begin(site)
-    told: list[str] = []
-    monkeypatch.setattr(notify, "tell", lambda site, what, words, good: told.append(what))
+    told = hear(monkeypatch)
 
     def refuses(*_: object, **__: object) -> None:
         raise GlueError("Open WebUI refused", "401", "make logs SERVICE=open-webui")
