@@ -280,10 +280,10 @@ def test_a_backup_that_does_not_fit_gives_its_room_back_at_once(site: Site, monk
     assert not list(backup.place(site).iterdir())
 
 
-def on_small_disk(site: Site, disk: Path, **changes: str) -> Site:
+def on_small_disk(site: Site, disk: Path) -> Site:
     """The site with its state folder on a disk of 12 MB, of which 4 MB are reserved for the chat and a night."""
     shutil.copytree(site.state, disk / "state", symlinks=True)
-    values = site.settings.values | {"STATE_DIR": str(disk / "state"), "DISK_FREE_BYTES": "4000000"} | changes
+    values = site.settings.values | {"STATE_DIR": str(disk / "state"), "DISK_FREE_BYTES": "4000000"}
     return replace(site, settings=replace(site.settings, values=values))
 
 
@@ -294,7 +294,8 @@ def on_small_disk(site: Site, disk: Path, **changes: str) -> Site:
         (5, 0, False, False),  # twice: the container holds them too
         (0, 7, False, True),
         (0, 9, False, False),  # the reserve
-        (5, 9, True, True),  # nobody writes to that disk but the backup
+        (4, 5, True, True),  # nobody writes to that disk but the backup
+        (4, 9, True, False),
     ],
 )
 def test_a_backup_leaves_the_chat_s_disk_its_room_or_does_not_begin(
@@ -307,7 +308,10 @@ def test_a_backup_leaves_the_chat_s_disk_its_room_or_does_not_begin(
     disk: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    here = on_small_disk(site, disk, **({"BACKUP_DIR": str(tmp_path / "other")} if elsewhere else {}))
+    here = on_small_disk(site, disk)
+    if elsewhere:
+        values = here.settings.values | {"STATE_DIR": str(tmp_path / "state"), "BACKUP_DIR": str(disk / "backups")}
+        here = replace(site, settings=replace(site.settings, values=values))
     monkeypatch.setattr(chat_volume, "sizes", lambda settings: (databases * 10**6, uploads * 10**6))
     if fits:
         backup.backup(here)
