@@ -34,6 +34,7 @@ def backup(site: Site) -> dict[str, Any]:
     """Makes one, gives the oldest beyond BACKUP_KEEP back to the disk, and says in the journal how it went."""
     with lock.hold(site.state, LOCK, "a backup"):
         try:
+            forget_old(site)  # a smaller BACKUP_KEEP is to make room for this one
             made = make(site)
             forget_old(site)  # whatever comes of the second copy: the disk is to hold BACKUP_KEEP of them
             to_restic(site, made)
@@ -55,7 +56,8 @@ def there(site: Site) -> list[Path]:
 
 
 def make(site: Site) -> Path:
-    before = there(site)
+    earlier = there(site)
+    before = earlier[-1] if earlier else None
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     unfinished = place(site) / f".unfinished-{name}"
     place(site).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -63,13 +65,61 @@ def make(site: Site) -> Path:
         shutil.rmtree(half)
     unfinished.mkdir(mode=0o700)
     try:
-        fill(site, unfinished, name, before[-1] if before else None)
+        require_room(site, unfinished, before)
+        fill(site, unfinished, name, before)
         unfinished.rename(place(site) / name)
     except BaseException:  # what did not fit must not keep the disk full until the next one
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     files.sync_folder(place(site))
     return place(site) / name
+
+
+def require_room(site: Site, unfinished: Path, before: Path | None) -> None:
+    """Raises PreconditionFailed unless all that will be copied fits, beside what the chat and a night need of the same disk."""
+    databases, uploads = chat_volume.sizes(site.settings)
+    linked_to = before / "state" if before and takes_links(before, unfinished) else None
+    wanted = databases + uploads + state_bytes(site.state, linked_to, place(site))
+    if host.on_one_disk(unfinished, site.state):
+        wanted += databases + site.settings.number("DISK_FREE_BYTES")
+    free = host.free_disk_bytes(unfinished)
+    if free < wanted:
+        saw = f"{host.readable(wanted)} needed on the disk of {place(site)}, {host.readable(free)} free"
+        raise PreconditionFailed(
+            "a backup has no room", saw, "a smaller BACKUP_KEEP, or another disk as BACKUP_DIR, in env/site.env"
+        )
+
+
+def takes_links(before: Path, unfinished: Path) -> bool:
+    probe = unfinished / "probe"
+    try:
+        os.link(before / "manifest.json", probe)
+    except OSError:
+        return False
+    probe.unlink()
+    return True
+
+
+def state_bytes(state: Path, linked_to: Path | None, backups: Path) -> int:
+    """What copy_state will write. linked_to: the state folder of an earlier backup, where it can be linked to."""
+    size = 0
+    for folder, folders, names in os.walk(state):
+        left_out = unneeded(Path(folder), [*folders, *names], backups)
+        folders[:] = [name for name in folders if name not in left_out]
+        paths = [Path(folder) / name for name in names if name not in left_out]
+        size += sum(path.lstat().st_size for path in paths if not held(path, state, linked_to))
+    return size
+
+
+def held(path: Path, state: Path, earlier: Path | None) -> bool:
+    """Whether an earlier backup's state folder has this adapter, which never changes once it is published."""
+    return earlier is not None and path.suffix == ".safetensors" and (earlier / path.relative_to(state)).exists()
+
+
+def unneeded(folder: Path, names: list[str], backups: Path) -> set[str]:
+    """Of what is in a folder of the state folder, that which no backup takes."""
+    left_out = {name for name in names if name in LEFT_OUT or any(part in name for part in NOT_NEEDED)}
+    return left_out | {name for name in names if folder / name == backups}
 
 
 def fill(site: Site, unfinished: Path, name: str, before: Path | None) -> None:
@@ -95,16 +145,14 @@ def copy_state(state: Path, target: Path, before: Path | None, backups: Path) ->
     links: dict[str, str] = {}
 
     def link_or_copy(source: str, copy: str) -> str:
-        earlier = before / Path(source).relative_to(state) if before else None
-        if earlier is not None and earlier.suffix == ".safetensors" and earlier.exists():
+        if before is not None and held(Path(source), state, before):
             with suppress(OSError):
-                os.link(earlier, copy)
+                os.link(before / Path(source).relative_to(state), copy)
                 return copy
         return shutil.copy2(source, copy)
 
     def unwanted(folder: str, names: list[str]) -> set[str]:
-        left_out = {name for name in names if name in LEFT_OUT or any(part in name for part in NOT_NEEDED)}
-        left_out |= {name for name in names if Path(folder) / name == backups}
+        left_out = unneeded(Path(folder), names, backups)
         linked = {name: Path(folder) / name for name in names if name not in left_out and (Path(folder) / name).is_symlink()}
         links.update({str("state" / path.relative_to(state)): str(path.readlink()) for path in linked.values()})
         return left_out | linked.keys()

@@ -6,13 +6,15 @@ import shutil
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import IO, cast
 
 from glue import commands, webui_data
 from glue.settings import HOME, Settings
 from glue.stacks import docker_cli
-from glue.types import DayNotServing
+from glue.types import DayNotServing, GlueError
 
 DEADLINE_SECONDS = 3 * 3600
+COPYING = "make day, then make backup"
 RESTORING = "restore.unfinished"  # no backup takes in a name like this
 
 
@@ -30,9 +32,10 @@ def require_whole(state: Path) -> None:
 
 
 def command(settings: Settings, verb: str) -> list[str]:
-    """Root inside, without root's powers: the volume's files are root's."""
+    """Root inside, without root's powers: the volume's files are root's. No log: Docker would write the whole tar into it."""
     return [
         *(docker_cli(), "run", "--rm", "--interactive", "--init", "--pull=never", "--network=none", "--cap-drop=ALL"),
+        "--log-driver=none",
         f"--volume={settings['PROJECT']}-webui-data:/data",
         f"--volume={HOME}/glue/webui_data.py:/opt/webui_data.py:ro",
         *("--user=0:0", "--entrypoint=python3", settings.image("OPEN_WEBUI_IMAGE"), "/opt/webui_data.py", verb),
@@ -43,16 +46,31 @@ def is_empty(settings: Settings) -> bool:
     return commands.run(command(settings, "look"), "docker volume ls", fine=(0, webui_data.EMPTY)).code == webui_data.EMPTY
 
 
+def sizes(settings: Settings) -> tuple[int, int]:
+    """Bytes of databases and vectors, which copy_out holds once more on Docker's disk while it runs, and bytes of uploads."""
+    databases, uploads = commands.run(command(settings, "sizes"), COPYING).text.split()
+    return int(databases), int(uploads)
+
+
 def copy_out(settings: Settings, target: Path) -> None:
-    """Everything that people made in the chat, into target. The chat goes on meanwhile."""
+    """Everything that people made in the chat, into target. The chat goes on meanwhile, on the same disk: no tar is kept."""
     require_whole(settings.state)
     target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=target.parent) as file:
-        commands.run(command(settings, "pack"), "make day, then make backup", output=file, timeout_seconds=DEADLINE_SECONDS)
-        file.seek(0)
-        with tarfile.open(fileobj=file) as tar:
+    with commands.reading(command(settings, "pack"), COPYING, DEADLINE_SECONDS) as output:
+        fault = unpack(output, target)
+    if fault is not None:  # a program that failed was raised already, with its own words
+        raise GlueError("what was read of the chat is no whole copy", str(fault), COPYING) from fault
+
+
+def unpack(output: commands.Output, target: Path) -> tarfile.TarError | None:
+    """Writes the files of a tar below target. Returns what is wrong with the tar."""
+    try:
+        with tarfile.open(fileobj=cast(IO[bytes], output), mode="r|") as tar:
             for entry in tar:
                 write_entry(tar, entry, target)
+    except tarfile.TarError as error:
+        return error
+    return None
 
 
 def write_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 
 FIELDS = (
@@ -18,6 +18,7 @@ FIELDS = (
     "clocks_event_reasons.active",
 )
 SLOWED_BY = {0x08: "hardware", 0x20: "heat, by the driver", 0x40: "heat", 0x80: "the power supply"}
+ANSWER_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,37 @@ class Gpu:
 
 
 def answers() -> bool:
-    """Whether an NVIDIA GPU is here."""
-    if not shutil.which("nvidia-smi"):
-        return False
-    return subprocess.run(["nvidia-smi", "-L"], capture_output=True, timeout=30, check=False).returncode == 0
+    """Whether an NVIDIA GPU is here. One that hangs is: a Spark becomes no rehearsal because of it."""
+    try:
+        return ask("-L") is not None
+    except subprocess.TimeoutExpired:
+        return True
 
 
 def observe() -> Gpu | None:
-    """The first GPU, if one answers."""
-    if not answers():
+    """The first GPU, if one answers in time."""
+    try:
+        said = ask(f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits")
+    except subprocess.TimeoutExpired:
         return None
-    command = ["nvidia-smi", f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    return read(done.stdout) if done.returncode == 0 else None
+    return None if said is None else read(said)
+
+
+def ask(*arguments: str) -> str | None:
+    """What nvidia-smi says; None where it fails or is not here. Raises TimeoutExpired where it hangs."""
+    command, quiet = ["nvidia-smi", *arguments], subprocess.DEVNULL
+    try:
+        process = subprocess.Popen(command, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet, text=True, errors="replace")
+    except OSError:
+        return None
+    try:
+        said, _ = process.communicate(timeout=ANSWER_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        with suppress(subprocess.TimeoutExpired):  # subprocess.run would wait for ever: what hangs in a driver cannot be killed
+            process.wait(1)
+        raise
+    return said if process.returncode == 0 else None
 
 
 def read(text: str) -> Gpu | None:

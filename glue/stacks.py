@@ -143,9 +143,7 @@ class Stacks:
         volumes = {volume.name for volume in self.docker.volumes.list()}
         return Engine(
             version=facts["ServerVersion"],
-            compose=subprocess.run(
-                [docker_cli(), "compose", "version", "--short"], capture_output=True, text=True, timeout=60, check=False
-            ).stdout.strip(),
+            compose=compose_version(),
             gpus="nvidia" in facts["Runtimes"] or any(device.startswith("nvidia.com/gpu") for device in devices),
             folder=Path(facts["DockerRootDir"]),
             missing_images=tuple(self.missing_images(self.settings.images)),
@@ -272,6 +270,15 @@ def docker_cli() -> str:
     if found is None:
         raise PreconditionFailed("there is no docker command", "none on the PATH", "sudo bash scripts/install-docker.sh")
     return found
+
+
+def compose_version(timeout_seconds: float = 60) -> str:
+    """Empty where it gives none in time: that is a finding, and keeps no day from being tried."""
+    command = [docker_cli(), "compose", "version", "--short"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout_seconds, check=False).stdout.strip()
+    except (subprocess.SubprocessError, OSError):
+        return ""
 
 
 def observed(container: Container) -> Service:

@@ -1,6 +1,7 @@
 """Open WebUI's data in and out of its volume, while it runs. Runs inside Open WebUI's image only; /data is the volume.
 
     python3 webui_data.py pack      writes a tar of it to stdout
+    python3 webui_data.py sizes     prints how many bytes of databases with vectors, and of uploads, that is
     python3 webui_data.py unpack    replaces it by the tar on stdin
     python3 webui_data.py look      exits 0 if there is a database, 4 if the volume holds none
 
@@ -77,6 +78,13 @@ def pack(data: Path, tar: tarfile.TarFile) -> None:
             tar.add(path, str(path.relative_to(data)))
 
 
+def sizes(data: Path) -> tuple[int, int]:
+    """Bytes of databases and vectors, which pack holds once more while it runs, and bytes of uploads."""
+    databases = sum(path.stat().st_size for path in data.glob(f"{PEOPLE}*"))
+    vectors, uploads = (sum(size for size, _ in marks(data / name).values()) for name in (VECTORS, UPLOADS))
+    return databases + vectors, uploads
+
+
 def unpack(data: Path, tar: tarfile.TarFile) -> None:
     """What was there goes first: a leftover journal of another database would spoil the new one."""
     for path in data.iterdir():
@@ -101,7 +109,9 @@ def put_back(data: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
 def main(verb: str) -> int:
     if verb == "look":
         return 0 if (DATA / PEOPLE).exists() else EMPTY
-    if verb == "pack":
+    if verb == "sizes":
+        print(*sizes(DATA))
+    elif verb == "pack":
         with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as tar:
             pack(DATA, tar)
     else:

@@ -5,9 +5,12 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tarfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +22,7 @@ from glue import adapters, backup, chat_volume, export, files, restore, settings
 from glue.releases import sha256
 from glue.site import Site
 from glue.stacks import Stacks
-from glue.types import PreconditionFailed
+from glue.types import GlueError, PreconditionFailed
 from tests.unit.test_state import make_checkpoint, publish
 
 
@@ -132,6 +135,73 @@ def test_a_tar_writes_nothing_outside_its_folder(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- on the host
 
 
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    yield from small_disk(tmp_path / "disk", "12m")
+
+
+def run_here(data: Path, monkeypatch: pytest.MonkeyPatch, more: str = "") -> None:
+    """The program that runs in Open WebUI's image, run here. more: what it does after its verb."""
+    code = "import pathlib, sys; from glue import webui_data as here; "
+    code += f"here.DATA = pathlib.Path({str(data)!r}); here.main(sys.argv[1]); {more}"
+    monkeypatch.setattr(chat_volume, "command", lambda settings, verb: [sys.executable, "-c", code, verb])
+
+
+def test_a_chat_that_fits_once_is_copied_where_it_would_not_fit_twice(
+    tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = chat(tmp_path)
+    (data / "uploads" / "big").write_bytes(bytes(8 * 2**20))
+    run_here(data, monkeypatch)
+    chat_volume.copy_out(settings.load("rehearsal"), disk / "unfinished" / "chat")
+    assert sorted(path.name for path in (disk / "unfinished").rglob("*") if path.is_file()) == [
+        "a.pdf",
+        "big",
+        "chroma.sqlite3",
+        "data_level0.bin",
+        "webui.db",
+    ]
+    assert (disk / "unfinished" / "chat" / "uploads" / "big").stat().st_size == 8 * 2**20
+
+
+@pytest.mark.parametrize("data", ["whole", "empty"])
+def test_a_copy_whose_program_fails_is_none_and_its_words_are_told(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    run_here(chat(tmp_path) if data == "whole" else tmp_path / "empty", monkeypatch, "sys.exit('the volume went away')")
+    with pytest.raises(GlueError, match="failed") as error:
+        chat_volume.copy_out(settings.load("rehearsal"), tmp_path / "chat")
+    assert ("the volume went away" if data == "whole" else "there is no webui.db") in error.value.saw
+
+
+@pytest.mark.parametrize("written", ["", "head -c 1000 /dev/urandom"], ids=["nothing", "no tar"])
+def test_what_is_no_tar_is_no_copy(written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_volume, "command", lambda settings, verb: ["bash", "-c", written])
+    with pytest.raises(GlueError, match="no whole copy"):
+        chat_volume.copy_out(settings.load("rehearsal"), tmp_path / "chat")
+
+
+def test_the_size_of_a_chat_is_known_before_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_here(chat(tmp_path), monkeypatch)
+    databases, uploads = chat_volume.sizes(settings.load("rehearsal"))
+    assert uploads == len(b"pdf") and 2 * 4096 + len(b"vectors") <= databases < 10**5
+    chat_volume.copy_out(settings.load("rehearsal"), tmp_path / "copy")
+    copied = sum(path.stat().st_size for path in (tmp_path / "copy").rglob("*") if path.is_file())
+    assert copied <= databases + uploads
+
+
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     state = tmp_path / "state"
@@ -151,6 +221,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         (target / "webui.db").write_text("people")
 
     monkeypatch.setattr(chat_volume, "copy_out", copy_out)
+    monkeypatch.setattr(chat_volume, "sizes", lambda settings: (len("people"), 0))
     values = found.values | {"STATE_DIR": str(state), "BACKUP_KEEP": "2"}
     return Site(replace(found, values=values), None, lambda line: None)  # type: ignore[arg-type]
 
@@ -207,6 +278,87 @@ def test_a_backup_that_does_not_fit_gives_its_room_back_at_once(site: Site, monk
     with pytest.raises(OSError, match="No space"):
         backup.backup(site)
     assert not list(backup.place(site).iterdir())
+
+
+def on_small_disk(site: Site, disk: Path) -> Site:
+    """The site with its state folder on a disk of 12 MB, of which 4 MB are reserved for the chat and a night."""
+    shutil.copytree(site.state, disk / "state", symlinks=True)
+    values = site.settings.values | {"STATE_DIR": str(disk / "state"), "DISK_FREE_BYTES": "4000000"}
+    return replace(site, settings=replace(site.settings, values=values))
+
+
+@pytest.mark.parametrize(
+    ("databases", "uploads", "elsewhere", "fits"),
+    [
+        (1, 1, False, True),
+        (5, 0, False, False),  # twice: the container holds them too
+        (0, 7, False, True),
+        (0, 9, False, False),  # the reserve
+        (4, 5, True, True),  # nobody writes to that disk but the backup
+        (4, 9, True, False),
+    ],
+)
+def test_a_backup_leaves_the_chat_s_disk_its_room_or_does_not_begin(
+    databases: int,
+    uploads: int,
+    elsewhere: bool,
+    fits: bool,
+    site: Site,
+    tmp_path: Path,
+    disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = on_small_disk(site, disk)
+    if elsewhere:
+        values = here.settings.values | {"STATE_DIR": str(tmp_path / "state"), "BACKUP_DIR": str(disk / "backups")}
+        here = replace(site, settings=replace(site.settings, values=values))
+    monkeypatch.setattr(chat_volume, "sizes", lambda settings: (databases * 10**6, uploads * 10**6))
+    if fits:
+        backup.backup(here)
+        return
+    copied: list[Path] = []
+    monkeypatch.setattr(chat_volume, "copy_out", lambda settings, target: copied.append(target))
+    with pytest.raises(PreconditionFailed, match="no room") as error:
+        backup.backup(here)
+    assert not copied and not list(backup.place(here).iterdir())
+    assert "GB needed on the disk of" in error.value.saw and "GB free" in error.value.saw
+    last = files.read_lines(here.state / "journal.jsonl")[-1]
+    assert last["result"] == "failed" and "needed" in last["reason"] and "BACKUP_KEEP" in last["reason"]
+
+
+def test_adapters_need_room_once_and_again_only_where_there_are_no_links(
+    site: Site, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = on_small_disk(site, disk)
+    (here.state / "adapters" / "one" / "adapter_model.safetensors").write_bytes(bytes(3 * 10**6))
+    (here.state / "scratch").mkdir()
+    (here.state / "scratch" / "not-needed").write_bytes(bytes(10**6))
+    make_as_if_at(here, "20260101T000000Z")  # 4 MB of 12 left, and 4 reserved
+    make_as_if_at(here, "20260102T000000Z")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(PreconditionFailed, match="no room"):
+        make_as_if_at(here, "20260103T000000Z")
+
+
+def test_a_smaller_backup_keep_makes_the_room_that_was_missing(site: Site, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = on_small_disk(site, disk)
+
+    def copy_out(settings: object, target: Path) -> None:
+        target.mkdir()
+        (target / "big").write_bytes(bytes(3 * 10**6))
+
+    monkeypatch.setattr(chat_volume, "copy_out", copy_out)
+    monkeypatch.setattr(chat_volume, "sizes", lambda settings: (0, 3 * 10**6))
+    for day in (1, 2):
+        make_as_if_at(here, f"2026010{day}T000000Z")
+    with pytest.raises(PreconditionFailed, match="no room"):
+        backup.backup(here)
+    fewer = replace(here.settings, values=here.settings.values | {"BACKUP_KEEP": "1"})
+    backup.backup(replace(here, settings=fewer))
 
 
 @pytest.mark.parametrize("change", ["a byte", "a file", "the manifest"])

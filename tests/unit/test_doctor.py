@@ -1,6 +1,9 @@
 """Each check both ways, on a made-up machine; and the real one, looked at."""
 
+import os
 import socket
+import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -196,6 +199,33 @@ def test_a_day_asks_only_for_what_a_day_needs() -> None:
 )
 def test_nvidia_smi_is_read_also_where_it_tells_no_number(line: str, wanted: Gpu | None) -> None:
     assert gpu.read(line) == wanted
+
+
+@pytest.mark.parametrize("can_be_killed", [True, False])
+def test_an_nvidia_smi_that_hangs_keeps_nobody_waiting_and_makes_no_rehearsal_of_a_spark(
+    can_be_killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for one that waits for its driver: there a kill does nothing until the driver answers."""
+    stand_in = tmp_path / "nvidia-smi"
+    stand_in.write_text("#!/bin/sh\nexec sleep 15\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(gpu, "ANSWER_SECONDS", 0.2)
+    if not can_be_killed:
+        monkeypatch.setattr(subprocess.Popen, "kill", lambda process: None)
+    began = time.monotonic()
+    assert host.observe().gpu is None
+    assert gpu.answers()
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("script", ["#!/bin/sh\nexit 9\n", "no program", None], ids=["fails", "no program", "not there"])
+def test_where_no_nvidia_smi_answers_there_is_no_gpu(script: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if script:
+        (tmp_path / "nvidia-smi").write_text(script)
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin" if script else str(tmp_path))
+    assert not gpu.answers() and gpu.observe() is None
 
 
 def test_dgx_os_is_known_by_its_newest_update(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """What becomes of Docker's own faults, without Docker."""
 
 import os
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from glue import commands, settings, waiting
+from glue import commands, settings, stacks, waiting
 from glue.stacks import Stacks
 from glue.types import GlueError
 from glue.waiting import Seen
@@ -15,11 +16,51 @@ from glue.waiting import Seen
 
 def test_a_compose_that_never_ends_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for a Docker that hangs."""
-    stacks = Stacks.__new__(Stacks)
-    stacks.settings = settings.load("rehearsal")
-    monkeypatch.setattr(stacks, "compose_command", lambda *_: ["sleep", "60"])
+    hanging = Stacks.__new__(Stacks)
+    hanging.settings = settings.load("rehearsal")
+    monkeypatch.setattr(hanging, "compose_command", lambda *_: ["sleep", "60"])
     with pytest.raises(GlueError, match="docker compose up hangs"):
-        stacks.compose("day", "up", timeout_seconds=0.1)
+        hanging.compose("day", "up", timeout_seconds=0.1)
+
+
+def test_a_program_that_never_ends_is_an_error_in_words() -> None:
+    with pytest.raises(GlueError, match="sleep 60 hangs") as error:
+        commands.run(["sleep", "60"], "wake it", timeout_seconds=0.1)
+    assert (error.value.saw, error.value.do) == ("no end after 0 s", "wake it")
+
+
+def test_a_compose_that_never_says_its_version_is_one_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for a docker command that hangs: a day that must come up is then tried all the same."""
+    stand_in = tmp_path / "docker"
+    stand_in.write_text("#!/bin/sh\nexec sleep 60\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(stacks, "docker_cli", lambda: str(stand_in))
+    assert stacks.compose_version(timeout_seconds=0.2) == ""
+
+
+@pytest.mark.parametrize(
+    ("script", "seconds", "words"),
+    [
+        ("echo much; echo why >&2; exit 3", 60, "bash -c failed.*why"),
+        ("echo much; exit 3", 60, "bash -c failed.*exit 3"),
+        ("echo much; trap '' TERM; while :; do sleep 30; done", 1, "bash -c hangs.*no end after 1 s"),
+        ("yes", 1, "bash -c hangs.*no end after 1 s"),
+        ("echo much; exec >&-; sleep 30", 1, "bash -c hangs.*no end after 1 s"),
+    ],
+)
+def test_what_is_read_of_a_program_that_fails_or_never_ends_is_an_error_in_words(
+    script: str, seconds: float, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "END_SECONDS", 0.5)
+    began = time.monotonic()
+    with pytest.raises(GlueError) as error, commands.reading(["bash", "-c", script], "nothing", seconds) as output:
+        assert output.read(2)
+    assert re.search(words, str(error.value), re.DOTALL) and time.monotonic() - began < 20
+
+
+def test_what_nobody_reads_of_a_program_does_not_keep_it() -> None:
+    with commands.reading(["bash", "-c", "head -c 1000000 /dev/zero"], "nothing", 60) as output:
+        assert output.read(2) == bytes(2)
 
 
 STUBBORN = {
