@@ -124,9 +124,10 @@ def are_loaded(site: Site) -> bool:
 
 
 def tar_in_volume(settings: Settings, access: str, *arguments: str) -> list[str]:
-    """Root inside, without root's powers and without a network."""
+    """Root inside, without root's powers and without a network. No log: Docker would write the whole tar into it."""
     return [
         *(docker_cli(), "run", "--rm", "--interactive", "--pull=never", "--network=none", "--cap-drop=ALL", "--user=0:0"),
+        "--log-driver=none",
         f"--volume={settings['PROJECT']}-models:/models:{access}",
         *("--entrypoint=tar", settings.image("NIGHT_DESK_IMAGE"), "--no-same-owner", *arguments),
     ]
