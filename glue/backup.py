@@ -26,7 +26,8 @@ from glue.types import PreconditionFailed
 
 LOCK = "backup.lock"
 LEFT_OUT = ("scratch", "adapter", "checkpoint", "desk", "demo")  # folders anywhere in the state folder
-NOT_NEEDED = (".lock", ".unfinished", "reserve")
+UPGRADE = "upgrade.json"  # what an upgrade that goes on, or died, would have undone: of this moment, not of a restore's
+NOT_NEEDED = (".lock", ".unfinished", "reserve", UPGRADE, "alarm.json", "attempts.json")
 RESTIC_SECONDS = 6 * 3600
 
 

@@ -261,8 +261,11 @@ def forget_verb(profile: str | None, user: str | None, chat: str | None) -> tupl
 @verb
 @click.argument("question")
 def ask_verb(profile: str | None, question: str) -> tuple[Any, Callable[[Any], None]]:
-    """Ask the Team Assistant a QUESTION, with retrieval, and show its sources."""
+    """Ask the Team Assistant a QUESTION, with retrieval, and show its sources. Exit 1: it said nothing."""
     answer = open_site(profile).administrator().ask([{"role": "user", "content": question}])
+    if not answer.text.strip():
+        saw = f"an empty answer; sources: {', '.join(answer.source_names) or 'none'}"
+        raise GlueError("the assistant answered nothing", saw, "make logs SERVICE=vllm")
     result = {"answer": answer.text, "sources": answer.source_names, "passages": answer.passages, "usage": answer.usage}
 
     def show(result: dict[str, Any]) -> None:

@@ -16,7 +16,8 @@ from glue.types import PreconditionFailed
 def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
     """Afterwards everything is stopped, with the backup's people, documents, adapters, secrets and journal: make day.
 
-    One that breaks off leaves a mark, and no day begins before another one ended.
+    One that breaks off leaves a mark, and no day begins before another one ended. An upgrade that died is not undone any more:
+    that would put its own backup over this one. One that is alive, and may have called this, keeps its note.
 
     replace: also where there is a chat already; else PreconditionFailed, with nothing touched.
     """
@@ -38,6 +39,8 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         turn.take(site.state, Turn(Wanted.DOWN))
         unfinished = site.state / chat_volume.RESTORING
         files.write(unfinished, f"{folder}\n")
+        if not lock.held(site.state, lock.UPGRADE):
+            (site.state / backup.UPGRADE).unlink(missing_ok=True)
         site.tell("putting back the chat")
         chat_volume.fill(site.settings, folder / "chat")
         site.tell("putting back adapters, nights, secrets and journal")
@@ -69,7 +72,8 @@ def put_back_state(state: Path, folder: Path, links: dict[str, str]) -> None:
     asked = files.read_lines(state / forget.FORGOTTEN)
     (state / "adapters" / "current").unlink(missing_ok=True)
     (state / "adapters" / "judging").unlink(missing_ok=True)
-    shutil.copytree(folder / "state", state, symlinks=True, dirs_exist_ok=True)
+    of_then = shutil.ignore_patterns(*backup.NOT_NEEDED)  # older backups hold some of it
+    shutil.copytree(folder / "state", state, ignore=of_then, symlinks=True, dirs_exist_ok=True)
     for name, leads_to in links.items():
         link = state / Path(name).relative_to("state")
         link.unlink(missing_ok=True)

@@ -2,20 +2,22 @@
 
 A version is a commit: code, compose files and image references together. What is run of the new one is its own `make`, in
 processes of their own, so that no old code meets new files. state/upgrade.json is there from before the first change to after
-the last; one that a death left behind is undone by the next `make upgrade`, and by the timers if nobody can have chatted since.
+the last; one that a death left behind is undone by timers and by the next `make upgrade`, unless people may have chatted since.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from io import StringIO
 from typing import Any
 
 from dotenv import dotenv_values
 
-from glue import backup, chat_volume, commands, files, journal, lock, turn
+from glue import backup, chat_volume, commands, files, host, journal, lock, turn, waiting
 from glue.day import MOVE_WAIT_SECONDS
 from glue.night import uninterrupted
 from glue.night_desk import MARK
@@ -24,11 +26,14 @@ from glue.restore import version
 from glue.settings import HOME
 from glue.site import Site
 from glue.types import DayNotServing, GlueError, Locked, PreconditionFailed
+from glue.waiting import Seen
 
 LOCK = lock.UPGRADE
-UNFINISHED = "upgrade.json"
+UNFINISHED = backup.UPGRADE
 DEADLINE_SECONDS = 6 * 3600  # a new model is 19 GB and comes over the office's line
+TIMER_SECONDS = 900  # of each make where a timer undoes: its own day is to be tried before systemd ends it
 QUESTION = "Who are you?"
+ASK_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Move:
     """From one commit to another. migrates: their Open WebUI differs, so the chat's database may be changed one way.
 
     served: the new version's day was begun by the upgrade itself; see days_since for those that somebody else began.
+    own: the paths, of those that the two do not have alike, that a person had changed; None in a note of before that was asked.
     """
 
     before: str
@@ -43,12 +49,14 @@ class Move:
     backup: str
     migrates: bool
     served: bool = False
+    own: Sequence[str] | None = None
 
 
 def upgrade(site: Site, to: str) -> dict[str, Any]:
     """Backup, the new version's images and checks, its day, a question. Returns what was done.
 
-    Raises PreconditionFailed with nothing touched; GlueError with the old version serving again; DayNotServing if not even that.
+    Raises PreconditionFailed or Locked with nothing touched; GlueError with the old version serving again; DayNotServing if not
+    even that.
     """
     with lock.hold(site.state, LOCK, "an upgrade"):
         undo_a_dead_one(site)
@@ -56,26 +64,37 @@ def upgrade(site: Site, to: str) -> dict[str, Any]:
         if before == after:
             return {"version": after, "changed": False}
         migrates = require_possible(site, before, after)
-        move = Move(before, after, backup.backup(site)["backup"], migrates)
-        keep(site, move)
-        try:
-            go(site, move)
-        except BaseException as error:
-            with uninterrupted():
-                go_back(site, move, error)
-            saw = f"{type(error).__name__}: {error}"
-            raise GlueError(
-                f"{to} does not serve; {before[:12]} serves again", saw, "read it, then try another version"
-            ) from error
-        journal.note(site.state, event="upgrade", result="done", **asdict(move))
+        made = backup.backup(site)["backup"]
+        with lock.hold(site.state, backup.LOCK, "an upgrade that may need its backup"):
+            go_or_go_back(site, to, Move(before, after, made, migrates, own=sorted(changed_here(before, after))))
+    return {"version": after, "changed": True, "before": before, "backup": made}
+
+
+def go_or_go_back(site: Site, to: str, move: Move) -> None:
+    keep(site, move)
+    try:
+        go(site, move)
+    except Locked:  # somebody brings up the day, and nothing was changed yet
         (site.state / UNFINISHED).unlink()
-    return {"version": after, "changed": True, "before": before, "backup": move.backup}
+        raise
+    except BaseException as error:
+        with uninterrupted():
+            go_back(site, move, error)
+        what, saw = f"{to} does not serve; {move.before[:12]} serves again", f"{type(error).__name__}: {error}"
+        raise GlueError(what, saw, "read it, then try another version") from error
+    finish(site, move)
+
+
+def finish(site: Site, move: Move) -> None:
+    journal.note(site.state, event="upgrade", result="done", **asdict(move))
+    (site.state / UNFINISHED).unlink()
 
 
 def require_possible(site: Site, before: str, after: str) -> bool:
     """Whether Open WebUI changes. Raises PreconditionFailed where it would become an older one, Locked during a night."""
     if lock.held(site.state, lock.NIGHT):
         raise Locked("a night runs", f"{site.state / lock.NIGHT} is held", "upgrade by day")
+    require_room(site)
     old, new = (open_webui(which) for which in (before, after))
     if version(new) < version(old):
         fitting = [folder for folder in backup.there(site) if made_with(folder) == new]
@@ -84,6 +103,14 @@ def require_possible(site: Site, before: str, after: str) -> bool:
         )
         raise PreconditionFailed("an older Open WebUI cannot read the newer one's database", f"{old}, to {new}", do)
     return old != new
+
+
+def require_room(site: Site) -> None:
+    """Raises PreconditionFailed where git, there or on the way back, could run out of room in the midst of a file."""
+    free, least = host.free_disk_bytes(HOME), site.settings.number("DISK_FREE_BYTES")
+    if free < least:
+        saw = f"{host.readable(free)} are free, DISK_FREE_BYTES is {host.readable(least)}"
+        raise PreconditionFailed(f"too little room on the disk of {HOME}", saw, "make prune; docker system df; df -h")
 
 
 def open_webui(which: str) -> str:
@@ -101,39 +128,57 @@ def go(site: Site, move: Move) -> None:
     """Raises GlueError at the first thing that is not as it should be."""
     with lock.hold(site.state, lock.MOVE, "check out another version", MOVE_WAIT_SECONDS):
         journal.note(site.state, event="upgrade", result="begun", after=move.after)
-        check_out(site, move.after)
+        check_out(site, move, move.after)
     make(site, "setup")
     keep(site, replace(move, served=True))
     make(site, "day")
-    answer = make(site, "ask", f"Q={QUESTION}")
-    if MARK in answer or not answer.strip():
-        raise GlueError("the new version's model does not answer", answer or "nothing", "make logs SERVICE=vllm")
+    ask(site)
 
 
-def go_back(site: Site, move: Move, why: BaseException) -> None:
-    """Raises DayNotServing, with what to type, if the old version does not serve again either."""
+def ask(site: Site) -> None:
+    """One answer of the night desk's is no fault yet: the door may have found the model busy just then."""
+
+    def look() -> Seen[None]:
+        answer = make(site, "ask", f"Q={QUESTION}")
+        return Seen(bool(answer.strip()) and MARK not in answer, answer or "nothing")
+
+    waiting.until("the new version's model", look, ASK_SECONDS, every_seconds=2, do="make logs SERVICE=vllm")
+
+
+def go_back(site: Site, move: Move, why: BaseException, seconds: float = DEADLINE_SECONDS) -> None:
+    """Raises DayNotServing, with what to type, if the old version does not serve again either. seconds: for each make."""
     site.tell(f"going back to {move.before[:12]}: {why}")
     restore = ["restore", "REPLACE=1", f"FROM={move.backup}"]
     try:
         now = kept(site) or move
-        check_out(site, move.before)
-        make(site, "setup")
+        with lock.hold(site.state, lock.MOVE, "check out the version of before", MOVE_WAIT_SECONDS):
+            check_out(site, now, now.before)
+        make(site, "setup", seconds=seconds)
         begun = now.served or "begin" in days_since(site, now) or bool(chat_volume.half_filled(site.state))
         if begun and now.migrates:
-            make(site, *restore)
+            make(site, *restore, seconds=seconds)
+            with suppress(OSError):  # put back once and never again: from now on people may chat on it
+                keep(site, replace(now, migrates=False))
         if begun:
-            make(site, "day")
-    except GlueError as error:
+            make(site, "day", seconds=seconds)
+    except (GlueError, OSError) as error:
         do = f"git checkout {move.before[:12]}; make setup; make {' '.join(restore)}; make day"
         raise DayNotServing("neither the new version nor the old one serves", f"{error}; first: {why}", do) from error
     journal.note(site.state, event="upgrade", result="undone", reason=str(why), **asdict(now))
     (site.state / UNFINISHED).unlink(missing_ok=True)
 
 
-def undo_a_dead_one(site: Site) -> None:
+def undo_a_dead_one(site: Site, seconds: float = DEADLINE_SECONDS) -> None:
+    """One whose day came up is taken as done: its backup has not what people have said since. seconds: for each make."""
     left = kept(site)
-    if left is not None:
-        go_back(site, left, GlueError("an upgrade died on its way", left.after, "make upgrade again"))
+    if left is None:
+        return
+    with lock.hold(site.state, backup.LOCK, "undo an upgrade that died"):
+        if "done" in days_since(site, left) and commit("HEAD") == left.after:
+            site.tell(f"an upgrade died after its day had come up: {left.after[:12]} stays")
+            finish(site, left)
+        else:
+            go_back(site, left, GlueError("an upgrade died on its way", left.after, "make upgrade again"), seconds)
 
 
 def days_since(site: Site, move: Move) -> list[str]:
@@ -155,18 +200,18 @@ def undo_for_a_timer(site: Site) -> bool:
     """Whether an upgrade that died was undone, and the day of before serves. For a timer that finds no upgrade alive.
 
     It is not, where the day came up since: the backup that would be put back has not what people have said since then. Nor
-    where a person stopped everything. If it cannot be undone either, the version that is there has to do.
+    where a person stopped everything, nor during a night. If it cannot be undone either, the version that is there has to do.
     """
     try:
         left = kept(site)
-        if left is None or lock.held(site.state, LOCK) or stopped_by_a_person(site):
+        if left is None or any(lock.held(site.state, name) for name in (LOCK, lock.NIGHT)) or stopped_by_a_person(site):
             return False
         if "done" in days_since(site, left):
             site.tell("an upgrade died after its day had come up: make upgrade, again or back")
             return False
         with lock.hold(site.state, LOCK, "undo an upgrade that died"):
-            undo_a_dead_one(site)
-            make(site, "day")
+            undo_a_dead_one(site, TIMER_SECONDS)
+            make(site, "day", seconds=TIMER_SECONDS)
     except Exception as error:  # whatever it is, such as a note that another version left: the morning goes on
         site.tell(f"an upgrade that died could not be undone: {error}")
         return False
@@ -189,21 +234,66 @@ def commit(name: str) -> str:
         raise PreconditionFailed("there is no such version here", name, "git fetch --tags; git tag") from error
 
 
-def check_out(site: Site, which: str) -> None:
-    """What a person changed and the two versions have alike stays; raises GlueError, with nothing done, where they differ."""
+def check_out(site: Site, move: Move, which: str) -> None:
+    """Under the lock for moves. What a person changed and the two versions have alike stays.
+
+    There: raises GlueError, with nothing done, where they differ. Back: also from what a git left that was killed or had no room.
+    Raises GlueError if a file is not whole afterwards: git itself only warns of some.
+    """
     site.tell(f"version {which[:12]}")
+    paths = set() if move.own is None else differing(move.before, move.after) - set(move.own)
+    if which == move.before:
+        put_back(which, paths)
     git("checkout", "--quiet", "--detach", which)
+    if broken := unlike(which, paths):
+        do = "make room, or see who may write there (df -h; ls -l; lsattr), then make upgrade again"
+        raise GlueError(f"git did not write all of {which[:12]}", ", ".join(sorted(broken)), do)
+
+
+def put_back(which: str, paths: set[str]) -> None:
+    """These paths become what that version has of them, whatever is there, and locks of a git that died go."""
+    for name in ("index.lock", "HEAD.lock"):
+        (HOME / git("rev-parse", "--git-path", name).strip()).unlink(missing_ok=True)
+    there = paths & set(names("ls-tree", "-r", which))
+    if paths:
+        git("reset", "--quiet", which, "--", *sorted(paths))
+    for file in (HOME / path for path in paths - there):
+        if file.is_file() or file.is_symlink():
+            file.unlink()
+    if there:
+        git("checkout", "--quiet", which, "--", *sorted(there))
+
+
+def differing(before: str, after: str) -> set[str]:
+    return set(names("diff", "--no-renames", before, after))
+
+
+def changed_here(before: str, after: str) -> set[str]:
+    """Of the paths that the two do not have alike, those that a person has changed, or put a file of their own at."""
+    return unlike(before, differing(before, after))
+
+
+def unlike(which: str, paths: set[str]) -> set[str]:
+    """Those of the paths that are not here as that version, which is checked out, has them."""
+    unknown = paths - set(names("ls-tree", "-r", which))
+    extra = {path for path in unknown if (HOME / path).exists() or (HOME / path).is_symlink()}
+    return paths & set(names("diff", "--no-renames", which)) | extra
+
+
+def names(verb: str, *arguments: str) -> list[str]:
+    return git(verb, "-z", "--name-only", *arguments).split("\0")[:-1]
 
 
 def git(*arguments: str) -> str:
-    return commands.run(["git", "-C", str(HOME), *arguments], "git status; git stash keeps what you changed here").text
+    command = ["git", "-C", str(HOME), "--literal-pathspecs", *arguments]
+    return commands.run(command, "git status; git stash keeps what you changed here").text
 
 
-def make(site: Site, *target: str) -> str:
+def make(site: Site, *target: str, seconds: float = DEADLINE_SECONDS) -> str:
     """Of the version that is checked out now. Returns its last lines. Raises GlueError with them if it fails."""
     environment = dict(os.environ) | {"GLUE_PROFILE": site.settings.profile}
     site.tell(f"make {target[0]}")
-    code, last_lines = commands.stream(["make", "--silent", "-C", str(HOME), *target], environment, site.tell, DEADLINE_SECONDS)
+    code, last_lines = commands.stream(["make", "--silent", "-C", str(HOME), *target], environment, site.tell, seconds)
     if code != 0:
         raise GlueError(f"make {target[0]} failed", last_lines, f"make {target[0]}")
     return last_lines

@@ -11,6 +11,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from typing import cast
 
 import pytest
 
-from glue import adapters, backup, chat_volume, export, files, restore, settings, webui_data
+from glue import adapters, backup, chat_volume, export, files, lock, restore, settings, setup, webui_data
 from glue.releases import sha256
 from glue.site import Site
 from glue.stacks import Stacks
@@ -214,6 +215,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     (state / "adapters" / "current").symlink_to("one")
     files.write(state / "secrets.env", "KEY=secret", mode=0o600)
     (state / "night.lock").touch()
+    for name in ("upgrade.json", "alarm.json", "attempts.json"):
+        (state / name).write_text("{}")
     found = settings.load("rehearsal")
 
     def copy_out(settings: object, target: Path) -> None:
@@ -453,6 +456,34 @@ def test_a_backup_of_a_newer_chat_is_refused(here: str, made_with: str, refused:
             restore.refuse_downgrade(replace(site, settings=older), manifest)
     else:
         restore.refuse_downgrade(replace(site, settings=older), manifest)
+
+
+class NoStacks:
+    """A machine on which nothing runs."""
+
+    def missing_images(self, references: object) -> list[str]:
+        return []
+
+    def services(self, stack: str) -> dict[str, object]:
+        return {}
+
+    def ensure_volumes(self) -> None: ...
+
+    def remove_trainer(self) -> None: ...
+
+
+@pytest.mark.parametrize("alive", [False, True])
+def test_a_restore_ends_what_an_upgrade_that_died_would_have_undone_but_not_one_that_called_it(
+    alive: bool, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, note = backup.make(site), site.state / "upgrade.json"
+    (made / "state" / "upgrade.json").write_text("of an older version's backup")
+    for module, name in ((chat_volume, "fill"), (restore, "put_back_settings"), (setup, "ensure_state")):
+        monkeypatch.setattr(module, name, lambda *_: "")
+    idle = replace(site, stacks=cast(Stacks, NoStacks()))
+    with lock.hold(site.state, lock.UPGRADE, "an upgrade") if alive else nullcontext():
+        restore.restore(idle, made, replace=True)
+    assert note.exists() == alive and (not alive or note.read_text() == "{}")
 
 
 def test_a_share_that_has_no_links_takes_a_backup_and_gives_it_back(

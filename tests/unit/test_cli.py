@@ -4,12 +4,13 @@ import subprocess
 import sys
 import time
 from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 
-from glue import cli
+from glue import cli, webui
 from glue.settings import HOME
-from glue.types import Misconfigured
+from glue.types import GlueError, Misconfigured
 
 
 def glue(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -66,3 +67,13 @@ def test_until_is_the_next_such_moment() -> None:
     assert cli.until_time(None) is None
     with pytest.raises(Misconfigured):
         cli.until_time("half past five")
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_answer_without_a_word_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = webui.Answer(text, [{"metadata": [{"name": "manual.pdf"}]}])
+    administrator = SimpleNamespace(ask=lambda messages: answer)
+    monkeypatch.setattr(cli, "open_site", lambda profile: SimpleNamespace(administrator=lambda: administrator))
+    with pytest.raises(GlueError, match="answered nothing") as error:
+        cli.cli(["ask", "Who are you?"], standalone_mode=False)
+    assert error.value.exit_code == 1 and "manual.pdf" in error.value.saw

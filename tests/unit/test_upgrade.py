@@ -4,11 +4,11 @@ import json
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
-from glue import backup, chat_volume, files, journal, lock, turn, upgrade
+from glue import backup, chat_volume, commands, files, journal, lock, turn, upgrade
 from glue.plan import Turn, Wanted
 from glue.site import Site
 from glue.types import DayNotServing, GlueError, Locked, PreconditionFailed
@@ -29,6 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(home, "init", "--quiet", "--initial-branch=main")
     (home / ".gitignore").write_text("ran\n")
     monkeypatch.setattr(upgrade, "HOME", home)
+    monkeypatch.setattr(upgrade, "ASK_SECONDS", 0)
     monkeypatch.setattr(backup, "backup", lambda site: {"backup": "/backups/today"})
     release(home, "old")
     release(home, "new", open_webui=NEW)
@@ -41,7 +42,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def git(home: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "core.fsync=none"]
     done = subprocess.run(["git", "-C", str(home), *identity, *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
@@ -59,7 +60,7 @@ def release(home: Path, name: str, broken: str = "", answer: str = "I am here.",
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     (tmp_path / "state").mkdir()
-    settings = SimpleNamespace(profile="rehearsal")
+    settings = SimpleNamespace(profile="rehearsal", number=lambda key: 1)
     return cast(Site, SimpleNamespace(state=tmp_path / "state", settings=settings, tell=lambda line: None))
 
 
@@ -146,6 +147,96 @@ def test_no_upgrade_during_a_night_nor_to_what_is_not_there(home: Path, site: Si
     assert not ran(home) and not unfinished(site)
 
 
+def test_no_upgrade_where_git_could_run_out_of_room(home: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site.settings, "number", lambda key: 2**62)
+    with pytest.raises(PreconditionFailed, match="too little room"):
+        upgrade.upgrade(site, "new")
+    assert version(home) == "old" and not ran(home) and not unfinished(site)
+
+
+def test_no_backup_rotates_its_own_away_while_an_upgrade_may_need_it(
+    home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, seen = upgrade.make, []
+
+    def look(site: Site, *target: str, **more: Any) -> str:
+        seen.append((target[0], lock.held(site.state, backup.LOCK)))
+        return make(site, *target, **more)
+
+    monkeypatch.setattr(upgrade, "make", look)
+    upgrade.upgrade(site, "new")
+    die_after(home, site)
+    assert upgrade.undo_for_a_timer(site)
+    assert seen[:-1] == [("setup", True), ("day", True), ("ask", True), ("setup", True)]
+    assert seen[-1] == ("day", False), "the timer's own day needs no backup any more"
+
+
+# ---------------------------------------------------------------------- a git that does not end what it began
+
+
+@pytest.fixture
+def grown(home: Path) -> str:
+    """Another version, with a file more; what git leaves when it is killed in "version", its last file, is half of each."""
+    (home / "added").write_text("new\n")
+    release(home, "grown")
+    git(home, "checkout", "--quiet", "old")
+    (home / "notes").write_text("a person's\n")
+    (home / "Makefile").write_text(MAKEFILE + "# a person's\n")
+    return "grown"
+
+
+def test_a_git_that_was_killed_leaves_nothing_of_the_new_version(grown: str, home: Path, site: Site) -> None:
+    once = f"if rm {site.state}/kill 2>/dev/null; then kill -9 $PPID; fi; cat"
+    git(home, "config", "filter.dies.smudge", once)
+    (home / ".git" / "info" / "attributes").write_text("version filter=dies\n")
+    (site.state / "kill").touch()
+    with pytest.raises(GlueError, match=r"grown does not serve; \w+ serves again"):
+        upgrade.upgrade(site, grown)
+    assert not (site.state / "kill").exists(), "or nothing was killed"
+    assert ran(home) == ["setup old"] and version(home) == "old" and not unfinished(site)
+    assert git(home, "status", "--porcelain").split() == ["M", "Makefile", "??", "notes"]
+
+
+@pytest.mark.parametrize("index_written", [False, True])
+def test_one_that_died_in_the_midst_of_a_checkout_is_undone_whole(
+    index_written: bool, grown: str, home: Path, site: Site
+) -> None:
+    before, after = git(home, "rev-parse", "old"), git(home, "rev-parse", grown)
+    upgrade.keep(site, upgrade.Move(before, after, "/backups/today", False, own=["Makefile"]))
+    if index_written:
+        git(home, "read-tree", grown)
+    for name, text in {"added": "new\n", "version": "", ".git/index.lock": ""}.items():
+        (home / name).write_text(text)
+    assert upgrade.undo_for_a_timer(site)
+    assert ran(home) == ["setup old", "day old"] and version(home) == "old"
+    assert git(home, "status", "--porcelain").split() == ["M", "Makefile", "??", "notes"]
+    git(home, "checkout", "--quiet", grown)
+    assert (home / "added").exists()
+
+
+@pytest.mark.parametrize(("so_often", "error"), [("once", GlueError), ("always", DayNotServing)])
+def test_a_file_that_git_did_not_write_whole_is_noticed(
+    so_often: str, error: type[GlueError], grown: str, home: Path, site: Site
+) -> None:
+    """A stand-in for a full disk, of which git only warns: a hook that empties a file."""
+    hook, full = home / ".git" / "hooks" / "post-checkout", site.state / "full"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\n[ -e {full} ] || exit 0\n: > version\n[ {so_often} = always ] || rm {full}\n")
+    hook.chmod(0o755)
+    full.touch()
+    with pytest.raises(GlueError) as caught:
+        upgrade.upgrade(site, grown)
+    assert type(caught.value) is error and "did not write all of" in caught.value.saw and "version" in caught.value.saw
+    assert unfinished(site) == (so_often == "always") and (version(home) == "old" or so_often == "always")
+
+
+def test_a_file_of_a_persons_own_in_the_place_of_a_new_one_stays(grown: str, home: Path, site: Site) -> None:
+    (home / "added").write_text("a person's\n")
+    with pytest.raises(GlueError, match="grown does not serve"):
+        upgrade.upgrade(site, grown)
+    assert (home / "added").read_text() == "a person's\n" and version(home) == "old"
+
+
 # ---------------------------------------------------------------------- the timers meanwhile
 
 DAYS = {"begin": ["setup old", "restore old", "day old"], "nothing": ["setup old"]}
@@ -157,11 +248,11 @@ def test_a_day_that_somebody_began_on_the_new_version_is_undone_too(
 ) -> None:
     make = upgrade.make
 
-    def fail_in_setup(site: Site, *target: str) -> str:
+    def fail_in_setup(site: Site, *target: str, **more: Any) -> str:
         if version(home) == "new":
             journal.record(site.state, event="day", phase=meanwhile) if meanwhile == "begin" else None
             raise GlueError("make setup failed", "no network", "")
-        return make(site, *target)
+        return make(site, *target, **more)
 
     journal.record(site.state, event="day", phase="begin")
     monkeypatch.setattr(upgrade, "make", fail_in_setup)
@@ -174,9 +265,9 @@ def test_the_new_version_is_checked_out_only_while_nobody_moves_the_day(
     home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upgrade, "MOVE_WAIT_SECONDS", 0.3)
-    with lock.hold(site.state, lock.MOVE, "bring up the day"), pytest.raises(GlueError, match="new does not serve"):
+    with lock.hold(site.state, lock.MOVE, "bring up the day"), pytest.raises(Locked):
         upgrade.upgrade(site, "new")
-    assert version(home) == "old" and ran(home) == ["setup old"]
+    assert version(home) == "old" and not ran(home) and not unfinished(site), "nothing was touched, so nothing is undone"
 
 
 def die_after(home: Path, site: Site, *days: str) -> None:
@@ -228,3 +319,50 @@ def test_a_dead_upgrade_that_cannot_be_undone_leaves_the_timer_to_the_version_th
     (home / "answer").write_text("mine\n")
     (home / "version").write_text("a person's\n")
     assert not upgrade.undo_for_a_timer(site) and unfinished(site)
+
+
+def test_one_whose_day_came_up_is_done_and_what_people_said_since_stays(home: Path, site: Site) -> None:
+    die_after(home, site, "begin", "done")
+    assert upgrade.upgrade(site, "new")["changed"] is False
+    assert not ran(home) and version(home) == "new" and not unfinished(site)
+    assert files.read_lines(site.state / "journal.jsonl")[-1]["result"] == "done"
+
+
+def test_the_chat_is_put_back_once_however_often_its_day_is_tried(
+    home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, days = upgrade.make, ["broken"]
+
+    def fail_once(site: Site, *target: str, **more: Any) -> str:
+        done = make(site, *target, **more)
+        if target == ("day",) and days:
+            raise GlueError("make day failed", days.pop(), "")
+        return done
+
+    monkeypatch.setattr(upgrade, "make", fail_once)
+    die_after(home, site, "begin")
+    assert not upgrade.undo_for_a_timer(site) and upgrade.undo_for_a_timer(site)
+    assert ran(home).count("restore old") == 1 and not unfinished(site)
+
+
+def test_a_timer_has_its_own_day_before_it_runs_out_of_time(home: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, deadlines = commands.stream, []
+
+    def note_deadline(command: list[str], environment: dict[str, str], hear: commands.Hear, seconds: float) -> tuple[int, str]:
+        deadlines.append(seconds)
+        return stream(command, environment, hear, seconds)
+
+    monkeypatch.setattr(commands, "stream", note_deadline)
+    die_after(home, site, "begin", "failed")
+    assert upgrade.undo_for_a_timer(site) and deadlines == [900] * 4
+
+
+@pytest.mark.parametrize("busy", [lock.NIGHT, lock.MOVE])
+def test_a_timer_undoes_nothing_under_a_night_or_while_somebody_moves_the_day(
+    busy: str, home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upgrade, "MOVE_WAIT_SECONDS", 0.3)
+    die_after(home, site)
+    with lock.hold(site.state, busy, "somebody"):
+        assert not upgrade.undo_for_a_timer(site)
+    assert version(home) == "new" and not ran(home) and unfinished(site)
