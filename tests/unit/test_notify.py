@@ -120,6 +120,21 @@ def test_words_of_an_earlier_night_are_not_told_as_this_one_s(
     assert [body for _, body in rows] == [words]
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ('{"token": "abcdefghijklmnopqrst"}', '{"token": "(hidden)"}'),
+        ("api_key=abcdefghijklmnopqrst", "api_key=(hidden)"),
+        ("Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "Authorization: Basic (hidden)"),
+        ("Authorization: Bearer abcdefghijklmnopqrst", "Authorization: Bearer (hidden)"),
+        ("cookie eyJhbGciOiJIUzI1NiIsInR5cCI6", "cookie eyJ(hidden)"),
+        ("prompt_tokens: 12345678901234567890, first_token_seconds=0.1", None),
+    ],
+)
+def test_what_looks_like_a_key_is_hidden_and_figures_are_not(said: str, shown: str | None) -> None:
+    assert support.TOKEN.sub(r"\1(hidden)", said) == (shown or said)
+
+
 def test_a_secret_is_hidden_as_json_writes_it_too() -> None:
     settings_of_this_test = {"SMTP_PASSWORD": 'sch"\u00f6n\\0123'}
     said = (
