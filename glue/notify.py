@@ -97,9 +97,11 @@ def closed(site: Site, why: str) -> None:
 
 
 def over(site: Site) -> None:
+    path, watch = site.state / "alarm.json", f"{WATCH} failed"
     with suppress(OSError):  # as a rule there was no alarm
-        (site.state / "alarm.json").unlink()
-        tell(site, "day serves again", site.settings.chat_url, good=True)
+        was = path.read_text(encoding="utf-8", errors="replace")
+        path.unlink()
+        tell(site, "the watch works again" if watch in was else "day serves again", site.settings.chat_url, good=True)
 
 
 def tell(site: Site, what: str, words: str, good: bool) -> bool:

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from io import StringIO
 from typing import Any
 
@@ -136,10 +136,13 @@ def go(site: Site, move: Move) -> None:
 
 
 def ask(site: Site) -> None:
-    """One answer of the night desk's is no fault yet: the door may have found the model busy just then."""
+    """One answer of the night desk's, or none, is no fault yet: the door may have found the model busy just then."""
 
     def look() -> Seen[None]:
-        answer = make(site, "ask", f"Q={QUESTION}")
+        try:
+            answer = make(site, "ask", f"Q={QUESTION}")
+        except GlueError as error:
+            return Seen(False, error.saw)
         return Seen(bool(answer.strip()) and MARK not in answer, answer or "nothing")
 
     waiting.until("the new version's model", look, ASK_SECONDS, every_seconds=2, do="make logs SERVICE=vllm")
@@ -174,11 +177,16 @@ def undo_a_dead_one(site: Site, seconds: float = DEADLINE_SECONDS) -> None:
     if left is None:
         return
     with lock.hold(site.state, backup.LOCK, "undo an upgrade that died"):
-        if "done" in days_since(site, left) and commit("HEAD") == left.after:
+        if is_done(site, left):
             site.tell(f"an upgrade died after its day had come up: {left.after[:12]} stays")
             finish(site, left)
         else:
             go_back(site, left, GlueError("an upgrade died on its way", left.after, "make upgrade again"), seconds)
+
+
+def is_done(site: Site, move: Move) -> bool:
+    """Whether the new version's day came up, and no going back had begun: people may have chatted since the backup."""
+    return "done" in days_since(site, move) and commit("HEAD") == move.after
 
 
 def days_since(site: Site, move: Move) -> list[str]:
@@ -206,7 +214,7 @@ def undo_for_a_timer(site: Site) -> bool:
         left = kept(site)
         if left is None or any(lock.held(site.state, name) for name in (LOCK, lock.NIGHT)) or stopped_by_a_person(site):
             return False
-        if "done" in days_since(site, left):
+        if is_done(site, left):
             site.tell("an upgrade died after its day had come up: make upgrade, again or back")
             return False
         with lock.hold(site.state, LOCK, "undo an upgrade that died"):
@@ -223,8 +231,17 @@ def keep(site: Site, move: Move) -> None:
 
 
 def kept(site: Site) -> Move | None:
+    """The note, if there is one. What another version of this program also wrote into it is left out."""
     path = site.state / UNFINISHED
-    return Move(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    if not path.exists():
+        return None
+    known = {field.name for field in fields(Move)}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Move(**{key: value for key, value in found.items() if key in known})
+    except (ValueError, TypeError, AttributeError) as error:
+        do = f"see which version serves (git log -1; make ask Q=...), then rm {path}"
+        raise GlueError("the note of an upgrade that died cannot be read", f"{path}: {error}", do) from error
 
 
 def commit(name: str) -> str:

@@ -95,7 +95,13 @@ def test_what_keeps_the_watch_from_looking_is_told_once_too(site: Site, heard: t
     ):
         with suppress(PermissionError, DayNotServing), notify.watching(told, "reconcile"):
             raise error
-    assert [json.loads(body)["event"] for _, body in rows] == ["reconcile failed", "day not serving"]
+    for wrong in ("day not serving", "reconcile failed"):
+        files.write_json(site.state / "alarm.json", {"what": wrong, "time": 0})
+        with notify.watching(told, "reconcile") as result:
+            result |= {"why": plan.SERVES}
+    assert [json.loads(body)["event"] for _, body in rows] == [
+        *("reconcile failed", "day not serving", "day serves again", "the watch works again"),
+    ]
 
 
 def test_what_reached_nobody_is_told_again(site: Site, heard: tuple[str, Heard]) -> None:

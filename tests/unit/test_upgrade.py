@@ -300,6 +300,23 @@ def test_no_timer_takes_back_what_people_may_have_said_since_nor_meets_an_upgrad
     assert version(home) == "new" and unfinished(site) and not ran(home)
 
 
+def test_going_back_that_died_goes_on_though_the_new_version_s_day_had_come_up(home: Path, site: Site) -> None:
+    die_after(home, site, "begin", "done")
+    git(home, "checkout", "--quiet", "old")
+    assert upgrade.undo_for_a_timer(site)
+    assert ran(home) == ["setup old", "restore old", "day old", "day old"] and not unfinished(site)
+
+
+def test_a_note_of_a_later_version_is_read_and_one_that_cannot_be_is_an_error_in_words(home: Path, site: Site) -> None:
+    die_after(home, site)
+    note = json.loads((site.state / upgrade.UNFINISHED).read_text())
+    (site.state / upgrade.UNFINISHED).write_text(json.dumps(note | {"of later": 1}))
+    assert upgrade.undo_for_a_timer(site)
+    (site.state / upgrade.UNFINISHED).write_text("{")
+    with pytest.raises(GlueError, match="cannot be read"):
+        upgrade.upgrade(site, "new")
+
+
 def test_one_that_died_while_its_restore_had_everything_stopped_ends_in_a_day_too(home: Path, site: Site) -> None:
     die_after(home, site)
     turn.take(site.state, Turn(Wanted.DOWN))
