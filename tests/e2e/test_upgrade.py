@@ -23,8 +23,9 @@ def office(demo: dict[str, Any], site: Site, tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["git", "clone", "--quiet", str(HOME), str(clone)], check=True)
     (clone / ".venv").symlink_to(HOME / ".venv")
     release(clone, "better", {"env/rehearsal.env": ("TEAM_NAME=Team\n", "TEAM_NAME=Crew\n")})
+    # a port at which nobody listens: Open WebUI answers every path with its page
     impatient = ("DAY_DEADLINE_SECONDS=300", "DAY_DEADLINE_SECONDS=45")
-    release(clone, "broken", {"compose.day.yaml": (":8080/ready", ":8080/never"), "env/rehearsal.env": impatient})
+    release(clone, "broken", {"compose.day.yaml": (":8080/ready", ":8081/ready"), "env/rehearsal.env": impatient})
     assert make(clone, "day").returncode == 0
     yield clone
     day.ensure(site)
