@@ -43,7 +43,8 @@ def bundle(site: Site, folder: Path) -> dict[str, Any]:
     )
     site.tell("saving the models")
     with (folder / "models.tar").open("wb") as file:
-        packing = tar_in_volume(site.settings, "ro", "--create", "--file=-", "--directory=/models", ".")
+        # vLLM there runs as another user than whose these files are here
+        packing = tar_in_volume(site.settings, "ro", "--create", "--mode=a+rX", "--file=-", "--directory=/models", ".")
         commands.run(packing, ROOM, output=file, timeout_seconds=LONG)
     for name in KNOWN:
         if (site.state / name).exists():
