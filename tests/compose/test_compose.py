@@ -227,3 +227,10 @@ def test_shell_scripts_parse() -> None:
     ]:
         shell = "bash" if "bash" in Path(script).read_text(encoding="utf-8").splitlines()[0] else "sh"
         subprocess.run([shell, "-n", str(script)], check=True)
+
+
+def test_vllm_starts_with_the_memory_that_glue_waits_for() -> None:
+    """vLLM refuses to start unless its share of all memory is free; a GB10 has 121.69 GiB (what nvidia-smi's owners report)."""
+    flags = configuration("day", "spark")["services"]["vllm"]["environment"]["MACHINE_FLAGS"].split()
+    share = next(float(flag.partition("=")[2]) for flag in flags if flag.startswith("--gpu-memory-utilization="))
+    assert share * 121.69 * 2**30 <= settings.load("spark").number("DAY_FREE_BYTES")
