@@ -14,7 +14,7 @@ import pytest
 from glue import vllm
 from glue.vllm import Vllm
 
-HANGS, BUSY = "hangs", "busy"
+HANGS, HEADERS_ONLY = "hangs", "headers only"  # the second: https://github.com/jundot/omlx/issues/2858
 METRICS = """# TYPE vllm:generation_tokens_total counter
 vllm:generation_tokens_total{{engine="0",model_name="team-base"}} {0}.0
 vllm:prompt_tokens_total{{engine="0",model_name="team-base"}} 1.2e+03
@@ -36,10 +36,12 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             fault = world.fault.get(name, 200)
             if fault == HANGS:
                 world.over.wait(60)
-                fault = 503
             with suppress(OSError):
-                self.send_response(fault)
+                self.send_response(fault if isinstance(fault, int) else 200)
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
+                if fault == HEADERS_ONLY:
+                    world.over.wait(60)
                 self.wfile.write(body.encode())
 
         def do_GET(self) -> None:
@@ -72,6 +74,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         ({vllm.ADAPTER: HANGS, vllm.BASE: HANGS}, False, "did not answer /v1/chat/completions"),
         ({vllm.ADAPTER: 404, vllm.BASE: HANGS}, False, "did not answer /v1/chat/completions"),
         ({vllm.ADAPTER: HANGS}, True, ""),  # busy: others get their tokens meanwhile
+        ({vllm.ADAPTER: HEADERS_ONLY}, False, "did not answer /v1/chat/completions"),
         ({"/metrics": HANGS}, False, ""),
         ({"/metrics": HANGS, vllm.ADAPTER: HANGS}, True, "did not answer /v1/chat/completions"),
         ({"/metrics": 404}, False, ""),
