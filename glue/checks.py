@@ -35,6 +35,7 @@ class Grade(StrEnum):
 class Host:
     """All that the checks look at. recipe: None where no night is asked about. model_bytes: held on disk, by model.
 
+    answer_fault: why vLLM writes no token; empty if it does, None if it is down or starting.
     wrong_files: by model of the hub; a model that was never fetched has one line that says so, and so has each of unseen,
     which nobody could look at.
     """
@@ -54,6 +55,7 @@ class Host:
     model_bytes: Mapping[str, int]
     certificate_fault: str = ""
     unseen: frozenset[str] = frozenset()
+    answer_fault: str | None = None
 
 
 View = tuple[Grade, str, str]  # what was seen, and what to do
@@ -205,6 +207,15 @@ def model(seen: Host, key: str) -> View:
     if key == "SERVED_MODEL" and seen.settings[key] in seen.unseen:
         return warn(words, "make room on Docker's disk")  # a day may start all the same; a night, which stops one, asks for both
     return fail(words, "make setup") if wrong else ok(f"{seen.settings[key]}: whole, and starts without a network")
+
+
+def answer(seen: Host) -> View:
+    if seen.answer_fault is None:
+        return ok("not asked: vLLM does not run, or is starting")
+    if seen.answer_fault:
+        do = "make day restarts it; why: make logs SERVICE=vllm"
+        return fail(f"vLLM runs, and no token comes: {seen.answer_fault}", do)
+    return ok("vLLM writes tokens")
 
 
 def embedding(seen: Host) -> View:

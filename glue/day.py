@@ -147,6 +147,7 @@ def start(site: Site) -> None:
     """Under the lock: containers up and healthy, the door on the model, the current adapter behind the assistant."""
     notice(site, "restart", None)
     site.stacks.ensure_volumes()
+    stop_what_hangs(site)
     model = site.stacks.services("day").get("vllm")
     if model is None or model.state != "running":
         make_room(site, "DAY_FREE_BYTES")
@@ -158,6 +159,17 @@ def start(site: Site) -> None:
     ensure_form(site)
     wait_for_door(site, "vllm")
     settle(site)
+
+
+def stop_what_hangs(site: Site) -> None:
+    """What does not come back by itself, and a vLLM that looks well and writes no token."""
+    services = site.stacks.services("day")
+    sick = {name: services[name].words for name in plan.must_restart(services)}
+    if services.get("vllm", plan.ABSENT).serves and not site.vllm().answers():
+        sick["vllm"] = "no token comes"
+    for name, why in sick.items():
+        site.tell(f"restarting {name}: {why}")
+        site.stacks.stop("day", name)
 
 
 def make_room(site: Site, key: str) -> None:

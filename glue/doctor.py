@@ -10,6 +10,7 @@ from typing import Any
 
 from glue import checks, host, supplies, tls
 from glue.checks import Grade, Host, View
+from glue.plan import ABSENT
 from glue.site import Site
 from glue.types import PreconditionFailed
 
@@ -27,6 +28,7 @@ CHECKS: dict[str, Callable[[Host], View]] = {
     "volumes": checks.volumes,
     "served model": partial(checks.model, key="SERVED_MODEL"),
     "trained model": partial(checks.model, key="TRAINED_MODEL"),
+    "answer": checks.answer,
     "embedding": checks.embedding,
     "secrets": checks.secrets,
     "port": checks.port,
@@ -100,7 +102,14 @@ def observe(site: Site, aim: Aim) -> Host:
         model_bytes=model_bytes,
         unseen=unseen,
         certificate_fault=tls.own_fault(site) if settings.https_origins else "",
+        answer_fault=answer_fault(site) if "answer" in aim else None,
     )
+
+
+def answer_fault(site: Site) -> str | None:
+    model = site.stacks.services("day").get("vllm", ABSENT)
+    runs = model.state == "running" and model.health != "starting"
+    return site.vllm().fault() if runs else None
 
 
 def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int], frozenset[str]]:

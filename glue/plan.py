@@ -81,15 +81,14 @@ def mend(world: World, now: float) -> tuple[Step, str]:
         return Step.NOTHING, SERVES
     words = ", ".join(f"{name} {state}" for name, state in late.items()) or f"it did not come up whole: {world.day_failed}"
     found = [world.services.get(name, ABSENT) for name in late]
-    loops = any(service.restarts > MOST_RESTARTS for service in found)
-    if late and not loops and all(service.health == "starting" for service in found):
+    sick = must_restart(world.services)
+    if late and not sick and all(service.health == "starting" for service in found):
         return Step.NOTHING, f"starting: {words}"
     recent = [moment for moment in world.attempts if 0 <= now - moment < ATTEMPTS_COUNT_SECONDS]
     if len(recent) >= MOST_ATTEMPTS:
         return Step.GIVE_UP, f"{words}, after {len(recent)} attempts"
     if recent and now - max(recent) < FIRST_PAUSE_SECONDS * 2 ** (len(recent) - 1):
         return Step.NOTHING, f"{words}; the next attempt comes later"
-    sick = loops or any(service.health == "unhealthy" for service in found)
     return (Step.RESTART if sick else Step.DAY), words
 
 
@@ -120,4 +119,11 @@ def expected(services: Services) -> tuple[str, ...]:
 def not_serving(services: Services, wanted: tuple[str, ...] = ()) -> dict[str, str]:
     """For each wanted service that does not serve, what it is instead. wanted: all that are expected if not given."""
     found = {name: services.get(name, ABSENT) for name in wanted or expected(services)}
-    return {name: " ".join(filter(None, (s.state, s.health))) for name, s in found.items() if not s.serves}
+    return {name: service.words for name, service in found.items() if not service.serves}
+
+
+def must_restart(services: Services) -> tuple[str, ...]:
+    """What does not come back by itself: unhealthy, or started by Docker again and again."""
+    late = [services.get(name, ABSENT) for name in not_serving(services)]
+    sick = [s for s in late if s.health == "unhealthy" or s.restarts > MOST_RESTARTS]
+    return tuple(service.name for service in sick)

@@ -48,8 +48,7 @@ def act(site: Site, step: Step, why: str) -> None:
         files.write_json(site.state / day.ATTEMPTS, [*attempts(site.state), time.time()][-plan.MOST_ATTEMPTS :])
     journal.note(site.state, event="reconcile", step=step.value, reason=why)
     if step is Step.RESTART:
-        for name in plan.not_serving(site.stacks.services("day")):
-            site.stacks.stop("day", name)
+        notify.once(site, notify.NOT_SERVING, f"{why}; it is being restarted")
     if day.take_turn(site, judging=False, night=""):
         day.bring_up(site)
 

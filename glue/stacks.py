@@ -284,12 +284,19 @@ def compose_version(timeout_seconds: float = 60) -> str:
 def observed(container: Container) -> Service:
     details: dict[str, Any] = container.attrs
     state = details["State"]
+    health = state.get("Health", {})
     networks = details["NetworkSettings"]["Networks"].values()
     return Service(
         name=container.labels.get("com.docker.compose.service", container.name or ""),
         state=state["Status"],
-        health=state.get("Health", {}).get("Status", ""),
+        health=health.get("Status", ""),
         address=next((network["IPAddress"] for network in networks if network["IPAddress"]), ""),
         restarts=details.get("RestartCount", 0),
         exit_code=state.get("ExitCode", 0),
+        fault=last_line(health.get("Log") or []) if health.get("Status") == "unhealthy" else "",
     )
+
+
+def last_line(checks: list[dict[str, Any]]) -> str:
+    """What the newest of a container's health checks printed last."""
+    return (checks[-1]["Output"].strip().splitlines() or [""])[-1] if checks else ""

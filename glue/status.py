@@ -8,7 +8,7 @@ from typing import Any
 from glue import files, journal, lock, morning, overdue, plan
 from glue.overdue import Limits
 from glue.site import Site
-from glue.types import Mode
+from glue.types import Mode, Service
 
 
 def status(site: Site) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def status(site: Site) -> dict[str, Any]:
         "url": site.settings.chat_url,
         "adapter": current,
         "serving": {Mode.DAY: current or "base model", Mode.NIGHT: "night desk"}.get(mode),
-        "services": {name: services[name].health or services[name].state for name in sorted(services)},
+        "services": {name: shown(services[name]) for name in sorted(services)},
         "trainer": trainer.state if trainer else None,
         "night_running": lock.held(site.state, lock.NIGHT),
         "last_night": (last := journal.last_night(site.state)),
@@ -35,3 +35,8 @@ def status(site: Site) -> dict[str, Any]:
         "morning": morning.summary(morning.gather(site.state, last["night"])) if last else None,
         "overdue": overdue.overdue(rows, datetime.now().astimezone(), limits),
     }
+
+
+def shown(service: Service) -> str:
+    """Its health, and why it is not well."""
+    return ": ".join(filter(None, (service.health or service.state, service.fault)))

@@ -66,7 +66,10 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class Service:
-    """One container as Docker sees it. health is "" for a container without a health check."""
+    """One container as Docker sees it. health is "" for a container without a health check.
+
+    fault: what the health check of an unhealthy one printed last.
+    """
 
     name: str
     state: str
@@ -74,6 +77,11 @@ class Service:
     address: str = ""
     restarts: int = 0
     exit_code: int = 0
+    fault: str = ""
+
+    @property
+    def words(self) -> str:
+        return ": ".join(filter(None, (f"{self.state} {self.health}".strip(), self.fault)))
 
     @property
     def serves(self) -> bool:

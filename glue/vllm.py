@@ -20,6 +20,10 @@ ADAPTER = "team-adapter"
 CANDIDATE = "team-candidate"
 ANSWER_SECONDS = 600
 COMPLETE_SECONDS = 300
+# for one token; a prompt of 32,000 tokens before it takes a GB10 about 10 s
+TOKEN_SECONDS = 60
+HEALTH_SECONDS = 25  # a busy server answers late
+METRICS_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,35 @@ class Vllm:
         return response
 
     def answers(self) -> bool:
-        """Whether it is alive now; with its engine dead it says 503, or nothing."""
+        return not self.fault()
+
+    def fault(self) -> str:
+        """Why people get no answer now; empty if a token comes.
+
+        /health alone can be 200 while vLLM hangs: https://github.com/vllm-project/vllm/issues/50934
+        A busy vLLM lets the question wait, and its token counters move meanwhile.
+        """
+        before = self.tokens()
         try:
-            self.call("GET", "/health", timeout_seconds=10)
-        except GlueError:
-            return False
-        return True
+            self.call("GET", "/health", timeout_seconds=HEALTH_SECONDS)
+            self.ask_for_token()
+        except GlueError as error:
+            return "" if 0 < before < self.tokens() else f"{error.what}: {error.saw}"
+        return ""
+
+    def ask_for_token(self) -> None:
+        """Of the adapter, as people do, or of the base model where no adapter is loaded.
+
+        Raises GlueError if none comes.
+        """
+        for name in (ADAPTER, BASE):
+            body = {"model": name, "messages": [{"role": "user", "content": "1"}], "max_tokens": 1}
+            try:
+                self.call("POST", "/v1/chat/completions", body, TOKEN_SECONDS)
+                return
+            except GlueError as error:
+                if name == BASE or not error.saw.startswith("404 "):
+                    raise
 
     def models(self) -> dict[str, str]:
         """Name -> path of the adapter behind it, or of the base model."""
@@ -78,8 +105,19 @@ class Vllm:
             self.call("POST", "/v1/unload_lora_adapter", {"lora_name": name})
 
     def running_requests(self) -> int:
-        metrics = self.call("GET", "/metrics").text
-        counts = re.findall(r"^vllm:num_requests_(?:running|waiting)\{[^}]*\} ([\d.eE+]+)$", metrics, re.MULTILINE)
+        return self.metric("num_requests_(?:running|waiting)")
+
+    def tokens(self) -> int:
+        """Read and written since it started; 0 if it does not tell."""
+        try:
+            return self.metric("(?:prompt|generation)_tokens_total", METRICS_SECONDS)
+        except GlueError:
+            return 0
+
+    def metric(self, pattern: str, timeout_seconds: float = 120) -> int:
+        """The sum of all rows of its metrics whose name matches pattern."""
+        metrics = self.call("GET", "/metrics", timeout_seconds=timeout_seconds).text
+        counts = re.findall(rf"^vllm:{pattern}\{{[^}}]*\}} ([\d.eE+]+)$", metrics, re.MULTILINE)
         return int(sum(map(float, counts)))
 
     def complete(self, name: str, messages: list[dict[str, str]], most_tokens: int) -> str:

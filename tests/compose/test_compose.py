@@ -3,7 +3,10 @@
 import json
 import re
 import subprocess
+import sys
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +201,28 @@ def test_the_trainer_reaches_no_network_and_does_not_come_back() -> None:
     for profile in settings.PROFILES:
         trainer = configuration("night", profile)["services"]["trainer"]
         assert (trainer["network_mode"], trainer["restart"]) == ("none", "no")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "printed"),
+    [(200, "", 0, ""), (503, "vLLM hangs: asked", 1, "vLLM hangs: asked\n"), (503, "", 1, "\n")],
+)
+def test_vllms_health_check_prints_why_it_fails(day: dict[str, Any], status: int, body: str, code: int, printed: str) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None: ...
+
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    _, *check = day["services"]["vllm"]["healthcheck"]["test"]
+    check[-1] = check[-1].replace(":8000", f":{server.server_address[1]}")
+    done = subprocess.run([sys.executable, *check[1:]], capture_output=True, text=True, check=False)
+    server.shutdown()
+    assert (done.returncode, done.stdout + done.stderr) == (code, printed)
 
 
 def test_no_secret_stands_in_any_file() -> None:

@@ -80,6 +80,7 @@ class StandInStacks:
     def stop(self, stack: str, name: str) -> None:
         with self.ledger.change() as world:
             world["services"][name] = ["exited", ""]
+            world["hangs"] = world.get("hangs", False) and name != "vllm"
 
     def compose(self, stack: str, *arguments: str) -> None:
         assert (stack, arguments) == ("day", ("stop",))
@@ -165,7 +166,7 @@ class StandInVllm(Vllm):
         return bool(self.ledger.read()["services"].get("vllm") == ["running", "healthy"])
 
     def answers(self) -> bool:
-        return self.up()
+        return self.up() and not self.ledger.read().get("hangs")
 
     def owner(self) -> str:
         notice = night_desk.read_notice(str(self.state / "desk" / "notice.json"))

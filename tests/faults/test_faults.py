@@ -298,6 +298,28 @@ def test_the_watch_restarts_what_is_unhealthy_ever_more_rarely_and_gives_up(
     assert reconcile.reconcile(site)["step"] == "nothing"
 
 
+def test_the_watch_tells_of_what_it_restarts_and_that_it_serves_again(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(site)
+    told = hear(monkeypatch)
+    with site.ledger.change() as world:
+        world["services"]["vllm"] = ["running", "unhealthy"]
+    for step in (Step.RESTART, Step.NOTHING):
+        with notify.watching(site, "reconcile") as result:
+            result |= reconcile.reconcile(site)
+        assert result["step"] == step
+    assert told == [notify.NOT_SERVING, "day serves again"]
+
+
+def test_a_day_that_is_brought_up_finds_out_that_vllm_hangs_and_restarts_it(site: StandInSite) -> None:
+    """Docker has not noticed yet, as after a judge whose question got no answer."""
+    begin(site)
+    with site.ledger.change() as world:
+        world["hangs"] = True
+    day.ensure(site)
+    assert site.vllm().answers()
+    require_a_good_day(site)
+
+
 def test_the_watch_ends_a_night_that_died_and_leaves_alone_what_somebody_is_at(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:

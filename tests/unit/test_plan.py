@@ -1,6 +1,7 @@
 import pytest
 
 from glue import plan
+from glue.plan import Step, Turn, Wanted, World
 from glue.types import Mode, Service
 
 UP = {name: Service(name, "running", "healthy") for name in plan.DAY_SERVICES}
@@ -32,3 +33,19 @@ def test_what_does_not_serve_is_said_in_words() -> None:
     services = UP | {"vllm": Service("vllm", "running", "starting")}
     del services["door"]
     assert plan.not_serving(services) == {"vllm": "running starting", "door": "absent"}
+
+
+def test_what_hangs_is_said_in_the_words_of_its_health_check_and_restarted() -> None:
+    hung = Service("vllm", "running", "unhealthy", fault="vLLM hangs")
+    starting, looping = Service("door", "running", "starting"), Service("night-desk", "running", "starting", restarts=3)
+    services = UP | {"vllm": hung, "door": starting, "night-desk": looping}
+    assert plan.must_restart(services) == ("vllm", "night-desk")
+    assert plan.must_restart(UP | {"door": starting}) == ()
+    step, why = plan.next_step(Turn(Wanted.DAY), World(UP | {"vllm": hung}), now=0)
+    assert (step, why) == (Step.RESTART, "vllm running unhealthy: vLLM hangs")
+
+
+@pytest.mark.parametrize(("now", "step"), [(50, Step.NOTHING), (150, Step.DAY)])
+def test_a_vllm_that_hangs_under_a_night_that_judges_is_left_to_it_only_until_its_turn_ends(now: float, step: Step) -> None:
+    hung = UP | {"vllm": Service("vllm", "running", "unhealthy")}
+    assert plan.next_step(Turn(Wanted.JUDGING, "night", 100), World(hung, night_alive=True), now)[0] is step

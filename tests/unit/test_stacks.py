@@ -5,8 +5,11 @@ import re
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from docker.models.containers import Container
 
 from glue import commands, settings, stacks, waiting
 from glue.stacks import Stacks
@@ -36,6 +39,23 @@ def test_a_compose_that_never_says_its_version_is_one_without(tmp_path: Path, mo
     stand_in.chmod(0o755)
     monkeypatch.setattr(stacks, "docker_cli", lambda: str(stand_in))
     assert stacks.compose_version(timeout_seconds=0.2) == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "checks", "fault"),
+    [
+        ("unhealthy", ["", "Traceback ...\nTimeoutError: timed out\n"], "TimeoutError: timed out"),
+        ("unhealthy", ["vLLM hangs\n", "\n"], ""),
+        ("unhealthy", [], ""),
+        ("healthy", ["a failure that was one of three\n"], ""),
+        ("starting", ["connection refused\n"], ""),
+    ],
+)
+def test_an_unhealthy_service_says_what_its_last_health_check_printed(status: str, checks: list[str], fault: str) -> None:
+    state = {"Status": "running", "Health": {"Status": status, "Log": [{"Output": output} for output in checks]}}
+    attributes = {"State": state, "NetworkSettings": {"Networks": {}}}
+    found = stacks.observed(cast(Container, SimpleNamespace(attrs=attributes, labels={}, name="vllm")))
+    assert (found.health, found.fault) == (status, fault)
 
 
 @pytest.mark.parametrize(
