@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from re import findall
 
+from glue import gpu as gpus
 from glue.host import Machine, readable
 from glue.recipes import Recipe
 from glue.settings import SECRETS, Settings
@@ -85,15 +86,21 @@ def system(seen: Host) -> View:
     if seen.settings.rehearsal:
         return ok(words)
     if gpu is None:
-        return fail(f"{words}, and no GPU answers nvidia-smi", "install the driver, or set PROFILE=rehearsal in env/site.env")
+        return fail(f"{words}; {no_gpu(machine)}", gpus.remedy(machine.gpu_fault))
     words += f", {gpu.name}, compute capability {gpu.capability}"
     if (machine.architecture, gpu.capability) != ("aarch64", "12.1"):
         return warn(words, "nothing: but sizes and flags are chosen for a GB10, aarch64 and 12.1")
     return ok(words)
 
 
+def no_gpu(machine: Machine) -> str:
+    return f"no GPU answers; nvidia-smi: {machine.gpu_fault}"
+
+
 def driver(seen: Host) -> View:
-    version = seen.machine.gpu.driver if seen.machine.gpu else "none"
+    if seen.machine.gpu is None:
+        return fail(no_gpu(seen.machine), gpus.remedy(seen.machine.gpu_fault))
+    version = seen.machine.gpu.driver
     major = numbers(f"{version} 0")[0]
     if major < DRIVER_KNOWN_GOOD:
         return fail(version, f"install driver {DRIVER_KNOWN_GOOD}: the images are built for CUDA 13")

@@ -26,7 +26,7 @@ DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
 @dataclass(frozen=True)
 class Machine:
-    """time_zone: its name, such as "Europe/Berlin"."""
+    """time_zone: its name, such as "Europe/Berlin". gpu_fault: nvidia-smi's own words where gpu is None."""
 
     system: str
     architecture: str
@@ -35,17 +35,20 @@ class Machine:
     cached_bytes: int
     may_drop_cache: bool
     time_zone: str
+    gpu_fault: str = ""
 
 
 def observe() -> Machine:
+    found, gpu_fault = gpu.look()
     return Machine(
         system=system(),
         architecture=platform.machine(),
-        gpu=gpu.observe(),
+        gpu=found,
         available_bytes=available_bytes(),
         cached_bytes=meminfo_bytes("Cached"),
         may_drop_cache=os.access(DROP_CACHES, os.W_OK),
         time_zone=time_zone(),
+        gpu_fault=gpu_fault,
     )
 
 

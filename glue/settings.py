@@ -10,17 +10,19 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dotenv.parser import parse_stream
 
-from glue import gpu
 from glue.types import Misconfigured
 
 HOME = Path(__file__).resolve().parent.parent
 PROFILES = ("spark", "rehearsal")
+SET_UP_AS_SPARK = Path("env", "set-up-as-spark")  # below the repository; git ignores it
+DGX_RELEASE = Path("/etc/dgx-release")
 
 
 @dataclass(frozen=True)
@@ -219,12 +221,12 @@ class Settings:
 
 
 def load(profile: str | None = None, home: Path = HOME) -> Settings:
-    """Reads and checks everything. profile: None takes PROFILE from the environment or site.env, else looks for a GPU.
+    """Reads and checks everything. profile: None takes PROFILE from the environment or site.env, else detect_profile's.
 
     Raises Misconfigured, naming file, key, value and what is allowed.
     """
     site = read_env_file(home / "env" / "site.env") if (home / "env" / "site.env").exists() else {}
-    chosen = profile or os.environ.get("GLUE_PROFILE") or site.get("PROFILE") or ("spark" if gpu.answers() else "rehearsal")
+    chosen = profile or os.environ.get("GLUE_PROFILE") or site.get("PROFILE") or detect_profile(home)
     check("PROFILE", chosen, "GLUE_PROFILE, --profile or env/site.env")
     values: dict[str, str] = {}
     sources: dict[str, str] = {}
@@ -239,6 +241,17 @@ def load(profile: str | None = None, home: Path = HOME) -> Settings:
         if key in values and needed not in values:
             raise Misconfigured(f"{key} is of no use alone", f"{sources[key]} has no {needed}", f"set {needed} too, or neither")
     return Settings(chosen, values, sources)
+
+
+def detect_profile(home: Path = HOME) -> str:
+    """A driver that fails, or is being replaced, never makes a rehearsal of a Spark: nvidia-smi need not work."""
+    is_spark = (home / SET_UP_AS_SPARK).exists() or DGX_RELEASE.exists() or shutil.which("nvidia-smi") is not None
+    return "spark" if is_spark else "rehearsal"
+
+
+def remember_spark(home: Path = HOME) -> None:
+    """Not in the state folder: where that is depends on the profile."""
+    (home / SET_UP_AS_SPARK).touch()
 
 
 def _layers(home: Path, profile: str, site: dict[str, str], so_far: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:

@@ -30,6 +30,8 @@ def ensure(profile: str | None, tell: Tell) -> Site:
     site = open_site(profile, tell)
     doctor.require(site, doctor.SETUP)
     # from here on things are made
+    if not site.settings.rehearsal:
+        settings.remember_spark()
     ensure_state(site.settings, tell)
     site = open_site(profile, tell)
     ensure_images(site)
