@@ -272,6 +272,12 @@ def docker_cli() -> str:
     return found
 
 
+def run_command(online: bool = False) -> list[str]:
+    """argv of `docker run` for a container of our own. online: it reaches the network, and uses the office's proxy."""
+    offline = ["--network=none", f"--env-file={HOME / 'env' / 'no-proxy.env'}"]
+    return [docker_cli(), "run", "--rm", "--init", "--pull=never", "--cap-drop=ALL", *([] if online else offline)]
+
+
 def compose_version(timeout_seconds: float = 60) -> str:
     """Empty where it gives none in time: that is a finding, and keeps no day from being tried."""
     command = [docker_cli(), "compose", "version", "--short"]

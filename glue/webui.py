@@ -57,7 +57,7 @@ class WebUI:
     """One signed-in person's view. Build it with sign_in."""
 
     url: str
-    session: requests.Session = field(default_factory=requests.Session)
+    session: requests.Session = field(default_factory=vllm.direct_session)
     user: dict[str, Any] = field(default_factory=dict)
 
     def call(self, method: str, path: str, timeout_seconds: float = 120, **arguments: Any) -> Any:
