@@ -118,8 +118,7 @@ def verified(folder: Path, profile: str) -> dict[str, Any]:
 
 def are_loaded(site: Site) -> bool:
     """Whether every image of the profile is the very one that came by load."""
-    path = site.state / LOADED
-    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = files.read_json_if_whole(site.state / LOADED, {})
     wanted = site.settings.images
     return not site.stacks.missing_images(wanted) and all(known.get(name) == site.stacks.image_id(name) for name in wanted)
 

@@ -21,7 +21,7 @@ RESTORING = "restore.unfinished"  # no backup takes in a name like this
 def half_filled(state: Path) -> str:
     """The backup whose restore has begun and has not ended; empty if there is none."""
     path = state / RESTORING
-    return path.read_text(encoding="utf-8").strip() or "<the backup>" if path.exists() else ""
+    return path.read_text(encoding="utf-8", errors="replace").strip() or "<the backup>" if path.exists() else ""
 
 
 def require_whole(state: Path) -> None:

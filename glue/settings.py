@@ -176,6 +176,9 @@ class Settings:
     sources: dict[str, str]
 
     def __getitem__(self, key: str) -> str:
+        """Raises Misconfigured, as for a secret before setup or after its file was lost."""
+        if key not in self.values:
+            raise Misconfigured("a setting is missing", f"{key}, in {self.secrets_file} or env/", "make setup, or make restore")
         return self.values[key]
 
     def number(self, key: str) -> int:
@@ -237,6 +240,9 @@ def load(profile: str | None = None, home: Path = HOME) -> Settings:
     missing = [key for key in KINDS if key not in values and key not in OPTIONAL]
     if missing:
         raise Misconfigured("a setting is missing", ", ".join(missing), f"add it to env/{chosen}.env or env/site.env")
+    for folder in (home, home / values["STATE_DIR"]):
+        if ":" in str(folder):
+            raise Misconfigured("a folder has a colon in its name, which Docker cannot mount", str(folder), "name it anew")
     for key, needed in NEEDS.items():
         if key in values and needed not in values:
             raise Misconfigured(f"{key} is of no use alone", f"{sources[key]} has no {needed}", f"set {needed} too, or neither")
@@ -268,19 +274,22 @@ def _layers(home: Path, profile: str, site: dict[str, str], so_far: dict[str, st
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """KEY=VALUE lines. Raises Misconfigured for a line that is none."""
+    """KEY=VALUE lines. Raises Misconfigured for a line that is none, PermissionError for a file of another user."""
     try:
         with path.open(encoding="utf-8") as stream:
             bindings = list(parse_stream(stream))
+    except PermissionError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
-        raise Misconfigured("a settings file cannot be read", f"{path}: {error}", "restore it from the repository") from error
+        do = f"put it back from a backup, or, if git knows it: git checkout {path}"
+        raise Misconfigured("a settings file cannot be read", f"{path}: {error}", do) from error
     for binding in bindings:
         if binding.error or (binding.key is not None and binding.value is None):
-            raise Misconfigured(
-                "a settings file has a line that is no KEY=VALUE",
-                f"{path}, line {binding.original.line}: {binding.original.string.strip()[:80]!r}",
-                'write KEY=VALUE, or KEY="VALUE" where the value has spaces',
-            )
+            secret = path.name == "secrets.env"
+            line = "(hidden)" if secret else repr(binding.original.string.strip()[:80])
+            do = "put it back from a backup" if secret else 'write KEY=VALUE, or KEY="VALUE" where the value has spaces'
+            saw = f"{path}, line {binding.original.line}: {line}"
+            raise Misconfigured("a settings file has a line that is no KEY=VALUE", saw, do)
     return {binding.key: binding.value or "" for binding in bindings if binding.key}
 
 

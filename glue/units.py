@@ -26,7 +26,8 @@ class Place:
     name: str
 
     def command(self, *arguments: str) -> str:
-        return " ".join([f"{self.home}/.venv/bin/python", "-m", "glue", "--profile", self.profile, *arguments])
+        """For systemd, which starts a service in its WorkingDirectory=, and no program whose path holds a quote or backslash."""
+        return " ".join(["/usr/bin/env", ".venv/bin/python", "-m", "glue", "--profile", self.profile, *arguments])
 
     def shell_line(self, *verbs: str) -> str:
         """For cron, which starts a job in its user's home: the repository is entered first, or Python finds no glue.
@@ -102,7 +103,7 @@ After=docker.service time-sync.target
 [Service]
 Type=oneshot
 User={place.user}
-WorkingDirectory={place.home}
+WorkingDirectory={place.home.replace("%", "%%")}
 ExecStart={place.command(verb)}
 SuccessExitStatus=0{also_fine}
 TimeoutStartSec={most_seconds}

@@ -280,7 +280,7 @@ def administrator(settings: Settings) -> WebUI:
     kept = settings.state / "webui-token"
     person = WebUI(settings.chat_url)
     if kept.exists():
-        person.session.headers["Authorization"] = f"Bearer {kept.read_text(encoding='utf-8').strip()}"
+        person.session.headers["Authorization"] = f"Bearer {kept.read_text(encoding='ascii', errors='ignore').strip()}"
         if person.is_signed_in():
             return person
     try:
