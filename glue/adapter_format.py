@@ -33,8 +33,7 @@ class BaseModel:
     expert_layers: tuple[int, ...]
 
     @classmethod
-    def read(cls, path: Path) -> BaseModel:
-        table = json.loads(path.read_text(encoding="utf-8"))
+    def of(cls, table: dict[str, Any]) -> BaseModel:
         return cls(table["name"], table["expert_count"], tuple(table["expert_layers"]))
 
 

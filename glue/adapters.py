@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from glue import adapter_format, adapter_values, day, export, journal, lock, morning, turn, vllm
+from glue import adapter_format, adapter_values, day, export, files, journal, lock, morning, turn, vllm
 from glue.adapter_format import BaseModel
 from glue.day import ADAPTERS_IN_CONTAINER, MOVE_WAIT_SECONDS
 from glue.plan import Wanted
@@ -163,8 +163,8 @@ def answer_with(site: Site, release: Release) -> None:
 
 def problems(site: Site, folder: Path) -> list[str]:
     """Why the adapter in folder could not serve, or would do nothing: its names and shapes, then its numbers."""
-    facts = site.state / "base_model.json"
-    base = BaseModel.read(facts) if facts.exists() else None
+    facts = files.read_json(site.state / "base_model.json", {})
+    base = BaseModel.of(facts) if facts else None
     return adapter_format.problems(folder, base, site.settings.number("MAX_LORA_RANK")) or adapter_values.problems(folder)
 
 

@@ -20,7 +20,7 @@ from glue import commands, files, host
 from glue.releases import sha256
 from glue.settings import HOME, Settings
 from glue.site import Site
-from glue.stacks import docker_cli
+from glue.stacks import docker_cli, run_command
 from glue.types import GlueError, PreconditionFailed
 
 LONG = 6 * 3600.0
@@ -118,8 +118,7 @@ def verified(folder: Path, profile: str) -> dict[str, Any]:
 
 def are_loaded(site: Site) -> bool:
     """Whether every image of the profile is the very one that came by load."""
-    path = site.state / LOADED
-    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = files.read_json_if_whole(site.state / LOADED, {})
     wanted = site.settings.images
     return not site.stacks.missing_images(wanted) and all(known.get(name) == site.stacks.image_id(name) for name in wanted)
 
@@ -127,8 +126,8 @@ def are_loaded(site: Site) -> bool:
 def tar_in_volume(settings: Settings, access: str, *arguments: str) -> list[str]:
     """Root inside, without root's powers and without a network. No log: Docker would write the whole tar into it."""
     return [
-        *(docker_cli(), "run", "--rm", "--interactive", "--pull=never", "--network=none", "--cap-drop=ALL", "--user=0:0"),
-        "--log-driver=none",
+        *run_command(),
+        *("--interactive", "--user=0:0", "--log-driver=none"),
         f"--volume={settings['PROJECT']}-models:/models:{access}",
         *("--entrypoint=tar", settings.image("NIGHT_DESK_IMAGE"), "--no-same-owner", *arguments),
     ]

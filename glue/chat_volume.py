@@ -10,7 +10,7 @@ from typing import IO, cast
 
 from glue import commands, webui_data
 from glue.settings import HOME, Settings
-from glue.stacks import docker_cli
+from glue.stacks import run_command
 from glue.types import DayNotServing, GlueError
 
 DEADLINE_SECONDS = 3 * 3600
@@ -21,7 +21,7 @@ RESTORING = "restore.unfinished"  # no backup takes in a name like this
 def half_filled(state: Path) -> str:
     """The backup whose restore has begun and has not ended; empty if there is none."""
     path = state / RESTORING
-    return path.read_text(encoding="utf-8").strip() or "<the backup>" if path.exists() else ""
+    return path.read_text(encoding="utf-8", errors="replace").strip() or "<the backup>" if path.exists() else ""
 
 
 def require_whole(state: Path) -> None:
@@ -34,8 +34,8 @@ def require_whole(state: Path) -> None:
 def command(settings: Settings, verb: str) -> list[str]:
     """Root inside, without root's powers: the volume's files are root's. No log: Docker would write the whole tar into it."""
     return [
-        *(docker_cli(), "run", "--rm", "--interactive", "--init", "--pull=never", "--network=none", "--cap-drop=ALL"),
-        "--log-driver=none",
+        *run_command(),
+        *("--interactive", "--log-driver=none"),
         f"--volume={settings['PROJECT']}-webui-data:/data",
         f"--volume={HOME}/glue/webui_data.py:/opt/webui_data.py:ro",
         *("--user=0:0", "--entrypoint=python3", settings.image("OPEN_WEBUI_IMAGE"), "/opt/webui_data.py", verb),

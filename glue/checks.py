@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from re import findall
 
-from glue.host import Machine, readable
+from glue import gpu as gpus
+from glue.host import Machine, open_line, readable
+from glue.lock import LOCAL_DISK
 from glue.recipes import Recipe
 from glue.settings import SECRETS, Settings
-from glue.stacks import Engine
+from glue.stacks import MOUNTED, SYSTEM_SOCKET, Engine
 
 ENGINE_LEAST = (25,)  # health checks with start_interval
 COMPOSE_LEAST = (2, 24, 4)  # `!override` in the rehearsal's files; start_interval came before, with 2.20
@@ -56,6 +59,11 @@ class Host:
     certificate_fault: str = ""
     unseen: frozenset[str] = frozenset()
     answer_fault: str | None = None
+    closed_files: tuple[Path, ...] = ()
+    foreign_files: tuple[Path, ...] = ()
+    disk_fault: str = ""
+    damaged_files: tuple[Path, ...] = ()
+    foreign_remedy: str = ""
 
 
 View = tuple[Grade, str, str]  # what was seen, and what to do
@@ -87,15 +95,21 @@ def system(seen: Host) -> View:
     if seen.settings.rehearsal:
         return ok(words)
     if gpu is None:
-        return fail(f"{words}, and no GPU answers nvidia-smi", "install the driver, or set PROFILE=rehearsal in env/site.env")
+        return fail(f"{words}; {no_gpu(machine)}", gpus.remedy(machine.gpu_fault))
     words += f", {gpu.name}, compute capability {gpu.capability}"
     if (machine.architecture, gpu.capability) != ("aarch64", "12.1"):
         return warn(words, "nothing: but sizes and flags are chosen for a GB10, aarch64 and 12.1")
     return ok(words)
 
 
+def no_gpu(machine: Machine) -> str:
+    return f"no GPU answers; nvidia-smi: {machine.gpu_fault}"
+
+
 def driver(seen: Host) -> View:
-    version = seen.machine.gpu.driver if seen.machine.gpu else "none"
+    if seen.machine.gpu is None:
+        return fail(no_gpu(seen.machine), gpus.remedy(seen.machine.gpu_fault))
+    version = seen.machine.gpu.driver
     major = numbers(f"{version} 0")[0]
     if major < DRIVER_KNOWN_GOOD:
         return fail(version, f"install driver {DRIVER_KNOWN_GOOD}: the images are built for CUDA 13")
@@ -174,10 +188,41 @@ def missing_state_bytes(seen: Host) -> float:
 # ---------------------------------------------------------------------- Docker
 
 
+SYSTEM_DOCKER = "sudo bash scripts/install-docker.sh; docker context use default; unset DOCKER_HOST DOCKER_CONTEXT"
+CANNOT_WORK = {
+    "rootless": "rootless: its containers can neither read the state folder nor be reached from here",
+    "snap": "from snap: it sees no folder outside /home",
+    "Docker Desktop": "Docker Desktop: its containers are in a machine of their own",
+    "Podman Engine": "Podman: only Docker Engine was tried",
+}
+
+
+def engine_fault(engine: Engine) -> tuple[str, str]:
+    """Why no day can run on this engine, and what to do; empty if one can."""
+    if "userns" in engine.options:
+        do = 'take "userns-remap" out of /etc/docker/daemon.json, sudo systemctl restart docker, make setup'
+        return "user namespaces are remapped: containers cannot read the state folder", do
+    marks = (*engine.options, *engine.system.split(", "), "snap" if "/snap/" in f"{engine.folder}/" else "")
+    if words := next((CANNOT_WORK[mark] for mark in marks if mark in CANNOT_WORK), ""):
+        return words, SYSTEM_DOCKER
+    if engine.address.startswith(("tcp:", "ssh:", "http")):
+        return f"on another machine: DOCKER_HOST is {engine.address}", SYSTEM_DOCKER
+    return "", ""
+
+
 def docker(seen: Host) -> View:
     words = f"engine {seen.engine.version}, compose {seen.engine.compose or 'none'}"
+    fault, do = engine_fault(seen.engine)
+    if fault:
+        return fail(f"{words}; {fault}", do)
     if numbers(seen.engine.version) < ENGINE_LEAST or numbers(seen.engine.compose) < COMPOSE_LEAST:
         return fail(words, "update Docker to engine 25 and compose 2.24.4 or newer")
+    if seen.engine.driver == "vfs":
+        return warn(f"{words}; vfs copies every layer", "use overlay2: see storage-driver in /etc/docker/daemon.json")
+    if seen.engine.address not in (SYSTEM_SOCKET, "unix:///run/docker.sock"):
+        return warn(f"{words}; DOCKER_HOST is {seen.engine.address}, which timers do not know", "unset DOCKER_HOST")
+    if seen.engine.context:
+        return warn(f"{words}{seen.engine.context}", "docker context use default; unset DOCKER_CONTEXT")
     return ok(words)
 
 
@@ -205,7 +250,7 @@ def model(seen: Host, key: str) -> View:
     wrong = seen.wrong_files.get(seen.settings[key], ())
     words = f"{seen.settings[key]}: not whole: {', '.join(wrong[:5])}{' ...' if wrong[5:] else ''}"
     if key == "SERVED_MODEL" and seen.settings[key] in seen.unseen:
-        return warn(words, "make room on Docker's disk")  # a day may start all the same; a night, which stops one, asks for both
+        return warn(words, "see that: df -h, make setup")  # a day may start all the same; a night, which stops one, asks for both
     return fail(words, "make setup") if wrong else ok(f"{seen.settings[key]}: whole, and starts without a network")
 
 
@@ -226,6 +271,36 @@ def embedding(seen: Host) -> View:
 
 
 # ---------------------------------------------------------------------- the site
+
+
+def repository(seen: Host) -> View:
+    """Day and setup open what they may."""
+    if seen.closed_files:
+        saw = f"containers cannot read {names(seen.closed_files)}: a umask of 027 or 077"
+        return warn(saw, f"make setup, or: {open_line(MOUNTED)}")
+    return ok("containers can read their files")
+
+
+def state_folder(seen: Host) -> View:
+    state = seen.settings.state
+    if seen.disk_fault:
+        return fail(seen.disk_fault, LOCAL_DISK if "lock" in seen.disk_fault else "see why: sudo dmesg | tail")
+    if seen.foreign_files:
+        return warn(f"of another user than {state}: {names(seen.foreign_files)}", seen.foreign_remedy)
+    return ok(str(state))
+
+
+def state_files(seen: Host) -> View:
+    """An empty file, or half of one, is what a power cut leaves on some disks."""
+    if seen.damaged_files:
+        do = "put them back from the newest backup (docs/operations.md), or remove them: what they held is then lost"
+        return warn(f"damaged: {names(seen.damaged_files)}", do)
+    return ok("all can be read")
+
+
+def names(paths: Iterable[Path]) -> str:
+    shown = [str(path) for path in paths]
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
 
 
 def secrets(seen: Host) -> View:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -29,6 +31,7 @@ from glue import (
     documents,
     export,
     forget,
+    host,
     lessons,
     manifests,
     night,
@@ -514,18 +517,32 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stopped)
     try:
-        cli(standalone_mode=False)
+        run()
     except GlueError as error:
-        people.print(str(error), markup=False)
+        people.print(str(error), markup=False, soft_wrap=True)
         if "--json" in sys.argv:
             print(json.dumps({"error": error.what, "saw": error.saw, "do": error.do, "exit_code": int(error.exit_code)}))
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(Exit.MISCONFIGURED)
-    except (OSError, subprocess.SubprocessError) as error:
-        people.print(f"ERROR 1: {type(error).__name__}\n  saw:  {error}\n  do:   make status", markup=False)
-        sys.exit(Exit.FAILED)
     except (KeyboardInterrupt, click.Abort):
         people.print("interrupted")
         sys.exit(Exit.INTERRUPTED)
+
+
+def run() -> None:
+    """Whatever a verb raises becomes an error in words; --verbose shows where it was raised."""
+    try:
+        cli(standalone_mode=False)
+    except (GlueError, click.ClickException, click.Abort):
+        raise
+    except PermissionError as error:
+        raise host.denied(Path(os.fsdecode(error.filename or ""))) from error
+    except (OSError, subprocess.SubprocessError) as error:
+        raise GlueError(type(error).__name__, str(error), "make doctor") from error
+    except Exception as error:
+        logging.getLogger(__name__).debug("where it was raised", exc_info=True)
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        saw = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
+        raise GlueError("a fault of this program, or a damaged file", saw, "make doctor, then make support") from error

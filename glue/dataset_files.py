@@ -58,7 +58,7 @@ def remove(folder: Path, unwanted: Callable[[dict[str, Any]], bool]) -> int:
             count += len(rows) - len(kept)
     path = folder / "card.json"
     if path.exists() and not page.exists():
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = files.read_json(path, {})
         write_card(folder, facts | {"forgotten": facts.get("forgotten", 0) + count}, folder.parent.name)
     return count
 

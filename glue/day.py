@@ -8,6 +8,7 @@ from typing import Any
 from glue import chat_volume, doctor, files, host, journal, lock, morning, plan, recovery, tls, turn, vllm, waiting
 from glue.plan import Turn, Wanted
 from glue.site import Site
+from glue.stacks import MOUNTED
 from glue.types import DayNotServing, GlueError, Mode, PreconditionFailed
 from glue.vllm import Vllm
 from glue.waiting import Seen
@@ -152,6 +153,7 @@ def start(site: Site) -> None:
     if model is None or model.state != "running":
         make_room(site, "DAY_FREE_BYTES")
     renewed = tls.refresh(site)
+    host.open_to_containers(MOUNTED)
     site.stacks.up()
     if renewed:
         site.stacks.compose("day", "restart", plan.GATE)  # it reads its certificate when it starts

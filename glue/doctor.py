@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from glue import checks, host, supplies, tls
+from glue import checks, files, host, lock, supplies, tls
 from glue.checks import Grade, Host, View
 from glue.plan import ABSENT
 from glue.site import Site
+from glue.stacks import MOUNTED
 from glue.types import PreconditionFailed
 
 CHECKS: dict[str, Callable[[Host], View]] = {
@@ -30,6 +30,9 @@ CHECKS: dict[str, Callable[[Host], View]] = {
     "trained model": partial(checks.model, key="TRAINED_MODEL"),
     "answer": checks.answer,
     "embedding": checks.embedding,
+    "repository": checks.repository,
+    "state folder": checks.state_folder,
+    "state files": checks.state_files,
     "secrets": checks.secrets,
     "port": checks.port,
     "certificate": checks.certificate,
@@ -38,9 +41,9 @@ CHECKS: dict[str, Callable[[Host], View]] = {
 }
 Aim = tuple[str, ...]
 ALL: Aim = tuple(CHECKS)
-SETUP: Aim = ("system", "driver", "disk", "docker", "GPU toolkit", "embedding", "port", "time zone")
+SETUP: Aim = ("system", "driver", "disk", "docker", "GPU toolkit", "state folder", "embedding", "port", "time zone")
 DAY: Aim = ("docker", "GPU toolkit", "day's images", "served model", "embedding", "secrets", "port", "certificate")
-NIGHT: Aim = (*DAY, "driver", "clocks", "memory", "disk", "night's image", "trained model")
+NIGHT: Aim = (*DAY, "driver", "clocks", "memory", "disk", "state folder", "night's image", "trained model")
 ONLY_ON_A_SPARK = ("driver", "clocks", "page cache", "GPU toolkit")
 ONLY_FROM_THE_HUB = {"served model": "SERVED_MODEL", "trained model": "TRAINED_MODEL"}
 
@@ -103,6 +106,11 @@ def observe(site: Site, aim: Aim) -> Host:
         unseen=unseen,
         certificate_fault=tls.own_fault(site) if settings.https_origins else "",
         answer_fault=answer_fault(site) if "answer" in aim else None,
+        closed_files=tuple(host.closed_to_containers(MOUNTED)),
+        foreign_files=(foreign := tuple(host.foreign_files(settings.state))),
+        foreign_remedy=f"{host.denied(foreign[0]).do}, then make setup" if foreign else "",
+        disk_fault=lock.fault(settings.state) if settings.state.exists() else "",
+        damaged_files=tuple(files.damaged_files(settings.state)),
     )
 
 
@@ -122,7 +130,10 @@ def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int], froz
     image = site.settings.image("VLLM_IMAGE")
     if not asked or not path.exists() or site.stacks.missing_images((image,)):
         return wrong, held, frozenset()
-    known = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        known = files.read_json(path, {})
+    except files.Damaged as error:
+        return dict.fromkeys(asked, (error.saw,)), held, frozenset(asked)
     heard: set[str] = set()
 
     def hear(row: dict[str, Any]) -> None:

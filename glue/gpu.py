@@ -1,4 +1,4 @@
-"""The GPU, as nvidia-smi tells it. Nothing about memory: a GB10 has none of its own to tell of."""
+"""The GPU as nvidia-smi reports it. Nothing about memory: a GB10 has none of its own."""
 
 from __future__ import annotations
 
@@ -19,6 +19,21 @@ FIELDS = (
 )
 SLOWED_BY = {0x08: "hardware", 0x20: "heat, by the driver", 0x40: "heat", 0x80: "the power supply"}
 ANSWER_SECONDS = 30.0
+REBOOT = "sudo reboot"
+REINSTALL = f"{REBOOT}; if that does not help, reinstall the driver; see: sudo dmesg | grep -i nvrm"
+POWER_CYCLE = "shut down, unplug the power supply for a minute, start again; see: sudo dmesg | grep -i xid"
+# what nvidia-smi says -> what to type; the first that matches
+REMEDIES = {
+    # https://github.com/NVIDIA/nvidia-container-toolkit/issues/394
+    "version mismatch": f"{REBOOT}: the driver was updated and the old one still runs",
+    "Insufficient Permissions": "see who may open the device files: ls -l /dev/nvidia*",
+    "GPU is lost": POWER_CYCLE,
+    "device handle": POWER_CYCLE,
+    "No devices were found": f"{POWER_CYCLE}; without a GPU: PROFILE=rehearsal in env/site.env",
+    "NVML": REINSTALL,
+    "communicate with the NVIDIA driver": REINSTALL,
+    "not installed": "install the NVIDIA driver",
+}
 
 
 @dataclass(frozen=True)
@@ -35,30 +50,35 @@ class Gpu:
     slowed_by: tuple[str, ...] = ()
 
 
-def answers() -> bool:
-    """Whether an NVIDIA GPU is here. One that hangs is: a Spark becomes no rehearsal because of it."""
-    try:
-        return ask("-L") is not None
-    except subprocess.TimeoutExpired:
-        return True
-
-
 def observe() -> Gpu | None:
     """The first GPU, if one answers in time."""
+    return look()[0]
+
+
+def look() -> tuple[Gpu | None, str]:
+    """The first GPU; or None and, in nvidia-smi's own words, why there is none."""
     try:
-        said = ask(f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits")
+        code, words = ask(f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits")
     except subprocess.TimeoutExpired:
-        return None
-    return None if said is None else read(said)
+        return None, f"no answer in {ANSWER_SECONDS:.0f} s"
+    except FileNotFoundError:
+        return None, "it is not installed"
+    except OSError as error:
+        return None, str(error)
+    found = read(words) if code == 0 else None
+    return found, "" if found else " ".join(words.split()) or f"exit {code}, and no words"
 
 
-def ask(*arguments: str) -> str | None:
-    """What nvidia-smi says; None where it fails or is not here. Raises TimeoutExpired where it hangs."""
-    command, quiet = ["nvidia-smi", *arguments], subprocess.DEVNULL
-    try:
-        process = subprocess.Popen(command, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet, text=True, errors="replace")
-    except OSError:
-        return None
+def ask(*arguments: str) -> tuple[int, str]:
+    """Exit code, and what nvidia-smi writes to stdout and stderr. Raises TimeoutExpired, or OSError where none starts."""
+    process = subprocess.Popen(
+        ["nvidia-smi", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
     try:
         said, _ = process.communicate(timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
@@ -66,13 +86,22 @@ def ask(*arguments: str) -> str | None:
         with suppress(subprocess.TimeoutExpired):  # subprocess.run would wait for ever: what hangs in a driver cannot be killed
             process.wait(1)
         raise
-    return said if process.returncode == 0 else None
+    return process.returncode, said
+
+
+def remedy(fault: str) -> str:
+    """What a person does about a fault of look()."""
+    return next((do for words, do in REMEDIES.items() if words.lower() in fault.lower()), REINSTALL)
 
 
 def read(text: str) -> Gpu | None:
-    """text: a line for each GPU, of which the first is read. "[N/A]" and "[Not Supported]" are no numbers."""
-    cells = [cell.strip() for cell in text.strip().partition("\n")[0].split(",")]
-    if len(cells) != len(FIELDS):
+    """text: a line for each GPU, of which the first complete one is read. "[N/A]" and "[Not Supported]" are no numbers.
+
+    A lost GPU has "[GPU is lost]" in place of its name.
+    """
+    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines()]
+    cells = next((row for row in rows if len(row) == len(FIELDS)), [""])
+    if not cells[0] or cells[0].startswith("["):
         return None
     name, driver, capability, clock, largest_clock, power, busy, reasons = cells
     bits = int(reasons, 16) if re.fullmatch(r"0x[0-9a-fA-F]+", reasons) else 0

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import os
 import platform
+import pwd
 import re
+import shlex
 import shutil
 import socket
 import stat
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from dotenv import dotenv_values
 
 from glue import gpu
 from glue.gpu import Gpu
+from glue.types import PreconditionFailed
 
 MEMINFO = Path("/proc/meminfo")
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
@@ -26,7 +31,7 @@ DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
 @dataclass(frozen=True)
 class Machine:
-    """time_zone: its name, such as "Europe/Berlin"."""
+    """time_zone: its name, such as "Europe/Berlin". gpu_fault: nvidia-smi's own words where gpu is None."""
 
     system: str
     architecture: str
@@ -35,26 +40,34 @@ class Machine:
     cached_bytes: int
     may_drop_cache: bool
     time_zone: str
+    gpu_fault: str = ""
 
 
 def observe() -> Machine:
+    found, gpu_fault = gpu.look()
     return Machine(
         system=system(),
         architecture=platform.machine(),
-        gpu=gpu.observe(),
+        gpu=found,
         available_bytes=available_bytes(),
         cached_bytes=meminfo_bytes("Cached"),
         may_drop_cache=os.access(DROP_CACHES, os.W_OK),
         time_zone=time_zone(),
+        gpu_fault=gpu_fault,
     )
 
 
 def system(folder: Path = Path("/etc")) -> str:
     """DGX OS by its newest update, or the distribution's own name."""
-    dgx = dotenv_values(folder / "dgx-release") if (folder / "dgx-release").exists() else {}
+    dgx, distribution = (release(folder / name) for name in ("dgx-release", "os-release"))
     if dgx:
         return f"{dgx.get('DGX_PRETTY_NAME')}, DGX OS {dgx.get('DGX_OTA_VERSION') or dgx.get('DGX_SWBUILD_VERSION')}"
-    return dotenv_values(folder / "os-release").get("PRETTY_NAME") or "unknown"
+    return distribution.get("PRETTY_NAME") or "unknown"
+
+
+def release(path: Path) -> dict[str, str | None]:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    return dotenv_values(stream=StringIO(text))
 
 
 def meminfo_bytes(key: str, meminfo: Path = MEMINFO) -> int:
@@ -113,6 +126,90 @@ def port_is_free(address: str, port: int) -> bool:
 def file_mode(path: Path) -> int | None:
     """Its permissions, such as 0o600; None if it is not there."""
     return stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+
+
+def user_name(uid: int) -> str:
+    """Its number, as text, where no account has it, as in a folder that came from another machine."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def chown_line(uid: int, folder: Path) -> str:
+    return f"sudo chown -R {user_name(uid)}: {shlex.quote(str(folder))}"
+
+
+def denied(path: Path) -> PreconditionFailed:
+    """What a person types who may not read or write path."""
+    me, folder = os.geteuid(), own_folder(path)
+    saw = f"{ownership(path)}, and this is {user_name(me)}"
+    owner = standing(folder).stat().st_uid if folder else 0
+    if folder is None:
+        do = f"see who may use it: ls -ld {shlex.quote(str(path))}"
+    elif owner in (0, me) or user_name(owner).isdigit():
+        do = chown_line(me, folder)
+    elif me == 0 or path.lstat().st_uid != owner:
+        do = chown_line(owner, folder)
+    else:
+        do = f"run it as {user_name(owner)}: sudo -u {user_name(owner)} make ...; or {chown_line(me, folder)}"
+    return PreconditionFailed("a file belongs to another user", saw, do)
+
+
+def own_folder(path: Path) -> Path | None:
+    """The state folder or the repository that path is in, known by what else is in it; never one of the system's."""
+
+    def is_own(folder: Path) -> bool:
+        closed = folder.exists() and not os.access(folder, os.X_OK)
+        return closed or any(os.path.lexists(folder / name) for name in ("secrets.env", "journal.jsonl", "compose.day.yaml"))
+
+    return next((folder for folder in path.parents if len(folder.parts) > 2 and is_own(folder)), None)
+
+
+def foreign_files(folder: Path) -> list[Path]:
+    """What in folder belongs to another user than folder does, or cannot be looked into; nothing below that."""
+    owner = folder.stat().st_uid if folder.exists() else 0
+    found = [] if not folder.exists() or os.access(folder, os.W_OK | os.X_OK) else [folder]
+    for top, folders, names in os.walk(folder):
+        foreign = {name for name in (*folders, *names) if (Path(top) / name).lstat().st_uid != owner}
+        folders[:] = [name for name in folders if name not in foreign]
+        found += [Path(top) / name for name in sorted(foreign)]
+    return found
+
+
+def ownership(path: Path) -> str:
+    """Such as "root's, mode 600"; of the nearest folder above it where the path itself cannot be seen."""
+    shown = next(part for part in (path, *path.parents) if os.path.lexists(part))
+    details = shown.lstat()
+    return f"{shown} is {user_name(details.st_uid)}'s, mode {stat.S_IMODE(details.st_mode):o}"
+
+
+def closed_to_containers(paths: Iterable[Path]) -> list[Path]:
+    """Files and folders, of these and below them, that only their owner or group can read: a clone made under umask 027 or 077.
+
+    A container's user is another one than the clone's, or root without the right to pass over permissions.
+    """
+    everything = [below for path in paths for below in (path, *sorted(path.rglob("*"))) if "__pycache__" not in below.parts]
+    return [path for path in everything if ~path.stat().st_mode & readable_bits(path)]
+
+
+def open_to_containers(paths: Sequence[Path]) -> None:
+    """Lets every user read them; none holds a secret. Raises PreconditionFailed where they belong to another user."""
+    for path in closed_to_containers(paths):
+        try:
+            path.chmod(path.stat().st_mode | readable_bits(path))
+        except PermissionError as error:
+            raise PreconditionFailed(
+                "containers cannot read a file of this repository", ownership(path), open_line(paths)
+            ) from error
+
+
+def open_line(paths: Iterable[Path]) -> str:
+    return f"sudo chmod -R a+rX {shlex.join(map(str, paths))}"
+
+
+def readable_bits(path: Path) -> int:
+    return 0o555 if path.is_dir() else 0o444
 
 
 def time_zone(localtime: Path = Path("/etc/localtime")) -> str:

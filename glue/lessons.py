@@ -94,7 +94,7 @@ def read_replay(path: Path) -> tuple[Example, ...]:
     if not path.exists():
         raise PreconditionFailed("the recipe's replay file is not there", str(path), 'put it there, or set replay_file = ""')
     rows: list[Example] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         if not line.strip():
             continue
         try:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any, TextIO
 
 from glue import waiting
-from glue.types import Locked
+from glue.types import Locked, PreconditionFailed
 from glue.waiting import Seen
 
 NIGHT = "night.lock"  # one night at a time, from its first step to its last
 UPGRADE = "upgrade.lock"  # from an upgrade's backup to its end, while code and compose files may be another version's
 MOVE = "glue.lock"  # held only while something changes what serves, never while training
+LOCAL_DISK = "set STATE_DIR in env/site.env to a folder on a disk of this machine, such as ext4 or xfs"
 LOOK_SECONDS = 2  # to look whether a lock is held is to hold it for a moment, and nobody is refused for that
 
 
@@ -28,12 +31,10 @@ def hold(state: Path, name: str, purpose: str, wait_seconds: float = LOOK_SECOND
     Children do not inherit it: Python opens files close-on-exec.
     """
     state.mkdir(parents=True, exist_ok=True)
-    with (state / name).open("a+", encoding="utf-8") as file:
+    with (state / name).open("a+", encoding="utf-8", errors="replace") as file:
 
         def look() -> Seen[None]:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not free(file, fcntl.LOCK_EX):
                 file.seek(0)
                 return Seen(False, file.read().strip() or "a holder that left no name")
             return Seen(True, "free")
@@ -42,6 +43,30 @@ def hold(state: Path, name: str, purpose: str, wait_seconds: float = LOOK_SECOND
         sign(file, {"pid": os.getpid(), "purpose": purpose, "since": time.strftime("%F %T %Z")})
         yield
         sign(file, None)
+
+
+def free(file: IO[Any], kind: int) -> bool:
+    """Takes the lock, if nobody else has it. Raises PreconditionFailed where the file system has no locks."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise PreconditionFailed("the state folder's disk has no file locks", f"{file.name}: {error}", LOCAL_DISK) from error
+    return True
+
+
+def fault(state: Path) -> str:
+    """Why no lock or no file can be had in the state folder, in words; empty if both can, or if that is not its disk's fault."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=state, prefix=".lock-probe-") as one, Path(one.name).open("rb") as other:
+            if not free(one, fcntl.LOCK_EX):
+                return "a new file is locked"
+            return "a second program gets a lock that is held" if free(other, fcntl.LOCK_EX) else ""
+    except PreconditionFailed as error:
+        return f"{error.what}: {error.saw}"
+    except OSError as error:
+        return str(error) if error.errno in (errno.EROFS, errno.EIO) else ""
 
 
 def sign(file: TextIO, holder: dict[str, object] | None) -> None:
@@ -54,7 +79,7 @@ def sign(file: TextIO, holder: dict[str, object] | None) -> None:
 def require_no_upgrade(state: Path) -> None:
     """For what timers begin, under a lock that an upgrade waits for. Raises Locked while an upgrade is alive."""
     if held(state, UPGRADE):
-        holder = (state / UPGRADE).read_text(encoding="utf-8").strip()
+        holder = (state / UPGRADE).read_text(encoding="utf-8", errors="replace").strip()
         raise Locked("an upgrade is going on", holder or "its holder left no name", "wait for its end, or: make status")
 
 
@@ -66,10 +91,7 @@ def held_seconds(state: Path, name: str) -> float:
 def held(state: Path, name: str) -> bool:
     """Whether anybody holds it now. A yes is old when it is told; a no is certain of whoever held it before."""
     try:
-        with (state / name).open("r", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with (state / name).open("rb") as file:
+            return not free(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
-    except BlockingIOError:
-        return True
-    return False

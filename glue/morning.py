@@ -6,7 +6,6 @@ state/nights/<night>/summary.txt   a few lines, for an e-mail, a webhook or a te
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -74,13 +73,13 @@ def gather(state: Path, night: str) -> Morning:
         end=next((row for row in reversed(rows) if "outcome" in row), {}),
         steps=seconds_by_step(rows),
         counts={part: len(files.read_lines(dataset / f"{part}.jsonl")) for part in PARTS if (dataset / f"{part}.jsonl").exists()},
-        card=read(dataset / "card.json"),
+        card=files.read_json_if_whole(dataset / "card.json", {}),
         losses=[(row["step"], row["loss"]) for row in progress if row.get("phase") == "train" and "loss" in row],
-        verdict=read(folder / "verdict.json"),
-        evidence=read(folder / "evidence.json"),
-        training=read(folder / "result.json"),
-        energy=read(folder / "energy.json"),
-        recipe=read(folder / "recipe.json"),
+        verdict=files.read_json_if_whole(folder / "verdict.json", {}),
+        evidence=files.read_json_if_whole(folder / "evidence.json", {}),
+        training=files.read_json_if_whole(folder / "result.json", {}),
+        energy=files.read_json_if_whole(folder / "energy.json", {}),
+        recipe=files.read_json_if_whole(folder / "recipe.json", {}),
     )
 
 
@@ -95,11 +94,6 @@ def seconds_by_step(rows: list[dict[str, Any]]) -> dict[str, float]:
             begun[row["step"]] = moment
         elif row["step"] in begun:
             found[row["step"]] = (moment - begun[row["step"]]).total_seconds()
-    return found
-
-
-def read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return found
 
 
@@ -133,7 +127,7 @@ def keep_banner(state: Path, morning: Morning) -> None:
 
 def kept_banner(state: Path, serves: str | None) -> dict[str, str]:
     """What WebUI.ensure_banner takes. No text where something else serves: the chat forgets banners when it restarts."""
-    kept = read(state / "banner.json")
+    kept = files.read_json_if_whole(state / "banner.json", {})
     return {"name": BANNER, "kind": "success", "text": kept["text"] if kept and kept["adapter"] == serves else ""}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -55,7 +54,6 @@ def act(site: Site, step: Step, why: str) -> None:
 
 def attempts(state: Path) -> tuple[float, ...]:
     """When the watch acted since a person, or a timer, last said day; none where that cannot be read."""
-    try:
-        return tuple(json.loads((state / day.ATTEMPTS).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return ()
+    with suppress(OSError):
+        return tuple(moment for moment in files.read_json_if_whole(state / day.ATTEMPTS, []) if isinstance(moment, int | float))
+    return ()

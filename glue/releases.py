@@ -13,7 +13,6 @@ adapters/judging        there while a night judges: vLLM then runs the base mode
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from contextlib import suppress
@@ -45,12 +44,14 @@ class Releases:
         if name not in self.names():
             there = ", ".join(self.names()) or "none"
             raise PreconditionFailed("there is no such adapter", f"{name!r}; there are: {there}", "make adapters")
-        verdict = read(self.folder / name / "verdict.json")
-        return read(self.folder / name / "manifest.json") | ({"verdict": verdict} if verdict else {})
+        verdict = files.read_json_if_whole(self.folder / name / "verdict.json", {})
+        found = files.read_json_if_whole(self.folder / name / "manifest.json", {}) or {"name": name, "damaged": "manifest.json"}
+        return found | ({"verdict": verdict} if verdict else {})
 
     def manifests(self) -> list[dict[str, Any]]:
         """Of every release that there is or was, oldest first: what has been learned from once is not new."""
-        removed = [read(path) for path in (self.folder / PRUNED).glob("*.json")]
+        pruned = [files.read_json_if_whole(path, {}) for path in (self.folder / PRUNED).glob("*.json")]
+        removed = [manifest for manifest in pruned if manifest]
         there = [self.manifest(name) for name in self.names()]
         return sorted({row["name"]: row for row in removed + there}.values(), key=lambda row: str(row["name"]))
 
@@ -64,8 +65,8 @@ class Releases:
 
         What the list has after that was never linked to, or was rolled back on a full disk.
         """
-        path, current = self.folder / "served.json", self.current()
-        history: list[Release] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else [None]
+        current = self.current()
+        history: list[Release] = files.read_json_if_whole(self.folder / "served.json", [None])
         if current not in history:
             return [*history, current]
         return history[: len(history) - history[::-1].index(current)]
@@ -100,7 +101,7 @@ class Releases:
         """What is known of the release's checkpoint: its form, its base model, the hash of each file. None without one, as
         after a restore: a backup holds what is known of it, and not the checkpoint."""
         there = (self.folder / name / "checkpoint").is_dir()
-        return (read(self.folder / name / "checkpoint.json") or None) if there else None
+        return (files.read_json_if_whole(self.folder / name / "checkpoint.json", {}) or None) if there else None
 
     # ------------------------------------------------------------------ change
 
@@ -164,7 +165,7 @@ class Releases:
 
     def verify(self, name: str, checkpoint: bool = False) -> None:
         """Raises PreconditionFailed if a file is not the one that was published. checkpoint: those of the checkpoint too."""
-        published = dict(self.manifest(name)["sha256"])
+        published = self.published(name)
         if checkpoint:
             published |= (self.checkpoint(name) or {}).get("sha256", {})
         for file, expected in published.items():
@@ -174,6 +175,15 @@ class Releases:
                     f"{name}/{file} has another hash",
                     "promote another: make adapters",
                 )
+
+    def published(self, name: str) -> dict[str, str]:
+        """The hash of each file. Raises PreconditionFailed where the manifest is damaged."""
+        path = self.folder / name / "manifest.json"
+        hashes = self.manifest(name).get("sha256")
+        if not hashes:
+            do = "put it back from the newest backup, or promote another: make adapters"
+            raise PreconditionFailed("an adapter's manifest is damaged", str(path), do)
+        return dict(hashes)
 
     def note_verdict(self, name: str, verdict: dict[str, Any]) -> None:
         """Said once, like everything in a release."""
@@ -243,12 +253,6 @@ class Releases:
             files.sync_folder(self.folder)
             shutil.rmtree(self.folder / f".unfinished-{name}")
         return names
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Empty where there is no such file."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return found
 
 
 def shown(release: Release) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import pwd
+import shlex
 from pathlib import Path
 from typing import Any
 
-from glue import commands, files, hours, units
+from glue import commands, files, host, hours, units
 from glue.settings import HOME
 from glue.site import Site
 from glue.types import PreconditionFailed
@@ -20,7 +20,11 @@ def place(site: Site) -> Place:
     """glue runs as the owner of the state folder, who must be let in by Docker."""
     if not site.state.exists():
         raise PreconditionFailed("there is nothing to schedule yet", f"{site.state} is not there", "make setup")
-    owner = pwd.getpwuid(site.state.stat().st_uid).pw_name
+    uid = site.state.stat().st_uid
+    owner = host.user_name(uid)
+    if owner == str(uid):
+        do = f"{host.chown_line(os.geteuid(), site.state)}, then make setup"
+        raise PreconditionFailed("the state folder belongs to no user of this machine", f"{site.state}: user {uid}", do)
     return Place(str(HOME), owner, site.settings.profile, f"dual-use-{site.settings['PROJECT']}")
 
 
@@ -65,7 +69,7 @@ def remove(site: Site) -> dict[str, Any]:
 
 def require_root(folder: Path) -> None:
     if not os.access(folder, os.W_OK):
-        do = f"sudo {HOME}/.venv/bin/python -m glue schedule install"
+        do = f"sudo make -C {shlex.quote(str(HOME))} schedule"
         raise PreconditionFailed("a schedule is written by root", f"{folder} cannot be written", do)
 
 

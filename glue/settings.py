@@ -10,17 +10,19 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dotenv.parser import parse_stream
 
-from glue import gpu
 from glue.types import Misconfigured
 
 HOME = Path(__file__).resolve().parent.parent
 PROFILES = ("spark", "rehearsal")
+SET_UP_AS_SPARK = Path("env", "set-up-as-spark")  # below the repository; git ignores it
+DGX_RELEASE = Path("/etc/dgx-release")
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,9 @@ class Settings:
     sources: dict[str, str]
 
     def __getitem__(self, key: str) -> str:
+        """Raises Misconfigured, as for a secret before setup or after its file was lost."""
+        if key not in self.values:
+            raise Misconfigured("a setting is missing", f"{key}, in {self.secrets_file} or env/", "make setup, or make restore")
         return self.values[key]
 
     def number(self, key: str) -> int:
@@ -219,12 +224,12 @@ class Settings:
 
 
 def load(profile: str | None = None, home: Path = HOME) -> Settings:
-    """Reads and checks everything. profile: None takes PROFILE from the environment or site.env, else looks for a GPU.
+    """Reads and checks everything. profile: None takes PROFILE from the environment or site.env, else detect_profile's.
 
     Raises Misconfigured, naming file, key, value and what is allowed.
     """
     site = read_env_file(home / "env" / "site.env") if (home / "env" / "site.env").exists() else {}
-    chosen = profile or os.environ.get("GLUE_PROFILE") or site.get("PROFILE") or ("spark" if gpu.answers() else "rehearsal")
+    chosen = profile or os.environ.get("GLUE_PROFILE") or site.get("PROFILE") or detect_profile(home)
     check("PROFILE", chosen, "GLUE_PROFILE, --profile or env/site.env")
     values: dict[str, str] = {}
     sources: dict[str, str] = {}
@@ -235,10 +240,24 @@ def load(profile: str | None = None, home: Path = HOME) -> Settings:
     missing = [key for key in KINDS if key not in values and key not in OPTIONAL]
     if missing:
         raise Misconfigured("a setting is missing", ", ".join(missing), f"add it to env/{chosen}.env or env/site.env")
+    for folder in (home, home / values["STATE_DIR"]):
+        if ":" in str(folder):
+            raise Misconfigured("a folder has a colon in its name, which Docker cannot mount", str(folder), "name it anew")
     for key, needed in NEEDS.items():
         if key in values and needed not in values:
             raise Misconfigured(f"{key} is of no use alone", f"{sources[key]} has no {needed}", f"set {needed} too, or neither")
     return Settings(chosen, values, sources)
+
+
+def detect_profile(home: Path = HOME) -> str:
+    """A driver that fails, or is being replaced, never makes a rehearsal of a Spark: nvidia-smi need not work."""
+    is_spark = (home / SET_UP_AS_SPARK).exists() or DGX_RELEASE.exists() or shutil.which("nvidia-smi") is not None
+    return "spark" if is_spark else "rehearsal"
+
+
+def remember_spark(home: Path = HOME) -> None:
+    """Not in the state folder: where that is depends on the profile."""
+    (home / SET_UP_AS_SPARK).touch()
 
 
 def _layers(home: Path, profile: str, site: dict[str, str], so_far: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -255,19 +274,22 @@ def _layers(home: Path, profile: str, site: dict[str, str], so_far: dict[str, st
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """KEY=VALUE lines. Raises Misconfigured for a line that is none."""
+    """KEY=VALUE lines. Raises Misconfigured for a line that is none, PermissionError for a file of another user."""
     try:
         with path.open(encoding="utf-8") as stream:
             bindings = list(parse_stream(stream))
+    except PermissionError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
-        raise Misconfigured("a settings file cannot be read", f"{path}: {error}", "restore it from the repository") from error
+        do = f"put it back from a backup, or, if git knows it: git checkout {path}"
+        raise Misconfigured("a settings file cannot be read", f"{path}: {error}", do) from error
     for binding in bindings:
         if binding.error or (binding.key is not None and binding.value is None):
-            raise Misconfigured(
-                "a settings file has a line that is no KEY=VALUE",
-                f"{path}, line {binding.original.line}: {binding.original.string.strip()[:80]!r}",
-                'write KEY=VALUE, or KEY="VALUE" where the value has spaces',
-            )
+            secret = path.name == "secrets.env"
+            line = "(hidden)" if secret else repr(binding.original.string.strip()[:80])
+            do = "put it back from a backup" if secret else 'write KEY=VALUE, or KEY="VALUE" where the value has spaces'
+            saw = f"{path}, line {binding.original.line}: {line}"
+            raise Misconfigured("a settings file has a line that is no KEY=VALUE", saw, do)
     return {binding.key: binding.value or "" for binding in bindings if binding.key}
 
 

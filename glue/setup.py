@@ -13,7 +13,7 @@ from glue.checks import Grade
 from glue.learning import dataset
 from glue.settings import HOME, SECRETS, Settings
 from glue.site import Site, Tell
-from glue.stacks import Stacks
+from glue.stacks import MOUNTED, Stacks
 from glue.training import world as worlds
 from glue.types import Example, GlueError, Message, PreconditionFailed
 
@@ -30,6 +30,9 @@ def ensure(profile: str | None, tell: Tell) -> Site:
     site = open_site(profile, tell)
     doctor.require(site, doctor.SETUP)
     # from here on things are made
+    if not site.settings.rehearsal:
+        settings.remember_spark()
+    host.open_to_containers(MOUNTED)
     ensure_state(site.settings, tell)
     site = open_site(profile, tell)
     ensure_images(site)
@@ -96,7 +99,7 @@ def ensure_images(site: Site) -> None:
 def ensure_models(site: Site) -> None:
     """The hub's models, whole and checked, in their volume. state/models.json is what they are, and is kept to."""
     path = site.state / "models.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = files.read_json(path, {})
     models = {name: kept_or_new(known.get(name), revision) for name, revision in site.settings.hub_models.items()}
     if not models:
         return
@@ -139,7 +142,7 @@ def ensure_kernels(site: Site) -> None:
         return
     passed = site.state / "kernels-passed.json"
     image = site.stacks.image_id(site.settings.image("TRAINER_IMAGE"))
-    if passed.exists() and json.loads(passed.read_text(encoding="utf-8")) == {"image": image}:
+    if files.read_json_if_whole(passed, {}) == {"image": image}:
         return
     for checks in ("training.selftest", "training.exactness"):
         run_checks(site, checks)
@@ -156,10 +159,12 @@ def run_checks(site: Site, module: str) -> None:
 
 
 def open_volumes(site: Site) -> None:
-    """A new volume is root's; the night's trainer runs as the state folder's owner."""
-    site.stacks.compose(
-        "night", "run", "--rm", "--no-TTY", "--user", "0:0", "--entrypoint", "chmod", "trainer", "1777", "/cache", "/models"
-    )
+    """A new volume is root's, and caches are yesterday's owner's; trainer and vLLM run as the state folder's owner of today."""
+    run = ("run", "--rm", "--no-TTY", "--user", "0:0")
+    site.stacks.compose("night", *run, "--entrypoint", "chmod", "trainer", "1777", "/cache", "/models")
+    rights = [part for right in ("CHOWN", "DAC_READ_SEARCH") for part in ("--cap-add", right)]
+    caches = ("--volume", f"{site.settings['PROJECT']}-serving-cache:/serving-cache", "--entrypoint", "chown")
+    site.stacks.compose("night", *run, *rights, *caches, "trainer", "-R", site.stacks.owner(), "/cache", "/serving-cache")
 
 
 def ensure_practice_model(site: Site) -> None:
@@ -209,7 +214,7 @@ def ensure_general_examples(site: Site) -> None:
 def ensure_base_facts(site: Site) -> None:
     """state/base_model.json: what an adapter must fit."""
     path = site.state / "base_model.json"
-    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["name"] == site.settings["TRAINED_MODEL"]:
+    if files.read_json_if_whole(path, {}).get("name") == site.settings["TRAINED_MODEL"]:
         return
     lines: list[str] = []
     site.tell("reading the base model's shape")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 import docker
 import docker.errors
+from docker.context.config import get_current_context_name
 from docker.models.containers import Container
 
 from glue import commands, plan
@@ -23,6 +25,8 @@ from glue.types import GlueError, PreconditionFailed, Service, Services
 log = logging.getLogger(__name__)
 
 DAY, NIGHT, BENCH = "day", "night", "bench"
+SYSTEM_SOCKET = "unix:///var/run/docker.sock"
+MOUNTED = tuple(HOME / name for name in ("images", "glue", "env/practice-world.toml"))  # what containers and builds read
 VOLUMES = ("models", "serving-cache", "webui-data", "trainer-cache")
 BENCH_VOLUMES = ("bench-ours-", "bench-stock-")  # what follows is the model before which they were measured
 # A vLLM that dies while it loads is started again by Docker for ever; this many deaths are a fault, not bad luck.
@@ -31,7 +35,11 @@ DEATHS_ARE_A_FAULT = 2
 
 @dataclass(frozen=True)
 class Engine:
-    """Docker on this machine. gpus: whether containers can be given one. folder: where images and volumes are kept."""
+    """Docker on this machine. gpus: whether containers can be given one. folder: where images and volumes are kept.
+
+    options: its security options, such as "rootless" or "userns". system: such as "Docker Desktop" or "Podman Engine".
+    context: what a person's own docker commands reach instead, in words; empty if it is the same engine.
+    """
 
     version: str
     compose: str
@@ -41,6 +49,11 @@ class Engine:
     missing_volumes: tuple[str, ...]
     services: Services
     trainer: Service | None
+    options: tuple[str, ...] = ()
+    system: str = ""
+    driver: str = ""
+    address: str = SYSTEM_SOCKET
+    context: str = ""
 
 
 class Stacks:
@@ -49,13 +62,14 @@ class Stacks:
     def __init__(self, settings: Settings) -> None:
         """Raises PreconditionFailed where no Docker Engine answers."""
         self.settings = settings
+        os.environ.setdefault("DOCKER_HOST", SYSTEM_SOCKET)  # or the docker command goes by its context, which docker-py does not
         try:
             self.docker = docker.from_env(timeout=60)
             self.docker.ping()
         except docker.errors.DockerException as error:
-            raise PreconditionFailed(
-                "Docker does not answer", str(error), "sudo bash scripts/install-docker.sh, or: systemctl start docker"
-            ) from error
+            saw = f"{os.environ['DOCKER_HOST']}: {error}{other_context()}"
+            do = "sudo bash scripts/install-docker.sh, or: systemctl start docker"
+            raise PreconditionFailed("Docker does not answer", saw, do) from error
 
     # ------------------------------------------------------------------ compose
 
@@ -71,12 +85,15 @@ class Stacks:
     def compose_environment(self) -> dict[str, str]:
         """Exactly the settings: a shell's own PROJECT or PORT has no say."""
         kept = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG") if key in os.environ}
-        state = self.settings.state
-        owner = state.stat() if state.exists() else HOME.stat()
-        made = {"STATE_DIR": str(state), "STATE_OWNER": f"{owner.st_uid}:{owner.st_gid}"}
+        made = {"STATE_DIR": str(self.settings.state), "STATE_OWNER": self.owner()}
         if origins := self.settings.https_origins:
             made |= {"HTTPS_URL": origins[0], "HTTPS_ORIGINS": ";".join(origins), "GATE_IMAGE": self.settings.image("DOOR_IMAGE")}
         return kept | self.settings.values | made
+
+    def owner(self) -> str:
+        """uid:gid of the state folder's owner, as whom vLLM and the trainer run."""
+        owner = (self.settings.state if self.settings.state.exists() else HOME).stat()
+        return f"{owner.st_uid}:{owner.st_gid}"
 
     def compose(self, stack: str, *arguments: str, timeout_seconds: float = 300) -> str:
         """Runs it and returns its output. Raises GlueError with the last lines it printed."""
@@ -84,7 +101,13 @@ class Stacks:
         log.debug("running %s", " ".join(command))
         try:
             done = subprocess.run(
-                command, env=self.compose_environment(), capture_output=True, text=True, timeout=timeout_seconds, check=False
+                command,
+                env=self.compose_environment(),
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout_seconds,
+                check=False,
             )
         except subprocess.TimeoutExpired as error:
             saw = f"no end after {timeout_seconds:.0f} s"
@@ -140,16 +163,22 @@ class Stacks:
     def engine(self) -> Engine:
         facts = self.docker.info()
         devices = [device.get("ID", "") for device in facts.get("DiscoveredDevices") or []]
+        components = [part.get("Name", "") for part in self.docker.version().get("Components") or []]
         volumes = {volume.name for volume in self.docker.volumes.list()}
         return Engine(
-            version=facts["ServerVersion"],
+            version=facts.get("ServerVersion") or "",
             compose=compose_version(),
-            gpus="nvidia" in facts["Runtimes"] or any(device.startswith("nvidia.com/gpu") for device in devices),
-            folder=Path(facts["DockerRootDir"]),
+            gpus="nvidia" in (facts.get("Runtimes") or {}) or any(device.startswith("nvidia.com/gpu") for device in devices),
+            folder=Path(facts.get("DockerRootDir") or "/"),
             missing_images=tuple(self.missing_images(self.settings.images)),
             missing_volumes=tuple(name for name in self.volumes() if name not in volumes),
             services=self.services(DAY),
             trainer=self.trainer(),
+            options=tuple(re.findall(r"name=([\w-]+)", ",".join(facts.get("SecurityOptions") or []))),
+            system=", ".join(filter(None, [facts.get("OperatingSystem"), *components])),
+            driver=facts.get("Driver") or "",
+            address=os.environ["DOCKER_HOST"],
+            context=other_context(),
         )
 
     def volumes(self) -> tuple[str, ...]:
@@ -272,13 +301,27 @@ def docker_cli() -> str:
     return found
 
 
+def run_command(online: bool = False) -> list[str]:
+    """argv of `docker run` for a container of our own. online: it reaches the network, and uses the office's proxy."""
+    offline = ["--network=none", f"--env-file={HOME / 'env' / 'no-proxy.env'}"]
+    return [docker_cli(), "run", "--rm", "--init", "--pull=never", "--cap-drop=ALL", *([] if online else offline)]
+
+
 def compose_version(timeout_seconds: float = 60) -> str:
     """Empty where it gives none in time: that is a finding, and keeps no day from being tried."""
     command = [docker_cli(), "compose", "version", "--short"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout_seconds, check=False).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=timeout_seconds, check=False
+        ).stdout.strip()
     except (subprocess.SubprocessError, OSError):
         return ""
+
+
+def other_context() -> str:
+    """The docker command's context, in words, where it may name another engine than glue's; empty if it is the default."""
+    context = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
+    return "" if context == "default" else f"; people's own docker commands go to the context {context!r}"
 
 
 def observed(container: Container) -> Service:

@@ -10,7 +10,7 @@ from typing import Any
 
 from glue.commands import Hear, stream
 from glue.settings import HOME, Settings
-from glue.stacks import docker_cli
+from glue.stacks import docker_cli, run_command
 from glue.types import GlueError
 
 PULL_DEADLINE_SECONDS = 6 * 3600
@@ -42,7 +42,8 @@ def run_fetch(settings: Settings, *options: str, hear: Callable[[dict[str, Any]]
     In vLLM's own image: it is here before the night's is built, and the library that fetches a model is then the one
     that finds it by day.
     """
-    environment = {key: os.environ[key] for key in PROXIES if key in os.environ}
+    offline = "--check" in options
+    environment = {key: os.environ[key] for key in PROXIES if key in os.environ and not offline}
     environment |= {key: settings[key] for key in ("HF_TOKEN", "HF_ENDPOINT") if key in settings.values}
     # without Xet, because plain HTTPS goes through any office's proxy, and is what was tested
     environment |= {"HF_HOME": "/models", "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -54,10 +55,8 @@ def run_fetch(settings: Settings, *options: str, hear: Callable[[dict[str, Any]]
     if authorities := settings.values.get("EXTRA_CA") or host_ca_bundle():
         mounts[authorities] = "/opt/authorities.pem:ro"
         environment["SSL_CERT_FILE"] = "/opt/authorities.pem"
-    command = [docker_cli(), "run", "--rm", "--init", "--pull=never", "--cap-drop=ALL", "--entrypoint=python3"]
+    command = [*run_command(online=not offline), "--entrypoint=python3"]
     command += [f"--volume={here}:{there}" for here, there in mounts.items()] + [f"--env={key}" for key in environment]
-    offline = "--check" in options
-    command += ["--network=none"] if offline else []
     command += [settings.image("VLLM_IMAGE"), "/opt/fetch.py", *options, "/opt/models.json"]
 
     def heard(line: str) -> None:

@@ -58,7 +58,7 @@ def alternatives(wanted: list[str]) -> str:
 
 def made_for(folder: Path) -> str:
     """The names that chat.pem was made here for; empty for the site's own, and where a crash left none."""
-    return (folder / "names").read_text(encoding="utf-8") if (folder / "names").exists() else ""
+    return (folder / "names").read_text(encoding="utf-8", errors="replace") if (folder / "names").exists() else ""
 
 
 def is_address(name: str) -> bool:
@@ -104,7 +104,7 @@ def take_in(own: Path, target: Path) -> bool:
     """The site's own, as long as it lasts: it cannot be renewed here, and the last month of it is as good as the first."""
     text = read_own(own, within_seconds=0)
     (target.parent / "names").unlink(missing_ok=True)
-    if target.exists() and target.read_text(encoding="utf-8") == text:
+    if target.exists() and target.read_bytes() == text.encode():
         return False
     files.write(target, text, mode=0o600)
     return True

@@ -5,7 +5,6 @@ A night that lost its turn may finish nothing: it starts no trainer, brings up n
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,9 +20,9 @@ class Preempted(GlueError):
 def read(state: Path) -> Turn | None:
     """None where nothing was ever wanted, and where the file cannot be read: then nobody's turn is taken away by mistake."""
     try:
-        found = json.loads((state / "turn.json").read_text(encoding="utf-8"))
-        return Turn(Wanted(found["wanted"]), found["night"], found["until_time"])
-    except (OSError, ValueError, KeyError):
+        found = files.read_json_if_whole(state / "turn.json", {})
+        return Turn(Wanted(found["wanted"]), str(found["night"]), float(found["until_time"]))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -7,7 +7,6 @@ the last; one that a death left behind is undone by timers and by the next `make
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -120,8 +119,8 @@ def open_webui(which: str) -> str:
 
 
 def made_with(folder: Any) -> str:
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    return str(manifest["images"]["OPEN_WEBUI_IMAGE"]).partition("@")[0]
+    manifest = files.read_json_if_whole(folder / "manifest.json", {})
+    return str(manifest.get("images", {}).get("OPEN_WEBUI_IMAGE")).partition("@")[0]
 
 
 def go(site: Site, move: Move) -> None:
@@ -237,9 +236,9 @@ def kept(site: Site) -> Move | None:
         return None
     known = {field.name for field in fields(Move)}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = files.read_json(path, {})
         return Move(**{key: value for key, value in found.items() if key in known})
-    except (ValueError, TypeError, AttributeError) as error:
+    except (files.Damaged, TypeError) as error:
         do = f"see which version serves (git log -1; make ask Q=...), then rm {path}"
         raise GlueError("the note of an upgrade that died cannot be read", f"{path}: {error}", do) from error
 

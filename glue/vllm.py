@@ -26,6 +26,13 @@ HEALTH_SECONDS = 25  # a busy server answers late
 METRICS_SECONDS = 10
 
 
+def direct_session() -> requests.Session:
+    """For addresses of our own: no proxy of the environment, whatever no_proxy says."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
+
+
 @dataclass(frozen=True)
 class Vllm:
     """address: host:port on the compose network."""
@@ -36,13 +43,14 @@ class Vllm:
     def call(self, method: str, path: str, body: dict[str, Any] | None = None, timeout_seconds: float = 120) -> requests.Response:
         """Raises GlueError for no answer, and for any status of 400 and more, with vLLM's own words."""
         try:
-            response = requests.request(
-                method,
-                f"http://{self.address}{path}",
-                json=body,
-                headers={"Authorization": f"Bearer {self.key}"},
-                timeout=timeout_seconds,
-            )
+            with direct_session() as session:
+                response = session.request(
+                    method,
+                    f"http://{self.address}{path}",
+                    json=body,
+                    headers={"Authorization": f"Bearer {self.key}"},
+                    timeout=timeout_seconds,
+                )
         except requests.RequestException as error:
             raise GlueError(f"vLLM did not answer {path}", str(error), "make logs SERVICE=vllm") from error
         if response.status_code >= 400:

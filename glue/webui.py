@@ -57,7 +57,7 @@ class WebUI:
     """One signed-in person's view. Build it with sign_in."""
 
     url: str
-    session: requests.Session = field(default_factory=requests.Session)
+    session: requests.Session = field(default_factory=vllm.direct_session)
     user: dict[str, Any] = field(default_factory=dict)
 
     def call(self, method: str, path: str, timeout_seconds: float = 120, **arguments: Any) -> Any:
@@ -280,7 +280,7 @@ def administrator(settings: Settings) -> WebUI:
     kept = settings.state / "webui-token"
     person = WebUI(settings.chat_url)
     if kept.exists():
-        person.session.headers["Authorization"] = f"Bearer {kept.read_text(encoding='utf-8').strip()}"
+        person.session.headers["Authorization"] = f"Bearer {kept.read_text(encoding='ascii', errors='ignore').strip()}"
         if person.is_signed_in():
             return person
     try:

@@ -6,6 +6,7 @@
 # Debian 12 has no Compose v2: the engine and Compose come from Debian 13, whose packages run there
 # (they need libc6 >= 2.34), beside Debian 12's own runc (Debian 13's needs libc6 2.38).
 set -euo pipefail
+export DOCKER_HOST=${DOCKER_HOST:-unix:///var/run/docker.sock}   # whatever context the docker command is set to
 
 say() { printf '%s\n' "docker: $*"; }
 fail() { printf 'ERROR 10: %s\n  saw:  %s\n  do:   %s\n' "$1" "$2" "$3" >&2; exit 10; }

@@ -14,6 +14,8 @@ from glue.types import GlueError
 from glue.webui import WebUI
 
 Row = dict[str, Any]
+# websocket-client reads http_no_proxy only beside a proxy, else the environment's; this one is never asked
+DIRECTLY = {"http_proxy_host": "none", "http_no_proxy": ["*"]}
 COMPLETIONS = ("chat:completion", "response:completion")
 
 
@@ -23,7 +25,7 @@ class Page:
     def __init__(self, person: WebUI) -> None:
         """Raises GlueError where Open WebUI takes no socket."""
         self.person = person
-        self.socket = socketio.Client(reconnection=False)
+        self.socket = socketio.Client(reconnection=False, websocket_extra_options=DIRECTLY)
         self.socket.on("events", self.hear)
         self.begin("")
         try:

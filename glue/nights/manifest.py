@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import glue
+from glue import files
 from glue.learning import dataset
 from glue.nights.tonight import Night
 
 
 def manifest(night: Night) -> dict[str, Any]:
     """Beside its name and the hash of each file, which publishing adds, and the verdict, which judging does."""
-    settings, models = night.site.settings, read(night.site.state / "models.json")
+    settings, models = night.site.settings, files.read_json_if_whole(night.site.state / "models.json", {})
     return {
         "night": night.name,
         "recipe": asdict(night.recipe),
@@ -22,7 +21,7 @@ def manifest(night: Night) -> dict[str, Any]:
         "base_revision": revision(models, settings["TRAINED_MODEL"]),
         "served_model": settings["SERVED_MODEL"],
         "served_revision": revision(models, settings["SERVED_MODEL"]),
-        "dataset": read(night.folder / "dataset" / "card.json"),
+        "dataset": files.read_json_if_whole(night.folder / "dataset" / "card.json", {}),
         "training": night.result,
         "versions": {"glue": glue.__version__, "images": {key: settings.image(key) for key in ("VLLM_IMAGE", "TRAINER_IMAGE")}},
         "counts": {part: len(getattr(night.dataset, part)) for part in ("train", "held_out", "earlier", "general", "replay")},
@@ -41,8 +40,3 @@ def origins(night: Night) -> list[str]:
 def revision(models: dict[str, Any], name: str) -> str:
     """The commit that was fetched; a model that was made on this machine has none."""
     return str(models.get(name, {}).get("commit") or "made on this machine")
-
-
-def read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from datetime import datetime
@@ -92,10 +91,9 @@ def train(night: Night) -> None:
 
 def read_result(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise GlueError("the trainer left a result that is none", f"{path}: {error}", f"see {path.parent}") from error
-    return dict(found)
+        return files.read_json(path, {})
+    except files.Damaged as error:
+        raise GlueError("the trainer left a result that is none", error.saw, f"see {path.parent}") from error
 
 
 def job(night: Night) -> dict[str, Any]:

@@ -54,6 +54,15 @@ def test_every_container_is_reaped_bounded_and_without_privileges(any_stack: dic
         assert not service.get("privileged"), name
 
 
+@pytest.mark.parametrize("profile", settings.PROFILES)
+@pytest.mark.parametrize("stack", ["day", "night"])
+def test_no_container_takes_over_the_proxies_of_dockers_config_json(stack: str, profile: str) -> None:
+    """Compose puts config.json's proxies under what a service's own environment says."""
+    for name, service in configuration(stack, profile, HTTPS_NAMES="spark.example.org")["services"].items():
+        found = {key: value for key, value in service["environment"].items() if "proxy" in key.lower()}
+        assert len(found) == 10 and set(found.values()) == {"", "*"}, name
+
+
 def test_only_the_chat_is_published_and_only_to_this_machine(day: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in day["services"].items() if service.get("ports")}
     assert set(published) == {"open-webui"}

@@ -76,13 +76,13 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
 @pytest.mark.parametrize(
     ("name", "seen", "wanted", "words"),
     [
-        ("system", machine(gpu=None), "fail", "PROFILE=rehearsal"),
+        ("system", machine(gpu=None, gpu_fault="No devices were found"), "fail", "No devices were found shut down, unplug"),
         ("system", machine(architecture="x86_64"), "warn", "x86_64"),
         ("system", with_gpu(capability="9.0"), "warn", "9.0"),
         ("answer", replace(good(), answer_fault="vLLM did not answer"), "fail", "vLLM did not answer make day"),
         ("answer", replace(good(), answer_fault=""), "ok", "tokens"),
         ("answer", good(), "ok", "not asked"),
-        ("driver", machine(gpu=None), "fail", "none"),
+        ("driver", machine(gpu=None, gpu_fault="it is not installed"), "fail", "install the NVIDIA driver"),
         ("driver", with_gpu(driver="570.86"), "fail", "CUDA 13"),
         ("driver", with_gpu(driver="590.44.01"), "warn", "deadlock"),
         ("driver", with_gpu(driver="610.10"), "warn", "nobody"),
@@ -217,18 +217,70 @@ def test_an_nvidia_smi_that_hangs_keeps_nobody_waiting_and_makes_no_rehearsal_of
     if not can_be_killed:
         monkeypatch.setattr(subprocess.Popen, "kill", lambda process: None)
     began = time.monotonic()
-    assert host.observe().gpu is None
-    assert gpu.answers()
+    seen = host.observe()
+    assert seen.gpu is None and "no answer in 0 s" in seen.gpu_fault
+    assert settings.detect_profile(tmp_path) == "spark"
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize("script", ["#!/bin/sh\nexit 9\n", "no program", None], ids=["fails", "no program", "not there"])
-def test_where_no_nvidia_smi_answers_there_is_no_gpu(script: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if script:
-        (tmp_path / "nvidia-smi").write_text(script)
-        (tmp_path / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin" if script else str(tmp_path))
-    assert not gpu.answers() and gpu.observe() is None
+MISMATCH = "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 580.142"
+NO_DRIVER = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that it is running."
+LOST = "Unable to determine the device handle for GPU0: 000F:01:00.0: GPU is lost.  Reboot the system to recover this GPU"
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "do"),
+    [
+        (f"echo '{MISMATCH}' >&2; exit 18", "version mismatch NVML library version: 580.142", "sudo reboot"),
+        ("echo 'Failed to initialize NVML: Driver Not Loaded'; exit 9", "Driver Not Loaded", "sudo reboot"),
+        ("echo 'Failed to initialize NVML: Insufficient Permissions'; exit 4", "Insufficient", "/dev/nvidia"),
+        (f'echo "{NO_DRIVER}"; exit 9', "couldn't communicate", "reinstall the driver"),
+        ("echo 'No devices were found'; exit 6", "No devices were found", "unplug the power supply"),
+        ("echo 'No devices were found'", "No devices were found", "unplug the power supply"),
+        (f"echo '{LOST}'; exit 15", "GPU is lost", "unplug the power supply"),
+        (f"echo '{', '.join(['[GPU is lost]'] * len(gpu.FIELDS))}'", "GPU is lost", "unplug the power supply"),
+        ("exit 9", "exit 9", "sudo reboot"),
+        ("exit 0", "exit 0", "sudo reboot"),
+        ("printf '\\000\\377'; exit 1", "\0", "sudo reboot"),
+    ],
+)
+def test_an_nvidia_smi_that_fails_is_quoted_with_what_to_do_and_the_machine_stays_a_spark(
+    script: str, words: str, do: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert settings.detect_profile(tmp_path) == "spark"
+    found, fault = gpu.look()
+    assert found is None and words in fault
+    for name in ("system", "driver"):
+        result, said = grade(machine(gpu=None, gpu_fault=fault), name)
+        assert result == "fail" and fault in said and do in said
+
+
+def test_a_warning_of_nvidia_smi_beside_its_answer_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = "NVIDIA GB10, 580.142, 12.1, 2418, 3003, 41.23, 96, 0x0000000000000000"
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho WARNING: infoROM is corrupted >&2\necho '{answer}'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert gpu.look() == (Gpu("NVIDIA GB10", "580.142", "12.1", 2418, 3003, 41.23, 96), "")
+
+
+@pytest.mark.parametrize("mark", ["nvidia-smi", "dgx-release", "set up", "none"])
+def test_only_a_machine_without_any_mark_of_a_spark_is_a_rehearsal(
+    mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(settings, "DGX_RELEASE", tmp_path / "dgx-release")
+    (tmp_path / "env").mkdir()
+    if mark == "set up":
+        settings.remember_spark(tmp_path)
+    elif mark != "none":
+        (tmp_path / mark).write_text("no program")
+        (tmp_path / mark).chmod(0o755)
+    assert settings.detect_profile(tmp_path) == ("rehearsal" if mark == "none" else "spark")
+    if mark != "nvidia-smi":
+        assert gpu.look() == (None, "it is not installed")
 
 
 def test_dgx_os_is_known_by_its_newest_update(tmp_path: Path) -> None:
