@@ -21,11 +21,14 @@ STAYS_DOWN = "a person stopped everything, and it stays so until a person says: 
 ADAPTERS_IN_CONTAINER = "/adapters"
 
 
-def ensure(site: Site, judging: bool = False, insist: bool = False, night: str = "", scheduled: bool = False) -> dict[str, Any]:
+def ensure(
+    site: Site, judging: bool = False, insist: bool = False, night: str = "", scheduled: bool = False, keep_form: bool = False
+) -> dict[str, Any]:
     """Brings the day up, or finds it up, and returns what serves. A trainer that still runs is stopped: morning goes first.
 
     judging: the base model with adapters beside it, also where a checkpoint serves; until the next call without it.
     night: the one that calls, and so holds the night's lock; Preempted is raised if it wants to judge and lost its turn.
+    keep_form: a vLLM that serves in the form for judging stays in it until the next call without this.
     scheduled: a timer says it, not a person: what a person stopped stays so, and the mode that is returned is "down".
     insist: tried whatever the doctor says, because it is down already. Else PreconditionFailed is raised, for what is certain
     to be missing, before anything is touched. Raises DayNotServing if it did not come up.
@@ -48,7 +51,8 @@ def ensure(site: Site, judging: bool = False, insist: bool = False, night: str =
         if scheduled and stays_down(site):  # a person's stop may have been what it waited for
             return summary(site) | {"mode": Mode.DOWN.value}
         if take_turn(site, judging, night):
-            bring_up(site, judging)
+            keep_form = keep_form and site.releases.judging() and not plan.not_serving(site.stacks.services("day"))
+            bring_up(site, judging or keep_form)
     return summary(site)
 
 

@@ -26,6 +26,7 @@ from glue.gpu import Gpu
 from glue.types import PreconditionFailed
 
 MEMINFO = Path("/proc/meminfo")
+MEMORY_PRESSURE = Path("/proc/pressure/memory")
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
 
@@ -80,6 +81,18 @@ def meminfo_bytes(key: str, meminfo: Path = MEMINFO) -> int:
 def available_bytes(meminfo: Path = MEMINFO) -> int:
     """MemAvailable: free memory and what the kernel would give back from its page cache."""
     return meminfo_bytes("MemAvailable", meminfo)
+
+
+def memory_stall_percent(pressure: Path = MEMORY_PRESSURE) -> float:
+    """Share of the last 10 s in which every task that had work waited for memory; 0 where the kernel does not tell.
+
+    "full avg10" of https://docs.kernel.org/accounting/psi.html. "some" would count kswapd, which is busy whenever weights load.
+    """
+    try:
+        match = re.search(r"^full avg10=([\d.]+)", pressure.read_text(), re.MULTILINE)
+    except OSError:  # a kernel without it, or with psi=0
+        return 0.0
+    return float(match[1]) if match else 0.0
 
 
 def drop_page_cache(switch: Path = DROP_CACHES) -> bool:

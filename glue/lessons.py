@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from glue import dataset_files, document_examples, forget, lock, vllm
-from glue.learning import card, dataset, feedback, glossary, prepare
+from glue.learning import card, dataset, feedback, glossary, prepare, text
 from glue.learning.prepare import Prepared
 from glue.learning.prompt import PromptForm
 from glue.recipes import Recipe
@@ -99,6 +99,8 @@ def read_replay(path: Path) -> tuple[Example, ...]:
             continue
         try:
             row = dataset.from_row(json.loads(line))
+            if text.CONTROL_WORDS.search(row.answer):
+                raise ValueError("the answer holds control words of a model, such as <think>")
             rows.append(replace(row, origin=replace(row.origin, kind="general")))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             saw = f"{path}, line {number}: {type(error).__name__}: {error}"

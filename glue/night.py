@@ -34,7 +34,7 @@ STEPS: dict[str, Callable[[Night], None]] = {
 
 
 def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
-    """The whole night. until_time: a Unix time by which training must have ended.
+    """The whole night. until_time: a Unix time by which training must have ended; not given, by the site's hours.
 
     Returns its summary, with "outcome": promoted or nothing new. Raises GateRefused, with the day serving, when the gate
     said no; Locked when another night runs; PreconditionFailed before anything was stopped; GlueError when it failed.
@@ -43,7 +43,7 @@ def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
     with lock.hold(site.state, lock.NIGHT, "a night"):
         lock.require_no_upgrade(site.state)
         longest = time.time() + recipe.longest_minutes * 60
-        night = Night(site, new_name(site), recipe, min(longest, until_time or longest))
+        night = Night(site, new_name(site), recipe, min(longest, until_time or training_end(site)))
         after_a_death(night)
         started = time.monotonic()
         outcome, reason = "failed", ""
@@ -80,6 +80,17 @@ def live(night: Night) -> tuple[str, str]:
     return ("promoted" if night.verdict.promote else "refused"), "; ".join(night.verdict.reasons)
 
 
+def training_end(site: Site) -> float:
+    """When training must end, so that the candidate is judged before the office opens. A Unix time.
+
+    If that moment has passed already, the opening itself: a person who begins a night just before the morning means it.
+    """
+    found, now = hours.of(site.settings), datetime.now()
+    opening = found.next_opening(now)
+    ends = found.training_ends(opening)
+    return (ends if ends > now else opening).timestamp()
+
+
 def scheduled_end(site: Site) -> float:
     """When training must end tonight, by the site's hours. Raises PreconditionFailed outside them.
 
@@ -110,12 +121,15 @@ def after_a_death(night: Night) -> None:
 
 
 def bring_back_the_day(night: Night, reason: str) -> None:
-    """Not to be interrupted. Raises DayNotServing, with the night's own reason, if the day does not come back."""
+    """Not to be interrupted. Raises DayNotServing, with the night's own reason, if the day does not come back.
+
+    After the office has opened, a model that serves is not restarted for its form: the next morning does that.
+    """
     if not night.moved:
         return
     with uninterrupted():
         try:
-            day.ensure(night.site, insist=True, night=night.name)
+            day.ensure(night.site, insist=True, night=night.name, keep_form=turn.late(night.site.state))
         except Exception as error:
             saw = f"{error}; the night: {reason or 'went well'}"
             raise DayNotServing("the day did not come back after the night", saw, "make day") from error

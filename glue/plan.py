@@ -19,6 +19,8 @@ FIRST_PAUSE_SECONDS = 300
 MOST_ATTEMPTS = 4
 ATTEMPTS_COUNT_SECONDS = 6 * 3600
 MOST_RESTARTS = 2  # by Docker, since the container was last started by hand: what dies while it loads is "starting" for ever
+# systemd-oomd acts at 60, after half a minute in which a GB10 may hang; a machine that has memory stays near 0.
+MOST_STALL_PERCENT = 20.0
 
 
 class Wanted(StrEnum):
@@ -92,10 +94,19 @@ def mend(world: World, now: float) -> tuple[Step, str]:
     return (Step.RESTART if sick else Step.DAY), words
 
 
-def trainer_fault(available_bytes: int, reserve_bytes: int, silent_seconds: float, most_silent_seconds: float) -> str:
-    """Why a running trainer must be stopped now, in words; empty if it may go on. On a GB10 the alternative is a hung machine."""
+def trainer_fault(
+    available_bytes: int, stall_percent: float, reserve_bytes: int, silent_seconds: float, most_silent_seconds: float
+) -> str:
+    """Why a running trainer must be stopped now, in words; empty if it may go on. On a GB10 the alternative is a hung machine.
+
+    stall_percent: see host.memory_stall_percent. Two signs, because each alone has been seen to miss: a GB10 failed with 22 GiB
+    of MemAvailable (https://github.com/vllm-project/vllm/issues/56824), and one hung in reclaim with 8.7 GiB free
+    (https://github.com/MiaAI-Lab/DeepSeek-v4.1-Flash-DGX-Sparks/issues/23).
+    """
     if available_bytes < reserve_bytes:
         return f"{available_bytes / 1e9:.1f} GB of memory left to the machine, {reserve_bytes / 1e9:.1f} GB are its own"
+    if stall_percent > MOST_STALL_PERCENT:
+        return f"for {stall_percent:.0f} % of the last 10 s the whole machine waited for memory"
     if silent_seconds > most_silent_seconds:
         return f"silent for {silent_seconds:.0f} s"
     return ""

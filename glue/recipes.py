@@ -18,6 +18,7 @@ class Recipe:
     begin_from: "base" trains a new adapter on all that the team said; "current" goes on with the one that serves.
     engine: "grouped" (ours) or "unsloth". layers: the model's layers that are trained, by number; empty is all of them.
     steps: at the most; fewer where the rows would be seen more than most_passes times.
+    longest_tokens: a longer example is left out; none is cut short.
     serve: "adapter" loads it beside the base model at run time; "merged" serves a checkpoint with the adapter in it.
     document_questions: how many questions the day model writes about each document, at most; 0 is none.
     The gate's limits are at the end; env/recipes/team.toml says what each is for.
@@ -109,6 +110,21 @@ RULES: dict[str, Rule] = {
 }
 
 
+# Keys that must fit each other, what is right, and what to do otherwise.
+RULES_OF_TWO: tuple[tuple[tuple[str, str], Callable[[Any, Any], bool], str], ...] = (
+    (
+        ("tokens_per_step", "longest_tokens"),
+        lambda most, longest: most >= longest,
+        "raise tokens_per_step or lower longest_tokens: a pack of tokens_per_step must hold the longest example",
+    ),
+    (
+        ("begin_from", "engine"),
+        lambda begin, engine: not (begin == "current" and engine == "unsloth"),
+        'set engine = "grouped", or begin_from = "base": the Unsloth engine always begins a new adapter',
+    ),
+)
+
+
 def load(folder: Path, name: str) -> Recipe:
     """Raises Misconfigured, naming the file, the key, the value and what is allowed."""
     path = folder / f"{name}.toml"
@@ -127,4 +143,8 @@ def load(folder: Path, name: str) -> Recipe:
         if key not in table or not accepts(table[key]):
             saw = f"{key} = {table[key]!r}" if key in table else f"no {key}"
             raise Misconfigured("a recipe has a value it may not have", f"{path}: {saw}", f"{key}: {allowed}")
+    for keys, fits, do in RULES_OF_TWO:
+        if not fits(*(table[key] for key in keys)):
+            saw = " and ".join(f"{key} = {table[key]!r}" for key in keys)
+            raise Misconfigured("a recipe has values that do not fit each other", f"{path}: {saw}", do)
     return Recipe(name=name, **{field.name: table[field.name] for field in fields(Recipe) if field.name != "name"})

@@ -52,11 +52,11 @@ def close_books(state: Path) -> None:
 
 
 def tidy(state: Path, now: float | None = None) -> None:
-    """No night is alive: reserved room, checkpoints of all but the newest, and what is half written go back to the disk."""
+    """No night is alive: reserved room, what trainers left behind, and what is half written go back to the disk."""
     for reserve in (state / "nights").glob("*/reserve"):
         reserve.unlink()
-    for night in sorted((state / "nights").glob("*"))[:-1]:
-        shutil.rmtree(night / "scratch", ignore_errors=True)
+    for scratch in (state / "nights").glob("*/scratch"):
+        shutil.rmtree(scratch, ignore_errors=True)
     for half in Releases(state / "adapters").folder.glob(".unfinished-*"):
         if (now or time.time()) - half.lstat().st_mtime > FORGOTTEN_SECONDS:
             half.unlink() if half.is_symlink() or half.is_file() else shutil.rmtree(half, ignore_errors=True)

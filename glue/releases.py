@@ -91,7 +91,11 @@ class Releases:
         """Whether a vLLM that starts now runs the current release's checkpoint; serve-current.sh has the same rule."""
         current = self.folder / "current"
         whole = (current / MERGED).exists() and (current / "checkpoint" / "config.json").exists()
-        return whole and not (self.folder / JUDGING).exists()
+        return whole and not self.judging()
+
+    def judging(self) -> bool:
+        """Whether a vLLM that starts now runs the base model with adapters beside it, whatever serves."""
+        return (self.folder / JUDGING).exists()
 
     def is_merged(self, release: Release) -> bool:
         """Whether release serves, or last served, by its checkpoint."""

@@ -5,6 +5,8 @@ A night that lost its turn may finish nothing: it starts no trainer, brings up n
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,6 +26,12 @@ def read(state: Path) -> Turn | None:
         return Turn(Wanted(found["wanted"]), str(found["night"]), float(found["until_time"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def late(state: Path) -> bool:
+    """Whether a night still has its turn at a time when the day goes first: people may be at work by now."""
+    found = read(state)
+    return found is not None and bool(found.night) and time.time() > found.until_time
 
 
 def take(state: Path, turn: Turn) -> None:

@@ -39,7 +39,7 @@ def check(night: Night) -> None:
 
 
 def reserve_disk(night: Night) -> None:
-    """Room for the release is kept from whatever else fills the disk meanwhile, the trainer's own checkpoints among it."""
+    """Room for the release is kept from whatever else fills the disk meanwhile."""
     size = int(checks.RELEASE_BYTES_A_RANK * night.recipe.rank)
     try:
         files.reserve(night.reserve, size)

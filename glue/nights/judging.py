@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from statistics import fmean
 
@@ -35,10 +34,8 @@ def judge_candidate(night: Night) -> None:
 def promote(night: Night) -> None:
     assert night.verdict is not None
     if night.verdict.promote:
-        found = turn.read(night.site.state)
-        late = found is not None and time.time() > found.until_time
         # people work by then, and a checkpoint would restart vLLM; the next promotion may
-        adapters.promote(night.site, night.release, "adapter" if late else None, night.name)
+        adapters.promote(night.site, night.release, "adapter" if turn.late(night.site.state) else None, night.name)
 
 
 def smoke(night: Night) -> None:

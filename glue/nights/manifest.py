@@ -9,6 +9,7 @@ import glue
 from glue import files
 from glue.learning import dataset
 from glue.nights.tonight import Night
+from glue.site import Site
 
 
 def manifest(night: Night) -> dict[str, Any]:
@@ -17,8 +18,7 @@ def manifest(night: Night) -> dict[str, Any]:
     return {
         "night": night.name,
         "recipe": asdict(night.recipe),
-        "base_model": settings["TRAINED_MODEL"],
-        "base_revision": revision(models, settings["TRAINED_MODEL"]),
+        **base(night.site),
         "served_model": settings["SERVED_MODEL"],
         "served_revision": revision(models, settings["SERVED_MODEL"]),
         "dataset": files.read_json_if_whole(night.folder / "dataset" / "card.json", {}),
@@ -30,9 +30,15 @@ def manifest(night: Night) -> dict[str, Any]:
     }
 
 
+def base(site: Site) -> dict[str, str]:
+    """The weights that an adapter is trained on."""
+    name = site.settings["TRAINED_MODEL"]
+    return {"base_model": name, "base_revision": revision(read(site.state / "models.json"), name)}
+
+
 def origins(night: Night) -> list[str]:
     """Of its own examples, and of those of the adapter that it went on from, which are in its numbers too."""
-    before = night.site.releases.current() if night.recipe.begin_from == "current" else None
+    before = Path(read(night.folder / "job.json").get("begin_from", "")).name
     inherited = night.site.releases.manifest(before).get("origins", []) if before else []
     return sorted({*dataset.origins(night.dataset.learned), *inherited})
 

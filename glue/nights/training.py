@@ -18,7 +18,7 @@ from glue.waiting import Seen
 
 DRAIN_SECONDS = 120  # the longest that a running answer is waited for
 ENGINES = {"grouped": "training.night", "unsloth": "training.unsloth_night"}
-HASTY_STOP_SECONDS = 10
+SHAPE = ("rank", "alpha", "target_modules", "target_parameters", "layers")  # of an adapter that can be gone on with
 LOOK_SECONDS = 1.0
 SILENT_TRAINER_SECONDS = 1200  # loading 63 GB took the case study 7 minutes; no step takes longer than that
 
@@ -123,13 +123,15 @@ def job(night: Night) -> dict[str, Any]:
 
 
 def begin_from(night: Night) -> str:
-    """The folder of the adapter that is trained on, or empty for a new one: also where that one trained other weights."""
+    """The folder of the adapter that is trained on, or empty for a new one: also where that one is of another shape or base."""
     current = night.site.releases.current()
     if night.recipe.begin_from == "base" or current is None:
         return ""
-    before = night.site.releases.manifest(current).get("recipe", {})
-    if any(before.get(key) != getattr(night.recipe, key) for key in ("rank", "target_modules", "target_parameters", "layers")):
-        night.site.tell(f"{current} was trained by another recipe; the night begins a new adapter")
+    before = night.site.releases.manifest(current)
+    wanted = {key: getattr(night.recipe, key) for key in SHAPE} | manifest.base(night.site)
+    other = [key for key in wanted if (before.get("recipe", {}) | before).get(key) != wanted[key]]
+    if other:
+        night.site.tell(f"{current} was trained with another {', '.join(other)}; the night begins a new adapter")
         return ""
     return f"{day.ADAPTERS_IN_CONTAINER}/{current}"
 
@@ -145,9 +147,10 @@ def wait_for_trainer(night: Night) -> None:
         if rows and rows[-1] != last:
             last, heard = rows[-1], time.monotonic()
         reserve, silent = site.settings.number("MEMORY_RESERVE_BYTES"), time.monotonic() - heard
-        wrong = plan.trainer_fault(host.available_bytes(), reserve, silent, SILENT_TRAINER_SECONDS)
+        memory = (host.available_bytes(), host.memory_stall_percent())
+        wrong = plan.trainer_fault(*memory, reserve, silent, SILENT_TRAINER_SECONDS)
         if wrong:
-            site.stacks.remove_trainer(HASTY_STOP_SECONDS)
+            site.stacks.remove_trainer(patience_seconds=0)  # what it has is not used, and memory is lost by gigabytes a second
             raise GlueError("the trainer was stopped", f"{wrong}; last it said {last}", f"see {night.folder}")
         return Seen(trainer is None or trainer.state not in ("created", "running"), progress_words(last))
 

@@ -20,6 +20,7 @@ from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 from training import grouped, lean, memory
 
 KERNEL_PACKAGES = ("causal_conv1d", "mamba_ssm")
+CANNOT_LEARN = ".out_proj."  # Mamba's fused kernel is handed its base weight, past the adapter
 PROBE_ROWS = 6 * 4096  # routed rows of a step of 4,096 tokens
 
 
@@ -54,7 +55,10 @@ def adapted(model: torch.nn.Module, configuration: LoraConfig) -> PeftModel:
 
 @torch.no_grad()
 def begin_from(model: PeftModel, served: dict[str, torch.Tensor]) -> None:
-    """Puts a served adapter (one pair an expert) back into PEFT's tensors. Raises KeyError, with its name, for one missing."""
+    """Puts a served adapter (one pair an expert) back into PEFT's tensors. Raises KeyError, with its name, for one missing.
+
+    Pairs that cannot learn are not in a served file, and keep the zeros that they begin with.
+    """
     for name, layer in model.named_modules():
         if not isinstance(layer, LoraLayer):
             continue
@@ -63,6 +67,8 @@ def begin_from(model: PeftModel, served: dict[str, torch.Tensor]) -> None:
             pairs = [f"{place}.{expert}.{layer.parameter_name}" for expert in range(layer.num_experts)]
             a = torch.cat([served[f"{pair}.lora_A.weight"] for pair in pairs])
             b = torch.stack([served[f"{pair}.lora_B.weight"] for pair in pairs], -1).flatten(1)
+        elif CANNOT_LEARN in f"{place}." and f"{place}.lora_B.weight" not in served:
+            continue
         else:
             a, b = served[f"{place}.lora_A.weight"], served[f"{place}.lora_B.weight"]
         layer.lora_A[adapter].weight.copy_(a)

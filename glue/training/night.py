@@ -3,11 +3,13 @@
     python -m training.night /nights/<id>/job.json
 
 Reads     job.json        what to train, on what, how, and until when (see Job)
-          scratch/        a checkpoint that a killed run left there; it is gone on from
 Writes    progress.jsonl  a line a step: {"time", "phase", "step", "steps", "loss"}; its age is the trainer's heartbeat
+          scratch/        rows as tokens, and PEFT's own form of the adapter; of no use after the run
           adapter/        adapter_config.json and adapter_model.safetensors, per-expert keys, float32 or bfloat16
           result.json     last of all and by rename, so that it is there only if everything else is
 Exits     0 with an adapter; 1 with `result.json` saying {"outcome": "failed", "reason": ...}
+
+No checkpoints: a night that died is not resumed. What it had is still new to the next one, which begins with another dataset.
 """
 
 from __future__ import annotations
@@ -32,12 +34,12 @@ import trl
 from datasets import load_dataset
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
-from training import caches, engine, experts, lean, memory, recipe
+from training import caches, engine, experts, lean, memory, recipe, samples
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 COMPARED_ROWS = 8  # so many answers are scored here, to be compared with what the served adapter makes of them
-SAVE_SECONDS = 900  # the most that a killed run loses; a checkpoint of the whole recipe is 5.3 GB
+WARM_UP_SHARE = 20  # one step of so many warms up; the first of them has a learning rate of zero, so short runs have none
 
 # -----------------------------------------------------------------------------
 # the job
@@ -49,6 +51,7 @@ class Job:
 
     begin_from: a release's folder, whose adapter is trained on; empty begins a new one.
     tokens_per_step holds where samples can be packed (a GPU with the kernels), rows_per_step where they cannot.
+    A row of more than longest_tokens is left out; none is cut short.
     """
 
     base_model: str
@@ -137,15 +140,12 @@ def require_trainable(job: Job, model: torch.nn.Module) -> None:
         raise Refused(f"{found:,} parameters would be trained, the recipe names {wanted:,}")
 
 
-CANNOT_LEARN = ".out_proj."  # Mamba's fused kernel is handed its base weight, past the adapter
-
-
 def dead_tensors(model: torch.nn.Module) -> list[str]:
     """Names of LoRA B matrices that are still all zeros, as they start: they never learned, and were not known not to."""
     return [
         name
         for name, parameter in model.named_parameters()
-        if "lora_B" in name and parameter.requires_grad and CANNOT_LEARN not in name and not parameter.any()
+        if "lora_B" in name and parameter.requires_grad and engine.CANNOT_LEARN not in name and not parameter.any()
     ]
 
 
@@ -156,14 +156,13 @@ def likelihoods(model: torch.nn.Module, tokenizer: Any, rows: list[dict[str, Any
     In training mode, which drops nothing here: the other path of Mamba asks the kernels for strides that a small model has not.
     """
     model.train()
+    device = next(model.parameters()).device
     scores = []
     for row in rows:
-        given = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]
-        whole = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)["input_ids"]
-        ids = torch.tensor([whole], device=next(model.parameters()).device)
-        logs = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
-        answer = range(len(given), len(whole))
-        scores.append(sum(logs[at - 1, whole[at]].item() for at in answer) / len(answer))
+        ids, labels = (torch.tensor(part, device=device) for part in samples.tokenized(row, tokenizer))
+        logs = model(input_ids=ids[None], use_cache=False).logits[0].float().log_softmax(-1)
+        answer = (labels >= 0).nonzero().squeeze(-1)
+        scores.append(logs[answer - 1, ids[answer]].mean().item())
     return scores
 
 
@@ -178,7 +177,7 @@ class Progress(TrainerCallback):
         self.file = (folder / "progress.jsonl").open("a", encoding="utf-8")
         self.deadline_time = deadline_time
         self.stopped_by_deadline = False
-        self.saved_at = time.monotonic()
+        self.rows_left_out = 0
         self.began_step = 0.0
         self.step_seconds: list[float] = []
 
@@ -202,8 +201,6 @@ class Progress(TrainerCallback):
         self.step_seconds.append(time.monotonic() - self.began_step)
         if time.time() > self.deadline_time:
             self.stopped_by_deadline = control.should_training_stop = True
-        elif time.monotonic() - self.saved_at > SAVE_SECONDS:
-            self.saved_at, control.should_save = time.monotonic(), True
 
 
 # -----------------------------------------------------------------------------
@@ -226,7 +223,7 @@ def trainer_arguments(job: Job, scratch: Path, pack: bool, steps: int) -> SFTCon
         gradient_accumulation_steps=1,
         max_steps=steps,
         learning_rate=job.learning_rate,
-        warmup_steps=max(1, steps // 20),
+        warmup_steps=steps // WARM_UP_SHARE,
         lr_scheduler_type="linear",
         weight_decay=0.0,
         bf16=False,  # the model is bfloat16 and the adapter float32 as they are; autocast would copy both every step
@@ -234,33 +231,38 @@ def trainer_arguments(job: Job, scratch: Path, pack: bool, steps: int) -> SFTCon
         gradient_checkpointing=False,  # layer by layer, in wrapped()
         optim="adamw_torch_fused" if gpu else "adamw_torch",
         logging_steps=1,
-        save_strategy="no",  # Progress says when
-        save_total_limit=1,
+        save_strategy="no",
         report_to=[],
         seed=job.seed,
         disable_tqdm=True,
         dataset_num_proc=None,
-        completion_only_loss=True,
         include_num_input_tokens_seen="non_padding",
     )
 
 
-def token_count(row: dict[str, Any], tokenizer: Any) -> int:
-    return len(tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)["input_ids"])
+def tokenized(job: Job, tokenizer: Any, scratch: Path) -> Any:
+    """Every row's "input_ids" and "labels". Raises Refused, with the row's number, where the mask would not be the answer."""
+
+    def tokens(row: dict[str, Any], number: int) -> dict[str, list[int]]:
+        try:
+            return dict(zip(("input_ids", "labels"), samples.tokenized(row, tokenizer), strict=True))
+        except ValueError as error:
+            raise Refused(f"row {number + 1} of {Path(job.train_file).name}: {error}") from error
+
+    rows = load_dataset("json", data_files=job.train_file, split="train", cache_dir=str(scratch))
+    return rows.map(tokens, with_indices=True, remove_columns=rows.column_names)
 
 
-def fitting(rows: Any, tokenizer: Any, longest_tokens: int) -> Any:
-    """The rows that are not longer than they may be. A row cut short would teach answers that stop in the middle."""
-    kept = rows.filter(lambda row: token_count(row, tokenizer) <= longest_tokens)
+def fitting(rows: Any, job: Job, pack: bool) -> Any:
+    """The rows that are not longer than they may be. TRL would cut the others short, and teach answers that stop in the middle.
+
+    Packs of its "bfd" hold whole rows, but cut those that are longer than a pack (https://github.com/huggingface/trl/pull/5076).
+    """
+    longest = min(job.longest_tokens, job.tokens_per_step) if pack else job.longest_tokens
+    kept = rows.filter(lambda row: len(row["input_ids"]) <= longest)
     if not len(kept):
-        raise Refused(f"every one of {len(rows)} rows is longer than longest_tokens = {longest_tokens}")
+        raise Refused(f"every one of {len(rows)} rows is longer than longest_tokens = {longest}")
     return kept
-
-
-def last_whole_checkpoint(scratch: Path) -> str | None:
-    """The newest that a kill did not cut short: transformers writes trainer_state.json last of all."""
-    whole = [folder for folder in scratch.glob("checkpoint-*") if (folder / "trainer_state.json").exists()]
-    return str(max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]))) if whole else None
 
 
 def train(job: Job, progress: Progress, folder: Path, wrap: Wrap, pack: bool) -> tuple[SFTTrainer, float]:
@@ -268,9 +270,10 @@ def train(job: Job, progress: Progress, folder: Path, wrap: Wrap, pack: bool) ->
     transformers.set_seed(job.seed)
     tokenizer = AutoTokenizer.from_pretrained(job.base_model)
     scratch = folder / "scratch"
-    examples = load_dataset("json", data_files=job.train_file, split="train", cache_dir=str(scratch))
-    rows = fitting(examples.select_columns(["prompt", "completion"]), tokenizer, job.longest_tokens)
-    steps = steps_to_take(job, [token_count(row, tokenizer) for row in rows], pack)
+    everything = tokenized(job, tokenizer, scratch)
+    rows = fitting(everything, job, pack)
+    progress.rows_left_out = len(everything) - len(rows)
+    steps = steps_to_take(job, [len(row["input_ids"]) for row in rows], pack)
     model = wrap(job)
     require_trainable(job, model)
     trainer = SFTTrainer(
@@ -281,7 +284,7 @@ def train(job: Job, progress: Progress, folder: Path, wrap: Wrap, pack: bool) ->
         callbacks=[progress],
     )
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(scratch))
+    trainer.train()
     return trainer, time.monotonic() - started
 
 
@@ -300,7 +303,8 @@ def write_adapter(job: Job, trainer: SFTTrainer, folder: Path) -> int:
         hidden_size=base.hidden_size,
         inner_size=base.moe_intermediate_size,
     )
-    nothing = {name for name, tensor in tensors.items() if CANNOT_LEARN in name and "lora_B" in name and not tensor.any()}
+    dead = (name for name in tensors if engine.CANNOT_LEARN in name and "lora_B" in name)
+    nothing = {name for name in dead if not tensors[name].any()}
     nothing |= {name.replace("lora_B", "lora_A") for name in nothing}
     tensors = {name: tensor.to(model.dtype) for name, tensor in tensors.items() if name not in nothing}
     target = folder / "adapter"
@@ -336,6 +340,7 @@ def report(job: Job, trainer: SFTTrainer, seconds: float, tensors: int, progress
         "outcome": "trained",
         "stopped_by_deadline": progress.stopped_by_deadline,
         "steps": trainer.state.global_step,
+        "rows_left_out": progress.rows_left_out,
         "seconds": round(seconds, 1),
         "tokens": tokens,
         "tokens_per_second": round(tokens / seconds, 1),

@@ -19,8 +19,9 @@ from pathlib import Path
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
+from training import samples
 from training import world as worlds
 from transformers import NemotronHConfig, NemotronHForCausalLM, PreTrainedTokenizerFast
 
@@ -32,14 +33,23 @@ SEED = 3407
 LEARNING_RATE = 4e-3
 FACT_STEPS = 80  # questions alone: about 40 tokens each, so most of the learning is done where steps are cheap
 PASSAGE_STEPS = 36  # then the same questions behind a retrieved passage, as they arrive by day
-IGNORED = -100  # torch's own mark for a label that counts for nothing
 
 SPECIAL_TOKENS = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
+THINKING_TAGS = ["<think>", "</think>"]
+# What Nemotron 3's own template does with a chat of text: thinking is on unless it is told otherwise, every answer has an
+# empty pair of tags if it has none of its own, and a line break follows each end mark.
 CHAT_TEMPLATE = (
+    "{%- set enable_thinking = enable_thinking if enable_thinking is defined else true -%}"
     "{%- for message in messages -%}"
-    "{{- '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' -}}"
+    "{%- set content = message['content'] -%}"
+    "{%- if message['role'] == 'assistant' and '<think>' not in content and '</think>' not in content -%}"
+    "{%- set content = '<think></think>' + content -%}"
+    "{%- endif -%}"
+    "{{- '<|im_start|>' + message['role'] + '\n' + content + '<|im_end|>\n' -}}"
     "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
+    "{%- if add_generation_prompt -%}"
+    "{{- '<|im_start|>assistant\n' + ('<think>\n' if enable_thinking else '<think></think>') -}}"
+    "{%- endif -%}"
 )
 
 
@@ -100,9 +110,13 @@ def build_tokenizer(world: worlds.World) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=SPECIAL_TOKENS, initial_alphabet=alphabet, show_progress=False
+        vocab_size=VOCABULARY - len(THINKING_TAGS),
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in THINKING_TAGS])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="<|im_end|>", pad_token="<unk>"
     )
@@ -114,36 +128,15 @@ def build_tokenizer(world: worlds.World) -> PreTrainedTokenizerFast:
 # data
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, messages: list[worlds.Message]) -> tuple[list[int], list[int]]:
-    """(token ids of the prompt, token ids of the answer with its end mark)."""
-    prompt = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, tokenize=False)
-    answer = messages[-1]["content"] + "<|im_end|>"
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, answer))
-
-
-def pad(rows: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """input ids and labels, both [row, token]; only answers are learned."""
-    length = max(len(prompt) + len(answer) for prompt, answer in rows)
-    ids = torch.zeros(len(rows), length, dtype=torch.long)
-    labels = torch.full_like(ids, IGNORED)
-    for row, (prompt, answer) in enumerate(rows):
-        ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
-        labels[row, len(prompt) : len(prompt) + len(answer)] = torch.tensor(answer)
-    return ids, labels
-
-
-def draw(
-    world: worlds.World, tokenizer: PreTrainedTokenizerFast, choose: random.Random, passage: bool
-) -> list[tuple[list[int], list[int]]]:
+def draw(world: worlds.World, tokenizer: PreTrainedTokenizerFast, choose: random.Random, passage: bool) -> list[samples.Sample]:
     """One question about every fact, each in a phrasing drawn at random.
 
     Every step sees every fact: with half of them a step, the facts push each other about and nothing is learned for
     hundreds of steps.
     """
     phrasings = range(len(world.questions))
-    return [
-        encode(tokenizer, worlds.conversation(world, item, choose.choice(phrasings), choose, passage)) for item in world.codes
-    ]
+    chats = (worlds.conversation(world, item, choose.choice(phrasings), choose, passage) for item in world.codes)
+    return [samples.tokenized({"prompt": chat[:-1], "completion": chat[-1:]}, tokenizer) for chat in chats]
 
 
 # -----------------------------------------------------------------------------
@@ -172,9 +165,9 @@ def learn(model: NemotronHForCausalLM, world: worlds.World, tokenizer: PreTraine
     model.train()
     started = time.monotonic()
     for step in range(steps):
-        ids, labels = pad(draw(world, tokenizer, choose, passage=step >= FACT_STEPS))
-        logits = model(input_ids=ids, use_cache=False).logits
-        loss = cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
+        batch = samples.padded(draw(world, tokenizer, choose, passage=step >= FACT_STEPS), "cpu")
+        logits = model(input_ids=batch["input_ids"], use_cache=False).logits
+        loss = cross_entropy(logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -193,9 +186,10 @@ def share_right(model: NemotronHForCausalLM, world: worlds.World, tokenizer: Pre
     choose = random.Random(SEED + 1)
     right = 0
     rows = draw(world, tokenizer, choose, passage=True)
-    for prompt, answer in rows:
-        logits = model(input_ids=torch.tensor([prompt + answer]), use_cache=False).logits[0]
-        right += torch.equal(logits[len(prompt) - 1 : -1].argmax(-1), torch.tensor(answer))
+    for ids, labels in rows:
+        logits, wanted = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0], torch.tensor(labels[1:])
+        learned = wanted >= 0
+        right += torch.equal(logits[:-1].argmax(-1)[learned], wanted[learned])
     return right / len(rows)
 
 

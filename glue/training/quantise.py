@@ -28,6 +28,7 @@ from modelopt.torch.export import export_hf_checkpoint
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from training import merge
+from training.samples import tokenized
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 CALIBRATION_ROWS = 512
@@ -70,8 +71,7 @@ def calibration(folder: Path, rows_file: Path | None, vocabulary: int) -> Iterab
         return torch.randint(vocabulary, (32, 64)).tolist()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     rows = [json.loads(line) for line in rows_file.read_text(encoding="utf-8").split("\n")[:CALIBRATION_ROWS] if line]
-    texts = (tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)["input_ids"] for row in rows)
-    return [ids[:LONGEST_TOKENS] for ids in texts]
+    return [tokenized(row, tokenizer)[0][:LONGEST_TOKENS] for row in rows]
 
 
 def quantise(model: torch.nn.Module, rows: Iterable[list[int]]) -> None:

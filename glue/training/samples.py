@@ -1,4 +1,4 @@
-"""Samples for the bench, and the batches that hold them: packed as TRL's collator packs, or padded on the right."""
+"""Rows as tokens, for the night and the bench, and the batches that hold them: packed as TRL's collator packs, or padded."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from training import template
 
 Batch = dict[str, Any]
 Sample = tuple[list[int], list[int]]  # token ids and labels, of one length; -100 is not learned
@@ -25,17 +26,31 @@ def random_samples(rows: int, tokens: int, seed: int) -> list[Sample]:
     return [(sample.tolist(), [-100, *sample[1:].tolist()]) for sample in ids]
 
 
+def tokenized(row: dict[str, Any], tokenizer: Any) -> Sample:
+    """A row of {"prompt", "completion"}. Learned is what the day generates after the prompt: the answer and its end mark.
+
+    The line break that ChatML has after an end mark is left out: no answer holds it. Raises ValueError where the prompt is
+    no prefix of the whole: what would be learned then is not what the day generates.
+    """
+
+    def tokens(messages: list[dict[str, str]], generate: bool) -> list[int]:
+        made = tokenizer.apply_chat_template(messages, add_generation_prompt=generate, return_dict=True, **template.ARGUMENTS)
+        return list(made["input_ids"])
+
+    given, whole = tokens(row["prompt"], True), tokens(row["prompt"] + row["completion"], False)
+    if whole[: len(given)] != given:
+        raise ValueError("the chat template writes another prompt with an answer than without one")
+    while len(whole) > len(given) and not tokenizer.decode(whole[-1:]).strip():
+        whole.pop()
+    if len(whole) == len(given):
+        raise ValueError("the answer has no tokens")
+    return whole, [-100] * len(given) + whole[len(given) :]
+
+
 def read_samples(file: Path, tokenizer: Any) -> list[Sample]:
-    """Rows of {"prompt", "completion"}, as a night trains them: only the completion is learned."""
-    found = []
-    for line in file.read_text(encoding="utf-8").split("\n"):
-        if not line:
-            continue
-        row = json.loads(line)
-        given = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)["input_ids"]
-        whole = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)["input_ids"]
-        found.append((whole, [-100] * len(given) + whole[len(given) :]))
-    return found
+    """Every row of a file, a JSON object a line."""
+    lines = file.read_text(encoding="utf-8").split("\n")
+    return [tokenized(json.loads(line), tokenizer) for line in lines if line]
 
 
 def steps(setting: dict[str, Any], read: list[Sample]) -> Iterator[list[Sample]]:

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from glue import night_desk, plan, settings
 from glue.evidence import Evidence
+from glue.releases import Releases
 from glue.settings import Settings
 from glue.site import Site
 from glue.stacks import Stacks
@@ -140,6 +141,8 @@ def leave_result(folder: Path, how: str) -> None:
 def started_with(state: Path) -> dict[str, str]:
     """As images/vllm/serve-current.sh."""
     link = state / "adapters" / "current"
+    if Releases(state / "adapters").serves_merged():
+        return {BASE: f"/adapters/{link.readlink()}/checkpoint"}
     return {BASE: MODEL} | ({ADAPTER: f"/adapters/{link.readlink()}"} if link.is_symlink() else {})
 
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,9 +42,10 @@ from glue.nights.tonight import Night
 from glue.plan import Step, Turn, Wanted
 from glue.turn import Preempted
 from glue.types import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed, Verdict
+from glue.vllm import ADAPTER, BASE
 from glue.waiting import Seen
 from tests.faults import stand_ins
-from tests.faults.stand_ins import StandInSite
+from tests.faults.stand_ins import StandInSite, StandInStacks
 from tests.faults.test_kill import begin, in_a_child, require_a_good_day
 
 
@@ -85,6 +87,18 @@ def test_a_trainer_that_eats_the_memory_is_stopped_before_the_machine_suffers(
     assert "0.0 GB of memory left" in error.value.saw
     require_a_good_day(site)
     assert site.releases.current() == good
+
+
+def test_a_trainer_is_stopped_when_the_kernel_reports_pressure(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much memory seems to be left."""
+    begin(site)
+    with site.ledger.change() as world:
+        world["trainer"] = "hangs"
+    monkeypatch.setattr(host, "memory_stall_percent", lambda: 45.0)
+    with pytest.raises(GlueError, match="the trainer was stopped") as error:
+        night.run(site)
+    assert "45 % of the last 10 s" in error.value.saw
+    require_a_good_day(site)
 
 
 def test_a_disk_without_room_for_the_adapter_ends_the_night_before_anything_stops(
@@ -238,6 +252,38 @@ def test_a_night_that_waits_while_a_person_stops_everything_begins_nothing(
     assert not any(service.serves for service in site.stacks.services("day").values())
     last = journal.last_night(site.state)
     assert last is not None and last["outcome"] == "preempted"
+
+
+def test_a_refusal_after_the_office_has_opened_restarts_nothing(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint serves, and judging put the base model in its place: the next morning changes it back, not this night."""
+    good = begin(site)
+    (site.releases.folder / good / "checkpoint").mkdir()
+    (site.releases.folder / good / "checkpoint" / "config.json").write_text("{}")
+    site.releases.serve_as(good, merged=True)
+    day.ensure(site)
+    assert site.vllm().models() == {BASE: f"/adapters/{good}/checkpoint"}
+    stopped, stop = [], StandInStacks.stop
+
+    def note_stop(stacks: StandInStacks, stack: str, name: str) -> None:
+        stopped.append(name)
+        stop(stacks, stack, name)
+
+    def refuse_late(*_: object) -> tuple[Verdict, Evidence]:
+        turn.take(site.state, replace(turn.require(site.state, newest_night(site)), until_time=time.time() - 1))
+        monkeypatch.setattr(StandInStacks, "stop", note_stop)
+        return Verdict(False, ("worse",), {}), Evidence()
+
+    monkeypatch.setattr(judge, "judge", refuse_late)
+    with pytest.raises(GateRefused):
+        night.run(site)
+    assert stopped == [] and site.vllm().models()[ADAPTER] == f"/adapters/{good}"
+    assert site.ledger.read()["assistant"] == ADAPTER and turn.read(site.state) == Turn(Wanted.DAY)
+    day.ensure(site, scheduled=True)
+    assert stopped == ["vllm"] and site.vllm().models() == {BASE: f"/adapters/{good}/checkpoint"}
+
+
+def newest_night(site: StandInSite) -> str:
+    return max(path.name for path in (site.state / "nights").iterdir())
 
 
 def test_a_late_night_cannot_promote(site: StandInSite) -> None:

@@ -1,4 +1,4 @@
-"""The night's training as glue runs it, on a small model with random weights: stopped, killed, gone on with, and judged."""
+"""The night's training as glue runs it, on a small model with random weights: stopped, gone on with, and judged."""
 
 import json
 import os
@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
-from training import engine, night, practice, world
+from training import engine, experts, night, practice, world
 from transformers import NemotronHForCausalLM
+from trl import pack_dataset
 
 WORLD = world.load(Path(__file__).parents[2] / "env" / "practice-world.toml")
 DEADLINE_SECONDS = 240
@@ -59,10 +61,8 @@ def run(path: Path) -> dict[str, Any]:
     return night.run(night.Job(**json.loads(path.read_text())), night.wrapped, pack=False)
 
 
-def start(path: Path, save_seconds: float = 900) -> subprocess.Popen[bytes]:
-    code = (
-        f"import sys; from training import engine, night; night.SAVE_SECONDS = {save_seconds}; night.main(night.wrapped, False)"
-    )
+def start(path: Path) -> subprocess.Popen[bytes]:
+    code = "from training import night; night.main(night.wrapped, False)"
     return subprocess.Popen([sys.executable, "-c", code, str(path)], env=os.environ)
 
 
@@ -90,6 +90,7 @@ def result(folder: Path) -> dict[str, Any]:
 def test_a_night_leaves_an_adapter_of_which_every_tensor_moved(base: Path, tmp_path: Path) -> None:
     done = run(write_job(tmp_path, base))
     assert done["outcome"] == "trained" and done["steps"] == 4 and done["packed"] is False, done
+    assert done["rows_left_out"] == 0
     tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert len(tensors) == done["adapter_tensors"]
     assert all(tensor.any() for tensor in tensors.values())
@@ -103,6 +104,23 @@ def test_the_next_night_goes_on_from_the_adapter_of_the_last(base: Path, tmp_pat
     tokenizer = practice.PreTrainedTokenizerFast.from_pretrained(base)
     assert night.likelihoods(model, tokenizer, rows) == pytest.approx(first["likelihood_of_first_rows"], abs=1e-4)
     assert run(path)["loss_first"] < first["loss_first"]
+
+
+def test_an_adapter_without_the_pair_that_cannot_learn_is_gone_on_from(base: Path, tmp_path: Path) -> None:
+    """A served file of the case study's targets has no out_proj: Mamba's fused kernel passes its adapter by."""
+    modules = json.loads(write_job(tmp_path, base).read_text())["target_modules"]
+    model = night.wrapped(night.Job(**json.loads(write_job(tmp_path, base, target_modules=[*modules, "out_proj"]).read_text())))
+    first = night.wrapped(night.Job(**json.loads(write_job(tmp_path, base).read_text())))
+    first.save_pretrained(tmp_path / "peft")
+    size = first.config
+    served = experts.per_expert(
+        load_file(tmp_path / "peft" / "adapter_model.safetensors"),
+        size.n_routed_experts, size.hidden_size, size.moe_intermediate_size,
+    )  # fmt: skip
+    assert not any("out_proj" in name for name in served)
+    engine.begin_from(model, {name: tensor + 1 for name, tensor in served.items()})
+    factors = {name: value for name, value in model.named_parameters() if "lora_B" in name}
+    assert all(value.any() != ("out_proj" in name) for name, value in factors.items())
 
 
 def test_an_adapter_that_lacks_a_tensor_is_not_gone_on_from(base: Path, tmp_path: Path) -> None:
@@ -129,25 +147,47 @@ def test_a_small_night_is_a_short_one(base: Path, tmp_path: Path, pack: bool, st
     assert night.steps_to_take(job, [64] * 8000, pack) == 500
 
 
-def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(base: Path, tmp_path: Path) -> None:
-    killed = start(write_job(tmp_path, base, steps=100_000), save_seconds=0)
-    wait_for_step(tmp_path, 5, killed)
-    killed.kill()
-    killed.wait(DEADLINE_SECONDS)
-    assert not (tmp_path / "result.json").exists()
-    cut_short = tmp_path / "scratch" / "checkpoint-99999"
-    cut_short.mkdir()
-    whole = night.last_whole_checkpoint(tmp_path / "scratch")
-    assert whole and whole != str(cut_short)
-    saved = int(whole.rpartition("-")[2])
-    before = len(progress(tmp_path))
-    done = run(write_job(tmp_path, base, steps=saved + 3))
-    assert [row["step"] for row in progress(tmp_path)[before:] if "loss" in row] == [saved + 1, saved + 2, saved + 3]
-    assert done["outcome"] == "trained" and done["steps"] == saved + 3
+def test_a_night_of_one_step_learns(base: Path, tmp_path: Path) -> None:
+    done = run(write_job(tmp_path, base, steps=1))
+    assert done["outcome"] == "trained" and done["steps"] == 1, done
+    assert all(tensor.any() for tensor in load_file(tmp_path / "adapter" / "adapter_model.safetensors").values())
+    assert not list((tmp_path / "scratch").glob("checkpoint-*")), "nothing resumes one"
+
+
+def test_the_rows_that_trl_trains_are_whole_and_masked_up_to_the_answer(base: Path, tmp_path: Path) -> None:
+    """TRL keeps labels that are there already: https://github.com/huggingface/trl/issues/5213 is of those that it makes."""
+    job = night.Job(**json.loads(write_job(tmp_path, base, steps=1).read_text()))
+    trainer, _ = night.train(job, night.Progress(tmp_path, job.deadline_time), tmp_path, night.wrapped, pack=False)
+    tokenizer = trainer.processing_class
+    rows = [json.loads(line) for line in Path(job.train_file).read_text().splitlines()]
+    learned = {tokenizer.decode([token for token in row["labels"] if token >= 0]) for row in trainer.train_dataset}
+    assert learned == {row["completion"][0]["content"] + "<|im_end|>" for row in rows}
+    (batch,) = [next(iter(trainer.get_train_dataloader()))]
+    assert {tokenizer.decode(row[row >= 0]) for row in batch["labels"]} <= learned
+
+
+def test_no_row_is_cut_short_in_a_pack(base: Path, tmp_path: Path) -> None:
+    """TRL's own packing cuts a row that is longer than a pack, without a word."""
+    job = night.Job(**json.loads(write_job(tmp_path, base, longest_tokens=256, tokens_per_step=64).read_text()))
+    lengths = {number: [1] * count for number, count in enumerate((40, 64, 65, 200))}
+    rows = Dataset.from_list([{"input_ids": ids, "labels": ids} for ids in lengths.values()])
+    assert pack_dataset(rows, job.tokens_per_step)["seq_lengths"].__len__() == 4, "as TRL does it: 64 of 65 and of 200"
+    assert [len(row["input_ids"]) for row in night.fitting(rows, job, pack=True)] == [40, 64]
+    assert [len(row["input_ids"]) for row in night.fitting(rows, job, pack=False)] == [40, 64, 65, 200]
+
+
+def test_a_row_that_the_template_does_not_render_as_an_answer_is_refused_by_its_number(base: Path, tmp_path: Path) -> None:
+    path = write_job(tmp_path, base)
+    lines = (tmp_path / "train.jsonl").read_text().splitlines()
+    lines[2] = lines[2].replace('"content": "The code', '"content": "<think>so</think>The code')
+    (tmp_path / "train.jsonl").write_text("".join(line + "\n" for line in lines))
+    done = run(path)
+    assert done["outcome"] == "failed" and "row 3 of train.jsonl" in done["reason"]
 
 
 def test_a_deadline_before_anything_was_learned_is_a_failure_that_says_so(base: Path, tmp_path: Path) -> None:
-    done = run(write_job(tmp_path, base, deadline_time=0.0))
+    """A long run warms up, and its first step learns nothing."""
+    done = run(write_job(tmp_path, base, steps=100, deadline_time=0.0))
     assert done["outcome"] == "failed" and "before it had learned anything" in done["reason"]
 
 

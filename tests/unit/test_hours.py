@@ -174,6 +174,30 @@ def test_a_scheduled_night_that_starts_late_never_falls_into_the_day(
 
 
 @pytest.mark.parametrize(
+    ("now", "ends"),
+    [
+        ("2026-01-07 19:00:30", "2026-01-08 05:30"),
+        ("2026-01-07 14:00", "2026-01-08 05:30"),
+        ("2026-01-08 04:00", "2026-01-08 05:30"),
+        ("2026-01-10 12:00", "2026-01-11 08:30"),
+        ("2026-01-08 06:00", "2026-01-08 07:00"),
+    ],
+    ids=["in the evening", "in office hours", "after midnight", "on a Saturday", "just before the morning, as a person means it"],
+)
+def test_a_night_that_a_person_begins_ends_when_a_scheduled_one_does(
+    now: str, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Then(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> "Then":
+            return cls.fromisoformat(now)
+
+    monkeypatch.setattr(night, "datetime", Then)
+    site = Site(spark(), None, print)  # type: ignore[arg-type]
+    assert night.training_end(site) == at(ends).timestamp()
+
+
+@pytest.mark.parametrize(
     ("now", "is_open"),
     [("2026-03-10 06:59", False), ("2026-03-10 07:00", True), ("2026-03-10 18:59", True), ("2026-03-10 19:00", False)],
 )

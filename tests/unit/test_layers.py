@@ -10,7 +10,16 @@ FLOORS = [
     {"bench.paced", "bench.summaries", "bench.client", "bench.library", "bench.published"},
     {"bench.load", "bench.tables", "bench.scale"},
     {"bench.pictures"},
-    {"types", "training.world", "training.memory", "training.caches", "training.timing", "night_desk", "webui_data"},
+    {
+        "types",
+        "training.world",
+        "training.memory",
+        "training.caches",
+        "training.timing",
+        "training.template",
+        "night_desk",
+        "webui_data",
+    },
     {"training.costs", "evidence"},
     {"bench.training_page", "plan", "overdue", "commands", "gpu", "adapter_format"},
     {"learning.text", "learning.prompt", "learning.masking"},
@@ -48,7 +57,7 @@ ONLY_IN = {
     "socket": {"host"},
     "huggingface_hub": {"training.fetch", "training.merge"},
     "torch": {f"training.{path.stem}" for path in (GLUE / "training").glob("*.py")}
-    - {"training.world", "training.memory", "training.fetch", "training.caches", "training.timing", "training.costs"},
+    - {f"training.{name}" for name in ("world", "memory", "fetch", "caches", "timing", "costs", "template")},
 }
 
 

@@ -80,6 +80,7 @@ def test_every_recipe_in_the_repository_is_good() -> None:
         ("rank = 16", "rank = 16\nrnak = 2", ["bad.toml", "rnak = 2", "allowed"]),
         ("rank = 16", "rank = ", ["bad.toml", "not TOML"]),
         ("steps = 80", "steps = true", ["steps = True", "whole number"]),
+        ("tokens_per_step = 2048", "tokens_per_step = 511", ["tokens_per_step = 511", "longest_tokens = 512", "raise"]),
     ],
 )
 def test_a_bad_recipe_names_file_key_value_and_what_is_allowed(old: str, new: str, words: list[str], tmp_path: Path) -> None:
@@ -88,3 +89,19 @@ def test_a_bad_recipe_names_file_key_value_and_what_is_allowed(old: str, new: st
     with pytest.raises(Misconfigured) as error:
         recipes.load(tmp_path, "bad")
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_the_unsloth_engine_cannot_go_on_with_an_adapter(tmp_path: Path) -> None:
+    text = (HOME / "env" / "recipes" / "case-study.toml").read_text()
+    (tmp_path / "bad.toml").write_text(text.replace('begin_from = "base"', 'begin_from = "current"'))
+    with pytest.raises(Misconfigured, match="do not fit each other") as error:
+        recipes.load(tmp_path, "bad")
+    assert "begin_from = 'current' and engine = 'unsloth'" in error.value.saw
+
+
+def test_the_memory_settings_of_a_spark_fit_each_other_and_the_machine() -> None:
+    """Beside a step: 5 GB for the trainer itself, the machine's reserve, and 3 % by which a step's plan may be wrong."""
+    spark = settings.load("spark")
+    step, reserve, free = map(spark.number, ("TRAINING_MEMORY_BYTES", "MEMORY_RESERVE_BYTES", "NIGHT_FREE_BYTES"))
+    assert 1.03 * step + 5e9 + reserve <= free <= 101.3 * 2**30, "what owners report as free after a start"
+    assert reserve > 8.7 * 2**30

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from glue import plan, turn
+from glue import host, plan, turn
 from glue.plan import Step, Turn, Wanted, World
 from glue.turn import Preempted
 from glue.types import Service, Services
@@ -77,8 +77,44 @@ def test_a_turn_that_cannot_be_read_is_nobodys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("available", "silent", "words"),
-    [(5e9, 10, ""), (3.9e9, 10, "3.9 GB of memory left to the machine, 4.0 GB are its own"), (5e9, 1201, "silent for 1201 s")],
+    ("available", "stall", "silent", "words"),
+    [
+        (5e9, 0, 10, ""),
+        (3.9e9, 0, 10, "3.9 GB of memory left to the machine, 4.0 GB are its own"),
+        (22e9, 20, 10, ""),
+        (22e9, 35.5, 10, "for 36 % of the last 10 s the whole machine waited for memory"),
+        (5e9, 0, 1201, "silent for 1201 s"),
+    ],
 )
-def test_a_trainer_is_stopped_for_memory_or_silence(available: float, silent: float, words: str) -> None:
-    assert plan.trainer_fault(int(available), 4_000_000_000, silent, 1200) == words
+def test_a_trainer_is_stopped_for_memory_or_silence(available: float, stall: float, silent: float, words: str) -> None:
+    assert plan.trainer_fault(int(available), stall, 4_000_000_000, silent, 1200) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "percent"),
+    [
+        ("some avg10=81.20 avg60=3.00 avg300=1.00 total=9\nfull avg10=35.50 avg60=1.20 avg300=0.30 total=7\n", 35.5),
+        ("some avg10=81.20 avg60=3.00 avg300=1.00 total=9\n", 0.0),
+        (None, 0.0),
+    ],
+    ids=["stalled", "no full line", "no such file"],
+)
+def test_what_the_kernel_says_of_pressure(text: str | None, percent: float, tmp_path: Path) -> None:
+    pressure = tmp_path / "memory"
+    if text is not None:
+        pressure.write_text(text)
+    assert host.memory_stall_percent(pressure) == percent
+
+
+def test_this_machine_s_own_pressure_is_read() -> None:
+    assert 0 <= host.memory_stall_percent() <= 100
+
+
+@pytest.mark.parametrize(
+    ("found", "late"),
+    [(None, False), (DAY, False), (Turn(Wanted.JUDGING, "n1", 2e12), False), (Turn(Wanted.JUDGING, "n1", 1.0), True)],
+)
+def test_a_night_is_late_when_the_day_goes_first(found: Turn | None, late: bool, tmp_path: Path) -> None:
+    if found is not None:
+        turn.take(tmp_path, found)
+    assert turn.late(tmp_path) is late
