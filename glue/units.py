@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -11,6 +12,8 @@ RECONCILE_MINUTES = 5
 LOCK_SECONDS = 900  # the longest that a verb waits for another
 BACKUP_SECONDS = 4 * 3600
 MONDAY = date(2024, 1, 1)
+# what systemd gives a service; cron's own /usr/bin:/bin finds no program in /usr/local
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,15 @@ class Place:
 
     def command(self, *arguments: str) -> str:
         return " ".join([f"{self.home}/.venv/bin/python", "-m", "glue", "--profile", self.profile, *arguments])
+
+    def shell_line(self, *verbs: str) -> str:
+        """For cron, which starts a job in its user's home: the repository is entered first, or Python finds no glue.
+
+        Cron ends a line at a % without a backslash before it (man 5 crontab).
+        """
+        python = f".venv/bin/python -m glue --profile {self.profile}"
+        line = f"cd {shlex.quote(self.home)} && " + "; ".join(f"{python} {verb}" for verb in verbs)
+        return line.replace("%", r"\%")
 
 
 def days_and_times(hours: Hours) -> dict[str, list[tuple[tuple[str, ...], str]]]:
@@ -146,13 +158,14 @@ def cron(hours: Hours, place: Place) -> str:
 
     def line(days: tuple[str, ...], at: str, *verbs: str) -> str:
         hour, minute = at.split(":")
-        return f"{int(minute)} {int(hour)} * * {','.join(days)}  {place.user}  {'; '.join(map(place.command, verbs))}"
+        return f"{int(minute)} {int(hour)} * * {','.join(days)}  {place.user}  {place.shell_line(*verbs)}"
 
     lines = [
         *(line(days, at, "night --scheduled", "reconcile") for days, at in rows["night"]),
         *(line(days, at, "day --scheduled") for days, at in rows["day"]),
         *(line(days, at, "backup") for days, at in rows["backup"]),
-        f"*/{RECONCILE_MINUTES} * * * *  {place.user}  {place.command('reconcile')}",
-        f"@reboot  {place.user}  {place.command('reconcile')}",
+        f"*/{RECONCILE_MINUTES} * * * *  {place.user}  {place.shell_line('reconcile')}",
+        f"@reboot  {place.user}  {place.shell_line('reconcile')}",
     ]
-    return "\n".join([f"# Dual-use Spark, written by glue schedule install --cron from {place.home}", *lines, ""])
+    head = f"# Dual-use Spark, written by glue schedule install --cron from {place.home}"
+    return "\n".join([head, f"PATH={PATH}", *lines, ""])

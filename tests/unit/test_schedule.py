@@ -1,12 +1,14 @@
 """Installing a schedule: real files in folders of the test, and a stand-in for systemctl that writes down what it was asked."""
 
 import os
+import shlex
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from glue import schedule, settings
+from glue import hours, schedule, settings, units
 from glue.site import Site
 from glue.types import GlueError, PreconditionFailed
 
@@ -74,3 +76,57 @@ def test_before_setup_there_is_nothing_to_schedule(site: Site) -> None:
     site.state.rmdir()
     with pytest.raises(PreconditionFailed, match="nothing to schedule yet"):
         schedule.install(site, cron=False)
+
+
+# ---------------------------------------------------------------------- what was written is run
+
+RECORDER = "import os, pathlib, sys\npathlib.Path(os.environ['HOME'], 'ran').open('a').write(' '.join(sys.argv[1:]) + '\\n')\n"
+VERBS = ["night --scheduled", "reconcile", "day --scheduled", "backup"]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A checkout whose path needs quotes. Its glue is a stand-in that writes down what it was asked: a night takes hours."""
+    home = tmp_path / "it's 100% ours"
+    (home / "glue").mkdir(parents=True)
+    (home / "glue" / "__main__.py").write_text(RECORDER)
+    (home / ".venv").symlink_to(settings.HOME / ".venv")
+    return home
+
+
+def as_cron_runs(text: str, home: Path) -> list[int]:
+    """Exit codes. Every line by /bin/sh, from the user's home, with what cron sets and nothing else (man 5 crontab)."""
+    environment = {"HOME": str(home), "LOGNAME": "root", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
+    codes = []
+    for line in (line for line in text.splitlines() if not line.startswith("#")):
+        name, is_setting, value = line.partition("=")
+        if is_setting and name.isidentifier():
+            environment[name] = value
+            continue
+        command = line.split(None, 2 if line.startswith("@") else 6)[-1].replace(r"\%", "%")
+        codes.append(subprocess.run(["/bin/sh", "-c", command], env=environment, cwd=home, check=False).returncode)
+    return codes
+
+
+def test_every_line_for_cron_runs_in_what_cron_gives_it(repository: Path, tmp_path: Path) -> None:
+    where = units.Place(str(repository), "root", "spark", "dual-use-spark")
+    text = units.cron(hours.of(settings.load("spark")), where)
+    assert as_cron_runs(text, tmp_path) == [0] * 6
+    asked_for = [line.removeprefix("--profile spark ") for line in (tmp_path / "ran").read_text().splitlines()]
+    assert asked_for == ["night --scheduled", "reconcile", *["day --scheduled"] * 2, "backup", "reconcile", "reconcile"]
+
+
+def test_a_line_for_cron_finds_the_real_glue(tmp_path: Path) -> None:
+    where = units.Place(str(settings.HOME), "root", "spark", "dual-use-spark")
+    assert as_cron_runs(f"@reboot  root  {where.shell_line('--help')}\n", tmp_path) == [0]
+
+
+def test_every_service_runs_in_what_systemd_gives_it(tmp_path: Path, repository: Path) -> None:
+    plain = repository.rename(tmp_path / "dual-use")
+    found = units.units(hours.of(settings.load("spark")), units.Place(str(plain), "root", "spark", "dual-use-spark"))
+    for name in ("night", "reconcile", "day", "backup"):
+        service = dict(line.split("=", 1) for line in found[f"dual-use-spark-{name}.service"].splitlines() if "=" in line)
+        environment = {"HOME": str(tmp_path), "PATH": units.PATH, "USER": service["User"]}
+        done = subprocess.run(shlex.split(service["ExecStart"]), env=environment, cwd=service["WorkingDirectory"], check=False)
+        assert done.returncode == 0
+    assert (tmp_path / "ran").read_text().splitlines() == [f"--profile spark {verb}" for verb in VERBS]
