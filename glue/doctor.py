@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from glue import checks, host, supplies, tls
+from glue import backup_folder, chat_volume, checks, host, supplies, tls
 from glue.checks import Grade, Host, View
 from glue.site import Site
 from glue.types import PreconditionFailed
@@ -25,6 +25,7 @@ CHECKS: dict[str, Callable[[Host], View]] = {
     "day's images": checks.images,
     "night's image": partial(checks.images, night=True),
     "volumes": checks.volumes,
+    "night's cache": partial(checks.volumes, night=True),
     "served model": partial(checks.model, key="SERVED_MODEL"),
     "trained model": partial(checks.model, key="TRAINED_MODEL"),
     "embedding": checks.embedding,
@@ -33,12 +34,13 @@ CHECKS: dict[str, Callable[[Host], View]] = {
     "certificate": checks.certificate,
     "time zone": checks.time_zone,
     "replay": checks.replay,
+    "backups": checks.backups,
 }
 Aim = tuple[str, ...]
 ALL: Aim = tuple(CHECKS)
 SETUP: Aim = ("system", "driver", "disk", "docker", "GPU toolkit", "embedding", "port", "time zone")
-DAY: Aim = ("docker", "GPU toolkit", "day's images", "served model", "embedding", "secrets", "port", "certificate")
-NIGHT: Aim = (*DAY, "driver", "clocks", "memory", "disk", "night's image", "trained model")
+DAY: Aim = ("docker", "GPU toolkit", "day's images", "volumes", "served model", "embedding", "secrets", "port", "certificate")
+NIGHT: Aim = (*DAY, "driver", "clocks", "memory", "disk", "night's image", "night's cache", "trained model")
 ONLY_ON_A_SPARK = ("driver", "clocks", "page cache", "GPU toolkit")
 ONLY_FROM_THE_HUB = {"served model": "SERVED_MODEL", "trained model": "TRAINED_MODEL"}
 
@@ -100,6 +102,10 @@ def observe(site: Site, aim: Aim) -> Host:
         model_bytes=model_bytes,
         unseen=unseen,
         certificate_fault=tls.own_fault(site) if settings.https_origins else "",
+        chat_lost=(lost := chat_volume.lost(settings, site.stacks)),
+        chat_way_back=chat_volume.way_back(settings) if lost else "",
+        backup_fault=backup_folder.fault(settings),
+        backups_on_own_disk=backup_folder.on_own_disk(settings),
     )
 
 

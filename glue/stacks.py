@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 DAY, NIGHT, BENCH = "day", "night", "bench"
 VOLUMES = ("models", "serving-cache", "webui-data", "trainer-cache")
+CACHES = ("serving-cache", "trainer-cache")  # what is in them is made again by itself
 BENCH_VOLUMES = ("bench-ours-", "bench-stock-")  # what follows is the model before which they were measured
 # A vLLM that dies while it loads is started again by Docker for ever; this many deaths are a fault, not bad luck.
 DEATHS_ARE_A_FAULT = 2
@@ -140,20 +141,24 @@ class Stacks:
     def engine(self) -> Engine:
         facts = self.docker.info()
         devices = [device.get("ID", "") for device in facts.get("DiscoveredDevices") or []]
-        volumes = {volume.name for volume in self.docker.volumes.list()}
         return Engine(
             version=facts["ServerVersion"],
             compose=compose_version(),
             gpus="nvidia" in facts["Runtimes"] or any(device.startswith("nvidia.com/gpu") for device in devices),
             folder=Path(facts["DockerRootDir"]),
             missing_images=tuple(self.missing_images(self.settings.images)),
-            missing_volumes=tuple(name for name in self.volumes() if name not in volumes),
+            missing_volumes=self.missing_volumes(),
             services=self.services(DAY),
             trainer=self.trainer(),
         )
 
-    def volumes(self) -> tuple[str, ...]:
-        return tuple(f"{self.settings['PROJECT']}-{name}" for name in VOLUMES)
+    def volumes(self, *names: str) -> tuple[str, ...]:
+        """Docker's names of these volumes, or of all."""
+        return tuple(f"{self.settings['PROJECT']}-{name}" for name in names or VOLUMES)
+
+    def missing_volumes(self, *names: str) -> tuple[str, ...]:
+        there = {volume.name for volume in self.docker.volumes.list()}
+        return tuple(name for name in self.volumes(*names) if name not in there)
 
     def missing_images(self, references: tuple[str, ...]) -> list[str]:
         return [reference for reference in references if not self.has_image(reference)]
@@ -178,9 +183,9 @@ class Stacks:
 
     # ------------------------------------------------------------------ act
 
-    def ensure_volumes(self) -> None:
-        """The volumes are made here and not by Compose, so that no `down --volumes` can take them."""
-        for name in self.volumes():
+    def ensure_volumes(self, *names: str) -> None:
+        """These, or all. They are made here and not by Compose, so that no `down --volumes` can take them."""
+        for name in self.volumes(*names):
             self.docker.volumes.create(name)
 
     def take_away(self) -> list[str]:
