@@ -23,8 +23,8 @@ doctor: .venv/ready ## Look at everything that days and nights need; changes not
 demo: .venv/ready ## Play the whole cycle on practice data: day, corrections, night, a better day, rollback
 	@$(GLUE) demo
 
-day: .venv/ready ## Bring up the chat and wait until it answers
-	@$(GLUE) day
+day: .venv/ready ## Bring up the chat and wait until it answers; NEW=1: an empty one, where the chat is lost
+	@$(GLUE) day $(if $(NEW),--new)
 
 night: .venv/ready ## Learn from the team's ratings, keep what helps, leave the day serving
 	@$(GLUE) night
@@ -38,8 +38,8 @@ stop: .venv/ready ## Stop everything, also a night that runs, until somebody say
 schedule: .venv/ready ## Days, nights and backups by the clock, from the site's hours; as root. CRON=1 for cron
 	@$(GLUE) schedule install $(if $(CRON),--cron)
 
-backup: .venv/ready ## Copy all that cannot be had again; nothing stops for it
-	@$(GLUE) backup
+backup: .venv/ready ## Copy all that cannot be had again; nothing stops for it; NEW=1: into a folder with no earlier one
+	@$(GLUE) backup $(if $(NEW),--new)
 
 restore: .venv/ready ## Put a backup back, here or on a fresh machine: make restore FROM=<folder>
 	@$(GLUE) restore $(if $(REPLACE),--replace) "$(FROM)"

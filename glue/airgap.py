@@ -12,12 +12,10 @@ import json
 import platform
 import shutil
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from glue import commands, files, host
-from glue.releases import sha256
 from glue.settings import HOME, Settings
 from glue.site import Site
 from glue.stacks import docker_cli, run_command
@@ -61,19 +59,14 @@ def bundle(site: Site, folder: Path) -> dict[str, Any]:
         "python": python(),
         "profile": site.settings.profile,
         "images": {reference: site.stacks.image_id(reference) for reference in site.settings.images},
-        "sha256": {str(path.relative_to(folder)): sha256(path) for path in listed(folder)},
     }
-    files.write_json(folder / "manifest.json", manifest)
-    return {"bundle": str(folder), "size": host.readable(sum(path.stat().st_size for path in listed(folder)))}
+    files.write_checksums(folder, manifest)
+    return {"bundle": str(folder), "size": host.readable(sum(path.stat().st_size for path in files.listed(folder)))}
 
 
 def python() -> str:
     """The wheels of a bundle are for this one."""
     return ".".join(map(str, sys.version_info[:2]))
-
-
-def listed(folder: Path) -> Iterable[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 def load(site: Site, folder: Path) -> dict[str, Any]:
@@ -85,13 +78,13 @@ def load(site: Site, folder: Path) -> dict[str, Any]:
     if wrong:
         raise GlueError("an image is not the one that was bundled", ", ".join(wrong), "bundle again")
     site.tell("loading the models")
-    site.stacks.ensure_volumes()
+    site.stacks.ensure_volumes("models")
     with (folder / "models.tar").open("rb") as file:
         unpacking = tar_in_volume(site.settings, "rw", "--extract", "--file=-", "--directory=/models")
         commands.run(unpacking, ROOM, source=file, timeout_seconds=LONG)
     site.state.mkdir(parents=True, exist_ok=True)
-    for path in listed(folder / "state"):
-        shutil.copy2(path, site.state / path.name)
+    for name in sorted(name for name in manifest["sha256"] if name.startswith("state/")):
+        files.copy_checked(folder / name, site.state / Path(name).name, manifest["sha256"][name], 0o644)
     files.write_json(site.state / LOADED, manifest["images"])
     return {"images": len(manifest["images"]), "models": "loaded", "next": "make setup"}
 
@@ -99,7 +92,7 @@ def load(site: Site, folder: Path) -> dict[str, Any]:
 def verified(folder: Path, profile: str) -> dict[str, Any]:
     """The manifest. Raises PreconditionFailed for a bundle of another machine or profile, or one with a byte changed."""
     try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = files.read_manifest(folder, {"machine": str, "profile": str, "images": dict})
     except (OSError, ValueError) as error:
         raise PreconditionFailed("this is no whole bundle", f"{folder}: {error}", "copy it again") from error
     made_for, here = (manifest["machine"], manifest["profile"]), (platform.machine(), profile)
@@ -110,9 +103,9 @@ def verified(folder: Path, profile: str) -> dict[str, Any]:
     if manifest.get("python") != python():
         saw = f"its packages are for Python {manifest.get('python')}, here {python()}"
         raise PreconditionFailed("the bundle is for another Python", saw, "bundle anew, or make .venv with that Python")
-    for name, expected in manifest["sha256"].items():
-        if not (folder / name).is_file() or sha256(folder / name) != expected:
-            raise PreconditionFailed("a bundle is not what was bundled", str(folder / name), "copy it again")
+    if wrong := files.damaged(folder, manifest["sha256"]):
+        saw = f"missing, or with another SHA-256, in {folder}: {', '.join(wrong)}"
+        raise PreconditionFailed("a bundle is not what was bundled", saw, "copy it again")
     return manifest
 
 

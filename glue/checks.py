@@ -40,7 +40,7 @@ class Host:
 
     answer_fault: why vLLM writes no token; empty if it does, None if it is down or starting.
     wrong_files: by model of the hub; a model that was never fetched has one line that says so, and so has each of unseen,
-    which nobody could look at.
+    which nobody could look at. chat_lost: what became of a chat that was served here, and chat_way_back: what to do.
     """
 
     settings: Settings
@@ -64,6 +64,10 @@ class Host:
     disk_fault: str = ""
     damaged_files: tuple[Path, ...] = ()
     foreign_remedy: str = ""
+    chat_lost: str = ""
+    chat_way_back: str = ""
+    backup_fault: str = ""
+    backups_on_own_disk: bool = False
 
 
 View = tuple[Grade, str, str]  # what was seen, and what to do
@@ -241,9 +245,24 @@ def images(seen: Host, night: bool = False) -> View:
     return fail(f"not on this machine: {', '.join(missing)}", "make setup") if missing else ok("on this machine")
 
 
-def volumes(seen: Host) -> View:
-    missing = ", ".join(seen.engine.missing_volumes)
-    return warn(f"not there: {missing}; what they held starts empty", "make setup") if missing else ok("there")
+def volumes(seen: Host, night: bool = False) -> View:
+    """The day makes its cache again; the others hold what only setup, or a restore, brings back."""
+    if seen.chat_lost and not night:
+        return fail(seen.chat_lost, seen.chat_way_back)
+    missing = [name for name in seen.engine.missing_volumes if name.endswith("trainer-cache") == night]
+    words = f"not there: {', '.join(missing)}"
+    if all(name.endswith("serving-cache") for name in missing):
+        return warn(f"{words}; the next start is a slow one", "make day") if missing else ok("there")
+    return fail(words, "make setup")
+
+
+def backups(seen: Host) -> View:
+    """Never a failure: a chat without a backup is better than none."""
+    if seen.backup_fault:
+        return warn(seen.backup_fault, "mount the disk of BACKUP_DIR, or set another one in env/site.env")
+    if seen.backups_on_own_disk:
+        return warn("BACKUP_DIR is on the chat's own disk, and is lost with it", "set BACKUP_DIR to another disk in env/site.env")
+    return ok(seen.settings["BACKUP_DIR"])
 
 
 def model(seen: Host, key: str) -> View:
@@ -305,6 +324,9 @@ def names(paths: Iterable[Path]) -> str:
 
 def secrets(seen: Host) -> View:
     missing = [key for key in SECRETS if key not in seen.settings.values]
+    if missing and not any(name.endswith("webui-data") for name in seen.engine.missing_volumes):
+        do = "see that the disk of STATE_DIR is mounted; after that, or on a new machine: make setup"
+        return fail(f"not there: {', '.join(missing)}", do)
     if missing:
         return fail(f"not there: {', '.join(missing)}", "make setup")
     if seen.secrets_mode is not None and seen.secrets_mode & 0o077:

@@ -25,6 +25,7 @@ from glue import (
     adapters,
     airgap,
     backup,
+    chat_volume,
     cleaning,
     day,
     doctor,
@@ -156,12 +157,15 @@ def doctor_command(profile: str | None, as_json: bool) -> None:
 
 @verb
 @click.option("--scheduled", is_flag=True, help="As the timer says it: what a person stopped stays stopped.")
-def day_verb(profile: str | None, scheduled: bool) -> tuple[Any, Callable[[Any], None]]:
+@click.option("--new", "anew", is_flag=True, help="Begin with an empty chat, where the one that was here is lost.")
+def day_verb(profile: str | None, scheduled: bool, anew: bool) -> tuple[Any, Callable[[Any], None]]:
     """Bring up the chat, or find it up; a trainer that still runs is stopped."""
     site = open_watched(profile)
     site.tell(f"profile {site.settings.profile}")
     with notify.watching(site, "day") as told:
         undone = scheduled and upgrade.undo_for_a_timer(site)
+        if anew:
+            chat_volume.begin_anew(site.settings, site.stacks)
         told |= day.summary(site) if undone else day.ensure(site, scheduled=scheduled)
     return told, lambda result: print(day.STAYS_DOWN if result["mode"] == Mode.DOWN else f"The chat answers at {result['url']}")
 
@@ -189,11 +193,12 @@ def reconcile_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 
 
 @verb
-def backup_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
+@click.option("--new", "anew", is_flag=True, help="In a folder without the earlier backups, or of a chat with less in it.")
+def backup_verb(profile: str | None, anew: bool) -> tuple[Any, Callable[[Any], None]]:
     """Copy all that cannot be had again: chats, documents, adapters, journal, settings, secrets. Nothing stops for it."""
     site = open_site(profile)
     with notify.watching(site, "backup"):
-        return backup.backup(site), lines
+        return backup.backup(site, anew), lines
 
 
 @verb

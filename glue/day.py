@@ -68,9 +68,10 @@ def take_turn(site: Site, judging: bool, night: str) -> bool:
     """Under the lock: it is day from now on, and what a night that died or failed left is undone. False if all is left as it is.
 
     That is where a night judges beside a day that serves, and where a person stopped everything while a night ended.
-    Raises DayNotServing where a restore was broken off: the chat would come up without its people.
+    Raises DayNotServing where a restore was broken off, or the chat's volume was lost: it would come up without its people.
     """
     chat_volume.require_whole(site.state)
+    chat_volume.require_not_lost(site.settings, site.stacks)
     found = turn.read(site.state)
     if judging:
         turn.take(site.state, replace(turn.require(site.state, night), wanted=Wanted.JUDGING))
@@ -153,6 +154,7 @@ def start(site: Site) -> None:
     notice(site, "restart", None)
     site.stacks.ensure_volumes()
     stop_what_hangs(site)
+    site.stacks.ensure_volumes("serving-cache")  # no other: what the rest held does not come back by itself
     model = site.stacks.services("day").get("vllm")
     if model is None or model.state != "running":
         make_room(site, "DAY_FREE_BYTES")

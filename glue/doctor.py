@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from glue import checks, files, host, lock, supplies, tls
+from glue import backup_folder, chat_volume, checks, host, supplies, tls
 from glue.checks import Grade, Host, View
 from glue.plan import ABSENT
 from glue.site import Site
@@ -26,6 +27,7 @@ CHECKS: dict[str, Callable[[Host], View]] = {
     "day's images": checks.images,
     "night's image": partial(checks.images, night=True),
     "volumes": checks.volumes,
+    "night's cache": partial(checks.volumes, night=True),
     "served model": partial(checks.model, key="SERVED_MODEL"),
     "trained model": partial(checks.model, key="TRAINED_MODEL"),
     "answer": checks.answer,
@@ -38,12 +40,16 @@ CHECKS: dict[str, Callable[[Host], View]] = {
     "certificate": checks.certificate,
     "time zone": checks.time_zone,
     "replay": checks.replay,
+    "backups": checks.backups,
 }
 Aim = tuple[str, ...]
 ALL: Aim = tuple(CHECKS)
 SETUP: Aim = ("system", "driver", "disk", "docker", "GPU toolkit", "state folder", "embedding", "port", "time zone")
 DAY: Aim = ("docker", "GPU toolkit", "day's images", "served model", "embedding", "secrets", "port", "certificate")
 NIGHT: Aim = (*DAY, "driver", "clocks", "memory", "disk", "state folder", "night's image", "trained model")
+SETUP: Aim = ("system", "driver", "disk", "docker", "GPU toolkit", "embedding", "port", "time zone")
+DAY: Aim = ("docker", "GPU toolkit", "day's images", "volumes", "served model", "embedding", "secrets", "port", "certificate")
+NIGHT: Aim = (*DAY, "driver", "clocks", "memory", "disk", "night's image", "night's cache", "trained model")
 ONLY_ON_A_SPARK = ("driver", "clocks", "page cache", "GPU toolkit")
 ONLY_FROM_THE_HUB = {"served model": "SERVED_MODEL", "trained model": "TRAINED_MODEL"}
 
@@ -111,6 +117,10 @@ def observe(site: Site, aim: Aim) -> Host:
         foreign_remedy=f"{host.denied(foreign[0]).do}, then make setup" if foreign else "",
         disk_fault=lock.fault(settings.state) if settings.state.exists() else "",
         damaged_files=tuple(files.damaged_files(settings.state)),
+        chat_lost=(lost := chat_volume.lost(settings, site.stacks)),
+        chat_way_back=chat_volume.way_back(settings) if lost else "",
+        backup_fault=backup_folder.fault(settings),
+        backups_on_own_disk=backup_folder.on_own_disk(settings),
     )
 
 

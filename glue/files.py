@@ -1,8 +1,9 @@
-"""Writing so that a reader, or a power cut, never finds half of it."""
+"""Writing so that a reader, or a power cut, never finds half of it, and checksums that show what became of it since."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shlex
@@ -24,6 +25,14 @@ class Damaged(PreconditionFailed):
     def __init__(self, path: Path, why: object) -> None:
         do = f"put it back from the newest backup, or, without what it held: rm {shlex.quote(str(path))}; make setup"
         super().__init__("a file of the state folder is damaged", f"{path}: {why}", do)
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from glue.types import GlueError
+
+MANIFEST, MANIFEST_CHECKSUM = "manifest.json", "manifest.sha256"
+MANIFEST_FORMAT = 2  # the first that has a checksum of its own beside it
 
 
 def sync_folder(folder: Path) -> None:
@@ -135,3 +144,85 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return [row for row in rows if isinstance(row, dict)]
+    return rows
+
+
+# ---------------------------------------------------------------------- checksums
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def listed(folder: Path) -> Iterator[Path]:
+    """Every regular file below folder, sorted."""
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+
+
+def damaged(folder: Path, checksums: Mapping[str, str]) -> list[str]:
+    """The names, relative to folder, of files that are missing, cannot be read or have another SHA-256 than checksums says."""
+
+    def is_damaged(name: str) -> bool:
+        try:
+            return sha256(folder / name) != checksums[name]
+        except OSError:
+            return True
+
+    return [name for name in checksums if is_damaged(name)]
+
+
+def write_checksums(folder: Path, facts: Mapping[str, Any]) -> None:
+    """manifest.json: facts and the SHA-256 of every file below folder; manifest.sha256: that of manifest.json, for sha256sum."""
+    checksums = {str(path.relative_to(folder)): sha256(path) for path in listed(folder)}
+    write_json(folder / MANIFEST, {"format": MANIFEST_FORMAT, **facts, "sha256": checksums})
+    write(folder / MANIFEST_CHECKSUM, checksum_line(folder))
+
+
+def checksum_line(folder: Path) -> str:
+    return f"{sha256(folder / MANIFEST)}  {MANIFEST}\n"
+
+
+def read_manifest(folder: Path, wanted: Mapping[str, type]) -> dict[str, Any]:
+    """What write_checksums wrote into folder, unchanged; a manifest of format 1 has no checksum of its own.
+
+    wanted: each of facts that must be in it, with its type. Raises ValueError or OSError in words.
+    """
+    text = (folder / MANIFEST).read_text(encoding="utf-8")
+    manifest = json.loads(text)
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{MANIFEST} holds no table")
+    for key, kind in {"sha256": dict, **wanted}.items():
+        if not isinstance(manifest.get(key), kind):
+            raise ValueError(f"{MANIFEST} has no {key!r} of the right kind: another program wrote it, or it is damaged")
+    require_below(manifest["sha256"])
+    signed = (folder / MANIFEST_CHECKSUM).exists() or manifest.get("format", 1) != 1
+    if signed and (folder / MANIFEST_CHECKSUM).read_bytes() != checksum_line(folder).encode():
+        raise ValueError(f"{MANIFEST} is not the one that {MANIFEST_CHECKSUM} was made of")
+    return manifest
+
+
+def require_below(names: Iterable[Any]) -> None:
+    """Raises ValueError for a name that leads out of the folder it is relative to."""
+    for name in names:
+        if not isinstance(name, str) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise ValueError(f"{name!r} is no path inside the folder")
+
+
+def copy_checked(source: Path, target: Path, checksum: str, mode: int) -> None:
+    """All of it or nothing. Raises GlueError, with target as it was, if what is read has another SHA-256 than checksum."""
+    unfinished, seen = target.with_name(target.name + ".unfinished"), hashlib.sha256()
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with source.open("rb") as file, os.fdopen(descriptor, "wb") as copy:
+        while block := file.read(2**20):
+            seen.update(block)
+            copy.write(block)
+        copy.flush()
+        os.fchmod(copy.fileno(), mode)
+        os.fsync(copy.fileno())
+    if seen.hexdigest() != checksum:
+        unfinished.unlink()
+        raise GlueError(
+            "a file changed while it was read", f"{source}: another SHA-256 than before", "check that disk, then again"
+        )
+    unfinished.replace(target)

@@ -10,6 +10,10 @@ from typing import Any
 
 from glue import files
 
+NEW_CHAT = "new chat"  # a person wanted an empty one in place of one that was lost
+NEW_BACKUPS = "new backups"  # a person wanted them in a folder that has none, or of a chat that has less in it
+Row = dict[str, Any]
+
 
 def record(state: Path, **event: Any) -> None:
     files.append_line(state / "journal.jsonl", {"time": datetime.now().astimezone().isoformat(timespec="seconds"), **event})
@@ -55,3 +59,21 @@ def last_night(state: Path) -> dict[str, Any] | None:
     """The newest line that says how a night ended, or None."""
     ends = (row for row in reversed(files.read_lines(state / "journal.jsonl")) if "outcome" in row and "night" in row)
     return next(ends, None)
+
+
+def since(rows: list[Row], event: str) -> list[Row]:
+    """The rows after the last such event; all where there was none."""
+    found = [number for number, row in enumerate(rows) if row.get("event") == event]
+    return rows[found[-1] + 1 :] if found else rows
+
+
+def chat_is_new(state: Path) -> bool:
+    """Whether a person began an empty chat since the last backup was made."""
+    rows = files.read_lines(state / "journal.jsonl")
+    made = last_backup(rows)
+    return any(row.get("event") == NEW_CHAT for row in (rows[rows.index(made) :] if made else rows))
+
+
+def last_backup(rows: list[Row]) -> Row | None:
+    """The newest row of a backup that was made, or None."""
+    return next((row for row in reversed(rows) if row.get("event") == "backup" and row.get("result") == "done"), None)

@@ -25,6 +25,7 @@ def overdue(rows: list[Row], now: datetime, limits: Limits) -> list[str]:
     backups = [row for row in rows if row.get("event") == "backup"]
     if backups and backups[-1]["result"] == "failed":
         found.append(f"the last backup failed: {backups[-1]['reason']}")
+    found += [f"the last backup: {words}" for words in (backups[-1].get("warnings", []) if backups else [])]
     found += late("good backup", rows, lambda row: row.get("event") == "backup" and row["result"] == "done", now, limits.backup)
     return found + late("good night", rows, lambda row: row.get("outcome") in WENT_WELL, now, limits.night)
 

@@ -13,6 +13,7 @@ adapters/judging        there while a night judges: vLLM then runs the base mode
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from contextlib import suppress
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from glue import files
+from glue.files import sha256
 from glue.types import PreconditionFailed
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -172,13 +174,9 @@ class Releases:
         published = self.published(name)
         if checkpoint:
             published |= (self.checkpoint(name) or {}).get("sha256", {})
-        for file, expected in published.items():
-            if sha256(self.folder / name / file) != expected:
-                raise PreconditionFailed(
-                    "an adapter is not what was published",
-                    f"{name}/{file} has another hash",
-                    "promote another: make adapters",
-                )
+        if damaged := files.damaged(self.folder / name, published):
+            saw = f"missing, or with another SHA-256: {', '.join(f'{name}/{file}' for file in damaged)}"
+            raise PreconditionFailed("an adapter is not what was published", saw, "promote another: make adapters")
 
     def published(self, name: str) -> dict[str, str]:
         """The hash of each file. Raises PreconditionFailed where the manifest is damaged."""
@@ -261,8 +259,3 @@ class Releases:
 
 def shown(release: Release) -> str:
     return release or "the base model"
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

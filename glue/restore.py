@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from glue import backup, chat_volume, day, files, forget, journal, lock, setup, turn
 from glue.plan import Turn, Wanted
-from glue.settings import HOME
+from glue.settings import HOME, SECRETS
 from glue.site import Site
 from glue.types import PreconditionFailed
+
+PUBLIC = ("adapters", "bench")  # of the state folder; the rest is its owner's alone
 
 
 def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
@@ -35,17 +36,18 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         site.tell("stopping what runs")
         site.stacks.remove_trainer()
         if site.stacks.services("day"):
-            site.stacks.compose("day", "down")
+            with_secrets(site).stacks.compose("day", "down")
         turn.take(site.state, Turn(Wanted.DOWN))
         unfinished = site.state / chat_volume.RESTORING
         files.write(unfinished, f"{folder}\n")
         if not lock.held(site.state, lock.UPGRADE):
             (site.state / backup.UPGRADE).unlink(missing_ok=True)
         site.tell("putting back the chat")
-        chat_volume.fill(site.settings, folder / "chat")
+        chat_volume.fill(site.settings, folder / "chat", below("chat", manifest["sha256"]))
         site.tell("putting back adapters, nights, secrets and journal")
-        put_back_state(site.state, folder, manifest["links"])
-        kept = put_back_settings(folder / "env")
+        for words in put_back_state(site.state, folder, manifest):
+            site.tell(words)
+        kept = put_back_settings(folder / "env", below("env", manifest["sha256"]))
         site.tell(kept)
         turn.take(site.state, Turn(Wanted.DOWN))
         journal.record(site.state, event="restore", backup=manifest["made"])
@@ -55,7 +57,7 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
 
 def refuse_downgrade(site: Site, manifest: dict[str, Any]) -> None:
     """Open WebUI changes its database one way only, so an older one than the backup's must not get it."""
-    image, made_with = site.settings.image("OPEN_WEBUI_IMAGE"), manifest["images"]["OPEN_WEBUI_IMAGE"]
+    image, made_with = site.settings.image("OPEN_WEBUI_IMAGE"), str(manifest["images"].get("OPEN_WEBUI_IMAGE", ""))
     if version(image) < version(made_with):
         do = f"set OPEN_WEBUI_IMAGE={made_with} in env/images.env, make setup, then restore"
         raise PreconditionFailed("the backup is from a newer Open WebUI", f"{made_with}, here {image}", do)
@@ -67,19 +69,54 @@ def version(image: str) -> tuple[int, ...]:
     return tuple(int(part) for part in tag.split(".")) if all(part.isdigit() for part in tag.split(".")) else ()
 
 
-def put_back_state(state: Path, folder: Path, links: dict[str, str]) -> None:
-    """Releases and nights that are there and not in the backup stay; what the backup holds wins."""
+def with_secrets(site: Site) -> Site:
+    """As it is, or, where the state folder had lost its secrets, with those that were just made: Compose asks for some."""
+    whole = all(key in site.settings.values for key in SECRETS)
+    return site if whole else setup.open_site(site.settings.profile, site.tell)
+
+
+def below(folder: str, checksums: dict[str, str]) -> dict[str, str]:
+    """Of all files of a backup, those of one of its folders, by their paths below that folder."""
+    return {name.removeprefix(f"{folder}/"): found for name, found in checksums.items() if name.startswith(f"{folder}/")}
+
+
+def put_back_state(state: Path, folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """Releases and nights that are there and not in the backup stay; what the backup holds wins, but for damaged adapters.
+
+    Only what the manifest names is taken. Returns, in words, what was left out.
+    """
     asked = files.read_lines(state / forget.FORGOTTEN)
     (state / "adapters" / "current").unlink(missing_ok=True)
     (state / "adapters" / "judging").unlink(missing_ok=True)
-    of_then = shutil.ignore_patterns(*backup.NOT_NEEDED)  # older backups hold some of it
-    shutil.copytree(folder / "state", state, ignore=of_then, symlinks=True, dirs_exist_ok=True)
-    for name, leads_to in links.items():
-        link = state / Path(name).relative_to("state")
+    left_out = []
+    for name, checksum in below("state", manifest["sha256"]).items():
+        if any(unneeded in name for unneeded in backup.NOT_NEEDED):  # older backups hold some of it
+            continue
+        if backup.published(folder / "state" / name) in (None, checksum):
+            put_back_file(folder / "state" / name, state, name, checksum)
+        else:
+            left_out.append(f"{name} was damaged before it was backed up, and is left as it is here")
+    for name, leads_to in below("state", manifest["links"]).items():
+        link = state / name
+        if link.is_dir() and not link.is_symlink():
+            left_out.append(f"{name} was a link, and is left as the folder it is here")
+            continue
+        link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(leads_to)
     (state / "webui-token").unlink(missing_ok=True)
     forget_again(state, asked)
+    return left_out
+
+
+def put_back_file(source: Path, state: Path, name: str, checksum: str) -> None:
+    """With the mode that glue itself gives it: what a share shows, or a person's umask, has no say."""
+    public, open_folders = name.split("/")[0] in PUBLIC, setup.OPEN_FOLDERS
+    target = state / name
+    for parent in reversed(target.relative_to(state).parents[:-1]):
+        (state / parent).mkdir(parents=True, exist_ok=True)
+        (state / parent).chmod(0o755 if public or str(parent) in open_folders else 0o700)
+    files.copy_checked(source, target, checksum, 0o644 if public else 0o600)
 
 
 def forget_again(state: Path, asked: list[dict[str, Any]]) -> None:
@@ -90,22 +127,20 @@ def forget_again(state: Path, asked: list[dict[str, Any]]) -> None:
     forget.remove_named(state, {row["name"] for row in files.read_lines(state / forget.FORGOTTEN)})
 
 
-def put_back_settings(source: Path) -> str:
+def put_back_settings(source: Path, checksums: dict[str, str]) -> str:
     """What there is here wins: this machine's port and disk are its own, and images belong to the version that runs them.
 
     Returns in words what came back, and what differs.
     """
     target = HOME / "env"
-    words = f"{target / 'site.env'} is this machine's own"
-    if (source / "site.env").exists() and not (target / "site.env").exists():
-        shutil.copy2(source / "site.env", target)
-        words = f"{target / 'site.env'} is the backup's"
-    recipes = [file for file in sorted((source / "recipes").glob("*")) if not (target / "recipes" / file.name).exists()]
-    for file in recipes:
-        shutil.copy2(file, target / "recipes")
-    if recipes:
-        words += f"; recipes put back: {', '.join(file.name for file in recipes)}"
-    there = source / "images.env"
-    if there.exists() and there.read_bytes() != (target / "images.env").read_bytes():
-        words += f"; {target / 'images.env'} is this machine's own and differs from the backup's: diff it with {there}"
+    new = [name for name in sorted(checksums) if not (target / name).exists()]
+    for name in new:
+        (target / name).parent.mkdir(exist_ok=True)
+        files.copy_checked(source / name, target / name, checksums[name], 0o600 if name == "site.env" else 0o644)
+    words = f"{target / 'site.env'} is {'the backup' if 'site.env' in new else 'this machine'}'s own"
+    if recipes := [Path(name).name for name in new if name.startswith("recipes/")]:
+        words += f"; recipes put back: {', '.join(recipes)}"
+    images = target / "images.env"
+    if "images.env" in checksums and checksums["images.env"] != files.sha256(images):
+        words += f"; {images} is this machine's own and differs from the backup's: diff it with {source / 'images.env'}"
     return words

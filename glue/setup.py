@@ -8,7 +8,7 @@ import random
 import secrets
 from typing import Any
 
-from glue import airgap, commands, doctor, files, host, lock, settings, supplies
+from glue import airgap, chat_volume, commands, doctor, files, host, lock, settings, supplies
 from glue.checks import Grade
 from glue.learning import dataset
 from glue.settings import HOME, SECRETS, Settings
@@ -20,6 +20,7 @@ from glue.types import Example, GlueError, Message, PreconditionFailed
 BUILD_DEADLINE_SECONDS = 1800
 SELFTEST_SECONDS = 1800
 REPLAY_SEED = 11
+OPEN_FOLDERS = ("adapters", "nights", "desk", "bench")
 GENERAL_EXAMPLES = HOME / "env" / "replay.jsonl"
 
 
@@ -29,6 +30,7 @@ def ensure(profile: str | None, tell: Tell) -> Site:
     ensure_docker(tell)
     site = open_site(profile, tell)
     doctor.require(site, doctor.SETUP)
+    require_its_secrets(site)
     # from here on things are made
     if not site.settings.rehearsal:
         settings.remember_spark()
@@ -58,6 +60,21 @@ def open_site(profile: str | None, tell: Tell) -> Site:
     return Site(chosen, Stacks(chosen), tell)
 
 
+def require_its_secrets(site: Site) -> None:
+    """Raises PreconditionFailed where the chat is there and the state folder has lost its secrets: with new ones nobody could
+    sign in."""
+    if "WEBUI_ADMIN_PASSWORD" in site.settings.values or not chat_volume.holds_people(site.settings, site.stacks):
+        return
+    volume = site.stacks.volumes(chat_volume.VOLUME)[0]
+    saw = f"{site.settings.secrets_file} has no WEBUI_ADMIN_PASSWORD, and the volume {volume} holds a chat"
+    do = (
+        "see that the disk of STATE_DIR is mounted, or that it is the right folder; or make restore REPLACE=1 FROM=<a backup>; "
+        "or write WEBUI_ADMIN_PASSWORD=<the administrator's password> into that file, then make setup; or, to give the chat "
+        f"up: docker volume rm {volume}"
+    )
+    raise PreconditionFailed("the secrets of this chat are gone", saw, do)
+
+
 def ensure_docker(tell: Tell) -> None:
     """Runs scripts/install-docker.sh, which says what it does. Raises PreconditionFailed with its words."""
     script = HOME / "scripts" / "install-docker.sh"
@@ -73,7 +90,7 @@ def ensure_docker(tell: Tell) -> None:
 
 def ensure_state(chosen: Settings, tell: Tell) -> None:
     """The state folder, and secrets that only its owner can read."""
-    for name in ("adapters", "nights", "desk", "bench"):
+    for name in OPEN_FOLDERS:
         (chosen.state / name).mkdir(parents=True, exist_ok=True)
         (chosen.state / name).chmod(0o755)  # containers run as others and read here
     missing = [key for key in SECRETS if key not in chosen.values]

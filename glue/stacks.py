@@ -28,6 +28,7 @@ DAY, NIGHT, BENCH = "day", "night", "bench"
 SYSTEM_SOCKET = "unix:///var/run/docker.sock"
 MOUNTED = tuple(HOME / name for name in ("images", "glue", "env/practice-world.toml"))  # what containers and builds read
 VOLUMES = ("models", "serving-cache", "webui-data", "trainer-cache")
+CACHES = ("serving-cache", "trainer-cache")  # what is in them is made again by itself
 BENCH_VOLUMES = ("bench-ours-", "bench-stock-")  # what follows is the model before which they were measured
 # A vLLM that dies while it loads is started again by Docker for ever; this many deaths are a fault, not bad luck.
 DEATHS_ARE_A_FAULT = 2
@@ -171,7 +172,7 @@ class Stacks:
             gpus="nvidia" in (facts.get("Runtimes") or {}) or any(device.startswith("nvidia.com/gpu") for device in devices),
             folder=Path(facts.get("DockerRootDir") or "/"),
             missing_images=tuple(self.missing_images(self.settings.images)),
-            missing_volumes=tuple(name for name in self.volumes() if name not in volumes),
+            missing_volumes=self.missing_volumes(),
             services=self.services(DAY),
             trainer=self.trainer(),
             options=tuple(re.findall(r"name=([\w-]+)", ",".join(facts.get("SecurityOptions") or []))),
@@ -181,8 +182,13 @@ class Stacks:
             context=other_context(),
         )
 
-    def volumes(self) -> tuple[str, ...]:
-        return tuple(f"{self.settings['PROJECT']}-{name}" for name in VOLUMES)
+    def volumes(self, *names: str) -> tuple[str, ...]:
+        """Docker's names of these volumes, or of all."""
+        return tuple(f"{self.settings['PROJECT']}-{name}" for name in names or VOLUMES)
+
+    def missing_volumes(self, *names: str) -> tuple[str, ...]:
+        there = {volume.name for volume in self.docker.volumes.list()}
+        return tuple(name for name in self.volumes(*names) if name not in there)
 
     def missing_images(self, references: tuple[str, ...]) -> list[str]:
         return [reference for reference in references if not self.has_image(reference)]
@@ -207,9 +213,9 @@ class Stacks:
 
     # ------------------------------------------------------------------ act
 
-    def ensure_volumes(self) -> None:
-        """The volumes are made here and not by Compose, so that no `down --volumes` can take them."""
-        for name in self.volumes():
+    def ensure_volumes(self, *names: str) -> None:
+        """These, or all. They are made here and not by Compose, so that no `down --volumes` can take them."""
+        for name in self.volumes(*names):
             self.docker.volumes.create(name)
 
     def take_away(self) -> list[str]:

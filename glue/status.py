@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from glue import files, journal, lock, morning, overdue, plan
+from glue import chat_volume, files, journal, lock, morning, overdue, plan
 from glue.overdue import Limits
 from glue.site import Site
 from glue.types import Mode, Service
@@ -19,6 +19,7 @@ def status(site: Site) -> dict[str, Any]:
     if lock.held(site.state, lock.MOVE) and mode is not Mode.NIGHT:
         mode = Mode.MOVING
     current = site.releases.current()
+    lost = chat_volume.lost(site.settings, site.stacks)
     rows = files.read_lines(site.state / "journal.jsonl")
     limits = Limits(*(timedelta(hours=site.settings.number(f"{name}_OLDEST_HOURS")) for name in ("BACKUP", "NIGHT")))
     return {
@@ -33,7 +34,7 @@ def status(site: Site) -> dict[str, Any]:
         "last_night": (last := journal.last_night(site.state)),
         # what the morning page says, in a few lines
         "morning": morning.summary(morning.gather(site.state, last["night"])) if last else None,
-        "overdue": overdue.overdue(rows, datetime.now().astimezone(), limits),
+        "overdue": [*([lost] if lost else []), *overdue.overdue(rows, datetime.now().astimezone(), limits)],
     }
 
 

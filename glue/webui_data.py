@@ -3,7 +3,7 @@
     python3 webui_data.py pack      writes a tar of it to stdout
     python3 webui_data.py sizes     prints how many bytes of databases with vectors, and of uploads, that is
     python3 webui_data.py unpack    replaces it by the tar on stdin
-    python3 webui_data.py look      exits 0 if there is a database, 4 if the volume holds none
+    python3 webui_data.py look      exits 0 if there are people in its database, 4 if there are none, or no database
 
 The databases are copied by SQLite's own backup, so that a copy is one moment's. The people's database comes first: a document
 that is taken in meanwhile is then in the vectors and not yet in the list, which harms nobody.
@@ -17,6 +17,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 DATA = Path("/data")
@@ -24,6 +25,20 @@ PEOPLE, VECTORS = Path("webui.db"), Path("vector_db")
 UPLOADS = Path("uploads")
 TRIES = 20
 EMPTY = 4
+TABLES = {"people": "user", "conversations": "chat", "documents": "file"}  # Open WebUI's names
+
+
+def counts(database: Path, access: str = "mode=rw") -> dict[str, int]:
+    """How many of TABLES it holds; 0 where there is no such table, and no database. Raises sqlite3.Error for what is none.
+
+    access: "immutable=1" for a copy that nothing writes to, which may lie on a share without locks.
+    """
+    if not database.exists():
+        return dict.fromkeys(TABLES, 0)
+    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?{access}", uri=True, timeout=60)) as found:
+        there = {row[0] for row in found.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        asked = {what: f'SELECT count(*) FROM "{table}"' for what, table in TABLES.items() if table in there}
+        return {what: found.execute(asked[what]).fetchone()[0] if what in asked else 0 for what in TABLES}
 
 
 def copy_database(source: Path, target: Path) -> None:
@@ -40,6 +55,14 @@ def copy_database(source: Path, target: Path) -> None:
         there.close()
     if found != "ok":
         raise ValueError(f"{source.name}: {found}")
+
+
+def is_empty(database: Path) -> bool:
+    """A database that SQLite cannot read is damaged, and not empty."""
+    try:
+        return not counts(database)["people"]
+    except sqlite3.DatabaseError:
+        return False
 
 
 def marks(folder: Path) -> dict[str, tuple[int, int]]:
@@ -108,7 +131,7 @@ def put_back(data: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
 
 def main(verb: str) -> int:
     if verb == "look":
-        return 0 if (DATA / PEOPLE).exists() else EMPTY
+        return EMPTY if is_empty(DATA / PEOPLE) else 0
     if verb == "sizes":
         print(*sizes(DATA))
     elif verb == "pack":

@@ -102,7 +102,13 @@ class StandInStacks:
         with self.ledger.change() as world:
             world["services"].pop("trainer", None)
 
-    def ensure_volumes(self) -> None: ...
+    def ensure_volumes(self, *names: str) -> None: ...
+
+    def missing_volumes(self, *names: str) -> tuple[str, ...]:
+        return ()
+
+    def missing_images(self, references: tuple[str, ...]) -> list[str]:
+        return list(references)  # so that no container is asked what the chat's volume holds
 
     def last_log_lines(self, stack: str, service: str) -> str:
         return "the stand-in's last line"

@@ -572,15 +572,15 @@ def test_docker_that_breaks_off_is_a_day_that_does_not_serve(site: StandInSite, 
 
 def prepare_restore(monkeypatch: pytest.MonkeyPatch) -> None:
     """What only Docker and a real backup can do is left out; the order of steps, the locks and the files are restore's own."""
-    made = {"made": "20260101T000000Z", "links": {}, "images": {}}
+    made = {"made": "20260101T000000Z", "links": {}, "images": {}, "sha256": {}}
     monkeypatch.setattr(backup, "verified", lambda folder: made)
-    monkeypatch.setattr(stand_ins.StandInStacks, "missing_images", lambda *_: [], raising=False)
+    monkeypatch.setattr(stand_ins.StandInStacks, "missing_images", lambda *_: [])
     monkeypatch.setattr(stand_ins.StandInStacks, "compose", lambda self, stack, verb: self.stop(stack, "open-webui"))
     for name in ("refuse_downgrade", "put_back_settings", "put_back_state"):
-        monkeypatch.setattr(restore, name, lambda *_: None)
+        monkeypatch.setattr(restore, name, lambda *_: "")
     monkeypatch.setattr(setup, "ensure_state", lambda *_: None)
     monkeypatch.setattr(chat_volume, "is_empty", lambda settings: True)
-    monkeypatch.setattr(chat_volume, "fill", lambda settings, folder: None)
+    monkeypatch.setattr(chat_volume, "fill", lambda settings, folder, checksums: None)
 
 
 @pytest.mark.parametrize(("module", "step"), [(chat_volume, "fill"), (restore, "put_back_state")])

@@ -19,11 +19,12 @@ from typing import cast
 
 import pytest
 
-from glue import adapters, backup, chat_volume, export, files, lock, restore, settings, setup, webui_data
-from glue.releases import sha256
+from glue import adapters, backup, backup_folder, chat_volume, export, files, lock, restore, settings, setup, webui_data
+from glue.files import sha256
 from glue.site import Site
 from glue.stacks import Stacks
 from glue.types import GlueError, PreconditionFailed
+from tests.unit.kept_site import NoStacks, make_as_if_at, make_site
 from tests.unit.test_state import make_checkpoint, publish
 
 
@@ -205,33 +206,7 @@ def test_the_size_of_a_chat_is_known_before_it_is_copied(tmp_path: Path, monkeyp
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    state = tmp_path / "state"
-    release = state / "adapters" / "one"
-    release.mkdir(parents=True)
-    (release / "adapter_model.safetensors").write_text("weights")
-    (release / "manifest.json").write_text("{}")
-    (release / "checkpoint").mkdir()
-    (release / "checkpoint" / "model.safetensors").write_text("can be made again")
-    (state / "adapters" / "current").symlink_to("one")
-    files.write(state / "secrets.env", "KEY=secret", mode=0o600)
-    (state / "night.lock").touch()
-    for name in ("upgrade.json", "alarm.json", "attempts.json"):
-        (state / name).write_text("{}")
-    found = settings.load("rehearsal")
-
-    def copy_out(settings: object, target: Path) -> None:
-        target.mkdir()
-        (target / "webui.db").write_text("people")
-
-    monkeypatch.setattr(chat_volume, "copy_out", copy_out)
-    monkeypatch.setattr(chat_volume, "sizes", lambda settings: (len("people"), 0))
-    values = found.values | {"STATE_DIR": str(state), "BACKUP_KEEP": "2"}
-    return Site(replace(found, values=values), None, lambda line: None)  # type: ignore[arg-type]
-
-
-def make_as_if_at(site: Site, name: str) -> Path:
-    made = backup.make(site)
-    return made.rename(made.with_name(name))
+    return make_site(tmp_path, monkeypatch)
 
 
 def test_a_backup_holds_what_cannot_be_had_again_and_nothing_else(site: Site) -> None:
@@ -257,7 +232,7 @@ def test_an_adapter_that_an_earlier_backup_holds_takes_no_room_again(site: Site)
 def test_the_newest_are_kept_and_what_is_half_is_no_backup(site: Site) -> None:
     for day in (1, 2, 3):
         make_as_if_at(site, f"2026010{day}T000000Z")
-    (backup.place(site) / "20260104T000000Z").mkdir()
+    (backup_folder.place(site.settings) / "20260104T000000Z").mkdir()
     backup.forget_old(site)
     assert [path.name for path in backup.there(site)] == ["20260102T000000Z", "20260103T000000Z"]
     backup.verified(backup.there(site)[0])
@@ -280,7 +255,7 @@ def test_a_backup_that_does_not_fit_gives_its_room_back_at_once(site: Site, monk
     monkeypatch.setattr(chat_volume, "copy_out", fill_the_disk)
     with pytest.raises(OSError, match="No space"):
         backup.backup(site)
-    assert not list(backup.place(site).iterdir())
+    assert not list(backup_folder.place(site.settings).iterdir())
 
 
 def on_small_disk(site: Site, disk: Path) -> Site:
@@ -323,7 +298,7 @@ def test_a_backup_leaves_the_chat_s_disk_its_room_or_does_not_begin(
     monkeypatch.setattr(chat_volume, "copy_out", lambda settings, target: copied.append(target))
     with pytest.raises(PreconditionFailed, match="no room") as error:
         backup.backup(here)
-    assert not copied and not list(backup.place(here).iterdir())
+    assert not copied and not list(backup_folder.place(here.settings).iterdir())
     assert "GB needed on the disk of" in error.value.saw and "GB free" in error.value.saw
     last = files.read_lines(here.state / "journal.jsonl")[-1]
     assert last["result"] == "failed" and "needed" in last["reason"] and "BACKUP_KEEP" in last["reason"]
@@ -383,7 +358,7 @@ def test_state_is_put_back_over_a_fresh_one(site: Site, tmp_path: Path) -> None:
     (fresh / "adapters").mkdir(parents=True)
     (fresh / "adapters" / "current").symlink_to("another")
     (fresh / "secrets.env").write_text("KEY=new")
-    restore.put_back_state(fresh, made, backup.verified(made)["links"])
+    restore.put_back_state(fresh, made, backup.verified(made))
     assert (fresh / "secrets.env").read_text() == "KEY=secret"
     assert (fresh / "adapters" / "current").resolve() == fresh / "adapters" / "one"
     assert sha256(fresh / "adapters" / "one" / "adapter_model.safetensors") == sha256(
@@ -402,12 +377,12 @@ def test_the_site_s_own_recipes_come_back_and_other_images_are_told(
     monkeypatch.setattr(backup, "HOME", old)
     monkeypatch.setattr(restore, "HOME", new)
     made = backup.make(site)
-    words = restore.put_back_settings(made / "env")
+    words = restore.put_back_settings(made / "env", restore.below("env", backup.verified(made)["sha256"]))
     assert "ours.toml" in words and "team.toml" not in words and "images.env" not in words
     assert (new / "env" / "recipes" / "ours.toml").read_text() == "ours"
     assert (new / "env" / "recipes" / "team.toml").read_text() == "this machine's"
     (new / "env" / "images.env").write_text("VLLM_IMAGE=newer\n")
-    words = restore.put_back_settings(made / "env")
+    words = restore.put_back_settings(made / "env", restore.below("env", backup.verified(made)["sha256"]))
     assert "images.env is this machine's own and differs" in words and "ours.toml" not in words
 
 
@@ -421,7 +396,7 @@ def test_a_merged_release_is_whole_after_a_restore_and_its_checkpoint_is_made_ag
         site.releases.advance(name)
     made = backup.make(site)
     fresh = replace(site, settings=replace(site.settings, values=site.settings.values | {"STATE_DIR": str(tmp_path / "fresh")}))
-    restore.put_back_state(fresh.state, made, backup.verified(made)["links"])
+    restore.put_back_state(fresh.state, made, backup.verified(made))
     before = site.releases.before()
     assert fresh.releases.current() == name and not fresh.releases.serves_merged()
     assert adapters.whole(fresh, fresh.releases.before()) == before, "a good release was passed over"
@@ -458,20 +433,6 @@ def test_a_backup_of_a_newer_chat_is_refused(here: str, made_with: str, refused:
         restore.refuse_downgrade(replace(site, settings=older), manifest)
 
 
-class NoStacks:
-    """A machine on which nothing runs."""
-
-    def missing_images(self, references: object) -> list[str]:
-        return []
-
-    def services(self, stack: str) -> dict[str, object]:
-        return {}
-
-    def ensure_volumes(self) -> None: ...
-
-    def remove_trainer(self) -> None: ...
-
-
 @pytest.mark.parametrize("alive", [False, True])
 def test_a_restore_ends_what_an_upgrade_that_died_would_have_undone_but_not_one_that_called_it(
     alive: bool, site: Site, monkeypatch: pytest.MonkeyPatch
@@ -501,7 +462,7 @@ def test_a_share_that_has_no_links_takes_a_backup_and_gives_it_back(
         second = make_as_if_at(site, "20260102T000000Z")
     manifest = backup.verified(second)
     assert not any(path.is_symlink() for path in second.rglob("*"))
-    restore.put_back_state(tmp_path / "fresh", second, manifest["links"])
+    restore.put_back_state(tmp_path / "fresh", second, manifest)
     assert (tmp_path / "fresh" / "adapters" / "current" / "adapter_model.safetensors").read_text() == "weights"
 
 

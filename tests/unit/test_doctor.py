@@ -102,7 +102,14 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
         ("day's images", engine(missing_images=(good().settings["VLLM_IMAGE"],)), "fail", "vllm"),
         ("day's images", engine(missing_images=(good().settings["TRAINER_IMAGE"],)), "ok", ""),
         ("night's image", engine(missing_images=(good().settings["TRAINER_IMAGE"],)), "fail", "trainer"),
-        ("volumes", engine(missing_volumes=("spark-webui-data",)), "warn", "empty"),
+        ("volumes", engine(missing_volumes=("spark-webui-data",)), "fail", "make setup"),
+        ("volumes", engine(missing_volumes=("spark-models",)), "fail", "spark-models make setup"),
+        ("volumes", engine(missing_volumes=("spark-serving-cache", "spark-trainer-cache")), "warn", "serving-cache"),
+        ("volumes", replace(good(), chat_lost="no chat", chat_way_back="make restore"), "fail", "no chat make restore"),
+        ("night's cache", engine(missing_volumes=("spark-trainer-cache",)), "fail", "make setup"),
+        ("night's cache", engine(missing_volumes=("spark-models",)), "ok", "there"),
+        ("backups", replace(good(), backup_fault="not mounted"), "warn", "BACKUP_DIR"),
+        ("backups", replace(good(), backups_on_own_disk=True), "warn", "another disk"),
         ("served model", replace(good(), wrong_files={SERVED: ("a", "b"), TRAINED: ()}), "fail", "a, b"),
         ("served model", replace(good(), wrong_files={SERVED: (), TRAINED: ("a",)}), "ok", ""),
         ("trained model", replace(good(), wrong_files={SERVED: (), TRAINED: ("a",)}), "fail", "make setup"),
@@ -128,7 +135,7 @@ def test_missing_secrets_are_named() -> None:
     values = {key: value for key, value in good().settings.values.items() if key != "MODEL_API_KEY"}
     assert grade(replace(good(), settings=replace(good().settings, values=values)), "secrets") == (
         "fail",
-        "not there: MODEL_API_KEY make setup",
+        "not there: MODEL_API_KEY see that the disk of STATE_DIR is mounted; after that, or on a new machine: make setup",
     )
 
 

@@ -107,7 +107,8 @@ def test_what_was_forgotten_since_a_backup_does_not_come_back_with_it(site: Site
     backup = tmp_path.parent / f"{tmp_path.name}-backup"
     shutil.copytree(site.state, backup / "state")
     forget.forget(site, "chat", "chat-1")
-    restore.put_back_state(site.state, backup, {})
+    checksums = {str(path.relative_to(backup)): files.sha256(path) for path in files.listed(backup)}
+    restore.put_back_state(site.state, backup, {"links": {}, "sha256": checksums})
     shutil.rmtree(backup)
     everything = "".join(path.read_text() for path in site.state.glob("nights/**/*.*"))
     assert "in chat-1" not in everything and "in chat-2" in everything

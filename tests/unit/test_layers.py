@@ -29,7 +29,7 @@ FLOORS = [
     {"settings", "recipes", "files", "host", "waiting", "sanity", "golden", "adapter_values", "pictures", "manifests"},
     {"hours", "energy"},
     {"bench.training_plan", "units", "lock", "journal", "releases", "stacks", "turn", "vllm", "dataset_files", "gate", "morning"},
-    {"webui", "supplies", "checks", "chat_volume"},
+    {"webui", "supplies", "checks", "chat_volume", "backup_folder"},
     {"site", "pin"},
     {"notify", "tls"},
     {"doctor", "recovery", "backup", "airgap"},
