@@ -36,6 +36,7 @@ from glue import (
     pin,
     recipe_facts,
     reconcile,
+    redact,
     releases,
     restore,
     schedule,
@@ -69,7 +70,7 @@ def teller() -> Tell:
         if line != last:
             with suppress(OSError, SystemExit):
                 people.print(f"[dim]{datetime.now():%H:%M:%S}[/dim] ", end="")
-                people.print(line, markup=False)
+                people.print(redact.urls(line), markup=False)
         last = line
 
     return tell
@@ -524,7 +525,7 @@ def main() -> None:
         error.show()
         sys.exit(Exit.MISCONFIGURED)
     except (OSError, subprocess.SubprocessError) as error:
-        people.print(f"ERROR 1: {type(error).__name__}\n  saw:  {error}\n  do:   make status", markup=False)
+        people.print(f"ERROR 1: {type(error).__name__}\n  saw:  {redact.urls(str(error))}\n  do:   make status", markup=False)
         sys.exit(Exit.FAILED)
     except (KeyboardInterrupt, click.Abort):
         people.print("interrupted")

@@ -8,10 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from glue import files
+from glue import files, redact
 
 
 def record(state: Path, **event: Any) -> None:
+    event = {key: redact.urls(value) if isinstance(value, str) else value for key, value in event.items()}
     files.append_line(state / "journal.jsonl", {"time": datetime.now().astimezone().isoformat(timespec="seconds"), **event})
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
-from glue import gpu
+from glue import gpu, redact
 from glue.types import Misconfigured
 
 HOME = Path(__file__).resolve().parent.parent
@@ -149,6 +149,7 @@ KINDS: dict[str, Kind] = {
 SECRETS = ("MODEL_API_KEY", "WEBUI_SECRET_KEY", "WEBUI_ADMIN_PASSWORD")
 IMAGES = ("VLLM_IMAGE", "OPEN_WEBUI_IMAGE", "DOOR_IMAGE", "NIGHT_DESK_IMAGE", "TRAINER_IMAGE")
 STAND_INS = {"DOOR_IMAGE": "BASE_IMAGE", "NIGHT_DESK_IMAGE": "BASE_IMAGE"}
+PERSONAL = ("WEBUI_ADMIN_EMAIL", "NOTIFY_EMAIL", "SMTP_USER", "TEAM_NAME", "SYSTEM_PROMPT")
 HIDDEN = (*SECRETS, "HF_TOKEN", "NOTIFY_PING_URL", "NOTIFY_WEBHOOK", "SMTP_PASSWORD", "RESTIC_REPOSITORY")
 NEEDS = {"NOTIFY_EMAIL": "SMTP_SERVER", "SMTP_PASSWORD": "SMTP_USER"}  # pragma: allowlist secret
 TELLING = ("NOTIFY_EMAIL", "SMTP_SERVER", "SMTP_USER")
@@ -175,6 +176,10 @@ class Settings:
 
     def __getitem__(self, key: str) -> str:
         return self.values[key]
+
+    def hide(self, text: str) -> str:
+        """text without any secret, login in a URL, or token in a webhook's path."""
+        return redact.hidden(text, redact.secrets(self.values, HIDDEN))
 
     def number(self, key: str) -> int:
         return int(self.values[key])

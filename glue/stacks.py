@@ -17,7 +17,7 @@ from docker.models.containers import Container
 
 from glue import commands, plan
 from glue.commands import LAST_LINES, Hear
-from glue.settings import HOME, SECRETS, Settings
+from glue.settings import HOME, Settings
 from glue.types import GlueError, PreconditionFailed, Service, Services
 
 log = logging.getLogger(__name__)
@@ -90,18 +90,12 @@ class Stacks:
             saw = f"no end after {timeout_seconds:.0f} s"
             raise GlueError(f"docker compose {arguments[0]} hangs", saw, "systemctl restart docker") from error
         if done.returncode != 0:
-            last_lines = self.masked("\n".join((done.stderr or done.stdout).strip().splitlines()[-LAST_LINES:]))
+            last_lines = self.settings.hide("\n".join((done.stderr or done.stdout).strip().splitlines()[-LAST_LINES:]))
             if "address already in use" in last_lines or "port is already allocated" in last_lines:
                 do = "set CHAT_PORT in env/site.env, or HTTPS_PORT if it is that one"
                 raise PreconditionFailed("the chat's port is taken", last_lines, do)
             raise GlueError(f"docker compose {arguments[0]} failed", last_lines, "make logs")
         return done.stdout
-
-    def masked(self, text: str) -> str:
-        for key in SECRETS:
-            if key in self.settings.values:
-                text = text.replace(self.settings[key], "(hidden)")
-        return text
 
     # ------------------------------------------------------------------ observe
 
@@ -128,7 +122,7 @@ class Stacks:
             return "(no container)"
         output = container.logs(tail=count, stream=False)
         assert isinstance(output, bytes)
-        return self.masked(output.decode(errors="replace").strip())
+        return self.settings.hide(output.decode(errors="replace").strip())
 
     def address(self, service: str) -> str:
         """host:port of a day service on the compose network, which this host reaches without a published port."""
