@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -53,9 +54,9 @@ from glue.bench import verbs as bench_verbs
 from glue.checks import Grade
 from glue.site import Site, Tell
 from glue.stacks import Stacks
-from glue.types import Exit, GlueError, Misconfigured, Mode
+from glue.types import Exit, GlueError, Misconfigured, Mode, PreconditionFailed
 
-people = Console(stderr=True, highlight=False)
+people = Console(stderr=True, highlight=False, soft_wrap=True)  # a command is copied from one line
 
 
 def teller() -> Tell:
@@ -101,7 +102,16 @@ def cli(context: click.Context, profile: str | None, verbose: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(name)s: %(message)s")
     logging.getLogger("urllib3").setLevel(logging.WARNING)
     logging.getLogger("docker").setLevel(logging.WARNING)
+    require_no_sudo(context.invoked_subcommand)
     context.obj = profile
+
+
+def require_no_sudo(verb: str | None) -> None:
+    """By sudo, files of root would be left in the state folder, which its owner's timers could not change."""
+    person = os.environ.get("SUDO_USER", "root")
+    if os.geteuid() == 0 and person != "root" and verb != "schedule":
+        do = f"the same command without sudo. In a root shell that is meant: env -u SUDO_USER make {verb}"
+        raise PreconditionFailed(f"sudo would leave files of root here, which {person} could not change", f"{verb} by sudo", do)
 
 
 def verb(function: Callable[..., Any], parent: click.Group = cli, name: str = "") -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -53,9 +54,8 @@ class Stacks:
             self.docker = docker.from_env(timeout=60)
             self.docker.ping()
         except docker.errors.DockerException as error:
-            raise PreconditionFailed(
-                "Docker does not answer", str(error), "sudo bash scripts/install-docker.sh, or: systemctl start docker"
-            ) from error
+            do = "sudo bash scripts/install-docker.sh, or: systemctl start docker"
+            raise PreconditionFailed("Docker does not answer", str(error), remedy(str(error)) or do) from error
 
     # ------------------------------------------------------------------ compose
 
@@ -94,7 +94,7 @@ class Stacks:
             if "address already in use" in last_lines or "port is already allocated" in last_lines:
                 do = "set CHAT_PORT in env/site.env, or HTTPS_PORT if it is that one"
                 raise PreconditionFailed("the chat's port is taken", last_lines, do)
-            raise GlueError(f"docker compose {arguments[0]} failed", last_lines, "make logs")
+            raise GlueError(f"docker compose {arguments[0]} failed", last_lines, remedy(last_lines) or "make logs")
         return done.stdout
 
     # ------------------------------------------------------------------ observe
@@ -256,6 +256,13 @@ class Stacks:
             container.stop(timeout=patience_seconds)
             container.remove(force=True)
             container = self.container(NIGHT, "trainer")
+
+
+def remedy(said: str) -> str:
+    """What a user does whom Docker's socket refuses, however Docker or Python says so; empty for any other fault."""
+    if not re.search(r"(?i)permission denied while trying to connect|connection aborted.*permission denied", said):
+        return ""
+    return "sudo usermod -aG docker $USER, then sign out and in again (a session keeps the groups that it began with)"
 
 
 def docker_cli() -> str:
