@@ -154,7 +154,7 @@ def page_cache(seen: Host) -> View:
     words = f"{readable(seen.machine.cached_bytes)} of files"
     if seen.machine.may_drop_cache:
         return ok(f"{words}, dropped before every start")
-    return warn(f"{words}, and this user may not drop it", "before a start: sudo sysctl vm.drop_caches=3, or run glue as root")
+    return warn(f"{words}, and this user may not drop it", "before a start: sudo sysctl vm.drop_caches=3")
 
 
 def disk(seen: Host) -> View:

@@ -40,6 +40,7 @@ from glue import (
     pin,
     recipe_facts,
     reconcile,
+    redact,
     releases,
     restore,
     schedule,
@@ -56,9 +57,9 @@ from glue.bench import verbs as bench_verbs
 from glue.checks import Grade
 from glue.site import Site, Tell
 from glue.stacks import Stacks
-from glue.types import Exit, GlueError, Misconfigured, Mode
+from glue.types import Exit, GlueError, Misconfigured, Mode, PreconditionFailed
 
-people = Console(stderr=True, highlight=False)
+people = Console(stderr=True, highlight=False, soft_wrap=True)  # a command is copied from one line
 
 
 def teller() -> Tell:
@@ -73,7 +74,7 @@ def teller() -> Tell:
         if line != last:
             with suppress(OSError, SystemExit):
                 people.print(f"[dim]{datetime.now():%H:%M:%S}[/dim] ", end="")
-                people.print(line, markup=False)
+                people.print(redact.urls(line), markup=False)
         last = line
 
     return tell
@@ -104,7 +105,16 @@ def cli(context: click.Context, profile: str | None, verbose: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(name)s: %(message)s")
     logging.getLogger("urllib3").setLevel(logging.WARNING)
     logging.getLogger("docker").setLevel(logging.WARNING)
+    require_no_sudo(context.invoked_subcommand)
     context.obj = profile
+
+
+def require_no_sudo(verb: str | None) -> None:
+    """By sudo, files of root would be left in the state folder, which its owner's timers could not change."""
+    person = os.environ.get("SUDO_USER", "root")
+    if os.geteuid() == 0 and person != "root" and verb != "schedule":
+        do = f"the same command without sudo. In a root shell that is meant: env -u SUDO_USER make {verb}"
+        raise PreconditionFailed(f"sudo would leave files of root here, which {person} could not change", f"{verb} by sudo", do)
 
 
 def verb(function: Callable[..., Any], parent: click.Group = cli, name: str = "") -> Any:
@@ -531,6 +541,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(Exit.MISCONFIGURED)
+    except (OSError, subprocess.SubprocessError) as error:
+        people.print(f"ERROR 1: {type(error).__name__}\n  saw:  {redact.urls(str(error))}\n  do:   make status", markup=False)
+        sys.exit(Exit.FAILED)
     except (KeyboardInterrupt, click.Abort):
         people.print("interrupted")
         sys.exit(Exit.INTERRUPTED)

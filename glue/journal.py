@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from glue import files
+from glue import files, redact
 
 NEW_CHAT = "new chat"  # a person wanted an empty one in place of one that was lost
 NEW_BACKUPS = "new backups"  # a person wanted them in a folder that has none, or of a chat that has less in it
@@ -16,6 +16,7 @@ Row = dict[str, Any]
 
 
 def record(state: Path, **event: Any) -> None:
+    event = {key: redact.urls(value) if isinstance(value, str) else value for key, value in event.items()}
     files.append_line(state / "journal.jsonl", {"time": datetime.now().astimezone().isoformat(timespec="seconds"), **event})
 
 

@@ -1,29 +1,26 @@
 """Tells somebody who is not there: a ping URL, a webhook, an e-mail, each if the site names one.
 
-A message that cannot be delivered is told and costs nothing else. What goes on every five minutes is told once in six hours.
+A message that cannot be delivered is told, also by make status, and costs nothing else. What goes on every five minutes is
+told once in six hours.
 """
 
 from __future__ import annotations
 
 import json
 import smtplib
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from email.message import EmailMessage
 from typing import Any
+from urllib.parse import urlsplit
 
-import requests
-
-from glue import files, hours, journal, turn
+from glue import deliver, files, hours, journal, turn
 from glue.plan import SERVES, Wanted, not_serving
-from glue.settings import HIDDEN
 from glue.site import Site
-from glue.types import DayNotServing, GateRefused, GlueError, Locked, Mode, PreconditionFailed
+from glue.types import DayNotServing, GateRefused, GlueError, Locked, Mode
 
-TIMEOUT_SECONDS = 20
+LONGEST_REASON = 300  # characters
 AGAIN_SECONDS = 6 * 3600
 NOT_SERVING = "day not serving"
 WATCH = "reconcile"
@@ -107,71 +104,35 @@ def over(site: Site) -> None:
 def tell(site: Site, what: str, words: str, good: bool) -> bool:
     """By every way that the site names; whether one of them took it, or there is none. Nothing here raises."""
     settings = site.settings.values
-    subject, words = f"{settings['TEAM_NAME']}: {what}", masked(settings, words)
+    subject, words, ca = f"{settings['TEAM_NAME']}: {what}", site.settings.hide(words), settings.get("EXTRA_CA")
+    text = f"{subject}\n{words}"
     ways: dict[str, Callable[[], None]] = {
-        "NOTIFY_PING_URL": lambda: ping(settings["NOTIFY_PING_URL"], good, words),
-        "NOTIFY_WEBHOOK": lambda: post(settings["NOTIFY_WEBHOOK"], what, f"{subject}\n{words}"),
-        "NOTIFY_EMAIL": lambda: mail(settings, subject, words),
+        # as the usual monitors of timed jobs have it: the URL itself for good, with /fail for bad
+        "NOTIFY_PING_URL": lambda: deliver.post(failed_or(settings["NOTIFY_PING_URL"], good), ca, data=words.encode()),
+        # "text" is what most chats' webhooks show; the rest is for programs
+        "NOTIFY_WEBHOOK": lambda: deliver.post(settings["NOTIFY_WEBHOOK"], ca, json={"text": text, "event": what}),
+        "NOTIFY_EMAIL": lambda: deliver.mail(settings, subject, words),
     }
-    taken = [reached(site, key, way) for key, way in ways.items() if settings.get(key)]
+    taken = [delivered(site, key, way) for key, way in ways.items() if settings.get(key)]
     return any(taken) or not taken
 
 
-def reached(site: Site, key: str, way: Callable[[], None]) -> bool:
+def failed_or(url: str, good: bool) -> str:
+    """url, or with /fail behind its path where something failed."""
+    parts = urlsplit(url)
+    return url if good else parts._replace(path=f"{parts.path.rstrip('/')}/fail").geturl()
+
+
+def delivered(site: Site, key: str, way: Callable[[], None]) -> bool:
+    """Whether it was taken. The journal keeps it for make status: under a timer nobody reads what is printed."""
+    reason = ""
     try:
-        way()
-        return True
+        deliver.within(deliver.TOTAL_SECONDS, way)
     except GlueError as error:
-        site.tell(f"{key}: {error.what}")
+        reason = error.what
     except (OSError, smtplib.SMTPException, ValueError, KeyError) as error:
-        site.tell(f"{key} was not reached: {type(error).__name__}")  # its words would name the address
-    return False
-
-
-def masked(settings: dict[str, str], text: str) -> str:
-    """Every secret, also as JSON writes it, which is otherwise where it holds quotes or umlauts."""
-    for secret in (settings[key] for key in HIDDEN if settings.get(key)):
-        for form in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
-            text = text.replace(form, "(hidden)")
-    return text
-
-
-def ping(url: str, good: bool, words: str) -> None:
-    """As the usual monitors of timed jobs have it: the URL itself for good, with /fail for bad."""
-    requests.post(url if good else f"{url.rstrip('/')}/fail", data=words.encode(), timeout=TIMEOUT_SECONDS).raise_for_status()
-
-
-def post(url: str, what: str, text: str) -> None:
-    """ "text" is what most chats' webhooks show; the rest is for programs."""
-    requests.post(url, json={"text": text, "event": what}, timeout=TIMEOUT_SECONDS).raise_for_status()
-
-
-def mail(settings: dict[str, str], subject: str, words: str) -> None:
-    message = EmailMessage()
-    message["Subject"], message["To"] = subject, settings["NOTIFY_EMAIL"]
-    message["From"] = settings.get("SMTP_USER") or settings["NOTIFY_EMAIL"]
-    message.set_content(words or subject)
-    host, _, port = settings["SMTP_SERVER"].partition(":")
-    with smtplib.SMTP(host, int(port or 25), timeout=TIMEOUT_SECONDS) as server:
-        encrypted = encrypt(server, settings.get("EXTRA_CA"))
-        if settings.get("SMTP_PASSWORD"):
-            if not encrypted:
-                do = "name another SMTP_SERVER, or take SMTP_PASSWORD away"
-                raise PreconditionFailed(
-                    "the mail server offers no TLS, and gets no password without", settings["SMTP_SERVER"], do
-                )
-            server.login(settings["SMTP_USER"], settings["SMTP_PASSWORD"])
-        server.send_message(message)
-
-
-def encrypt(server: smtplib.SMTP, extra_ca: str | None) -> bool:
-    """By STARTTLS, if the server offers it; its certificate must be good, by the office's own authority too."""
-    server.ehlo()  # before it nobody knows what a server offers
-    if not server.has_extn("starttls"):
-        return False
-    context = ssl.create_default_context()
-    if extra_ca:
-        context.load_verify_locations(extra_ca)
-    server.starttls(context=context)
-    server.ehlo()
-    return True
+        reason = f"{type(error).__name__}: {site.settings.hide(str(error))[:LONGEST_REASON]}"
+    if reason:
+        site.tell(f"{key} was not reached: {reason}")
+    journal.note(site.state, event="message", way=key, result="failed" if reason else "done", reason=reason)
+    return not reason

@@ -26,8 +26,15 @@ def overdue(rows: list[Row], now: datetime, limits: Limits) -> list[str]:
     if backups and backups[-1]["result"] == "failed":
         found.append(f"the last backup failed: {backups[-1]['reason']}")
     found += [f"the last backup: {words}" for words in (backups[-1].get("warnings", []) if backups else [])]
+    found += undelivered(rows)
     found += late("good backup", rows, lambda row: row.get("event") == "backup" and row["result"] == "done", now, limits.backup)
     return found + late("good night", rows, lambda row: row.get("outcome") in WENT_WELL, now, limits.night)
+
+
+def undelivered(rows: list[Row]) -> list[str]:
+    """The ways by which the last message did not arrive."""
+    last = {row["way"]: row for row in rows if row.get("event") == "message"}
+    return [f"{way}: the last message did not arrive: {row['reason']}" for way, row in last.items() if row["result"] == "failed"]
 
 
 def late(what: str, rows: list[Row], good: Callable[[Row], bool], now: datetime, limit: timedelta) -> list[str]:

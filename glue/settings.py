@@ -7,7 +7,6 @@ refused with file, key, value and what is allowed; nothing is guessed.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
+from glue import addresses, gpu, redact
 from glue.types import Misconfigured
 
 HOME = Path(__file__).resolve().parent.parent
@@ -31,14 +31,6 @@ class Kind:
 
     allowed: str
     accepts: Callable[[str], bool]
-
-
-def _is_address(value: str) -> bool:
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        return False
-    return True
 
 
 def _is_float(value: str) -> bool:
@@ -61,7 +53,7 @@ WHOLE = Kind("a whole number from 0", str.isdigit)
 POSITIVE = Kind("a whole number from 1", lambda value: value.isdigit() and int(value) > 0)
 PORT = Kind("a port, 1 to 65535", lambda value: value.isdigit() and 0 < int(value) < 65536)
 NUMBER = Kind("a number from 0", _is_float)
-ADDRESS = Kind("an IP address, such as 127.0.0.1 or 0.0.0.0", _is_address)
+ADDRESS = Kind("an IP address, such as 127.0.0.1 or 0.0.0.0", addresses.is_address)
 SWITCH = Kind("true or false", _matches("true|false"))
 CLOCK = Kind("a time of day, such as 07:00", _matches(r"([01]\d|2[0-3]):[0-5]\d"))
 EMAIL = Kind("an e-mail address", _matches(r"[^@\s]+@[^@\s]+"))
@@ -87,7 +79,7 @@ KINDS: dict[str, Kind] = {
     "MAX_LORA_RANK": RANK,
     "CHAT_ADDRESS": ADDRESS,
     "CHAT_PORT": PORT,
-    "HTTPS_NAMES": Kind("names and addresses such as spark.local,10.0.0.5", _matches(r"[\w.:\-]+(,[\w.:\-]+)*")),
+    "HTTPS_NAMES": Kind("names and addresses such as spark.local,10.0.0.5", addresses.are_names),
     "HTTPS_ADDRESS": ADDRESS,
     "HTTPS_PORT": PORT,
     "HTTPS_CERTIFICATE": TEXT,
@@ -151,6 +143,7 @@ KINDS: dict[str, Kind] = {
 SECRETS = ("MODEL_API_KEY", "WEBUI_SECRET_KEY", "WEBUI_ADMIN_PASSWORD")
 IMAGES = ("VLLM_IMAGE", "OPEN_WEBUI_IMAGE", "DOOR_IMAGE", "NIGHT_DESK_IMAGE", "TRAINER_IMAGE")
 STAND_INS = {"DOOR_IMAGE": "BASE_IMAGE", "NIGHT_DESK_IMAGE": "BASE_IMAGE"}
+PERSONAL = ("WEBUI_ADMIN_EMAIL", "NOTIFY_EMAIL", "SMTP_USER", "TEAM_NAME", "SYSTEM_PROMPT")
 HIDDEN = (*SECRETS, "HF_TOKEN", "NOTIFY_PING_URL", "NOTIFY_WEBHOOK", "SMTP_PASSWORD", "RESTIC_REPOSITORY")
 NEEDS = {"NOTIFY_EMAIL": "SMTP_SERVER", "SMTP_PASSWORD": "SMTP_USER"}  # pragma: allowlist secret
 TELLING = ("NOTIFY_EMAIL", "SMTP_SERVER", "SMTP_USER")
@@ -181,6 +174,10 @@ class Settings:
             raise Misconfigured("a setting is missing", f"{key}, in {self.secrets_file} or env/", "make setup, or make restore")
         return self.values[key]
 
+    def hide(self, text: str) -> str:
+        """text without any secret, login in a URL, or token in a webhook's path."""
+        return redact.hidden(text, redact.secrets(self.values, HIDDEN))
+
     def number(self, key: str) -> int:
         return int(self.values[key])
 
@@ -202,10 +199,14 @@ class Settings:
         return f"http://{'127.0.0.1' if address == '0.0.0.0' else address}:{self['CHAT_PORT']}"
 
     @property
+    def https_names(self) -> list[str]:
+        """What the chat is called in the office, in ASCII as browsers send it; empty where there is no HTTPS."""
+        return [addresses.ascii_name(name) for name in self.values.get("HTTPS_NAMES", "").split(",") if name]
+
+    @property
     def https_origins(self) -> list[str]:
         """The addresses by which the office reaches the chat over HTTPS; empty where there is none."""
-        port = "" if self["HTTPS_PORT"] == "443" else f":{self['HTTPS_PORT']}"
-        return [f"https://{name}{port}" for name in self.values.get("HTTPS_NAMES", "").split(",") if name]
+        return [addresses.origin(name, self["HTTPS_PORT"]) for name in self.https_names]
 
     def image(self, key: str) -> str:
         """What this profile runs for one of IMAGES."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import secrets
 from typing import Any
 
@@ -85,7 +86,13 @@ def ensure_docker(tell: Tell) -> None:
 
     code, last_lines = commands.stream(["bash", str(script)], dict(os.environ), hear, BUILD_DEADLINE_SECONDS)
     if code != 0:
-        raise PreconditionFailed("Docker Engine and Compose v2 are needed", last_lines, f"bash {script}")
+        raise told_by(last_lines) or PreconditionFailed("Docker Engine and Compose v2 are needed", last_lines, f"bash {script}")
+
+
+def told_by(last_lines: str) -> PreconditionFailed | None:
+    """The error that a script of ours printed in three lines; None where it printed none."""
+    found = re.search(r"^ERROR 10: (.*)\n  saw:  (.*)\n  do:   (.*)", last_lines, re.MULTILINE)
+    return PreconditionFailed(*found.groups()) if found else None
 
 
 def ensure_state(chosen: Settings, tell: Tell) -> None:

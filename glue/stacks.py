@@ -19,7 +19,7 @@ from docker.models.containers import Container
 
 from glue import commands, plan
 from glue.commands import LAST_LINES, Hear
-from glue.settings import HOME, SECRETS, Settings
+from glue.settings import HOME, Settings
 from glue.types import GlueError, PreconditionFailed, Service, Services
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,8 @@ class Stacks:
             saw = f"{os.environ['DOCKER_HOST']}: {error}{other_context()}"
             do = "sudo bash scripts/install-docker.sh, or: systemctl start docker"
             raise PreconditionFailed("Docker does not answer", saw, do) from error
+            do = "sudo bash scripts/install-docker.sh, or: systemctl start docker"
+            raise PreconditionFailed("Docker does not answer", str(error), remedy(str(error)) or do) from error
 
     # ------------------------------------------------------------------ compose
 
@@ -114,18 +116,12 @@ class Stacks:
             saw = f"no end after {timeout_seconds:.0f} s"
             raise GlueError(f"docker compose {arguments[0]} hangs", saw, "systemctl restart docker") from error
         if done.returncode != 0:
-            last_lines = self.masked("\n".join((done.stderr or done.stdout).strip().splitlines()[-LAST_LINES:]))
+            last_lines = self.settings.hide("\n".join((done.stderr or done.stdout).strip().splitlines()[-LAST_LINES:]))
             if "address already in use" in last_lines or "port is already allocated" in last_lines:
                 do = "set CHAT_PORT in env/site.env, or HTTPS_PORT if it is that one"
                 raise PreconditionFailed("the chat's port is taken", last_lines, do)
-            raise GlueError(f"docker compose {arguments[0]} failed", last_lines, "make logs")
+            raise GlueError(f"docker compose {arguments[0]} failed", last_lines, remedy(last_lines) or "make logs")
         return done.stdout
-
-    def masked(self, text: str) -> str:
-        for key in SECRETS:
-            if key in self.settings.values:
-                text = text.replace(self.settings[key], "(hidden)")
-        return text
 
     # ------------------------------------------------------------------ observe
 
@@ -152,7 +148,7 @@ class Stacks:
             return "(no container)"
         output = container.logs(tail=count, stream=False)
         assert isinstance(output, bytes)
-        return self.masked(output.decode(errors="replace").strip())
+        return self.settings.hide(output.decode(errors="replace").strip())
 
     def address(self, service: str) -> str:
         """host:port of a day service on the compose network, which this host reaches without a published port."""
@@ -297,6 +293,13 @@ class Stacks:
             container.stop(timeout=patience_seconds)
             container.remove(force=True)
             container = self.container(NIGHT, "trainer")
+
+
+def remedy(said: str) -> str:
+    """What a user does whom Docker's socket refuses, however Docker or Python says so; empty for any other fault."""
+    if not re.search(r"(?i)permission denied while trying to connect|connection aborted.*permission denied", said):
+        return ""
+    return "sudo usermod -aG docker $USER, then sign out and in again (a session keeps the groups that it began with)"
 
 
 def docker_cli() -> str:

@@ -6,21 +6,20 @@ state/tls/   chat.pem        chain and key, for the gate
 
 from __future__ import annotations
 
-import ipaddress
+import ssl
+from dataclasses import replace
 from pathlib import Path
 
-from glue import commands, files
+from glue import certificates, commands, deliver, files
+from glue.addresses import is_address
+from glue.certificates import Flaw
 from glue.site import Site
 from glue.types import GlueError, PreconditionFailed
 
 DAYS, AUTHORITY_DAYS = 397, 3650  # browsers take no longer one of a server
 RENEW_SECONDS = 30 * 86_400
+OWN_CERTIFICATE = "put the server's certificate, its intermediates and its key, as PEM and in this order, into HTTPS_CERTIFICATE"
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-
-
-def names(site: Site) -> list[str]:
-    """What the chat is called in the office; empty where there is no HTTPS."""
-    return [name.strip() for name in site.settings.values.get("HTTPS_NAMES", "").split(",") if name.strip()]
 
 
 def refresh(site: Site) -> bool:
@@ -39,16 +38,14 @@ def refresh(site: Site) -> bool:
 
 def ensure(site: Site) -> bool:
     """state/tls/chat.pem is the site's own, or good for the next month. Returns whether it is a new one."""
-    folder = site.state / "tls"
+    folder, names = site.state / "tls", site.settings.https_names
     folder.mkdir(mode=0o700, exist_ok=True)
-    own = site.settings.values.get("HTTPS_CERTIFICATE")
-    if own:
-        return take_in(Path(own), folder / "chat.pem")
-    wanted = alternatives(names(site))
-    if (folder / "chat.pem").exists() and not expires(folder / "chat.pem") and made_for(folder) == wanted:
+    if own := site.settings.values.get("HTTPS_CERTIFICATE"):
+        return take_in(site, Path(own))
+    if is_signed_here(folder, names) and not expires(folder / "chat.pem"):
         return False
     ensure_authority(folder, site.settings["TEAM_NAME"])
-    sign(folder, names(site)[0], wanted)
+    sign(folder, names[0], ",".join(f"{'IP' if is_address(name) else 'DNS'}:{name}" for name in names))
     return True
 
 
@@ -62,11 +59,15 @@ def made_for(folder: Path) -> str:
 
 
 def is_address(name: str) -> bool:
+def is_signed_here(folder: Path, names: list[str]) -> bool:
+    """Whether chat.pem can be served, and who trusts the authority made here trusts it by every name."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        ipaddress.ip_address(name)
-    except ValueError:
+        client.load_verify_locations(folder / "authority.pem")
+        server = certificates.loaded(folder / "chat.pem")
+        return not any(certificates.refusal(server, client, name)[0] for name in names)
+    except (OSError, certificates.Unusable):
         return False
-    return True
 
 
 def expires(certificate: Path, within_seconds: int = RENEW_SECONDS) -> bool:
@@ -95,7 +96,6 @@ def sign(folder: Path, name: str, wanted: str) -> None:
     authority = ["-CA", str(folder / "authority.pem"), "-CAkey", str(folder / "authority.key"), "-CAcreateserial"]
     openssl("x509", "-req", "-in", str(request), *authority, "-days", str(DAYS), "-extfile", str(extensions), "-out", str(made))
     files.write(folder / "chat.pem", made.read_text() + key.read_text(), mode=0o600)
-    files.write(folder / "names", wanted)
     for path in (request, key, made, extensions):
         path.unlink()
 
@@ -108,36 +108,82 @@ def take_in(own: Path, target: Path) -> bool:
         return False
     files.write(target, text, mode=0o600)
     return True
+def take_in(site: Site, own: Path) -> bool:
+    """The site's own, unless the one that serves is better: by any name, more clients would trust it."""
+    chat, candidate = site.state / "tls" / "chat.pem", site.state / "tls" / "candidate.pem"
+    text = read_own(own)
+    files.write(candidate, text, mode=0o600)
+    try:
+        worse = worse_than(site, chat, flaws(site, candidate))
+        if worse:
+            raise unusable(worse)
+        changed = not chat.exists() or chat.read_text(encoding="utf-8") != text
+        candidate.replace(chat)
+    finally:
+        candidate.unlink(missing_ok=True)
+    return changed
+
+
+def worse_than(site: Site, chat: Path, new: dict[str, tuple[Flaw, str]]) -> str:
+    """What is wrong with the new one, in words, and not with the one that serves; empty if that is as bad or not there."""
+    try:
+        old = flaws(site, chat)
+    except (OSError, PreconditionFailed):
+        return ""
+    return next((words for name, (flaw, words) in new.items() if flaw > old[name][0]), "")
 
 
 def require_own(site: Site) -> None:
-    """Raises PreconditionFailed if the site names a certificate of its own that is none, or over within a month."""
-    own = site.settings.values.get("HTTPS_CERTIFICATE")
-    if own:
-        read_own(Path(own), RENEW_SECONDS)
+    """Raises PreconditionFailed if the site names a certificate of its own that cannot serve its names for another month.
+
+    An issuer that this machine does not know is told: the office's machines may know it.
+    """
+    if not (own := site.settings.values.get("HTTPS_CERTIFICATE")):
+        return
+    read_own(Path(own))
+    flaw, words = max(flaws(site, Path(own)).values())
+    if flaw > Flaw.ISSUER_UNKNOWN:
+        raise unusable(words)
+    if expires(Path(own)):
+        raise unusable("it ends within a month")
+    if flaw:
+        site.tell(f"HTTPS_CERTIFICATE: {words}")
+
+
+def unusable(words: str) -> PreconditionFailed:
+    return PreconditionFailed("HTTPS_CERTIFICATE cannot be used", words, OWN_CERTIFICATE)
 
 
 def own_fault(site: Site) -> str:
-    """Why somebody must see to the site's own certificate, in words; empty if nobody must. One made here renews itself."""
+    """What is wrong with the site's own certificate, in words; empty if nothing is. One made here renews itself."""
+    told: list[str] = []
     try:
-        require_own(site)
+        require_own(replace(site, tell=told.append))
     except GlueError as error:
         return f"{error.what}: {error.saw}"
-    return ""
+    return "".join(told)
 
 
-def read_own(own: Path, within_seconds: int) -> str:
-    """One file with certificate, chain and key. Raises PreconditionFailed if it is none, or over by then."""
+def flaws(site: Site, certificate: Path) -> dict[str, tuple[Flaw, str]]:
+    """By name, for a client that trusts what this machine does, EXTRA_CA and the authority made here.
+
+    Raises PreconditionFailed for a file that no server can load.
+    """
+    client, authority = deliver.trusted(site.settings.values.get("EXTRA_CA")), site.state / "tls" / "authority.pem"
+    if authority.exists():
+        client.load_verify_locations(authority)
     try:
-        text = own.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise PreconditionFailed(
-            "HTTPS_CERTIFICATE cannot be read", str(error), "one file with certificate, chain and key, as PEM"
-        ) from error
-    if "PRIVATE KEY" not in text or expires(own, within_seconds):
-        saw = f"{own}: no key in it, or it {'ends within a month' if within_seconds else 'has ended'}"
-        raise PreconditionFailed("HTTPS_CERTIFICATE cannot be used", saw, "cat certificate.pem chain.pem key.pem into one file")
-    return text
+        return certificates.flaws(certificate, site.settings.https_names, client)
+    except certificates.Unusable as error:
+        raise unusable(str(error)) from error
+
+
+def read_own(own: Path) -> str:
+    """Comments in it may be in any encoding."""
+    try:
+        return own.read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise PreconditionFailed("HTTPS_CERTIFICATE cannot be read", str(error), OWN_CERTIFICATE) from error
 
 
 def openssl(*arguments: str, fine: tuple[int, ...] = (0,)) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
+from glue import redact
+
 
 class Exit(IntEnum):
     """Exit codes are an interface: timers and scripts act on them."""
@@ -27,7 +29,7 @@ class GlueError(Exception):
 
     def __init__(self, what: str, saw: str, do: str) -> None:
         super().__init__(what)
-        self.what, self.saw, self.do = what, saw, do
+        self.what, self.saw, self.do = map(redact.urls, (what, saw, do))
 
     def __str__(self) -> str:
         return f"ERROR {int(self.exit_code)}: {self.what}\n  saw:  {self.saw}\n  do:   {self.do}"

@@ -242,6 +242,11 @@ class WebUI:
         except (requests.RequestException, ijson.JSONError, OSError) as error:
             raise GlueError("the ratings cannot be read to their end", str(error), "make logs SERVICE=open-webui") from error
 
+    def people(self) -> list[dict[str, Any]]:
+        """Everybody with an account in the chat: "name", "email", and more."""
+        found: list[dict[str, Any]] = self.call("GET", "/api/v1/users/all")["users"]
+        return found
+
     def ensure_user(self, name: str, email: str, password: str) -> None:
         """A member of the team, not an administrator, who can sign in with password."""
         people = self.call("GET", f"/api/v1/users/?query={email}")["users"]

@@ -4,13 +4,14 @@ import subprocess
 import sys
 import time
 from datetime import datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from glue import cli, webui
 from glue.settings import HOME
-from glue.types import GlueError, Misconfigured
+from glue.types import GlueError, Misconfigured, PreconditionFailed
 
 
 def glue(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -77,3 +78,37 @@ def test_an_answer_without_a_word_is_none(text: str, monkeypatch: pytest.MonkeyP
     with pytest.raises(GlueError, match="answered nothing") as error:
         cli.cli(["ask", "Who are you?"], standalone_mode=False)
     assert error.value.exit_code == 1 and "manual.pdf" in error.value.saw
+
+
+@pytest.mark.parametrize(
+    ("verb", "person", "refused"),
+    [("day", "anna", True), ("setup", "anna", True), ("schedule", "anna", False), ("day", "root", False), ("day", "", False)],
+)
+def test_sudo_is_refused_where_it_would_leave_files_of_root(
+    verb: str, person: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("SUDO_USER", person or "root")
+    if not person:
+        monkeypatch.delenv("SUDO_USER")
+    if not refused:
+        return cli.require_no_sudo(verb)
+    with pytest.raises(PreconditionFailed, match="files of root") as error:
+        cli.require_no_sudo(verb)
+    assert "without sudo" in error.value.do
+
+
+def test_every_verb_but_schedule_is_refused_by_sudo_before_it_does_anything(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import os; os.geteuid = lambda: 0")
+    state = tmp_path / "state"
+    done = glue("doctor", SUDO_USER="anna", PYTHONPATH=str(tmp_path), GLUE_STATE_DIR=str(state), GLUE_PROFILE="rehearsal")
+    assert done.returncode == 10 and "without sudo" in done.stderr and not state.exists()
+
+
+def test_a_virtual_environment_is_not_made_by_sudo(tmp_path: Path) -> None:
+    (tmp_path / "id").write_text("#!/bin/sh\necho 0\n")
+    (tmp_path / "id").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SUDO_USER": "anna"}
+    command = ["bash", str(HOME / "scripts" / "make-venv.sh"), "/nowhere"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 10 and "without sudo" in done.stderr

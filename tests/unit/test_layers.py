@@ -20,8 +20,10 @@ FLOORS = [
         "night_desk",
         "webui_data",
     },
+    {"redact", "addresses"},
+    {"types", "training.world", "training.memory", "training.caches", "training.timing", "night_desk", "webui_data"},
     {"training.costs", "evidence"},
-    {"bench.training_page", "plan", "overdue", "commands", "gpu", "adapter_format"},
+    {"bench.training_page", "plan", "overdue", "commands", "gpu", "adapter_format", "deliver", "certificates"},
     {"learning.text", "learning.prompt", "learning.masking"},
     {"learning.feedback", "learning.dataset", "learning.duplicates", "learning.questions", "learning.glossary"},
     {"learning.prepare"},
@@ -50,7 +52,7 @@ FLOORS = [
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 ONLY_IN = {
     "docker": {"stacks"},
-    "requests": {"vllm", "webui", "notify"},
+    "requests": {"vllm", "webui", "deliver"},
     "subprocess": {"stacks", "gpu", "cli", "commands", "training.bench"},
     "http": {"night_desk", "bench.client", "bench.paced"},
     "fcntl": {"lock"},

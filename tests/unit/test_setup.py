@@ -231,3 +231,14 @@ def test_a_failing_doctor_keeps_no_serving_day_from_being_found_up(
     else:
         with pytest.raises(PreconditionFailed):
             day.ensure(there)
+
+
+def test_what_a_script_says_to_do_is_what_the_verb_says_to_do() -> None:
+    said = "docker: looking\nERROR 10: Docker does not let this user in\n  saw:  anna\n  do:   sudo usermod -aG docker $USER"
+    found = setup.told_by(said)
+    assert found and (found.what, found.saw, found.do) == (
+        "Docker does not let this user in",
+        "anna",
+        "sudo usermod -aG docker $USER",
+    )
+    assert setup.told_by("bash: docker: not found") is None

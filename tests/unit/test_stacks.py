@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import docker
+import docker.errors
 import pytest
 from docker.models.containers import Container
 
@@ -123,3 +125,25 @@ def living(group: str) -> list[str]:
             state, _, of_group = path.read_text(encoding="utf-8").rpartition(")")[2].split()[:3]
             found += [path.parent.name] if of_group == group and state not in "ZX" else []
     return found
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        # docker-py 7.1, docker 26 and docker 29 of a user who is not in the group docker
+        "Error while fetching server API version: ('Connection aborted.', PermissionError(13, 'Permission denied'))",
+        "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: Get ...",
+        "permission denied while trying to connect to the docker API at unix:///var/run/docker.sock",
+    ],
+)
+def test_a_user_whom_dockers_socket_refuses_is_told_to_join_the_group(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the refusal: root, who runs these tests, is never refused."""
+
+    def refuse(**_: object) -> None:
+        raise docker.errors.DockerException(said)
+
+    monkeypatch.setattr(docker, "from_env", refuse)
+    with pytest.raises(GlueError) as error:
+        Stacks(settings.load("rehearsal"))
+    assert error.value.do.startswith("sudo usermod -aG docker $USER, then sign out and in again")
+    assert stacks.remedy("error mounting /srv/x: permission denied") == ""

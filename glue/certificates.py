@@ -1,0 +1,96 @@
+"""What a TLS client makes of a certificate, found by real handshakes in memory, and what keeps a server from loading it.
+
+Python's ssl loads a file as HAProxy does, by the same library: the first certificate is the server's, the rest its chain,
+and the key must be its own. tests/e2e/test_https.py compares the two.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from enum import IntEnum
+from pathlib import Path
+
+BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+SELF_SIGNED, NO_ISSUER = 18, (2, 20, 21)  # X509_V_ERR_... of OpenSSL's x509_vfy.h
+ROUNDS = 4  # of a handshake, whichever version of TLS
+
+
+class Flaw(IntEnum):
+    """The worse, the higher."""
+
+    NONE = 0
+    ISSUER_UNKNOWN = 1  # fine for clients that know the issuer, if it is a root; else an intermediate is missing
+    NOT_TRUSTED = 2
+    CANNOT_BE_SERVED = 3
+
+
+class Unusable(Exception):
+    """A file that no server can load."""
+
+
+def flaws(certificate: Path, names: list[str], client: ssl.SSLContext) -> dict[str, tuple[Flaw, str]]:
+    """By name, what is wrong and in words. client: trusts the roots that count, and is changed. Raises Unusable, or OSError."""
+    server = loaded(certificate)
+    first, *chain = BLOCK.findall(certificate.read_bytes().decode("ascii", "replace"))
+    # a browser knows the name by subjectAltName alone; a root need not be in the file; Python 3.13 is stricter than browsers
+    client.hostname_checks_common_name = False
+    client.verify_flags = (client.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN) & ~ssl.VERIFY_X509_STRICT
+    if chain:
+        client.load_verify_locations(cadata="\n".join(chain))
+    found = {name: refusal(server, client, name) for name in names}
+    client.load_verify_locations(cadata=first)
+    return {name: judged(*found[name], refusal(server, client, name)) for name in names}
+
+
+def judged(code: int, words: str, with_issuer: tuple[int, str]) -> tuple[Flaw, str]:
+    """with_issuer: the refusal where the certificate itself is trusted, so that its issuer does not count."""
+    if code == SELF_SIGNED or code in NO_ISSUER:
+        issuer_counts, (code, words) = code in NO_ISSUER, with_issuer
+        if not code and issuer_counts:
+            return Flaw.ISSUER_UNKNOWN, (
+                "its issuer is neither in the file nor known here: add the intermediate, or the office's root, or set EXTRA_CA"
+            )
+    return (Flaw.NOT_TRUSTED, words) if code else (Flaw.NONE, "")
+
+
+def refusal(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> tuple[int, str]:
+    """OpenSSL's code and words for why the client refuses the server by this name; 0 if it does not."""
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = client.wrap_bio(down, up, server_hostname=name), server.wrap_bio(up, down, server_side=True)
+    for _ in range(ROUNDS):
+        for end in ends:
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError as error:
+                return error.verify_code, error.verify_message
+            except ssl.SSLError as error:
+                return -1, str(error)
+    return 0, ""
+
+
+def loaded(certificate: Path) -> ssl.SSLContext:
+    """Raises Unusable with what is wrong with the file, or OSError where it cannot be read."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, password=no_passphrase)
+    except ssl.SSLError as error:
+        raise Unusable(file_fault(certificate.read_bytes(), error)) from error
+    return context
+
+
+def no_passphrase() -> str:
+    raise Unusable("its key is encrypted, and nothing can ask for its passphrase when the chat starts")
+
+
+def file_fault(data: bytes, error: ssl.SSLError) -> str:
+    if data.startswith(b"0") or b"\0" in data[:16]:
+        return f"it is {'DER or PKCS#12' if data.startswith(b'0') else 'UTF-16'}, not PEM"
+    for part in (b"CERTIFICATE", b"PRIVATE KEY"):
+        if not re.search(rb"(?m)^-----BEGIN [A-Z ]*" + part + b"-----", data):
+            return f"no line of it is -----BEGIN {part.decode()}-----"
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "its key does not belong to its first certificate: the server's comes first, then its intermediates"
+    return f"it cannot be loaded: {error}"
