@@ -111,13 +111,15 @@ def ensure_models(site: Site) -> None:
             models[name] |= {"commit": row["commit"], "files": row["files"]}
             files.write_json(path, models)
             site.tell(f"{name}: {row['phase']}, commit {row['commit']}, {len(row['files'])} files")
+        elif row["phase"] == "waiting":
+            site.tell(f"{name}: {row['reason']}; tried again in {row['seconds']} s")
         elif row["phase"] == "failed":
             failures.append(f"{name}: {row['reason']}")
 
     site.tell("looking at the models, every byte of them")
     code, last_lines = supplies.run_fetch(site.settings, hear=hear)
     if code != 0:
-        do = "make setup again: whole files are kept. HF_TOKEN in env/site.env, if the model asks for a token"
+        do = "make setup again, when that is put right: whole files are kept"
         raise GlueError("a model could not be fetched", "\n".join(failures) or last_lines, do)
 
 

@@ -1,7 +1,6 @@
 import json
 import os
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,7 +16,7 @@ from glue.settings import HOME, Settings
 from glue.site import Site
 from glue.stacks import Stacks
 from glue.types import GlueError, PreconditionFailed, Service, Services
-from tests.stub_hub import LARGE, StubHub, running
+from tests.stub_hub import LARGE, StubHub, fetch_command, running
 
 
 @pytest.fixture
@@ -49,8 +48,12 @@ def without_docker(home: Path, command: list[str], environment: dict[str, str], 
     assert "hf_secret" not in " ".join(command) and "--env=HF_TOKEN" in command
     options = [part for part in command if part == "--check"]
     assert ("--network=none" in command) is bool(options)
-    local = [sys.executable, str(HOME / "glue/training/fetch.py"), *options, str(home / "models.json")]
-    return commands.stream(local, environment | {"HF_HOME": str(home), "SSL_CERT_FILE": ""}, hear, seconds)
+    return commands.stream(
+        fetch_command(*options, str(home / "models.json")),
+        environment | {"HF_HOME": str(home), "SSL_CERT_FILE": ""},
+        hear,
+        seconds,
+    )
 
 
 def known(site: Site) -> dict[str, Any]:
