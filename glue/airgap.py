@@ -18,15 +18,14 @@ from typing import Any
 
 from glue import commands, files, host
 from glue.releases import sha256
-from glue.settings import HOME, Settings
+from glue.settings import HOME, LOADED, Settings
 from glue.site import Site
-from glue.stacks import docker_cli
+from glue.stacks import Stacks, docker_cli
 from glue.types import GlueError, PreconditionFailed
 
 LONG = 6 * 3600.0
 ROOM = "see that the disk has room"
 KNOWN = ("models.json", "base_model.json")
-LOADED = "loaded.json"  # the images that came by load: setup builds and pulls none of them
 
 
 def bundle(site: Site, folder: Path) -> dict[str, Any]:
@@ -38,9 +37,7 @@ def bundle(site: Site, folder: Path) -> dict[str, Any]:
         raise PreconditionFailed("the folder is not empty", str(folder), "name a new one")
     (folder / "state").mkdir(parents=True)
     site.tell("saving the images")
-    commands.run(
-        [docker_cli(), "save", "--output", str(folder / "images.tar"), *site.settings.images], ROOM, timeout_seconds=LONG
-    )
+    save_images(site.stacks, site.settings.images, folder / "images.tar")
     site.tell("saving the models")
     with (folder / "models.tar").open("wb") as file:
         # vLLM there runs as another user than whose these files are here
@@ -67,6 +64,28 @@ def bundle(site: Site, folder: Path) -> dict[str, Any]:
     return {"bundle": str(folder), "size": host.readable(sum(path.stat().st_size for path in listed(folder)))}
 
 
+def name_of(reference: str) -> str:
+    """The reference without its digest, which an image does not take along."""
+    return reference.partition("@")[0]
+
+
+def save_images(stacks: Stacks, references: Iterable[str], path: Path) -> None:
+    """Each by its name: an image that is saved by its digest arrives without any (https://github.com/docker/cli/issues/5933)."""
+    for reference in references:
+        commands.run([docker_cli(), "tag", stacks.image_id(reference), name_of(reference)], "make setup, then bundle")
+    names = map(name_of, references)
+    commands.run([docker_cli(), "save", "--output", str(path), *names], ROOM, timeout_seconds=LONG)
+
+
+def load_images(stacks: Stacks, references: Iterable[str], path: Path) -> dict[str, str]:
+    """The ID of each image here. It differs from the other machine's where the two Docker engines store images differently."""
+    commands.run([docker_cli(), "load", "--quiet", "--input", str(path)], ROOM, timeout_seconds=LONG)
+    missing = stacks.missing_images(tuple(map(name_of, references)))
+    if missing:
+        raise GlueError("an image is not in the bundle", ", ".join(missing), "bundle again, with this version of glue")
+    return {reference: stacks.image_id(name_of(reference)) for reference in references}
+
+
 def python() -> str:
     """The wheels of a bundle are for this one."""
     return ".".join(map(str, sys.version_info[:2]))
@@ -80,10 +99,7 @@ def load(site: Site, folder: Path) -> dict[str, Any]:
     """Every byte is checked first. Then images and models are here, and make setup needs no network."""
     manifest = verified(folder, site.settings.profile)
     site.tell("loading the images")
-    commands.run([docker_cli(), "load", "--quiet", "--input", str(folder / "images.tar")], ROOM, timeout_seconds=LONG)
-    wrong = [name for name, expected in manifest["images"].items() if site.stacks.image_id(name) != expected]
-    if wrong:
-        raise GlueError("an image is not the one that was bundled", ", ".join(wrong), "bundle again")
+    images = load_images(site.stacks, manifest["images"], folder / "images.tar")
     site.tell("loading the models")
     site.stacks.ensure_volumes()
     with (folder / "models.tar").open("rb") as file:
@@ -92,7 +108,7 @@ def load(site: Site, folder: Path) -> dict[str, Any]:
     site.state.mkdir(parents=True, exist_ok=True)
     for path in listed(folder / "state"):
         shutil.copy2(path, site.state / path.name)
-    files.write_json(site.state / LOADED, manifest["images"])
+    files.write_json(site.state / LOADED, images)
     return {"images": len(manifest["images"]), "models": "loaded", "next": "make setup"}
 
 
@@ -118,9 +134,7 @@ def verified(folder: Path, profile: str) -> dict[str, Any]:
 
 def are_loaded(site: Site) -> bool:
     """Whether every image of the profile is the very one that came by load."""
-    path = site.state / LOADED
-    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    wanted = site.settings.images
+    known, wanted = site.settings.loaded_images, site.settings.images
     return not site.stacks.missing_images(wanted) and all(known.get(name) == site.stacks.image_id(name) for name in wanted)
 
 
@@ -130,5 +144,5 @@ def tar_in_volume(settings: Settings, access: str, *arguments: str) -> list[str]
         *(docker_cli(), "run", "--rm", "--interactive", "--pull=never", "--network=none", "--cap-drop=ALL", "--user=0:0"),
         "--log-driver=none",
         f"--volume={settings['PROJECT']}-models:/models:{access}",
-        *("--entrypoint=tar", settings.image("NIGHT_DESK_IMAGE"), "--no-same-owner", *arguments),
+        *("--entrypoint=tar", settings.local(settings.image("NIGHT_DESK_IMAGE")), "--no-same-owner", *arguments),
     ]

@@ -58,7 +58,7 @@ def run_fetch(settings: Settings, *options: str, hear: Callable[[dict[str, Any]]
     command += [f"--volume={here}:{there}" for here, there in mounts.items()] + [f"--env={key}" for key in environment]
     offline = "--check" in options
     command += ["--network=none"] if offline else []
-    command += [settings.image("VLLM_IMAGE"), "/opt/fetch.py", *options, "/opt/models.json"]
+    command += [settings.local(settings.image("VLLM_IMAGE")), "/opt/fetch.py", *options, "/opt/models.json"]
 
     def heard(line: str) -> None:
         if line.startswith("{"):  # the library has words of its own to say
