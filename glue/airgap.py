@@ -78,12 +78,13 @@ def save_images(stacks: Stacks, references: Iterable[str], path: Path) -> None:
 
 
 def load_images(stacks: Stacks, references: Iterable[str], path: Path) -> dict[str, str]:
-    """The ID of each image here. It differs from the other machine's where the two Docker engines store images differently."""
+    """The ID of each image here, and of what was loaded before: an upgrade goes back to it. An ID differs from the other
+    machine's where the two Docker engines store images differently."""
     commands.run([docker_cli(), "load", "--quiet", "--input", str(path)], ROOM, timeout_seconds=LONG)
     missing = stacks.missing_images(tuple(map(name_of, references)))
     if missing:
         raise GlueError("an image is not in the bundle", ", ".join(missing), "bundle again, with this version of glue")
-    return {reference: stacks.image_id(name_of(reference)) for reference in references}
+    return stacks.settings.loaded_images | {reference: stacks.image_id(name_of(reference)) for reference in references}
 
 
 def python() -> str:

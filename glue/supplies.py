@@ -17,6 +17,13 @@ PULL_DEADLINE_SECONDS = 6 * 3600
 BUILD_DEADLINE_SECONDS = 3 * 3600
 FETCH_DEADLINE_SECONDS = 24 * 3600
 LOOK_DEADLINE_SECONDS = 120
+KERNEL_DEADLINE_SECONDS = 300
+KERNEL = """
+import torch
+ones = torch.ones(64, 64, device="cuda")
+assert (ones @ ones + ones).sum().item() == 64 * 64 * 65
+print(f"CUDA {torch.version.cuda} runs on {torch.cuda.get_device_name()}")
+"""
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
@@ -71,6 +78,13 @@ def build_rehearsal_images(settings: Settings, tell: Hear) -> None:
     """Runs images/build-rehearsal.sh. Raises GlueError with the last lines it printed."""
     images = {key: value for key, value in settings.values.items() if key.startswith("REHEARSAL_")}
     build([str(HOME / "images" / "build-rehearsal.sh")], settings, images, tell)
+
+
+def run_kernel(image: str) -> tuple[int, str]:
+    """Computes something on the GPU with the PyTorch of an image, started as a night is. Returns exit code and last lines."""
+    command = [docker_cli(), "run", "--rm", "--init", "--pull=never", "--gpus=all", "--network=none", "--cap-drop=ALL"]
+    command += ["--entrypoint=python3", image, "-c", KERNEL]
+    return stream(command, dict(os.environ), lambda line: None, KERNEL_DEADLINE_SECONDS)
 
 
 def build_night_image(settings: Settings, tell: Hear, kernels: str = "build") -> None:

@@ -126,7 +126,10 @@ def test_a_pinned_image_is_found_and_run_where_only_its_bundle_came(
 
     values = stacks.settings.values | {"STATE_DIR": str(tmp_path), "REHEARSAL_BASE_IMAGE": pinned}
     there = Stacks(replace(stacks.settings, values=values))
-    files.write_json(tmp_path / settings.LOADED, airgap.load_images(there, (pinned,), tmp_path / "images.tar"))
+    files.write_json(tmp_path / settings.LOADED, earlier := {"one:1@sha256:earlier": "sha256:1"})
+    loaded = airgap.load_images(there, (pinned,), tmp_path / "images.tar")
+    files.write_json(tmp_path / settings.LOADED, loaded)
+    assert loaded == earlier | {pinned: built.id}
     assert there.missing_images((pinned,)) == [] and there.image_id(pinned) == built.id
     assert there.docker.images.get(str(built.id)).tags == [f"{name}:1"]  # or a prune takes it
     told: list[str] = []
