@@ -132,8 +132,8 @@ def kept_or_new(known: dict[str, Any] | None, revision: str) -> dict[str, Any]:
 def ensure_night_base_runs(site: Site) -> None:
     """One kernel in the image that the night's is built on, before 80 GB are fetched: its CUDA may be newer than the driver's.
 
-    NVIDIA's own start-up script would say so, and a night does not start by it
-    (https://github.com/eugr/spark-vllm-docker/issues/266). Raises PreconditionFailed.
+    NVIDIA's own start-up script would say so (https://github.com/eugr/spark-vllm-docker/issues/266), and a night does not
+    start by it. CUDA 13.2 on driver 580: https://github.com/NVIDIA/nvbandwidth/issues/61. Raises PreconditionFailed.
     """
     base = site.settings["NIGHT_BASE_IMAGE"]
     if site.settings.rehearsal or not site.stacks.missing_images((site.settings.image("TRAINER_IMAGE"),)):

@@ -106,7 +106,7 @@ def test_a_pinned_image_is_pulled_found_and_run(pushed: str, stacks: Stacks, tmp
     run = [*compose, "run", "--rm", "--no-TTY", "one"]
     environment = os.environ | {"REHEARSAL_BASE_IMAGE": pinned}
     done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=120, check=True)
-    subprocess.run([*compose, "down"], capture_output=True, timeout=60, check=True)
+    subprocess.run([*compose, "down"], env=environment, capture_output=True, timeout=60, check=True)
     assert done.stdout.strip() == "42"
 
 
