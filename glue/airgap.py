@@ -19,12 +19,15 @@ from glue import commands, files, host
 from glue.settings import HOME, Settings
 from glue.site import Site
 from glue.stacks import docker_cli, run_command
+from glue.releases import sha256
+from glue.settings import HOME, LOADED, Settings
+from glue.site import Site
+from glue.stacks import Stacks, docker_cli
 from glue.types import GlueError, PreconditionFailed
 
 LONG = 6 * 3600.0
 ROOM = "see that the disk has room"
 KNOWN = ("models.json", "base_model.json")
-LOADED = "loaded.json"  # the images that came by load: setup builds and pulls none of them
 
 
 def bundle(site: Site, folder: Path) -> dict[str, Any]:
@@ -36,9 +39,7 @@ def bundle(site: Site, folder: Path) -> dict[str, Any]:
         raise PreconditionFailed("the folder is not empty", str(folder), "name a new one")
     (folder / "state").mkdir(parents=True)
     site.tell("saving the images")
-    commands.run(
-        [docker_cli(), "save", "--output", str(folder / "images.tar"), *site.settings.images], ROOM, timeout_seconds=LONG
-    )
+    save_images(site.stacks, site.settings.images, folder / "images.tar")
     site.tell("saving the models")
     with (folder / "models.tar").open("wb") as file:
         # vLLM there runs as another user than whose these files are here
@@ -64,6 +65,29 @@ def bundle(site: Site, folder: Path) -> dict[str, Any]:
     return {"bundle": str(folder), "size": host.readable(sum(path.stat().st_size for path in files.listed(folder)))}
 
 
+def name_of(reference: str) -> str:
+    """The reference without its digest, which an image does not take along."""
+    return reference.partition("@")[0]
+
+
+def save_images(stacks: Stacks, references: Iterable[str], path: Path) -> None:
+    """Each by its name: an image that is saved by its digest arrives without any (https://github.com/docker/cli/issues/5933)."""
+    for reference in references:
+        commands.run([docker_cli(), "tag", stacks.image_id(reference), name_of(reference)], "make setup, then bundle")
+    names = map(name_of, references)
+    commands.run([docker_cli(), "save", "--output", str(path), *names], ROOM, timeout_seconds=LONG)
+
+
+def load_images(stacks: Stacks, references: Iterable[str], path: Path) -> dict[str, str]:
+    """The ID of each image here, and of what was loaded before: an upgrade goes back to it. An ID differs from the other
+    machine's where the two Docker engines store images differently."""
+    commands.run([docker_cli(), "load", "--quiet", "--input", str(path)], ROOM, timeout_seconds=LONG)
+    missing = stacks.missing_images(tuple(map(name_of, references)))
+    if missing:
+        raise GlueError("an image is not in the bundle", ", ".join(missing), "bundle again, with this version of glue")
+    return stacks.settings.loaded_images | {reference: stacks.image_id(name_of(reference)) for reference in references}
+
+
 def python() -> str:
     """The wheels of a bundle are for this one."""
     return ".".join(map(str, sys.version_info[:2]))
@@ -73,10 +97,7 @@ def load(site: Site, folder: Path) -> dict[str, Any]:
     """Every byte is checked first. Then images and models are here, and make setup needs no network."""
     manifest = verified(folder, site.settings.profile)
     site.tell("loading the images")
-    commands.run([docker_cli(), "load", "--quiet", "--input", str(folder / "images.tar")], ROOM, timeout_seconds=LONG)
-    wrong = [name for name, expected in manifest["images"].items() if site.stacks.image_id(name) != expected]
-    if wrong:
-        raise GlueError("an image is not the one that was bundled", ", ".join(wrong), "bundle again")
+    images = load_images(site.stacks, manifest["images"], folder / "images.tar")
     site.tell("loading the models")
     site.stacks.ensure_volumes("models")
     with (folder / "models.tar").open("rb") as file:
@@ -86,6 +107,9 @@ def load(site: Site, folder: Path) -> dict[str, Any]:
     for name in sorted(name for name in manifest["sha256"] if name.startswith("state/")):
         files.copy_checked(folder / name, site.state / Path(name).name, manifest["sha256"][name], 0o644)
     files.write_json(site.state / LOADED, manifest["images"])
+    for path in listed(folder / "state"):
+        shutil.copy2(path, site.state / path.name)
+    files.write_json(site.state / LOADED, images)
     return {"images": len(manifest["images"]), "models": "loaded", "next": "make setup"}
 
 
@@ -113,6 +137,7 @@ def are_loaded(site: Site) -> bool:
     """Whether every image of the profile is the very one that came by load."""
     known = files.read_json_if_whole(site.state / LOADED, {})
     wanted = site.settings.images
+    known, wanted = site.settings.loaded_images, site.settings.images
     return not site.stacks.missing_images(wanted) and all(known.get(name) == site.stacks.image_id(name) for name in wanted)
 
 
@@ -122,5 +147,5 @@ def tar_in_volume(settings: Settings, access: str, *arguments: str) -> list[str]
         *run_command(),
         *("--interactive", "--user=0:0", "--log-driver=none"),
         f"--volume={settings['PROJECT']}-models:/models:{access}",
-        *("--entrypoint=tar", settings.image("NIGHT_DESK_IMAGE"), "--no-same-owner", *arguments),
+        *("--entrypoint=tar", settings.local(settings.image("NIGHT_DESK_IMAGE")), "--no-same-owner", *arguments),
     ]

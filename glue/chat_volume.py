@@ -92,7 +92,7 @@ def command(settings: Settings, verb: str) -> list[str]:
         *("--interactive", "--log-driver=none"),
         f"--volume={settings['PROJECT']}-webui-data:/data",
         f"--volume={HOME}/glue/webui_data.py:/opt/webui_data.py:ro",
-        *("--user=0:0", "--entrypoint=python3", settings.image("OPEN_WEBUI_IMAGE"), "/opt/webui_data.py", verb),
+        *("--user=0:0", "--entrypoint=python3", settings.local(settings.image("OPEN_WEBUI_IMAGE")), "/opt/webui_data.py", verb),
     ]
 
 

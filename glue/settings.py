@@ -7,6 +7,8 @@ refused with file, key, value and what is allowed; nothing is guessed.
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import os
 import re
 import shutil
@@ -130,6 +132,7 @@ KINDS: dict[str, Kind] = {
     "NIGHT_DESK_IMAGE": IMAGE,
     "TRAINER_IMAGE": IMAGE,
     "NIGHT_BASE_IMAGE": IMAGE,
+    "CUDA_13_0_BASE_IMAGE": IMAGE,
     "REHEARSAL_ROOT_IMAGE": IMAGE,
     "REHEARSAL_BASE_IMAGE": IMAGE,
     "REHEARSAL_TORCH_IMAGE": IMAGE,
@@ -141,6 +144,7 @@ KINDS: dict[str, Kind] = {
     "WEBUI_ADMIN_PASSWORD": SECRET,
 }
 SECRETS = ("MODEL_API_KEY", "WEBUI_SECRET_KEY", "WEBUI_ADMIN_PASSWORD")
+LOADED = "loaded.json"  # in the state folder
 IMAGES = ("VLLM_IMAGE", "OPEN_WEBUI_IMAGE", "DOOR_IMAGE", "NIGHT_DESK_IMAGE", "TRAINER_IMAGE")
 STAND_INS = {"DOOR_IMAGE": "BASE_IMAGE", "NIGHT_DESK_IMAGE": "BASE_IMAGE"}
 PERSONAL = ("WEBUI_ADMIN_EMAIL", "NOTIFY_EMAIL", "SMTP_USER", "TEAM_NAME", "SYSTEM_PROMPT")
@@ -216,6 +220,20 @@ class Settings:
     def images(self) -> tuple[str, ...]:
         """The references that this profile's containers run."""
         return tuple(dict.fromkeys(map(self.image, IMAGES)))
+
+    @property
+    def loaded_images(self) -> dict[str, str]:
+        """Reference -> image ID of what `make load` brought; empty where nothing was loaded, or its file cannot be read."""
+        try:
+            found = json.loads((self.state / LOADED).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def local(self, reference: str) -> str:
+        """What this machine's Docker knows an image by: its ID where it was loaded under a digest, for Docker forgets the
+        digest of an image that it saves and loads (https://github.com/moby/moby/issues/22011)."""
+        return self.loaded_images.get(reference, reference) if "@" in reference else reference
 
     @property
     def hub_models(self) -> dict[str, str]:

@@ -38,6 +38,7 @@ def ensure(profile: str | None, tell: Tell) -> Site:
     host.open_to_containers(MOUNTED)
     ensure_state(site.settings, tell)
     site = open_site(profile, tell)
+    ensure_night_base_runs(site)
     ensure_images(site)
     site.stacks.ensure_volumes()
     ensure_models(site)
@@ -138,19 +139,41 @@ def ensure_models(site: Site) -> None:
             models[name] |= {"commit": row["commit"], "files": row["files"]}
             files.write_json(path, models)
             site.tell(f"{name}: {row['phase']}, commit {row['commit']}, {len(row['files'])} files")
+        elif row["phase"] == "waiting":
+            site.tell(f"{name}: {row['reason']}; tried again in {row['seconds']} s")
         elif row["phase"] == "failed":
             failures.append(f"{name}: {row['reason']}")
 
     site.tell("looking at the models, every byte of them")
     code, last_lines = supplies.run_fetch(site.settings, hear=hear)
     if code != 0:
-        do = "make setup again: whole files are kept. HF_TOKEN in env/site.env, if the model asks for a token"
+        do = "make setup again, when that is put right: whole files are kept"
         raise GlueError("a model could not be fetched", "\n".join(failures) or last_lines, do)
 
 
 def kept_or_new(known: dict[str, Any] | None, revision: str) -> dict[str, Any]:
     """A model's entry in models.json: what was found the first time, until the site asks for another revision."""
     return known if known and known["revision"] == revision else {"revision": revision, "commit": "", "files": {}}
+
+
+def ensure_night_base_runs(site: Site) -> None:
+    """One kernel in the image that the night's is built on, before 80 GB are fetched: its CUDA may be newer than the driver's.
+
+    NVIDIA's own start-up script would say so (https://github.com/eugr/spark-vllm-docker/issues/266), and a night does not
+    start by it. CUDA 13.2 on driver 580: https://github.com/NVIDIA/nvbandwidth/issues/61. Raises PreconditionFailed.
+    """
+    base = site.settings["NIGHT_BASE_IMAGE"]
+    if site.settings.rehearsal or not site.stacks.missing_images((site.settings.image("TRAINER_IMAGE"),)):
+        return
+    if site.stacks.missing_images((base,)):
+        supplies.pull(base, site.tell)
+    site.tell(f"running a kernel in {base}")
+    code, last_lines = supplies.run_kernel(base)
+    if code != 0:
+        other = f"NIGHT_BASE_IMAGE={site.settings['CUDA_13_0_BASE_IMAGE']} in env/site.env"
+        do = f"set {other} (CUDA 13.0), or update the driver: nvidia-smi shows the CUDA version that it supports. Then make setup"
+        raise PreconditionFailed("the night's base image cannot use this machine's GPU", f"{base}: {last_lines}", do)
+    site.tell(last_lines.rpartition("\n")[2])
 
 
 def ensure_night_image(site: Site) -> None:

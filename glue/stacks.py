@@ -89,9 +89,12 @@ class Stacks:
         """Exactly the settings: a shell's own PROJECT or PORT has no say."""
         kept = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG") if key in os.environ}
         made = {"STATE_DIR": str(self.settings.state), "STATE_OWNER": self.owner()}
+        state = self.settings.state
+        owner = state.stat() if state.exists() else HOME.stat()
+        made = {"STATE_DIR": str(state), "STATE_OWNER": f"{owner.st_uid}:{owner.st_gid}", "STATE_UID": str(owner.st_uid)}
         if origins := self.settings.https_origins:
             made |= {"HTTPS_URL": origins[0], "HTTPS_ORIGINS": ";".join(origins), "GATE_IMAGE": self.settings.image("DOOR_IMAGE")}
-        return kept | self.settings.values | made
+        return kept | {key: self.settings.local(value) for key, value in (self.settings.values | made).items()}
 
     def owner(self) -> str:
         """uid:gid of the state folder's owner, as whom vLLM and the trainer run."""
@@ -190,11 +193,11 @@ class Stacks:
         return [reference for reference in references if not self.has_image(reference)]
 
     def image_id(self, reference: str) -> str:
-        return str(self.docker.images.get(reference).id)
+        return str(self.docker.images.get(self.settings.local(reference)).id)
 
     def has_image(self, reference: str) -> bool:
         try:
-            self.docker.images.get(reference)
+            self.docker.images.get(self.settings.local(reference))
         except docker.errors.ImageNotFound:
             return False
         return True

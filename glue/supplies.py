@@ -17,6 +17,7 @@ PULL_DEADLINE_SECONDS = 6 * 3600
 BUILD_DEADLINE_SECONDS = 3 * 3600
 FETCH_DEADLINE_SECONDS = 24 * 3600
 LOOK_DEADLINE_SECONDS = 120
+KERNEL_DEADLINE_SECONDS = 300
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
@@ -58,6 +59,9 @@ def run_fetch(settings: Settings, *options: str, hear: Callable[[dict[str, Any]]
     command = [*run_command(online=not offline), "--entrypoint=python3"]
     command += [f"--volume={here}:{there}" for here, there in mounts.items()] + [f"--env={key}" for key in environment]
     command += [settings.image("VLLM_IMAGE"), "/opt/fetch.py", *options, "/opt/models.json"]
+    offline = "--check" in options
+    command += ["--network=none"] if offline else []
+    command += [settings.local(settings.image("VLLM_IMAGE")), "/opt/fetch.py", *options, "/opt/models.json"]
 
     def heard(line: str) -> None:
         if line.startswith("{"):  # the library has words of its own to say
@@ -70,6 +74,14 @@ def build_rehearsal_images(settings: Settings, tell: Hear) -> None:
     """Runs images/build-rehearsal.sh. Raises GlueError with the last lines it printed."""
     images = {key: value for key, value in settings.values.items() if key.startswith("REHEARSAL_")}
     build([str(HOME / "images" / "build-rehearsal.sh")], settings, images, tell)
+
+
+def run_kernel(image: str) -> tuple[int, str]:
+    """Runs images/trainer/first_kernel.py in an image, started as a night is. Returns exit code and last lines."""
+    command = [docker_cli(), "run", "--rm", "--init", "--pull=never", "--gpus=all", "--network=none", "--cap-drop=ALL"]
+    command += [f"--volume={HOME}/images/trainer/first_kernel.py:/opt/first_kernel.py:ro"]
+    command += ["--entrypoint=python3", image, "/opt/first_kernel.py"]
+    return stream(command, dict(os.environ), lambda line: None, KERNEL_DEADLINE_SECONDS)
 
 
 def build_night_image(settings: Settings, tell: Hear, kernels: str = "build") -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import random
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+from glue.settings import HOME
+
+IMPATIENT = "import fetch, sys; fetch.PAUSES_SECONDS = (0, 0, 0); sys.exit(fetch.main(sys.argv[1:]))"
 LARGE = "model.safetensors"
 
 
@@ -29,13 +33,17 @@ def hashed(name: str, content: bytes) -> str:
 
 @dataclass
 class StubHub:
-    """cuts, failures: how many more answers for LARGE break off halfway, or are a server error. spoiled: sends other bytes."""
+    """cuts, failures: how many more answers for LARGE break off halfway, or are a server error. spoiled: sends other bytes.
+
+    refusals: what the next requests for a path that holds the first word get: a status with headers, or 0 for a cut connection.
+    """
 
     commit: str = "c" * 40
     cuts: int = 0
     failures: int = 0
     spoiled: int = 0
     port: int = 0
+    refusals: list[tuple[str, int, dict[str, str]]] = field(default_factory=list)
     sent: Counter[str] = field(default_factory=Counter)
     ranges: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(
@@ -64,11 +72,21 @@ class StubHub:
         return found
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
+        if self.refusals and self.refusals[0][0] in request.path:
+            return self.refuse(request, *self.refusals.pop(0)[1:])
         if re.search(r"/api/models/.+/tree/", request.path):
             return self.give_json(request, self.rows())
         if request.path.startswith("/api/models/"):
             return self.give_json(request, {"id": "stub/model", "sha": self.commit, "siblings": self.rows()})
         self.give_file(request, request.path.rpartition("/")[2])
+
+    def refuse(self, request: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
+        request.close_connection = True
+        if status:
+            request.send_response(status)
+            for name, value in ({"Content-Length": "0"} | headers).items():
+                request.send_header(name, value)
+            request.end_headers()
 
     def give_json(self, request: BaseHTTPRequestHandler, value: Any) -> None:
         body = json.dumps(value).encode()
@@ -107,6 +125,11 @@ class StubHub:
             content = bytes(len(content))
         self.sent[name] += len(content)
         return content
+
+
+def fetch_command(*arguments: str) -> list[str]:
+    """glue/training/fetch.py without its pauses."""
+    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(HOME / 'glue/training')!r}); {IMPATIENT}", *arguments]
 
 
 @contextmanager

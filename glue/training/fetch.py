@@ -7,6 +7,7 @@ Reads   MODELS.json  {model: {"revision": what is asked for, "commit": what it w
 Prints  a JSON line a step:
         {"phase": "found", "model", "commit", "files"}  files: {name: {"size", "hash": "sha256:..." or "git:..."}}
         {"phase": "fetch", "model", "bytes", "of"}      every PROGRESS_SECONDS
+        {"phase": "waiting", "model", "reason", "seconds"}  before it tries again
         {"phase": "verified", "model", "commit", "files"}
         {"phase": "checked", "model", "bytes", "wrong"}  with --check: the bytes held, and the names of wrong files
         {"phase": "failed", "model", "reason"}
@@ -17,6 +18,7 @@ What the cache calls `main` is set last of all, so that nothing offline finds a 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -24,23 +26,39 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
 
 Files = dict[str, dict[str, Any]]
+T = TypeVar("T")
 
 # The library goes on where a connection was cut, but starts a file again that a killed run left unfinished: few at a time,
 # because large models come in files of gigabytes.
 FILES_AT_A_TIME = 2
-PAUSES_SECONDS = (0, 1, 4, 16, 64, 256)  # before each attempt; within one the library tries six times itself
+PAUSES_SECONDS = (1, 4, 16, 64, 256)  # before each further attempt; within one the library itself tries six times
+LONGEST_PAUSE_SECONDS = 3600  # a hub may ask for more time than the pauses give
 PROGRESS_SECONDS = 20
 SILENT_SECONDS = 900
+
+# Faults that no waiting cures: HTTP status, error number of this machine, or words of a TLS library or proxy; and what to do.
+PAGE = "open https://huggingface.co/{model} with your account, accept its terms, and set HF_TOKEN in env/site.env to your token"
+STATUS = {
+    401: f"the hub refuses access. HF_TOKEN is missing, wrong or expired: {PAGE}",
+    403: f"the hub refuses access: {PAGE}. A fine-grained token needs read access to gated repositories",
+    404: f"the hub has no such model or revision. If it is a private one: {PAGE}",
+}
+ERROR_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+WORDS = {
+    "CERTIFICATE_VERIFY_FAILED": "set EXTRA_CA in env/site.env to the bundle of your network's own authority",
+    "407 Proxy": "the proxy asks for a name and password: put them into HTTPS_PROXY",
+}
 
 
 class Failed(Exception):
@@ -113,7 +131,7 @@ def listed(model: str, revision: str) -> tuple[str, Files]:
 def fetch(model: str, entry: dict[str, Any]) -> None:
     commit, files = entry["commit"], entry["files"]
     if not files or wrong_files(snapshot(model, commit), files, thorough=True):
-        commit, files = listed(model, commit or entry["revision"])
+        commit, files = patiently(model, lambda: listed(model, entry["commit"] or entry["revision"]))
         say(phase="found", model=model, commit=commit, files=files)
         download(model, commit, files)
     point(model, commit)
@@ -121,25 +139,68 @@ def fetch(model: str, entry: dict[str, Any]) -> None:
 
 
 def download(model: str, commit: str, files: Files) -> None:
-    """Until every file is right. Raises Failed with the last reason."""
+    """Until every file is right. Raises Failed."""
     path = snapshot(model, commit)
     drop(path, wrong_files(path, files, thorough=True))
     require_room(model, path, files)
-    reason = ""
-    for pause in PAUSES_SECONDS:
-        time.sleep(pause)
-        try:
-            with progress(model, sum(wanted["size"] for wanted in files.values())):
-                snapshot_download(model, revision=commit, max_workers=FILES_AT_A_TIME)
-        except Exception as error:  # the library's own kinds differ between its releases
-            reason = f"{type(error).__name__}: {error}"
-            continue
-        wrong = wrong_files(path, files, thorough=True)
-        if not wrong:
-            return
-        reason = f"not what the hub says they are: {', '.join(wrong)}"
+    patiently(model, lambda: attempt(model, commit, files))
+
+
+def attempt(model: str, commit: str, files: Files) -> None:
+    path = snapshot(model, commit)
+    with progress(model, sum(wanted["size"] for wanted in files.values())):
+        snapshot_download(model, revision=commit, max_workers=FILES_AT_A_TIME)
+    if wrong := wrong_files(path, files, thorough=True):
         drop(path, wrong)
-    raise Failed(reason)
+        raise OSError(f"not what the hub says they are: {', '.join(wrong)}")
+
+
+def patiently(model: str, act: Callable[[], T]) -> T:
+    """What act returns; again and again while its fault may pass. Raises Failed for one that cannot, and after the last pause."""
+    for pause in (*PAUSES_SECONDS, None):
+        try:
+            return act()
+        except Exception as error:  # the library's own kinds differ between its releases
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            do = remedy(error)
+            if do is not None or pause is None:
+                raise Failed(f"{do.format(model=model)} ({reason})" if do else reason) from error
+            seconds = max(pause, min(asked_pause(error), LONGEST_PAUSE_SECONDS))
+            say(phase="waiting", model=model, reason=reason, seconds=seconds)
+        time.sleep(seconds)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def causes(error: Any) -> Iterator[Any]:
+    """The error and what it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def answer(error: Exception) -> Any:
+    """What the hub answered, if it did: a response with status_code and headers."""
+    return next((row.response for row in causes(error) if getattr(row, "response", None) is not None), None)
+
+
+def remedy(error: Exception) -> str | None:
+    """What a person must do; empty where only the fault's own words say it; None for a fault that may pass."""
+    chain, response = list(causes(error)), answer(error)
+    if response is not None and 400 <= response.status_code < 500 and response.status_code not in (408, 425, 429):
+        return STATUS.get(response.status_code, "")
+    if any(isinstance(row, OSError) and row.errno in ERROR_NUMBERS for row in chain):
+        return ""
+    return next((do for words, do in WORDS.items() if any(words in str(row) for row in chain)), None)
+
+
+def asked_pause(error: Exception) -> int:
+    """Seconds that the hub asks to be left alone, by its Retry-After or RateLimit header; 0 if it names none."""
+    response = answer(error)
+    if response is None:
+        return 0
+    limit = parse_ratelimit_headers(response.headers)
+    asked = response.headers.get("Retry-After", "").strip()
+    return int(asked) if asked.isdigit() else limit.reset_in_seconds if limit and response.status_code == 429 else 0
 
 
 def drop(path: Path, names: list[str]) -> None:
@@ -195,7 +256,8 @@ def main(arguments: list[str]) -> int:
         try:
             act(model, entry)
         except Exception as error:
-            say(phase="failed", model=model, reason=f"{type(error).__name__}: {error}")
+            name = "" if isinstance(error, Failed) else f"{type(error).__name__}: "
+            say(phase="failed", model=model, reason=f"{name}{error}")
             return 1
     return 0
 

@@ -13,6 +13,7 @@ python3 -m pip list --format freeze | grep -iP "$provided" >/tmp/container.txt
 names=$(cut -d= -f1 /tmp/container.txt | paste -sd '|')
 grep -viE "^($names)==" "$here/constraints.txt" >/tmp/night.txt
 find=(--find-links /wheelhouse)
+"$here/install-beside.sh" "${find[@]}" -- /tmp/night.txt "$here/unsloth.txt"
 python3 -m pip install --quiet "${find[@]}" --constraint /tmp/container.txt --constraint /tmp/night.txt \
   --requirement "$here/requirements.txt" einops ninja packaging
 python3 -m pip install --quiet "${find[@]}" --no-deps --requirement "$here/unsloth.txt"

@@ -268,3 +268,16 @@ def test_vllm_starts_with_the_memory_that_glue_waits_for() -> None:
     flags = configuration("day", "spark")["services"]["vllm"]["environment"]["MACHINE_FLAGS"].split()
     share = next(float(flag.partition("=")[2]) for flag in flags if flag.startswith("--gpu-memory-utilization="))
     assert share * 121.69 * 2**30 <= settings.load("spark").number("DAY_FREE_BYTES")
+def test_the_model_runs_as_the_state_folders_owner_in_group_0(day: dict[str, Any]) -> None:
+    owner = Path(next(mount["source"] for mount in day["services"]["vllm"]["volumes"] if mount["target"] == "/adapters")).parent
+    uid = (owner if owner.exists() else HOME).stat().st_uid
+    assert day["services"]["vllm"]["user"] == f"{uid}:0"
+
+
+@pytest.mark.parametrize("profile", settings.PROFILES)
+def test_a_pinned_image_that_was_loaded_is_run_by_its_id(profile: str, tmp_path: Path) -> None:
+    pinned = "registry.example.org/one:1@sha256:" + "a" * 64
+    (tmp_path / settings.LOADED).write_text(json.dumps({pinned: "sha256:" + "b" * 64}))
+    images = dict.fromkeys((*settings.IMAGES, "REHEARSAL_BASE_IMAGE"), pinned)
+    found = configuration("day", profile, STATE_DIR=str(tmp_path), **images)
+    assert found["services"]["door"]["image"] == "sha256:" + "b" * 64

@@ -1,21 +1,27 @@
 """`glue pin` against a real registry on this machine: Debian's docker-registry package, unpacked and not installed."""
 
+import io
+import os
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import requests
 
-from glue import settings, waiting
+from glue import airgap, commands, files, settings, waiting
 from glue.pin import BUILT_HERE, TAG_ONLY, pin
 from glue.settings import HOME
 from glue.stacks import Stacks, docker_cli
 from glue.types import PreconditionFailed
 from glue.waiting import Seen
 
+COMPOSE_OF_ONE = """
+services: {one: {image: "${REHEARSAL_BASE_IMAGE}", pull_policy: never, command: [python3, -c, "print(6 * 7)"]}}
+"""
 CONFIGURATION = "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root}}}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n"
 
 
@@ -95,11 +101,44 @@ def test_a_pinned_image_is_pulled_found_and_run(pushed: str, stacks: Stacks, tmp
     stacks.docker.images.pull(pinned)
     assert stacks.missing_images((pinned,)) == []
     overlay = tmp_path / "compose.yaml"
-    overlay.write_text(f"services: {{one: {{image: '{pinned}', pull_policy: never, command: [python3, -c, 'print(6 * 7)']}}}}\n")
+    overlay.write_text(COMPOSE_OF_ONE)
     compose = [docker_cli(), "compose", "--project-name", "pin-test", "--file", str(overlay)]
-    done = subprocess.run([*compose, "run", "--rm", "--no-TTY", "one"], capture_output=True, text=True, timeout=120, check=True)
-    subprocess.run([*compose, "down"], capture_output=True, timeout=60, check=True)
+    run = [*compose, "run", "--rm", "--no-TTY", "one"]
+    environment = os.environ | {"REHEARSAL_BASE_IMAGE": pinned}
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    subprocess.run([*compose, "down"], env=environment, capture_output=True, timeout=60, check=True)
     assert done.stdout.strip() == "42"
+
+
+def test_a_pinned_image_is_found_and_run_where_only_its_bundle_came(
+    registry: str, stacks: Stacks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a site without a network: nothing of the image is here any more but what the bundle holds."""
+    name, base = f"{registry}/bundled", stacks.settings["REHEARSAL_BASE_IMAGE"]
+    built, _ = stacks.docker.images.build(fileobj=io.BytesIO(f"FROM {base}\nLABEL of={name}\n".encode()), tag=f"{name}:1")
+    stacks.docker.images.push(name, tag="1")
+    stacks.docker.images.remove(f"{name}:1")
+    (pinned,) = pin(stacks, images_file(tmp_path, f"{name}:1"))
+    stacks.docker.images.pull(pinned)
+    airgap.save_images(stacks, (pinned,), tmp_path / "images.tar")
+    stacks.docker.images.remove(str(built.id), force=True)
+    assert stacks.missing_images((pinned, str(built.id))) == [pinned, built.id]
+
+    values = stacks.settings.values | {"STATE_DIR": str(tmp_path), "REHEARSAL_BASE_IMAGE": pinned}
+    there = Stacks(replace(stacks.settings, values=values))
+    files.write_json(tmp_path / settings.LOADED, earlier := {"one:1@sha256:earlier": "sha256:1"})
+    loaded = airgap.load_images(there, (pinned,), tmp_path / "images.tar")
+    files.write_json(tmp_path / settings.LOADED, loaded)
+    assert loaded == earlier | {pinned: built.id}
+    assert there.missing_images((pinned,)) == [] and there.image_id(pinned) == built.id
+    assert there.docker.images.get(str(built.id)).tags == [f"{name}:1"]  # or a prune takes it
+    told: list[str] = []
+    overlay = tmp_path / "compose.yaml"
+    overlay.write_text(COMPOSE_OF_ONE)
+    command = [docker_cli(), "compose", "--project-name", "pin-test", "--file", str(overlay), "run", "--rm", "--no-TTY", "one"]
+    commands.stream(command, there.compose_environment(), told.append, 120)
+    there.docker.images.remove(str(built.id), force=True)
+    assert told[-1] == "42", told
 
 
 def test_a_registry_that_does_not_answer_is_exit_10_with_nothing_written(pushed: str, stacks: Stacks, tmp_path: Path) -> None:

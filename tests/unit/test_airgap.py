@@ -1,7 +1,9 @@
 """Bundles, without Docker; tests/e2e makes and loads one with the network cut."""
 
+import json
 import platform
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,6 +12,8 @@ import pytest
 
 from glue import airgap, files
 from glue.files import sha256
+from glue import airgap, files, settings
+from glue.releases import sha256
 from glue.site import Site
 from glue.types import PreconditionFailed
 
@@ -46,7 +50,10 @@ def site(state: Path, here: dict[str, str]) -> Site:
     stacks = SimpleNamespace(
         missing_images=lambda wanted: [name for name in wanted if name not in here], image_id=lambda name: here[name]
     )
-    return cast(Site, SimpleNamespace(state=state, stacks=stacks, settings=SimpleNamespace(images=tuple(IMAGES))))
+    loaded = settings.load("rehearsal")
+    values = loaded.values | {"STATE_DIR": str(state), "REHEARSAL_BASE_IMAGE": "a:1"}
+    values |= {f"REHEARSAL_{key}_IMAGE": "b:1" for key in ("VLLM", "OPEN_WEBUI", "TRAINER")}
+    return cast(Site, SimpleNamespace(state=state, stacks=stacks, settings=replace(loaded, values=values)))
 
 
 @pytest.mark.parametrize(
@@ -57,5 +64,29 @@ def test_setup_gets_no_image_only_where_all_are_the_ones_that_came_by_load(
     here: dict[str, str], loaded: bool, tmp_path: Path
 ) -> None:
     assert airgap.are_loaded(site(tmp_path, dict(IMAGES))) is False, "nothing was ever loaded"
-    files.write_json(tmp_path / airgap.LOADED, cast(Any, IMAGES))
+    files.write_json(tmp_path / settings.LOADED, cast(Any, IMAGES))
     assert airgap.are_loaded(site(tmp_path, here)) is loaded
+
+
+PINNED = "registry.example.org:5000/one:1@sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("content", "local"),
+    [
+        (json.dumps({PINNED: "sha256:bb"}), "sha256:bb"),
+        ("{}", PINNED),
+        ("", PINNED),
+        ('{"cut', PINNED),
+        ("[]", PINNED),
+        (None, PINNED),
+    ],
+)
+def test_a_loaded_image_is_known_by_its_id_and_any_other_by_its_reference(
+    content: str | None, local: str, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / settings.LOADED).write_text(content)
+    chosen = site(tmp_path, {}).settings
+    assert chosen.local(PINNED) == local and chosen.local("one:1") == "one:1"
+    assert airgap.name_of(PINNED) == "registry.example.org:5000/one:1"

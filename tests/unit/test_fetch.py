@@ -1,5 +1,6 @@
 """The download of a model, with the hub's own library, from a stub of the hub."""
 
+import errno
 import json
 import os
 import subprocess
@@ -7,13 +8,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from glue.settings import HOME
 from glue.training import fetch as module
-from tests.stub_hub import LARGE, StubHub, running
+from tests.stub_hub import LARGE, StubHub, fetch_command, running
 
 MODEL = "stub/model"
 NOTHING = {"revision": "main", "commit": "", "files": {}}
@@ -31,7 +32,7 @@ def run(home: Path, endpoint: str, entry: dict[str, Any], *options: str) -> tupl
     listing = home / "models.json"
     listing.write_text(json.dumps({MODEL: entry}))
     environment = {"PATH": os.environ["PATH"], "HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, str(HOME / "glue/training/fetch.py"), *options, str(listing)]
+    command = fetch_command(*options, str(listing))
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     return done.returncode, {row["phase"]: row for row in rows}
@@ -124,6 +125,84 @@ def test_nothing_finds_a_model_that_is_not_whole(tmp_path: Path, hub: StubHub) -
     assert nowhere(tmp_path, NOTHING)[0] == 1
     assert nowhere(tmp_path, NOTHING, "--check")[1]["checked"]["wrong"] == ["refs/main"]
     assert not (tmp_path / "hub" / "models--stub--model" / "refs" / "main").exists()
+
+
+LISTING = "/api/models/"
+PAGE = "https://huggingface.co/stub/model"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "headers"),
+    [
+        (LISTING, 401, {"X-Error-Message": "Invalid credentials in Authorization header"}),
+        (LARGE, 403, {"X-Error-Code": "GatedRepo"}),
+    ],
+)
+def test_a_hub_that_refuses_is_asked_once_and_the_page_is_named(
+    path: str, status: int, headers: dict[str, str], tmp_path: Path, hub: StubHub
+) -> None:
+    hub.refusals = [(path, status, headers)] * 20
+    code, rows = fetch(tmp_path, hub)
+    assert code == 1 and PAGE in rows["failed"]["reason"] and "HF_TOKEN" in rows["failed"]["reason"]
+    assert "waiting" not in rows and len(hub.refusals) >= 18  # files are asked for side by side
+
+
+def test_faults_that_pass_are_told_and_tried_again_on_the_listing(tmp_path: Path, hub: StubHub) -> None:
+    hub.refusals = [(LISTING, 503, {}), (LISTING, 0, {}), (LISTING, 429, {"Retry-After": "1"})]
+    code, rows = fetch(tmp_path, hub)
+    assert code == 0 and rows["verified"]["commit"] == hub.commit and not hub.refusals
+    assert rows["waiting"]["seconds"] == 1 and "429" in rows["waiting"]["reason"]  # the last of three
+
+
+class Answered(Exception):
+    def __init__(self, status: int, **headers: str) -> None:
+        super().__init__(f"HTTP {status}")
+        self.response = SimpleNamespace(status_code=status, headers={name.replace("_", "-"): headers[name] for name in headers})
+
+
+def wrapped(error: Exception) -> Exception:
+    """As the library raises it: the cause below words of its own."""
+    outer = RuntimeError("the library's own words")
+    outer.__cause__ = error
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "do"),
+    [
+        (Answered(400), ""),
+        (Answered(401), PAGE),
+        (Answered(403), "HF_TOKEN"),
+        (Answered(404), "no such model or revision"),
+        *((Answered(status), None) for status in (408, 425, 429, 500, 502, 503, 504)),
+        (OSError(errno.ENOSPC, "No space left on device"), ""),
+        (PermissionError(errno.EACCES, "Permission denied"), ""),
+        (ConnectionError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate in certificate chain"), "EXTRA_CA"),
+        (ConnectionError("407 Proxy Authentication Required"), "HTTPS_PROXY"),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), None),
+        (TimeoutError("timed out"), None),
+    ],
+    ids=str,
+)
+def test_only_what_may_pass_is_waited_for(error: Exception, do: str | None) -> None:
+    found = module.remedy(wrapped(error))
+    assert found is None if do is None else found is not None and do in found.format(model=MODEL)
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (Answered(429, Retry_After="30"), 30),
+        (Answered(503, Retry_After="30"), 30),
+        (Answered(429, RateLimit='"api";r=0;t=55'), 55),
+        (Answered(503, RateLimit='"api";r=400;t=55'), 0),
+        (Answered(429, Retry_After="Fri, 27 Nov 2026 07:28:00 GMT"), 0),
+        (Answered(429), 0),
+        (TimeoutError(), 0),
+    ],
+)
+def test_the_hub_may_ask_for_a_longer_pause(error: Exception, seconds: int) -> None:
+    assert module.asked_pause(wrapped(error)) == seconds
 
 
 def watched(monkeypatch: pytest.MonkeyPatch, sizes: list[int]) -> tuple[list[dict[str, Any]], list[int]]:

@@ -1,7 +1,6 @@
 import json
 import os
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,7 +16,7 @@ from glue.settings import HOME, Settings
 from glue.site import Site
 from glue.stacks import Stacks
 from glue.types import GlueError, PreconditionFailed, Service, Services
-from tests.stub_hub import LARGE, StubHub, running
+from tests.stub_hub import LARGE, StubHub, fetch_command, running
 
 
 @pytest.fixture
@@ -49,8 +48,12 @@ def without_docker(home: Path, command: list[str], environment: dict[str, str], 
     assert "hf_secret" not in " ".join(command) and "--env=HF_TOKEN" in command
     options = [part for part in command if part == "--check"]
     assert ("--network=none" in command) is bool(options)
-    local = [sys.executable, str(HOME / "glue/training/fetch.py"), *options, str(home / "models.json")]
-    return commands.stream(local, environment | {"HF_HOME": str(home), "SSL_CERT_FILE": ""}, hear, seconds)
+    return commands.stream(
+        fetch_command(*options, str(home / "models.json")),
+        environment | {"HF_HOME": str(home), "SSL_CERT_FILE": ""},
+        hear,
+        seconds,
+    )
 
 
 def known(site: Site) -> dict[str, Any]:
@@ -242,3 +245,48 @@ def test_what_a_script_says_to_do_is_what_the_verb_says_to_do() -> None:
         "sudo usermod -aG docker $USER",
     )
     assert setup.told_by("bash: docker: not found") is None
+def spark_site(told: list[str], here: tuple[str, ...]) -> Site:
+    """here: the images that are on this machine."""
+    stacks = SimpleNamespace(missing_images=lambda references: [name for name in references if name not in here])
+    return Site(settings.load("spark"), cast(Stacks, stacks), told.append)
+
+
+def test_a_base_whose_cuda_the_driver_does_not_speak_ends_setup_with_the_other_base_named(
+    told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulled: list[str] = []
+    monkeypatch.setattr(supplies, "pull", lambda reference, tell: pulled.append(reference))
+    monkeypatch.setattr(supplies, "run_kernel", lambda image: (1, "RuntimeError: the NVIDIA driver on your system is too old"))
+    site = spark_site(told, ())
+    with pytest.raises(PreconditionFailed) as error:
+        setup.ensure_night_base_runs(site)
+    assert pulled == [site.settings["NIGHT_BASE_IMAGE"]]
+    assert "too old" in error.value.saw and f"NIGHT_BASE_IMAGE={site.settings['CUDA_13_0_BASE_IMAGE']}" in error.value.do
+
+
+def test_a_base_that_runs_is_told_and_one_whose_night_image_is_built_is_not_tried(
+    told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supplies, "run_kernel", lambda image: (0, "a warning\nCUDA 13.2 runs on NVIDIA GB10"))
+    site = spark_site(told, (settings.load("spark")["NIGHT_BASE_IMAGE"],))
+    setup.ensure_night_base_runs(site)
+    assert told[-1] == "CUDA 13.2 runs on NVIDIA GB10"
+    monkeypatch.setattr(supplies, "run_kernel", lambda image: (1, ""))
+    setup.ensure_night_base_runs(spark_site(told, (site.settings["TRAINER_IMAGE"],)))
+
+
+def test_the_base_is_tried_before_anything_large_is_fetched(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(site: Site) -> None:
+        raise PreconditionFailed("the kernel fails", "", "")
+
+    fetched: list[str] = []
+    for name in ("ensure_docker", "ensure_state"):
+        monkeypatch.setattr(setup, name, lambda *_: None)
+    for name in ("ensure_images", "ensure_models", "ensure_night_image"):
+        monkeypatch.setattr(setup, name, lambda site: fetched.append("fetched"))
+    monkeypatch.setattr(setup, "open_site", lambda profile, tell: spark_site(told, ()))
+    monkeypatch.setattr(doctor, "require", lambda *_: None)
+    monkeypatch.setattr(setup, "ensure_night_base_runs", end)
+    with pytest.raises(PreconditionFailed):
+        setup.ensure("spark", told.append)
+    assert fetched == []
