@@ -19,6 +19,7 @@ FIELDS = (
 )
 SLOWED_BY = {0x08: "hardware", 0x20: "heat, by the driver", 0x40: "heat", 0x80: "the power supply"}
 ANSWER_SECONDS = 30.0
+END_SECONDS = 1.0  # for one that was killed to be gone
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def ask(*arguments: str) -> str | None:
     except subprocess.TimeoutExpired:
         process.kill()
         with suppress(subprocess.TimeoutExpired):  # subprocess.run would wait for ever: what hangs in a driver cannot be killed
-            process.wait(1)
+            process.wait(END_SECONDS)
         raise
     return said if process.returncode == 0 else None
 

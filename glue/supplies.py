@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from glue.commands import Hear, stream
+from glue.commands import Hear, run, stream
 from glue.settings import HOME, Settings
 from glue.stacks import docker_cli
 from glue.types import GlueError
@@ -17,6 +17,7 @@ PULL_DEADLINE_SECONDS = 6 * 3600
 BUILD_DEADLINE_SECONDS = 3 * 3600
 FETCH_DEADLINE_SECONDS = 24 * 3600
 LOOK_DEADLINE_SECONDS = 120
+COPY_DEADLINE_SECONDS = 600
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
@@ -71,6 +72,17 @@ def build_rehearsal_images(settings: Settings, tell: Hear) -> None:
     """Runs images/build-rehearsal.sh. Raises GlueError with the last lines it printed."""
     images = {key: value for key, value in settings.values.items() if key.startswith("REHEARSAL_")}
     build([str(HOME / "images" / "build-rehearsal.sh")], settings, images, tell)
+
+
+# $0: the model's folder in the volume. Renamed into place, so that a half-copied one is never used
+PLACE = 'test -e "$0/config.json" || { rm -rf "$0.part" && cp -r /opt/practice-model "$0.part" && mv "$0.part" "$0"; }'
+
+
+def copy_practice_model(settings: Settings) -> None:
+    """Copies it from its image into the volume of base models, unless it is there."""
+    command = [docker_cli(), "run", "--rm", "--init", "--pull=never", "--network=none", "--cap-drop=ALL", "--user=0:0"]
+    command += [f"--volume={settings['PROJECT']}-models:/models", "--entrypoint=sh", settings["REHEARSAL_MODEL_IMAGE"]]
+    run([*command, "-c", PLACE, settings["TRAINED_MODEL"]], "make setup", timeout_seconds=COPY_DEADLINE_SECONDS)
 
 
 def build_night_image(settings: Settings, tell: Hear, kernels: str = "build") -> None:
