@@ -95,7 +95,7 @@ recipe: .venv/ready ## Count what a recipe trains: make recipe RECIPE=team
 bench-training: .venv/ready ## Time training steps on this machine: make bench-training ARGS="--tokens 1600 --tokens 8192"
 	@$(GLUE) bench training $(ARGS)
 
-clean: .venv/ready ## Remove the rehearsal: containers, volumes, state; never on a Spark
+clean: .venv/ready ## Remove the rehearsal: containers, volumes, state, images of other versions; never on a Spark
 	@$(GLUE) clean
 
 pin: .venv/ready ## Add its digest to every image in env/images.env, from its registry
@@ -107,10 +107,10 @@ kill-study: .venv/ready-dev ## After make demo: kill everything at every step of
 bench: .venv/ready ## Measure this machine beside the case study: state/bench/report.html. The chat's model restarts
 	@$(GLUE) bench all
 
-test: .venv/ready-dev ## All but the longest, on the real stacks; within an hour the first time
-	@$(PYTHON) -m glue setup && $(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && $(PYTHON) -m pytest tests -m "not long"
+test: .venv/ready-dev ## All but the longest, on the real stacks; about ten minutes, and twenty the first time
+	@$(MAKE) --no-print-directory --jobs 2 setup lint && $(PYTHON) -m pytest tests -m "not long" --numprocesses 2 --dist loadgroup
 
-test-long: .venv/ready-dev ## What make test leaves out: the bench on real parts, deaths, a machine without a network
+test-long: .venv/ready-dev ## What make test leaves out: bench on real parts, deaths, no network; an hour and a half at most
 	@$(PYTHON) -m glue setup && $(PYTHON) -m pytest tests -m long
 
 test-fast: .venv/ready-dev ## Two minutes, no Docker

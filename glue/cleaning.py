@@ -9,12 +9,14 @@ from glue.types import Misconfigured
 
 
 def clean(site: Site) -> dict[str, list[str]]:
-    """Removes containers, volumes and state of the rehearsal; images stay. Raises Misconfigured on a Spark, which holds
-    what a team wrote."""
+    """Removes the rehearsal's containers, volumes and state, and the images of other versions.
+
+    Raises Misconfigured on a Spark, which holds what a team wrote.
+    """
     if not site.settings.rehearsal:
         raise Misconfigured(
             "only a rehearsal is cleaned away", f"profile {site.settings.profile}", "docs/operations.md, Backup and restore"
         )
-    removed = site.stacks.take_away()
+    removed = site.stacks.take_away() + site.stacks.remove_old_images()
     shutil.rmtree(site.state, ignore_errors=True)
     return {"removed": [*removed, str(site.state)]}

@@ -371,7 +371,7 @@ def demo_verb(profile: str | None, facts: int) -> tuple[Any, Callable[[Any], Non
 
 @verb
 def clean_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
-    """Remove the rehearsal: its containers, its volumes and its state folder. Not on a Spark."""
+    """Remove the rehearsal: containers, volumes, state folder, and images of other versions. Not on a Spark."""
     return cleaning.clean(open_site(profile)), lambda result: print("removed " + ", ".join(result["removed"]))
 
 

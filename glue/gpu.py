@@ -34,6 +34,7 @@ REMEDIES = {
     "communicate with the NVIDIA driver": REINSTALL,
     "not installed": "install the NVIDIA driver",
 }
+END_SECONDS = 1.0  # for one that was killed to be gone
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def ask(*arguments: str) -> tuple[int, str]:
     except subprocess.TimeoutExpired:
         process.kill()
         with suppress(subprocess.TimeoutExpired):  # subprocess.run would wait for ever: what hangs in a driver cannot be killed
-            process.wait(1)
+            process.wait(END_SECONDS)
         raise
     return process.returncode, said
 

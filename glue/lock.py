@@ -25,8 +25,8 @@ LOOK_SECONDS = 2  # to look whether a lock is held is to hold it for a moment, a
 
 
 @contextmanager
-def hold(state: Path, name: str, purpose: str, wait_seconds: float = LOOK_SECONDS) -> Iterator[None]:
-    """Raises Locked, naming the holder, if the lock is not free within wait_seconds.
+def hold(state: Path, name: str, purpose: str, wait_seconds: float | None = None) -> Iterator[None]:
+    """Raises Locked, naming the holder, if it is not free within wait_seconds (or LOOK_SECONDS).
 
     Children do not inherit it: Python opens files close-on-exec.
     """
@@ -39,7 +39,8 @@ def hold(state: Path, name: str, purpose: str, wait_seconds: float = LOOK_SECOND
                 return Seen(False, file.read().strip() or "a holder that left no name")
             return Seen(True, "free")
 
-        waiting.until(f"the lock for {purpose!r}", look, wait_seconds, 0.2, "wait for it, or: make status", Locked)
+        deadline = LOOK_SECONDS if wait_seconds is None else wait_seconds
+        waiting.until(f"the lock for {purpose!r}", look, deadline, 0.2, "wait for it, or: make status", Locked)
         sign(file, {"pid": os.getpid(), "purpose": purpose, "since": time.strftime("%F %T %Z")})
         yield
         sign(file, None)

@@ -19,6 +19,7 @@ from pathlib import Path
 from dotenv.parser import parse_stream
 
 from glue import addresses, gpu, redact
+from glue import gpu, image_tags
 from glue.types import Misconfigured
 
 HOME = Path(__file__).resolve().parent.parent
@@ -139,6 +140,7 @@ KINDS: dict[str, Kind] = {
     "REHEARSAL_VLLM_IMAGE": IMAGE,
     "REHEARSAL_OPEN_WEBUI_IMAGE": IMAGE,
     "REHEARSAL_TRAINER_IMAGE": IMAGE,
+    "REHEARSAL_MODEL_IMAGE": IMAGE,
     "MODEL_API_KEY": SECRET,
     "WEBUI_SECRET_KEY": SECRET,
     "WEBUI_ADMIN_PASSWORD": SECRET,
@@ -280,8 +282,8 @@ def remember_spark(home: Path = HOME) -> None:
 
 
 def _layers(home: Path, profile: str, site: dict[str, str], so_far: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
-    for name in ("images.env", f"{profile}.env"):
-        yield f"env/{name}", read_env_file(home / "env" / name)
+    yield "env/images.env", image_tags.with_tags(read_env_file(home / "env" / "images.env"), HOME)
+    yield f"env/{profile}.env", read_env_file(home / "env" / f"{profile}.env")
     yield "env/site.env", site
     environment = {
         k.removeprefix("GLUE_"): v for k, v in os.environ.items() if k.removeprefix("GLUE_") in KINDS and k.startswith("GLUE_")

@@ -215,18 +215,9 @@ def open_volumes(site: Site) -> None:
 
 
 def ensure_practice_model(site: Site) -> None:
-    """Builds the practice model once, into its volume, and writes what it knows as examples for replay."""
-    lines: list[str] = []
-
-    def heard(line: str) -> None:
-        lines.append(line)
-        if line.startswith("practice model"):
-            site.tell(line)
-
-    model = site.settings["TRAINED_MODEL"]
-    code = site.stacks.run_trainer("training.practice", model, tell=heard, timeout_seconds=BUILD_DEADLINE_SECONDS)
-    if code != 0:
-        raise GlueError("the practice model was not built", "\n".join(lines[-10:]), "make setup")
+    """Copies the practice model into its volume once, and writes what it knows as general examples."""
+    if not airgap.are_loaded(site):  # a bundle brings its models
+        supplies.copy_practice_model(site.settings)
     ensure_replay(site)
 
 

@@ -17,7 +17,7 @@ import docker.errors
 from docker.context.config import get_current_context_name
 from docker.models.containers import Container
 
-from glue import commands, plan
+from glue import commands, image_tags, plan
 from glue.commands import LAST_LINES, Hear
 from glue.settings import HOME, Settings
 from glue.types import GlueError, PreconditionFailed, Service, Services
@@ -229,6 +229,22 @@ class Stacks:
         for volume in found:
             volume.remove()
         return [volume.name for volume in found]
+
+    def remove_old_images(self) -> list[str]:
+        """Removes what other versions built here and no container uses. Returns the references."""
+        ours = {self.settings[key] for key in image_tags.BUILDS}
+        families = {reference.rpartition(":")[0] for reference in ours}
+        there = {tag for image in self.docker.images.list(filters={"reference": "dual-use/*"}) for tag in image.tags}
+        return [tag for tag in sorted(there - ours) if tag.rpartition(":")[0] in families and self.removed(tag)]
+
+    def removed(self, reference: str) -> bool:
+        """Removes the image. False if a container uses it, which Docker refuses."""
+        try:
+            self.docker.images.remove(reference)
+        except docker.errors.APIError as error:
+            log.debug("image %s stays: %s", reference, error)
+            return False
+        return True
 
     def up(self, *services: str) -> None:
         """An orphan is the gate of a site that has no HTTPS any more; the night's containers are another project's."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from glue.commands import Hear, stream
+from glue.commands import Hear, run, stream
 from glue.settings import HOME, Settings
 from glue.stacks import docker_cli, run_command
 from glue.types import GlueError
@@ -18,6 +18,7 @@ BUILD_DEADLINE_SECONDS = 3 * 3600
 FETCH_DEADLINE_SECONDS = 24 * 3600
 LOOK_DEADLINE_SECONDS = 120
 KERNEL_DEADLINE_SECONDS = 300
+COPY_DEADLINE_SECONDS = 600
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
@@ -82,6 +83,15 @@ def run_kernel(image: str) -> tuple[int, str]:
     command += [f"--volume={HOME}/images/trainer/first_kernel.py:/opt/first_kernel.py:ro"]
     command += ["--entrypoint=python3", image, "/opt/first_kernel.py"]
     return stream(command, dict(os.environ), lambda line: None, KERNEL_DEADLINE_SECONDS)
+# $0: the model's folder in the volume. Renamed into place, so that a half-copied one is never used
+PLACE = 'test -e "$0/config.json" || { rm -rf "$0.part" && cp -r /opt/practice-model "$0.part" && mv "$0.part" "$0"; }'
+
+
+def copy_practice_model(settings: Settings) -> None:
+    """Copies it from its image into the volume of base models, unless it is there."""
+    command = [docker_cli(), "run", "--rm", "--init", "--pull=never", "--network=none", "--cap-drop=ALL", "--user=0:0"]
+    command += [f"--volume={settings['PROJECT']}-models:/models", "--entrypoint=sh", settings["REHEARSAL_MODEL_IMAGE"]]
+    run([*command, "-c", PLACE, settings["TRAINED_MODEL"]], "make setup", timeout_seconds=COPY_DEADLINE_SECONDS)
 
 
 def build_night_image(settings: Settings, tell: Hear, kernels: str = "build") -> None:

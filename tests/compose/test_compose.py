@@ -131,7 +131,8 @@ def test_adapters_are_mounted_by_their_parent_and_read_only(day: dict[str, Any])
 
 
 def test_every_image_is_one_of_the_file_of_images(any_stack: dict[str, Any]) -> None:
-    listed = set(settings.read_env_file(HOME / "env" / "images.env").values())
+    loaded = settings.load("rehearsal")
+    listed = {loaded[key] for key in settings.read_env_file(HOME / "env" / "images.env")}
     assert {service["image"] for service in any_stack["services"].values()} <= listed
 
 

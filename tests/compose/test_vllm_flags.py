@@ -54,6 +54,7 @@ def test_vllm_knows_every_flag_of_both_profiles(flags: dict[str, dict[str, Any]]
         assert flags[profile]["model"] == settings.load(profile)["SERVED_MODEL"], profile
 
 
+@pytest.mark.long  # what the others stand on; ten seconds of imports for an error message
 def test_a_flag_that_vllm_does_not_know_is_seen() -> None:
     done = as_vllm_reads_it("spark", "--no-such-flag")
     assert done.returncode == 2 and "--no-such-flag" in done.stderr

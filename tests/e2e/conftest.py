@@ -1,4 +1,8 @@
-"""The real stacks, brought up once by the demonstration itself."""
+"""The real stacks, brought up once by the demonstration itself, with HTTPS from their first start.
+
+Tests that use them run in one process: `pytest -n 2 --dist loadgroup` gives them to one worker and
+the rest to the other.
+"""
 
 import json
 import os
@@ -17,6 +21,14 @@ from glue.stacks import Stacks
 from glue.webui import WebUI
 
 Glue = Callable[..., subprocess.CompletedProcess[str]]
+HTTPS_NAMES = "localhost,127.0.0.1"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "demo" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("stacks"))
 
 
 def run_glue(*arguments: str, timeout_seconds: float = 900, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -37,8 +49,16 @@ def glue() -> Glue:
     return run_glue
 
 
-@pytest.fixture(scope="session")
-def demo() -> dict[str, Any]:
+@pytest.fixture(scope="package")
+def https_names() -> Iterator[str]:
+    """Set for every program that these tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLUE_HTTPS_NAMES", HTTPS_NAMES)
+        yield HTTPS_NAMES
+
+
+@pytest.fixture(scope="package")
+def demo(https_names: str) -> dict[str, Any]:
     """The result of `glue demo`, which leaves the day serving on the night's adapter."""
     done = run_glue("demo", "--json", timeout_seconds=1700)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -47,13 +67,13 @@ def demo() -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(demo: dict[str, Any]) -> Site:
     chosen = settings.load("rehearsal")
     return Site(chosen, Stacks(chosen), print)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def member(site: Site) -> Iterator[WebUI]:
     """Vera, who is no administrator. What she rated is withdrawn, so that no night learns from a test."""
     password = secrets.token_urlsafe(24)

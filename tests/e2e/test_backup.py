@@ -15,7 +15,7 @@ from glue.stacks import Stacks, docker_cli
 from glue.webui import WebUI
 from tests.e2e.conftest import Glue, run_glue
 
-PROJECT, PORT = "restored", "3977"
+PROJECT, PORT, HTTPS_PORT = "restored", "3977", "3976"
 QUESTION = [{"role": "user", "content": "In which hall is the lathe?"}]
 
 
@@ -29,7 +29,14 @@ def fresh(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
     One machine's memory is shared by both, so the first one's model stops meanwhile.
     """
-    for key, value in {"PROFILE": "rehearsal", "PROJECT": PROJECT, "STATE_DIR": str(tmp_path), "CHAT_PORT": PORT}.items():
+    changed = {
+        "PROFILE": "rehearsal",
+        "PROJECT": PROJECT,
+        "STATE_DIR": str(tmp_path),
+        "CHAT_PORT": PORT,
+        "HTTPS_PORT": HTTPS_PORT,
+    }
+    for key, value in changed.items():
         monkeypatch.setenv(f"GLUE_{key}", value)
     bare = settings.load("rehearsal")
     new = Site(bare, Stacks(bare), print)
@@ -41,11 +48,12 @@ def fresh(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     yield new
     Stacks(settings.load("rehearsal")).compose("day", "down")  # with the secrets that were restored
     docker("volume", "rm", *new.stacks.volumes())
-    for key in ("PROFILE", "PROJECT", "STATE_DIR", "CHAT_PORT"):
+    for key in changed:
         monkeypatch.delenv(f"GLUE_{key}")
     day.ensure(site)
 
 
+@pytest.mark.long
 def test_a_backup_of_the_running_chat_brings_up_a_fresh_machine(
     demo: dict[str, Any], site: Site, member: WebUI, glue: Glue, fresh: Site
 ) -> None:
@@ -55,6 +63,7 @@ def test_a_backup_of_the_running_chat_brings_up_a_fresh_machine(
         GLUE_PROJECT=site.settings["PROJECT"],
         GLUE_STATE_DIR=str(site.state),
         GLUE_CHAT_PORT=site.settings["CHAT_PORT"],
+        GLUE_HTTPS_PORT=site.settings["HTTPS_PORT"],
     )
     assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)["backup"]

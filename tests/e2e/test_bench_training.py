@@ -13,6 +13,7 @@ from glue.settings import HOME
 from glue.site import Site
 from glue.training import world
 
+pytestmark = pytest.mark.long
 ROWS = 12
 
 

@@ -45,7 +45,7 @@ def people(site: Site) -> Iterator[dict[str, tuple[WebUI, str]]]:
 
 
 def at_browser(chromium: Browser, site: Site, people: dict[str, tuple[WebUI, str]], name: str) -> Member:
-    return Member.sign_in(chromium, site.settings.chat_url, f"{name.lower()}@rehearsal.local", people[name][1])
+    return Member.sign_in(chromium, site.settings.https_origins[0], f"{name.lower()}@rehearsal.local", people[name][1])
 
 
 def built(glue: Glue, site: Site, users: dict[str, str]) -> tuple[Rows, Rows]:
@@ -125,7 +125,8 @@ def test_the_dataset_is_what_three_people_did_row_by_row(chromium: Browser, site
     carl.thumb(up=True)
     withdrawn_by_administrator = carl.chat_id
     settings = site.settings
-    hands.delete_newest_rating(chromium, settings.chat_url, settings["WEBUI_ADMIN_EMAIL"], settings["WEBUI_ADMIN_PASSWORD"])
+    origin = settings.https_origins[0]
+    hands.delete_newest_rating(chromium, origin, settings["WEBUI_ADMIN_EMAIL"], settings["WEBUI_ADMIN_PASSWORD"])
 
     examples, preferences = built(glue, site, users)
     assert sorted(map(row_of(users), examples)) == sorted(expected)

@@ -9,13 +9,14 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from glue import day, waiting, webui
+from glue import waiting, webui
 from glue.learning import feedback
 from glue.learning.prompt import PromptForm
 from glue.settings import HOME
@@ -43,25 +44,41 @@ class Recorder:
 
 
 def compose(site: Site, *arguments: str) -> None:
-    """docker compose on the day, with the recorder laid over it."""
+    """docker compose on the day, with the recorder added to it."""
     command = site.stacks.compose_command("day", *arguments)
     at = command.index("--progress")
     command[at:at] = ["--file", str(OVERLAY)]
     subprocess.run(command, env=site.stacks.compose_environment(), check=True, timeout=300)
 
 
+@contextmanager
+def configured(administrator: WebUI, path: str, **changes: Any) -> Iterator[None]:
+    """Changes the running Open WebUI's settings, as its admin page does, and back afterwards."""
+    before = administrator.call("GET", f"{path}/config")
+    administrator.call("POST", f"{path}/config/update", json=before | changes)
+    try:
+        yield
+    finally:
+        administrator.call("POST", f"{path}/config/update", json=before)
+        administrator.call("GET", "/api/models?refresh=true")
+
+
 @pytest.fixture(scope="module")
 def recorder(site: Site) -> Iterator[Recorder]:
-    """Open WebUI talks to the door through the recorder for as long as this module's tests run."""
+    """Open WebUI reaches the door through the recorder, and makes titles as on a Spark."""
     folder = site.state / "recorded"
     folder.mkdir(exist_ok=True)
+    administrator = site.administrator()
     try:
-        compose(site, "up", "--detach", "--no-build", "--wait", "--wait-timeout", "240", "recorder", "open-webui")
-        day.settle(site)
-        yield Recorder(folder / "requests.jsonl")
+        compose(site, "up", "--detach", "--no-build", "--no-deps", "--wait", "--wait-timeout", "240", "recorder")
+        with (
+            configured(administrator, "/openai", OPENAI_API_BASE_URLS=["http://recorder:8000/v1"]),
+            configured(administrator, "/api/v1/tasks", ENABLE_TITLE_GENERATION=True),
+        ):
+            administrator.call("GET", "/api/models?refresh=true")
+            yield Recorder(folder / "requests.jsonl")
     finally:
         compose(site, "rm", "--stop", "--force", "recorder")
-        day.ensure(site)
         shutil.rmtree(folder)
 
 

@@ -1,7 +1,6 @@
 """The whole cycle on real parts. Every test here begins and ends with the day serving on the demonstration's adapter."""
 
 import json
-import re
 import shutil
 import socket
 import struct
@@ -12,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from fpdf import FPDF
 
-from glue import adapters, day, lock, night, vllm, webui
+from glue import adapters, lock, night, vllm
 from glue import demo as demonstration
 from glue.demo import sheet
 from glue.learning import dataset
-from glue.night_desk import MARK
 from glue.nights import training
 from glue.settings import HOME
 from glue.site import Site
@@ -111,27 +108,7 @@ def test_another_night_with_nothing_new_never_touches_the_day(demo: Demo, site: 
     assert before and after and before.attrs["State"]["StartedAt"] == after.attrs["State"]["StartedAt"]
 
 
-# ---------------------------------------------------------------------- promote, roll back
-
-
-def test_promotion_and_rollback_restart_nothing(demo: Demo, site: Site, glue: Glue) -> None:
-    started = {
-        name: c.attrs["State"]["StartedAt"]
-        for name in ("vllm", "open-webui", "door")
-        if (c := site.stacks.container("day", name))
-    }
-    assert glue("promote", "base", "--json").returncode == 0
-    assert json.loads(glue("rollback", "--json").stdout) == {"adapter": demo["adapter"]}
-    now = {name: c.attrs["State"]["StartedAt"] for name in started if (c := site.stacks.container("day", name))}
-    assert started == now
-
-
-def test_the_same_adapter_serves_after_vllm_was_recreated(demo: Demo, site: Site) -> None:
-    example = demo["examples"][0]
-    site.stacks.compose("day", "up", "--detach", "--force-recreate", "vllm")
-    day.ensure(site)
-    assert site.vllm().models()[vllm.ADAPTER] == f"/adapters/{demo['adapter']}"
-    assert example["wanted"] in site.administrator().ask(question(example["question"])).text
+# ---------------------------------------------------------------------- bad input changes nothing
 
 
 def test_a_release_that_was_changed_on_disk_is_not_promoted(demo: Demo, site: Site, glue: Glue) -> None:
@@ -144,60 +121,6 @@ def test_a_release_that_was_changed_on_disk_is_not_promoted(demo: Demo, site: Si
         assert site.releases.current() == demo["adapter"]
     finally:
         shutil.rmtree(site.releases.folder / name)
-
-
-# ---------------------------------------------------------------------- people
-
-
-def test_a_member_sees_one_model_and_gets_sources(site: Site) -> None:
-    site.administrator().ensure_user("Tom", "tom@rehearsal.local", "a-long-enough-password")
-    member = webui.sign_in(site.settings.chat_url, "tom@rehearsal.local", "a-long-enough-password")
-    rows = member.call("GET", "/api/models")["data"]
-    visible = [row["id"] for row in rows if not ((row.get("info") or {}).get("meta") or {}).get("hidden")]
-    assert visible == [webui.ASSISTANT]
-    assert member.ask(question("What is the code of the lathe?")).sources
-
-
-def test_a_question_is_one_call_to_the_model_and_a_follow_up_finds_the_right_document(site: Site) -> None:
-    """Open WebUI's hidden query call is answered by a rule; counted in vLLM's own metrics."""
-
-    def finished() -> int:
-        metrics = site.vllm().call("GET", "/metrics").text
-        return int(sum(float(n) for n in re.findall(r"^vllm:request_success_total\{[^}]*\} ([\d.e+]+)$", metrics, re.MULTILINE)))
-
-    person = site.administrator()
-    before = finished()
-    first = person.ask(question("In which hall is the lathe?"))
-    assert finished() - before == 1
-    assert any("lathe" in passage for passage in first.passages)
-    follow_up = [
-        *question("In which hall is the lathe?"),
-        {"role": "assistant", "content": first.text},
-        *question("And who checks it?"),
-    ]
-    assert any("lathe" in passage for passage in person.ask(follow_up).passages)
-
-
-def test_the_desk_answers_while_vllm_is_down_and_the_model_when_it_is_back(demo: Demo, site: Site) -> None:
-    person = site.administrator()
-    container = site.stacks.container("day", "vllm")
-    assert container
-    container.kill()
-    answer = person.ask(question("What is the code of the lathe?"))
-    assert answer.text.startswith(MARK) and answer.sources
-    day.ensure(site)
-    assert not person.ask(question("What is the code of the lathe?")).text.startswith(MARK)
-
-
-def test_the_model_and_the_desk_ask_for_their_key_and_are_not_published(site: Site) -> None:
-    for name in ("vllm", "night-desk"):
-        address = site.stacks.address(name)
-        assert requests.get(f"http://{address}/v1/models", timeout=10).status_code == 401
-    for container in (site.stacks.container("day", name) for name in ("vllm", "night-desk", "door")):
-        assert container and not any(container.attrs["NetworkSettings"]["Ports"].values())
-
-
-# ---------------------------------------------------------------------- bad input changes nothing
 
 
 def knowledge(site: Site) -> list[str]:
@@ -280,6 +203,7 @@ def test_a_night_while_a_night_runs_is_exit_11(site: Site, glue: Glue) -> None:
     assert not lock.held(site.state, lock.NIGHT)
 
 
+@pytest.mark.long  # the chat is started anew, twice
 def test_a_port_that_is_taken_is_exit_10(site: Site, glue: Glue) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -288,6 +212,7 @@ def test_a_port_that_is_taken_is_exit_10(site: Site, glue: Glue) -> None:
     assert glue("day").returncode == 0
 
 
+@pytest.mark.long
 def test_a_failed_training_leaves_the_day_serving_as_before(
     demo: Demo, site: Site, glue: Glue, monkeypatch: pytest.MonkeyPatch
 ) -> None:

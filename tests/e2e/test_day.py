@@ -1,12 +1,9 @@
-"""What the day promises about its own running: a second `day` is nothing, thoughts stay out of answers, a stop cuts none."""
+"""A second `glue day` changes nothing, and reasoning stays out of answers."""
 
 import json
-import threading
 from typing import Any
 
-import requests
-
-from glue import day, vllm
+from glue import vllm
 from glue.site import Site
 from glue.webui import WebUI
 from tests.e2e.conftest import Glue
@@ -67,3 +64,4 @@ def test_an_answer_that_is_being_written_is_finished_when_vllm_is_stopped(site: 
         assert json.loads(rest[-2][5:])["choices"][0]["finish_reason"] == "length"
     finally:
         day.ensure(site)
+    assert thinking["reasoning"] == plain["content"] and not thinking["content"]

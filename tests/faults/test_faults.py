@@ -37,7 +37,7 @@ from glue import (
     waiting,
 )
 from glue.evidence import Evidence
-from glue.nights import collecting, training
+from glue.nights import collecting, judging, training
 from glue.nights.tonight import Night
 from glue.plan import Step, Turn, Wanted
 from glue.turn import Preempted
@@ -124,6 +124,7 @@ def test_a_candidate_that_vllm_refuses_or_that_does_not_answer_does_not_serve(fa
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(judge, "judge", break_down)
+        patch.setattr(judging, "SMOKE_SECONDS", 0.5)
         with pytest.raises((GlueError, DayNotServing)):
             night.run(site)
     with site.ledger.change() as world:
@@ -441,6 +442,7 @@ def test_a_closed_office_behind_somebody_who_is_at_it_is_told_once(
     monkeypatch.setattr(hours.Hours, "is_open", lambda self, now: open_now)
     heard = hear(monkeypatch)
     monkeypatch.setattr(day, "MOVE_WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(lock, "LOOK_SECONDS", 0.1)
     site.stacks.stop("day", "open-webui")
     turn.take(site.state, wanted)
     with lock.hold(site.state, lock.MOVE, "an export that hangs"):

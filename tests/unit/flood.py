@@ -1,6 +1,6 @@
-"""A thousand invented conversations with ten thousand ratings, as one export of Open WebUI, good and bad ones mixed.
+"""Invented conversations with ten ratings each, good and bad, as one export of Open WebUI.
 
-    python -m tests.unit.flood FOLDER
+    python -m tests.unit.flood FOLDER CONVERSATIONS
 
 Builds a dataset of them in FOLDER by the night's own code, and prints JSON: seconds, peak_bytes, what was expected, what came.
 """
@@ -23,7 +23,7 @@ from glue.learning import card, dataset, feedback, prepare
 from glue.learning.prompt import PromptForm
 from glue.night_desk import MARK
 
-CONVERSATIONS, TURNS = 1000, 10
+TURNS = 10
 HUGE = "all of it " * 500_000
 FOLDED = '<details type="reasoning">' * 200_000  # thoughts that nothing ends
 SPOKEN = "secret=" * 40_000
@@ -153,9 +153,9 @@ def repeated(number: int, messages: dict[str, Any]) -> dict[str, Any]:
 GOOD = 0  # the rating that repeated ones repeat: a good one of the first conversation
 
 
-def rows() -> Iterator[Any]:
+def rows(conversations: int) -> Iterator[Any]:
     first = conversation(0)
-    for start in range(0, CONVERSATIONS * TURNS, TURNS):
+    for start in range(0, conversations * TURNS, TURNS):
         messages = conversation(start)
         for number in range(start, start + TURNS):
             yield repeated(number, first) if kind(number) in ("again", "alike") else rating(number, messages)
@@ -164,11 +164,11 @@ def rows() -> Iterator[Any]:
 class Export:
     """The rows as Open WebUI sends them, made as they are read."""
 
-    def __init__(self) -> None:
-        self.parts = self.texts()
+    def __init__(self, conversations: int) -> None:
+        self.parts = self.texts(conversations)
 
-    def texts(self) -> Iterator[bytes]:
-        for number, row in enumerate(rows()):
+    def texts(self, conversations: int) -> Iterator[bytes]:
+        for number, row in enumerate(rows(conversations)):
             yield (b"," if number else b"[") + json.dumps(row, ensure_ascii=False).encode()
         yield b"]"
 
@@ -177,9 +177,9 @@ class Export:
         return next(self.parts, b"") if size else b""
 
 
-def main(folder: Path) -> dict[str, Any]:
+def main(folder: Path, conversations: int) -> dict[str, Any]:
     started = time.monotonic()
-    collected = feedback.collect(ijson.items(Export(), "item"), PromptForm("You help.", "Look:\n{{CONTEXT}}"))
+    collected = feedback.collect(ijson.items(Export(conversations), "item"), PromptForm("You help.", "Look:\n{{CONTEXT}}"))
     ready = prepare.prepare(
         collected.examples, collected.preferences, lambda row: prepare.likely_tokens(row) <= 2048, region="US"
     )
@@ -190,11 +190,11 @@ def main(folder: Path) -> dict[str, Any]:
     return {
         "seconds": time.monotonic() - started,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "expected": Counter(reason for number in range(CONVERSATIONS * TURNS) if (reason := reasons[kind(number)])),
+        "expected": Counter(reason for number in range(conversations * TURNS) if (reason := reasons[kind(number)])),
         "collected": len(collected.examples),
         "card": facts,
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]))))
+    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))

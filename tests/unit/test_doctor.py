@@ -212,16 +212,20 @@ def test_nvidia_smi_is_read_also_where_it_tells_no_number(line: str, wanted: Gpu
     assert gpu.read(line) == wanted
 
 
+HANGS_SECONDS = 40
+
+
 @pytest.mark.parametrize("can_be_killed", [True, False])
 def test_an_nvidia_smi_that_hangs_keeps_nobody_waiting_and_makes_no_rehearsal_of_a_spark(
     can_be_killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for one that waits for its driver: there a kill does nothing until the driver answers."""
     stand_in = tmp_path / "nvidia-smi"
-    stand_in.write_text("#!/bin/sh\nexec sleep 15\n")
+    stand_in.write_text(f"#!/bin/sh\nexec sleep {HANGS_SECONDS}\n")
     stand_in.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(gpu, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(gpu, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(gpu, "END_SECONDS", 0.05)
     if not can_be_killed:
         monkeypatch.setattr(subprocess.Popen, "kill", lambda process: None)
     began = time.monotonic()
@@ -229,6 +233,9 @@ def test_an_nvidia_smi_that_hangs_keeps_nobody_waiting_and_makes_no_rehearsal_of
     assert seen.gpu is None and "no answer in 0 s" in seen.gpu_fault
     assert settings.detect_profile(tmp_path) == "spark"
     assert time.monotonic() - began < 10
+    assert host.observe().gpu is None
+    assert gpu.answers()
+    assert time.monotonic() - began < HANGS_SECONDS
 
 
 MISMATCH = "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 580.142"

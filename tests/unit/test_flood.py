@@ -1,19 +1,24 @@
-"""Ten thousand ratings, as good and as bad as people and their browsers make them: quick, small, and every row accounted for."""
+"""Thousands of ratings, good and bad: built in time and memory, and every row is counted."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from glue.settings import HOME
-from tests.unit.flood import CONVERSATIONS, TURNS
+from tests.unit.flood import TURNS
 
 SECONDS = 120
 PEAK_BYTES = 1_000_000_000
 
 
-def test_a_flood_of_ratings_becomes_a_dataset_in_time_and_memory_with_every_row_counted(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.unit.flood", str(tmp_path / "inside" / "dataset")]
+@pytest.mark.parametrize("conversations", [150, pytest.param(1000, marks=pytest.mark.long)])
+def test_a_flood_of_ratings_becomes_a_dataset_in_time_and_memory_with_every_row_counted(
+    conversations: int, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "tests.unit.flood", str(tmp_path / "inside" / "dataset"), str(conversations)]
     done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     came = json.loads(done.stdout)
@@ -22,7 +27,7 @@ def test_a_flood_of_ratings_becomes_a_dataset_in_time_and_memory_with_every_row_
     assert came["seconds"] < SECONDS and came["peak_bytes"] < PEAK_BYTES, came
     assert {reason: card["rejected"].get(reason) for reason in expected} == expected
     assert card["near_duplicates"] == repeated
-    assert card["ratings"] == CONVERSATIONS * TURNS == card["examples"] + card["near_duplicates"] + sum(card["rejected"].values())
+    assert card["ratings"] == conversations * TURNS == card["examples"] + card["near_duplicates"] + sum(card["rejected"].values())
     nothing_else(tmp_path)
     of_one_side(tmp_path / "inside" / "dataset")
 

@@ -1,6 +1,7 @@
 """Imports go down only, and only the edges touch the world."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ FLOORS = [
         "webui_data",
     },
     {"redact", "addresses"},
+    {"image_tags"},
     {"types", "training.world", "training.memory", "training.caches", "training.timing", "night_desk", "webui_data"},
     {"training.costs", "evidence"},
     {"bench.training_page", "plan", "overdue", "commands", "gpu", "adapter_format", "deliver", "certificates"},
@@ -63,6 +65,7 @@ ONLY_IN = {
 }
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     found = {}
     for path in sorted(GLUE.rglob("*.py")):

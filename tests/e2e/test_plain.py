@@ -1,0 +1,38 @@
+"""The running chat without HTTPS_NAMES: the gate is gone, and a browser gets answers over HTTP."""
+
+import secrets
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from glue import day
+from glue.settings import HOME
+from glue.site import Site
+from tests.e2e import browser as hands
+from tests.e2e.browser import Member
+from tests.e2e.conftest import Glue
+
+pytestmark = pytest.mark.long  # the chat is started anew, twice
+
+
+@pytest.fixture
+def plain(site: Site, glue: Glue, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    names = site.settings["HTTPS_NAMES"]
+    monkeypatch.delenv("GLUE_HTTPS_NAMES")
+    assert glue("day").returncode == 0
+    yield site
+    monkeypatch.setenv("GLUE_HTTPS_NAMES", names)
+    day.ensure(site)
+
+
+def test_without_a_name_there_is_no_gate_and_a_browser_is_answered(plain: Site) -> None:
+    assert "gate" not in plain.stacks.services("day")
+    password, email = secrets.token_urlsafe(24), "pia@rehearsal.local"
+    plain.administrator().ensure_user("Pia", email, password)
+    script = ["bash", str(HOME / "scripts" / "install-browser.sh")]
+    path = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True, timeout=900).stdout.strip()
+    with hands.chromium(path) as browser:
+        pia = Member.sign_in(browser, plain.settings.chat_url, email, password)
+        pia.ask("What is the code of the lathe?")
+        assert pia.text()

@@ -1,0 +1,78 @@
+"""One restart of vLLM: the running answer, questions while it is down, and what serves afterwards."""
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import requests
+
+from glue import day, vllm
+from glue.night_desk import MARK
+from glue.site import Site
+from glue.webui import Answer
+
+Demo = dict[str, Any]
+QUESTION = [{"role": "user", "content": "What is the code of the lathe?"}]
+TOKENS = 600  # of an answer that is still being written when the stop comes
+
+
+@dataclass(frozen=True)
+class Restart:
+    """written: the events of the answer that ran when vLLM was stopped. log: vLLM's last lines.
+
+    meanwhile, after: the chat's answers while vLLM is down, and when it is back.
+    """
+
+    written: list[bytes]
+    log: str
+    meanwhile: Answer
+    after: Answer
+
+
+@pytest.fixture(scope="module")
+def restart(demo: Demo, site: Site) -> Iterator[Restart]:
+    person = site.administrator()
+    try:
+        written = stopped_while_it_writes(site)
+        log = site.stacks.last_log_lines("day", "vllm", 100)
+        meanwhile = person.ask(QUESTION)
+        site.stacks.compose("day", "rm", "--force", "vllm")  # the next one is a new container
+        day.ensure(site)
+        yield Restart(written, log, meanwhile, person.ask(QUESTION))
+    finally:
+        day.ensure(site)
+
+
+def stopped_while_it_writes(site: Site) -> list[bytes]:
+    """The events of an answer; vLLM is stopped after the first."""
+    body = {"model": vllm.BASE, "messages": QUESTION, "stream": True, "min_tokens": TOKENS, "max_tokens": TOKENS}
+    headers = {"Authorization": f"Bearer {site.settings['MODEL_API_KEY']}"}
+    address = f"http://{site.stacks.address('door')}/v1/chat/completions"
+    stopping = threading.Thread(target=site.stacks.stop, args=("day", "vllm"))
+    with requests.post(address, json=body, headers=headers, stream=True, timeout=240) as answer:
+        lines = (line for line in answer.iter_lines() if line)
+        first = next(lines)
+        stopping.start()
+        written = [first, *lines]
+    stopping.join()
+    return written
+
+
+def test_an_answer_that_is_being_written_is_finished_when_vllm_is_stopped(restart: Restart) -> None:
+    assert "draining in-flight requests" in restart.log
+    assert restart.written[-1] == b"data: [DONE]"
+    assert json.loads(restart.written[-2][5:])["choices"][0]["finish_reason"] == "length"
+
+
+def test_the_desk_answers_while_vllm_is_down_and_the_model_when_it_is_back(restart: Restart) -> None:
+    assert restart.meanwhile.text.startswith(MARK) and restart.meanwhile.sources
+    assert restart.after.text.strip() and not restart.after.text.startswith(MARK)
+
+
+def test_the_same_adapter_serves_after_vllm_was_recreated(restart: Restart, demo: Demo, site: Site) -> None:
+    example = demo["examples"][0]
+    assert site.vllm().models()[vllm.ADAPTER] == f"/adapters/{demo['adapter']}"
+    assert example["wanted"] in site.administrator().ask([{"role": "user", "content": example["question"]}]).text
