@@ -8,21 +8,17 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from glue import commands, files, host
-from glue.settings import HOME, Settings
-from glue.site import Site
-from glue.stacks import docker_cli, run_command
-from glue.releases import sha256
 from glue.settings import HOME, LOADED, Settings
 from glue.site import Site
-from glue.stacks import Stacks, docker_cli
+from glue.stacks import Stacks, docker_cli, run_command
 from glue.types import GlueError, PreconditionFailed
 
 LONG = 6 * 3600.0
@@ -106,9 +102,6 @@ def load(site: Site, folder: Path) -> dict[str, Any]:
     site.state.mkdir(parents=True, exist_ok=True)
     for name in sorted(name for name in manifest["sha256"] if name.startswith("state/")):
         files.copy_checked(folder / name, site.state / Path(name).name, manifest["sha256"][name], 0o644)
-    files.write_json(site.state / LOADED, manifest["images"])
-    for path in listed(folder / "state"):
-        shutil.copy2(path, site.state / path.name)
     files.write_json(site.state / LOADED, images)
     return {"images": len(manifest["images"]), "models": "loaded", "next": "make setup"}
 

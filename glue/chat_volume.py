@@ -13,8 +13,7 @@ from typing import IO, cast
 
 from glue import commands, files, journal, webui_data
 from glue.settings import HOME, Settings
-from glue.stacks import run_command
-from glue.stacks import DAY, Stacks, docker_cli
+from glue.stacks import DAY, Stacks, run_command
 from glue.types import DayNotServing, GlueError
 
 DEADLINE_SECONDS = 3 * 3600

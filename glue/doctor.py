@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from glue import checks, files, host, lock, supplies, tls
-from glue import backup_folder, chat_volume, checks, host, supplies, tls
+from glue import backup_folder, chat_volume, checks, files, host, lock, supplies, tls
 from glue.checks import Grade, Host, View
 from glue.plan import ABSENT
 from glue.site import Site
@@ -45,11 +44,8 @@ CHECKS: dict[str, Callable[[Host], View]] = {
 Aim = tuple[str, ...]
 ALL: Aim = tuple(CHECKS)
 SETUP: Aim = ("system", "driver", "disk", "docker", "GPU toolkit", "state folder", "embedding", "port", "time zone")
-DAY: Aim = ("docker", "GPU toolkit", "day's images", "served model", "embedding", "secrets", "port", "certificate")
-NIGHT: Aim = (*DAY, "driver", "clocks", "memory", "disk", "state folder", "night's image", "trained model")
-SETUP: Aim = ("system", "driver", "disk", "docker", "GPU toolkit", "embedding", "port", "time zone")
 DAY: Aim = ("docker", "GPU toolkit", "day's images", "volumes", "served model", "embedding", "secrets", "port", "certificate")
-NIGHT: Aim = (*DAY, "driver", "clocks", "memory", "disk", "night's image", "night's cache", "trained model")
+NIGHT: Aim = (*DAY, "driver", "clocks", "memory", "disk", "state folder", "night's image", "night's cache", "trained model")
 ONLY_ON_A_SPARK = ("driver", "clocks", "page cache", "GPU toolkit")
 ONLY_FROM_THE_HUB = {"served model": "SERVED_MODEL", "trained model": "TRAINED_MODEL"}
 

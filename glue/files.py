@@ -7,15 +7,17 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from glue.types import PreconditionFailed
+from glue.types import GlueError, PreconditionFailed
 
 T = TypeVar("T", list[Any], dict[str, Any])
 # what glue writes as JSON, in the state folder; not what training and models have below these
 OWN_JSON = ("*.json", "adapters/*.json", "adapters/*/*.json", "desk/*.json", "nights/*/*.json", "nights/*/dataset/card.json")
+MANIFEST, MANIFEST_CHECKSUM = "manifest.json", "manifest.sha256"
+MANIFEST_FORMAT = 2  # the first that has a checksum of its own beside it
 OWN_TEXT = ("*.jsonl", "nights/*/*.jsonl", "nights/*/dataset/*.jsonl", "tls/*")
 
 
@@ -25,14 +27,6 @@ class Damaged(PreconditionFailed):
     def __init__(self, path: Path, why: object) -> None:
         do = f"put it back from the newest backup, or, without what it held: rm {shlex.quote(str(path))}; make setup"
         super().__init__("a file of the state folder is damaged", f"{path}: {why}", do)
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
-from typing import Any
-
-from glue.types import GlueError
-
-MANIFEST, MANIFEST_CHECKSUM = "manifest.json", "manifest.sha256"
-MANIFEST_FORMAT = 2  # the first that has a checksum of its own beside it
 
 
 def sync_folder(folder: Path) -> None:
@@ -144,7 +138,6 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return [row for row in rows if isinstance(row, dict)]
-    return rows
 
 
 # ---------------------------------------------------------------------- checksums
@@ -218,7 +211,7 @@ def copy_checked(source: Path, target: Path, checksum: str, mode: int) -> None:
             seen.update(block)
             copy.write(block)
         copy.flush()
-        os.fchmod(copy.fileno(), mode)
+        give(copy.fileno(), target.parent, mode)
         os.fsync(copy.fileno())
     if seen.hexdigest() != checksum:
         unfinished.unlink()

@@ -12,8 +12,6 @@ adapters/judging        there while a night judges: vLLM then runs the base mode
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from contextlib import suppress

@@ -7,7 +7,6 @@ refused with file, key, value and what is allowed; nothing is guessed.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
@@ -18,8 +17,7 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
-from glue import addresses, gpu, redact
-from glue import gpu, image_tags
+from glue import addresses, image_tags, redact
 from glue.types import Misconfigured
 
 HOME = Path(__file__).resolve().parent.parent

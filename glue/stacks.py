@@ -70,9 +70,7 @@ class Stacks:
         except docker.errors.DockerException as error:
             saw = f"{os.environ['DOCKER_HOST']}: {error}{other_context()}"
             do = "sudo bash scripts/install-docker.sh, or: systemctl start docker"
-            raise PreconditionFailed("Docker does not answer", saw, do) from error
-            do = "sudo bash scripts/install-docker.sh, or: systemctl start docker"
-            raise PreconditionFailed("Docker does not answer", str(error), remedy(str(error)) or do) from error
+            raise PreconditionFailed("Docker does not answer", saw, remedy(str(error)) or do) from error
 
     # ------------------------------------------------------------------ compose
 
@@ -88,10 +86,8 @@ class Stacks:
     def compose_environment(self) -> dict[str, str]:
         """Exactly the settings: a shell's own PROJECT or PORT has no say."""
         kept = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG") if key in os.environ}
-        made = {"STATE_DIR": str(self.settings.state), "STATE_OWNER": self.owner()}
-        state = self.settings.state
-        owner = state.stat() if state.exists() else HOME.stat()
-        made = {"STATE_DIR": str(state), "STATE_OWNER": f"{owner.st_uid}:{owner.st_gid}", "STATE_UID": str(owner.st_uid)}
+        owner = self.owner()
+        made = {"STATE_DIR": str(self.settings.state), "STATE_OWNER": owner, "STATE_UID": owner.partition(":")[0]}
         if origins := self.settings.https_origins:
             made |= {"HTTPS_URL": origins[0], "HTTPS_ORIGINS": ";".join(origins), "GATE_IMAGE": self.settings.image("DOOR_IMAGE")}
         return kept | {key: self.settings.local(value) for key, value in (self.settings.values | made).items()}
@@ -164,7 +160,6 @@ class Stacks:
         facts = self.docker.info()
         devices = [device.get("ID", "") for device in facts.get("DiscoveredDevices") or []]
         components = [part.get("Name", "") for part in self.docker.version().get("Components") or []]
-        volumes = {volume.name for volume in self.docker.volumes.list()}
         return Engine(
             version=facts.get("ServerVersion") or "",
             compose=compose_version(),

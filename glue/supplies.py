@@ -83,6 +83,8 @@ def run_kernel(image: str) -> tuple[int, str]:
     command += [f"--volume={HOME}/images/trainer/first_kernel.py:/opt/first_kernel.py:ro"]
     command += ["--entrypoint=python3", image, "/opt/first_kernel.py"]
     return stream(command, dict(os.environ), lambda line: None, KERNEL_DEADLINE_SECONDS)
+
+
 # $0: the model's folder in the volume. Renamed into place, so that a half-copied one is never used
 PLACE = 'test -e "$0/config.json" || { rm -rf "$0.part" && cp -r /opt/practice-model "$0.part" && mv "$0.part" "$0"; }'
 

@@ -49,16 +49,6 @@ def ensure(site: Site) -> bool:
     return True
 
 
-def alternatives(wanted: list[str]) -> str:
-    return ",".join(f"{'IP' if is_address(name) else 'DNS'}:{name}" for name in wanted)
-
-
-def made_for(folder: Path) -> str:
-    """The names that chat.pem was made here for; empty for the site's own, and where a crash left none."""
-    return (folder / "names").read_text(encoding="utf-8", errors="replace") if (folder / "names").exists() else ""
-
-
-def is_address(name: str) -> bool:
 def is_signed_here(folder: Path, names: list[str]) -> bool:
     """Whether chat.pem can be served, and who trusts the authority made here trusts it by every name."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -100,14 +90,6 @@ def sign(folder: Path, name: str, wanted: str) -> None:
         path.unlink()
 
 
-def take_in(own: Path, target: Path) -> bool:
-    """The site's own, as long as it lasts: it cannot be renewed here, and the last month of it is as good as the first."""
-    text = read_own(own, within_seconds=0)
-    (target.parent / "names").unlink(missing_ok=True)
-    if target.exists() and target.read_bytes() == text.encode():
-        return False
-    files.write(target, text, mode=0o600)
-    return True
 def take_in(site: Site, own: Path) -> bool:
     """The site's own, unless the one that serves is better: by any name, more clients would trust it."""
     chat, candidate = site.state / "tls" / "chat.pem", site.state / "tls" / "candidate.pem"

@@ -5,7 +5,6 @@ A night that lost its turn may finish nothing: it starts no trainer, brings up n
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path

@@ -38,15 +38,6 @@ class Place:
         line = f"cd {shlex.quote(self.home)} && " + "; ".join(f"{python} {verb}" for verb in verbs)
         return line.replace("%", r"\%")
 
-    def shell_line(self, *verbs: str) -> str:
-        """For cron, which starts a job in its user's home: the repository is entered first, or Python finds no glue.
-
-        Cron ends a line at a % without a backslash before it (man 5 crontab).
-        """
-        python = f".venv/bin/python -m glue --profile {self.profile}"
-        line = f"cd {shlex.quote(self.home)} && " + "; ".join(f"{python} {verb}" for verb in verbs)
-        return line.replace("%", r"\%")
-
 
 def days_and_times(hours: Hours) -> dict[str, list[tuple[tuple[str, ...], str]]]:
     """Each timed verb, and on which days at which time it is due."""

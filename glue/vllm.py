@@ -68,12 +68,12 @@ class Vllm:
         /health alone can be 200 while vLLM hangs: https://github.com/vllm-project/vllm/issues/50934
         A busy vLLM lets the question wait, and its token counters move meanwhile.
         """
-        before = self.tokens()
+        before = self.tokens_counted()
         try:
             self.call("GET", "/health", timeout_seconds=HEALTH_SECONDS)
             self.ask_for_token()
         except GlueError as error:
-            return "" if 0 < before < self.tokens() else f"{error.what}: {error.saw}"
+            return "" if 0 < before < self.tokens_counted() else f"{error.what}: {error.saw}"
         return ""
 
     def ask_for_token(self) -> None:
@@ -117,7 +117,7 @@ class Vllm:
     def running_requests(self) -> int:
         return self.metric("num_requests_(?:running|waiting)")
 
-    def tokens(self) -> int:
+    def tokens_counted(self) -> int:
         """Read and written since it started; 0 if it does not tell."""
         try:
             return self.metric("(?:prompt|generation)_tokens_total", METRICS_SECONDS)

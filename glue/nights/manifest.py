@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import glue
@@ -33,12 +34,12 @@ def manifest(night: Night) -> dict[str, Any]:
 def base(site: Site) -> dict[str, str]:
     """The weights that an adapter is trained on."""
     name = site.settings["TRAINED_MODEL"]
-    return {"base_model": name, "base_revision": revision(read(site.state / "models.json"), name)}
+    return {"base_model": name, "base_revision": revision(files.read_json_if_whole(site.state / "models.json", {}), name)}
 
 
 def origins(night: Night) -> list[str]:
     """Of its own examples, and of those of the adapter that it went on from, which are in its numbers too."""
-    before = Path(read(night.folder / "job.json").get("begin_from", "")).name
+    before = Path(files.read_json_if_whole(night.folder / "job.json", {}).get("begin_from", "")).name
     inherited = night.site.releases.manifest(before).get("origins", []) if before else []
     return sorted({*dataset.origins(night.dataset.learned), *inherited})
 

@@ -269,6 +269,8 @@ def test_vllm_starts_with_the_memory_that_glue_waits_for() -> None:
     flags = configuration("day", "spark")["services"]["vllm"]["environment"]["MACHINE_FLAGS"].split()
     share = next(float(flag.partition("=")[2]) for flag in flags if flag.startswith("--gpu-memory-utilization="))
     assert share * 121.69 * 2**30 <= settings.load("spark").number("DAY_FREE_BYTES")
+
+
 def test_the_model_runs_as_the_state_folders_owner_in_group_0(day: dict[str, Any]) -> None:
     owner = Path(next(mount["source"] for mount in day["services"]["vllm"]["volumes"] if mount["target"] == "/adapters")).parent
     uid = (owner if owner.exists() else HOME).stat().st_uid

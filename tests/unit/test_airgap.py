@@ -10,10 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from glue import airgap, files
-from glue.files import sha256
 from glue import airgap, files, settings
-from glue.releases import sha256
+from glue.files import sha256
 from glue.site import Site
 from glue.types import PreconditionFailed
 

@@ -233,9 +233,6 @@ def test_an_nvidia_smi_that_hangs_keeps_nobody_waiting_and_makes_no_rehearsal_of
     assert seen.gpu is None and "no answer in 0 s" in seen.gpu_fault
     assert settings.detect_profile(tmp_path) == "spark"
     assert time.monotonic() - began < 10
-    assert host.observe().gpu is None
-    assert gpu.answers()
-    assert time.monotonic() - began < HANGS_SECONDS
 
 
 MISMATCH = "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 580.142"

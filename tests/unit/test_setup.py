@@ -245,6 +245,8 @@ def test_what_a_script_says_to_do_is_what_the_verb_says_to_do() -> None:
         "sudo usermod -aG docker $USER",
     )
     assert setup.told_by("bash: docker: not found") is None
+
+
 def spark_site(told: list[str], here: tuple[str, ...]) -> Site:
     """here: the images that are on this machine."""
     stacks = SimpleNamespace(missing_images=lambda references: [name for name in references if name not in here])

@@ -104,4 +104,4 @@ def test_one_that_hangs_after_a_while_and_one_that_is_gone_are_seen(served: Any)
 
 def test_running_requests_and_tokens_are_read_from_vllms_own_rows(served: Any) -> None:
     served.looks = 7
-    assert (served.vllm.running_requests(), served.vllm.tokens()) == (3, 1207)
+    assert (served.vllm.running_requests(), served.vllm.tokens_counted()) == (3, 1207)
