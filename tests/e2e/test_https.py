@@ -2,6 +2,7 @@
 
 import json
 import ssl
+import subprocess
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,10 +11,21 @@ import pytest
 import requests
 
 from glue import webui
+from glue import certificates, day, webui
+from glue.settings import HOME
 from glue.site import Site
+from glue.stacks import docker_cli
 from glue.webui import WebUI
 from tests.e2e.conftest import Glue
+from tests.unit import certificate_cases
 
+LOAD_EACH = """
+sed 's#/tls/chat.pem#/tmp/chat.pem#' /etc/gate/haproxy.cfg > /tmp/gate.cfg
+for file in /files/*; do
+  cp "$file" /tmp/chat.pem
+  if haproxy -c -f /tmp/gate.cfg </dev/null >/dev/null 2>&1; then basename "$file"; fi
+done
+"""
 QUESTION = [{"role": "user", "content": "What is the code of the lathe?"}]
 
 
@@ -72,3 +84,24 @@ def test_cookies_travel_by_https_only_and_too_large_a_document_is_not_read(gate:
         request = requests.Request("POST", f"{url}/api/v1/files/", data=b"x").prepare()
         request.headers["Content-Length"] = "200000000"
         assert session.send(request, verify=str(trust), timeout=30).status_code == 413
+
+
+def test_glue_loads_exactly_the_certificates_that_the_proxy_loads(site: Site, tmp_path: Path) -> None:
+    files, kinds = certificate_cases.make(tmp_path), (*certificate_cases.SERVED, *certificate_cases.REFUSED)
+    for path in files.iterdir():
+        if path.name not in kinds:
+            path.unlink()
+    mounts = (f"--volume={files}:/files:ro", f"--volume={HOME}/images/gate:/etc/gate:ro")
+    command = [docker_cli(), "run", "--rm", "--network=none", "--pull=never", *mounts, "--entrypoint=sh"]
+    done = subprocess.run(
+        [*command, site.settings.image("DOOR_IMAGE"), "-c", LOAD_EACH], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert {kind for kind in kinds if loads(files / kind)} == set(done.stdout.splitlines())
+
+
+def loads(certificate: Path) -> bool:
+    try:
+        certificates.loaded(certificate)
+    except certificates.Unusable:
+        return False
+    return True
