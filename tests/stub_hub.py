@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from glue.settings import HOME
-
+FETCH = str(Path(__file__).resolve().parent.parent / "glue" / "training")
 IMPATIENT = "import fetch, sys; fetch.PAUSES_SECONDS = (0, 0, 0); sys.exit(fetch.main(sys.argv[1:]))"
 LARGE = "model.safetensors"
 
@@ -129,7 +129,7 @@ class StubHub:
 
 def fetch_command(*arguments: str) -> list[str]:
     """glue/training/fetch.py without its pauses."""
-    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(HOME / 'glue/training')!r}); {IMPATIENT}", *arguments]
+    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {FETCH!r}); {IMPATIENT}", *arguments]
 
 
 @contextmanager
