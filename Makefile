@@ -108,7 +108,7 @@ bench: .venv/ready ## Measure this machine beside the case study: state/bench/re
 	@$(GLUE) bench all
 
 test: .venv/ready-dev ## All but the longest, on the real stacks; about ten minutes, and twenty the first time
-	@$(MAKE) --no-print-directory --jobs 2 setup lint && $(PYTHON) -m pytest tests -m "not long" --numprocesses 2 --dist loadgroup
+	@$(MAKE) --no-print-directory --jobs 2 setup lint && $(PYTHON) -m pytest tests -m "not long" --numprocesses 2 --no-loadscope-reorder
 
 test-long: .venv/ready-dev ## What make test leaves out: bench on real parts, deaths, no network; an hour and a half at most
 	@$(PYTHON) -m glue setup && $(PYTHON) -m pytest tests -m long

@@ -1,7 +1,6 @@
 """The real stacks, brought up once by the demonstration itself, with HTTPS from their first start.
 
-Tests that use them run in one process: `pytest -n 2 --dist loadgroup` gives them to one worker and
-the rest to the other.
+All tests of this folder run in one process (tests/conftest.py).
 """
 
 import json
@@ -22,13 +21,6 @@ from glue.webui import WebUI
 
 Glue = Callable[..., subprocess.CompletedProcess[str]]
 HTTPS_NAMES = "localhost,127.0.0.1"
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "demo" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("stacks"))
 
 
 def run_glue(*arguments: str, timeout_seconds: float = 900, **environment: str) -> subprocess.CompletedProcess[str]:

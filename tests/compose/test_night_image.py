@@ -11,7 +11,7 @@ import pytest
 from glue import settings, supplies
 from glue.settings import HOME
 from glue.stacks import docker_cli
-from tests.e2e.conftest import Glue
+from tests.e2e.conftest import run_glue
 
 TRAINABLE = {"case-study": 441_936_896, "team": 439_440_384, "lean": 11_359_232, "free": 12_460_032}
 
@@ -60,14 +60,14 @@ def test_what_the_distribution_installed_and_pip_cannot_uninstall_does_not_end_t
 
 @pytest.mark.parametrize("name", TRAINABLE)
 @pytest.mark.parametrize("name", ["team", *(pytest.param(name, marks=pytest.mark.long) for name in TRAINABLE if name != "team")])
-def test_a_recipe_trains_what_it_says_of_the_real_architecture(name: str, glue: Glue) -> None:
-    done = glue("recipe", "show", name, "--json", timeout_seconds=300)
+def test_a_recipe_trains_what_it_says_of_the_real_architecture(name: str) -> None:
+    done = run_glue("recipe", "show", name, "--json", timeout_seconds=300)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout.splitlines()[-1])
     assert facts["trainable_parameters"] == TRAINABLE[name]
     assert facts["total_parameters"] == 31_577_937_344
 
 
-def test_a_recipe_whose_targets_are_not_in_the_model_is_refused(glue: Glue) -> None:
-    done = glue("recipe", "show", "rehearsal-not-there", "--json")
+def test_a_recipe_whose_targets_are_not_in_the_model_is_refused() -> None:
+    done = run_glue("recipe", "show", "rehearsal-not-there", "--json")
     assert done.returncode == 2 and "there is no such recipe" in done.stderr

@@ -1,0 +1,27 @@
+"""Two processes (pytest -n 2): one has the tests that share the running stacks, the other the rest."""
+
+from typing import Any
+
+import pytest
+
+STACKS = "tests/e2e/"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The stacks' tests take longest, so they begin first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(STACKS))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """By module, and all of tests/e2e as one.
+
+    Not --dist loadgroup: xdist 3.8 marks a group in Item._nodeid, which pytest 9.2 no longer reads.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByStacks(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return STACKS if nodeid.startswith(STACKS) else super()._split_scope(nodeid)
+
+    return ByStacks(config, log)
