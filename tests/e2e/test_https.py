@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from glue import webui
-from glue import certificates, day, webui
+from glue import certificates, webui
 from glue.settings import HOME
 from glue.site import Site
 from glue.stacks import docker_cli

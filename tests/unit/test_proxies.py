@@ -68,7 +68,7 @@ def test_glue_asks_vllm_the_door_and_the_chat_directly(proxy: list[str]) -> None
         assert WebUI(f"http://{address}").is_signed_in()
         with pytest.raises(GlueError):  # no socket is spoken here; what counts is who was asked for it
             Page(cast(WebUI, SimpleNamespace(url=f"http://{address}", user={"token": "t"})))
-    assert proxy == [] and asked[:2] == ["/health", "/api/v1/auths/"] and "/ws/socket.io" in asked[2]
+    assert proxy == [] and {"/health", "/api/v1/auths/"} <= set(asked) and "/ws/socket.io" in asked[-1]
 
 
 @pytest.mark.parametrize("file", ["compose.day.yaml", "compose.bench.yaml", "tests/e2e/recorder/compose.yaml"])

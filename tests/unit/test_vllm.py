@@ -57,7 +57,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for name in ("TOKEN_SECONDS", "HEALTH_SECONDS", "METRICS_SECONDS"):
-        monkeypatch.setattr(vllm, name, 0.5)
+        monkeypatch.setattr(vllm, name, 2)  # seconds that a busy machine needs for an answer that does come
     world.vllm = Vllm(f"127.0.0.1:{server.server_address[1]}", "key")
     yield world
     world.over.set()
