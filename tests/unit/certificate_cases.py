@@ -14,9 +14,9 @@ REFUSED = {
     "wrong key": "the server's comes first",
     "encrypted key": "its key is encrypted",
     "encrypted old key": "its key is encrypted",
-    "no key": "no line of it is -----BEGIN PRIVATE KEY-----",
+    "no key": "no line of it is -----BEGIN PRIVATE KEY-----",  # pragma: allowlist secret
     "no certificate": "no line of it is -----BEGIN CERTIFICATE-----",
-    "no line between": "no line of it is -----BEGIN PRIVATE KEY-----",
+    "no line between": "no line of it is -----BEGIN PRIVATE KEY-----",  # pragma: allowlist secret
     "cut": "it cannot be loaded",
     "empty": "no line of it is -----BEGIN CERTIFICATE-----",
     "der": "it is DER or PKCS#12, not PEM",

@@ -365,6 +365,7 @@ def letters(site: Site, certificate: Path | None = None, smtps: bool = False, /,
     return MailServer.letters
 
 
+LOGIN = "uma:pass-of-uma"
 ACCOUNT = {"SMTP_USER": "spark@example.org", "SMTP_PASSWORD": "a-password-of-this-test"}  # pragma: allowlist secret
 
 
@@ -464,11 +465,10 @@ def test_a_bundle_is_made_also_where_nothing_runs_and_holds_no_secret_and_nobody
     (night / "dataset").mkdir(parents=True)
     (night / "dataset" / "train.jsonl").write_text("what Uma asked")
     (night / "verdict.json").write_text('{"promote": true}')
-    (site.state / "journal.jsonl").write_text(
-        '{"time": "x", "reason": "key a-secret-of-this-test, Thurgau\'s night at https://uma:pass-of-uma@hub.example.org"}\n'
-    )
+    reason = f"key a-secret-of-this-test, Thurgau's night at https://{LOGIN}@hub.example.org"
+    files.append_line(site.state / "journal.jsonl", {"time": "x", "reason": reason})
     people = {"NOTIFY_EMAIL": "uma@example.org", "SMTP_USER": "uthurgau", "SYSTEM_PROMPT": "You help Uma Thurgau."}
-    urls = {"NOTIFY_WEBHOOK": "https://chat.example.org/hooks/1234", "HF_ENDPOINT": "https://uma:pass-of-uma@hub.example.org"}
+    urls = {"NOTIFY_WEBHOOK": "https://chat.example.org/hooks/1234", "HF_ENDPOINT": f"https://{LOGIN}@hub.example.org"}
     with bundle(configured(replace(site, stacks=stacks), **people, **urls)) as tar:
         texts = {name: file.read().decode() for name in tar.getnames() if (file := tar.extractfile(name))}
     everything = "\n".join(texts.values())

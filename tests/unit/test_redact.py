@@ -10,18 +10,21 @@ from glue.types import GlueError
 
 WEBHOOK = "https://chat.example.org/services/T0001/B0002/very-private-token"
 VALUES = {
-    "SMTP_PASSWORD": 'sch"\u00f6n\\\\0123',
+    "SMTP_PASSWORD": 'sch"\u00f6n\\\\0123',  # pragma: allowlist secret
     "NOTIFY_WEBHOOK": WEBHOOK,
-    "HF_ENDPOINT": "https://mirror:Mirror%21Pass@hub.example.org",
+    "HF_ENDPOINT": "https://mirror:Mirror%21Pass@hub.example.org",  # pragma: allowlist secret
 }
 
 
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
-        ("https://uma:pass@hub.example.org/x", "https://(hidden)@hub.example.org/x"),
-        ("proxy http://uma:p@ss/w:rd@10.0.0.1:3128 refused", "proxy http://(hidden)@10.0.0.1:3128 refused"),
-        ("rest:https://uma:pass@backup/", "rest:https://(hidden)@backup/"),
+        ("https://uma:pass@hub.example.org/x", "https://(hidden)@hub.example.org/x"),  # pragma: allowlist secret
+        (
+            "proxy http://uma:p@ss/w:rd@10.0.0.1:3128 refused",
+            "proxy http://(hidden)@10.0.0.1:3128 refused",
+        ),  # pragma: allowlist secret
+        ("rest:https://uma:pass@backup/", "rest:https://(hidden)@backup/"),  # pragma: allowlist secret
         ("ssh://git@example.org", "ssh://(hidden)@example.org"),
         (json.dumps("https://u:p@h").replace("/", "\\/"), '"https:\\/\\/(hidden)@h"'),
         ("?next=" + quote("https://u:p@h", safe=""), "?next=https%3A%2F%2F(hidden)%40h"),
