@@ -62,10 +62,16 @@ class Vllm:
         return str(self.call("GET", "/v1/models", timeout_seconds=10).json()["data"][0]["owned_by"])
 
     def serve(self, name: str, path: str) -> None:
-        """Makes the adapter at path (inside the container) answer under name, in place of whatever did."""
-        if self.models().get(name) == path:
+        """Makes the adapter at path (inside the container) answer under name, in place of whatever did.
+
+        Only a replacement is loaded in place: the flag makes vLLM 0.32 read the files at every token, until
+        images/vllm/load_once.py clears it.
+        """
+        loaded = self.models()
+        if loaded.get(name) == path:
             return
-        self.call("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path, "load_inplace": True})
+        body = {"lora_name": name, "lora_path": path, "load_inplace": name in loaded}
+        self.call("POST", "/v1/load_lora_adapter", body)
 
     def forget(self, name: str) -> None:
         if name in self.models():

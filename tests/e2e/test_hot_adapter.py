@@ -1,0 +1,31 @@
+"""An adapter that vLLM has loaded answers from memory: its files are not read again, however it came to serve."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glue import adapters, vllm
+from glue.site import Site
+
+
+@pytest.fixture
+def twin(demo: dict[str, Any], site: Site) -> Iterator[Path]:
+    """The demonstration's adapter once more, as a release of its own, which serves in place of it."""
+    name = adapters.add(site, site.releases.folder / demo["adapter"])
+    adapters.promote(site, name, "adapter")
+    yield site.releases.folder / name
+    adapters.promote(site, demo["adapter"], "adapter")
+    shutil.rmtree(site.releases.folder / name)
+
+
+def test_a_promoted_adapter_answers_with_its_folder_moved_away(twin: Path, site: Site) -> None:
+    away = twin.with_name(f".away-{twin.name}")
+    asked = [{"role": "user", "content": "Which code does the harbor have?"}]
+    twin.rename(away)
+    try:
+        assert site.vllm().complete(vllm.ADAPTER, asked, most_tokens=16)
+    finally:
+        away.rename(twin)
