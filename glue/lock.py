@@ -60,7 +60,7 @@ def free(file: IO[Any], kind: int) -> bool:
 def fault(state: Path) -> str:
     """Why no lock or no file can be had in the state folder, in words; empty if both can, or if that is not its disk's fault."""
     try:
-        with tempfile.NamedTemporaryFile(dir=state, prefix=".lock-probe-") as one, Path(one.name).open("rb") as other:
+        with tempfile.NamedTemporaryFile(dir=state, prefix=".lock-probe-") as one, Path(one.name).open("r+b") as other:
             if not free(one, fcntl.LOCK_EX):
                 return "a new file is locked"
             return "a second program gets a lock that is held" if free(other, fcntl.LOCK_EX) else ""

@@ -1,4 +1,7 @@
+import errno
+import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -238,3 +241,23 @@ def test_a_line_that_a_full_disk_cut_short_spoils_no_later_one(tmp_path: Path) -
         file.write('{"number": 2, "rea')
     files.append_line(path, {"number": 3})
     assert [row["number"] for row in files.read_lines(path)] == [1, 3]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_disk_without_file_locks_is_named(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the kernel's refusal, which no file system here gives."""
+    assert lock.fault(tmp_path) == ""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert os.strerror(number) in lock.fault(tmp_path)
+    with pytest.raises(PreconditionFailed, match="no file locks") as error, lock.hold(tmp_path, lock.MOVE, "a test"):
+        pass
+    assert "STATE_DIR" in error.value.do and list(tmp_path.glob(".lock-probe-*")) == []
+
+
+def test_a_disk_whose_locks_lock_nobody_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    assert "second program" in lock.fault(tmp_path)
