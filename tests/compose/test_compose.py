@@ -284,10 +284,3 @@ def test_a_pinned_image_that_was_loaded_is_run_by_its_id(profile: str, tmp_path:
     images = dict.fromkeys((*settings.IMAGES, "REHEARSAL_BASE_IMAGE"), pinned)
     found = configuration("day", profile, STATE_DIR=str(tmp_path), **images)
     assert found["services"]["door"]["image"] == "sha256:" + "b" * 64
-
-
-def test_vllm_starts_with_the_memory_that_glue_waits_for() -> None:
-    """vLLM refuses to start unless its share of all memory is free; a GB10 has 121.69 GiB (what nvidia-smi's owners report)."""
-    flags = configuration("day", "spark")["services"]["vllm"]["environment"]["MACHINE_FLAGS"].split()
-    share = next(float(flag.partition("=")[2]) for flag in flags if flag.startswith("--gpu-memory-utilization="))
-    assert share * 121.69 * 2**30 <= settings.load("spark").number("DAY_FREE_BYTES")

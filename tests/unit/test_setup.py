@@ -284,8 +284,8 @@ def test_the_base_is_tried_before_anything_large_is_fetched(told: list[str], mon
     fetched: list[str] = []
     for name in ("ensure_docker", "ensure_state", "require_its_secrets"):
         monkeypatch.setattr(setup, name, lambda *_: None)
-    monkeypatch.setattr(setup.settings, "remember_spark", lambda: None)
-    monkeypatch.setattr(setup.host, "open_to_containers", lambda *_: None)
+    monkeypatch.setattr(settings, "remember_spark", lambda: None)
+    monkeypatch.setattr(host, "open_to_containers", lambda *_: None)
     for name in ("ensure_images", "ensure_models", "ensure_night_image"):
         monkeypatch.setattr(setup, name, lambda site: fetched.append("fetched"))
     monkeypatch.setattr(setup, "open_site", lambda profile, tell: spark_site(told, ()))
