@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from glue import commands, day, doctor, plan, settings, setup, supplies
+from glue import commands, day, doctor, host, plan, settings, setup, supplies
 from glue.commands import Hear
 from glue.settings import HOME, Settings
 from glue.site import Site
