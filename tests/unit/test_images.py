@@ -108,3 +108,12 @@ def test_cleaning_removes_images_of_other_versions_that_nothing_uses() -> None:
     stacks = object.__new__(Stacks)
     stacks.settings, stacks.docker = loaded, cast(Any, SimpleNamespace(images=images))
     assert stacks.remove_old_images() == gone == ["dual-use/vllm-cpu:old"]
+
+
+def test_the_practice_model_s_image_holds_every_module_that_its_code_imports() -> None:
+    dockerfile = (HOME / "images" / "practice-model" / "Dockerfile").read_text(encoding="utf-8")
+    copied = {Path(name).stem for name in re.findall(r"glue/training/\w+\.py", dockerfile)}
+    for name in copied:
+        source = (HOME / "glue" / "training" / f"{name}.py").read_text(encoding="utf-8")
+        imported = re.findall(r"^from training(?:\.(\w+))? import (\w+)", source, re.MULTILINE)
+        assert {module or plain for module, plain in imported} <= copied, name
