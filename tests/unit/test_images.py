@@ -1,5 +1,6 @@
 """The images' build files: lint, tags, and the step that needs a GPU's compiler."""
 
+import re
 import shutil
 import subprocess
 import sys
