@@ -20,7 +20,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByStacks(LoadScopeScheduling):
+    class ByStacks(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             return STACKS if nodeid.startswith(STACKS) else super()._split_scope(nodeid)
 
