@@ -51,10 +51,17 @@ def collect(ratings: Iterable[Any], form: PromptForm, is_forgotten: Callable[[Ro
     judged = [reduce(row, form, is_forgotten) for row in ratings]
     newest: dict[tuple[str, ...], Example] = {}
     rejected: Counter[str] = Counter()
+    pairs: dict[tuple[str, ...], Preference] = {}
     for rated in sorted(judged, key=lambda rated: rated.time):
         rejected.update(settle(rated, newest))
-    preferences = tuple(preference for rated in judged for preference in rated.preferences)
-    return Collected(tuple(newest.values()), dict(rejected), preferences, len(judged))
+        pairs |= {identity(pair): pair for pair in rated.preferences}
+    return Collected(tuple(newest.values()), dict(rejected), tuple(pairs.values()), len(judged))
+
+
+def identity(pair: Preference) -> tuple[str, ...]:
+    """The same for two ratings of one answer by one person, which a slow page can send; the later one counts."""
+    origin = pair.origin
+    return origin.user, origin.chat, origin.message, pair.kind, pair.chosen, pair.rejected
 
 
 def settle(rated: Rated, newest: dict[tuple[str, ...], Example]) -> list[str]:

@@ -118,6 +118,12 @@ def test_the_better_and_the_worse_answer_are_kept_as_a_pair(row: dict[str, Any],
     assert dataset.from_pair(dataset.as_pair(pair)) == pair
 
 
+def test_two_ratings_of_one_answer_by_one_person_are_one_preference() -> None:
+    second = rating(value=-1, at=2, id="another", data={"rating": -1, "comment": "wrong since today"})
+    collected = feedback.collect([second, rating(value=-1, at=1)], FORM)
+    assert [pair.comment for pair in collected.preferences] == ["wrong since today"] and collected.rows == 2
+
+
 def test_an_answer_edited_in_place_is_paired_with_what_an_earlier_night_read_of_it() -> None:
     before = feedback.collect([rating("It is H53!", value=-1)], FORM).preferences
     now = feedback.collect([rating("It is B23.", at=5)], FORM).examples

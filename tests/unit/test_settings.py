@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,12 @@ from glue import recipes, settings
 from glue.types import Misconfigured
 
 HOME = settings.HOME
+
+
+@pytest.fixture(autouse=True)
+def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in [key for key in os.environ if key.startswith("GLUE_")]:
+        monkeypatch.delenv(key)
 
 
 def copy_env(tmp_path: Path) -> Path:
