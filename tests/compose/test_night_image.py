@@ -58,7 +58,6 @@ def test_what_the_distribution_installed_and_pip_cannot_uninstall_does_not_end_t
     assert after.returncode == 0 and set(pins) <= set(after.stdout.splitlines()), after.stdout + after.stderr
 
 
-@pytest.mark.parametrize("name", TRAINABLE)
 @pytest.mark.parametrize("name", ["team", *(pytest.param(name, marks=pytest.mark.long) for name in TRAINABLE if name != "team")])
 def test_a_recipe_trains_what_it_says_of_the_real_architecture(name: str) -> None:
     done = run_glue("recipe", "show", name, "--json", timeout_seconds=300)

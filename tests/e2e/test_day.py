@@ -35,7 +35,7 @@ def test_a_second_day_changes_and_restarts_nothing(site: Site, glue: Glue, membe
 
 
 def test_thinking_is_off_unless_a_request_asks_for_it(site: Site) -> None:
-    """The practice model never thinks; vLLM's parser takes all it says for thoughts where thinking was asked for."""
+    """The practice model learned no thoughts; what it says where they were asked for, vLLM takes for thoughts."""
 
     def message(**more: Any) -> dict[str, Any]:
         body = {"model": vllm.BASE, "messages": QUESTION, "max_tokens": 32, "temperature": 0} | more
@@ -44,4 +44,4 @@ def test_thinking_is_off_unless_a_request_asks_for_it(site: Site) -> None:
 
     plain, thinking = message(), message(chat_template_kwargs={"enable_thinking": True})
     assert plain["content"] and not plain["reasoning"]
-    assert thinking["reasoning"] == plain["content"] and not thinking["content"]
+    assert thinking["reasoning"] and not thinking["content"]
