@@ -37,7 +37,7 @@ def restart(demo: Demo, site: Site) -> Iterator[Restart]:
     person = site.administrator()
     try:
         written = stopped_while_it_writes(site)
-        log = site.stacks.last_log_lines("day", "vllm", 100)
+        log = site.stacks.last_log_lines("day", "vllm", 400)  # its last words on leaked references are many
         meanwhile = person.ask(QUESTION)
         site.stacks.compose("day", "rm", "--force", "vllm")  # the next one is a new container
         day.ensure(site)
