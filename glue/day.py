@@ -152,7 +152,6 @@ def port_taken(error: GlueError) -> GlueError | None:
 def start(site: Site) -> None:
     """Under the lock: containers up and healthy, the door on the model, the current adapter behind the assistant."""
     notice(site, "restart", None)
-    site.stacks.ensure_volumes()
     stop_what_hangs(site)
     site.stacks.ensure_volumes("serving-cache")  # no other: what the rest held does not come back by itself
     model = site.stacks.services("day").get("vllm")
