@@ -12,7 +12,7 @@ from glue.settings import SECRETS
 from glue.site import Site
 from glue.stacks import VOLUMES, Stacks
 from glue.types import DayNotServing, PreconditionFailed, Service
-from tests.unit.kept_site import NoStacks, make_site, volume_is, write_chat
+from tests.unit.kept_site import NoStacks, make_site, volume_is, with_settings, write_chat
 
 
 @pytest.fixture
@@ -129,6 +129,16 @@ def test_status_names_a_lost_chat(site: Site, monkeypatch: pytest.MonkeyPatch) -
     assert status.status(site)["overdue"] == ["another"]
     told = status.status(without_volume(site))["overdue"]
     assert "holds no chat" in told[0] and told[1:] == ["another"]
+
+
+def test_status_tells_of_undelivered_messages_only_by_ways_that_are_still_set(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NoStacks, "trainer", lambda self: None, raising=False)
+    journal.record(site.state, event="message", way="NOTIFY_WEBHOOK", result="failed", reason="HTTP 404")
+    assert status.status(site)["overdue"] == []
+    told = status.status(with_settings(site, NOTIFY_WEBHOOK="https://chat.example.org/hook"))["overdue"]
+    assert told == ["NOTIFY_WEBHOOK: the last message did not arrive: HTTP 404"]
 
 
 # ---------------------------------------------------------------------- the other way round: the state folder is lost
