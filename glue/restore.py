@@ -11,7 +11,7 @@ from glue.settings import HOME, SECRETS
 from glue.site import Site
 from glue.types import PreconditionFailed
 
-PUBLIC = ("adapters", "bench")  # of the state folder; the rest is its owner's alone
+PUBLIC = ("adapters", "bench", "models.json")  # what containers read as others than its owner; the rest is the owner's alone
 
 
 def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
