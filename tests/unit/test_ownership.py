@@ -165,6 +165,20 @@ def test_what_root_writes_belongs_to_the_folder_s_owner_and_the_rest_is_named(tm
     assert "nights" in doctor.examine(seen, ("state folder",))[0].saw
 
 
+def test_what_cannot_be_read_or_is_removed_meanwhile_keeps_no_day_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An editor's lock file is a link to nothing, as is a file that was removed after its folder was listed."""
+    (tmp_path / "nights" / "one").mkdir(parents=True)
+    for name in ("alarm.json", "nights/one/verdict.json", ".#haproxy.cfg"):
+        (tmp_path / name).symlink_to("nowhere")
+    (tmp_path / "turn.json").write_text("")
+    assert list(files.damaged_files(tmp_path)) == [tmp_path / "turn.json"]
+    assert tmp_path / ".#haproxy.cfg" not in host.closed_to_containers([tmp_path])
+    monkeypatch.setattr(os, "walk", lambda folder: [(str(folder), [], ["removed"])])
+    assert host.foreign_files(tmp_path) == []
+
+
 @ROOT
 def test_a_state_folder_without_an_account_is_not_scheduled(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
