@@ -122,6 +122,7 @@ def https(site: Site) -> dict[str, Any]:
         raise PreconditionFailed("the chat has no name for HTTPS", "HTTPS_NAMES is not set", do)
     tls.require_own(site)
     ensure(site)
+    tls.ensure(site)  # raises where the day kept a better certificate than the site's own
     own = site.settings.values.get("HTTPS_CERTIFICATE")
     return {"urls": site.settings.https_origins, "trust": own or str(site.state / "tls" / "authority.pem")}
 
