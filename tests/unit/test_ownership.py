@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from glue import cli, doctor, files, host, hours, schedule, settings, units
+from glue import cli, doctor, files, host, hours, lock, schedule, settings, units
 from glue.checks import Grade
 from glue.site import Site
 from glue.stacks import MOUNTED
@@ -157,7 +157,8 @@ def test_what_root_writes_belongs_to_the_folder_s_owner_and_the_rest_is_named(tm
     os.chown(tmp_path, 2001, 2001)
     files.write(tmp_path / "turn.json", "{}")
     files.append_line(tmp_path / "journal.jsonl", {})
-    assert host.foreign_files(tmp_path) == []
+    with lock.hold(tmp_path, lock.MOVE, "root's turn"):
+        assert host.foreign_files(tmp_path) == []
     (tmp_path / "nights").mkdir()
     (tmp_path / "nights" / "one").touch()
     assert host.foreign_files(tmp_path) == [tmp_path / "nights"]
