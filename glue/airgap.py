@@ -128,8 +128,6 @@ def verified(folder: Path, profile: str) -> dict[str, Any]:
 
 def are_loaded(site: Site) -> bool:
     """Whether every image of the profile is the very one that came by load."""
-    known = files.read_json_if_whole(site.state / LOADED, {})
-    wanted = site.settings.images
     known, wanted = site.settings.loaded_images, site.settings.images
     return not site.stacks.missing_images(wanted) and all(known.get(name) == site.stacks.image_id(name) for name in wanted)
 

@@ -541,9 +541,6 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(Exit.MISCONFIGURED)
-    except (OSError, subprocess.SubprocessError) as error:
-        people.print(f"ERROR 1: {type(error).__name__}\n  saw:  {redact.urls(str(error))}\n  do:   make status", markup=False)
-        sys.exit(Exit.FAILED)
     except (KeyboardInterrupt, click.Abort):
         people.print("interrupted")
         sys.exit(Exit.INTERRUPTED)

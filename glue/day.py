@@ -122,6 +122,7 @@ def https(site: Site) -> dict[str, Any]:
         raise PreconditionFailed("the chat has no name for HTTPS", "HTTPS_NAMES is not set", do)
     tls.require_own(site)
     ensure(site)
+    tls.ensure(site)  # raises where the day kept a better certificate than the site's own
     own = site.settings.values.get("HTTPS_CERTIFICATE")
     return {"urls": site.settings.https_origins, "trust": own or str(site.state / "tls" / "authority.pem")}
 
@@ -152,7 +153,6 @@ def port_taken(error: GlueError) -> GlueError | None:
 def start(site: Site) -> None:
     """Under the lock: containers up and healthy, the door on the model, the current adapter behind the assistant."""
     notice(site, "restart", None)
-    site.stacks.ensure_volumes()
     stop_what_hangs(site)
     site.stacks.ensure_volumes("serving-cache")  # no other: what the rest held does not come back by itself
     model = site.stacks.services("day").get("vllm")

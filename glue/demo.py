@@ -7,6 +7,7 @@ Everything behind them is real.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import secrets
 import threading
@@ -96,7 +97,7 @@ def run(profile: str | None, tell: Tell, fact_count: int) -> dict[str, Any]:
     with phases.phase("corrections"):
         teach(site, member, world, chosen)
     with phases.phase("night"), asking_all_night(site) as asked_at_night:
-        outcome = night.run(site)
+        outcome = night.run(site, math.inf)  # whatever the hour, as long as the recipe may take
     with phases.phase("ask after"):
         after = ask_all(member, questions, tell)
     with phases.phase("rollback"):

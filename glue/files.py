@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -118,14 +119,27 @@ def read_json_if_whole(path: Path, default: T) -> T:
 
 
 def damaged_files(state: Path) -> Iterator[Path]:
-    """Of the files that glue writes. Lines may be cut, and are then left out by their reader; none is full of NULs."""
-    for path in sorted(path for pattern in OWN_JSON for path in state.glob(pattern)):
-        try:
-            json.loads(path.read_bytes())
-        except ValueError:
-            yield path
-    texts = (path for pattern in OWN_TEXT for path in state.glob(pattern))
-    yield from sorted(path for path in texts if path.is_file() and b"\0" in path.read_bytes())
+    """Of the files that glue writes. Lines may be cut, and are then left out by their reader; none is full of NULs.
+
+    Left out is what cannot be read, which host.foreign_files names, and what is removed meanwhile.
+    """
+    for is_damaged, patterns in ((is_no_json, OWN_JSON), (holds_nul, OWN_TEXT)):
+        for path in sorted(path for pattern in patterns for path in state.glob(pattern)):
+            with suppress(OSError):
+                if is_damaged(path.read_bytes()):
+                    yield path
+
+
+def is_no_json(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except ValueError:
+        return True
+    return False
+
+
+def holds_nul(content: bytes) -> bool:
+    return b"\0" in content
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

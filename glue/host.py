@@ -184,10 +184,18 @@ def foreign_files(folder: Path) -> list[Path]:
     owner = folder.stat().st_uid if folder.exists() else 0
     found = [] if not folder.exists() or os.access(folder, os.W_OK | os.X_OK) else [folder]
     for top, folders, names in os.walk(folder):
-        foreign = {name for name in (*folders, *names) if (Path(top) / name).lstat().st_uid != owner}
+        foreign = {name for name in (*folders, *names) if owner_of(Path(top) / name) not in (owner, None)}
         folders[:] = [name for name in folders if name not in foreign]
         found += [Path(top) / name for name in sorted(foreign)]
     return found
+
+
+def owner_of(path: Path) -> int | None:
+    """None for what is removed meanwhile, such as a file that is renamed into place."""
+    try:
+        return path.lstat().st_uid
+    except FileNotFoundError:
+        return None
 
 
 def ownership(path: Path) -> str:
@@ -203,7 +211,7 @@ def closed_to_containers(paths: Iterable[Path]) -> list[Path]:
     A container's user is another one than the clone's, or root without the right to pass over permissions.
     """
     everything = [below for path in paths for below in (path, *sorted(path.rglob("*"))) if "__pycache__" not in below.parts]
-    return [path for path in everything if ~path.stat().st_mode & readable_bits(path)]
+    return [path for path in everything if path.exists() and ~path.stat().st_mode & readable_bits(path)]
 
 
 def open_to_containers(paths: Sequence[Path]) -> None:

@@ -11,7 +11,7 @@ from glue.settings import HOME, SECRETS
 from glue.site import Site
 from glue.types import PreconditionFailed
 
-PUBLIC = ("adapters", "bench")  # of the state folder; the rest is its owner's alone
+PUBLIC = ("adapters", "bench", "models.json")  # what containers read as others than its owner; the rest is the owner's alone
 
 
 def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
     if missing:
         raise PreconditionFailed("Open WebUI's image is not on this machine", str(missing), "make setup, then restore")
     refuse_downgrade(site, manifest)
-    site.stacks.ensure_volumes()
+    site.stacks.ensure_volumes(chat_volume.VOLUME)  # no other: what the rest held is not in a backup, and setup makes it again
     if not (replace or chat_volume.half_filled(site.state) or chat_volume.is_empty(site.settings)):
         saw = f"the volume {site.settings['PROJECT']}-webui-data holds people and conversations"
         raise PreconditionFailed("there is a chat already", saw, "make backup, then restore with --replace")

@@ -207,11 +207,12 @@ def run_checks(site: Site, module: str) -> None:
 
 def open_volumes(site: Site) -> None:
     """A new volume is root's, and caches are yesterday's owner's; trainer and vLLM run as the state folder's owner of today."""
-    run = ("run", "--rm", "--no-TTY", "--user", "0:0")
+    # root has no power of its own in these containers: FOWNER is for the chmod of what an earlier setup gave to the owner
+    rights = [part for right in ("CHOWN", "DAC_READ_SEARCH", "FOWNER") for part in ("--cap-add", right)]
+    run = ("run", "--rm", "--no-TTY", "--user", "0:0", *rights)
     site.stacks.compose("night", *run, "--entrypoint", "chmod", "trainer", "1777", "/cache", "/models")
-    rights = [part for right in ("CHOWN", "DAC_READ_SEARCH") for part in ("--cap-add", right)]
     caches = ("--volume", f"{site.settings['PROJECT']}-serving-cache:/serving-cache", "--entrypoint", "chown")
-    site.stacks.compose("night", *run, *rights, *caches, "trainer", "-R", site.stacks.owner(), "/cache", "/serving-cache")
+    site.stacks.compose("night", *run, *caches, "trainer", "-R", site.stacks.owner(), "/cache", "/serving-cache")
 
 
 def ensure_practice_model(site: Site) -> None:

@@ -28,7 +28,6 @@ DAY, NIGHT, BENCH = "day", "night", "bench"
 SYSTEM_SOCKET = "unix:///var/run/docker.sock"
 MOUNTED = tuple(HOME / name for name in ("images", "glue", "env/practice-world.toml"))  # what containers and builds read
 VOLUMES = ("models", "serving-cache", "webui-data", "trainer-cache")
-CACHES = ("serving-cache", "trainer-cache")  # what is in them is made again by itself
 BENCH_VOLUMES = ("bench-ours-", "bench-stock-")  # what follows is the model before which they were measured
 # A vLLM that dies while it loads is started again by Docker for ever; this many deaths are a fault, not bad luck.
 DEATHS_ARE_A_FAULT = 2

@@ -20,7 +20,7 @@ def status(site: Site) -> dict[str, Any]:
         mode = Mode.MOVING
     current = site.releases.current()
     lost = chat_volume.lost(site.settings, site.stacks)
-    rows = files.read_lines(site.state / "journal.jsonl")
+    rows = [row for row in files.read_lines(site.state / "journal.jsonl") if is_in_force(site, row)]
     limits = Limits(*(timedelta(hours=site.settings.number(f"{name}_OLDEST_HOURS")) for name in ("BACKUP", "NIGHT")))
     return {
         "mode": mode.value,
@@ -36,6 +36,11 @@ def status(site: Site) -> dict[str, Any]:
         "morning": morning.summary(morning.gather(site.state, last["night"])) if last else None,
         "overdue": [*([lost] if lost else []), *overdue.overdue(rows, datetime.now().astimezone(), limits)],
     }
+
+
+def is_in_force(site: Site, row: dict[str, Any]) -> bool:
+    """False for a message by a way that the site has taken out of its settings: none will ever arrive that way."""
+    return row.get("event") != "message" or bool(site.settings.values.get(row.get("way", "")))
 
 
 def shown(service: Service) -> str:

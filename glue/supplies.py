@@ -59,9 +59,6 @@ def run_fetch(settings: Settings, *options: str, hear: Callable[[dict[str, Any]]
         environment["SSL_CERT_FILE"] = "/opt/authorities.pem"
     command = [*run_command(online=not offline), "--entrypoint=python3"]
     command += [f"--volume={here}:{there}" for here, there in mounts.items()] + [f"--env={key}" for key in environment]
-    command += [settings.image("VLLM_IMAGE"), "/opt/fetch.py", *options, "/opt/models.json"]
-    offline = "--check" in options
-    command += ["--network=none"] if offline else []
     command += [settings.local(settings.image("VLLM_IMAGE")), "/opt/fetch.py", *options, "/opt/models.json"]
 
     def heard(line: str) -> None:

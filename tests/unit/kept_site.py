@@ -14,7 +14,7 @@ import pytest
 
 from glue import backup, chat_volume, files, settings
 from glue.site import Site
-from glue.stacks import Stacks
+from glue.stacks import VOLUMES, Stacks
 
 WEIGHTS = "adapters/one/adapter_model.safetensors"
 
@@ -92,6 +92,6 @@ class NoStacks:
         return tuple(name for name in names if name not in self.there)
 
     def ensure_volumes(self, *names: str) -> None:
-        self.there |= set(names)
+        self.there |= set(names or VOLUMES)
 
     def remove_trainer(self) -> None: ...

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from glue import airgap, files, settings
+from glue import airgap, files, settings, stacks, supplies
 from glue.files import sha256
 from glue.site import Site
 from glue.types import PreconditionFailed
@@ -88,3 +88,16 @@ def test_a_loaded_image_is_known_by_its_id_and_any_other_by_its_reference(
     chosen = site(tmp_path, {}).settings
     assert chosen.local(PINNED) == local and chosen.local("one:1") == "one:1"
     assert airgap.name_of(PINNED) == "registry.example.org:5000/one:1"
+
+
+@pytest.mark.parametrize("options", [(), ("--check",)])
+def test_models_are_fetched_in_the_loaded_image(
+    options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stacks, "docker_cli", lambda: "docker")
+    monkeypatch.setattr(supplies, "stream", lambda command, *_: (0, " ".join(command)))
+    (tmp_path / settings.LOADED).write_text(json.dumps({PINNED: "sha256:bb"}))
+    here = site(tmp_path, {}).settings
+    pinned = replace(here, values=here.values | {"REHEARSAL_VLLM_IMAGE": PINNED})
+    _, command = supplies.run_fetch(pinned, *options, hear=print)
+    assert command.endswith(" ".join(["sha256:bb", "/opt/fetch.py", *options, "/opt/models.json"])) and PINNED not in command

@@ -7,12 +7,12 @@ from typing import cast
 
 import pytest
 
-from glue import backup, chat_volume, day, journal, overdue, setup, status
+from glue import backup, chat_volume, day, journal, overdue, restore, setup, status
 from glue.settings import SECRETS
 from glue.site import Site
-from glue.stacks import Stacks
+from glue.stacks import VOLUMES, Stacks
 from glue.types import DayNotServing, PreconditionFailed, Service
-from tests.unit.kept_site import NoStacks, make_site, volume_is, write_chat
+from tests.unit.kept_site import NoStacks, make_site, volume_is, with_settings, write_chat
 
 
 @pytest.fixture
@@ -102,6 +102,21 @@ def test_an_empty_chat_on_purpose_is_one_where_the_other_is_lost_and_changes_not
     assert chat_volume.lost(gone.settings, gone.stacks), "once it was served it can be lost again"
 
 
+def test_a_day_makes_no_volume_but_the_cache_of_compiled_code(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = without_volume(site)
+    monkeypatch.setattr(day, "make_room", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        day.start(gone)
+    assert gone.stacks.missing_volumes(*VOLUMES) == ("models", "webui-data", "trainer-cache")
+
+
+def test_a_restore_makes_no_volume_but_the_chat_s(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, made = without_volume(site), backup.there(site)[-1]
+    monkeypatch.setattr(chat_volume, "fill", lambda *_: None)
+    restore.restore(gone, made, replace=True)
+    assert gone.stacks.missing_volumes(*VOLUMES) == ("models", "serving-cache", "trainer-cache")
+
+
 def test_a_chat_that_runs_is_not_looked_at(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NoStacks, "services", lambda *_: {"open-webui": Service("open-webui", "running")})
     monkeypatch.setattr(chat_volume, "is_empty", lambda settings: 1 / 0)
@@ -114,6 +129,16 @@ def test_status_names_a_lost_chat(site: Site, monkeypatch: pytest.MonkeyPatch) -
     assert status.status(site)["overdue"] == ["another"]
     told = status.status(without_volume(site))["overdue"]
     assert "holds no chat" in told[0] and told[1:] == ["another"]
+
+
+def test_status_tells_of_undelivered_messages_only_by_ways_that_are_still_set(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NoStacks, "trainer", lambda self: None, raising=False)
+    journal.record(site.state, event="message", way="NOTIFY_WEBHOOK", result="failed", reason="HTTP 404")
+    assert status.status(site)["overdue"] == []
+    told = status.status(with_settings(site, NOTIFY_WEBHOOK="https://chat.example.org/hook"))["overdue"]
+    assert told == ["NOTIFY_WEBHOOK: the last message did not arrive: HTTP 404"]
 
 
 # ---------------------------------------------------------------------- the other way round: the state folder is lost

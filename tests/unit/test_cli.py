@@ -111,4 +111,4 @@ def test_a_virtual_environment_is_not_made_by_sudo(tmp_path: Path) -> None:
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SUDO_USER": "anna"}
     command = ["bash", str(HOME / "scripts" / "make-venv.sh"), "/nowhere"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 10 and "without sudo" in done.stderr
+    assert done.returncode == 10 and "without sudo" in done.stderr and "env -u SUDO_USER make" in done.stderr

@@ -3,13 +3,15 @@
 import json
 import os
 import pwd
+import stat
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from glue import cli, doctor, files, host, hours, schedule, settings, units
+from glue import cli, doctor, files, host, hours, lock, schedule, settings, setup, units
 from glue.checks import Grade
 from glue.site import Site
 from glue.stacks import MOUNTED
@@ -157,12 +159,27 @@ def test_what_root_writes_belongs_to_the_folder_s_owner_and_the_rest_is_named(tm
     os.chown(tmp_path, 2001, 2001)
     files.write(tmp_path / "turn.json", "{}")
     files.append_line(tmp_path / "journal.jsonl", {})
-    assert host.foreign_files(tmp_path) == []
+    with lock.hold(tmp_path, lock.MOVE, "root's turn"):
+        assert host.foreign_files(tmp_path) == []
     (tmp_path / "nights").mkdir()
     (tmp_path / "nights" / "one").touch()
     assert host.foreign_files(tmp_path) == [tmp_path / "nights"]
     seen = replace(good(), foreign_files=(tmp_path / "nights",), foreign_remedy="sudo chown")
     assert "nights" in doctor.examine(seen, ("state folder",))[0].saw
+
+
+def test_what_cannot_be_read_or_is_removed_meanwhile_keeps_no_day_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An editor's lock file is a link to nothing, as is a file that was removed after its folder was listed."""
+    (tmp_path / "nights" / "one").mkdir(parents=True)
+    for name in ("alarm.json", "nights/one/verdict.json", ".#haproxy.cfg"):
+        (tmp_path / name).symlink_to("nowhere")
+    (tmp_path / "turn.json").write_text("")
+    assert list(files.damaged_files(tmp_path)) == [tmp_path / "turn.json"]
+    assert tmp_path / ".#haproxy.cfg" not in host.closed_to_containers([tmp_path])
+    monkeypatch.setattr(os, "walk", lambda folder: [(str(folder), [], ["removed"])])
+    assert host.foreign_files(tmp_path) == []
 
 
 @ROOT
@@ -174,6 +191,27 @@ def test_a_state_folder_without_an_account_is_not_scheduled(tmp_path: Path) -> N
     with pytest.raises(PreconditionFailed, match="no user of this machine") as error:
         schedule.place(site)
     assert f"sudo chown -R {pwd.getpwuid(0).pw_name}: {tmp_path / 'state'}" in error.value.do
+
+
+@ROOT
+def test_setup_opens_the_volumes_also_the_second_time(tmp_path: Path) -> None:
+    """The programs of its containers run here, on folders for volumes, as root with none but the container's capabilities."""
+    for name in ("cache", "models", "serving-cache"):
+        (tmp_path / name).mkdir()
+
+    def compose(stack: str, *arguments: str) -> None:
+        added = [f"+{arguments[n + 1].lower()}" for n, part in enumerate(arguments) if part == "--cap-add"]
+        program, (_, *rest) = arguments[arguments.index("--entrypoint") + 1], arguments[arguments.index("trainer") :]
+        paths = [str(tmp_path / part[1:]) if part.startswith("/") else part for part in rest]
+        subprocess.run(["setpriv", f"--bounding-set={','.join(['-all', *added])}", program, *paths], check=True)
+
+    stacks = SimpleNamespace(compose=compose, owner=lambda: "2001:2001")
+    site = Site(settings.load("spark"), stacks, print)  # type: ignore[arg-type]
+    (tmp_path / "cache" / "compiled").mkdir(mode=0o700)
+    for _ in range(2):
+        setup.open_volumes(site)
+    assert {(tmp_path / name).stat().st_uid for name in ("cache", "cache/compiled", "serving-cache")} == {2001}
+    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o1777
 
 
 # ---------------------------------------------------------------------- paths

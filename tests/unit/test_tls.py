@@ -182,6 +182,19 @@ def test_where_none_serves_one_that_can_be_loaded_is_better_than_no_chat(kind: s
     assert tls.refresh(office.site) is True
 
 
+def test_make_https_fails_where_the_day_keeps_the_certificate_that_it_has(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls.ensure(site(office.state))  # made here
+    monkeypatch.setattr(day, "ensure", tls.refresh)
+    office.put("no intermediate")
+    with pytest.raises(PreconditionFailed, match="cannot be used") as error:
+        day.https(office.site)
+    assert "its issuer is neither in the file nor known here" in error.value.saw
+    office.put("good")
+    assert day.https(office.site)["trust"] == str(office.state / "own.pem")
+
+
 def test_a_root_that_only_the_offices_machines_know_is_told_and_not_refused(office: Office) -> None:
     office.put("no intermediate")
     tls.require_own(office.site)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from glue import vllm
 from glue.settings import HOME
 
 HEALTH = {"type": "http", "method": "GET", "path": "/health", "raw_path": b"/health", "headers": [], "app": "kept"}
@@ -180,5 +181,12 @@ def test_every_other_path_is_vllms_own_affair(play: Callable[[Script], None]) ->
         for scope in ({**HEALTH, "path": "/v1/models"}, {"type": "lifespan", "path": ""}):
             await engine.health(scope, None, send)
         assert sent == [200, 200]
+
+    play(script)
+
+
+def test_glue_waits_as_long_for_a_token_as_vllms_health_does(play: Callable[[Script], None]) -> None:
+    async def script(engine: Engine) -> None:
+        assert vllm.TOKEN_SECONDS >= engine.module.DEADLINE_SECONDS > 90, "a first answer compiles kernels for 90 s"
 
     play(script)
