@@ -120,9 +120,10 @@ def require_room(site: Site, unfinished: Path, before: Kept | None) -> None:
     free = host.free_disk_bytes(unfinished)
     if free < wanted:
         saw = f"{host.readable(wanted)} needed on the disk of {place(site.settings)}, {host.readable(free)} free"
-        raise PreconditionFailed(
-            "a backup has no room", saw, "a smaller BACKUP_KEEP, or another disk as BACKUP_DIR, in env/site.env"
-        )
+        do = "a smaller BACKUP_KEEP, or another disk as BACKUP_DIR, in env/site.env"
+        if others := backup_folder.others(site.settings):
+            do += f"; never removed by themselves, as an earlier version or another machine made them: {', '.join(others)}"
+        raise PreconditionFailed("a backup has no room", saw, do)
 
 
 def takes_links(before: Path, unfinished: Path) -> bool:

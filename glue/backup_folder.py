@@ -59,6 +59,13 @@ def read(folder: Path, by: str) -> Kept | None:
     return Kept(folder, manifest["number"], manifest["counts"], manifest["most"], manifest["sha256"])
 
 
+def others(settings: Settings) -> list[str]:
+    """Names of the backups that are not of this machine, or not by this version or a later one."""
+    own = {kept.folder.name for kept in there(settings)}
+    found = (path.parent for path in place(settings).glob(f"[!.]*/{files.MANIFEST}"))
+    return sorted(folder.name for folder in found if is_backup(folder) and folder.name not in own)
+
+
 def is_backup(folder: Path) -> bool:
     """Whether a backup of any machine is in it, whole or not."""
     return (folder / "chat").is_dir() and (folder / "state").is_dir() and (folder / "env").is_dir()

@@ -23,7 +23,7 @@ def reconcile(site: Site) -> dict[str, Any]:
                 site.tell(f"{step}: {why}")
                 act(site, step, why)
     except Locked as busy:
-        step, why = Step.NOTHING, f"somebody is at it: {busy.saw}"
+        step, why = Step.NOTHING, f"another command is running: {busy.saw}"
         if max(lock.held_seconds(site.state, name) for name in (lock.MOVE, lock.UPGRADE)) > day.MOVE_WAIT_SECONDS:
             notify.closed(site, why)  # a shorter one is a restart, or a promotion
     return {"step": step.value, "why": why}

@@ -30,7 +30,7 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
     site.stacks.ensure_volumes(chat_volume.VOLUME)  # no other: what the rest held is not in a backup, and setup makes it again
     if not (replace or chat_volume.half_filled(site.state) or chat_volume.is_empty(site.settings)):
         saw = f"the volume {site.settings['PROJECT']}-webui-data holds people and conversations"
-        raise PreconditionFailed("there is a chat already", saw, "make backup, then restore with --replace")
+        raise PreconditionFailed("there is a chat already", saw, f"make backup, then make restore REPLACE=1 FROM={folder}")
     setup.ensure_state(site.settings, site.tell)
     with lock.hold(site.state, lock.NIGHT, "restore"), lock.hold(site.state, lock.MOVE, "restore", day.MOVE_WAIT_SECONDS):
         site.tell("stopping what runs")

@@ -261,10 +261,10 @@ def load(profile: str | None = None, home: Path = HOME) -> Settings:
         raise Misconfigured("a setting is missing", ", ".join(missing), f"add it to env/{chosen}.env or env/site.env")
     for folder in (home, home / values["STATE_DIR"]):
         if ":" in str(folder):
-            raise Misconfigured("a folder has a colon in its name, which Docker cannot mount", str(folder), "name it anew")
+            raise Misconfigured("Docker cannot mount a folder with a colon in its name", str(folder), "rename the folder")
     for key, needed in NEEDS.items():
         if key in values and needed not in values:
-            raise Misconfigured(f"{key} is of no use alone", f"{sources[key]} has no {needed}", f"set {needed} too, or neither")
+            raise Misconfigured(f"{key} needs {needed}", f"{sources[key]} sets no {needed}", f"set {needed} too, or remove {key}")
     return Settings(chosen, values, sources)
 
 

@@ -82,8 +82,12 @@ def run_kernel(image: str) -> tuple[int, str]:
     return stream(command, dict(os.environ), lambda line: None, KERNEL_DEADLINE_SECONDS)
 
 
-# $0: the model's folder in the volume. Renamed into place, so that a half-copied one is never used
-PLACE = 'test -e "$0/config.json" || { rm -rf "$0.part" && cp -r /opt/practice-model "$0.part" && mv "$0.part" "$0"; }'
+# $0: the model's folder in the volume. Renamed into place, so that a half-copied one is never used. Opened to vLLM and the
+# trainer, which run as the state folder's owner: safetensors writes weights that only their owner can read, here root
+PLACE = (
+    'test -e "$0/config.json" || '
+    '{ rm -rf "$0.part" && cp -r /opt/practice-model "$0.part" && chmod -R a+rX "$0.part" && mv "$0.part" "$0"; }'
+)
 
 
 def copy_practice_model(settings: Settings) -> None:

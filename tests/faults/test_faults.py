@@ -381,7 +381,7 @@ def test_the_watch_ends_a_night_that_died_and_leaves_alone_what_somebody_is_at(
     in_a_child(die_in_training)
     assert site.stacks.trainer() is not None
     with lock.hold(site.state, lock.MOVE, "another"):
-        assert "somebody is at it" in reconcile.reconcile(site)["why"]
+        assert "another command is running" in reconcile.reconcile(site)["why"]
     found = reconcile.reconcile(site)
     assert found["step"] == Step.DAY and "died" in found["why"]
     require_a_good_day(site)
@@ -461,7 +461,7 @@ def test_a_moment_of_somebody_who_is_at_it_is_told_to_nobody(site: StandInSite, 
     monkeypatch.setattr(notify, "tell", lambda *_, **__: pytest.fail("told"))
     site.stacks.stop("day", "vllm")
     with lock.hold(site.state, lock.MOVE, "a restart"):
-        assert "somebody is at it" in reconcile.reconcile(site)["why"]
+        assert "another command is running" in reconcile.reconcile(site)["why"]
 
 
 # ---------------------------------------------------------------------- clocks and locks

@@ -1,5 +1,6 @@
 """Which backups go and which stay, whatever clocks and names say; and whether the folder is the right one."""
 
+import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -175,3 +176,17 @@ def test_a_name_is_a_moment_that_no_folder_has(tmp_path: Path) -> None:
     now = datetime(2026, 1, 1, 23, 59, 59, tzinfo=UTC)
     (tmp_path / backup.free_name(tmp_path, now)).mkdir()
     assert backup.free_name(tmp_path, now) == "20260102T000000Z"
+
+
+def test_where_there_is_no_room_backups_that_are_never_removed_are_named(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_as_if_at(site, "20260101T000000Z")
+    monkeypatch.setattr(host, "free_disk_bytes", lambda folder: 0)
+    with pytest.raises(PreconditionFailed, match="no room") as error:
+        backup.make(site)
+    assert made.name not in error.value.do
+    (made / files.MANIFEST_CHECKSUM).unlink()
+    facts = json.loads((made / files.MANIFEST).read_text())
+    (made / files.MANIFEST).write_text(json.dumps({key: facts[key] for key in ("made", "sha256", "links", "images")}))
+    with pytest.raises(PreconditionFailed, match="no room") as error:
+        backup.make(site)
+    assert f"made them: {made.name}" in error.value.do

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from glue import cli, doctor, files, host, hours, lock, schedule, settings, setup, units
+from glue import cli, doctor, files, host, hours, lock, schedule, settings, setup, supplies, units
 from glue.checks import Grade
 from glue.site import Site
 from glue.stacks import MOUNTED
@@ -212,6 +212,18 @@ def test_setup_opens_the_volumes_also_the_second_time(tmp_path: Path) -> None:
         setup.open_volumes(site)
     assert {(tmp_path / name).stat().st_uid for name in ("cache", "cache/compiled", "serving-cache")} == {2001}
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o1777
+
+
+def test_the_practice_model_is_for_every_user_once_it_is_in_its_volume(umask: int, tmp_path: Path) -> None:
+    source, model = tmp_path / "image", tmp_path / "volume"
+    source.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (source / name).touch(mode=0o600)
+    place = supplies.PLACE.replace("/opt/practice-model", str(source))
+    for _ in range(2):
+        subprocess.run(["sh", "-c", place, str(model)], check=True)
+    assert mode(model) & 0o555 == 0o555 and {mode(path) & 0o444 for path in model.iterdir()} == {0o444}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "volume"]
 
 
 # ---------------------------------------------------------------------- paths
