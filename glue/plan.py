@@ -21,6 +21,8 @@ ATTEMPTS_COUNT_SECONDS = 6 * 3600
 MOST_RESTARTS = 2  # by Docker, since the container was last started by hand: what dies while it loads is "starting" for ever
 # systemd-oomd acts at 60, after half a minute in which a GB10 may hang; a machine that has memory stays near 0.
 MOST_STALL_PERCENT = 20.0
+# and with three times its reserve free it is no danger: 63 GB of weights that are read push out what the disk can give again
+PRESSURE_RESERVES = 3
 
 
 class Wanted(StrEnum):
@@ -105,7 +107,7 @@ def trainer_fault(
     """
     if available_bytes < reserve_bytes:
         return f"{available_bytes / 1e9:.1f} GB of memory left to the machine, {reserve_bytes / 1e9:.1f} GB are its own"
-    if stall_percent > MOST_STALL_PERCENT:
+    if stall_percent > MOST_STALL_PERCENT and available_bytes < PRESSURE_RESERVES * reserve_bytes:
         return f"for {stall_percent:.0f} % of the last 10 s the whole machine waited for memory"
     if silent_seconds > most_silent_seconds:
         return f"silent for {silent_seconds:.0f} s"

@@ -90,11 +90,12 @@ def test_a_trainer_that_eats_the_memory_is_stopped_before_the_machine_suffers(
 
 
 def test_a_trainer_is_stopped_when_the_kernel_reports_pressure(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much memory seems to be left."""
+    """With less than three times the reserve left, which is 1 byte here."""
     begin(site)
     with site.ledger.change() as world:
         world["trainer"] = "hangs"
     monkeypatch.setattr(host, "memory_stall_percent", lambda: 45.0)
+    monkeypatch.setattr(host, "available_bytes", lambda: 2)
     with pytest.raises(GlueError, match="the trainer was stopped") as error:
         night.run(site)
     assert "45 % of the last 10 s" in error.value.saw

@@ -79,15 +79,16 @@ def test_a_turn_that_cannot_be_read_is_nobodys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("available", "stall", "silent", "words"),
     [
-        (5e9, 0, 10, ""),
-        (3.9e9, 0, 10, "3.9 GB of memory left to the machine, 4.0 GB are its own"),
+        (13e9, 0, 10, ""),
+        (11.9e9, 0, 10, "11.9 GB of memory left to the machine, 12.0 GB are its own"),
         (22e9, 20, 10, ""),
         (22e9, 35.5, 10, "for 36 % of the last 10 s the whole machine waited for memory"),
-        (5e9, 0, 1201, "silent for 1201 s"),
+        (40e9, 35.5, 10, ""),
+        (13e9, 0, 1201, "silent for 1201 s"),
     ],
 )
 def test_a_trainer_is_stopped_for_memory_or_silence(available: float, stall: float, silent: float, words: str) -> None:
-    assert plan.trainer_fault(int(available), stall, 4_000_000_000, silent, 1200) == words
+    assert plan.trainer_fault(int(available), stall, 12_000_000_000, silent, 1200) == words
 
 
 @pytest.mark.parametrize(
