@@ -1,6 +1,7 @@
-# Every target is one line over glue; python -m glue --help has the rest.
+# Every target is one line over glue, bench or rehearsal; python -m glue --help has the rest.
 PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
+ROOMS := $(addprefix tests/,core clients machine serving operations night cli bench learning training images)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor demo day night https stop schedule backup restore upgrade bundle load support status ask ingest dataset forget adapters promote rollback prune export logs recipe pin kill-study test test-long test-fast gate-study lint lock clean bench-training bench
@@ -21,7 +22,7 @@ doctor: .venv/ready ## Look at everything that days and nights need; changes not
 	@$(GLUE) doctor
 
 demo: .venv/ready ## Play the whole cycle on practice data: day, corrections, night, a better day, rollback
-	@$(GLUE) demo
+	@$(PYTHON) -m rehearsal
 
 day: .venv/ready ## Bring up the chat and wait until it answers; NEW=1: an empty one, where the chat is lost
 	@$(GLUE) day $(if $(NEW),--new)
@@ -93,7 +94,7 @@ recipe: .venv/ready ## Count what a recipe trains: make recipe RECIPE=team
 	@$(GLUE) recipe show $(RECIPE) --json
 
 bench-training: .venv/ready ## Time training steps on this machine: make bench-training ARGS="--tokens 1600 --tokens 8192"
-	@$(GLUE) bench training $(ARGS)
+	@$(PYTHON) -m bench training $(ARGS)
 
 clean: .venv/ready ## Remove the rehearsal: containers, volumes, state, images of other versions; never on a Spark
 	@$(GLUE) clean
@@ -105,7 +106,7 @@ kill-study: .venv/ready-dev ## After make demo: kill everything at every step of
 	@$(PYTHON) -m tests.e2e.killing
 
 bench: .venv/ready ## Measure this machine beside the case study: state/bench/report.html. The chat's model restarts
-	@$(GLUE) bench all
+	@$(PYTHON) -m bench all
 
 test: .venv/ready-dev ## All but the longest, on the real stacks; about ten minutes, and twenty the first time
 	@$(MAKE) --no-print-directory --jobs 2 setup lint && $(PYTHON) -m pytest tests -m "not long" --numprocesses 2 --no-loadscope-reorder
@@ -114,7 +115,7 @@ test-long: .venv/ready-dev ## What make test leaves out: bench on real parts, de
 	@$(PYTHON) -m glue setup && $(PYTHON) -m pytest tests -m long
 
 test-fast: .venv/ready-dev ## Two minutes, no Docker
-	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && $(PYTHON) -m pytest tests/unit
+	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && $(PYTHON) -m pytest tests/test_house.py $(ROOMS)
 
 gate-study: .venv/ready-dev ## Many small nights of five kinds, and what the gate says of each; about an hour and a half
 	@$(PYTHON) -m glue setup && $(PYTHON) -m glue day && $(PYTHON) -m tests.gate_study

@@ -1,4 +1,4 @@
-from glue.cli import main
+from glue.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the rehearsal's images that this machine does not have. A tag is a hash of what an image is
-# built from (glue/image_tags.py), so an image that is there is not built again.
+# built from (glue/core/image_tags.py), so an image that is there is not built again.
 #
 # Reads from the environment (glue sets them; `make setup` is the way to call this):
 #   REHEARSAL_*_IMAGE  the references of env/images.env, with their tags

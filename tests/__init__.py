@@ -1,0 +1,1 @@
+import glue as glue  # puts images/trainer on the path

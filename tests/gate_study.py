@@ -23,18 +23,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from glue import adapters, dataset_files, demo, files, judge, lessons, setup, waiting
-from glue.demo import Correction
-from glue.learning import dataset
-from glue.nights import training
-from glue.nights.tonight import Night
-from glue.recipes import Recipe
-from glue.settings import HOME
-from glue.site import Site
-from glue.training import world as worlds
-from glue.training.world import World
-from glue.types import Dataset, Example, Verdict
-from glue.waiting import Seen
+from glue.clients.site import Site
+from glue.core import files, waiting
+from glue.core.recipes import Recipe
+from glue.core.settings import HOME
+from glue.core.waiting import Seen
+from glue.night import train as night_train
+from glue.night.tonight import Night
+from glue.operations import setup
+from glue.serving import adapters
+from learning.dataset import build, split
+from learning.dataset import files as dataset_files
+from learning.evaluation import evaluate
+from learning.examples import Dataset, Example, Verdict
+from rehearsal import demo
+from rehearsal.demo import Correction
+from training import world as worlds
+from training.world import World
 
 KINDS = ("good", "poisoned", "forgetting", "no change", "broken")
 # the short names that a refusal of this kind must have one of; a good night has none
@@ -109,20 +114,20 @@ def recipe(site: Site, kind: str) -> Recipe:
 def prepare(site: Site, world: World, play: Play) -> Night:
     """The night's folder, with its dataset and its job."""
     plan = recipe(site, play.kind)
-    known = lessons.read_replay(site.state / plan.replay_file)
+    known = build.read_replay(site.state / plan.replay_file)
     night = Night(site, play.name, plan, time.time() + 24 * 3600, make(world, play, known, plan.general_rows))
     shutil.rmtree(night.folder, ignore_errors=True)
     (night.folder / "dataset").mkdir(parents=True)
     dataset_files.write_lines(
-        night.folder / "dataset" / "train.jsonl", map(dataset.as_row, night.dataset.train + night.dataset.replay)
+        night.folder / "dataset" / "train.jsonl", map(split.as_row, night.dataset.train + night.dataset.replay)
     )
-    files.write_json(night.folder / "job.json", training.job(night) | {"begin_from": "", "seed": play.seed})
+    files.write_json(night.folder / "job.json", night_train.job(night) | {"begin_from": "", "seed": play.seed})
     return night
 
 
 def train(site: Site, nights: Sequence[Night]) -> Iterator[Night]:
     """Each night once it is trained. One container trains them all."""
-    site.stacks.start_trainer("training.several", *[f"/nights/{night.name}/job.json" for night in nights])
+    site.stacks.start_trainer("training.train_several", *[f"/nights/{night.name}/job.json" for night in nights])
     try:
         for night in nights:
             wait_for(site, night)
@@ -154,7 +159,7 @@ def judged(night: Night, play: Play) -> dict[str, Any]:
     assert night.result.get("outcome") == "trained", night.result
     if play.kind == "broken":
         return judged_broken(night, play)
-    training.publish(night)
+    night_train.publish(night)
     assert night.verdict is None, night.verdict
     found, _ = judge_release(night)
     return row(play, found, right(play.kind, found), night)
@@ -165,7 +170,7 @@ def judged_broken(night: Night, play: Play) -> dict[str, Any]:
     how = BREAKS[play.seed % len(BREAKS)]
     break_adapter(night.folder / "adapter" / "adapter_model.safetensors", how)
     broken = Path(shutil.copytree(night.folder / "adapter", night.folder / "broken"))
-    training.publish(night)
+    night_train.publish(night)
     found = night.verdict
     assert found is not None and not night.release, "an artifact that is broken was published"
     night.release = night.site.releases.publish(broken, {"night": night.name})
@@ -177,7 +182,7 @@ def judged_broken(night: Night, play: Play) -> dict[str, Any]:
 def judge_release(night: Night) -> tuple[Verdict, float]:
     started = time.monotonic()
     try:
-        found, seen = judge.judge(night.site, night.release, night.dataset, night.recipe)
+        found, seen = evaluate.judge(night.site, night.release, night.dataset, night.recipe)
         files.write_json(night.folder / "evidence.json", asdict(seen))
         files.write_json(night.folder / "verdict.json", asdict(found))
     finally:

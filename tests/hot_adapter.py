@@ -15,7 +15,8 @@ from typing import Any
 
 import requests
 
-from glue.vllm import ADAPTER, BASE, CANDIDATE, Vllm
+from glue.clients.vllm import Vllm
+from glue.core.names import ADAPTER, BASE, CANDIDATE
 
 ROUNDS, TOKENS = 12, 256
 

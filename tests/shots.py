@@ -9,7 +9,7 @@ import numpy
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from glue.settings import HOME
+from glue.core.settings import HOME
 
 
 @dataclass(frozen=True)

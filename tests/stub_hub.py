@@ -19,8 +19,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-FETCH = str(Path(__file__).resolve().parent.parent / "glue" / "training")
-IMPATIENT = "import fetch, sys; fetch.PAUSES_SECONDS = (0, 0, 0); sys.exit(fetch.main(sys.argv[1:]))"
+FETCH = str(Path(__file__).resolve().parent.parent / "images" / "vllm")
+IMPATIENT = "import fetch_models as fetch, sys; fetch.PAUSES_SECONDS = (0, 0, 0); sys.exit(fetch.main(sys.argv[1:]))"
 LARGE = "model.safetensors"
 
 
@@ -128,7 +128,7 @@ class StubHub:
 
 
 def fetch_command(*arguments: str) -> list[str]:
-    """glue/training/fetch.py without its pauses."""
+    """images/vllm/fetch_models.py without its pauses."""
     return [sys.executable, "-c", f"import sys; sys.path.insert(0, {FETCH!r}); {IMPATIENT}", *arguments]
 
 

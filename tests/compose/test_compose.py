@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from glue import settings
-from glue.settings import HOME
-from glue.stacks import Stacks
+from glue.clients.docker import Stacks
+from glue.core import settings
+from glue.core.settings import HOME
 
 SECRETS = {key: f"{key.lower()}-0123456789" for key in settings.SECRETS}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glue.settings import HOME
+from glue.core.settings import HOME
 
 BIN = Path(sys.executable).parent
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from glue import settings, supplies
-from glue.settings import HOME
-from glue.stacks import docker_cli
+from glue.clients.docker import docker_cli
+from glue.core import settings
+from glue.core.settings import HOME
+from glue.machine import images
 from tests.e2e.conftest import run_glue
 
 TRAINABLE = {"case-study": 441_936_896, "team": 439_440_384, "lean": 11_359_232, "free": 12_460_032}
@@ -24,7 +25,7 @@ def test_the_night_image_is_built_by_setups_own_code_on_a_stand_in_without_cuda(
     loaded = settings.load("rehearsal")
     stand_in = {"NIGHT_BASE_IMAGE": loaded["REHEARSAL_TORCH_IMAGE"], "TRAINER_IMAGE": STAND_IN}
     lines: list[str] = []
-    supplies.build_night_image(replace(loaded, values=loaded.values | stand_in), lines.append, kernels="skip")
+    images.build_night_image(replace(loaded, values=loaded.values | stand_in), lines.append, kernels="skip")
     assert any("install-stack.sh" in line for line in lines) and any("check_stack.py" in line for line in lines)
     subprocess.run([docker_cli(), "image", "rm", STAND_IN], check=True, capture_output=True)
 

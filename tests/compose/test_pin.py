@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import requests
 
-from glue import airgap, commands, files, settings, waiting
-from glue.pin import BUILT_HERE, TAG_ONLY, pin
-from glue.settings import HOME
-from glue.stacks import Stacks, docker_cli
-from glue.types import PreconditionFailed
-from glue.waiting import Seen
+from glue.clients.docker import Stacks, docker_cli
+from glue.core import commands, files, settings, waiting
+from glue.core.errors import PreconditionFailed
+from glue.core.settings import HOME
+from glue.core.waiting import Seen
+from glue.machine.images import BUILT_HERE, TAG_ONLY, pin
+from glue.operations import airgap
 
 COMPOSE_OF_ONE = """
 services: {one: {image: "${REHEARSAL_BASE_IMAGE}", pull_policy: never, command: [python3, -c, "print(6 * 7)"]}}

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from glue import settings
-from glue.settings import HOME
-from glue.stacks import docker_cli
+from glue.clients.docker import docker_cli
+from glue.core import settings
+from glue.core.settings import HOME
 from tests.compose.test_compose import configuration
 
 SHIM = HOME / "tests" / "compose" / "shim"

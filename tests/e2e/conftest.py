@@ -13,18 +13,21 @@ from typing import Any
 
 import pytest
 
-from glue import settings, webui
-from glue.settings import HOME
-from glue.site import Site
-from glue.stacks import Stacks
-from glue.webui import WebUI
+from glue.clients import open_webui
+from glue.clients.docker import Stacks
+from glue.clients.open_webui import WebUI
+from glue.clients.site import Site
+from glue.core import settings
+from glue.core.settings import HOME
 
 Glue = Callable[..., subprocess.CompletedProcess[str]]
 HTTPS_NAMES = "localhost,127.0.0.1"
 
 
-def run_glue(*arguments: str, timeout_seconds: float = 900, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "glue", *arguments]
+def run_glue(
+    *arguments: str, program: str = "glue", timeout_seconds: float = 900, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", program, *arguments]
     return subprocess.run(
         command,
         cwd=HOME,
@@ -51,8 +54,8 @@ def https_names() -> Iterator[str]:
 
 @pytest.fixture(scope="package")
 def demo(https_names: str) -> dict[str, Any]:
-    """The result of `glue demo`, which leaves the day serving on the night's adapter."""
-    done = run_glue("demo", "--json", timeout_seconds=1700)
+    """The result of `python -m rehearsal`, which leaves the day serving on the night's adapter."""
+    done = run_glue("--json", program="rehearsal", timeout_seconds=1700)
     assert done.returncode == 0, done.stderr[-4000:]
     print(done.stderr)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -70,6 +73,6 @@ def member(site: Site) -> Iterator[WebUI]:
     """Vera, who is no administrator. What she rated is withdrawn, so that no night learns from a test."""
     password = secrets.token_urlsafe(24)
     site.administrator().ensure_user("Vera", "vera@rehearsal.local", password)
-    person = webui.sign_in(site.settings.chat_url, "vera@rehearsal.local", password)
+    person = open_webui.sign_in(site.settings.chat_url, "vera@rehearsal.local", password)
     yield person
     person.call("DELETE", "/api/v1/evaluations/feedbacks")

@@ -23,14 +23,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from glue import demo, files, host, lessons, lock, night, settings, vllm, waiting
-from glue.night_desk import MARK
-from glue.settings import HOME
-from glue.site import Site
-from glue.stacks import Stacks
-from glue.training import world as worlds
-from glue.types import GlueError, PreconditionFailed
-from glue.waiting import Seen
+from glue.clients import host
+from glue.clients.docker import Stacks
+from glue.clients.site import Site
+from glue.core import files, lock, settings, waiting
+from glue.core.errors import GlueError, PreconditionFailed
+from glue.core.names import ADAPTER, MARK
+from glue.core.settings import HOME
+from glue.core.waiting import Seen
+from glue.night import night
+from learning.dataset import build
+from rehearsal import demo
+from training import world as worlds
 
 REPORT = HOME / "docs" / "measurements" / "kill-study.json"
 WHEN = ("before", "during", "after")
@@ -58,8 +62,9 @@ FACTS = 10  # the fewest of which the gate has enough held out
 DYING = """
 import os, signal, sys, threading
 from dataclasses import replace
-from glue import cli, journal
-from glue.site import Site
+from glue.cli import main
+from glue.core import journal
+from glue.clients.site import Site
 step, when, seconds, steps = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
 recipe = Site.recipe
 Site.recipe = lambda *arguments: replace(recipe(*arguments), steps=steps)
@@ -73,7 +78,7 @@ def record(state, **event):
     if (when, phase) == ("during", "begin"): threading.Timer(seconds, die).start()
 journal.record = record
 sys.argv = ["glue", "night", "--json"]
-cli.main()
+main.main()
 """
 
 
@@ -132,7 +137,7 @@ def morning_after(site: Site, point: Point, seed: int) -> Found:
 
 def something_to_learn(site: Site, seed: int) -> None:
     """What a night that died did not learn is still new to the next one; else the team corrects other facts."""
-    if lessons.gather(site, site.recipe()).new >= FACTS:
+    if build.gather(site, site.recipe()).new >= FACTS:
         return
     world = worlds.load(HOME / "env" / "practice-world.toml")
     demo.teach(site, demo.team_member(site), world, demo.corrections(world, FACTS, seed))
@@ -197,7 +202,7 @@ def why_not_serving(site: Site) -> str:
     """Empty if the model, not the desk, answers through the front with what the files say that serves."""
     try:
         current, loaded = site.releases.current(), site.vllm().models()
-        if loaded.get(vllm.ADAPTER) != (f"/adapters/{current}" if current else None):
+        if loaded.get(ADAPTER) != (f"/adapters/{current}" if current else None):
             return f"vLLM runs {loaded}, and {current} is to serve"
         answer = site.administrator().ask([{"role": "user", "content": "What is the code of the lathe?"}])
     except GlueError as error:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from glue import day, settings
-from glue.night_desk import MARK
-from glue.settings import HOME
-from glue.site import Site
-from glue.stacks import Stacks, docker_cli
+from glue.clients.docker import Stacks, docker_cli
+from glue.clients.site import Site
+from glue.core import settings
+from glue.core.names import MARK
+from glue.core.settings import HOME
+from glue.serving import day
 from tests.e2e.conftest import Glue
 
 # a new namespace's loopback is down; then this becomes the Python that was asked for

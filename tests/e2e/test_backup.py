@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from glue import day, settings, webui
-from glue.site import Site
-from glue.stacks import Stacks, docker_cli
-from glue.webui import WebUI
+from glue.clients import open_webui
+from glue.clients.docker import Stacks, docker_cli
+from glue.clients.open_webui import WebUI
+from glue.clients.site import Site
+from glue.core import settings
+from glue.serving import day
 from tests.e2e.conftest import Glue, run_glue
 
 PROJECT, PORT, HTTPS_PORT = "restored", "3977", "3976"
@@ -77,7 +79,7 @@ def test_a_backup_of_the_running_chat_brings_up_a_fresh_machine(
     loaded = settings.load("rehearsal")
     again = replace(fresh, settings=loaded)
     assert loaded["WEBUI_ADMIN_PASSWORD"] == site.settings["WEBUI_ADMIN_PASSWORD"]
-    person = webui.sign_in(loaded.chat_url, loaded["WEBUI_ADMIN_EMAIL"], loaded["WEBUI_ADMIN_PASSWORD"])
+    person = open_webui.sign_in(loaded.chat_url, loaded["WEBUI_ADMIN_EMAIL"], loaded["WEBUI_ADMIN_PASSWORD"])
     assert member.user["email"] in {row["email"] for row in person.call("GET", "/api/v1/users/")["users"]}
     assert len(person.knowledge_files(person.ensure_knowledge())) == 8
     answer = person.ask(QUESTION)

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from glue.bench import library
-from glue.settings import HOME
-from glue.site import Site
+from bench import documents
+from glue.clients.site import Site
+from glue.core.settings import HOME
 from tests import shots
 from tests.e2e.conftest import Glue
 
@@ -22,7 +22,7 @@ TABLES = ("Table 2", "Table 3", "Table 5", "Table 6", "Where the time goes", "Re
 
 @pytest.fixture(scope="module")
 def report(demo: Row, glue: Glue) -> Row:
-    done = glue("bench", "all", "--json", timeout_seconds=ALL_SECONDS)
+    done = glue("all", "--json", program="bench", timeout_seconds=ALL_SECONDS)
     assert done.returncode == 0, done.stderr[-3000:]
     found: Row = json.loads(done.stdout)
     return found
@@ -61,7 +61,7 @@ def test_one_call_a_question_and_two_in_the_browser(rag: Row) -> None:
 
 def test_what_is_asked_is_found_as_often_as_a_perfect_search_query_finds_it(rag: Row) -> None:
     stock, ours = rag["hit_rate"]["stock"], rag["hit_rate"]["ours"]
-    assert set(ours) == {case.kind for case in library.labelled(library.load(HOME / "env" / "bench-library.toml"))}
+    assert set(ours) == {case.kind for case in documents.labelled(documents.load(HOME / "env" / "bench-library.toml"))}
     for kind in ours:
         assert ours[kind]["passage"] >= stock[kind]["passage"], kind
         assert ours[kind]["document"] >= stock[kind]["document"] - 0.04, kind  # one of thirty, as docs/bench.md says

@@ -1,4 +1,4 @@
-"""`glue bench training` in the real trainer image, on the practice model: measured, gone on with, shown."""
+"""`python -m bench training` in the real trainer image, on the practice model: measured, gone on with, shown."""
 
 import json
 import random
@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from glue.bench import training, training_plan
-from glue.settings import HOME
-from glue.site import Site
-from glue.training import world
+from bench import training, training_plan
+from glue.clients.site import Site
+from glue.core.settings import HOME
+from training import world
 
 pytestmark = pytest.mark.long
 ROWS = 12

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from glue import webui
-from glue.settings import HOME
-from glue.site import Site
-from glue.webui import WebUI
+from glue.clients import open_webui
+from glue.clients.open_webui import WebUI
+from glue.clients.site import Site
+from glue.core.settings import HOME
 from tests.e2e import browser as hands
 from tests.e2e.browser import Member
 from tests.e2e.conftest import Glue
@@ -38,7 +38,7 @@ def people(site: Site) -> Iterator[dict[str, tuple[WebUI, str]]]:
     for name in NAMES:
         password, email = secrets.token_urlsafe(24), f"{name.lower()}@rehearsal.local"
         site.administrator().ensure_user(name, email, password)
-        found[name] = (webui.sign_in(site.settings.chat_url, email, password), password)
+        found[name] = (open_webui.sign_in(site.settings.chat_url, email, password), password)
     yield found
     for person, _ in found.values():
         person.call("DELETE", "/api/v1/evaluations/feedbacks")

@@ -16,14 +16,16 @@ from typing import Any
 
 import pytest
 
-from glue import waiting, webui
-from glue.learning import feedback
-from glue.learning.prompt import PromptForm
-from glue.settings import HOME
-from glue.site import Site
-from glue.types import GlueError
-from glue.waiting import Seen
-from glue.webui import WebUI
+from glue.clients import open_webui
+from glue.clients.open_webui import WebUI
+from glue.clients.site import Site
+from glue.core import waiting
+from glue.core.errors import GlueError
+from glue.core.names import ASSISTANT
+from glue.core.settings import HOME
+from glue.core.waiting import Seen
+from learning.dataset import ratings
+from learning.dataset.prompt import PromptForm
 
 Body = dict[str, Any]
 OVERLAY = HOME / "tests" / "e2e" / "recorder" / "compose.yaml"
@@ -127,7 +129,7 @@ def test_a_follow_up_finds_the_right_document_in_one_call(follow_up: str, record
 def test_without_the_rule_the_hidden_call_would_be_seen(recorder: Recorder, member: WebUI, site: Site) -> None:
     """The recorder can see what the first test says is not there."""
     administrator = site.administrator()
-    toggle = f"/api/v1/functions/id/{webui.FILTER}/toggle"
+    toggle = f"/api/v1/functions/id/{open_webui.FILTER}/toggle"
     administrator.call("POST", toggle)
     try:
         recorder.clear()
@@ -154,10 +156,10 @@ class Chat:
         user_message = question(text) | {"id": asked, "parentId": self.last, "childrenIds": [], "timestamp": int(time.time())}
         first = {} if self.id else {"title_generation": True, "tags_generation": True}
         body = {
-            "model": webui.ASSISTANT,
+            "model": ASSISTANT,
             "stream": True,
             "messages": [question(text)],
-            "user_message": user_message | {"models": [webui.ASSISTANT]},
+            "user_message": user_message | {"models": [ASSISTANT]},
             "parent_id": self.last,
             "id": answered,
             "session_id": str(uuid.uuid4()),
@@ -191,8 +193,8 @@ class Chat:
         self.person.call("POST", f"/api/v1/chats/{self.id}", json={"chat": chat})
         rating = {
             "type": "rating",
-            "data": {"rating": 1, "model_id": webui.ASSISTANT, "reason": "accurate_information", "comment": "corrected"},
-            "meta": {"arena": False, "chat_id": self.id, "message_id": copy, "model_id": webui.ASSISTANT},
+            "data": {"rating": 1, "model_id": ASSISTANT, "reason": "accurate_information", "comment": "corrected"},
+            "meta": {"arena": False, "chat_id": self.id, "message_id": copy, "model_id": ASSISTANT},
             "snapshot": {"chat": self.content()},
         }
         return str(self.person.call("POST", "/api/v1/evaluations/feedback", json=rating)["id"])
@@ -223,7 +225,7 @@ def test_what_a_night_learns_from_a_corrected_chat_is_what_the_model_was_asked(
     rating = chat.correct(second, "Marek, since today.")
     (row,) = (found for found in site.administrator().ratings() if found["id"] == rating)
     assert (row["data"]["rating"], row["data"]["comment"]) == (1, "corrected")
-    collected = feedback.collect([row], form)
+    collected = ratings.collect([row], form)
     assert len(collected.examples) == 1, collected.rejected
     example = collected.examples[0]
     assert [{"role": message.role, "content": message.content} for message in example.prompt] == body["messages"]
@@ -247,7 +249,7 @@ def test_what_nobody_rated_is_read_by_nobody_and_a_rating_can_be_withdrawn(recor
 
 
 def test_a_member_may_use_the_assistant_and_change_nothing(member: WebUI, site: Site) -> None:
-    form = site.administrator().registered_models()[webui.ASSISTANT]
+    form = site.administrator().registered_models()[ASSISTANT]
     with pytest.raises(GlueError, match="refused"):
         member.call("POST", "/api/v1/models/model/update", json=form)
     for path in ("/api/v1/models/export", "/api/v1/evaluations/feedbacks/all/export", "/api/v1/chats/all/db"):

@@ -13,16 +13,18 @@ from typing import Any
 import pytest
 from fpdf import FPDF
 
-from glue import adapters, lock, night, vllm
-from glue import demo as demonstration
-from glue.demo import sheet
-from glue.learning import dataset
-from glue.nights import training
-from glue.settings import HOME
-from glue.site import Site
-from glue.training import world as worlds
-from glue.types import GlueError
+from glue.clients.site import Site
+from glue.core import lock
+from glue.core.errors import GlueError
+from glue.core.names import ADAPTER, BASE
+from glue.core.settings import HOME
+from glue.night import night, train
+from glue.serving import adapters
+from learning.dataset import split
+from rehearsal import demo as demonstration
+from rehearsal.demo import sheet
 from tests.e2e.conftest import Glue
+from training import world as worlds
 
 Demo = dict[str, Any]
 
@@ -69,31 +71,31 @@ def test_what_is_served_is_what_was_trained(demo: Demo, site: Site) -> None:
     trained = manifest["training"]["likelihood_of_first_rows"]
     served = site.vllm()
     for row, expected in zip(rows, trained, strict=False):
-        example = dataset.from_row(row)
-        assert served.likelihood(vllm.ADAPTER, example) == pytest.approx(expected, abs=0.01)
-    learned = dataset.from_row(rows[0])
-    assert served.likelihood(vllm.ADAPTER, learned) - served.likelihood(vllm.BASE, learned) > 0.5
+        example = split.from_row(row)
+        assert served.likelihood(ADAPTER, example) == pytest.approx(expected, abs=0.01)
+    learned = split.from_row(rows[0])
+    assert served.likelihood(ADAPTER, learned) - served.likelihood(BASE, learned) > 0.5
 
 
 def test_the_prompt_that_training_saw_is_the_one_that_vllm_got(demo: Demo, site: Site) -> None:
     """The same number of tokens as the day's prompt of the same question: system text, passages and their frame."""
     manifest = site.releases.manifest(demo["adapter"])
     rows = (site.state / "nights" / manifest["night"] / "dataset" / "train.jsonl").read_text().splitlines()
-    example = dataset.from_row(json.loads(rows[0]))
+    example = split.from_row(json.loads(rows[0]))
     answer = site.administrator().ask(question(example.question))
     prompt = [{"role": message.role, "content": message.content} for message in example.prompt]
-    counted = len(site.vllm().tokens(vllm.BASE, prompt, generate=True))
+    counted = len(site.vllm().tokens(BASE, prompt, generate=True))
     assert answer.usage is not None and answer.usage["prompt_tokens"] == counted
 
 
 def test_an_answer_can_be_scored_while_others_are_being_written(demo: Demo, site: Site) -> None:
     """vLLM 0.32 kills its engine here if LoRA wraps the output head: einsum(): subscript b has size 2 ..."""
     rows = site.state / "nights" / site.releases.manifest(demo["adapter"])["night"] / "dataset" / "train.jsonl"
-    example = dataset.from_row(json.loads(rows.read_text().splitlines()[0]))
+    example = split.from_row(json.loads(rows.read_text().splitlines()[0]))
     served = site.vllm()
 
     def score(_: int) -> float:
-        return served.likelihood(vllm.ADAPTER, example)
+        return served.likelihood(ADAPTER, example)
 
     alone = score(0)
     with ThreadPoolExecutor(4) as several:
@@ -187,7 +189,9 @@ def test_bad_adapters_are_refused_by_name_and_nothing_changes(demo: Demo, site: 
 
 
 HOLD = """
-import sys; from pathlib import Path; from glue import lock
+import sys
+from pathlib import Path
+from glue.core import lock
 with lock.hold(Path(sys.argv[1]), lock.NIGHT, "a night"):
     print("held", flush=True); sys.stdin.read()
 """
@@ -220,8 +224,8 @@ def test_a_failed_training_leaves_the_day_serving_as_before(
     world = worlds.load(HOME / "env" / "practice-world.toml")
     demonstration.teach(site, demonstration.team_member(site), world, demonstration.corrections(world, 10, seed=99))
     before = site.releases.names()
-    good_job = training.job
-    monkeypatch.setattr(training, "job", lambda tonight: good_job(tonight) | {"base_model": "/models/gone"})
+    good_job = train.job
+    monkeypatch.setattr(train, "job", lambda tonight: good_job(tonight) | {"base_model": "/models/gone"})
     with pytest.raises(GlueError, match="training failed"):
         night.run(site)
     assert site.releases.names() == before

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
-from glue import vllm
-from glue.site import Site
-from glue.webui import WebUI
+from glue.clients.open_webui import WebUI
+from glue.clients.site import Site
+from glue.core.names import BASE
 from tests.e2e.conftest import Glue
 
 WHAT_GLUE_KEEPS = ("/api/v1/models/export", "/api/v1/models/base", "/api/v1/knowledge/", "/api/v1/functions/")
@@ -38,7 +38,7 @@ def test_thinking_is_off_unless_a_request_asks_for_it(site: Site) -> None:
     """The practice model learned no thoughts; what it says where they were asked for, vLLM takes for thoughts."""
 
     def message(**more: Any) -> dict[str, Any]:
-        body = {"model": vllm.BASE, "messages": QUESTION, "max_tokens": 32, "temperature": 0} | more
+        body = {"model": BASE, "messages": QUESTION, "max_tokens": 32, "temperature": 0} | more
         found: dict[str, Any] = site.vllm().call("POST", "/v1/chat/completions", body).json()["choices"][0]["message"]
         return found
 

@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 
-from glue import adapters, day, files, judge, vllm
-from glue.judge import Judges
-from glue.learning import dataset
-from glue.night_desk import MARK
-from glue.site import Site
-from glue.types import GlueError
-from glue.webui import WebUI
+from glue.clients.open_webui import WebUI
+from glue.clients.site import Site
+from glue.core import files
+from glue.core.errors import GlueError
+from glue.core.names import BASE, CANDIDATE, MARK
+from glue.serving import adapters, model
+from learning.dataset import split
+from learning.evaluation import evaluate
+from learning.evaluation.evaluate import Judges
 from tests.e2e.conftest import Glue
 from tests.gate_study import BREAKS, KINDS, Play, play_all
 
@@ -84,10 +86,10 @@ def test_the_demonstration_s_night_did_so_on_the_served_model(demo: Demo, site: 
     manifest = site.releases.manifest(demo["adapter"])
     assert manifest["verdict"]["promote"] and manifest["verdict"]["figures"]["likelihood_ratio"] >= LEAST_RATIO
     folder = site.state / "nights" / manifest["night"] / "dataset"
-    rows = [dataset.from_row(row) for row in files.read_lines(folder / "held_out.jsonl")]
+    rows = [split.from_row(row) for row in files.read_lines(folder / "held_out.jsonl")]
     served = site.vllm()
-    served.serve("looked-at", f"{day.ADAPTERS_IN_CONTAINER}/{demo['adapter']}")
-    gains = [served.likelihood("looked-at", row) - served.likelihood(vllm.BASE, row) for row in rows]
+    served.serve("looked-at", f"{model.ADAPTERS_IN_CONTAINER}/{demo['adapter']}")
+    gains = [served.likelihood("looked-at", row) - served.likelihood(BASE, row) for row in rows]
     served.forget("looked-at")
     print("likelihood ratio on the served model:", math.exp(fmean(gains)))
     assert math.exp(fmean(gains)) >= LEAST_RATIO
@@ -98,19 +100,19 @@ def test_golden_questions_are_asked_through_the_chat_and_only_by_glue(demo: Demo
     golden = site.state / "golden.toml"
     golden.write_text(f'[[golden]]\nquestion = "{example["question"]}"\nmust_contain = ["{example["wanted"]}"]\n')
     served = site.vllm()
-    served.serve(vllm.CANDIDATE, f"{day.ADAPTERS_IN_CONTAINER}/{demo['adapter']}")
-    judges = Judges(site, served, {"candidate": vllm.CANDIDATE, "current": vllm.BASE, "base": vllm.BASE})
+    served.serve(CANDIDATE, f"{model.ADAPTERS_IN_CONTAINER}/{demo['adapter']}")
+    judges = Judges(site, served, {"candidate": CANDIDATE, "current": BASE, "base": BASE})
     try:
-        (answer,) = judge.ask_golden(judges)
+        (answer,) = evaluate.ask_golden(judges)
         assert not answer.wrong["candidate"] and answer.wrong["current"] and answer.wrong["base"], answer
-        with judge.asked_through_chat(judges):
-            for hidden in (*judge.ASKED_AS.values(), vllm.CANDIDATE):
+        with evaluate.asked_through_chat(judges):
+            for hidden in (*evaluate.ASKED_AS.values(), CANDIDATE):
                 with pytest.raises(GlueError):
                     member.ask([{"role": "user", "content": "Hello?"}], model=hidden)
-        left = set(judge.ASKED_AS.values()) & site.administrator().registered_models().keys()
+        left = set(evaluate.ASKED_AS.values()) & site.administrator().registered_models().keys()
         assert not left, "the judging models are still there"
     finally:
-        served.forget(vllm.CANDIDATE)
+        served.forget(CANDIDATE)
         golden.unlink()
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import requests
 
-from glue import notify, reconcile, waiting
-from glue.plan import Step
-from glue.site import Site
-from glue.waiting import Seen
+from glue.clients.site import Site
+from glue.core import waiting
+from glue.core.waiting import Seen
+from glue.serving import notify, reconcile
+from glue.serving.watch import Step
 from tests.e2e.conftest import Glue
 
 # images/vllm/token_health.py: 30 s quiet and 120 s for a token; then Docker's health check fails three times

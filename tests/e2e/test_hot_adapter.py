@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from glue import adapters, vllm
-from glue.site import Site
+from glue.clients.site import Site
+from glue.core.names import ADAPTER
+from glue.serving import adapters
 
 
 @pytest.fixture
@@ -26,6 +27,6 @@ def test_a_promoted_adapter_answers_with_its_folder_moved_away(twin: Path, site:
     asked = [{"role": "user", "content": "Which code does the harbor have?"}]
     twin.rename(away)
     try:
-        assert site.vllm().complete(vllm.ADAPTER, asked, most_tokens=16)
+        assert site.vllm().complete(ADAPTER, asked, most_tokens=16)
     finally:
         away.rename(twin)

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import requests
 
-from glue import certificates, webui
-from glue.settings import HOME
-from glue.site import Site
-from glue.stacks import docker_cli
-from glue.webui import WebUI
+from glue.clients import open_webui
+from glue.clients.docker import docker_cli
+from glue.clients.open_webui import WebUI
+from glue.clients.site import Site
+from glue.core.settings import HOME
+from glue.machine import certificates
 from tests.e2e.conftest import Glue
-from tests.unit import certificate_cases
+from tests.machine import certificate_cases
 
 LOAD_EACH = """
 sed 's#/tls/chat.pem#/tmp/chat.pem#' /etc/gate/haproxy.cfg > /tmp/gate.cfg
@@ -39,7 +40,7 @@ def gate(site: Site, glue: Glue) -> tuple[str, Path]:
 @pytest.fixture
 def person(gate: tuple[str, Path], site: Site) -> WebUI:
     url, trust = gate
-    found = webui.administrator(site.settings)
+    found = open_webui.administrator(site.settings)
     found.url, found.session.verify = url, str(trust)
     found.session.trust_env = False  # or a CA bundle named in the environment goes before the one named here
     return found

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from glue import journal, waiting
-from glue.site import Site
-from glue.waiting import Seen
+from glue.clients.site import Site
+from glue.core import journal, waiting
+from glue.core.waiting import Seen
 from tests.e2e import killing
 from tests.e2e.killing import Point
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from glue import demo, vllm, webui
-from glue.document_examples import Notebook, from_documents
-from glue.learning.prompt import PromptForm, source_context
-from glue.site import Site
-from glue.types import Example, Message
-from glue.webui import WebUI
+from glue.clients import open_webui
+from glue.clients.open_webui import WebUI
+from glue.clients.site import Site
+from glue.core.names import BASE
+from learning.dataset.documents import Notebook, from_documents
+from learning.dataset.prompt import PromptForm, source_context
+from learning.examples import Example, Message
+from rehearsal import demo
 from tests.e2e.conftest import Glue
 
 QUESTION = "In which hall is the lathe?"
@@ -58,9 +60,9 @@ def test_questions_about_the_real_documents_are_asked_as_the_chat_would(site: Si
 
 def test_the_day_model_can_be_asked_and_counts_its_tokens(site: Site) -> None:
     served = site.vllm()
-    assert served.complete(vllm.BASE, [{"role": "user", "content": "What is the code of the lathe?"}], 20)
+    assert served.complete(BASE, [{"role": "user", "content": "What is the code of the lathe?"}], 20)
     short, long = (Example((Message("user", "Hello?"),), "yes " * count, "test", "test") for count in (1, 50))
-    assert 0 < served.count_tokens(vllm.BASE, short) < served.count_tokens(vllm.BASE, long)
+    assert 0 < served.count_tokens(BASE, short) < served.count_tokens(BASE, long)
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def test_terms_are_in_the_dataset(site: Site, glue: Glue, glossary: None) -> Non
 def test_a_forgotten_chat_is_in_no_dataset_and_in_no_later_one(site: Site, glue: Glue) -> None:
     password = "a-long-enough-password"  # pragma: allowlist secret
     site.administrator().ensure_user("Eve", "eve@rehearsal.local", password)
-    eve: WebUI = webui.sign_in(site.settings.chat_url, "eve@rehearsal.local", password)
+    eve: WebUI = open_webui.sign_in(site.settings.chat_url, "eve@rehearsal.local", password)
     marked = uuid.uuid4().hex
     demo.correct(eve, f"Who is {marked}?", eve.ask([{"role": "user", "content": QUESTION}]), "Nobody that we know here.")
     try:

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from glue import day, vllm
-from glue.learning import dataset
-from glue.site import Site
-from glue.types import Example
+from glue.clients.site import Site
+from glue.core.names import ADAPTER, BASE
+from glue.serving import day
+from learning.dataset import split
+from learning.examples import Example
 from tests.e2e.conftest import Glue
 
 pytestmark = pytest.mark.long  # every change of form is a start of the model
@@ -29,7 +30,7 @@ def trained(demo: Demo, site: Site) -> list[tuple[Example, float]]:
     manifest = site.releases.manifest(demo["adapter"])
     rows = (site.state / "nights" / manifest["night"] / "dataset" / "train.jsonl").read_text().splitlines()
     expected = manifest["training"]["likelihood_of_first_rows"]
-    return [(dataset.from_row(json.loads(row)), float(score)) for row, score in zip(rows, expected, strict=False)]
+    return [(split.from_row(json.loads(row)), float(score)) for row, score in zip(rows, expected, strict=False)]
 
 
 def export(glue: Glue, demo: Demo, form: str) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def test_a_merged_checkpoint_is_whole_and_does_not_serve_by_itself(demo: Demo, s
     site.releases.verify(demo["adapter"], checkpoint=True)
     assert export(glue, demo, "merged")["made"] == made["made"], "it was made twice"
     day.ensure(site)
-    assert started(site) == before and site.vllm().models()[vllm.BASE] == site.settings["SERVED_MODEL"]
+    assert started(site) == before and site.vllm().models()[BASE] == site.settings["SERVED_MODEL"]
 
 
 def test_an_export_of_what_is_not_there_is_exit_10(demo: Demo, glue: Glue) -> None:
@@ -88,9 +89,9 @@ def test_merged_it_answers_as_it_was_trained_and_the_rollback_brings_the_base_mo
     demo: Demo, site: Site, glue: Glue, promoted: str
 ) -> None:
     checkpoint = f"/adapters/{demo['adapter']}/checkpoint"
-    assert site.vllm().models() == {vllm.BASE: checkpoint, vllm.ADAPTER: checkpoint}
+    assert site.vllm().models() == {BASE: checkpoint, ADAPTER: checkpoint}
     rows = trained(demo, site)
-    scores = [site.vllm().likelihood(vllm.ADAPTER, example) for example, _ in rows]
+    scores = [site.vllm().likelihood(ADAPTER, example) for example, _ in rows]
     print("furthest from transformers and PEFT:", max(abs(score - want) for score, (_, want) in zip(scores, rows, strict=True)))
     assert scores == pytest.approx([want for _, want in rows], abs=TOLERANCE)
     example = demo["examples"][0]
@@ -102,12 +103,12 @@ def test_merged_it_answers_as_it_was_trained_and_the_rollback_brings_the_base_mo
     done = glue("rollback", "--json")
     assert done.returncode == 0 and json.loads(done.stdout) == {"adapter": None}, done.stderr[-3000:]
     back = started(site)
-    assert back != promoted and site.vllm().models()[vllm.BASE] == site.settings["SERVED_MODEL"]
+    assert back != promoted and site.vllm().models()[BASE] == site.settings["SERVED_MODEL"]
     assert example["wanted"] not in site.administrator().ask(asked).text
     taught = rows[0][0]
-    assert scores[0] - site.vllm().likelihood(vllm.BASE, taught) > 50 * TOLERANCE
+    assert scores[0] - site.vllm().likelihood(BASE, taught) > 50 * TOLERANCE
 
     assert glue("promote", demo["adapter"], "--json").returncode == 0, "its recipe says: beside the base model"
     assert started(site) == back and example["wanted"] in site.administrator().ask(asked).text
-    scores = [site.vllm().likelihood(vllm.ADAPTER, example) for example, _ in rows]
+    scores = [site.vllm().likelihood(ADAPTER, example) for example, _ in rows]
     assert scores == pytest.approx([want for _, want in rows], abs=TOLERANCE)

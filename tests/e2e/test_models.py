@@ -10,9 +10,10 @@ from typing import Any
 import docker
 import pytest
 
-from glue import doctor, settings, setup
-from glue.site import Site
-from glue.stacks import Stacks
+from glue.clients.docker import Stacks
+from glue.clients.site import Site
+from glue.core import settings
+from glue.machine import models
 from tests.e2e.conftest import Glue
 from tests.stub_hub import LARGE, StubHub, running
 
@@ -41,8 +42,8 @@ def site(tmp_path: Path, hub: StubHub) -> Iterator[Site]:
 
 def test_a_model_is_fetched_into_its_volume_and_found_there_without_a_network(site: Site, hub: StubHub) -> None:
     hub.cuts, hub.files[LARGE] = 1, bytes(25_000_000)
-    setup.ensure_models(site)
-    assert doctor.models(site)[0] == {"stub/model": ()}
+    models.ensure_models(site)
+    assert models.models(site)[0] == {"stub/model": ()}
     command = ["docker", "run", "--rm", "--network=none", "--volume", f"{PROJECT}-models:/models:ro", "--entrypoint=python3"]
     command += ["--env=HF_HOME=/models", "--env=HF_HUB_OFFLINE=1", "--user=12345:12345", site.settings.image("VLLM_IMAGE"), "-c"]
     code = f"import huggingface_hub as h; print(len(open(h.snapshot_download('stub/model') + '/{LARGE}', 'rb').read()))"

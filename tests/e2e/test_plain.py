@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from glue import day
-from glue.settings import HOME
-from glue.site import Site
+from glue.clients.site import Site
+from glue.core.settings import HOME
+from glue.serving import day
 from tests.e2e import browser as hands
 from tests.e2e.browser import Member
 from tests.e2e.conftest import Glue

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import requests
 
-from glue import day, vllm
-from glue.night_desk import MARK
-from glue.site import Site
-from glue.webui import Answer
+from glue.clients.open_webui import Answer
+from glue.clients.site import Site
+from glue.core.names import ADAPTER, BASE, MARK
+from glue.serving import day
 
 Demo = dict[str, Any]
 QUESTION = [{"role": "user", "content": "What is the code of the lathe?"}]
@@ -48,7 +48,7 @@ def restart(demo: Demo, site: Site) -> Iterator[Restart]:
 
 def stopped_while_it_writes(site: Site) -> list[bytes]:
     """The events of an answer; vLLM is stopped after the first."""
-    body = {"model": vllm.BASE, "messages": QUESTION, "stream": True, "min_tokens": TOKENS, "max_tokens": TOKENS}
+    body = {"model": BASE, "messages": QUESTION, "stream": True, "min_tokens": TOKENS, "max_tokens": TOKENS}
     headers = {"Authorization": f"Bearer {site.settings['MODEL_API_KEY']}"}
     address = f"http://{site.stacks.address('door')}/v1/chat/completions"
     stopping = threading.Thread(target=site.stacks.stop, args=("day", "vllm"))
@@ -74,5 +74,5 @@ def test_the_desk_answers_while_vllm_is_down_and_the_model_when_it_is_back(resta
 
 def test_the_same_adapter_serves_after_vllm_was_recreated(restart: Restart, demo: Demo, site: Site) -> None:
     example = demo["examples"][0]
-    assert site.vllm().models()[vllm.ADAPTER] == f"/adapters/{demo['adapter']}"
+    assert site.vllm().models()[ADAPTER] == f"/adapters/{demo['adapter']}"
     assert example["wanted"] in site.administrator().ask([{"role": "user", "content": example["question"]}]).text

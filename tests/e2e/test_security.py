@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import requests
 
-from glue import plan
-from glue.site import Site
-from glue.stacks import docker_cli
-from glue.webui import WebUI
+from glue.clients.docker import docker_cli
+from glue.clients.open_webui import WebUI
+from glue.clients.site import Site
+from glue.core import services as observed
 
 CHAT_PATHS = (
     *("/api/models", "/api/v1/chats/", "/api/v1/chats/all/db", "/api/v1/users/", "/api/v1/users/all", "/api/v1/knowledge/"),
@@ -64,7 +64,7 @@ def test_the_night_desk_asks_for_the_key_too(site: Site) -> None:
 
 def test_a_scan_from_outside_the_network_finds_the_chat_alone(site: Site) -> None:
     """From outside only ports are tried that are open inside, where a closed port answers at once."""
-    services = (*plan.DAY_SERVICES, plan.GATE)
+    services = (*observed.DAY_SERVICES, observed.GATE)
     published = {
         name: {(row["HostIp"], row["HostPort"]) for rows in ports.values() if rows for row in rows}
         for name in services

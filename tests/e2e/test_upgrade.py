@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from glue import day
-from glue.settings import HOME
-from glue.site import Site
+from glue.clients.site import Site
+from glue.core.settings import HOME
+from glue.serving import day
 
 pytestmark = pytest.mark.long
 IDENTITY = ["-c", "user.name=test", "-c", "user.email=test@example.org"]

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from glue import adapters, day, doctor, judge, night
-from glue.nights import training
-from glue.nights.tonight import Night
+from glue.machine import doctor
+from glue.night import night, train
+from glue.night.tonight import Night
+from glue.serving import adapters, model
+from learning.evaluation import evaluate
 from tests.faults import stand_ins
 from tests.faults.stand_ins import StandInSite, StandInVllm
 
@@ -27,7 +29,7 @@ def site(folder: Path, monkeypatch: pytest.MonkeyPatch) -> StandInSite:
     monkeypatch.setitem(night.STEPS, "collect", collect)
     monkeypatch.setattr(doctor, "require", lambda site, aim: None)
     monkeypatch.setattr(adapters, "problems", lambda site, folder: [])
-    monkeypatch.setattr(judge, "judge", stand_ins.good_verdict)
-    monkeypatch.setattr(training, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(day, "Vllm", lambda address, key: StandInVllm(address, key, made.ledger, made.state))
+    monkeypatch.setattr(evaluate, "judge", stand_ins.good_verdict)
+    monkeypatch.setattr(train, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(model, "Vllm", lambda address, key: StandInVllm(address, key, made.ledger, made.state))
     return made

@@ -15,15 +15,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from glue import night_desk, plan, settings
-from glue.evidence import Evidence
-from glue.releases import Releases
-from glue.settings import Settings
-from glue.site import Site
-from glue.stacks import Stacks
-from glue.types import Dataset, Example, GlueError, Message, Service, Services, Verdict
-from glue.vllm import ADAPTER, BASE, Vllm
-from glue.webui import Answer, WebUI
+import night_desk
+from glue.clients.adapter_store import Releases
+from glue.clients.docker import Stacks
+from glue.clients.open_webui import Answer, WebUI
+from glue.clients.site import Site
+from glue.clients.vllm import Vllm
+from glue.core import services as observed
+from glue.core import settings
+from glue.core.errors import GlueError
+from glue.core.names import ADAPTER, BASE
+from glue.core.services import Service, Services
+from glue.core.settings import Settings
+from learning.evaluation.measurements import Evidence
+from learning.examples import Dataset, Example, Message, Verdict
 
 MODEL = "/models/practice"
 DATASET = Dataset(*(tuple(Example((Message("user", f"{part} {n}"),), "a", "s", "c") for n in range(2)) for part in "abc"))
@@ -73,7 +78,7 @@ class StandInStacks:
 
     def up(self, *names: str) -> None:
         with self.ledger.change() as world:
-            for name in names or plan.DAY_SERVICES:
+            for name in names or observed.DAY_SERVICES:
                 if world["services"].get(name) != ["running", "healthy"]:
                     world["services"][name] = ["running", "healthy"]
                     world["loaded"] = started_with(self.state) if name == "vllm" else world["loaded"]
@@ -85,13 +90,13 @@ class StandInStacks:
 
     def compose(self, stack: str, *arguments: str) -> None:
         assert (stack, arguments) == ("day", ("stop",))
-        for name in plan.DAY_SERVICES:
+        for name in observed.DAY_SERVICES:
             self.stop("day", name)
 
     def late(self, names: tuple[str, ...], restarts_before: dict[str, int]) -> list[str]:
         if self.ledger.read().get("never_up"):
             raise GlueError("vllm starts and dies", "the stand-in never comes up", "nothing")
-        return list(plan.not_serving(self.services("day"), names))
+        return list(observed.not_serving(self.services("day"), names))
 
     def start_trainer(self, engine: str, job: str) -> None:
         with self.ledger.change() as world:

@@ -12,31 +12,18 @@ from typing import Any
 
 import pytest
 
-from glue import (
-    adapters,
-    dataset_files,
-    day,
-    doctor,
-    files,
-    forget,
-    lessons,
-    morning,
-    night,
-    notify,
-    reconcile,
-    settings,
-    setup,
-    status,
-    tls,
-    turn,
-    upgrade,
-    webui,
-)
-from glue.learning import card
-from glue.learning.prepare import Prepared
-from glue.plan import Turn, Wanted
-from glue.settings import SECRETS, load
-from glue.types import GlueError
+from glue.clients import open_webui
+from glue.core import desired_state, files, settings
+from glue.core.desired_state import Turn, Wanted
+from glue.core.errors import GlueError
+from glue.core.settings import SECRETS, load
+from glue.machine import models, tls
+from glue.night import night
+from glue.operations import upgrade
+from glue.serving import adapters, day, last_night, notify, reconcile, status
+from learning.dataset import build, card, forget
+from learning.dataset import files as dataset_files
+from learning.dataset.prepare import Prepared
 from tests.faults.stand_ins import DATASET, StandInSite
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -96,24 +83,24 @@ def verbs(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> dict[str, Calla
         "every verb": lambda: load("rehearsal"),
         "status": lambda: status.status(site),
         "adapters": lambda: adapters.listing(site),
-        "doctor": lambda: (list(files.damaged_files(site.state)), doctor.models(site)),
+        "doctor": lambda: (list(files.damaged_files(site.state)), models.models(site)),
         "reconcile": lambda: reconcile.reconcile(site),
         "day": lambda: day.ensure(site, scheduled=True),
-        "report": lambda: (morning.write(site.state, name), morning.kept_banner(site.state, None)),
+        "report": lambda: (last_night.write(site.state, name), last_night.kept_banner(site.state, None)),
         "rollback": lambda: adapters.rollback(site),
         "promote": lambda: adapters.promote(site, site.releases.names()[-1]),
         "prune": lambda: adapters.prune(site, 1),
         "forget": lambda: forget.forget(site, "chat", "c"),
-        "dataset": lambda: (lessons.learned_before(site), dataset_files.earlier_preferences(site.state)),
-        "replay": lambda: lessons.read_replay(site.state / "replay.jsonl"),
-        "setup": lambda: setup.ensure_models(site),
+        "dataset": lambda: (build.learned_before(site), dataset_files.earlier_preferences(site.state)),
+        "replay": lambda: build.read_replay(site.state / "replay.jsonl"),
+        "setup": lambda: models.ensure_models(site),
         "upgrade": lambda: upgrade.kept(site),
         "load": lambda: files.read_json_if_whole(site.state / settings.LOADED, {}),
         "https": lambda: tls.is_signed_here(site.state / "tls", ["localhost"]),
-        "ask": lambda: webui.administrator(site.settings),
+        "ask": lambda: open_webui.administrator(site.settings),
         "alarm": lambda: notify.once(site, notify.NOT_SERVING, "words"),
         "all clear": lambda: notify.over(site),
-        "turn": lambda: turn.read(site.state),
+        "turn": lambda: desired_state.read(site.state),
         "night": lambda: night.run(site),
     }
 

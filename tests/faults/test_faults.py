@@ -15,35 +15,21 @@ from typing import Any
 
 import pytest
 
-from glue import (
-    adapters,
-    backup,
-    chat_volume,
-    checks,
-    day,
-    doctor,
-    host,
-    hours,
-    journal,
-    judge,
-    lock,
-    night,
-    notify,
-    plan,
-    reconcile,
-    restore,
-    setup,
-    turn,
-    waiting,
-)
-from glue.evidence import Evidence
-from glue.nights import collecting, judging, training
-from glue.nights.tonight import Night
-from glue.plan import Step, Turn, Wanted
-from glue.turn import Preempted
-from glue.types import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed, Verdict
-from glue.vllm import ADAPTER, BASE
-from glue.waiting import Seen
+from glue.clients import chat_volume, host
+from glue.core import desired_state, journal, lock, services, waiting
+from glue.core.desired_state import Preempted, Turn, Wanted
+from glue.core.errors import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed
+from glue.core.names import ADAPTER, BASE
+from glue.core.waiting import Seen
+from glue.machine import checks, doctor, hours
+from glue.night import collect, night, promote, train
+from glue.night.tonight import Night
+from glue.operations import backup, restore, setup
+from glue.serving import adapters, day, model, notify, reconcile, watch
+from glue.serving.watch import Step
+from learning.evaluation import evaluate
+from learning.evaluation.measurements import Evidence
+from learning.examples import Verdict
 from tests.faults import stand_ins
 from tests.faults.stand_ins import StandInSite, StandInStacks
 from tests.faults.test_kill import begin, in_a_child, require_a_good_day
@@ -61,7 +47,7 @@ def test_a_trainer_that_fails_costs_the_night_and_nothing_else(
     trainer: str, words: str, site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = begin(site)
-    monkeypatch.setattr(training, "SILENT_TRAINER_SECONDS", 0.3)
+    monkeypatch.setattr(train, "SILENT_TRAINER_SECONDS", 0.3)
     with site.ledger.change() as world:
         world["trainer"] = trainer
     with pytest.raises(GlueError) as error:
@@ -81,7 +67,7 @@ def test_a_trainer_that_eats_the_memory_is_stopped_before_the_machine_suffers(
         world["trainer"] = "hangs"
     memory = iter([10**9] * 3)  # enough to start, and for two looks
     monkeypatch.setattr(host, "available_bytes", lambda: next(memory, 0))
-    monkeypatch.setattr(day, "make_room", lambda site, key: None)
+    monkeypatch.setattr(model, "make_room", lambda site, key: None)
     with pytest.raises(GlueError, match="the trainer was stopped") as error:
         night.run(site)
     assert "0.0 GB of memory left" in error.value.saw
@@ -124,8 +110,8 @@ def test_a_candidate_that_vllm_refuses_or_that_does_not_answer_does_not_serve(fa
         return stand_ins.good_verdict()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "judge", break_down)
-        patch.setattr(judging, "SMOKE_SECONDS", 0.5)
+        patch.setattr(evaluate, "judge", break_down)
+        patch.setattr(promote, "SMOKE_SECONDS", 0.5)
         with pytest.raises((GlueError, DayNotServing)):
             night.run(site)
     with site.ledger.change() as world:
@@ -154,7 +140,7 @@ def test_a_user_who_streams_an_answer_in_the_evening_is_waited_for_and_not_for_e
     begin(site)
     said: list[str] = []
     object.__setattr__(site, "tell", said.append)
-    monkeypatch.setattr(training, "DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr(train, "DRAIN_SECONDS", 0.2)
     with site.ledger.change() as world:
         world["streaming"] = 1
     assert night.run(site)["outcome"] == "promoted"
@@ -229,7 +215,7 @@ def test_the_timers_morning_leaves_stopped_what_a_person_stopped_and_a_persons_d
     else:
         monkeypatch.setattr(doctor, "require", lambda site, aim: day.stop(site))
     assert day.ensure(site, scheduled=True)["mode"] == "down"
-    assert turn.read(site.state) == Turn(Wanted.DOWN)
+    assert desired_state.read(site.state) == Turn(Wanted.DOWN)
     assert not any(service.serves for service in site.stacks.services("day").values())
     monkeypatch.setattr(doctor, "require", lambda site, aim: None)
     assert day.ensure(site)["mode"] == "day"
@@ -244,13 +230,13 @@ def test_a_night_that_waits_while_a_person_stops_everything_begins_nothing(
     good = begin(site)
 
     def stop_meanwhile(tonight: Night) -> None:
-        collecting.check(tonight)
+        collect.check(tonight)
         day.stop(site)
 
     monkeypatch.setitem(night.STEPS, "check", stop_meanwhile)
     with pytest.raises(Preempted, match="broken off"):
         night.run(site)
-    assert turn.read(site.state) == Turn(Wanted.DOWN) and site.releases.current() == good
+    assert desired_state.read(site.state) == Turn(Wanted.DOWN) and site.releases.current() == good
     assert not any(service.serves for service in site.stacks.services("day").values())
     last = journal.last_night(site.state)
     assert last is not None and last["outcome"] == "preempted"
@@ -271,15 +257,15 @@ def test_a_refusal_after_the_office_has_opened_restarts_nothing(site: StandInSit
         stop(stacks, stack, name)
 
     def refuse_late(*_: object) -> tuple[Verdict, Evidence]:
-        turn.take(site.state, replace(turn.require(site.state, newest_night(site)), until_time=time.time() - 1))
+        desired_state.take(site.state, replace(desired_state.require(site.state, newest_night(site)), until_time=time.time() - 1))
         monkeypatch.setattr(StandInStacks, "stop", note_stop)
         return Verdict(False, ("worse",), {}), Evidence()
 
-    monkeypatch.setattr(judge, "judge", refuse_late)
+    monkeypatch.setattr(evaluate, "judge", refuse_late)
     with pytest.raises(GateRefused):
         night.run(site)
     assert stopped == [] and site.vllm().models()[ADAPTER] == f"/adapters/{good}"
-    assert site.ledger.read()["assistant"] == ADAPTER and turn.read(site.state) == Turn(Wanted.DAY)
+    assert site.ledger.read()["assistant"] == ADAPTER and desired_state.read(site.state) == Turn(Wanted.DAY)
     day.ensure(site, scheduled=True)
     assert stopped == ["vllm"] and site.vllm().models() == {BASE: f"/adapters/{good}/checkpoint"}
 
@@ -290,7 +276,7 @@ def newest_night(site: StandInSite) -> str:
 
 def test_a_late_night_cannot_promote(site: StandInSite) -> None:
     good = begin(site)
-    turn.take(site.state, Turn(Wanted.NIGHT, "another", 0.0))
+    desired_state.take(site.state, Turn(Wanted.NIGHT, "another", 0.0))
     with pytest.raises(Preempted):
         adapters.promote(site, good, None, "late")
     with pytest.raises(Preempted):
@@ -302,7 +288,7 @@ def test_day_while_a_night_judges_leaves_a_day_that_serves_as_it_is(site: StandI
     begin(site)
     tonight = Turn(Wanted.JUDGING, "tonight", time.time() - 1)
     site.releases.judge(True)
-    turn.take(site.state, tonight)
+    desired_state.take(site.state, tonight)
     child = os.fork()
     if child == 0:
         with lock.hold(site.state, lock.NIGHT, "judge"):
@@ -310,10 +296,10 @@ def test_day_while_a_night_judges_leaves_a_day_that_serves_as_it_is(site: StandI
     try:
         waiting.until("the other night", lambda: Seen(lock.held(site.state, lock.NIGHT), "not yet"), 10, 0.02)
         day.ensure(site)
-        assert turn.read(site.state) == tonight and (site.releases.folder / "judging").exists()
+        assert desired_state.read(site.state) == tonight and (site.releases.folder / "judging").exists()
         site.stacks.stop("day", "vllm")
         day.ensure(site)
-        assert turn.read(site.state) == Turn(Wanted.DAY) and not (site.releases.folder / "judging").exists()
+        assert desired_state.read(site.state) == Turn(Wanted.DAY) and not (site.releases.folder / "judging").exists()
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -329,16 +315,16 @@ def test_the_watch_restarts_what_is_unhealthy_ever_more_rarely_and_gives_up(
     begin(site)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)
-    for attempt in range(1, plan.MOST_ATTEMPTS + 1):
+    for attempt in range(1, watch.MOST_ATTEMPTS + 1):
         with site.ledger.change() as world:
             world["services"]["vllm"] = ["running", "unhealthy"]
         assert reconcile.reconcile(site)["step"] == Step.RESTART
         require_a_good_day(site)
         with site.ledger.change() as world:
             world["services"]["vllm"] = ["running", "unhealthy"]
-        if attempt < plan.MOST_ATTEMPTS:
+        if attempt < watch.MOST_ATTEMPTS:
             assert "comes later" in reconcile.reconcile(site)["why"]
-        now += plan.FIRST_PAUSE_SECONDS * 2**plan.MOST_ATTEMPTS
+        now += watch.FIRST_PAUSE_SECONDS * 2**watch.MOST_ATTEMPTS
     with pytest.raises(DayNotServing) as error:
         reconcile.reconcile(site)
     assert error.value.exit_code == 12 and "4 attempts" in error.value.saw
@@ -376,7 +362,7 @@ def test_the_watch_ends_a_night_that_died_and_leaves_alone_what_somebody_is_at(
         world["trainer"] = "hangs"
 
     def die_in_training() -> None:
-        monkeypatch.setattr(training, "wait_for_trainer", lambda tonight: os._exit(9))
+        monkeypatch.setattr(train, "wait_for_trainer", lambda tonight: os._exit(9))
         night.run(site)
 
     in_a_child(die_in_training)
@@ -405,7 +391,7 @@ def test_nothing_that_timers_begin_runs_beside_an_upgrade_and_a_persons_day_does
                 verb()
             assert error.value.exit_code == 11
         assert "an upgrade" in reconcile.reconcile(site)["why"]
-        assert plan.not_serving(site.stacks.services("day"))
+        assert services.not_serving(site.stacks.services("day"))
         day.ensure(site)  # the upgrade's own make day is this
     require_a_good_day(site)
 
@@ -442,10 +428,10 @@ def test_a_closed_office_behind_somebody_who_is_at_it_is_told_once(
     begin(site)
     monkeypatch.setattr(hours.Hours, "is_open", lambda self, now: open_now)
     heard = hear(monkeypatch)
-    monkeypatch.setattr(day, "MOVE_WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(model, "MOVE_WAIT_SECONDS", 0.3)
     monkeypatch.setattr(lock, "LOOK_SECONDS", 0.1)
     site.stacks.stop("day", "open-webui")
-    turn.take(site.state, wanted)
+    desired_state.take(site.state, wanted)
     with lock.hold(site.state, lock.MOVE, "an export that hangs"):
         for verb in (morning_that_is_locked_out, reconcile.reconcile):
             verb(site)
@@ -485,7 +471,9 @@ def test_a_clock_that_jumps_ahead_does_not_make_a_trainer_silent(site: StandInSi
 
 
 HOLDER_WITH_A_CHILD = """
-import subprocess, sys; from pathlib import Path; from glue import lock
+import subprocess, sys
+from pathlib import Path
+from glue.core import lock
 with lock.hold(Path(sys.argv[1]), lock.NIGHT, "a night"):
     child = subprocess.Popen(["sleep", "60"])
     print(child.pid, flush=True); sys.stdin.read()
@@ -520,12 +508,12 @@ def test_the_watch_that_follows_a_night_brings_up_the_day_that_the_night_could_n
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = begin(site)
-    monkeypatch.setattr(training, "SILENT_TRAINER_SECONDS", 0.3)
+    monkeypatch.setattr(train, "SILENT_TRAINER_SECONDS", 0.3)
     with site.ledger.change() as world:
         world["trainer"], world["never_up"] = "hangs", True
     with pytest.raises(DayNotServing):
         night.run(site)
-    for name in plan.DAY_SERVICES:
+    for name in services.DAY_SERVICES:
         site.stacks.stop("day", name)
     with site.ledger.change() as world:
         world["never_up"] = False

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from glue import checks, day, journal, night, turn
-from glue.plan import Turn, Wanted
-from glue.types import GlueError
+from glue.core import desired_state, journal
+from glue.core.desired_state import Turn, Wanted
+from glue.core.errors import GlueError
+from glue.machine import checks
+from glue.night import night
+from glue.serving import day
 from tests.faults.stand_ins import StandInSite
 from tests.faults.test_kill import begin, require_a_good_day
 
@@ -45,10 +48,10 @@ def test_a_trainer_that_fills_the_disk_costs_the_night_and_nothing_else(
 
 def test_a_full_disk_knows_whose_turn_it_is(site: StandInSite) -> None:
     """Or the watch, which asks that first, would not look after a day that came up on one."""
-    turn.take(site.state, Turn(Wanted.NIGHT, "20260101T190000Z", 1.0))
+    desired_state.take(site.state, Turn(Wanted.NIGHT, "20260101T190000Z", 1.0))
     with suppress(OSError), (site.state / "filling").open("wb", buffering=0) as file:
         while file.write(bytes(4096)):
             pass
     for wanted in (Wanted.DAY, Wanted.DOWN, Wanted.DAY):
-        turn.take(site.state, Turn(wanted))
-        assert turn.read(site.state) == Turn(wanted)
+        desired_state.take(site.state, Turn(wanted))
+        assert desired_state.read(site.state) == Turn(wanted)

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from glue import day, files, journal, lock, night, plan, reconcile, turn
-from glue.nights import training
-from glue.plan import Turn, Wanted
-from glue.types import GlueError
-from glue.vllm import ADAPTER, BASE
+from glue.core import desired_state, files, journal, lock, services
+from glue.core.desired_state import Turn, Wanted
+from glue.core.errors import GlueError
+from glue.core.names import ADAPTER, BASE
+from glue.night import night, train
+from glue.serving import day, reconcile
 from tests.faults import stand_ins
 from tests.faults.stand_ins import StandInSite
 
@@ -74,7 +75,7 @@ def begin(site: StandInSite) -> str:
 def require_a_good_day(site: StandInSite) -> None:
     """Day serves with the right adapter in vLLM and behind the assistant; nothing is half; no lock is held."""
     world, current = site.ledger.read(), site.releases.current()
-    assert not plan.not_serving(site.stacks.services("day")) and "trainer" not in world["services"]
+    assert not services.not_serving(site.stacks.services("day")) and "trainer" not in world["services"]
     assert world["assistant"] == (ADAPTER if current else BASE)
     assert world["loaded"].get(ADAPTER) == (f"/adapters/{current}" if current else None)
     for name in site.releases.names():
@@ -82,7 +83,7 @@ def require_a_good_day(site: StandInSite) -> None:
     assert site.releases.served()[-1] == current
     assert not (site.releases.folder / "judging").exists()
     assert not lock.held(site.state, lock.NIGHT) and not lock.held(site.state, lock.MOVE)
-    assert turn.read(site.state) in (Turn(Wanted.DAY), None)  # None: a full disk had no room for it
+    assert desired_state.read(site.state) in (Turn(Wanted.DAY), None)  # None: a full disk had no room for it
 
 
 def confirmed(site: StandInSite, adapter: str) -> bool:
@@ -193,7 +194,7 @@ def test_on_a_full_disk_the_watch_brings_up_the_day_and_so_does_the_morning(
         world["trainer"] = "hangs"
 
     def die_in_training() -> None:
-        monkeypatch.setattr(training, "wait_for_trainer", lambda tonight: os._exit(9))
+        monkeypatch.setattr(train, "wait_for_trainer", lambda tonight: os._exit(9))
         night.run(site)
 
     def on_a_full_disk(verb: Callable[[StandInSite], object]) -> Callable[[], None]:
@@ -208,5 +209,5 @@ def test_on_a_full_disk_the_watch_brings_up_the_day_and_so_does_the_morning(
         site.stacks.stop("day", "vllm")
         assert in_a_child(on_a_full_disk(verb)) == 0
         require_a_good_day(site)
-        turn.take(site.state, Turn(Wanted.DAY))  # so that there is something to watch again
+        desired_state.take(site.state, Turn(Wanted.DAY))  # so that there is something to watch again
     assert site.releases.current() == good

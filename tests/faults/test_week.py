@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 
-from glue import day, files, hours, journal, judge, night, plan, reconcile, releases, units, waiting
-from glue.evidence import Evidence
-from glue.nights import training
-from glue.nights.tonight import Night, NothingNew
-from glue.types import GlueError, Verdict
+from glue.clients import adapter_store
+from glue.core import files, journal, services, waiting
+from glue.core.errors import GlueError
+from glue.machine import hours, schedule
+from glue.night import night, train
+from glue.night.tonight import Night, NothingNew
+from glue.serving import day, reconcile
+from learning.evaluation import evaluate
+from learning.evaluation.measurements import Evidence
+from learning.examples import Verdict
 from tests.faults.stand_ins import StandInSite
 from tests.faults.test_kill import in_a_child, require_a_good_day
 
@@ -36,7 +41,7 @@ class Clock:
                 return cls.fromtimestamp(clock.moment, tz)
 
         monkeypatch.setattr(time, "time", lambda: clock.moment)
-        for module in (night, journal, training, waiting, releases):
+        for module in (night, journal, train, waiting, adapter_store):
             monkeypatch.setattr(module, "datetime", Faked)
 
     def set(self, local: datetime) -> None:
@@ -66,13 +71,13 @@ def run_night(site: StandInSite, kind: str, patch: pytest.MonkeyPatch) -> None:
     with site.ledger.change() as world:
         world["trainer"] = "exits 1" if kind == "failed" else "trains"
     if kind == "refused":
-        patch.setattr(judge, "judge", refuse)
+        patch.setattr(evaluate, "judge", refuse)
     if kind == "nothing new":
         patch.setitem(night.STEPS, "collect", nothing_new)
     if kind == "power cut":
-        patch.setattr(training, "wait_for_trainer", lambda tonight: os._exit(9))
+        patch.setattr(train, "wait_for_trainer", lambda tonight: os._exit(9))
         in_a_child(lambda: print(night.run(site, until)))
-        for name in plan.DAY_SERVICES:  # after a boot Docker starts what had not been stopped
+        for name in services.DAY_SERVICES:  # after a boot Docker starts what had not been stopped
             if name != "vllm":
                 site.stacks.up(name)
         return
@@ -95,7 +100,7 @@ TRAINING_ENDS = {"Mon": "06:45", "Tue": "06:45", "Wed": "06:45", "Thu": "06:45",
 def events(site: StandInSite) -> list[tuple[datetime, str]]:
     """The timers', the watch's and, an instant after each opening, the first person at the door."""
     when = hours.of(site.settings)
-    found = units.due(when, FIRST, LAST)
+    found = schedule.due(when, FIRST, LAST)
     found += [(FIRST + n * WATCH + timedelta(minutes=7), "reconcile") for n in range(1, (LAST - FIRST) // WATCH)]
     openings = [when.opening(FIRST.date() + timedelta(days=n)) for n in range(1, 8)]
     return sorted(found + [(opening + timedelta(seconds=1), "opening") for opening in openings])

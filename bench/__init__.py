@@ -1,0 +1,3 @@
+"""Measuring, on top of glue: python -m bench."""
+
+import glue as glue  # puts images/trainer on the path

@@ -1,0 +1,215 @@
+"""The chats that are measured: the day's own Open WebUI and a stock one, with the same documents, before the same model."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.browser import Page
+from bench.client import Endpoint, Sample, ask
+from glue.clients import open_webui
+from glue.clients.adapter_store import shown
+from glue.clients.docker import BENCH, DAY, Stacks
+from glue.clients.open_webui import WebUI
+from glue.clients.site import Site
+from glue.clients.vllm import Vllm
+from glue.core import files, settings, waiting
+from glue.core import services as observed
+from glue.core.names import ADAPTER, ASSISTANT, BASE
+from glue.core.settings import HOME
+from glue.core.waiting import Seen
+from glue.operations import documents
+
+OURS, STOCK = "ours", "stock"
+SERVICES = {OURS: "open-webui", STOCK: "stock"}
+PACED, SERVED = "paced", "vllm"
+START_SECONDS = 600
+UPLOADS_AT_ONCE = 2
+QUIET_SECONDS = 3.0
+# what a Spark's chat is set to, also where the bench runs on another machine's profile
+CHAT_KEYS = (
+    "CHUNK_SIZE",
+    "CHUNK_OVERLAP",
+    "RAG_TOP_K",
+    "RAG_TEMPLATE",
+    "TITLE_GENERATION",
+    "SYSTEM_PROMPT",
+    "MAX_ANSWER_TOKENS",
+    "TEMPERATURE",
+)
+
+
+@dataclass(frozen=True)
+class Chat:
+    """One Open WebUI as it is asked: by its members, each with a key of their own."""
+
+    name: str
+    person: WebUI
+    members: tuple[WebUI, ...]
+    fields: dict[str, Any]
+
+    def endpoint(self, member: int) -> Endpoint:
+        host, _, port = self.person.url.removeprefix("http://").partition(":")
+        who = self.members[member % len(self.members)]
+        return Endpoint(host, int(port), "/api/chat/completions", who.user["token"], self.fields)
+
+    def ask(self, member: int, messages: list[dict[str, str]], stop_at_sources: bool = False) -> Sample:
+        return ask(self.endpoint(member), messages, stop_at_sources)
+
+    def page_body(self, question: str) -> dict[str, Any]:
+        """What Open WebUI's own page sends for a first question, but for the answer's id and the page's own."""
+        asked = str(uuid.uuid4())
+        message: dict[str, Any] = {"id": asked, "parentId": None, "childrenIds": [], "role": "user", "content": question}
+        return {
+            **self.fields,
+            "stream": True,
+            "messages": [{"role": "user", "content": question}],
+            "user_message": message | {"timestamp": int(time.time()), "models": [self.fields["model"]]},
+            "parent_id": None,
+            "background_tasks": {"title_generation": True, "tags_generation": True, "follow_up_generation": True},
+        }
+
+    def ask_as_page(self, question: str) -> Sample:
+        with self.pages(1) as (page,):
+            return page.ask(self.page_body(question))
+
+    @contextmanager
+    def pages(self, users: int) -> Iterator[list[Page]]:
+        """So many open pages, each of a member of its own."""
+        opened = [Page(self.members[number]) for number in range(users)]
+        try:
+            yield opened
+        finally:
+            for page in opened:
+                page.close()
+
+
+@contextmanager
+def running(site: Site, model: str, names: tuple[str, ...], overrides: dict[str, str]) -> Iterator[Site]:
+    """The bench's containers, up and healthy, and gone afterwards; their documents stay for the next time."""
+    bench = bench_site(site, model)
+    write_overlay(bench, overrides)
+    wanted = [SERVICES[name] for name in names] + ([PACED] if model == PACED else [])
+    try:
+        bench.stacks.ensure_volumes()  # the day's, which its file names
+        bench.stacks.compose(BENCH, "up", "--detach", "--no-build", *wanted)
+        if model == SERVED:
+            for name in names:
+                bench.stacks.join_network(SERVICES[name], BENCH, f"{site.settings['PROJECT']}-daynight")
+        waiting.until("the bench's containers", lambda: look(bench, wanted), START_SECONDS, tell=site.tell, do="docker ps")
+        yield bench
+    finally:
+        bench.stacks.compose(BENCH, "rm", "--stop", "--force", *wanted)
+
+
+def bench_site(site: Site, model: str) -> Site:
+    """With a paced model the chat is set up as on a Spark; before a real one, as this profile says."""
+    spark = settings.read_env_file(HOME / "env" / "spark.env")
+    chat = {key: spark[key] for key in CHAT_KEYS} if model == PACED else {}
+    images = {
+        "BENCH_MODEL": PACED if model == PACED else "door",
+        "BENCH_OPEN_WEBUI_IMAGE": site.settings.image("OPEN_WEBUI_IMAGE"),
+        "BENCH_PACED_IMAGE": site.settings.image("NIGHT_DESK_IMAGE"),
+        "BENCH_SUFFIX": model,
+    }
+    changed = replace(site.settings, values=site.settings.values | chat | images)
+    return replace(site, settings=changed, stacks=Stacks(changed))
+
+
+def write_overlay(site: Site, overrides: dict[str, str]) -> None:
+    """Settings to try on ours, as one more compose file."""
+    (site.state / "bench").mkdir(parents=True, exist_ok=True)
+    services = {SERVICES[OURS]: {"environment": overrides}} if overrides else {}
+    files.write_json(site.state / "bench" / "overlay.yaml", {"services": services})
+
+
+def look(site: Site, wanted: list[str]) -> Seen[None]:
+    late = observed.not_serving(site.stacks.services(BENCH), tuple(wanted))
+    return Seen(not late, f"waiting for {', '.join(f'{name} {state}' for name, state in late.items())}" if late else "up")
+
+
+def paced(site: Site) -> Vllm:
+    return Vllm(f"{site.stacks.services(BENCH)[PACED].address}:8000", site.settings["MODEL_API_KEY"])
+
+
+def served(site: Site) -> Vllm:
+    return Vllm(f"{site.stacks.services(DAY)['vllm'].address}:8000", site.settings["MODEL_API_KEY"])
+
+
+def served_name(site: Site) -> str:
+    """The vLLM name behind the team's assistant, as the day sets it; a merged release answers to it too."""
+    return ADAPTER if site.releases.current() else BASE
+
+
+def serving(site: Site) -> dict[str, Any]:
+    """What answers, for a result: the name that is asked, and the release behind it."""
+    return {"served_as": served_name(site), "release": shown(site.releases.current())}
+
+
+def open_chat(site: Site, name: str, people: int, served_as: str) -> Chat:
+    """Signed in, with its model set up: ours as `make day` leaves it, stock with no more than leave to use the model.
+
+    served_as: the name of the model that is asked.
+    """
+    url = f"http://{site.stacks.services(BENCH)[SERVICES[name]].address}:8080"
+    password = site.settings["WEBUI_ADMIN_PASSWORD"]
+    person = open_webui.sign_in(url, site.settings["WEBUI_ADMIN_EMAIL"], password)
+    knowledge = person.ensure_knowledge()
+    fields: dict[str, Any] = {"model": ASSISTANT}
+    if name == OURS:
+        person.ensure_filter()
+        person.ensure_assistant(site.settings, served_as)
+    else:
+        person.ensure_model(open_webui.hidden_base(served_as) | {"meta": {"capabilities": {"usage": True}}})
+        person.call("GET", "/api/models?refresh=true")
+        fields = {"model": served_as, "files": [{"type": "collection", "id": knowledge}]}
+    emails = [f"bench-{number}@bench.local" for number in range(1, people + 1)]
+    for email in emails:
+        person.ensure_user(email.partition("@")[0], email, password)
+    return Chat(name, person, tuple(open_webui.sign_in(url, email, password) for email in emails), fields)
+
+
+def ingest(site: Site, chat: Chat, folder: Path) -> int:
+    """The folder's PDFs, and no others, are what the chat retrieves from. Returns how many."""
+    knowledge = chat.person.ensure_knowledge()
+    found = [documents.read(path) for path in sorted(folder.glob("*.pdf"))]
+    manifest = [{"filename": d.path.name, "path": "", "checksum": d.checksum, "size": d.size} for d in found]
+    difference = chat.person.compare_folder(knowledge, manifest)
+    stale = [row["file_id"] for row in difference["deleted"]] + [row["stale_file_id"] for row in difference["modified"]]
+    chat.person.remove_files(knowledge, stale)
+    new = {row["filename"] for row in difference["added"] + difference["modified"]}
+    todo = [document for document in found if document.path.name in new]
+
+    def add(numbered: tuple[int, documents.Document]) -> None:
+        number, document = numbered
+        site.tell(f"{chat.name}: reading document {number} of {len(todo)}: {document.path.name}")
+        chat.person.add_file(knowledge, document.path, document.checksum)
+
+    with ThreadPoolExecutor(UPLOADS_AT_ONCE) as uploads:
+        list(uploads.map(add, enumerate(todo, 1)))
+    return len(chat.person.knowledge_files(knowledge))
+
+
+def calls(model: Vllm) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = model.call("GET", "/bench/calls").json()
+    return rows
+
+
+def calls_when_quiet(model: Vllm, at_least: int) -> list[dict[str, Any]]:
+    """All that was asked, once no call has come in for a while: pages ask for titles and tags after the answer."""
+    seen = -1
+
+    def quiet() -> Seen[list[dict[str, Any]]]:
+        nonlocal seen
+        rows = calls(model)
+        before, seen = seen, len(rows)
+        return Seen(len(rows) >= at_least and len(rows) == before, f"{len(rows)} calls to the model", rows)
+
+    found = waiting.until("the last call to the model", quiet, 120, QUIET_SECONDS)
+    return found.value or []

@@ -1,0 +1,198 @@
+"""`python -m bench swap`: every phase of day -> night -> day, cold and warm, and hot promotion, each against its floor.
+
+The floor of a stop or a start is the container's own, from Docker's clock and vLLM's first sign of health in the same run;
+what is above it is glue's: moving the door, waiting for health checks, setting up the assistant.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from bench import environment, promotion
+from glue.clients import host
+from glue.clients.docker import DAY
+from glue.clients.site import Site
+from glue.clients.vllm import Vllm
+from glue.core import commands, desired_state, lock, waiting
+from glue.core.desired_state import Turn, Wanted
+from glue.core.errors import DayNotServing, GlueError
+from glue.night import train
+from glue.serving import day, model
+
+Row = dict[str, Any]
+MODEL = "vllm"
+BENCH_NIGHT = "bench"  # in whose name the model rests; no real night is called so
+TURN_SECONDS = 300  # longer than the door, the last answers and a stop take together
+ADDRESS_LOOK_SECONDS = 0.5  # lists containers: oftener it would slow the start that it times
+HEALTH_LOOK_SECONDS = 0.05
+# reads the largest file of weights past the page cache, and says bytes a second and bytes of weights in all
+DISK = r"""
+import glob, os, sys, time
+files = [f for f in glob.glob(sys.argv[1], recursive=True)]
+largest = max(files, key=os.path.getsize)
+handle = os.open(largest, os.O_RDONLY)
+os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+began, count = time.perf_counter(), 0
+while count < 4 * 2**30 and (part := os.read(handle, 2**24)):
+    count += len(part)
+print(count / (time.perf_counter() - began), sum(map(os.path.getsize, files)))
+"""
+
+
+def run(site: Site, command: str, keep: Callable[[Row], object]) -> Row:
+    """Leaves the day serving what it served. The chat answers with the night desk meanwhile, a start of the model or two long.
+
+    keep: gets what is measured so far after each phase, so that a start that fails does not lose the phases before it; it is
+    "whole" only after the last. Raises DayNotServing if the day does not come back.
+    """
+    day.ensure(site)
+    disk = disk_floor(site)
+    caches, left_out = starts(site)
+    result: Row = {"kind": "swap", "simulated": False, "command": command, "rows": [], "disk": disk, **environment.describe(site)}
+    result |= {"whole": False, "left_out": left_out}
+
+    def add(rows: list[Row]) -> None:
+        result["rows"] += rows
+        keep(result | {"load_after": environment.load()})
+
+    with the_day_after(site):
+        add(promotion.measure(site))
+        for number, cache in enumerate(caches):
+            add(to_night(site, ", again" if number else ""))
+            add(to_day(site, cache, disk))
+    result["whole"] = True
+    add([])
+    return result
+
+
+def starts(site: Site) -> tuple[tuple[str, ...], str]:
+    """What the page cache is at each start that is measured, and in words which one is not.
+
+    Outside a rehearsal glue itself gives the page cache back before every start, where it may: a warm one does not exist then.
+    """
+    if not host.observe().may_drop_cache:
+        return ("warm",), "no cold start: only root may drop the page cache"
+    if not site.settings.rehearsal:
+        return ("cold",), "no warm start: the page cache is dropped before every start of the model here"
+    return ("warm", "cold"), ""
+
+
+@contextmanager
+def the_day_after(site: Site) -> Iterator[None]:
+    """Whatever breaks off the block, the day is brought back, unless a person stopped everything meanwhile."""
+    try:
+        yield
+    except BaseException as reason:
+        with commands.uninterrupted():
+            try:
+                day.ensure(site, insist=True, night=BENCH_NIGHT)
+            except Exception as error:
+                saw = f"{error}; the bench: {type(reason).__name__}: {reason}"
+                raise DayNotServing("the day did not come back after the bench", saw, "make day") from error
+        raise
+
+
+# ---------------------------------------------------------------------- the floor
+
+
+def disk_floor(site: Site) -> Row:
+    """Bytes of weights over the measured speed of the disk that holds them."""
+    served = site.settings["SERVED_MODEL"]
+    pattern = (
+        f"{served}/*.safetensors"
+        if served.startswith("/")
+        else f"/models/**/models--{served.replace('/', '--')}/**/*.safetensors"
+    )
+    code, output = site.stacks.run_in(DAY, MODEL, ["python3", "-c", DISK, pattern])
+    if code != 0:
+        raise GlueError("the disk's speed could not be measured", output[-400:], "look at the model's files in its volume")
+    speed, total = map(float, output.split())
+    return {"bytes_per_second": round(speed), "weights_bytes": int(total), "seconds": round(total / speed, 3)}
+
+
+# ---------------------------------------------------------------------- night and day
+
+
+def to_night(site: Site, words: str) -> list[Row]:
+    """As a night begins: the door to the desk, the running answers' end, the model's stop, whose own part is the floor."""
+    with lock.hold(site.state, lock.MOVE, "bench the swap", model.MOVE_WAIT_SECONDS):
+        began = time.time()
+        take_turn(site)
+        model.notice(site, "night", back_at(site))
+        model.wait_for_door(site, "night-desk")
+        moved = time.time()
+        train.drain(site)
+        sent = time.time()
+        site.stacks.stop(DAY, MODEL)
+        ended = time.time()
+    floor = site.stacks.ended(DAY, MODEL) - sent
+    return [
+        {"phase": f"the door to the desk{words}", "seconds": round(moved - began, 3)},
+        {"phase": f"day to night{words}", "seconds": round(ended - began, 3), "floor_seconds": round(floor, 3),
+         "added_seconds": round(ended - began - floor, 3), "floor": "the same stop, until the container had ended"},
+    ]  # fmt: skip
+
+
+def take_turn(site: Site) -> None:
+    """Under the lock. The model rests by a turn that ends: if the bench is killed here, the watch brings the day back.
+
+    Raises Preempted where a person stopped everything.
+    """
+    until_time = time.time() + TURN_SECONDS
+    desired_state.begin(site.state, Turn(Wanted.NIGHT, BENCH_NIGHT, until_time), "make day, then the bench again")
+
+
+def back_at(site: Site) -> str:
+    """The time of day that people are told: the latest at which the model serves again."""
+    latest = time.time() + TURN_SECONDS + site.settings.number("DAY_DEADLINE_SECONDS")
+    return datetime.fromtimestamp(latest).strftime("%H:%M")
+
+
+def to_day(site: Site, cache: str, disk: Row) -> list[Row]:
+    """`make day` with the model stopped: until people are answered by it again."""
+    if cache == "cold" and not host.drop_page_cache():
+        cache = "page cache not dropped: only root may"
+    with watching(site) as healthy:
+        began = time.time()
+        day.ensure(site, night=BENCH_NIGHT)
+        ended = time.time()
+    if not healthy:
+        raise GlueError("vLLM's first sign of health was not seen", "no answer of /health", "make status, then the bench again")
+    load = healthy[0] - site.stacks.started(DAY, MODEL)
+    above = round(ended - began - load, 3)
+    whole = {"phase": f"night to day, {cache}", "seconds": round(ended - began, 3), "floor_seconds": round(load, 3)}
+    return [
+        {"phase": f"the container's start to health, {cache}", "seconds": round(load, 3), "floor_seconds": disk["seconds"],
+         "floor": "bytes of weights / measured disk speed"},
+        whole | {"added_seconds": above, "floor": "the container's start to health"},
+    ]  # fmt: skip
+
+
+@contextmanager
+def watching(site: Site) -> Iterator[list[float]]:
+    """Looks for vLLM's first sign of health; the list gets that moment as a Unix time, and stays empty if none was seen."""
+    healthy: list[float] = []
+
+    def look(over: threading.Event) -> None:
+        served: Vllm | None = None
+        while not over.wait(HEALTH_LOOK_SECONDS if served else ADDRESS_LOOK_SECONDS):
+            served = served or addressed(site)
+            if served and served.answers():
+                return healthy.append(time.time())
+        return None
+
+    with waiting.beside(look, end_seconds=15):
+        yield healthy
+
+
+def addressed(site: Site) -> Vllm | None:
+    """vLLM, once its container has an address. Docker's own errors are OSErrors, and the next look may do better."""
+    try:
+        return site.vllm()
+    except (GlueError, OSError):
+        return None

@@ -1,0 +1,52 @@
+"""What every verb works on: one profile's settings, its containers, its adapters, and somebody to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from glue.clients.adapter_store import Releases
+from glue.clients.docker import Stacks
+from glue.clients.open_webui import WebUI, administrator
+from glue.clients.vllm import Vllm
+from glue.core import recipes
+from glue.core.errors import Misconfigured
+from glue.core.settings import HOME, Settings
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Site:
+    """tell: takes one line for people; the same line again means that nothing has changed."""
+
+    settings: Settings
+    stacks: Stacks
+    tell: Tell
+
+    @property
+    def state(self) -> Path:
+        return self.settings.state
+
+    @property
+    def releases(self) -> Releases:
+        return Releases(self.state / "adapters")
+
+    def recipe(self, name: str | None = None) -> recipes.Recipe:
+        """Raises Misconfigured, also for a rank that vLLM is not started for."""
+        found = recipes.load(HOME / "env" / "recipes", name or self.settings["RECIPE"])
+        largest = self.settings.number("MAX_LORA_RANK")
+        if found.rank > largest:
+            raise Misconfigured(
+                "the recipe's rank is higher than vLLM is started for",
+                f"{found.name}: rank = {found.rank}, MAX_LORA_RANK={largest}",
+                f"set MAX_LORA_RANK={found.rank} or higher in env/site.env, then make day",
+            )
+        return found
+
+    def vllm(self) -> Vllm:
+        return Vllm(self.stacks.address("vllm"), self.settings["MODEL_API_KEY"])
+
+    def administrator(self) -> WebUI:
+        return administrator(self.settings)

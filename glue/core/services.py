@@ -1,0 +1,69 @@
+"""Containers as observed: what a service's state means for the machine as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Mode(StrEnum):
+    DAY = "day"
+    NIGHT = "night"
+    MOVING = "moving"
+    DOWN = "down"
+
+
+@dataclass(frozen=True)
+class Service:
+    """One container as Docker sees it. health is "" for a container without a health check.
+
+    fault: what the health check of an unhealthy one printed last.
+    """
+
+    name: str
+    state: str
+    health: str = ""
+    address: str = ""
+    restarts: int = 0
+    exit_code: int = 0
+    fault: str = ""
+
+    @property
+    def words(self) -> str:
+        return ": ".join(filter(None, (f"{self.state} {self.health}".strip(), self.fault)))
+
+    @property
+    def serves(self) -> bool:
+        return self.state == "running" and self.health in ("", "healthy")
+
+
+Services = dict[str, Service]
+
+
+DAY_SERVICES = ("vllm", "open-webui", "door", "night-desk")
+GATE = "gate"
+ALWAYS_ON = ("open-webui", "door", "night-desk")
+
+SERVES = "the day serves"
+ABSENT = Service(name="", state="absent")
+
+
+def mode(services: Services, trainer: Service | None) -> Mode:
+    """day: chat is answered by the model. night: the trainer runs, the desk answers. down: nobody would answer."""
+    if not all(services.get(name, ABSENT).serves for name in ALWAYS_ON):
+        starting = any(services.get(name, ABSENT).health == "starting" for name in ALWAYS_ON)
+        return Mode.MOVING if starting else Mode.DOWN
+    if services.get("vllm", ABSENT).serves:
+        return Mode.DAY  # also while the trainer's image makes a checkpoint
+    return Mode.NIGHT if trainer is not None and trainer.state == "running" else Mode.MOVING
+
+
+def expected(services: Services) -> tuple[str, ...]:
+    """What a day consists of: the gate only where HTTPS was asked for."""
+    return (*DAY_SERVICES, *(name for name in (GATE,) if name in services))
+
+
+def not_serving(services: Services, wanted: tuple[str, ...] = ()) -> dict[str, str]:
+    """For each wanted service that does not serve, what it is instead. wanted: all that are expected if not given."""
+    found = {name: services.get(name, ABSENT) for name in wanted or expected(services)}
+    return {name: service.words for name, service in found.items() if not service.serves}

@@ -1,0 +1,128 @@
+"""What a day, a night or a setup needs, looked at before anything is touched: one line a check, ok, warn or fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from glue.clients import chat_volume, host
+from glue.clients.docker import MOUNTED
+from glue.clients.site import Site
+from glue.core import files, lock
+from glue.core.errors import PreconditionFailed
+from glue.core.services import ABSENT
+from glue.machine import backup_folder, checks, tls
+from glue.machine import models as machine_models
+from glue.machine.checks import Grade, Host, View
+
+CHECKS: dict[str, Callable[[Host], View]] = {
+    "system": checks.system,
+    "driver": checks.driver,
+    "clocks": checks.clocks,
+    "memory": checks.memory,
+    "page cache": checks.page_cache,
+    "disk": checks.disk,
+    "docker": checks.docker,
+    "GPU toolkit": checks.toolkit,
+    "day's images": checks.images,
+    "night's image": partial(checks.images, night=True),
+    "volumes": checks.volumes,
+    "night's cache": partial(checks.volumes, night=True),
+    "served model": partial(checks.model, key="SERVED_MODEL"),
+    "trained model": partial(checks.model, key="TRAINED_MODEL"),
+    "answer": checks.answer,
+    "embedding": checks.embedding,
+    "repository": checks.repository,
+    "state folder": checks.state_folder,
+    "state files": checks.state_files,
+    "secrets": checks.secrets,
+    "port": checks.port,
+    "certificate": checks.certificate,
+    "time zone": checks.time_zone,
+    "replay": checks.replay,
+    "backups": checks.backups,
+}
+Aim = tuple[str, ...]
+ALL: Aim = tuple(CHECKS)
+SETUP: Aim = ("system", "driver", "disk", "docker", "GPU toolkit", "state folder", "embedding", "port", "time zone")
+DAY: Aim = ("docker", "GPU toolkit", "day's images", "volumes", "served model", "embedding", "secrets", "port", "certificate")
+NIGHT: Aim = (*DAY, "driver", "clocks", "memory", "disk", "state folder", "night's image", "night's cache", "trained model")
+ONLY_ON_A_SPARK = ("driver", "clocks", "page cache", "GPU toolkit")
+ONLY_FROM_THE_HUB = {"served model": "SERVED_MODEL", "trained model": "TRAINED_MODEL"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    name: str
+    grade: Grade
+    saw: str
+    do: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.grade:6}{self.name:15}{self.saw}{f'  ->  {self.do}' if self.do else ''}"
+
+
+def examine(seen: Host, aim: Aim) -> list[Finding]:
+    """A finding for each check of aim that makes sense here."""
+    found = []
+    for name in aim:
+        built_here = name in ONLY_FROM_THE_HUB and seen.settings[ONLY_FROM_THE_HUB[name]] not in seen.settings.hub_models
+        if not built_here and not (seen.settings.rehearsal and name in ONLY_ON_A_SPARK):
+            found.append(Finding(name, *CHECKS[name](seen)))
+    return found
+
+
+def require(site: Site, aim: Aim) -> None:
+    """Tells what is not ok. Raises PreconditionFailed, with every failure in it, if something is missing."""
+    found = examine(observe(site, aim), aim)
+    for finding in found:
+        if finding.grade is not Grade.OK:
+            site.tell(str(finding))
+    failed = [finding for finding in found if finding.grade is Grade.FAIL]
+    if failed:
+        saw = "; ".join(f"{finding.name}: {finding.saw}" for finding in failed)
+        raise PreconditionFailed("something needed is not there", saw, "; ".join(finding.do for finding in failed))
+
+
+# ---------------------------------------------------------------------- the real machine
+
+
+def observe(site: Site, aim: Aim) -> Host:
+    """Reads only. A day asks for no recipe: a bad one must not keep the chat from starting."""
+    settings, engine = site.settings, site.stacks.engine()
+    recipe = site.recipe() if aim != DAY else None
+    wrong_files, model_bytes, unseen = machine_models.models(site)
+    return Host(
+        settings=settings,
+        recipe=recipe,
+        machine=host.observe(),
+        engine=engine,
+        engine_free_bytes=host.free_disk_bytes(engine.folder),
+        state_free_bytes=host.free_disk_bytes(settings.state),
+        one_disk=host.on_one_disk(engine.folder, settings.state),
+        port_free=host.port_is_free(settings["CHAT_ADDRESS"], settings.number("CHAT_PORT")),
+        secrets_mode=host.file_mode(settings.secrets_file),
+        replay_there=recipe is not None and (settings.state / recipe.replay_file).is_file(),
+        releases=len(site.releases.names()),
+        wrong_files=wrong_files,
+        model_bytes=model_bytes,
+        unseen=unseen,
+        certificate_fault=tls.own_fault(site) if settings.https_origins else "",
+        answer_fault=answer_fault(site) if "answer" in aim else None,
+        closed_files=tuple(host.closed_to_containers(MOUNTED)),
+        foreign_files=(foreign := tuple(host.foreign_files(settings.state))),
+        foreign_remedy=f"{host.denied(foreign[0]).do}, then make setup" if foreign else "",
+        disk_fault=lock.fault(settings.state) if settings.state.exists() else "",
+        damaged_files=tuple(files.damaged_files(settings.state)),
+        chat_lost=(lost := chat_volume.lost(settings, site.stacks)),
+        chat_way_back=chat_volume.way_back(settings) if lost else "",
+        backup_fault=backup_folder.fault(settings),
+        backups_on_own_disk=backup_folder.on_own_disk(settings),
+    )
+
+
+def answer_fault(site: Site) -> str | None:
+    model = site.stacks.services("day").get("vllm", ABSENT)
+    runs = model.state == "running" and model.health != "starting"
+    return site.vllm().fault() if runs else None

@@ -1,0 +1,77 @@
+"""A dataset on disk: train, held_out, general, preferences and masked as JSON lines, card.json, and page.html for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from glue.core import files
+from learning.dataset import card, split
+from learning.dataset.prepare import Prepared
+from learning.examples import Dataset, Preference
+
+PARTS = ("train", "held_out", "general")
+FILES = (*PARTS, "preferences", "masked")
+
+
+def write(folder: Path, prepared: Prepared, built: Dataset, facts: dict[str, Any], name: str) -> None:
+    """The dataset, in place of any that is there; readable by its owner only."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    parts = {"train": built.train + built.replay, "held_out": built.held_out + built.earlier, "general": built.general}
+    for part, rows in parts.items():
+        write_lines(folder / f"{part}.jsonl", map(split.as_row, rows))
+    write_lines(folder / "preferences.jsonl", map(split.as_pair, prepared.preferences))
+    write_lines(folder / "masked.jsonl", map(asdict, prepared.masked))
+    write_card(folder, facts, name)
+
+
+def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    # an id or a comment may hold half a character, which no file can
+    files.write(path, text.encode(errors="replace").decode(), mode=0o600)
+
+
+def write_card(folder: Path, facts: dict[str, Any], name: str) -> None:
+    """The card, and the page of what the folder's files hold now."""
+    files.write(folder / "card.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n", mode=0o600)
+    parts = {part: [split.from_row(row) for row in files.read_lines(folder / f"{part}.jsonl")] for part in PARTS}
+    learned = {part: [row for row in rows if row.origin.kind != "general"] for part, rows in parts.items()}
+    files.write(folder / "page.html", card.page(facts, learned, name), mode=0o600)
+
+
+def remove(folder: Path, unwanted: Callable[[dict[str, Any]], bool]) -> int:
+    """Takes rows out of the dataset in folder by their origin, and out of its page. Returns how many.
+
+    The page goes first and comes back last, so that one that died on its way is finished by the next.
+    """
+    count = 0
+    page = folder / "page.html"
+    for part in FILES:
+        rows = files.read_lines(folder / f"{part}.jsonl")
+        kept = [row for row in rows if not unwanted(row.get("origin") or {})]
+        if len(kept) < len(rows):
+            page.unlink(missing_ok=True)
+            write_lines(folder / f"{part}.jsonl", kept)
+            count += len(rows) - len(kept)
+    path = folder / "card.json"
+    if path.exists() and not page.exists():
+        facts = files.read_json(path, {})
+        write_card(folder, facts | {"forgotten": facts.get("forgotten", 0) + count}, folder.parent.name)
+    return count
+
+
+def holds(folder: Path, wanted: Callable[[dict[str, Any]], bool]) -> bool:
+    return any(wanted(row.get("origin") or {}) for part in FILES for row in files.read_lines(folder / f"{part}.jsonl"))
+
+
+def earlier_preferences(state: Path) -> list[Preference]:
+    """What earlier datasets hold of answers that nobody wanted: the first words of an answer that was edited since."""
+    return [split.from_pair(row) for folder in folders(state) for row in files.read_lines(folder / "preferences.jsonl")]
+
+
+def folders(state: Path) -> list[Path]:
+    """Of every dataset on this machine: each night's, and the one that `glue dataset build` made."""
+    return [*sorted(state.glob("nights/*/dataset")), state / "dataset"]

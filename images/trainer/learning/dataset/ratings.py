@@ -1,0 +1,188 @@
+"""From the ratings that a team gives in Open WebUI to examples to learn from. Pure.
+
+A thumbs-up on an answer says: this answer, to this prompt, was right. The prompt is rebuilt as the model saw it, from the
+passages that Open WebUI stored with the answer. Nothing in a rating is trusted to have the form it should have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from glue.core.names import MARK
+from learning.dataset import text_rules
+from learning.dataset.prompt import PromptForm, Row, conversation_messages, marks, path_to, siblings
+from learning.examples import Example, Message, Origin, Preference
+
+MOST_CHARACTERS = 400_000  # of prompt and answer together; no recipe trains anything near it
+LEAST_GOOD_SCORE = 6  # of 10; the pages offer 6 to 10 with a thumbs-up
+
+
+@dataclass(frozen=True)
+class Rated:
+    """What one rating came to: an example, or the reason why it is none; up is None where it is no rating at all."""
+
+    time: float
+    up: bool | None
+    example: Example | None
+    reason: str
+    preferences: tuple[Preference, ...] = ()
+
+
+@dataclass(frozen=True)
+class Collected:
+    """examples: newest rating last. rejected: why rows were left out, and how many of each; with the examples, every row."""
+
+    examples: tuple[Example, ...]
+    rejected: dict[str, int]
+    preferences: tuple[Preference, ...] = ()
+    rows: int = 0
+
+
+def collect(ratings: Iterable[Any], form: PromptForm, is_forgotten: Callable[[Row], bool] = lambda row: False) -> Collected:
+    """One example for each question whose answer somebody rated up; of several, the one rated last.
+
+    ratings is gone through once, and what is not needed of a row is let go at once: a year of them may not fit into memory.
+    """
+    judged = [reduce(row, form, is_forgotten) for row in ratings]
+    newest: dict[tuple[str, ...], Example] = {}
+    rejected: Counter[str] = Counter()
+    pairs: dict[tuple[str, ...], Preference] = {}
+    for rated in sorted(judged, key=lambda rated: rated.time):
+        rejected.update(settle(rated, newest))
+        pairs |= {identity(pair): pair for pair in rated.preferences}
+    return Collected(tuple(newest.values()), dict(rejected), tuple(pairs.values()), len(judged))
+
+
+def identity(pair: Preference) -> tuple[str, ...]:
+    """The same for two ratings of one answer by one person, which a slow page can send; the later one counts."""
+    origin = pair.origin
+    return origin.user, origin.chat, origin.message, pair.kind, pair.chosen, pair.rejected
+
+
+def settle(rated: Rated, newest: dict[tuple[str, ...], Example]) -> list[str]:
+    """Takes one more rating into newest, by what was asked. Returns the reasons of all that is left out by it."""
+    if rated.example is None:
+        return [rated.reason]
+    asked = tuple(" ".join(m.content.casefold().split()) for m in rated.example.prompt if m.role != "system")
+    if rated.up:
+        before = newest.pop(asked, None)
+        newest[asked] = rated.example
+        return ["the question was answered and rated again later"] if before else []
+    if asked in newest and newest[asked].answer == rated.example.answer:
+        del newest[asked]
+        return ["thumbs down", "the same answer was rated down later"]
+    return ["thumbs down"]
+
+
+def reduce(row: Any, form: PromptForm, is_forgotten: Callable[[Row], bool]) -> Rated:
+    try:
+        return judge(row, form, is_forgotten)
+    except (
+        AttributeError,
+        TypeError,
+        KeyError,
+        ValueError,
+        IndexError,
+        ArithmeticError,
+    ):  # whatever a row holds, the others are read
+        return Rated(0.0, None, None, "not of the form that Open WebUI writes")
+
+
+def judge(row: Row, form: PromptForm, is_forgotten: Callable[[Row], bool]) -> Rated:
+    time = number(row.get("updated_at"))
+    value = str((row.get("data") or {}).get("rating"))
+    if row.get("type") != "rating" or value not in ("1", "-1"):
+        return Rated(time, None, None, "neither thumbs up nor thumbs down")
+    if is_forgotten(row):
+        return Rated(time, None, None, "forgotten, as was asked for")
+    score = number(((row["data"].get("details")) or {}).get("rating"))
+    if value == "1" and 0 < score < LEAST_GOOD_SCORE:
+        return Rated(time, None, None, "thumbs up, but with a low score")
+    messages = conversation_messages(row)
+    found = example(row, messages, form)
+    if isinstance(found, str):
+        return Rated(time, value == "1", None, found)
+    return Rated(time, value == "1", found, "", tuple(preferences(row, messages, found, up=value == "1")))
+
+
+def number(value: Any) -> float:
+    """ijson gives fractions as Decimal. Raises OverflowError for one that no float holds."""
+    return float(value) if isinstance(value, int | float | Decimal) and math.isfinite(value) else 0.0
+
+
+def example(row: Row, messages: dict[str, Row], form: PromptForm) -> Example | str:
+    """The prompt and the rated answer, or why there are none."""
+    chain = path_to(messages, str((row.get("meta") or {}).get("message_id")))
+    if not chain or chain[-1].get("role") != "assistant":
+        return "the rated answer is not in its conversation"
+    texts = [text_rules.plain(message.get("content")) for message in chain]
+    if any(content is None for content in texts):
+        return "the conversation holds more than text"
+    *earlier, answer = [content or "" for content in texts]
+    system = form.render(chain[-1].get("sources") or [])
+    if reason := why_not(answer.strip(), [system, *earlier], bool(chain[-1].get("error"))):
+        return reason
+    spoken = (Message(str(message.get("role")), content) for message, content in zip(chain, earlier, strict=False))
+    origin = origin_of(row, messages, chain[-1])
+    return Example((Message("system", system), *spoken), answer.strip(), f"rating {origin.rating}", origin.chat, origin)
+
+
+def why_not(answer: str, others: list[str], is_error: bool) -> str:
+    """Why nothing is learned from this answer after these other texts; empty if it is."""
+    if not answer:
+        return "the rated answer is empty"
+    if answer.startswith(MARK):
+        return "the night desk's answer"
+    if is_error:
+        return "the answer is an error"
+    if len(answer) + sum(map(len, others)) > MOST_CHARACTERS:
+        return "the conversation is too long for any recipe"
+    return text_rules.complaint(answer, others)
+
+
+def origin_of(row: Row, messages: dict[str, Row], answer: Row) -> Origin:
+    data, meta = row["data"], row.get("meta") or {}
+    score = number((data.get("details") or {}).get("rating"))
+    note = ", ".join(filter(None, [str(data.get("reason") or ""), f"{score:.0f} of 10" if score else ""]))
+    return Origin(
+        kind=kind_of(messages, answer),
+        chat=str(meta.get("chat_id")),
+        user=str(row.get("user_id") or ""),
+        rating=str(row.get("id")),
+        message=str(meta.get("message_id")),
+        note=note[:200],
+    )
+
+
+def kind_of(messages: dict[str, Row], answer: Row) -> str:
+    """How the answer came to be. One that was edited in its place looks like any other, but for old messages."""
+    others = siblings(messages, answer)
+    if any(marks(other) & marks(answer) for other in others):
+        return "corrected answer"
+    if answer.get("originalContent"):
+        return "edited answer"
+    return "regenerated answer" if others else "rated answer"
+
+
+def preferences(row: Row, messages: dict[str, Row], found: Example, up: bool) -> Iterator[Preference]:
+    """What the rated answer was preferred to; or, of a thumbs-down, the answer that nobody wanted."""
+    comment = str(row["data"].get("comment") or "")[:2000]
+    chain = path_to(messages, found.origin.message)
+    if not up:
+        yield Preference(found.prompt, "", found.answer, "disliked", comment, found.origin)
+        return
+    worse = {str(text_rules.plain(chain[-1].get("originalContent")) or "").strip(): "edited answer"}
+    for other in siblings(messages, chain[-1]):
+        if str((other.get("annotation") or {}).get("rating")) != "1" and not other.get("error"):
+            kind = "corrected answer" if marks(other) & marks(chain[-1]) else "regenerated answer"
+            worse[(text_rules.plain(other.get("content")) or "").strip()] = kind
+    for rejected, kind in worse.items():
+        if not rejected or rejected == found.answer or rejected.startswith(MARK) or len(rejected) > MOST_CHARACTERS:
+            continue
+        if not text_rules.complaint(rejected, []):
+            yield Preference(found.prompt, found.answer, rejected, kind, comment, found.origin)

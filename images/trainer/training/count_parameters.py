@@ -1,0 +1,72 @@
+"""What a recipe trains, counted on the real architecture without its weights.
+
+    python -m training.recipe '{"rank": 16, "target_modules": [...], "target_parameters": [...], "layers": [...]}'
+
+The last line of output is JSON: {"total_parameters", "trainable_parameters", "unmatched"}. unmatched: targets and layers
+that name nothing in the model; a recipe with any is wrong. Exits 1 then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from typing import Any
+
+import torch
+
+from training import architecture
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+LAYER = re.compile(r"\.layers\.(\d+)\.")
+
+
+def targets(model: torch.nn.Module, recipe: dict[str, Any]) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Name of what is adapted -> (its number of experts, or 1; its [out, in]), by the rules of PEFT's LoraConfig."""
+    found: dict[str, tuple[int, tuple[int, ...]]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and named(name, recipe["target_modules"]) and in_layers(name, recipe["layers"]):
+            found[name] = (1, tuple(module.weight.shape))
+    for name, parameter in model.named_parameters():
+        if named(name, recipe["target_parameters"]) and in_layers(name, recipe["layers"]):
+            found[name] = (parameter.shape[0], tuple(parameter.shape[1:]))
+    return found
+
+
+def named(name: str, endings: list[str]) -> bool:
+    return any(name == ending or name.endswith(f".{ending}") for ending in endings)
+
+
+def in_layers(name: str, layers: list[int]) -> bool:
+    match = LAYER.search(name)
+    return not layers or (match is not None and int(match[1]) in layers)
+
+
+def trainable_parameters(found: dict[str, tuple[int, tuple[int, ...]]], rank: int) -> int:
+    """A is [rank, in] and B is [out, rank], once an expert."""
+    return sum(experts * rank * sum(shape) for experts, shape in found.values())
+
+
+def unmatched(found: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
+    endings = recipe["target_modules"] + recipe["target_parameters"]
+    numbers = {int(match[1]) for name in found if (match := LAYER.search(name))}
+    return [ending for ending in endings if not any(named(name, [ending]) for name in found)] + [
+        f"layer {number}" for number in recipe["layers"] if number not in numbers
+    ]
+
+
+def facts(model: torch.nn.Module, recipe: dict[str, Any]) -> dict[str, Any]:
+    found = targets(model, recipe)
+    return {
+        "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "trainable_parameters": trainable_parameters(found, recipe["rank"]),
+        "unmatched": unmatched(found, recipe),
+    }
+
+
+if __name__ == "__main__":
+    result = facts(architecture.meta_model(), json.loads(sys.argv[1]))
+    print(json.dumps(result))
+    sys.exit(1 if result["unmatched"] else 0)

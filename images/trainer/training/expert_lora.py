@@ -1,0 +1,212 @@
+"""LoRA on routed experts as factors, by grouped matrix products over the routed rows only.
+
+PEFT's own way adds the whole update B A to the whole stack of experts in every forward pass: 2.55 GB written a layer for
+Nemotron-3-Nano, and as much again kept for the backward pass. Here, with the rows sorted by expert,
+
+    z = x W_up^T + s (x A_up^T) B_up^T        h = relu(z)^2        y = h W_down^T + s (h A_down^T) B_down^T
+
+and each product is one kernel over all experts. No tensor of the size of a stack is made. Parameters, their names, saving,
+loading and merging stay PEFT's: only what the wrapped experts compute is replaced (enable).
+
+The backward pass is written out, because autograd would keep six tensors a routed row: here one is kept, z, and what is
+cheap is computed again. The gradient of the routing weight needs no y either: <g, y> = <W_down^T g, h>.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import ParamWrapper
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True)
+class Products:
+    """rows: x [S, k], w [E, k, n] -> [S, n].  outer: a [S, m], b [S, n] -> [E, m, n].  Both with ends [E], int32: where
+    each expert's rows end. S rows are sorted by expert."""
+
+    name: str
+    rows: Callable[[Tensor, Tensor, Tensor], Tensor]
+    outer: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+# -----------------------------------------------------------------------------
+# the plain loop: exact, everywhere, one product an expert
+
+
+def loop_rows(x: Tensor, w: Tensor, ends: Tensor) -> Tensor:
+    out = x.new_empty(x.shape[0], w.shape[2])
+    start = 0
+    for expert, end in enumerate(ends.tolist()):
+        if end > start:
+            torch.mm(x[start:end], w[expert], out=out[start:end])
+        start = end
+    return out
+
+
+def loop_outer(a: Tensor, b: Tensor, ends: Tensor) -> Tensor:
+    out = a.new_zeros(ends.shape[0], a.shape[1], b.shape[1])
+    start = 0
+    for expert, end in enumerate(ends.tolist()):
+        if end > start:
+            torch.mm(a[start:end].T, b[start:end], out=out[expert])
+        start = end
+    return out
+
+
+LOOP = Products("loop", loop_rows, loop_outer)
+
+
+# -----------------------------------------------------------------------------
+# torch's grouped product: CUTLASS on sm_90 and sm_100; elsewhere it is a loop in C++
+
+
+def torch_rows(x: Tensor, w: Tensor, ends: Tensor) -> Tensor:
+    return torch._grouped_mm(x, w, offs=ends)
+
+
+def torch_outer(a: Tensor, b: Tensor, ends: Tensor) -> Tensor:
+    return torch._grouped_mm(a.T, b, offs=ends)
+
+
+TORCH = Products("torch", torch_rows, torch_outer)
+
+
+def triton_products() -> Products:
+    """Our own kernels; imported only where they can run, because there is no Triton on a machine without a GPU."""
+    from training import expert_lora_triton as grouped_triton
+
+    return Products("triton", grouped_triton.rows, grouped_triton.outer)
+
+
+# -----------------------------------------------------------------------------
+# the experts
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Rows sorted by expert. order: [S] into the flat [T * k]; token: [S] into [T]; ends: [E] int32; back: inverse of order."""
+
+    order: Tensor
+    token: Tensor
+    ends: Tensor
+    back: Tensor
+    experts_per_token: int
+
+    @classmethod
+    def of(cls, chosen: Tensor, expert_count: int) -> Routing:
+        """chosen: [T, k] expert of each token."""
+        flat = chosen.reshape(-1)
+        order = torch.argsort(flat, stable=True)
+        counts = torch.zeros(expert_count, dtype=torch.int32, device=flat.device)
+        counts.scatter_add_(0, flat, torch.ones_like(flat, dtype=torch.int32))
+        back = torch.empty_like(order)
+        back[order] = torch.arange(order.numel(), device=order.device)
+        return cls(order, order // chosen.shape[1], counts.cumsum(0).to(torch.int32), back, chosen.shape[1])
+
+    def summed(self, rows: Tensor) -> Tensor:
+        """[S, n] back to [T, n], the k rows of a token added up."""
+        return rows[self.back].view(-1, self.experts_per_token, rows.shape[1]).sum(1)
+
+
+class Experts(torch.autograd.Function):
+    """hidden [T, H], weights [T, k], up [E, I, H], down [E, H, I]; factors up_a [E, r, H], up_b [E, I, r], down_a [E, r, I],
+    down_b [E, H, r]. Only hidden, weights and the factors get gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weights: Tensor, up: Tensor, down: Tensor, up_a: Tensor, up_b: Tensor, down_a: Tensor,
+        down_b: Tensor, scale: float, routing: Routing, products: Products,
+    ) -> Tensor:  # fmt: skip
+        rows, ends = products.rows, routing.ends
+        x = hidden[routing.token]
+        xa = rows(x, up_a.mT, ends)
+        z = rows(x, up.mT, ends).add_(rows(xa, up_b.mT, ends), alpha=scale)
+        del x
+        h = z.relu().square_()
+        ha = rows(h, down_a.mT, ends)
+        y = rows(h, down.mT, ends).add_(rows(ha, down_b.mT, ends), alpha=scale)
+        del h
+        y.mul_(weights.reshape(-1)[routing.order, None].to(y.dtype))
+        ctx.save_for_backward(hidden, weights, up, down, up_a, up_b, down_a, down_b, z, xa, ha)
+        ctx.scale, ctx.routing, ctx.products = scale, routing, products
+        return routing.summed(y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        hidden, weights, up, down, up_a, up_b, down_a, down_b, z, xa, ha = ctx.saved_tensors
+        scale, routing = ctx.scale, ctx.routing
+        rows, outer, ends = ctx.products.rows, ctx.products.outer, routing.ends
+        weight = weights.reshape(-1)[routing.order, None].to(z.dtype)
+
+        g = grad.contiguous()[routing.token]
+        ga = rows(g, down_b, ends)
+        gh = rows(g, down, ends).add_(rows(ga, down_a, ends), alpha=scale)
+        grad_down_b = outer(g, ha * weight, ends).mul_(scale)
+        del g
+        positive = z.relu()
+        h = positive.square()
+        grad_weights = torch.linalg.vecdot(gh.float(), h.float())[routing.back].view_as(weights).to(weights.dtype)
+        grad_down_a = outer(ga * weight, h, ends).mul_(scale)
+        del h
+        gz = gh.mul_(weight).mul_(positive).mul_(2)
+        del positive
+        gza = rows(gz, up_b, ends)
+        grad_up_b = outer(gz, xa, ends).mul_(scale)
+        grad_up_a = outer(gza, hidden[routing.token], ends).mul_(scale)
+        gx = rows(gz, up, ends).add_(rows(gza, up_a, ends), alpha=scale)
+        return routing.summed(gx), grad_weights, None, None, grad_up_a, grad_up_b, grad_down_a, grad_down_b, None, None, None
+
+
+# -----------------------------------------------------------------------------
+# in PEFT's place
+
+
+def factors(wrapper: ParamWrapper, adapter: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """A [E, r, in] and B [E, out, r] of one wrapper; A is stored expert by expert, B with the expert changing fastest."""
+    a = wrapper.lora_A[adapter].weight.view(wrapper.num_experts, -1, wrapper.lora_A[adapter].in_features)
+    b = wrapper.lora_B[adapter].weight
+    b = b.view(b.shape[0], -1, wrapper.num_experts).permute(2, 0, 1)
+    return a.to(dtype), b.to(dtype).contiguous()
+
+
+def wrapped_experts(model: torch.nn.Module) -> list[tuple[ParamWrapper, ParamWrapper]]:
+    """The two nested wrappers of every layer's experts, the outer first. Raises ValueError where only one stack is adapted."""
+    found = []
+    inner = {id(module.base_layer) for module in model.modules() if isinstance(module, ParamWrapper)}
+    for name, module in model.named_modules():
+        if isinstance(module, ParamWrapper) and id(module) not in inner:
+            if not isinstance(module.base_layer, ParamWrapper):
+                raise ValueError(f"{name}: adapt both up_proj and down_proj of the experts, or neither")
+            found.append((module, module.base_layer))
+    return found
+
+
+def enable(model: torch.nn.Module, products: Products) -> int:
+    """Lets every adapted stack of experts in a PEFT model compute by factors. Returns how many there are."""
+    pairs = wrapped_experts(model)
+    for outer, inner in pairs:
+        by_name = {wrapper.parameter_name: wrapper for wrapper in (outer, inner)}
+        plain = outer.forward
+
+        def forward(
+            self: ParamWrapper, hidden: Tensor, chosen: Tensor, weights: Tensor, up: ParamWrapper = by_name["up_proj"],
+            down: ParamWrapper = by_name["down_proj"], plain: Callable[..., Tensor] = plain,
+        ) -> Tensor:  # fmt: skip
+            if self.disable_adapters or self.merged:
+                return plain(hidden, chosen, weights)
+            (adapter,) = self.active_adapters
+            base = self.get_base_layer()
+            routing = Routing.of(chosen, base.num_experts)
+            factor = (*factors(up, adapter, hidden.dtype), *factors(down, adapter, hidden.dtype))
+            scale = up.scaling[adapter]
+            out: Tensor = Experts.apply(hidden, weights, base.up_proj, base.down_proj, *factor, scale, routing, products)
+            return out
+
+        outer.forward = MethodType(forward, outer)
+    return len(pairs)

@@ -1,0 +1,79 @@
+"""How much memory a training step takes, worked out before it is taken: on unified memory a guess that is wrong hangs the host.
+
+    peak = weights + adapter + what the layers keep for the backward pass + the widest temporary
+
+Weights are bfloat16, 2 bytes a parameter; an adapter is float32 with two AdamW moments, 12 bytes, and a gradient, 4 more, of
+which one layer's worth is live beside the rest at the peak. What a layer keeps a token is counted tensor by tensor below,
+for the lean layers of lean_layers and expert_lora. Compared with measured peaks in tests/training/test_memory.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WEIGHT, ADAPTER, GRADIENT, FLOAT, INDEX = 2, 12, 4, 4, 8
+FIXED_BYTES = 900_000_000  # CUDA's own handles and workspaces as torch counts them, the loss's tiles, the smallest of tensors
+
+
+class TooSmall(Exception):
+    """No way to train fits into the budget; the message says what would."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Nemotron-H and its adapter. kinds: "linear_attention", "moe" or "full_attention" of each layer."""
+
+    kinds: tuple[str, ...]
+    total_parameters: int
+    trainable_parameters: int
+    hidden: int
+    rank: int
+    mamba_inner: int
+    mamba_projected: int
+    expert_inner: int
+    shared_inner: int
+    expert_count: int
+    experts_per_token: int
+    query_width: int
+    experts_adapted: bool = True
+    vocabulary: int = 131_072
+
+    def kept_bytes(self, kind: str) -> int:
+        """Bytes a token that one layer keeps: its input, the norm's output, and the mixer's own."""
+        both = 2 * WEIGHT * self.hidden + FLOAT
+        if kind == "linear_attention":
+            return both + WEIGHT * (self.mamba_projected + self.mamba_inner + self.rank)
+        if kind == "full_attention":
+            return both + WEIGHT * (6 * self.query_width + 4 * self.rank)
+        routed = WEIGHT * (self.expert_inner + 2 * self.rank) + 4 * INDEX
+        if not self.experts_adapted:  # transformers' own way, which also keeps every routed row and its activation
+            routed += WEIGHT * (self.hidden + self.expert_inner)
+        return both + self.experts_per_token * routed + 2 * WEIGHT * self.shared_inner + 3 * FLOAT * self.expert_count
+
+    @property
+    def temporary_bytes(self) -> int:
+        """Bytes a token at the widest point: routed rows in and out of the experts, as the backward pass holds them."""
+        return self.experts_per_token * WEIGHT * (3 * self.hidden + 3 * self.expert_inner)
+
+
+def peak_bytes(shape: Shape, tokens: int, checkpointed_layers: int) -> int:
+    """Of one step of so many tokens. A checkpointed layer keeps its input, and one of them at a time all that it computes."""
+    kinds = shape.kinds
+    kept = sum(shape.kept_bytes(kind) for kind in kinds[checkpointed_layers:])
+    inputs = WEIGHT * shape.hidden * min(checkpointed_layers, len(kinds))
+    again = max((shape.kept_bytes(kind) for kind in kinds[:checkpointed_layers]), default=0)
+    state = WEIGHT * (shape.total_parameters - shape.trainable_parameters) + ADAPTER * shape.trainable_parameters
+    gradients = GRADIENT * shape.trainable_parameters // max(1, kinds.count("moe"))
+    return state + gradients + FIXED_BYTES + tokens * (kept + inputs + again + shape.temporary_bytes)
+
+
+def checkpointed_layers(shape: Shape, tokens: int, budget_bytes: int) -> int:
+    """The fewest layers to checkpoint for a peak under budget_bytes; 0 is fastest. Raises TooSmall."""
+    for layers in range(len(shape.kinds) + 1):
+        if peak_bytes(shape, tokens, layers) <= budget_bytes:
+            return layers
+    least = peak_bytes(shape, tokens, len(shape.kinds))
+    raise TooSmall(
+        f"a step of {tokens} tokens takes {least / 1e9:.1f} GB at the least, the budget is {budget_bytes / 1e9:.1f} GB: "
+        "lower tokens_per_step in the recipe"
+    )

@@ -1,0 +1,30 @@
+"""python -m rehearsal: the demonstration."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from glue.cli import framework
+from glue.cli.main import main
+from rehearsal import demo
+
+
+@click.command(params=list(framework.cli.params), context_settings=framework.cli.context_settings)
+@click.option("--facts", default=10, show_default=True, help="How many facts the demonstration corrects.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
+def rehearsal(profile: str | None, facts: int, as_json: bool, **chosen: Any) -> None:
+    """The whole cycle on practice data, from nothing: day, corrections, night, a better day, rollback."""
+    assert framework.cli.callback is not None
+    framework.cli.callback(profile, **chosen)
+    result = demo.run(profile, framework.teller(), facts)
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False))
+    else:
+        demo.show(result)
+
+
+if __name__ == "__main__":
+    main(rehearsal)

@@ -1,0 +1,115 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from glue.cli import framework, verbs
+from glue.clients import open_webui
+from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
+from glue.core.settings import HOME
+
+
+def glue(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "glue", *arguments]
+    return subprocess.run(
+        command, cwd=HOME, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_docker_absent_is_exit_10_and_says_what_to_do() -> None:
+    done = glue("status", "--json", DOCKER_HOST="unix:///nowhere/docker.sock", GLUE_PROFILE="rehearsal")
+    assert done.returncode == 10
+    assert "install-docker.sh" in done.stderr
+    assert json.loads(done.stdout)["exit_code"] == 10
+
+
+def test_a_bad_setting_is_exit_2_and_names_it() -> None:
+    done = glue("status", GLUE_PROFILE="rehearsal", GLUE_CHAT_PORT="http")
+    assert done.returncode == 2 and "CHAT_PORT" in done.stderr and "1 to 65535" in done.stderr
+
+
+def test_a_bad_profile_and_a_bad_verb_are_exit_2() -> None:
+    assert glue("status", GLUE_PROFILE="weekend").returncode == 2
+    assert glue("stauts").returncode == 2
+
+
+def test_a_terminal_that_is_gone_ends_nothing() -> None:
+    script = """
+import os, pty
+from rich.console import Console
+from glue.cli import framework
+master, terminal = pty.openpty()
+framework.people = Console(file=os.fdopen(terminal, "w"))
+os.close(master)
+tell = framework.teller()
+for line in ("one", "two"):
+    tell(line)
+reading, writing = os.pipe()
+os.close(reading)
+framework.people = Console(file=os.fdopen(writing, "w"))
+for line in ("three", "four"):
+    tell(line)
+os.write(2, b"the day comes up")
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=HOME, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "the day comes up")
+
+
+def test_until_is_the_next_such_moment() -> None:
+    moment = verbs.until_time("05:30")
+    assert moment is not None and 0 < moment - time.time() <= 25 * 3600
+    assert datetime.fromtimestamp(moment).strftime("%H:%M") == "05:30"
+    assert verbs.until_time(None) is None
+    with pytest.raises(Misconfigured):
+        verbs.until_time("half past five")
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_answer_without_a_word_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = open_webui.Answer(text, [{"metadata": [{"name": "manual.pdf"}]}])
+    administrator = SimpleNamespace(ask=lambda messages: answer)
+    monkeypatch.setattr(verbs, "open_site", lambda profile: SimpleNamespace(administrator=lambda: administrator))
+    with pytest.raises(GlueError, match="answered nothing") as error:
+        verbs.cli(["ask", "Who are you?"], standalone_mode=False)
+    assert error.value.exit_code == 1 and "manual.pdf" in error.value.saw
+
+
+@pytest.mark.parametrize(
+    ("verb", "person", "refused"),
+    [("day", "anna", True), ("setup", "anna", True), ("schedule", "anna", False), ("day", "root", False), ("day", "", False)],
+)
+def test_sudo_is_refused_where_it_would_leave_files_of_root(
+    verb: str, person: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("SUDO_USER", person or "root")
+    if not person:
+        monkeypatch.delenv("SUDO_USER")
+    if not refused:
+        return framework.require_no_sudo(verb)
+    with pytest.raises(PreconditionFailed, match="files of root") as error:
+        framework.require_no_sudo(verb)
+    assert "without sudo" in error.value.do
+
+
+def test_every_verb_but_schedule_is_refused_by_sudo_before_it_does_anything(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import os; os.geteuid = lambda: 0")
+    state = tmp_path / "state"
+    done = glue("doctor", SUDO_USER="anna", PYTHONPATH=str(tmp_path), GLUE_STATE_DIR=str(state), GLUE_PROFILE="rehearsal")
+    assert done.returncode == 10 and "without sudo" in done.stderr and not state.exists()
+
+
+def test_a_virtual_environment_is_not_made_by_sudo(tmp_path: Path) -> None:
+    (tmp_path / "id").write_text("#!/bin/sh\necho 0\n")
+    (tmp_path / "id").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SUDO_USER": "anna"}
+    command = ["bash", str(HOME / "scripts" / "make-venv.sh"), "/nowhere"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 10 and "without sudo" in done.stderr and "env -u SUDO_USER make" in done.stderr

@@ -1,0 +1,150 @@
+"""What becomes of Docker's own faults, without Docker."""
+
+import os
+import re
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import docker
+import docker.errors
+import pytest
+from docker.models.containers import Container
+
+from glue.clients import docker as docker_client
+from glue.clients.docker import Stacks
+from glue.core import commands, settings, waiting
+from glue.core.errors import GlueError
+from glue.core.waiting import Seen
+
+
+def test_a_compose_that_never_ends_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for a Docker that hangs."""
+    hanging = Stacks.__new__(Stacks)
+    hanging.settings = settings.load("rehearsal")
+    monkeypatch.setattr(hanging, "compose_command", lambda *_: ["sleep", "60"])
+    with pytest.raises(GlueError, match="docker compose up hangs"):
+        hanging.compose("day", "up", timeout_seconds=0.1)
+
+
+def test_a_program_that_never_ends_is_an_error_in_words() -> None:
+    with pytest.raises(GlueError, match="sleep 60 hangs") as error:
+        commands.run(["sleep", "60"], "wake it", timeout_seconds=0.1)
+    assert (error.value.saw, error.value.do) == ("no end after 0 s", "wake it")
+
+
+def test_a_compose_that_never_says_its_version_is_one_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for a docker command that hangs: a day that must come up is then tried all the same."""
+    stand_in = tmp_path / "docker"
+    stand_in.write_text("#!/bin/sh\nexec sleep 60\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(docker_client, "docker_cli", lambda: str(stand_in))
+    assert docker_client.compose_version(timeout_seconds=0.2) == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "checks", "fault"),
+    [
+        ("unhealthy", ["", "Traceback ...\nTimeoutError: timed out\n"], "TimeoutError: timed out"),
+        ("unhealthy", ["vLLM hangs\n", "\n"], ""),
+        ("unhealthy", [], ""),
+        ("healthy", ["a failure that was one of three\n"], ""),
+        ("starting", ["connection refused\n"], ""),
+    ],
+)
+def test_an_unhealthy_service_says_what_its_last_health_check_printed(status: str, checks: list[str], fault: str) -> None:
+    state = {"Status": "running", "Health": {"Status": status, "Log": [{"Output": output} for output in checks]}}
+    attributes = {"State": state, "NetworkSettings": {"Networks": {}}}
+    found = docker_client.observed(cast(Container, SimpleNamespace(attrs=attributes, labels={}, name="vllm")))
+    assert (found.health, found.fault) == (status, fault)
+
+
+@pytest.mark.parametrize(
+    ("script", "seconds", "words"),
+    [
+        ("echo much; echo why >&2; exit 3", 60, "bash -c failed.*why"),
+        ("echo much; exit 3", 60, "bash -c failed.*exit 3"),
+        ("echo much; trap '' TERM; while :; do sleep 30; done", 1, "bash -c hangs.*no end after 1 s"),
+        ("yes", 1, "bash -c hangs.*no end after 1 s"),
+        ("echo much; exec >&-; sleep 30", 1, "bash -c hangs.*no end after 1 s"),
+    ],
+)
+def test_what_is_read_of_a_program_that_fails_or_never_ends_is_an_error_in_words(
+    script: str, seconds: float, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "END_SECONDS", 0.5)
+    began = time.monotonic()
+    with pytest.raises(GlueError) as error, commands.reading(["bash", "-c", script], "nothing", seconds) as output:
+        assert output.read(2)
+    assert re.search(words, str(error.value), re.DOTALL) and time.monotonic() - began < 20
+
+
+def test_what_nobody_reads_of_a_program_does_not_keep_it() -> None:
+    with commands.reading(["bash", "-c", "head -c 1000000 /dev/zero"], "nothing", 60) as output:
+        assert output.read(2) == bytes(2)
+
+
+STUBBORN = {
+    "a child that ignores SIGTERM": "trap '' TERM; echo begun; while :; do sleep 30; done",
+    "a grandchild that holds the pipe": "sleep 30 & echo begun; wait",
+    "a grandchild that outlives its parent": "sleep 30 & echo begun",
+    "a stranger that holds the pipe": "setsid sleep 12 & echo begun; wait",
+    "output without an end": "yes begun",
+    "output that it closed": "echo begun; exec >&- 2>&-; sleep 30",
+}
+
+
+@pytest.mark.parametrize("script", STUBBORN.values(), ids=STUBBORN.keys())
+def test_a_deadline_is_one_whatever_the_program_does(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "END_SECONDS", 0.5)
+    began = time.monotonic()
+    _, last_lines = commands.stream(["bash", "-c", script], dict(os.environ), lambda line: None, 1.0)
+    assert time.monotonic() - began < 5 and last_lines.startswith("begun")
+
+
+def test_who_hears_may_break_off_and_nothing_of_the_program_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "END_SECONDS", 0.5)
+    heard: list[str] = []
+
+    def break_off(line: str) -> None:
+        heard.append(line)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        commands.stream(["bash", "-c", "trap '' TERM; echo $$; while :; do sleep 1; done"], dict(os.environ), break_off, 60)
+    group = heard[0]
+    waiting.until("the end of all of it", lambda: Seen(not living(group), f"{living(group)} live"), 10, 0.05)
+
+
+def living(group: str) -> list[str]:
+    """Processes of the group that are more than an entry which nobody has collected yet; see proc(5), stat."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            state, _, of_group = path.read_text(encoding="utf-8").rpartition(")")[2].split()[:3]
+            found += [path.parent.name] if of_group == group and state not in "ZX" else []
+    return found
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        # docker-py 7.1, docker 26 and docker 29 of a user who is not in the group docker
+        "Error while fetching server API version: ('Connection aborted.', PermissionError(13, 'Permission denied'))",
+        "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: Get ...",
+        "permission denied while trying to connect to the docker API at unix:///var/run/docker.sock",
+    ],
+)
+def test_a_user_whom_dockers_socket_refuses_is_told_to_join_the_group(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the refusal: root, who runs these tests, is never refused."""
+
+    def refuse(**_: object) -> None:
+        raise docker.errors.DockerException(said)
+
+    monkeypatch.setattr(docker, "from_env", refuse)
+    with pytest.raises(GlueError) as error:
+        Stacks(settings.load("rehearsal"))
+    assert error.value.do.startswith("sudo usermod -aG docker $USER, then sign out and in again")
+    assert docker_client.remedy("error mounting /srv/x: permission denied") == ""

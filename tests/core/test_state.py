@@ -1,0 +1,265 @@
+import errno
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glue.clients.adapter_store import Releases
+from glue.core import commands, files, journal, lock
+from glue.core.errors import Locked, PreconditionFailed
+
+
+@pytest.fixture
+def releases(tmp_path: Path) -> Releases:
+    (tmp_path / "adapters").mkdir()
+    return Releases(tmp_path / "adapters")
+
+
+def publish(releases: Releases, content: str) -> str:
+    source = releases.folder.parent / f"trained-{content}"
+    source.mkdir()
+    (source / "adapter_config.json").write_text("{}")
+    (source / "adapter_model.safetensors").write_text(content)
+    return releases.publish(source, {"night": content})
+
+
+def serve(releases: Releases, name: str) -> None:
+    releases.advance(name)
+
+
+def test_a_release_is_complete_and_its_link_is_relative(releases: Releases) -> None:
+    name = publish(releases, "one")
+    assert releases.names() == [name]
+    assert releases.manifest(name)["night"] == "one"
+    serve(releases, name)
+    assert (releases.current(), str((releases.folder / "current").readlink())) == (name, name)
+
+
+def test_an_unfinished_release_is_not_listed(releases: Releases) -> None:
+    (releases.folder / ".unfinished-x").mkdir()
+    (releases.folder / "half").mkdir()
+    assert releases.names() == []
+
+
+def test_previous_is_what_served_before_down_to_the_base_model(releases: Releases) -> None:
+    one, two = publish(releases, "one"), publish(releases, "two")
+    serve(releases, one)
+    serve(releases, two)
+    assert releases.previous() == one
+    releases.retreat(releases.served()[:-1])
+    assert releases.previous() is None
+    releases.retreat(releases.served()[:-1])
+    with pytest.raises(PreconditionFailed):
+        releases.previous()
+
+
+def test_a_crash_between_link_and_list_is_mended_on_reading(releases: Releases) -> None:
+    name = publish(releases, "one")
+    (releases.folder / "current").symlink_to(name)
+    assert releases.served() == [None, name]
+
+
+def test_without_room_for_the_list_nothing_advances_and_a_rollback_never_goes_forward_later(
+    releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = (publish(releases, content) for content in ("one", "two", "three"))
+    serve(releases, one)
+    serve(releases, two)
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Releases, "remember", no_room)
+        with pytest.raises(OSError, match="No space"):
+            releases.advance(three)
+        assert releases.current() == two
+        disk.setattr(Path, "symlink_to", no_room)
+        releases.retreat(releases.before())
+    assert releases.current() == one and releases.previous() is None
+
+
+def test_a_changed_file_is_found(releases: Releases) -> None:
+    name = publish(releases, "one")
+    releases.verify(name)
+    (releases.folder / name / "adapter_model.safetensors").write_text("other")
+    with pytest.raises(PreconditionFailed, match="not what was published"):
+        releases.verify(name)
+
+
+def test_an_unknown_release_is_named(releases: Releases) -> None:
+    with pytest.raises(PreconditionFailed) as error:
+        releases.manifest("gone")
+    assert "gone" in error.value.saw
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from glue.core import lock
+with lock.hold(Path(sys.argv[1]), lock.NIGHT, "a night"):
+    print("held", flush=True); sys.stdin.read()
+"""
+
+
+def test_a_second_holder_is_told_who_holds_it_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout and holder.stdout.readline() == "held\n"
+        assert lock.held(tmp_path, lock.NIGHT)
+        with pytest.raises(Locked) as error, lock.hold(tmp_path, lock.NIGHT, "another"):
+            pass
+        assert error.value.exit_code == 11 and str(holder.pid) in error.value.saw
+        holder.kill()
+    with lock.hold(tmp_path, lock.NIGHT, "after its death"):
+        assert lock.held(tmp_path, lock.NIGHT)
+    assert not lock.held(tmp_path, lock.NIGHT)
+
+
+def test_the_journal_has_a_line_before_and_after_and_names_a_failure(tmp_path: Path) -> None:
+    with journal.step(tmp_path, "n1", "train"):
+        pass
+    with pytest.raises(ValueError), journal.step(tmp_path, "n1", "judge"):
+        raise ValueError("why")
+    rows = files.read_lines(tmp_path / "journal.jsonl")
+    assert [(row["step"], row["phase"]) for row in rows] == [
+        ("train", "begin"),
+        ("train", "done"),
+        ("judge", "begin"),
+        ("judge", "failed"),
+    ]
+    assert rows[-1]["reason"] == "ValueError: why"
+
+
+def test_the_last_night_is_read_past_a_line_that_was_cut_short(tmp_path: Path) -> None:
+    journal.record(tmp_path, night="n1", outcome="promoted")
+    with (tmp_path / "journal.jsonl").open("a") as file:
+        file.write('{"night": "n2", "outco')
+    found = journal.last_night(tmp_path)
+    assert found and found["night"] == "n1"
+
+
+def test_a_line_that_a_full_disk_cut_inside_a_character_spoils_no_other(tmp_path: Path) -> None:
+    journal.record(tmp_path, night="n1", outcome="promoted")
+    whole = (tmp_path / "journal.jsonl").read_bytes()
+    line = json.dumps({"night": "n2", "reason": "█ 9 %"}, ensure_ascii=False).encode()
+    for length in range(len(line)):
+        (tmp_path / "journal.jsonl").write_bytes(whole + line[:length])
+        journal.record(tmp_path, event="day", phase="done")
+        assert [row.get("night", row.get("event")) for row in files.read_lines(tmp_path / "journal.jsonl")] == ["n1", "day"], (
+            length
+        )
+
+
+def test_a_written_file_has_its_mode_from_the_start(tmp_path: Path) -> None:
+    files.write(tmp_path / "secret", "x", mode=0o600)
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+    files.write_json(tmp_path / "value.json", {"ä": 1})
+    assert json.loads((tmp_path / "value.json").read_text()) == {"ä": 1}
+    files.append_line(tmp_path / "kept.jsonl", {"question": "ä"}, mode=0o600)
+    assert files.read_lines(tmp_path / "kept.jsonl") == [{"question": "ä"}]
+    assert (tmp_path / "kept.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_signals_are_ignored_only_while_the_day_is_brought_back() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler) and signal.getsignal(signal.SIGINT)
+    with commands.uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+# ---------------------------------------------------------------------- checkpoints
+
+
+def make_checkpoint(releases: Releases, name: str, content: str = "weights") -> None:
+    source = releases.folder.parent / f"made-{content}"
+    source.mkdir()
+    (source / "config.json").write_text("{}")
+    (source / "model.safetensors").write_text(content)
+    releases.publish_checkpoint(name, source, {"form": "merged"})
+
+
+def test_a_checkpoint_serves_only_if_it_is_there_wanted_and_no_night_judges(releases: Releases) -> None:
+    name = publish(releases, "one")
+    serve(releases, name)
+    releases.serve_as(name, True)
+    assert not releases.serves_merged(), "there is no checkpoint yet"
+    make_checkpoint(releases, name)
+    assert not releases.serves_merged(), "a checkpoint by itself changes nothing"
+    releases.serve_as(name, True)
+    assert releases.serves_merged() and releases.checkpoint(name)
+    releases.judge(True)
+    assert not releases.serves_merged() and releases.is_merged(name)
+    releases.judge(False)
+    releases.retreat([None])
+    assert not releases.serves_merged()
+
+
+def test_a_checkpoint_that_was_changed_on_disk_is_found_and_only_if_it_is_to_serve(releases: Releases) -> None:
+    name = publish(releases, "one")
+    make_checkpoint(releases, name)
+    releases.verify(name, checkpoint=True)
+    (releases.folder / name / "checkpoint" / "model.safetensors").write_text("other")
+    releases.verify(name)
+    with pytest.raises(PreconditionFailed) as error:
+        releases.verify(name, checkpoint=True)
+    assert "checkpoint/model.safetensors" in error.value.saw
+
+
+def test_only_the_two_last_that_served_keep_what_serving_made_and_an_export_is_kept(releases: Releases) -> None:
+    names = [publish(releases, content) for content in ("one", "two", "three", "four")]
+    for name in names:
+        make_checkpoint(releases, name, name[-8:])
+        if name != names[0]:  # that one was only exported
+            releases.serve_as(name, True)
+            serve(releases, name)
+    releases.forget_old_checkpoints()
+    assert [bool(releases.checkpoint(name)) for name in names] == [True, False, True, True]
+    assert [releases.is_merged(name) for name in names] == [False, False, True, True]
+    assert not list(releases.folder.glob(".unfinished*"))
+
+
+def test_a_new_checkpoint_takes_the_place_of_the_old_one_and_serves_only_when_told_so(releases: Releases) -> None:
+    name = publish(releases, "one")
+    make_checkpoint(releases, name, "old")
+    releases.serve_as(name, True)
+    make_checkpoint(releases, name, "new")
+    assert (releases.folder / name / "checkpoint" / "model.safetensors").read_text() == "new"
+    assert not releases.is_merged(name)
+
+
+def test_a_line_that_a_full_disk_cut_short_spoils_no_later_one(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    files.append_line(path, {"number": 1})
+    with path.open("a") as file:
+        file.write('{"number": 2, "rea')
+    files.append_line(path, {"number": 3})
+    assert [row["number"] for row in files.read_lines(path)] == [1, 3]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_disk_without_file_locks_is_named(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the kernel's refusal, which no file system here gives."""
+    assert lock.fault(tmp_path) == ""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert os.strerror(number) in lock.fault(tmp_path)
+    with pytest.raises(PreconditionFailed, match="no file locks") as error, lock.hold(tmp_path, lock.MOVE, "a test"):
+        pass
+    assert "STATE_DIR" in error.value.do and list(tmp_path.glob(".lock-probe-*")) == []
+
+
+def test_a_disk_whose_locks_lock_nobody_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    assert "second program" in lock.fault(tmp_path)

@@ -1,0 +1,146 @@
+"""What is forgotten is gone from every dataset on disk, and which adapters had seen it is still known."""
+
+import json
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from glue.clients.adapter_store import Releases
+from glue.clients.site import Site
+from glue.core import files
+from glue.operations import restore, setup
+from learning.dataset import build, card, forget, split
+from learning.dataset import files as dataset_files
+from learning.dataset.prepare import Masked, Prepared
+from learning.examples import Dataset, Example, Message, Origin, Preference
+
+
+def example(chat: str, user: str) -> Example:
+    origin = Origin("rated answer", chat, user, f"r-{chat}", f"m-{chat}")
+    return Example((Message("user", f"Asked in {chat}?"),), f"Said to {user} in {chat}.", f"rating r-{chat}", chat, origin)
+
+
+ROWS = (example("chat-1", "user-1"), example("chat-2", "user-1"), example("chat-3", "user-2"))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A state folder with one night's dataset and the release that came of it."""
+    pair = Preference(ROWS[0].prompt, "Said to user-1 in chat-1.", "no", "regenerated answer", "", ROWS[0].origin)
+    ready = Prepared(ROWS, (pair,), (Masked("phone", "answer", 3, 9, ROWS[0].origin),), {}, 0)
+    built = Dataset(ROWS[:2], ROWS[2:], ())
+    night = tmp_path / "nights" / "20260101T000000Z"
+    dataset_files.write(night / "dataset", ready, built, card.card(ready, built, {}, 3, 3), "night")
+    (night / "scratch").mkdir()
+    for left in ("report.html", "scratch/train.arrow"):
+        files.write(night / left, "Said to user-1 in chat-1.")
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (adapter / name).write_text("{}")
+    releases = Releases(tmp_path / "adapters")
+    releases.publish(adapter, {"origins": split.origins(built.learned)})
+    return cast(Site, SimpleNamespace(state=tmp_path, releases=releases, tell=lambda line: None))
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "gone", "left"),
+    [("chat", "chat-1", ["chat-1"], ["chat-2", "chat-3"]), ("user", "user-1", ["chat-1", "chat-2"], ["chat-3"])],
+)
+def test_what_is_forgotten_is_gone_from_the_files_and_the_page(
+    site: Site, what: str, value: str, gone: list[str], left: list[str]
+) -> None:
+    done = forget.forget(site, what, value)
+    everything = "".join(path.read_text() for path in site.state.glob("nights/**/*.*"))
+    assert not any(f"in {chat}" in everything for chat in gone)
+    assert all(f"in {chat}" in everything for chat in left)
+    assert done["rows_removed"] == len(gone) + 2  # and the pair, and the place of what was masked
+    assert done["adapters_that_had_seen_it"] == site.releases.names() and done["serving"] is None
+    facts = json.loads(next(site.state.glob("nights/*/dataset/card.json")).read_text())
+    assert facts["forgotten"] == done["rows_removed"]
+    assert forget.forget(site, what, value)["rows_removed"] == 0
+
+
+def test_a_forgetting_that_died_is_finished_by_the_next(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It dies before each of its writes in turn; whatever is left then names the chat nowhere once it was run again."""
+    write, count = files.write, 0
+
+    def dying(left: int) -> Any:
+        def write_or_die(*arguments: Any, **more: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            write(*arguments, **more)
+
+        return write_or_die
+
+    for moment in range(9):
+        monkeypatch.setattr(files, "write", dying(moment))
+        try:
+            forget.remove(site.state, "chat", "chat-1")
+        except KeyboardInterrupt:
+            count += 1
+    monkeypatch.setattr(files, "write", write)
+    forget.remove(site.state, "chat", "chat-1")
+    everything = "".join(path.read_text() for path in site.state.glob("nights/**/*.*"))
+    assert count >= 3 and "chat-1" not in everything and "chat-2" in everything
+    assert (next(site.state.glob("nights/*")) / "dataset" / "page.html").exists()
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c"])
+def test_text_with_any_separator_is_on_the_page_and_can_be_forgotten(separator: str, site: Site) -> None:
+    folder = site.state / "nights" / "20260102T000000Z" / "dataset"
+    row = replace(ROWS[0], answer=f"One line{separator}and another.")
+    built = Dataset((row, ROWS[1]), (), ())
+    ready = Prepared((row, ROWS[1]), (), (), {}, 0)
+    dataset_files.write(folder, ready, built, card.card(ready, built, {}, 2, 2), "night")
+    assert "and another." in (folder / "page.html").read_text()
+    assert forget.remove(site.state, "chat", "chat-1")[str(folder.relative_to(site.state))] == 1
+    assert "and another." not in "".join(path.read_text() for path in folder.iterdir())
+
+
+def test_what_was_forgotten_since_a_backup_does_not_come_back_with_it(site: Site, tmp_path: Path) -> None:
+    backup = tmp_path.parent / f"{tmp_path.name}-backup"
+    shutil.copytree(site.state, backup / "state")
+    forget.forget(site, "chat", "chat-1")
+    checksums = {str(path.relative_to(backup)): files.sha256(path) for path in files.listed(backup)}
+    restore.put_back_state(site.state, backup, {"links": {}, "sha256": checksums})
+    shutil.rmtree(backup)
+    everything = "".join(path.read_text() for path in site.state.glob("nights/**/*.*"))
+    assert "in chat-1" not in everything and "in chat-2" in everything
+    assert forget.forgotten(site.state)({"user_id": "user-1", "meta": {"chat_id": "chat-1"}, "updated_at": 5})
+
+
+def test_somebody_nobody_knows_is_in_nothing(site: Site) -> None:
+    done = forget.forget(site, "chat", "../../etc")
+    assert (done["rows_removed"], done["adapters_that_had_seen_it"]) == (0, [])
+
+
+def test_a_manifest_names_nobody(site: Site) -> None:
+    text = (site.releases.folder / site.releases.names()[0] / "manifest.json").read_text()
+    assert "user-1" not in text and "chat-1" not in text and len(json.loads(text)["origins"]) == 5
+
+
+def test_a_rating_after_that_is_consent_anew(site: Site) -> None:
+    def rating(at: float) -> dict[str, Any]:
+        return {"user_id": "user-1", "meta": {"chat_id": "c9"}, "updated_at": at}
+
+    assert not forget.forgotten(site.state)(rating(5))
+    forget.forget(site, "user", "user-1")
+    assert forget.forgotten(site.state)(rating(time.time() - 60))
+    assert not forget.forgotten(site.state)(rating(time.time() + 60))
+
+
+def test_the_general_examples_that_come_with_the_release_can_be_read_and_are_never_written_over(site: Site) -> None:
+    setup.ensure_general_examples(site)
+    rows = build.read_replay(site.state / "replay.jsonl")
+    assert len(rows) >= 60 and len({split.fingerprint(row) for row in rows}) == len(rows)
+    (site.state / "replay.jsonl").write_text("")
+    setup.ensure_general_examples(site)
+    assert build.read_replay(site.state / "replay.jsonl") == ()

@@ -1,0 +1,185 @@
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from learning.evaluation import gate, measurements
+from learning.evaluation.gate import Limits
+from learning.evaluation.measurements import Evidence, GoldenAnswer, Reply, Sample, Scored
+from learning.examples import Example, Message, Verdict
+
+LIMITS = Limits(
+    least_gain=0.05,
+    most_forgetting=0.1,
+    fewest_units=5,
+    general_rows=8,
+    most_golden_lost=0,
+    most_new_faults=0,
+    most_slowdown=2.0,
+)
+GOOD = (0.5, 0.6, 0.4, 0.5, 0.7, 0.5)
+STILL = (0.0, -0.02, 0.01, 0.0, 0.01)
+
+
+def scored(gains: tuple[float, ...], before: float = -1.0, units: tuple[int, ...] | None = None) -> Scored:
+    sides = tuple(before + gain for gain in gains), (before,) * len(gains)
+    return Scored(*sides, base=(before,) * len(gains), units=units or tuple(range(len(gains))), decoy=(-9.0,) * len(gains))
+
+
+def ask(gains: tuple[float, ...] = GOOD, changes: tuple[float, ...] = STILL, **more: Any) -> Verdict:
+    return gate.verdict(Evidence(scored(gains), replace(scored(changes), decoy=()), **more), LIMITS)
+
+
+def test_better_beyond_noise_and_nothing_forgotten_is_promoted() -> None:
+    found = ask()
+    assert found.promote and not found.faults
+    assert found.figures["likelihood_ratio"] == pytest.approx(math.exp(0.5333), rel=1e-3)
+
+
+def test_a_little_change_is_no_gain() -> None:
+    assert ask((0.01,) * 8).faults == ("no gain",)
+
+
+def test_what_is_served_unchanged_is_said_to_be_that() -> None:
+    assert ask((0.0,) * 8, (0.0,) * 5).faults == ("changes nothing",)
+
+
+def test_worse_on_what_it_was_taught_is_said_to_be_that() -> None:
+    assert ask((-0.5, -0.6, -0.4, -0.5, -0.7)).faults == ("worse",)
+
+
+def test_a_gain_that_may_be_luck_is_refused() -> None:
+    assert ask((2.0, -1.5, 1.0, -1.0, 0.5, 0.1)).faults == ("no gain",)
+
+
+def test_what_earlier_nights_taught_may_be_corrected_and_not_lost() -> None:
+    assert ask(earlier=replace(scored((-3.0, *[0.0] * 9)), decoy=())).promote
+    assert ask(earlier=replace(scored((-0.5,)), decoy=())).promote, "one fact says nothing"
+    assert ask(earlier=replace(scored((-0.5, -0.4, -0.6, -0.7, -0.5)), decoy=())).faults == ("forgets",)
+
+
+def test_better_than_the_current_and_worse_than_the_base_model_is_worse() -> None:
+    held_out = replace(scored(GOOD, before=-2.0), base=(-0.5,) * len(GOOD))
+    assert gate.verdict(Evidence(held_out, replace(scored(STILL), decoy=())), LIMITS).faults == ("worse",)
+
+
+@pytest.mark.parametrize("gains", [(), (5.0,), (5.0, 5.0), (3.0, 3.0, 3.0, 3.0)])
+def test_a_handful_of_facts_says_nothing_however_good(gains: tuple[float, ...]) -> None:
+    assert "too few" in ask(gains).faults
+
+
+def test_phrasings_of_one_fact_are_one_unit() -> None:
+    one_fact = replace(Evidence(scored(GOOD), scored(STILL)), held_out=scored((3.0,) * 12, units=(0,) * 12))
+    assert "too few" in gate.verdict(one_fact, LIMITS).faults
+    lucky = scored((4.0, *[-0.1] * 4, *[4.0] * 7), units=(0, 1, 2, 3, 4, *[0] * 7))
+    assert "no gain" in gate.verdict(Evidence(lucky, scored(STILL)), LIMITS).faults
+
+
+@pytest.mark.parametrize("units", range(5, 12))
+def test_noise_alone_passes_hardly_ever(units: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four hundred nights that taught nothing: noise around nothing, as large as real gains are."""
+    monkeypatch.setattr(gate, "RESAMPLES", 500)  # an eighth of a night's
+    import random
+
+    choose = random.Random(units)
+    nights = [tuple(choose.gauss(0, 1) for _ in range(units)) for _ in range(400)]
+    passed = sum(gate.interval(night, (0.0,) * units, tuple(range(units))).low > LIMITS.least_gain for night in nights)
+    assert passed <= 0.035 * len(nights), passed
+
+
+def test_forgetting_is_refused_however_large_the_gain() -> None:
+    assert ask((3.0,) * 6, (-1.0,) * 5).faults == ("forgets",)
+
+
+def test_what_is_lost_little_by_little_over_many_nights_is_lost_too() -> None:
+    """Each night a little against the one before; against the base model it adds up."""
+    general = Scored((-0.9,) * 6, (-0.88,) * 6, (-0.5,) * 6, tuple(range(6)))
+    found = gate.verdict(Evidence(scored(GOOD), general), LIMITS)
+    assert found.faults == ("forgets",) and "base model" in found.reasons[0]
+
+
+def test_nothing_general_to_ask_is_refused_unless_the_recipe_says_so() -> None:
+    nothing = Evidence(scored(GOOD), Scored())
+    assert gate.verdict(nothing, LIMITS).faults == ("nothing general",)
+    assert gate.verdict(nothing, replace(LIMITS, general_rows=0)).promote
+
+
+def test_one_that_only_became_unsure_of_everything_is_refused() -> None:
+    """Shuffled answers: all right answers became likelier, and so did all wrong ones."""
+    unsure = replace(scored((2.0, 2.5, 1.9, 2.2, 2.1, 2.4)), decoy=(1.2, 1.4, 0.8, 1.3, 1.0, 1.5))
+    assert gate.verdict(Evidence(unsure, scored(STILL)), LIMITS).faults == ("does not fit",)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_an_adapter_that_gives_no_finite_likelihood_is_refused_and_the_figures_are_json(broken: float) -> None:
+    found = ask((*GOOD, broken))
+    assert found.faults == ("not finite",) and all(map(math.isfinite, found.figures.values()))
+
+
+# ---------------------------------------------------------------------- what is answered
+
+
+def golden(candidate: tuple[str, ...], current: tuple[str, ...]) -> GoldenAnswer:
+    return GoldenAnswer("Which?", {}, {"candidate": candidate, "current": current, "base": ()})
+
+
+def test_a_golden_question_that_was_right_may_not_become_wrong() -> None:
+    lost = ask(golden=(golden(("it does not say 'B23'",), ()),))
+    assert lost.faults == ("golden",) and "number 1" in lost.reasons[0]
+    assert "B23" not in lost.reasons[0], "reasons are read by helpers from outside, from a support bundle"
+    assert ask(golden=(golden(("wrong",), ("wrong too",)),)).promote, "it was wrong before"
+
+
+def sample(candidate: str, current: str = "The code is B23.", seconds: tuple[float, float] = (0.2, 0.2)) -> Sample:
+    return Sample("Which code?", "The code is B23.", Reply(candidate, 10, seconds[0]), Reply(current, 10, seconds[1]))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "empty"),
+        ("B23 and then " * 9, "loops"),
+        ("I'm sorry, I can't help with that.", "refuses"),
+        ("Код двигателя: Б23.", "x"),
+    ],
+)
+def test_an_answer_is_plainly_wrong_only_where_the_current_one_s_is_not(text: str, fault: str) -> None:
+    expected = "wrong language" if fault == "x" else fault
+    question = "What is the code of the engine, and who is it that checks it?"
+    seen = replace(sample(text), question=question, wanted="It is B23, and the man who checks it is in the hall.")
+    assert ask(samples=(seen,)).faults == (expected,)
+    assert ask(samples=(replace(seen, current=seen.candidate),)).promote
+
+
+def test_a_form_that_is_lost_is_refused_and_one_that_never_was_is_not() -> None:
+    assert ask(forms={"JSON": (False, True)}).faults == ("form",)
+    assert ask(forms={"JSON": (False, False), "a tool call": (True, False)}).promote
+
+
+def test_one_that_is_much_slower_is_refused() -> None:
+    assert ask(samples=(sample("The code is B23.", seconds=(0.9, 0.2)),) * 5).faults == ("slow",)
+    assert ask(samples=(sample("The code is B23.", seconds=(0.3, 0.2)),) * 5).promote
+
+
+def test_every_reason_is_given_not_only_the_first() -> None:
+    assert set(ask((-0.1,) * 6, (-1.0,) * 6, samples=(sample(""),)).faults) == {"worse", "forgets", "empty"}
+
+
+# ---------------------------------------------------------------------- units
+
+
+def row(answer: str, conversation: str) -> Example:
+    return Example((Message("user", "?"),), answer, "", conversation)
+
+
+def test_units_join_the_same_answer_and_the_same_conversation() -> None:
+    rows = [row("A", "1"), row("B", "2"), row("a ", "3"), row("C", "2"), row("D", ""), row("E", "")]
+    assert measurements.units(rows) == (0, 1, 0, 1, 4, 5)
+    assert measurements.units([row("A", "1"), row("B", "2"), row("A", "2")]) == (0, 0, 0), "joined by a third"
+
+
+def test_a_decoy_is_the_answer_to_another_fact() -> None:
+    rows = [row("A", "1"), row("A", "2"), row("B", "3")]
+    assert [decoy.answer for decoy in measurements.decoys(rows)] == ["B", "B", "A"]
+    assert measurements.decoys(rows[:2]) == ()

@@ -1,0 +1,157 @@
+"""What judging makes of a vLLM that misbehaves. The vLLM here is a stub: the real one does none of this on demand."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from glue.clients.adapter_store import Releases
+from glue.core import recipes
+from glue.core.errors import GlueError
+from glue.core.names import ADAPTER, BASE, CANDIDATE, MARK
+from glue.core.settings import HOME
+from glue.night import promote
+from learning.evaluation import evaluate
+from learning.evaluation.measurements import Reply
+from learning.examples import Dataset, Example, Message
+from tests.core.test_state import publish, serve
+
+RECIPE = replace(recipes.load(HOME / "env" / "recipes", "rehearsal"), general_rows=2)
+ROWS = tuple(Example((Message("user", f"Which code, {n}?"),), f"The code is B{n}.", "", f"{n}") for n in range(10, 18))
+DATASET = Dataset(train=(), held_out=ROWS[:6], general=ROWS[6:])
+
+
+class StubVllm:
+    """Finds every answer as likely as its name says; refuses or dies as it is told."""
+
+    def __init__(self, refuses: bool = False, dies: bool = False, mute: bool = False) -> None:
+        self.refuses, self.dies, self.mute = refuses, dies, mute
+        self.alive = True
+        self.loaded: dict[str, str] = {}
+        self.scored: list[str] = []
+
+    def answers(self) -> bool:
+        return self.alive
+
+    def serve(self, name: str, path: str) -> None:
+        if self.refuses or self.dies:
+            self.alive = not self.dies
+            raise GlueError("vLLM refused /v1/load_lora_adapter", "500 contains fused weights", "make logs")
+        self.loaded[name] = path
+
+    def forget(self, name: str) -> None:
+        self.loaded.pop(name, None)
+
+    def likelihood(self, name: str, example: Example) -> float:
+        self.scored.append(name)
+        if self.mute and name == CANDIDATE:
+            raise GlueError("vLLM refused /v1/chat/completions", "500 nan is not JSON compliant", "make logs")
+        learned = 0.5 if name == CANDIDATE and example in DATASET.held_out else 0.0
+        return -1.0 + learned - (0.0 if example in ROWS else 3.0)
+
+    def answer(self, name: str, prompt: Any, most_tokens: int, tools: Any = None) -> Reply:
+        return Reply("The code is B10.", 6, 0.1)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Any:
+    (tmp_path / "adapters").mkdir()
+    settings = SimpleNamespace(number=lambda key: 32)
+    return SimpleNamespace(releases=Releases(tmp_path / "adapters"), state=tmp_path, tell=print, settings=settings)
+
+
+def ask(site: Any, served: StubVllm) -> Any:
+    site.vllm = lambda: served
+    return evaluate.judge(site, publish(site.releases, "candidate"), DATASET, RECIPE)
+
+
+def test_a_good_candidate_is_promoted_and_taken_away_again(site: Any) -> None:
+    served = StubVllm()
+    verdict, seen = ask(site, served)
+    assert verdict.promote, verdict.reasons
+    assert not served.loaded and len(seen.samples) == RECIPE.sampled_answers
+    assert ADAPTER not in served.scored, "the base model is the current one: it is asked once"
+    assert served.scored.count(BASE) == len(ROWS)
+
+
+def test_candidate_current_and_base_are_asked_side_by_side_where_an_adapter_serves(site: Any) -> None:
+    serve(site.releases, publish(site.releases, "current"))
+    served = StubVllm()
+    ask(site, served)
+    assert served.scored.count(ADAPTER) == served.scored.count(BASE) == len(ROWS)
+
+
+def test_a_candidate_that_vllm_does_not_load_is_refused_as_broken_with_its_words(site: Any) -> None:
+    verdict, _ = ask(site, StubVllm(refuses=True))
+    assert verdict.faults == ("broken",) and "fused weights" in verdict.reasons[0]
+
+
+def test_a_vllm_that_dies_of_the_candidate_is_an_error_and_no_verdict(site: Any) -> None:
+    with pytest.raises(GlueError, match="refused"):
+        ask(site, StubVllm(dies=True))
+
+
+def test_a_candidate_that_cannot_be_scored_has_no_likelihood(site: Any) -> None:
+    served = StubVllm(mute=True)
+    verdict, _ = ask(site, served)
+    assert verdict.faults == ("not finite",) and not served.loaded
+
+
+def test_a_candidate_that_alone_cannot_answer_is_refused_and_no_error(site: Any) -> None:
+    class Speechless(StubVllm):
+        def answer(self, name: str, prompt: Any, most_tokens: int, tools: Any = None) -> Reply:
+            if name == CANDIDATE:
+                raise GlueError("vLLM refused /v1/chat/completions", "500", "make logs")
+            return super().answer(name, prompt, most_tokens, tools)
+
+    verdict, _ = ask(site, Speechless())
+    assert not verdict.promote and "empty" in verdict.faults
+
+
+def test_a_candidate_that_was_changed_after_it_was_published_is_not_judged(site: Any) -> None:
+    name = publish(site.releases, "candidate")
+    (site.releases.folder / name / "adapter_model.safetensors").write_text("other")
+    with pytest.raises(GlueError, match="not what was published"):
+        evaluate.judge(site, name, DATASET, RECIPE)
+
+
+def test_of_many_rows_the_same_200_are_scored_each_time(site: Any) -> None:
+    many = tuple(Example((Message("user", f"Which code, {n}?"),), f"The code is B{n}.", "", f"{n}") for n in range(450))
+    served = StubVllm()
+    site.vllm = lambda: served
+    _, seen = evaluate.judge(site, publish(site.releases, "candidate"), replace(DATASET, held_out=many), RECIPE)
+    sizes = {len(seen.held_out.candidate), len(seen.held_out.base), len(seen.held_out.units), len(seen.held_out.decoy)}
+    assert sizes == {evaluate.MOST_ROWS}
+    chosen = evaluate.chosen(many)
+    assert chosen == evaluate.chosen(many) == evaluate.chosen(chosen) and len(set(chosen)) == evaluate.MOST_ROWS
+    assert chosen[0] == many[0] and many.index(chosen[-1]) > 440
+
+
+def test_what_was_seen_of_people_s_questions_is_its_owner_s_alone(site: Any, tmp_path: Path) -> None:
+    site.vllm = StubVllm
+    name = publish(site.releases, "candidate")
+    promote.judge_candidate(
+        cast(Any, SimpleNamespace(site=site, verdict=None, release=name, dataset=DATASET, recipe=RECIPE, folder=tmp_path))
+    )
+    assert (tmp_path / "evidence.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [('{"status": "ok"}', True), ('```json\n{"status": "ok"}\n```', True), ("ok", False), ('["ok"]', False), ("", False)],
+)
+def test_json_is_told_from_what_is_none(text: str, is_one: bool) -> None:
+    assert evaluate.is_json(text) == is_one
+
+
+@pytest.mark.parametrize(("text", "saw"), [(f"{MARK} page 7: Uma's salary", "the night desk answered"), (" ", "nothing")])
+def test_a_smoke_question_that_fails_says_so_without_the_documents_words(
+    text: str, saw: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promote, "SMOKE_SECONDS", 0)
+    person = SimpleNamespace(ask=lambda messages: SimpleNamespace(text=text, sources=[]))
+    with pytest.raises(GlueError, match="the model's answer was waited for") as error:
+        promote.ask_for_smoke(SimpleNamespace(administrator=lambda: person), "Who earns what?")  # type: ignore[arg-type]
+    assert error.value.saw == saw

@@ -1,0 +1,63 @@
+"""Which adapter a night goes on with."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from glue.clients.site import Site
+from glue.core import recipes
+from glue.core.settings import HOME
+from glue.night import train
+from glue.night.tonight import Night
+
+TEAM = recipes.load(HOME / "env" / "recipes", "team")
+BASE = {"base_model": "nvidia/nano", "base_revision": "abc"}
+
+
+def tonight(folder: Path, recipe: recipes.Recipe, current: str | None, manifest: dict[str, Any]) -> Night:
+    (folder / "models.json").write_text('{"nvidia/nano": {"commit": "abc"}}')
+    releases = SimpleNamespace(current=lambda: current, manifest=lambda name: manifest)
+    settings = {"TRAINED_MODEL": "nvidia/nano"}
+    site = SimpleNamespace(releases=releases, tell=lambda line: None, state=folder, settings=settings)
+    return Night(cast(Site, site), "tonight", recipe, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("begin_from", "current", "changed", "expected"),
+    [
+        ("base", "last", {}, ""),
+        ("current", None, {}, ""),
+        ("current", "last", {}, "/adapters/last"),
+        ("current", "last", {"rank": 8}, ""),
+        ("current", "last", {"alpha": 16}, ""),
+        ("current", "last", {"layers": [4]}, ""),
+        ("current", "last", {"base_model": "nvidia/nano-2"}, ""),
+        ("current", "last", {"base_revision": "abd"}, ""),
+        ("current", "last", {"learning_rate": 1.0, "steps": 1}, "/adapters/last"),
+    ],
+)
+def test_a_night_goes_on_only_with_an_adapter_of_the_same_shape_and_base(
+    begin_from: str, current: str | None, changed: dict[str, object], expected: str, tmp_path: Path
+) -> None:
+    recipe = replace(TEAM, begin_from=begin_from)
+    before = BASE | {"recipe": asdict(TEAM) | changed} | {key: value for key, value in changed.items() if key in BASE}
+    assert train.begin_from(tonight(tmp_path, recipe, current, before)) == expected
+
+
+def test_an_adapter_that_was_taken_in_from_elsewhere_is_not_gone_on_with(tmp_path: Path) -> None:
+    assert train.begin_from(tonight(tmp_path, replace(TEAM, begin_from="current"), "added", {})) == ""
+
+
+@pytest.mark.parametrize(("begin_from", "origins"), [("/adapters/last", ["chat 1"]), ("", [])])
+def test_origins_are_inherited_from_the_adapter_that_was_gone_on_with(
+    begin_from: str, origins: list[str], tmp_path: Path
+) -> None:
+    """Not from what the recipe asked for, nor from what serves by the time of writing."""
+    night = tonight(tmp_path, replace(TEAM, begin_from="current"), "another", {"origins": ["chat 1"]})
+    night.folder.mkdir(parents=True)
+    (night.folder / "job.json").write_text(json.dumps({"begin_from": begin_from}))
+    assert train.origins(night) == origins

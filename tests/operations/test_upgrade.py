@@ -1,0 +1,386 @@
+"""Upgrades, with real git and make on a small repository whose targets only say that they ran; tests/e2e has the real ones."""
+
+import json
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from glue.clients.site import Site
+from glue.core import commands, desired_state, files, journal, lock
+from glue.core.desired_state import Turn, Wanted
+from glue.core.errors import DayNotServing, GlueError, Locked, PreconditionFailed
+from glue.operations import backup, upgrade
+
+MAKEFILE = """setup day restore:
+\t@echo "$@ $(shell cat version)" >> ran
+\t@! grep -qx "$@" broken
+ask:
+\t@cat answer
+"""
+OLD, NEW = "ghcr.example/open-webui:v0.12.4", "ghcr.example/open-webui:v0.13.0"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "clone"
+    (home / "env").mkdir(parents=True)
+    git(home, "init", "--quiet", "--initial-branch=main")
+    (home / ".gitignore").write_text("ran\n")
+    monkeypatch.setattr(upgrade, "HOME", home)
+    monkeypatch.setattr(upgrade, "ASK_SECONDS", 0)
+    monkeypatch.setattr(backup, "backup", lambda site: {"backup": "/backups/today"})
+    release(home, "old")
+    release(home, "new", open_webui=NEW)
+    release(home, "same-chat")
+    release(home, "no-setup", broken="setup")
+    release(home, "no-day", broken="day", open_webui=NEW)
+    release(home, "no-answer", answer="")
+    git(home, "checkout", "--quiet", "old")
+    return home
+
+
+def git(home: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "core.fsync=none"]
+    done = subprocess.run(["git", "-C", str(home), *identity, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def release(home: Path, name: str, broken: str = "", answer: str = "I am here.", open_webui: str = OLD) -> None:
+    (home / "Makefile").write_text(MAKEFILE)
+    (home / "env" / "images.env").write_text(f"# images\nOPEN_WEBUI_IMAGE={open_webui}\n")
+    for file, text in {"version": name, "broken": broken, "answer": answer}.items():
+        (home / file).write_text(text + "\n")
+    git(home, "add", "--all")
+    git(home, "commit", "--quiet", "--message", name)
+    git(home, "tag", name)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    (tmp_path / "state").mkdir()
+    settings = SimpleNamespace(profile="rehearsal", number=lambda key: 1)
+    return cast(Site, SimpleNamespace(state=tmp_path / "state", settings=settings, tell=lambda line: None))
+
+
+def ran(home: Path) -> list[str]:
+    return (home / "ran").read_text().splitlines() if (home / "ran").exists() else []
+
+
+def version(home: Path) -> str:
+    return (home / "version").read_text().strip()
+
+
+def unfinished(site: Site) -> bool:
+    return (site.state / upgrade.UNFINISHED).exists()
+
+
+def test_a_version_that_serves_stays(home: Path, site: Site) -> None:
+    done = upgrade.upgrade(site, "new")
+    assert done["changed"] and done["backup"] == "/backups/today"
+    assert ran(home) == ["setup new", "day new"] and version(home) == "new" and not unfinished(site)
+    assert upgrade.upgrade(site, "new") == {"version": git(home, "rev-parse", "new"), "changed": False}
+
+
+@pytest.mark.parametrize(
+    ("to", "expected"),
+    [
+        ("no-setup", ["setup no-setup", "setup old"]),
+        ("no-day", ["setup no-day", "day no-day", "setup old", "restore old", "day old"]),
+        ("no-answer", ["setup no-answer", "day no-answer", "setup old", "day old"]),
+    ],
+)
+def test_one_that_does_not_is_undone_and_the_chat_put_back_only_if_it_was_migrated(
+    to: str, expected: list[str], home: Path, site: Site
+) -> None:
+    with pytest.raises(GlueError, match=f"{to} does not serve") as error:
+        upgrade.upgrade(site, to)
+    assert error.value.exit_code == 1
+    assert ran(home) == expected and version(home) == "old" and not unfinished(site)
+    assert files.read_lines(site.state / "journal.jsonl")[-1]["result"] == "undone"
+
+
+def test_if_not_even_the_old_one_serves_it_says_what_to_type(home: Path, site: Site) -> None:
+    release(home, "as-broken", broken="day")
+    with pytest.raises(DayNotServing) as error:
+        upgrade.upgrade(site, "no-answer" if version(home) == "old" else "no-day")
+    assert error.value.exit_code == 12 and "git checkout" in error.value.do and unfinished(site)
+
+
+@pytest.mark.parametrize(("served", "expected"), [(False, []), (True, ["day old"])])
+def test_one_that_died_on_its_way_is_undone_by_the_next(served: bool, expected: list[str], home: Path, site: Site) -> None:
+    before, after = git(home, "rev-parse", "old"), git(home, "rev-parse", "same-chat")
+    upgrade.keep(site, upgrade.Move(before, after, "/backups/yesterday", migrates=False, served=served))
+    git(home, "checkout", "--quiet", "same-chat")
+    upgrade.upgrade(site, "old")
+    assert ran(home) == ["setup old", *expected] and version(home) == "old" and not unfinished(site)
+
+
+def test_an_older_open_webui_is_refused_with_the_backup_that_fits(
+    home: Path, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / name for name in ("1", "2", "3")]
+    for folder, image in zip(folders, (OLD, f"{OLD}@sha256:{'0' * 64}", NEW), strict=True):
+        folder.mkdir()
+        (folder / "manifest.json").write_text(json.dumps({"images": {"OPEN_WEBUI_IMAGE": image}}))
+    monkeypatch.setattr(backup, "there", lambda site: folders)
+    git(home, "checkout", "--quiet", "new")
+    with pytest.raises(PreconditionFailed) as error:
+        upgrade.upgrade(site, "old")
+    assert str(folders[1]) in error.value.do and version(home) == "new" and not ran(home) and not unfinished(site)
+
+
+def test_what_a_person_changed_is_never_written_over(home: Path, site: Site) -> None:
+    (home / "answer").write_text("mine\n")
+    with pytest.raises(GlueError, match="no-answer does not serve"):
+        upgrade.upgrade(site, "no-answer")
+    assert (home / "answer").read_text() == "mine\n" and version(home) == "old"
+    assert ran(home) == ["setup old"], "the day was not touched"
+
+
+def test_no_upgrade_during_a_night_nor_to_what_is_not_there(home: Path, site: Site) -> None:
+    with lock.hold(site.state, lock.NIGHT, "a night"), pytest.raises(Locked):
+        upgrade.upgrade(site, "new")
+    with pytest.raises(PreconditionFailed, match="no such version"):
+        upgrade.upgrade(site, "never")
+    assert not ran(home) and not unfinished(site)
+
+
+def test_no_upgrade_where_git_could_run_out_of_room(home: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site.settings, "number", lambda key: 2**62)
+    with pytest.raises(PreconditionFailed, match="too little room"):
+        upgrade.upgrade(site, "new")
+    assert version(home) == "old" and not ran(home) and not unfinished(site)
+
+
+def test_no_backup_rotates_its_own_away_while_an_upgrade_may_need_it(
+    home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, seen = upgrade.make, []
+
+    def look(site: Site, *target: str, **more: Any) -> str:
+        seen.append((target[0], lock.held(site.state, backup.LOCK)))
+        return make(site, *target, **more)
+
+    monkeypatch.setattr(upgrade, "make", look)
+    upgrade.upgrade(site, "new")
+    die_after(home, site)
+    assert upgrade.undo_for_a_timer(site)
+    assert seen[:-1] == [("setup", True), ("day", True), ("ask", True), ("setup", True)]
+    assert seen[-1] == ("day", False), "the timer's own day needs no backup any more"
+
+
+# ---------------------------------------------------------------------- a git that does not end what it began
+
+
+@pytest.fixture
+def grown(home: Path) -> str:
+    """Another version, with a file more; what git leaves when it is killed in "version", its last file, is half of each."""
+    (home / "added").write_text("new\n")
+    release(home, "grown")
+    git(home, "checkout", "--quiet", "old")
+    (home / "notes").write_text("a person's\n")
+    (home / "Makefile").write_text(MAKEFILE + "# a person's\n")
+    return "grown"
+
+
+def test_a_git_that_was_killed_leaves_nothing_of_the_new_version(grown: str, home: Path, site: Site) -> None:
+    once = f"if rm {site.state}/kill 2>/dev/null; then kill -9 $PPID; fi; cat"
+    git(home, "config", "filter.dies.smudge", once)
+    (home / ".git" / "info" / "attributes").write_text("version filter=dies\n")
+    (site.state / "kill").touch()
+    with pytest.raises(GlueError, match=r"grown does not serve; \w+ serves again"):
+        upgrade.upgrade(site, grown)
+    assert not (site.state / "kill").exists(), "or nothing was killed"
+    assert ran(home) == ["setup old"] and version(home) == "old" and not unfinished(site)
+    assert git(home, "status", "--porcelain").split() == ["M", "Makefile", "??", "notes"]
+
+
+@pytest.mark.parametrize("index_written", [False, True])
+def test_one_that_died_in_the_midst_of_a_checkout_is_undone_whole(
+    index_written: bool, grown: str, home: Path, site: Site
+) -> None:
+    before, after = git(home, "rev-parse", "old"), git(home, "rev-parse", grown)
+    upgrade.keep(site, upgrade.Move(before, after, "/backups/today", False, own=["Makefile"]))
+    if index_written:
+        git(home, "read-tree", grown)
+    for name, text in {"added": "new\n", "version": "", ".git/index.lock": ""}.items():
+        (home / name).write_text(text)
+    assert upgrade.undo_for_a_timer(site)
+    assert ran(home) == ["setup old", "day old"] and version(home) == "old"
+    assert git(home, "status", "--porcelain").split() == ["M", "Makefile", "??", "notes"]
+    git(home, "checkout", "--quiet", grown)
+    assert (home / "added").exists()
+
+
+@pytest.mark.parametrize(("so_often", "error"), [("once", GlueError), ("always", DayNotServing)])
+def test_a_file_that_git_did_not_write_whole_is_noticed(
+    so_often: str, error: type[GlueError], grown: str, home: Path, site: Site
+) -> None:
+    """A stand-in for a full disk, of which git only warns: a hook that empties a file."""
+    hook, full = home / ".git" / "hooks" / "post-checkout", site.state / "full"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\n[ -e {full} ] || exit 0\n: > version\n[ {so_often} = always ] || rm {full}\n")
+    hook.chmod(0o755)
+    full.touch()
+    with pytest.raises(GlueError) as caught:
+        upgrade.upgrade(site, grown)
+    assert type(caught.value) is error and "did not write all of" in caught.value.saw and "version" in caught.value.saw
+    assert unfinished(site) == (so_often == "always") and (version(home) == "old" or so_often == "always")
+
+
+def test_a_file_of_a_persons_own_in_the_place_of_a_new_one_stays(grown: str, home: Path, site: Site) -> None:
+    (home / "added").write_text("a person's\n")
+    with pytest.raises(GlueError, match="grown does not serve"):
+        upgrade.upgrade(site, grown)
+    assert (home / "added").read_text() == "a person's\n" and version(home) == "old"
+
+
+# ---------------------------------------------------------------------- the timers meanwhile
+
+DAYS = {"begin": ["setup old", "restore old", "day old"], "nothing": ["setup old"]}
+
+
+@pytest.mark.parametrize("meanwhile", DAYS)
+def test_a_day_that_somebody_began_on_the_new_version_is_undone_too(
+    meanwhile: str, home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = upgrade.make
+
+    def fail_in_setup(site: Site, *target: str, **more: Any) -> str:
+        if version(home) == "new":
+            journal.record(site.state, event="day", phase=meanwhile) if meanwhile == "begin" else None
+            raise GlueError("make setup failed", "no network", "")
+        return make(site, *target, **more)
+
+    journal.record(site.state, event="day", phase="begin")
+    monkeypatch.setattr(upgrade, "make", fail_in_setup)
+    with pytest.raises(GlueError, match="new does not serve"):
+        upgrade.upgrade(site, "new")
+    assert ran(home) == DAYS[meanwhile] and version(home) == "old" and not unfinished(site)
+
+
+def test_the_new_version_is_checked_out_only_while_nobody_moves_the_day(
+    home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upgrade, "MOVE_WAIT_SECONDS", 0.3)
+    with lock.hold(site.state, lock.MOVE, "bring up the day"), pytest.raises(Locked):
+        upgrade.upgrade(site, "new")
+    assert version(home) == "old" and not ran(home) and not unfinished(site), "nothing was touched, so nothing is undone"
+
+
+def die_after(home: Path, site: Site, *days: str) -> None:
+    """As an upgrade leaves it that was killed in setup; days: what was noted of days since."""
+    before, after = git(home, "rev-parse", "old"), git(home, "rev-parse", "new")
+    upgrade.keep(site, upgrade.Move(before, after, "/backups/yesterday", migrates=True))
+    journal.record(site.state, event="day", phase="done")
+    journal.record(site.state, event="upgrade", result="begun", after=after)
+    for phase in days:
+        journal.record(site.state, event="day", phase=phase)
+    git(home, "checkout", "--quiet", "new")
+
+
+def test_a_timer_undoes_an_upgrade_that_died_and_the_day_of_before_serves(home: Path, site: Site) -> None:
+    die_after(home, site, "begin", "failed")
+    assert upgrade.undo_for_a_timer(site) and not upgrade.undo_for_a_timer(site)
+    assert ran(home) == ["setup old", "restore old", "day old", "day old"] and version(home) == "old" and not unfinished(site)
+
+
+def test_no_timer_takes_back_what_people_may_have_said_since_nor_meets_an_upgrade_that_lives(home: Path, site: Site) -> None:
+    die_after(home, site)
+    with lock.hold(site.state, upgrade.LOCK, "an upgrade"):
+        assert not upgrade.undo_for_a_timer(site)
+    desired_state.take(site.state, Turn(Wanted.DOWN))
+    journal.record(site.state, event="stop")
+    assert not upgrade.undo_for_a_timer(site)
+    desired_state.take(site.state, Turn(Wanted.DAY))
+    die_after(home, site, "begin", "done")
+    assert not upgrade.undo_for_a_timer(site)
+    assert version(home) == "new" and unfinished(site) and not ran(home)
+
+
+def test_going_back_that_died_goes_on_though_the_new_version_s_day_had_come_up(home: Path, site: Site) -> None:
+    die_after(home, site, "begin", "done")
+    git(home, "checkout", "--quiet", "old")
+    assert upgrade.undo_for_a_timer(site)
+    assert ran(home) == ["setup old", "restore old", "day old", "day old"] and not unfinished(site)
+
+
+def test_a_note_of_a_later_version_is_read_and_one_that_cannot_be_is_an_error_in_words(home: Path, site: Site) -> None:
+    die_after(home, site)
+    note = json.loads((site.state / upgrade.UNFINISHED).read_text())
+    (site.state / upgrade.UNFINISHED).write_text(json.dumps(note | {"of later": 1}))
+    assert upgrade.undo_for_a_timer(site)
+    (site.state / upgrade.UNFINISHED).write_text("{")
+    with pytest.raises(GlueError, match="cannot be read"):
+        upgrade.upgrade(site, "new")
+
+
+def test_one_that_died_while_its_restore_had_everything_stopped_ends_in_a_day_too(home: Path, site: Site) -> None:
+    die_after(home, site)
+    desired_state.take(site.state, Turn(Wanted.DOWN))
+    (site.state / desired_state.RESTORING).write_text("/backups/yesterday\n")
+    assert upgrade.undo_for_a_timer(site)
+    assert ran(home) == ["setup old", "restore old", "day old", "day old"] and not unfinished(site)
+
+
+@pytest.mark.parametrize("note", ["{", '{"before": "of another version"}'])
+def test_a_note_of_an_upgrade_that_cannot_be_read_keeps_no_timer_from_its_day(note: str, home: Path, site: Site) -> None:
+    (site.state / upgrade.UNFINISHED).write_text(note)
+    assert not upgrade.undo_for_a_timer(site) and not ran(home)
+
+
+def test_a_dead_upgrade_that_cannot_be_undone_leaves_the_timer_to_the_version_that_is_there(home: Path, site: Site) -> None:
+    die_after(home, site)
+    (home / "answer").write_text("mine\n")
+    (home / "version").write_text("a person's\n")
+    assert not upgrade.undo_for_a_timer(site) and unfinished(site)
+
+
+def test_one_whose_day_came_up_is_done_and_what_people_said_since_stays(home: Path, site: Site) -> None:
+    die_after(home, site, "begin", "done")
+    assert upgrade.upgrade(site, "new")["changed"] is False
+    assert not ran(home) and version(home) == "new" and not unfinished(site)
+    assert files.read_lines(site.state / "journal.jsonl")[-1]["result"] == "done"
+
+
+def test_the_chat_is_put_back_once_however_often_its_day_is_tried(
+    home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, days = upgrade.make, ["broken"]
+
+    def fail_once(site: Site, *target: str, **more: Any) -> str:
+        done = make(site, *target, **more)
+        if target == ("day",) and days:
+            raise GlueError("make day failed", days.pop(), "")
+        return done
+
+    monkeypatch.setattr(upgrade, "make", fail_once)
+    die_after(home, site, "begin")
+    assert not upgrade.undo_for_a_timer(site) and upgrade.undo_for_a_timer(site)
+    assert ran(home).count("restore old") == 1 and not unfinished(site)
+
+
+def test_a_timer_has_its_own_day_before_it_runs_out_of_time(home: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, deadlines = commands.stream, []
+
+    def note_deadline(command: list[str], environment: dict[str, str], hear: commands.Hear, seconds: float) -> tuple[int, str]:
+        deadlines.append(seconds)
+        return stream(command, environment, hear, seconds)
+
+    monkeypatch.setattr(commands, "stream", note_deadline)
+    die_after(home, site, "begin", "failed")
+    assert upgrade.undo_for_a_timer(site) and deadlines == [900] * 4
+
+
+@pytest.mark.parametrize("busy", [lock.NIGHT, lock.MOVE])
+def test_a_timer_undoes_nothing_under_a_night_or_while_somebody_moves_the_day(
+    busy: str, home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upgrade, "MOVE_WAIT_SECONDS", 0.3)
+    die_after(home, site)
+    with lock.hold(site.state, busy, "somebody"):
+        assert not upgrade.undo_for_a_timer(site)
+    assert version(home) == "new" and not ran(home) and unfinished(site)

@@ -1,0 +1,123 @@
+"""What promotion leaves on disk when vLLM does not take what it is given. The vLLM here is a stub that says so."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from glue.clients.adapter_store import Releases
+from glue.core import desired_state
+from glue.core.desired_state import Turn, Wanted
+from glue.core.errors import GlueError, Locked, PreconditionFailed
+from glue.serving import adapters, export, model
+from tests.core.test_state import make_checkpoint, publish, serve
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Any:
+    (tmp_path / "adapters").mkdir()
+    return SimpleNamespace(releases=Releases(tmp_path / "adapters"), tell=print)
+
+
+def stub_vllm(monkeypatch: pytest.MonkeyPatch, takes: bool) -> list[str]:
+    """Records what is asked of it; it does not come up with a new model if it takes nothing."""
+    asked: list[str] = []
+
+    def ensure_form(site: Any) -> None:
+        asked.append("agree")
+        if not takes:
+            raise GlueError("vllm starts and dies", "OutOfMemoryError", "make logs")
+
+    monkeypatch.setattr(model, "ensure_form", ensure_form)
+    monkeypatch.setattr(model, "restart_model", lambda site: asked.append("restart"))
+    return asked
+
+
+def test_a_checkpoint_that_vllm_does_not_take_leaves_what_served_before(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = (publish(site.releases, content) for content in ("one", "two"))
+    serve(site.releases, one)
+    make_checkpoint(site.releases, two)
+    asked = stub_vllm(monkeypatch, takes=False)
+    with pytest.raises(GlueError, match="starts and dies"):
+        adapters.move_to(site, two, merged=True)
+    assert asked == ["agree", "restart"]
+    assert (site.releases.current(), site.releases.served(), site.releases.serves_merged()) == (one, [None, one], False)
+
+
+def test_the_same_release_in_another_form_goes_back_to_the_form_it_had(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = publish(site.releases, "one")
+    serve(site.releases, name)
+    make_checkpoint(site.releases, name)
+    stub_vllm(monkeypatch, takes=False)
+    with pytest.raises(GlueError):
+        adapters.move_to(site, name, merged=True)
+    assert not site.releases.serves_merged()
+    stub_vllm(monkeypatch, takes=True)
+    adapters.move_to(site, name, merged=True)
+    assert site.releases.serves_merged() and site.releases.served() == [None, name]
+
+
+@pytest.mark.parametrize("form", [None, "merged"])
+def test_a_night_s_adapter_that_cannot_be_merged_serves_as_one_and_a_wish_is_refused(
+    site: Any, form: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = site.releases.folder.parent / "trained"
+    source.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (source / name).write_text("{}")
+    name = site.releases.publish(source, {"recipe": {"serve": "merged"}})
+
+    def packed(*_: Any) -> None:
+        raise PreconditionFailed("the adapter cannot be exported in this form", "quantised weights", "another --form")
+
+    monkeypatch.setattr(export, "ensure", packed)
+    if form is None:
+        assert adapters.prepare(site, name, form) is False
+    else:
+        with pytest.raises(PreconditionFailed, match="cannot be exported"):
+            adapters.prepare(site, name, form)
+
+
+@pytest.mark.parametrize("back_to_base", [True, False])
+def test_a_rollback_reaches_people_also_where_vllm_is_dead_of_what_is_rolled_back(
+    site: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, back_to_base: bool
+) -> None:
+    """vLLM answers nothing until it is restarted; the assistant must then be behind what the link says."""
+    wanted = None if back_to_base else publish(site.releases, "good")
+    if wanted:
+        serve(site.releases, wanted)
+    serve(site.releases, publish(site.releases, "bad"))
+    alive: list[str] = []
+    loaded: list[object] = []
+    behind: list[object] = []
+
+    def models() -> dict[str, str]:
+        if not alive:
+            raise GlueError("vllm does not answer", "connection refused", "make logs")
+        return {"team-base": "served"}
+
+    monkeypatch.setattr(model, "restart_model", lambda site: alive.append("restarted"))
+    monkeypatch.setattr(model, "load", lambda site, release: loaded.append(release))
+    monkeypatch.setattr(model, "answer_with", lambda site, release: behind.append(release))
+    site.vllm, site.settings, site.state = lambda: SimpleNamespace(models=models), {"SERVED_MODEL": "served"}, tmp_path
+    assert adapters.rollback(site) == wanted
+    assert alive == ["restarted"] and loaded == [wanted] and behind == [wanted]
+    assert site.releases.current() == wanted
+
+
+@pytest.mark.parametrize("wanted", [Wanted.NIGHT, Wanted.DOWN])
+def test_while_the_model_rests_rollback_moves_the_link_and_starts_nothing(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Wanted
+) -> None:
+    """On a GB10 a model beside a trainer hangs the machine."""
+    one, two = (publish(site.releases, content) for content in ("one", "two"))
+    serve(site.releases, one)
+    serve(site.releases, two)
+    site.state = tmp_path
+    desired_state.take(tmp_path, Turn(wanted, "n1" if wanted is Wanted.NIGHT else ""))
+    asked = stub_vllm(monkeypatch, takes=True)
+    assert adapters.rollback(site) == one == site.releases.current()
+    with pytest.raises(Locked, match="rests"):
+        adapters.promote(site, two)
+    assert asked == [] and site.releases.current() == one

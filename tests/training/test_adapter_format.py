@@ -1,0 +1,107 @@
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from glue.core.settings import HOME
+from training import check_adapter
+from training.check_adapter import BaseModel, Shapes
+
+BASE = BaseModel("tiny", expert_count=3, expert_layers=(1, 3))
+PREFIX = "base_model.model.model.layers"
+
+
+def shapes(rank: int = 4) -> Shapes:
+    found: Shapes = {}
+    for layer in BASE.expert_layers:
+        for expert in range(BASE.expert_count):
+            for projection in ("up_proj", "down_proj"):
+                name = f"{PREFIX}.{layer}.mixer.experts.{expert}.{projection}"
+                found |= {f"{name}.lora_A.weight": [rank, 8], f"{name}.lora_B.weight": [8, rank]}
+    attention = f"{PREFIX}.2.mixer.q_proj"
+    return found | {f"{attention}.lora_A.weight": [rank, 8], f"{attention}.lora_B.weight": [8, rank]}
+
+
+def write(folder: Path, tensors: Shapes, rank: int = 4, cut_bytes: int = 0) -> Path:
+    """A safetensors file of zeros: header length, header, data (https://github.com/huggingface/safetensors#format)."""
+    folder.mkdir(exist_ok=True)
+    header, end = {}, 0
+    for name, shape in tensors.items():
+        size = 4 * shape[0] * shape[1]
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    body = struct.pack("<Q", len(text)) + text + bytes(end)
+    (folder / "adapter_model.safetensors").write_bytes(body[: len(body) - cut_bytes])
+    (folder / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    return folder
+
+
+def test_a_good_adapter_has_no_problems(tmp_path: Path) -> None:
+    assert check_adapter.problems(write(tmp_path / "good", shapes()), BASE, 16) == []
+
+
+def test_a_lean_adapter_without_routed_experts_is_good(tmp_path: Path) -> None:
+    lean = {name: shape for name, shape in shapes().items() if ".experts." not in name}
+    assert check_adapter.problems(write(tmp_path / "lean", lean), BASE, 16) == []
+
+
+def test_a_missing_expert_is_named(tmp_path: Path) -> None:
+    tensors = {name: shape for name, shape in shapes().items() if "layers.3.mixer.experts.1." not in name}
+    found = check_adapter.problems(write(tmp_path / "a", tensors), BASE, 16)
+    assert found == ["layer 3: expert 1 has no down_proj", "layer 3: expert 1 has no up_proj"]
+
+
+def test_the_last_expert_missing_everywhere_is_seen_too(tmp_path: Path) -> None:
+    tensors = {name: shape for name, shape in shapes().items() if ".experts.2." not in name}
+    assert any("expert 2" in words for words in check_adapter.problems(write(tmp_path / "a", tensors), BASE, 16))
+
+
+def test_a_wrong_rank_is_named(tmp_path: Path) -> None:
+    assert "rank 8" in check_adapter.problems(write(tmp_path / "a", shapes(rank=4), rank=8), BASE, 16)[0]
+    assert "1 to 16" in check_adapter.problems(write(tmp_path / "b", shapes(rank=32), rank=32), BASE, 16)[0]
+
+
+def test_fused_experts_are_refused(tmp_path: Path) -> None:
+    tensors = {name: shape for name, shape in shapes().items() if ".experts." not in name}
+    tensors[f"{PREFIX}.1.mixer.experts.base_layer.lora_A.weight"] = [12, 8]
+    tensors[f"{PREFIX}.1.mixer.experts.base_layer.lora_B.weight"] = [8, 12]
+    assert "fused form" in check_adapter.problems(write(tmp_path / "a", tensors), BASE, 16)[0]
+
+
+@pytest.mark.parametrize("half", ["lora_A", "lora_B"])
+def test_half_a_pair_is_named(half: str, tmp_path: Path) -> None:
+    tensors = {name: shape for name, shape in shapes().items() if not name.endswith(f"q_proj.{half}.weight")}
+    assert any("is not" in words for words in check_adapter.problems(write(tmp_path / "a", tensors), BASE, 16))
+
+
+def test_a_file_that_was_cut_short_is_seen(tmp_path: Path) -> None:
+    assert "its header says" in check_adapter.problems(write(tmp_path / "a", shapes(), cut_bytes=4), BASE, 16)[0]
+
+
+def test_a_folder_that_is_no_adapter_is_said_to_be_none(tmp_path: Path) -> None:
+    assert "is not an adapter folder" in check_adapter.problems(tmp_path, BASE, 16)[0]
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"PK\x03\x04 this is a zip file, really")
+    assert "is not an adapter folder" in check_adapter.problems(tmp_path, BASE, 16)[0]
+
+
+def test_what_vllm_is_not_started_to_adapt_is_named(tmp_path: Path) -> None:
+    tensors = shapes() | {
+        "base_model.model.model.layers.0.mixer.out_proj.lora_A.weight": [16, 8],
+        "base_model.model.model.layers.0.mixer.out_proj.lora_B.weight": [8, 16],
+    }
+    assert any("not started to adapt" in words for words in check_adapter.problems(write(tmp_path / "a", tensors), BASE, 16))
+
+
+def test_the_list_of_what_may_be_adapted_is_the_one_that_vllm_is_started_with() -> None:
+    (line,) = [line for line in (HOME / "compose.day.yaml").read_text().splitlines() if "--lora-target-modules" in line]
+    assert set(line.split()[1:]) == check_adapter.SERVED_TARGETS | {"experts"}
+
+
+def test_names_that_are_nowhere_in_the_model_are_refused(tmp_path: Path) -> None:
+    """vLLM drops them without a word, and serves the base model under the adapter's name."""
+    elsewhere = {name.replace(".mixer.", ".mixxr."): shape for name, shape in shapes().items()}
+    found = check_adapter.problems(write(tmp_path / "a", elsewhere), BASE, 16)
+    assert len(found) == len(elsewhere) and all("names no place in the model" in words for words in found)
