@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from tests.training.test_merge import EVERYTHING, build_base, tensors_of, train_adapter
+from tests.training.in_image.test_merge import EVERYTHING, build_base, tensors_of, train_adapter
 from training import merge_checkpoint, quantise_checkpoint
 
 # NVIDIA-Nemotron-3-Nano-30B-A3B, from its config
