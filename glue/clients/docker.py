@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +28,8 @@ from glue.core.settings import HOME, Settings
 log = logging.getLogger(__name__)
 
 DAY, NIGHT, BENCH = "day", "night", "bench"
+CONFLICT = 409  # "removal of container ... is already in progress"
+REMOVAL_SECONDS = 60
 SYSTEM_SOCKET = "unix:///var/run/docker.sock"
 MOUNTED = tuple(HOME / name for name in ("images", "bench", "env/practice-world.toml"))  # what containers and builds read
 VOLUMES = ("models", "serving-cache", "webui-data", "trainer-cache")
@@ -218,7 +221,7 @@ class Stacks:
         for stack in (DAY, NIGHT, BENCH):
             label = f"com.docker.compose.project={self.settings['PROJECT']}-{stack}"
             for container in self.docker.containers.list(all=True, filters={"label": label}):
-                container.remove(force=True)
+                remove(container)
         project = self.settings["PROJECT"]
         names, benches = self.volumes(), tuple(f"{project}-{prefix}" for prefix in BENCH_VOLUMES)
         found = [volume for volume in self.docker.volumes.list() if volume.name in names or volume.name.startswith(benches)]
@@ -305,9 +308,21 @@ class Stacks:
         """Stops a trainer that runs, with time to leave what it has, kills one that does not, and removes what is left of any."""
         container = self.container(NIGHT, "trainer")
         while container is not None:
-            container.stop(timeout=patience_seconds)
-            container.remove(force=True)
+            with suppress(docker.errors.NotFound):
+                container.stop(timeout=patience_seconds)
+            remove(container)
             container = self.container(NIGHT, "trainer")
+
+
+def remove(container: Container) -> None:
+    """Ensures that it is gone, also where Docker removes it now, as `docker compose run --rm` does at a container's end."""
+    with suppress(docker.errors.NotFound):
+        try:
+            container.remove(force=True)
+        except docker.errors.APIError as error:
+            if error.status_code != CONFLICT:
+                raise
+            container.wait(condition="removed", timeout=REMOVAL_SECONDS)
 
 
 def remedy(said: str) -> str:

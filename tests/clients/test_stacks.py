@@ -12,6 +12,7 @@ import docker
 import docker.errors
 import pytest
 from docker.models.containers import Container
+from requests import Response
 
 from glue.clients import docker as docker_client
 from glue.clients.docker import Stacks
@@ -148,3 +149,18 @@ def test_a_user_whom_dockers_socket_refuses_is_told_to_join_the_group(said: str,
         Stacks(settings.load("rehearsal"))
     assert error.value.do.startswith("sudo usermod -aG docker $USER, then sign out and in again")
     assert docker_client.remedy("error mounting /srv/x: permission denied") == ""
+
+
+@pytest.mark.parametrize(("status", "waits"), [(None, False), (404, False), (409, True)])
+def test_a_container_that_docker_removes_already_is_waited_for(status: int | None, waits: bool) -> None:
+    """A stand-in: the real one is between "ended" and "removed" for milliseconds."""
+    asked: list[str] = []
+
+    def remove(force: bool) -> None:
+        if status:
+            fault = docker.errors.NotFound if status == 404 else docker.errors.APIError
+            raise fault("removal is already in progress", response=cast(Response, SimpleNamespace(status_code=status)))
+
+    container = SimpleNamespace(remove=remove, wait=lambda condition, timeout: asked.append(condition))
+    docker_client.remove(cast(Container, container))
+    assert asked == (["removed"] if waits else [])
