@@ -193,15 +193,16 @@ class Server(BaseHTTPRequestHandler):
             self.begin_stream()  # as vLLM: headers before prefill
         queued, prefilled = machine.prefill(given)
         began = time.monotonic()
+        words = text.split(" ")
+        for number in machine.decode(count):
+            if body.get("stream"):
+                self.word(frame, words[number] if number < len(words) else "")
+        call = Call(kind, given, count, bool(body.get("tools")), queued, prefilled, time.monotonic() - began)
+        machine.calls.append(call)  # before the answer ends: who has it asks for the calls next
         if body.get("stream"):
-            self.stream(frame, text.split(" "), count, usage)
-        else:
-            for _ in machine.decode(count):
-                pass
-        machine.calls.append(Call(kind, given, count, bool(body.get("tools")), queued, prefilled, time.monotonic() - began))
-        if not body.get("stream"):
-            choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-            self.send_json(200, frame | {"object": "chat.completion", "choices": [choice], "usage": usage})
+            return self.end_stream(frame, usage)
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        self.send_json(200, frame | {"object": "chat.completion", "choices": [choice], "usage": usage})
 
     def begin_stream(self) -> None:
         self.send_response(200)
@@ -209,11 +210,12 @@ class Server(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
 
-    def stream(self, frame: dict[str, Any], words: list[str], count: int, usage: dict[str, int]) -> None:
+    def word(self, frame: dict[str, Any], word: str) -> None:
+        delta = {"index": 0, "delta": {"content": word + " "}, "finish_reason": None}
+        self.event(frame | {"object": "chat.completion.chunk", "choices": [delta]})
+
+    def end_stream(self, frame: dict[str, Any], usage: dict[str, int]) -> None:
         frame = frame | {"object": "chat.completion.chunk"}
-        for number in machine.decode(count):
-            word = words[number] + " " if number < len(words) else " "
-            self.event(frame | {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]})
         self.event(frame | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         self.event(frame | {"choices": [], "usage": usage})
         self.part(b"data: [DONE]\n\n")
