@@ -1,4 +1,5 @@
-"""A first question as Open WebUI's own page asks it: words arrive over its socket, and the server asks for titles beside it."""
+"""A first question as Open WebUI's own page asks it: words arrive over its socket, and the server
+asks for titles beside it."""
 
 from __future__ import annotations
 
@@ -14,13 +15,15 @@ from glue.clients.open_webui import WebUI
 from glue.core.errors import GlueError
 
 Row = dict[str, Any]
-# websocket-client reads http_no_proxy only beside a proxy, else the environment's; this one is never asked
+# websocket-client reads http_no_proxy only beside a proxy, else the environment's; this one is
+# never asked
 DIRECTLY = {"http_proxy_host": "none", "http_no_proxy": ["*"]}
 COMPLETIONS = ("chat:completion", "response:completion")
 
 
 class Page:
-    """One open page of one person. Its socket is connected before a question is timed, as a page's is."""
+    """One open page of one person. Its socket is connected before a question is timed, as a page's
+    is."""
 
     def __init__(self, person: WebUI) -> None:
         """Raises GlueError where Open WebUI takes no socket."""
@@ -30,10 +33,15 @@ class Page:
         self.begin("")
         try:
             self.socket.connect(
-                person.url, socketio_path="/ws/socket.io", auth={"token": person.user["token"]}, transports=["websocket"]
+                person.url,
+                socketio_path="/ws/socket.io",
+                auth={"token": person.user["token"]},
+                transports=["websocket"],
             )
         except socketio.exceptions.ConnectionError as error:
-            raise GlueError("Open WebUI takes no socket", str(error), "docker logs of the bench's containers") from error
+            raise GlueError(
+                "Open WebUI takes no socket", str(error), "docker logs of the bench's containers"
+            ) from error
 
     def begin(self, answer: str) -> None:
         self.answer, self.started = answer, time.perf_counter()
@@ -69,11 +77,14 @@ class Page:
             self.over.set()
 
     def ask(self, body: Row) -> Sample:
-        """Sends the question and hears the answer to its end. The chat is kept, as the page keeps it."""
+        """Sends the question and hears the answer to its end. The chat is kept, as the page keeps
+        it."""
         self.begin(str(uuid.uuid4()))
         try:
             self.person.call(
-                "POST", "/api/chat/completions", json=body | {"id": self.answer, "session_id": self.socket.get_sid()}
+                "POST",
+                "/api/chat/completions",
+                json=body | {"id": self.answer, "session_id": self.socket.get_sid()},
             )
         except GlueError as error:
             return Sample(error=error.saw)
@@ -86,8 +97,14 @@ class Page:
             completion_tokens=self.usage.get("completion_tokens", 0),
             cached_tokens=(self.usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
             passages=tuple(text for source in self.sources for text in source.get("document", [])),
-            sources=tuple(str(row.get("name", "?")) for source in self.sources for row in source.get("metadata", [])),
-            error=self.error or ("" if whole else "the answer did not end") or ("" if self.first_token else "no word came"),
+            sources=tuple(
+                str(row.get("name", "?"))
+                for source in self.sources
+                for row in source.get("metadata", [])
+            ),
+            error=self.error
+            or ("" if whole else "the answer did not end")
+            or ("" if self.first_token else "no word came"),
         )
 
     def close(self) -> None:

@@ -1,4 +1,5 @@
-"""How many people one Spark serves, and two: computed from measured curves. Writes docs/scale.md. Pure, but for the writing.
+"""How many people one Spark serves, and two: computed from measured curves. Writes docs/scale.md.
+Pure, but for the writing.
 
 Each cell of its tables says where it is from: measured, simulated, published, reported or computed.
 """
@@ -17,12 +18,15 @@ PROMPTS = (1300, 4000, 8000, 16000, 32000)
 ANSWERS = (100, 200, 500, 1000)
 REPORTED = "reported by others for a Spark: 3,900 to 4,800"
 MOST_AT_ONCE = 16  # MAX_SEQUENCES of env/spark.env
-CROWDED_SHARE = 0.05  # of the time, at most: more questions run than can with everybody served as wanted
+CROWDED_SHARE = (
+    0.05  # of the time, at most: more questions run than can with everybody served as wanted
+)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What people put up with: the slowest first word of those who ask together, the words a second, a question's pause."""
+    """What people put up with: the slowest first word of those who ask together, the words a
+    second, a question's pause."""
 
     first_word_seconds: float = 5.0
     tokens_per_second: float = 20.0
@@ -46,7 +50,9 @@ class Curves:
 
     def first_word(self, at_once: int, prompt_tokens: int) -> float:
         """Of the last of those who ask at the same moment: prompts are read one after another."""
-        return self.retrieval(at_once) + at_once * prompt_tokens / self.pace.prefill_tokens_per_second
+        return (
+            self.retrieval(at_once) + at_once * prompt_tokens / self.pace.prefill_tokens_per_second
+        )
 
 
 def at_once(curves: Curves, prompt_tokens: int, wanted: Wanted) -> int:
@@ -61,66 +67,113 @@ def at_once(curves: Curves, prompt_tokens: int, wanted: Wanted) -> int:
 
 
 def people(curves: Curves, prompt_tokens: int, answer_tokens: int, wanted: Wanted) -> int:
-    """The most of whom seldom more than that number have a question running: each waits, reads along, and pauses."""
+    """The most of whom seldom more than that number have a question running: each waits, reads
+    along, and pauses."""
     number = at_once(curves, prompt_tokens, wanted)
     if not number:
         return 0
     spent = curves.first_word(number, prompt_tokens) + answer_tokens / curves.pace.decode(number)
     share = spent / (spent + wanted.pause_seconds)
-    return next(people for people in count(number) if crowded(people + 1, number, share) > CROWDED_SHARE)
+    return next(
+        people for people in count(number) if crowded(people + 1, number, share) > CROWDED_SHARE
+    )
 
 
 def crowded(people: int, number: int, share: float) -> float:
-    """How likely more than number have a question running at a moment, if each has one for that share of the time."""
-    fine = (math.comb(people, busy) * share**busy * (1 - share) ** (people - busy) for busy in range(number + 1))
+    """How likely more than number have a question running at a moment, if each has one for that
+    share of the time."""
+    fine = (
+        math.comb(people, busy) * share**busy * (1 - share) ** (people - busy)
+        for busy in range(number + 1)
+    )
     return 1 - sum(fine)
 
 
 def usable(result: Row) -> list[Row]:
     """The levels of which it is known where the time went, the lowest first."""
-    known = [row for row in result["rows"] if row.get("ours", {}).get("parts") and row["ours"]["tokens_per_second"]]
+    known = [
+        row
+        for row in result["rows"]
+        if row.get("ours", {}).get("parts") and row["ours"]["tokens_per_second"]
+    ]
     return sorted(known, key=lambda row: int(row["users"]))
 
 
 def curves_of(result: Row) -> Curves:
-    """From a result of `python -m bench rag`: ours, whose retrieval is real also where its model is simulated."""
+    """From a result of `python -m bench rag`: ours, whose retrieval is real also where its model is
+    simulated."""
     rows = usable(result)
     pace = Pace() if result["simulated"] else measured_pace(rows)
-    return Curves({row["users"]: seconds_before_the_model(row["ours"]["parts"]) for row in rows}, pace)
+    return Curves(
+        {row["users"]: seconds_before_the_model(row["ours"]["parts"]) for row in rows}, pace
+    )
 
 
 def measured_pace(rows: list[Row]) -> Pace:
-    """Prompts are read as fast as at the lowest level, where the fewest wait for each other; what was cached is not read."""
+    """Prompts are read as fast as at the lowest level, where the fewest wait for each other; what
+    was cached is not read."""
     lowest = rows[0]["ours"]
     read = lowest["prompt_tokens"] - lowest["cached_tokens"] / lowest["asked"]
     return Pace(
         prefill_tokens_per_second=read / lowest["parts"]["prefill"],
-        decode_tokens_per_second={str(row["users"]): round(row["ours"]["tokens_per_second"]["mean"], 1) for row in rows},
+        decode_tokens_per_second={
+            str(row["users"]): round(row["ours"]["tokens_per_second"]["mean"], 1) for row in rows
+        },
     )
 
 
 def seconds_before_the_model(parts: dict[str, float]) -> float:
-    return next(seconds for part, seconds in parts.items() if part.endswith("retrieval and Open WebUI"))
+    return next(
+        seconds for part, seconds in parts.items() if part.endswith("retrieval and Open WebUI")
+    )
 
 
 def document(result: Row, source: str) -> str:
     curves, wanted = curves_of(result), Wanted()
-    return "\n".join((
-        "# How many people a Spark serves", "", *opening(result, source), "",
-        "| what | value | from |", "|---|---|---|", *facts(result, curves), "",
-        "**People a Spark serves**: so many that 95 % of the time no more than the number in brackets have a question running.",
-        "That number is the most who can ask at the same moment while the last of them gets the first word within "
-        f"{wanted.first_word_seconds:.0f} s and",
-        f"each {wanted.tokens_per_second:.0f} tokens a second or more. Everybody thinks {wanted.pause_seconds:.0f} s between an "
-        "answer and the next question.", "",
-        f"| prompt tokens \\ answer tokens | {' | '.join(map(str, ANSWERS))} |", f"|---|{'---|' * len(ANSWERS)}",
-        *(cells(curves, prompt, wanted) for prompt in PROMPTS), "",
-        "1,300 tokens are five passages and a question, as `env/spark.env` sets it. Prefix caching is left out: it keeps",
-        "prefixes in steps of about 4,200 tokens, so it does nothing for the first row and helps long chats in the others.", "",
-        "## A second Spark", "",
-        "| way | people, at 1,300 and 200 tokens | what else changes | from |", "|---|---|---|---|",
-        *second(people(curves, PROMPTS[0], ANSWERS[1], wanted)), "",
-    ))  # fmt: skip
+    return "\n".join(
+        (
+            "# How many people a Spark serves",
+            "",
+            *opening(result, source),
+            "",
+            "| what | value | from |",
+            "|---|---|---|",
+            *facts(result, curves),
+            "",
+            (
+                "**People a Spark serves**: so many that 95 % of the time no more than the number"
+                " in brackets have a question running."
+            ),
+            (
+                "That number is the most who can ask at the same moment while the last of them"
+                f" gets the first word within {wanted.first_word_seconds:.0f} s and"
+            ),
+            (
+                f"each {wanted.tokens_per_second:.0f} tokens a second or more. Everybody thinks"
+                f" {wanted.pause_seconds:.0f} s between an answer and the next question."
+            ),
+            "",
+            f"| prompt tokens \\ answer tokens | {' | '.join(map(str, ANSWERS))} |",
+            f"|---|{'---|' * len(ANSWERS)}",
+            *(cells(curves, prompt, wanted) for prompt in PROMPTS),
+            "",
+            (
+                "1,300 tokens are five passages and a question, as `env/spark.env` sets it. Prefix"
+                " caching is left out: it keeps"
+            ),
+            (
+                "prefixes in steps of about 4,200 tokens, so it does nothing for the first row and"
+                " helps long chats in the others."
+            ),
+            "",
+            "## A second Spark",
+            "",
+            "| way | people, at 1,300 and 200 tokens | what else changes | from |",
+            "|---|---|---|---|",
+            *second(people(curves, PROMPTS[0], ANSWERS[1], wanted)),
+            "",
+        )
+    )
 
 
 def opening(result: Row, source: str) -> list[str]:
@@ -128,54 +181,92 @@ def opening(result: Row, source: str) -> list[str]:
     if result["simulated"]:
         return [
             f"{written} **Nothing here was measured on a Spark.** Give it",
-            "a Spark's own result of `python -m bench rag --model vllm` (`--source`), and it writes this page again.",
+            (
+                "a Spark's own result of `python -m bench rag --model vllm` (`--source`), and it"
+                " writes this page again."
+            ),
         ]
-    return [f"{written} **Measured on {machine(result)}**, profile {result['profile']}, model {result['model']}."]
+    return [
+        f"{written} **Measured on {machine(result)}**, profile {result['profile']}, model"
+        f" {result['model']}."
+    ]
 
 
 def machine(result: Row) -> str:
     found = result["machine"]
-    return (f"{found['gpu']}, " if found.get("gpu") else "") + f"{found['cores']} cores ({found['processor']})"
+    return (
+        f"{found['gpu']}, " if found.get("gpu") else ""
+    ) + f"{found['cores']} cores ({found['processor']})"
 
 
 def facts(result: Row, curves: Curves) -> list[str]:
     """What the tables are computed from, each with where it is from."""
     simulated, rows = result["simulated"], usable(result)
-    retrieval = ", ".join(f"{seconds:.2f} s at {users}" for users, seconds in curves.retrieval_seconds.items())
-    slowest = ", ".join(f"{row['ours']['first_token_seconds']['p99']:.1f} s at {row['users']}" for row in rows)
+    retrieval = ", ".join(
+        f"{seconds:.2f} s at {users}" for users, seconds in curves.retrieval_seconds.items()
+    )
+    slowest = ", ".join(
+        f"{row['ours']['first_token_seconds']['p99']:.1f} s at {row['users']}" for row in rows
+    )
     tokens = int(rows[-1]["ours"]["prompt_tokens"])
-    computed = ", ".join(f"{curves.first_word(users, tokens):.1f} s at {users}" for users in curves.retrieval_seconds)
+    computed = ", ".join(
+        f"{curves.first_word(users, tokens):.1f} s at {users}" for users in curves.retrieval_seconds
+    )
     most = max(map(int, curves.pace.decode_tokens_per_second))
     return [
-        f"| decode, tokens/s a user, by users at once | {spelled(curves.pace)}; beyond {most} the same total | "
-        f"{'published' if simulated else 'measured'} |",
-        f"| reading prompts | {curves.pace.prefill_tokens_per_second:,.0f} tokens/s, one at a time | "
-        f"{REPORTED if simulated else f'measured at {min(curves.retrieval_seconds)}'} |",
-        f"| retrieval and Open WebUI | {retrieval} | measured on {machine(result)}{'; a Spark has 20' if simulated else ''} |",
-        f"| first word of the slowest, {tokens} tokens | {slowest} | {'simulated' if simulated else 'measured'} (P99) |",
-        f"| the same, as counted here: retrieval, then all prompts one after another | {computed} | computed |",
+        (
+            f"| decode, tokens/s a user, by users at once | {spelled(curves.pace)}; beyond {most}"
+            f" the same total | {'published' if simulated else 'measured'} |"
+        ),
+        (
+            f"| reading prompts | {curves.pace.prefill_tokens_per_second:,.0f} tokens/s, one at a"
+            f" time | {REPORTED if simulated else f'measured at {min(curves.retrieval_seconds)}'} |"
+        ),
+        (
+            f"| retrieval and Open WebUI | {retrieval} | measured on"
+            f" {machine(result)}{'; a Spark has 20' if simulated else ''} |"
+        ),
+        (
+            f"| first word of the slowest, {tokens} tokens | {slowest} |"
+            f" {'simulated' if simulated else 'measured'} (P99) |"
+        ),
+        (
+            "| the same, as counted here: retrieval, then all prompts one after another |"
+            f" {computed} | computed |"
+        ),
     ]
 
 
 def spelled(pace: Pace) -> str:
-    return ", ".join(f"{speed} at {users}" for users, speed in pace.decode_tokens_per_second.items())
+    return ", ".join(
+        f"{speed} at {users}" for users, speed in pace.decode_tokens_per_second.items()
+    )
 
 
 def cells(curves: Curves, prompt: int, wanted: Wanted) -> str:
     number = at_once(curves, prompt, wanted)
-    found = [f"{people(curves, prompt, answer, wanted)} ({number}) computed" if number else "none: one waits too long, computed"
-             for answer in ANSWERS]  # fmt: skip
+    found = [
+        (
+            f"{people(curves, prompt, answer, wanted)} ({number}) computed"
+            if number
+            else "none: one waits too long, computed"
+        )
+        for answer in ANSWERS
+    ]
     return f"| {prompt:,} | {' | '.join(found)} |"
 
 
 def second(one: int) -> list[str]:
     night = "no night desk: the chat answers all night, and training has all day"
     split = (
-        "this model fits one Spark; split, every token pays for the link between them, whose delay nobody here has measured. "
-        "For a model that does not fit one"
+        "this model fits one Spark; split, every token pays for the link between them, whose delay"
+        " nobody here has measured. For a model that does not fit one"
     )
     return [
         f"| serve on one, train on the other | {one} | {night} | computed |",
-        f"| two replicas behind the door | {2 * one} | each adapter is copied to both and promoted on both | computed |",
+        (
+            f"| two replicas behind the door | {2 * one} | each adapter is copied to both and"
+            " promoted on both | computed |"
+        ),
         f"| one model across both (vLLM on Ray) | not computed | {split} | - |",
     ]

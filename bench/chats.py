@@ -1,4 +1,5 @@
-"""The chats that are measured: the day's own Open WebUI and a stock one, with the same documents, before the same model."""
+"""The chats that are measured: the day's own Open WebUI and a stock one, with the same documents,
+before the same model."""
 
 from __future__ import annotations
 
@@ -59,20 +60,35 @@ class Chat:
         who = self.members[member % len(self.members)]
         return Endpoint(host, int(port), "/api/chat/completions", who.user["token"], self.fields)
 
-    def ask(self, member: int, messages: list[dict[str, str]], stop_at_sources: bool = False) -> Sample:
+    def ask(
+        self, member: int, messages: list[dict[str, str]], stop_at_sources: bool = False
+    ) -> Sample:
         return ask(self.endpoint(member), messages, stop_at_sources)
 
     def page_body(self, question: str) -> dict[str, Any]:
-        """What Open WebUI's own page sends for a first question, but for the answer's id and the page's own."""
+        """What Open WebUI's own page sends for a first question, but for the answer's id and the
+        page's own."""
         asked = str(uuid.uuid4())
-        message: dict[str, Any] = {"id": asked, "parentId": None, "childrenIds": [], "role": "user", "content": question}
+        message: dict[str, Any] = {
+            "id": asked,
+            "parentId": None,
+            "childrenIds": [],
+            "role": "user",
+            "content": question,
+        }
         return {
             **self.fields,
             "stream": True,
             "messages": [{"role": "user", "content": question}],
-            "user_message": message | {"timestamp": int(time.time()), "models": [self.fields["model"]]},
+            "user_message": (
+                message | {"timestamp": int(time.time()), "models": [self.fields["model"]]}
+            ),
             "parent_id": None,
-            "background_tasks": {"title_generation": True, "tags_generation": True, "follow_up_generation": True},
+            "background_tasks": {
+                "title_generation": True,
+                "tags_generation": True,
+                "follow_up_generation": True,
+            },
         }
 
     def ask_as_page(self, question: str) -> Sample:
@@ -91,8 +107,11 @@ class Chat:
 
 
 @contextmanager
-def running(site: Site, model: str, names: tuple[str, ...], overrides: dict[str, str]) -> Iterator[Site]:
-    """The bench's containers, up and healthy, and gone afterwards; their documents stay for the next time."""
+def running(
+    site: Site, model: str, names: tuple[str, ...], overrides: dict[str, str]
+) -> Iterator[Site]:
+    """The bench's containers, up and healthy, and gone afterwards; their documents stay for the
+    next time."""
     bench = bench_site(site, model)
     write_overlay(bench, overrides)
     wanted = [SERVICES[name] for name in names] + ([PACED] if model == PACED else [])
@@ -101,15 +120,24 @@ def running(site: Site, model: str, names: tuple[str, ...], overrides: dict[str,
         bench.stacks.compose(BENCH, "up", "--detach", "--no-build", *wanted)
         if model == SERVED:
             for name in names:
-                bench.stacks.join_network(SERVICES[name], BENCH, f"{site.settings['PROJECT']}-daynight")
-        waiting.until("the bench's containers", lambda: look(bench, wanted), START_SECONDS, tell=site.tell, do="docker ps")
+                bench.stacks.join_network(
+                    SERVICES[name], BENCH, f"{site.settings['PROJECT']}-daynight"
+                )
+        waiting.until(
+            "the bench's containers",
+            lambda: look(bench, wanted),
+            START_SECONDS,
+            tell=site.tell,
+            do="docker ps",
+        )
         yield bench
     finally:
         bench.stacks.compose(BENCH, "rm", "--stop", "--force", *wanted)
 
 
 def bench_site(site: Site, model: str) -> Site:
-    """With a paced model the chat is set up as on a Spark; before a real one, as this profile says."""
+    """With a paced model the chat is set up as on a Spark; before a real one, as this profile
+    says."""
     spark = settings.read_env_file(HOME / "env" / "spark.env")
     chat = {key: spark[key] for key in CHAT_KEYS} if model == PACED else {}
     images = {
@@ -131,11 +159,20 @@ def write_overlay(site: Site, overrides: dict[str, str]) -> None:
 
 def look(site: Site, wanted: list[str]) -> Seen[None]:
     late = observed.not_serving(site.stacks.services(BENCH), tuple(wanted))
-    return Seen(not late, f"waiting for {', '.join(f'{name} {state}' for name, state in late.items())}" if late else "up")
+    return Seen(
+        not late,
+        (
+            f"waiting for {', '.join(f'{name} {state}' for name, state in late.items())}"
+            if late
+            else "up"
+        ),
+    )
 
 
 def paced(site: Site) -> Vllm:
-    return Vllm(f"{site.stacks.services(BENCH)[PACED].address}:8000", site.settings["MODEL_API_KEY"])
+    return Vllm(
+        f"{site.stacks.services(BENCH)[PACED].address}:8000", site.settings["MODEL_API_KEY"]
+    )
 
 
 def served(site: Site) -> Vllm:
@@ -143,7 +180,8 @@ def served(site: Site) -> Vllm:
 
 
 def served_name(site: Site) -> str:
-    """The vLLM name behind the team's assistant, as the day sets it; a merged release answers to it too."""
+    """The vLLM name behind the team's assistant, as the day sets it; a merged release answers to it
+    too."""
     return ADAPTER if site.releases.current() else BASE
 
 
@@ -153,7 +191,8 @@ def serving(site: Site) -> dict[str, Any]:
 
 
 def open_chat(site: Site, name: str, people: int, served_as: str) -> Chat:
-    """Signed in, with its model set up: ours as `make day` leaves it, stock with no more than leave to use the model.
+    """Signed in, with its model set up: ours as `make day` leaves it, stock with no more than leave
+    to use the model.
 
     served_as: the name of the model that is asked.
     """
@@ -166,22 +205,30 @@ def open_chat(site: Site, name: str, people: int, served_as: str) -> Chat:
         person.ensure_filter()
         person.ensure_assistant(site.settings, served_as)
     else:
-        person.ensure_model(open_webui.hidden_base(served_as) | {"meta": {"capabilities": {"usage": True}}})
+        person.ensure_model(
+            open_webui.hidden_base(served_as) | {"meta": {"capabilities": {"usage": True}}}
+        )
         person.call("GET", "/api/models?refresh=true")
         fields = {"model": served_as, "files": [{"type": "collection", "id": knowledge}]}
     emails = [f"bench-{number}@bench.local" for number in range(1, people + 1)]
     for email in emails:
         person.ensure_user(email.partition("@")[0], email, password)
-    return Chat(name, person, tuple(open_webui.sign_in(url, email, password) for email in emails), fields)
+    return Chat(
+        name, person, tuple(open_webui.sign_in(url, email, password) for email in emails), fields
+    )
 
 
 def ingest(site: Site, chat: Chat, folder: Path) -> int:
     """The folder's PDFs, and no others, are what the chat retrieves from. Returns how many."""
     knowledge = chat.person.ensure_knowledge()
     found = [documents.read(path) for path in sorted(folder.glob("*.pdf"))]
-    manifest = [{"filename": d.path.name, "path": "", "checksum": d.checksum, "size": d.size} for d in found]
+    manifest = [
+        {"filename": d.path.name, "path": "", "checksum": d.checksum, "size": d.size} for d in found
+    ]
     difference = chat.person.compare_folder(knowledge, manifest)
-    stale = [row["file_id"] for row in difference["deleted"]] + [row["stale_file_id"] for row in difference["modified"]]
+    stale = [row["file_id"] for row in difference["deleted"]] + [
+        row["stale_file_id"] for row in difference["modified"]
+    ]
     chat.person.remove_files(knowledge, stale)
     new = {row["filename"] for row in difference["added"] + difference["modified"]}
     todo = [document for document in found if document.path.name in new]
@@ -202,14 +249,17 @@ def calls(model: Vllm) -> list[dict[str, Any]]:
 
 
 def calls_when_quiet(model: Vllm, at_least: int) -> list[dict[str, Any]]:
-    """All that was asked, once no call has come in for a while: pages ask for titles and tags after the answer."""
+    """All that was asked, once no call has come in for a while: pages ask for titles and tags after
+    the answer."""
     seen = -1
 
     def quiet() -> Seen[list[dict[str, Any]]]:
         nonlocal seen
         rows = calls(model)
         before, seen = seen, len(rows)
-        return Seen(len(rows) >= at_least and len(rows) == before, f"{len(rows)} calls to the model", rows)
+        return Seen(
+            len(rows) >= at_least and len(rows) == before, f"{len(rows)} calls to the model", rows
+        )
 
     found = waiting.until("the last call to the model", quiet, 120, QUIET_SECONDS)
     return found.value or []

@@ -14,7 +14,17 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import capacity, chats, environment, rag, swap, tables, training, training_plan, vllm_alone
+from bench import (
+    capacity,
+    chats,
+    environment,
+    rag,
+    swap,
+    tables,
+    training,
+    training_plan,
+    vllm_alone,
+)
 from glue.cli import framework
 from glue.cli.framework import lines
 from glue.clients.site import Site
@@ -37,15 +47,19 @@ def command_line() -> str:
 
 @contextmanager
 def no_night(site: Site) -> Iterator[None]:
-    """No night begins meanwhile. Raises Locked where one runs, or a bench: bringing up the day would end it."""
+    """No night begins meanwhile. Raises Locked where one runs, or a bench: bringing up the day
+    would end it."""
     with lock.hold(site.state, lock.NIGHT, "a bench"):
         with lock.hold(site.state, lock.MOVE, "begin a bench", model.MOVE_WAIT_SECONDS):
-            recovery.undo(site, alive=False)  # a dead night would pass for a live one while this holds its lock
+            recovery.undo(
+                site, alive=False
+            )  # a dead night would pass for a live one while this holds its lock
         yield
 
 
 def rag_verb(site: Site, **chosen: Any) -> Shown:
-    """Simultaneous users through Open WebUI: the case study's Tables 2 and 3, stock and ours in one run."""
+    """Simultaneous users through Open WebUI: the case study's Tables 2 and 3, stock and ours in one
+    run."""
     plan = rag.Plan(
         model=chosen["model"],
         names=(chosen["only"],) if chosen["only"] else (chats.STOCK, chats.OURS),
@@ -60,7 +74,9 @@ def rag_verb(site: Site, **chosen: Any) -> Shown:
     )
     name = chosen["name"] or plan.name
     with no_night(site):
-        result = rag.run(site, plan, command_line(), lambda so_far: environment.save(site, name, so_far))
+        result = rag.run(
+            site, plan, command_line(), lambda so_far: environment.save(site, name, so_far)
+        )
     return result | {"saved": str(site.state / "bench" / f"{name}.json")}, show_rag
 
 
@@ -80,11 +96,13 @@ def show_rag(result: dict[str, Any]) -> None:
 
 def told(level: dict[str, Any]) -> str:
     first, event, speed = (
-        tables.three(level[key]) for key in ("first_token_seconds", "first_event_seconds", "tokens_per_second")
+        tables.three(level[key])
+        for key in ("first_token_seconds", "first_event_seconds", "tokens_per_second")
     )
     return (
-        f"first word {first} s  first event {event} s  {speed} tokens/s  errors {len(level['errors'])}  "
-        f"without sources {level['without_sources']}  calls {level['calls_per_question']}"
+        f"first word {first} s  first event {event} s  {speed} tokens/s  errors"
+        f" {len(level['errors'])}  without sources {level['without_sources']}  calls"
+        f" {level['calls_per_question']}"
     )
 
 
@@ -97,46 +115,59 @@ def direct_verb(site: Site, users: str, count: int, answer_tokens: int) -> Shown
 
 
 def swap_verb(site: Site) -> Shown:
-    """Every phase of day to night to day, cold and warm, and hot promotion. The chat's model restarts twice."""
+    """Every phase of day to night to day, cold and warm, and hot promotion. The chat's model
+    restarts twice."""
     with no_night(site):
-        result = swap.run(site, command_line(), lambda so_far: environment.save(site, "swap", so_far))
+        result = swap.run(
+            site, command_line(), lambda so_far: environment.save(site, "swap", so_far)
+        )
     return result, lambda found: show_table(tables.swap(found))
 
 
 def report_verb(site: Site, compare: Path | None) -> Shown:
-    """One self-contained page of all results in state/bench, each table beside the published one."""
+    """One self-contained page of all results in state/bench, each table beside the published
+    one."""
     from bench import report  # matplotlib takes a second to import, and no other verb waits for it
 
     return report.write(site.state / "bench", compare), lambda found: print(found["page"])
 
 
 def scale_verb(site: Site, source: Path, out: Path) -> Shown:
-    """People a Spark serves by prompt and answer length, computed from a result of `python -m bench rag`."""
+    """People a Spark serves by prompt and answer length, computed from a result of `python -m bench
+    rag`."""
     result = json.loads(source.read_text(encoding="utf-8"))
     if result.get("kind") != "rag" or not capacity.usable(result):
         saw = f"no level of ours in {source} says where its time went"
         raise PreconditionFailed(
-            "nothing can be computed of this result", saw, "python -m bench rag, and give its file as --source"
+            "nothing can be computed of this result",
+            saw,
+            "python -m bench rag, and give its file as --source",
         )
     files.write(out, capacity.document(result, "docs/measurements/" + source.name))
     return {"document": str(out)}, lambda found: print(found["document"])
 
 
 def all_verb(site: Site, rounds: int) -> Shown:
-    """The report, and what it holds: vLLM alone, the chat before it, the swap, training, the chats before a paced model."""
+    """The report, and what it holds: vLLM alone, the chat before it, the swap, training, the chats
+    before a paced model."""
     with no_night(site):
         failed = measure_all(site, rounds, command_line())
     report = report_verb(site, None)
     if failed:
         saw = "; ".join(f"{name}: {words}" for name, words in failed.items())
-        raise GlueError("parts of the bench failed", saw, f"the rest is in {report[0]['page']}; mend it, then make bench again")
+        raise GlueError(
+            "parts of the bench failed",
+            saw,
+            f"the rest is in {report[0]['page']}; mend it, then make bench again",
+        )
     return report
 
 
 def measure_all(site: Site, rounds: int, command: str) -> dict[str, str]:
     """All but the browser. Returns what failed, and why.
 
-    A step that fails keeps none of the others; what an earlier run had measured of it goes, so that no report shows it as new.
+    A step that fails keeps none of the others; what an earlier run had measured of it goes, so that
+    no report shows it as new.
     """
     failed: dict[str, str] = {}
     for name, measure in steps(site, rounds, command).items():
@@ -154,7 +185,8 @@ def measure_all(site: Site, rounds: int, command: str) -> dict[str, str]:
 
 def steps(site: Site, rounds: int, command: str) -> dict[str, Callable[[Keep], object]]:
     """Each gets what keeps its result, by whose name it is saved."""
-    # the rehearsal's practice model reads a few hundred tokens: short passages, and a stock chat's prompt is too long for it
+    # the rehearsal's practice model reads a few hundred tokens: short passages, and a stock chat's
+    # prompt is too long for it
     small = rag.Plan(model=chats.SERVED, names=(chats.OURS,), users=(1, 2), rounds=3, books=3)
     served = small if site.settings.rehearsal else rag.Plan(model=chats.SERVED, rounds=rounds)
     count, answer_tokens = (8, 32) if site.settings.rehearsal else (24, 64)
@@ -176,38 +208,77 @@ def show_table(shown: tables.Table) -> None:
 
 DIRECT_OPTIONS = (
     click.option("--users", default="1,4", show_default=True, help="Levels."),
-    click.option("--prompts", "count", default=48, show_default=True, help="Questions at each level."),
+    click.option(
+        "--prompts", "count", default=48, show_default=True, help="Questions at each level."
+    ),
     click.option("--answer-tokens", default=64, show_default=True),
 )
 REPORT_OPTIONS = (
     click.option(
-        "--compare", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Another run's folder, put beside it."
+        "--compare",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Another run's folder, put beside it.",
     ),
 )
 SCALE_OPTIONS = (
     click.option(
-        "--source", type=click.Path(exists=True, path_type=Path), default=HOME / "docs" / "measurements" / "rag-paced.json"
+        "--source",
+        type=click.Path(exists=True, path_type=Path),
+        default=HOME / "docs" / "measurements" / "rag-paced.json",
     ),
     click.option("--out", type=click.Path(path_type=Path), default=HOME / "docs" / "scale.md"),
 )
 RAG_OPTIONS = (
-    click.option("--model", type=click.Choice([chats.PACED, chats.SERVED]), default=chats.PACED, show_default=True),
-    click.option("--only", type=click.Choice([chats.STOCK, chats.OURS]), help="Measure one chat, not both."),
-    click.option("--users", default="1,2,4,8", show_default=True, help="Levels."),
-    click.option("--rounds", default=3, show_default=True, help="How often everybody asks at each level."),
-    click.option("--documents", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Your own PDFs."),
     click.option(
-        "--questions", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="About your own PDFs, as TOML."
+        "--model",
+        type=click.Choice([chats.PACED, chats.SERVED]),
+        default=chats.PACED,
+        show_default=True,
     ),
-    click.option("--books", default=30, show_default=True, help="How many documents are generated, where you give none."),
-    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of Open WebUI to try on ours."),
-    click.option("--browser", is_flag=True, help="As the chat's own page asks, over its socket; first turns."),
+    click.option(
+        "--only", type=click.Choice([chats.STOCK, chats.OURS]), help="Measure one chat, not both."
+    ),
+    click.option("--users", default="1,2,4,8", show_default=True, help="Levels."),
+    click.option(
+        "--rounds", default=3, show_default=True, help="How often everybody asks at each level."
+    ),
+    click.option(
+        "--documents",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Your own PDFs.",
+    ),
+    click.option(
+        "--questions",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="About your own PDFs, as TOML.",
+    ),
+    click.option(
+        "--books",
+        default=30,
+        show_default=True,
+        help="How many documents are generated, where you give none.",
+    ),
+    click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="A setting of Open WebUI to try on ours.",
+    ),
+    click.option(
+        "--browser", is_flag=True, help="As the chat's own page asks, over its socket; first turns."
+    ),
     click.option("--quick", is_flag=True, help="Without the labelled questions."),
-    click.option("--name", help="Of the file in state/bench; rag-paced, rag-vllm, rag-browser-... if not given."),
+    click.option(
+        "--name",
+        help="Of the file in state/bench; rag-paced, rag-vllm, rag-browser-... if not given.",
+    ),
 )
 
 
-def register(bench: click.Group, verb: Callable[..., Any], open_site: Callable[[str | None], Site]) -> None:
+def register(
+    bench: click.Group, verb: Callable[..., Any], open_site: Callable[[str | None], Site]
+) -> None:
     """Adds the verbs to the group `bench`, each with --json as all others."""
 
     def add(function: Callable[..., Shown], options: tuple[Callable[[Any], Any], ...]) -> None:
@@ -225,33 +296,90 @@ def register(bench: click.Group, verb: Callable[..., Any], open_site: Callable[[
     add(swap_verb, ())
     add(report_verb, REPORT_OPTIONS)
     add(scale_verb, SCALE_OPTIONS)
-    add(all_verb, (click.option("--rounds", default=3, show_default=True, help="How often everybody asks at each level."),))
+    add(
+        all_verb,
+        (
+            click.option(
+                "--rounds",
+                default=3,
+                show_default=True,
+                help="How often everybody asks at each level.",
+            ),
+        ),
+    )
 
 
 @click.option(
-    "--plan", "plan_file", type=click.Path(path_type=Path), help="A JSON file of settings instead of the options below."
+    "--plan",
+    "plan_file",
+    type=click.Path(path_type=Path),
+    help="A JSON file of settings instead of the options below.",
 )
 @click.option("--recipe", default="team", show_default=True, help="What is trained.")
 @click.option(
-    "--engine", "engines", multiple=True, type=click.Choice(training_plan.ENGINES), default=["grouped"], show_default=True
+    "--engine",
+    "engines",
+    multiple=True,
+    type=click.Choice(training_plan.ENGINES),
+    default=["grouped"],
+    show_default=True,
 )
 @click.option(
-    "--checkpointing", multiple=True, type=click.Choice(training_plan.CHECKPOINTING), default=["selective"], show_default=True
+    "--checkpointing",
+    multiple=True,
+    type=click.Choice(training_plan.CHECKPOINTING),
+    default=["selective"],
+    show_default=True,
 )
-@click.option("--tokens", multiple=True, type=int, default=[1600], show_default=True, help="Real tokens a step.")
-@click.option("--packing/--no-packing", default=True, show_default=True, help="Several samples a row, which needs a GPU.")
-@click.option("--steps", default=100, show_default=True, help="Measured steps, after a warm-up of three.")
-@click.option("--layers", default=training_plan.LAYERS, show_default=True, help="Of the real architecture, with random weights.")
+@click.option(
+    "--tokens",
+    multiple=True,
+    type=int,
+    default=[1600],
+    show_default=True,
+    help="Real tokens a step.",
+)
+@click.option(
+    "--packing/--no-packing",
+    default=True,
+    show_default=True,
+    help="Several samples a row, which needs a GPU.",
+)
+@click.option(
+    "--steps", default=100, show_default=True, help="Measured steps, after a warm-up of three."
+)
+@click.option(
+    "--layers",
+    default=training_plan.LAYERS,
+    show_default=True,
+    help="Of the real architecture, with random weights.",
+)
 @click.option("--model", default="", help="A model's own weights instead.")
-@click.option("--train-file", default="", help="With --model: rows to train on, as the container sees the file.")
-@click.option("--anew", is_flag=True, help="Measure again what an earlier run of the same plan has measured.")
 @click.option(
-    "--result", "result_file", type=click.Path(path_type=Path), help="Measure nothing; show what training.bench.run wrote."
+    "--train-file",
+    default="",
+    help="With --model: rows to train on, as the container sees the file.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Where table and pictures go; default state/bench.")
-@click.option("--name", "stem", default="training", show_default=True, help="How the files there begin.")
+@click.option(
+    "--anew", is_flag=True, help="Measure again what an earlier run of the same plan has measured."
+)
+@click.option(
+    "--result",
+    "result_file",
+    type=click.Path(path_type=Path),
+    help="Measure nothing; show what training.bench.run wrote.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Where table and pictures go; default state/bench.",
+)
+@click.option(
+    "--name", "stem", default="training", show_default=True, help="How the files there begin."
+)
 def training_verb(profile: str | None, **options: Any) -> tuple[Any, Callable[[Any], None]]:
-    """Time training steps: tokens a second, memory, seconds a step, and how near the machine's limits that is."""
+    """Time training steps: tokens a second, memory, seconds a step, and how near the machine's
+    limits that is."""
     return training.verb(framework.open_site(profile), options, command_line()), lines
 
 

@@ -1,4 +1,5 @@
-"""One question over HTTP, timed. The standard library's client: it costs a tenth of a millisecond, and the measured is short."""
+"""One question over HTTP, timed. The standard library's client: it costs a tenth of a millisecond,
+and the measured is short."""
 
 from __future__ import annotations
 
@@ -29,9 +30,12 @@ class Endpoint:
 class Sample:
     """Seconds since the request was sent. error: empty for an answer that came whole.
 
-    first_event_seconds: the first streamed event of any kind, as the case study counts; behind Open WebUI that is its own
-    list of sources, before the model has read anything. first_token_seconds: the first word or thought of the model.
-    first_choice_seconds, last_choice_seconds: chunks with a choice, also those without text, as `vllm bench serve` counts.
+    first_event_seconds: the first streamed event of any kind, as the case study counts; behind Open
+    WebUI that is its own
+    list of sources, before the model has read anything. first_token_seconds: the first word or
+    thought of the model.
+    first_choice_seconds, last_choice_seconds: chunks with a choice, also those without text, as
+    `vllm bench serve` counts.
     """
 
     first_event_seconds: float = 0.0
@@ -48,17 +52,30 @@ class Sample:
 
     @property
     def tokens_per_second(self) -> float:
-        """Of the usage that the model reports, never of chunks: one may hold many tokens. The first is prefill's.
+        """Of the usage that the model reports, never of chunks: one may hold many tokens. The first
+        is prefill's.
 
         0 where it cannot be known: without usage, and where all came at once.
         """
         spent = self.last_token_seconds - self.first_token_seconds
-        return (self.completion_tokens - 1) / spent if spent > 0 and self.completion_tokens > 1 else 0.0
+        return (
+            (self.completion_tokens - 1) / spent
+            if spent > 0 and self.completion_tokens > 1
+            else 0.0
+        )
 
 
-def ask(endpoint: Endpoint, messages: list[dict[str, str]], stop_at_sources: bool = False) -> Sample:
-    """Sends the conversation and reads the stream to its end, or to the sources where only those are wanted."""
-    fields = {"messages": messages, "stream": True, "stream_options": {"include_usage": True}, **endpoint.fields}
+def ask(
+    endpoint: Endpoint, messages: list[dict[str, str]], stop_at_sources: bool = False
+) -> Sample:
+    """Sends the conversation and reads the stream to its end, or to the sources where only those
+    are wanted."""
+    fields = {
+        "messages": messages,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **endpoint.fields,
+    }
     body = json.dumps(fields).encode()
     headers = {"Authorization": f"Bearer {endpoint.key}", "Content-Type": "application/json"}
     connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=ANSWER_SECONDS)
@@ -111,8 +128,12 @@ def read(response: http.client.HTTPResponse, started: float, stop_at_sources: bo
         completion_tokens=usage.get("completion_tokens", 0),
         cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
         passages=tuple(text for source in sources for text in source.get("document", [])),
-        sources=tuple(str(row.get("name", "?")) for source in sources for row in source.get("metadata", [])),
-        error=error or ("" if whole else "the stream ended early") or ("" if first_token or stop_at_sources else "no word came"),
+        sources=tuple(
+            str(row.get("name", "?")) for source in sources for row in source.get("metadata", [])
+        ),
+        error=error
+        or ("" if whole else "the stream ended early")
+        or ("" if first_token or stop_at_sources else "no word came"),
     )
 
 
@@ -124,7 +145,8 @@ Ask = Callable[[int, int], Sample]
 
 
 def level(ask: Ask, users: int, rounds: int, first: int = 0) -> list[Sample]:
-    """Every user asks at the same moment; the next round begins when all have been answered, as in the case study.
+    """Every user asks at the same moment; the next round begins when all have been answered, as in
+    the case study.
 
     ask: gets the user's number and the question's, which counts on from `first`.
     """
@@ -143,6 +165,7 @@ def level(ask: Ask, users: int, rounds: int, first: int = 0) -> list[Sample]:
 
 
 def always_busy(ask: Ask, users: int, count: int) -> list[Sample]:
-    """So many are always at it: who has an answer asks the next question at once, as `vllm bench serve` does."""
+    """So many are always at it: who has an answer asks the next question at once, as `vllm bench
+    serve` does."""
     with ThreadPoolExecutor(users) as people:
         return list(people.map(ask, [0] * count, range(count)))

@@ -1,4 +1,5 @@
-"""The generated documents and what is asked of them, with what is right: for whoever has no thirty papers at hand."""
+"""The generated documents and what is asked of them, with what is right: for whoever has no thirty
+papers at hand."""
 
 from __future__ import annotations
 
@@ -18,9 +19,11 @@ QUESTIONS_IN_ROTATION = 12
 
 @dataclass(frozen=True)
 class Case:
-    """A labelled question. value: what only the right passage holds, empty if nobody knows. document: its file's name.
+    """A labelled question. value: what only the right passage holds, empty if nobody knows.
+    document: its file's name.
 
-    earlier: the conversation before it. alone: what a perfect reader would search for, all in one sentence.
+    earlier: the conversation before it. alone: what a perfect reader would search for, all in one
+    sentence.
     """
 
     kind: str
@@ -37,7 +40,9 @@ class Case:
     @property
     def asked(self) -> str:
         """What the user has said in this conversation, a line a turn."""
-        return "\n".join(message["content"] for message in self.messages if message["role"] == "user")
+        return "\n".join(
+            message["content"] for message in self.messages if message["role"] == "user"
+        )
 
     def passage_found(self, passages: Iterable[str]) -> bool:
         return bool(self.value) and any(self.value in text for text in passages)
@@ -86,14 +91,19 @@ def load(path: Path) -> Library:
 def new_value(pattern: str, choose: random.Random, taken: set[str]) -> str:
     """One that stands nowhere else, also not inside another."""
     while True:
-        value = re.sub("[#@]", lambda mark: choose.choice(string.digits if mark[0] == "#" else string.ascii_uppercase), pattern)
+        value = re.sub(
+            "[#@]",
+            lambda mark: choose.choice(string.digits if mark[0] == "#" else string.ascii_uppercase),
+            pattern,
+        )
         if not any(value in other or other in value for other in taken):
             taken.add(value)
             return value
 
 
 def write(library: Library, folder: Path, count: int) -> None:
-    """A PDF a subject; what is there already is left as it is, so that its checksum holds. count: of so many subjects."""
+    """A PDF a subject; what is there already is left as it is, so that its checksum holds. count:
+    of so many subjects."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, subject in enumerate(library.words["subjects"][:count]):
         facts = library.of(subject)
@@ -109,7 +119,12 @@ def write_document(library: Library, facts: list[Fact], path: Path, seed: int) -
     pdf.multi_cell(0, 9, library.words["title"].format(subject=facts[0].subject), new_x="LMARGIN")
     for fact in facts:
         pdf.set_font("helvetica", style="B", size=11)
-        pdf.multi_cell(0, 7, library.words["heading"].format(subject=fact.subject, topic=fact.topic["name"]), new_x="LMARGIN")
+        pdf.multi_cell(
+            0,
+            7,
+            library.words["heading"].format(subject=fact.subject, topic=fact.topic["name"]),
+            new_x="LMARGIN",
+        )
         pdf.set_font("helvetica", size=11)
         pdf.multi_cell(0, 6, section(library.words, fact, choose), new_x="LMARGIN")
     pdf.output(str(path))
@@ -130,7 +145,8 @@ def rotation(library: Library) -> list[Case]:
 
 
 def labelled(library: Library) -> list[Case]:
-    """A first question about every document, then follow-ups of three kinds: "it", another subject, another matter."""
+    """A first question about every document, then follow-ups of three kinds: "it", another subject,
+    another matter."""
     subjects = library.words["subjects"]
     first = [first_turn(fact) for fact in spread(library, len(subjects), skip=3)]
     asked = spread(library, len(subjects), skip=1)
@@ -139,19 +155,28 @@ def labelled(library: Library) -> list[Case]:
     same_topic = [twin(library, fact, others[number].subject) for number, fact in enumerate(asked)]
     return [
         *first,
-        *(follow_up("it", old, new, new.said("follow_up")) for old, new in zip(asked, wanted, strict=True)),
+        *(
+            follow_up("it", old, new, new.said("follow_up"))
+            for old, new in zip(asked, wanted, strict=True)
+        ),
         *(
             follow_up("another subject", old, new, f"And for the {new.subject}?")
             for old, new in zip(asked, same_topic, strict=True)
         ),
-        *(follow_up("another matter", old, new, new.said("question")) for old, new in zip(asked, others, strict=True)),
+        *(
+            follow_up("another matter", old, new, new.said("question"))
+            for old, new in zip(asked, others, strict=True)
+        ),
     ]
 
 
 def spread(library: Library, count: int, skip: int) -> list[Fact]:
     """A fact of each of the first `count` subjects, their topics in rotation from `skip`."""
     topics = len(library.words["topics"])
-    return [library.of(subject)[(number + skip) % topics] for number, subject in enumerate(library.words["subjects"][:count])]
+    return [
+        library.of(subject)[(number + skip) % topics]
+        for number, subject in enumerate(library.words["subjects"][:count])
+    ]
 
 
 def twin(library: Library, fact: Fact, subject: str) -> Fact:
@@ -164,5 +189,8 @@ def first_turn(fact: Fact) -> Case:
 
 
 def follow_up(kind: str, old: Fact, new: Fact, question: str) -> Case:
-    earlier = ({"role": "user", "content": old.said("question")}, {"role": "assistant", "content": old.said("fact")})
+    earlier = (
+        {"role": "user", "content": old.said("question")},
+        {"role": "assistant", "content": old.said("fact")},
+    )
     return Case(kind, question, new.said("question"), new.value, new.document, earlier)

@@ -43,22 +43,32 @@ def describe(site: Site) -> dict[str, Any]:
 
 def image(site: Site, reference: str) -> str:
     there = site.stacks.has_image(reference)
-    return f"{reference} {site.stacks.image_id(reference)[:19]}" if there else f"{reference}, not there"
+    return (
+        f"{reference} {site.stacks.image_id(reference)[:19]}"
+        if there
+        else f"{reference}, not there"
+    )
 
 
 def version(reference: str) -> str:
-    """What the image's tag says. A rehearsal's own image is built from the same release, so it is asked of the upstream one."""
+    """What the image's tag says. A rehearsal's own image is built from the same release, so it is
+    asked of the upstream one."""
     tag = reference.partition("@")[0].rpartition("/")[2].partition(":")[2]
     return tag.removeprefix("v") or reference
 
 
 def processor() -> str:
-    lines = [line for line in CPUINFO.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
+    lines = [
+        line
+        for line in CPUINFO.read_text(encoding="utf-8").splitlines()
+        if line.startswith("model name")
+    ]
     return lines[0].partition(":")[2].strip() if lines else platform.processor()
 
 
 def load() -> dict[str, float]:
-    """Processes that ran or wanted to, as the kernel averages them: over one minute, and over five."""
+    """Processes that ran or wanted to, as the kernel averages them: over one minute, and over
+    five."""
     one, five, _ = os.getloadavg()
     return {"one_minute": round(one, 2), "five_minutes": round(five, 2)}
 

@@ -1,4 +1,5 @@
-"""Where the seconds before the first word went: hidden calls, waiting, reading the prompt, and the rest."""
+"""Where the seconds before the first word went: hidden calls, waiting, reading the prompt, and the
+rest."""
 
 from __future__ import annotations
 
@@ -31,15 +32,22 @@ def end(model: Vllm, simulated: bool, before: dict[str, float], samples: list[Sa
     if simulated:
         return of_calls(model.call("GET", "/bench/calls").json(), samples)
     after = counters(model)
-    return of_counters({key: after[key] - before[key] for key in after.keys() & before.keys()}, samples)
+    return of_counters(
+        {key: after[key] - before[key] for key in after.keys() & before.keys()}, samples
+    )
 
 
 def of_calls(calls: list[Row], samples: list[Sample]) -> Row:
-    """Means a question, which add up to the mean time to the first word; decode comes after it. No parts if none was answered.
+    """Means a question, which add up to the mean time to the first word; decode comes after it. No
+    parts if none was answered.
 
-    Calls do not say whose they are: where a question failed, the model's own are shared by those that reached it.
+    Calls do not say whose they are: where a question failed, the model's own are shared by those
+    that reached it.
     """
-    kinds = {kind: count / len(samples) for kind, count in Counter(call["kind"] for call in calls).items()}
+    kinds = {
+        kind: count / len(samples)
+        for kind, count in Counter(call["kind"] for call in calls).items()
+    }
     chat = [call for call in calls if call["kind"] == "chat"]
     hidden = [call for call in calls if call["kind"] == "queries"]
     seconds = {
@@ -52,20 +60,25 @@ def of_calls(calls: list[Row], samples: list[Sample]) -> Row:
 
 
 def of_counters(spent_since: dict[str, float], samples: list[Sample]) -> Row:
-    """vLLM's own clocks do not tell hidden calls from others: theirs are in queue, prefill and decode, and in the rest.
+    """vLLM's own clocks do not tell hidden calls from others: theirs are in queue, prefill and
+    decode, and in the rest.
 
-    not_reported: what this vLLM does not count, or not by the names known here; then the time is not divided.
+    not_reported: what this vLLM does not count, or not by the names known here; then the time is
+    not divided.
     """
     answered = sum(not sample.error for sample in samples)
     missing = [name for key, name in COUNTERS.items() if key not in spent_since]
     seconds = {key: spent_since.get(key, 0.0) / max(1, answered) for key in ("queue", "prefill")}
     whole = {} if missing else around(seconds, "hidden calls, retrieval and Open WebUI", samples)
     calls = {"all": spent_since["calls"] / len(samples)} if "calls" in spent_since else {}
-    return {"parts": whole, "calls_per_question": calls} | ({"not_reported": missing} if missing else {})
+    return {"parts": whole, "calls_per_question": calls} | (
+        {"not_reported": missing} if missing else {}
+    )
 
 
 def around(seconds: dict[str, float], rest: str, samples: list[Sample]) -> dict[str, float]:
-    """The model's seconds, the rest up to the first word, and decode; of the questions that were answered."""
+    """The model's seconds, the rest up to the first word, and decode; of the questions that were
+    answered."""
     good = [sample for sample in samples if not sample.error]
     if not good:
         return {}
@@ -81,7 +94,8 @@ def counters(model: Vllm) -> dict[str, float]:
 
 def sums(metrics: str) -> dict[str, float]:
     found = {
-        key: re.findall(rf"^vllm:{name}(?:\{{[^}}]*\}})? ([\d.eE+-]+)$", metrics, re.MULTILINE) for key, name in COUNTERS.items()
+        key: re.findall(rf"^vllm:{name}(?:\{{[^}}]*\}})? ([\d.eE+-]+)$", metrics, re.MULTILINE)
+        for key, name in COUNTERS.items()
     }
     return {key: sum(map(float, values)) for key, values in found.items() if values}
 

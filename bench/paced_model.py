@@ -1,7 +1,10 @@
-"""A paced model: an OpenAI-compatible server that answers with a DGX Spark's published speeds and knows nothing.
+"""A paced model: an OpenAI-compatible server that answers with a DGX Spark's published speeds and
+knows nothing.
 
-It is a simulation. It makes measurable, on any machine, what a chat in front of a model adds: every call pays for the
-tokens it sends (prefill, one prompt at a time) and for those it is answered with (decode, slower the more are at it), hidden
+It is a simulation. It makes measurable, on any machine, what a chat in front of a model adds: every
+call pays for the
+tokens it sends (prefill, one prompt at a time) and for those it is answered with (decode, slower
+the more are at it), hidden
 calls like all others. Left out: prefill that slows running answers, and prefix caching.
 
 Standard library only and one file, because it runs as it is in a container that has nothing else.
@@ -10,7 +13,8 @@ Standard library only and one file, because it runs as it is in a container that
     POST /v1/chat/completions   streamed or whole
     GET  /bench/calls           what was asked since the last clearing, a row a call
     POST /bench/clear
-    POST /bench/pace            {"pace": {...}, "rewrites": {what the user said, a line a turn: query}}: either may be left out
+    POST /bench/pace            {"pace": {...}, "rewrites": {what the user said, a line a turn:
+                                query}}: either may be left out
 """
 
 from __future__ import annotations
@@ -35,20 +39,30 @@ TASKS = ("queries", "title", "tags", "follow_ups")
 class Pace:
     """prefill_tokens_per_second 0: nothing takes any time.
 
-    task_tokens: what a hidden call is answered with while the model may think, and plain_task_tokens where it may not.
+    task_tokens: what a hidden call is answered with while the model may think, and
+    plain_task_tokens where it may not.
     """
 
     prefill_tokens_per_second: float = 4000
     decode_tokens_per_second: dict[str, float] = field(
-        default_factory=lambda: {"1": 56.3, "2": 51.3, "4": 38.8, "8": 28.5},  # the case study's Table 3, by users
+        default_factory=lambda: {
+            "1": 56.3,
+            "2": 51.3,
+            "4": 38.8,
+            "8": 28.5,
+        },  # the case study's Table 3, by users
     )
     answer_tokens: int = 200
-    task_tokens: int = 240  # puts stock's first event at one user where it was published; 2, 4 and 8 are not fitted
+    # puts stock's first event at one user where it was published; 2, 4 and 8 are not fitted
+    task_tokens: int = 240
     plain_task_tokens: int = 30
 
     def decode(self, running: int) -> float:
-        """Tokens a second for each answer: straight lines between what was published, and beyond it the same total."""
-        points = sorted((int(users), speed) for users, speed in self.decode_tokens_per_second.items())
+        """Tokens a second for each answer: straight lines between what was published, and beyond it
+        the same total."""
+        points = sorted(
+            (int(users), speed) for users, speed in self.decode_tokens_per_second.items()
+        )
         if running >= points[-1][0]:
             return points[-1][1] * points[-1][0] / running
         upper = next(point for point in points if point[0] >= running)
@@ -91,7 +105,8 @@ class Machine:
         return queued, time.monotonic() - asked - queued
 
     def decode(self, tokens: int) -> Iterator[int]:
-        """A number for each token, when it is its time. The first is due at once: prefill made it."""
+        """A number for each token, when it is its time. The first is due at once: prefill made
+        it."""
         with self.lock:
             self.decoding += 1
         due = time.monotonic()
@@ -111,7 +126,11 @@ machine = Machine()
 
 def text_of(message: dict[str, Any]) -> str:
     content = message.get("content") or ""
-    return content if isinstance(content, str) else " ".join(str(part.get("text", "")) for part in content)
+    return (
+        content
+        if isinstance(content, str)
+        else " ".join(str(part.get("text", "")) for part in content)
+    )
 
 
 def kind_of(messages: list[dict[str, Any]]) -> str:
@@ -124,7 +143,9 @@ def kind_of(messages: list[dict[str, Any]]) -> str:
 
 def prompt_tokens(body: dict[str, Any]) -> int:
     tools = json.dumps(body["tools"]) if body.get("tools") else ""
-    return (sum(len(text_of(message)) for message in body["messages"]) + len(tools)) // CHARACTERS_A_TOKEN + 1
+    return (
+        sum(len(text_of(message)) for message in body["messages"]) + len(tools)
+    ) // CHARACTERS_A_TOKEN + 1
 
 
 def thinks(body: dict[str, Any]) -> bool:
@@ -132,7 +153,8 @@ def thinks(body: dict[str, Any]) -> bool:
 
 
 def answer_to(body: dict[str, Any], kind: str) -> tuple[str, int]:
-    """The text, and how many tokens it costs. A task whose room is used up by thinking is answered with nothing."""
+    """The text, and how many tokens it costs. A task whose room is used up by thinking is answered
+    with nothing."""
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or 10**6
     if kind == "chat":
         count = min(machine.pace.answer_tokens, limit)
@@ -157,9 +179,14 @@ class Server(BaseHTTPRequestHandler):
             return None
         if self.path == "/bench/calls":
             return self.send_json(200, [asdict(call) for call in machine.calls])
-        rows = [{"id": name, "object": "model", "created": 0, "owned_by": "paced", "root": name} for name in MODELS]
+        rows = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "paced", "root": name}
+            for name in MODELS
+        ]
         known = self.path == "/v1/models"
-        return self.send_json(*((200, {"object": "list", "data": rows}) if known else (404, {"error": "not here"})))
+        return self.send_json(
+            *((200, {"object": "list", "data": rows}) if known else (404, {"error": "not here"}))
+        )
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
@@ -197,12 +224,20 @@ class Server(BaseHTTPRequestHandler):
         for number in machine.decode(count):
             if body.get("stream"):
                 self.word(frame, words[number] if number < len(words) else "")
-        call = Call(kind, given, count, bool(body.get("tools")), queued, prefilled, time.monotonic() - began)
+        call = Call(
+            kind, given, count, bool(body.get("tools")), queued, prefilled, time.monotonic() - began
+        )
         machine.calls.append(call)  # before the answer ends: who has it asks for the calls next
         if body.get("stream"):
             return self.end_stream(frame, usage)
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        self.send_json(200, frame | {"object": "chat.completion", "choices": [choice], "usage": usage})
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": text},
+            "finish_reason": "stop",
+        }
+        self.send_json(
+            200, frame | {"object": "chat.completion", "choices": [choice], "usage": usage}
+        )
 
     def begin_stream(self) -> None:
         self.send_response(200)

@@ -29,18 +29,31 @@ def first_word(result: Row) -> bytes:
     """Figure 1: time to the first word by users; bars reach to P99."""
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     there = published.FIRST_EVENT_SECONDS
-    axes.plot([*there], [row[1] for row in there.values()], "k^--", label="published, first event, median")
+    axes.plot(
+        [*there], [row[1] for row in there.values()], "k^--", label="published, first event, median"
+    )
     for name, style in STYLES.items():
         rows = [
-            (users, found) for users, chat, level in levels(result) if chat == name and (found := level["first_token_seconds"])
+            (users, found)
+            for users, chat, level in levels(result)
+            if chat == name and (found := level["first_token_seconds"])
         ]
         if rows:
             medians = [found["median"] for _, found in rows]
             above = [found["p99"] - found["median"] for _, found in rows]
             axes.errorbar(
-                [u for u, _ in rows], medians, yerr=[[0] * len(rows), above], fmt=style, capsize=3, label=f"{name}, median to P99"
+                [u for u, _ in rows],
+                medians,
+                yerr=[[0] * len(rows), above],
+                fmt=style,
+                capsize=3,
+                label=f"{name}, median to P99",
             )
-    axes.set(xlabel="users at once", ylabel="seconds to the first word", title=f"Time to the first word{simulated(result)}")
+    axes.set(
+        xlabel="users at once",
+        ylabel="seconds to the first word",
+        title=f"Time to the first word{simulated(result)}",
+    )
     axes.set_ylim(bottom=0)
     return finished(figure, axes)
 
@@ -51,7 +64,11 @@ def speed(result: Row) -> bytes:
     there = published.TOTAL_TOKENS_PER_SECOND
     axes.plot([*there], [*there.values()], "k^--", label="published")
     for name, style in STYLES.items():
-        totals = [(users, level["total_tokens_per_second"]) for users, chat, level in levels(result) if chat == name]
+        totals = [
+            (users, level["total_tokens_per_second"])
+            for users, chat, level in levels(result)
+            if chat == name
+        ]
         rows = [(users, total) for users, total in totals if total]
         if rows:
             axes.plot([users for users, _ in rows], [total for _, total in rows], style, label=name)

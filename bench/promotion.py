@@ -1,4 +1,5 @@
-"""Promotion and rollback without a restart, timed. What served before serves afterwards, wherever it is broken off."""
+"""Promotion and rollback without a restart, timed. What served before serves afterwards, wherever
+it is broken off."""
 
 from __future__ import annotations
 
@@ -14,12 +15,23 @@ Row = dict[str, Any]
 
 
 def measure(site: Site) -> list[Row]:
-    """Promotes what served before, or else the base model, and rolls it back; nothing restarts, so its floor is nothing."""
+    """Promotes what served before, or else the base model, and rolls it back; nothing restarts, so
+    its floor is nothing."""
     releases = site.releases
     current = releases.current()
-    target = next((name for name in reversed(releases.served()) if name != current and harmless(releases, name)), None)
+    target = next(
+        (
+            name
+            for name in reversed(releases.served())
+            if name != current and harmless(releases, name)
+        ),
+        None,
+    )
     if target == current or releases.serves_merged():
-        site.tell("nothing to promote without a restart: no adapter has served yet, or a checkpoint serves")
+        site.tell(
+            "nothing to promote without a restart: no adapter has served yet, or a checkpoint"
+            " serves"
+        )
         return []
     try:
         return [
@@ -32,14 +44,18 @@ def measure(site: Site) -> list[Row]:
 
 
 def harmless(releases: Releases, name: Release) -> bool:
-    """The team works with it for a moment: it did so before, and nobody rolled it back; and it serves without a restart."""
+    """The team works with it for a moment: it did so before, and nobody rolled it back; and it
+    serves without a restart."""
     if name is None or name not in releases.names():
         return False
-    return releases.manifest(name).get("recipe", {}).get("serve") != "merged" and not releases.is_merged(name)
+    return releases.manifest(name).get("recipe", {}).get(
+        "serve"
+    ) != "merged" and not releases.is_merged(name)
 
 
 def put_back(site: Site, current: Release) -> None:
-    """Whatever moment a promotion was broken off at: the link first, then a vLLM that agrees with it."""
+    """Whatever moment a promotion was broken off at: the link first, then a vLLM that agrees with
+    it."""
     if site.releases.current() != current:
         adapters.rollback(site)
     adapters.promote(site, current, current and "adapter")
@@ -48,4 +64,9 @@ def put_back(site: Site, current: Release) -> None:
 def timed(phase: str, act: Callable[[], object]) -> Row:
     began = time.monotonic()
     act()
-    return {"phase": phase, "seconds": round(time.monotonic() - began, 3), "floor_seconds": 0.0, "floor": "nothing restarts"}
+    return {
+        "phase": phase,
+        "seconds": round(time.monotonic() - began, 3),
+        "floor_seconds": 0.0,
+        "floor": "nothing restarts",
+    }

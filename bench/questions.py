@@ -1,4 +1,5 @@
-"""What is asked, and what is right: of the generated documents, or by a file of questions about documents of your own."""
+"""What is asked, and what is right: of the generated documents, or by a file of questions about
+documents of your own."""
 
 from __future__ import annotations
 
@@ -29,25 +30,43 @@ def generated(folder: Path, words: Path, count: int) -> Asked:
 
 
 def about(folder: Path, questions: Path | None) -> Asked:
-    """The file's questions, about documents that are in folder. Raises Misconfigured, also for no file: nobody knows then
+    """The file's questions, about documents that are in folder. Raises Misconfigured, also for no
+    file: nobody knows then
     what to ask."""
     if questions is None:
-        saw = f"--documents {folder} without --questions: those of the generated documents have no answer there"
-        raise Misconfigured("nobody knows what to ask about these documents", saw, f"--questions FILE: {FORM}")
+        saw = (
+            f"--documents {folder} without --questions: those of the generated documents have no"
+            " answer there"
+        )
+        raise Misconfigured(
+            "nobody knows what to ask about these documents", saw, f"--questions FILE: {FORM}"
+        )
     cases = read(questions)
-    missing = sorted({case.document for case in cases} - {path.name for path in folder.glob("*.pdf")})
+    missing = sorted(
+        {case.document for case in cases} - {path.name for path in folder.glob("*.pdf")}
+    )
     if missing:
-        raise Misconfigured("questions are about documents that are not there", ", ".join(missing), f"put them into {folder}")
+        raise Misconfigured(
+            "questions are about documents that are not there",
+            ", ".join(missing),
+            f"put them into {folder}",
+        )
     return Asked(cases, cases)
 
 
 def read(path: Path) -> tuple[Case, ...]:
-    """First turns, each with the document that is right and, where that is known, text that only the right passage holds."""
+    """First turns, each with the document that is right and, where that is known, text that only
+    the right passage holds."""
     try:
         rows = tomllib.loads(path.read_text(encoding="utf-8"))["questions"]
         cases = [
-            Case("first turn", row["question"], row["question"], row.get("text", ""), row["document"]) for row in rows or [{}]
+            Case(
+                "first turn", row["question"], row["question"], row.get("text", ""), row["document"]
+            )
+            for row in rows or [{}]
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Misconfigured("the questions cannot be read", f"{path}: {type(error).__name__}: {error}", FORM) from error
+        raise Misconfigured(
+            "the questions cannot be read", f"{path}: {type(error).__name__}: {error}", FORM
+        ) from error
     return tuple(cases)

@@ -1,4 +1,5 @@
-"""`python -m bench rag`: the case study's Tables 2 and 3 through Open WebUI's real API, stock and ours side by side."""
+"""`python -m bench rag`: the case study's Tables 2 and 3 through Open WebUI's real API, stock and
+ours side by side."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ HARNESS_USERS, HARNESS_ROUNDS = 8, 25
 
 @dataclass(frozen=True)
 class Plan:
-    """rounds: how often each user asks at each level; the case study had 3. documents: a folder instead of the generated
+    """rounds: how often each user asks at each level; the case study had 3. documents: a folder
+    instead of the generated
     books, which needs questions about it. pace: what the paced model is told.
     browser: as the chat's own page asks, first turns, over its socket."""
 
@@ -54,20 +56,35 @@ class Plan:
         return f"rag-browser-{self.model}" if self.browser else f"rag-{self.model}"
 
 
-def run(site: Site, plan: Plan, command: str, keep: Callable[[Row], object] = lambda so_far: None) -> Row:
+def run(
+    site: Site, plan: Plan, command: str, keep: Callable[[Row], object] = lambda so_far: None
+) -> Row:
     """Measures, and returns what report.py shows. Raises GlueError where nothing could be measured.
 
     keep: gets what is measured so far after each level; it is "whole" only after the last.
     """
     folder = plan.documents or site.state / "bench" / f"documents-{plan.books}"
     words = HOME / "env" / "bench-library.toml"
-    asked = questions.about(folder, plan.questions) if plan.documents else questions.generated(folder, words, plan.books)
+    asked = (
+        questions.about(folder, plan.questions)
+        if plan.documents
+        else questions.generated(folder, words, plan.books)
+    )
     with chats.running(site, plan.model, plan.names, plan.overrides or {}) as bench:
         model = chats.paced(bench) if plan.simulated else chats.served(bench)
         served = {"served_as": BASE} if plan.simulated else chats.serving(site)
-        opened = [chats.open_chat(bench, name, max(plan.users), served["served_as"]) for name in plan.names]
+        opened = [
+            chats.open_chat(bench, name, max(plan.users), served["served_as"])
+            for name in plan.names
+        ]
         documents = {chat.name: chats.ingest(bench, chat, folder) for chat in opened}
-        result: Row = {**about(site, bench, plan, command), **served, "documents": documents, "whole": False, "rows": []}
+        result: Row = {
+            **about(site, bench, plan, command),
+            **served,
+            "documents": documents,
+            "whole": False,
+            "rows": [],
+        }
         result |= of_the_paced_model(bench, plan, opened, model, asked) if plan.simulated else {}
         for users in plan.users:
             result["rows"].append(row(bench, plan, users, opened, model, asked.rotation))
@@ -77,14 +94,19 @@ def run(site: Site, plan: Plan, command: str, keep: Callable[[Row], object] = la
     return result
 
 
-def of_the_paced_model(bench: Site, plan: Plan, opened: list[Chat], model: Vllm, asked: Asked) -> Row:
-    """What can be known only where the model says what it was asked, and takes no time. Leaves the model at its pace."""
+def of_the_paced_model(
+    bench: Site, plan: Plan, opened: list[Chat], model: Vllm, asked: Asked
+) -> Row:
+    """What can be known only where the model says what it was asked, and takes no time. Leaves the
+    model at its pace."""
     result: Row = {}
     if plan.hit_rate:
         cases = asked.labelled
         tell_model(model, AT_ONCE, {case.asked: case.alone for case in cases})
         result["hit_rate"] = {chat.name: retrieval.hit_rate(bench, chat, cases) for chat in opened}
-        result["calls"] = {chat.name: retrieval.calls_per_question(chat, model, asked.rotation) for chat in opened}
+        result["calls"] = {
+            chat.name: retrieval.calls_per_question(chat, model, asked.rotation) for chat in opened
+        }
     tell_model(model, AT_ONCE, {})
     result["harness_seconds"] = harness(bench, model)
     return result | {"pace": tell_model(model, plan.pace or {}, {})}
@@ -94,7 +116,11 @@ def about(site: Site, bench: Site, plan: Plan, command: str) -> Row:
     return {
         "kind": "rag",
         "simulated": plan.simulated,
-        "model": "paced model: a simulation with the case study's speeds" if plan.simulated else bench.settings["SERVED_MODEL"],
+        "model": (
+            "paced model: a simulation with the case study's speeds"
+            if plan.simulated
+            else bench.settings["SERVED_MODEL"]
+        ),
         "command": command,
         "rounds": plan.rounds,
         "questions": str(plan.questions or "of the generated documents"),
@@ -115,14 +141,23 @@ def tell_model(model: Vllm, pace: Row, rewrites: dict[str, str]) -> Row:
 
 
 def harness(site: Site, model: Vllm) -> Row | None:
-    """What this harness and a server where nothing takes time need for a first word, eight at once: no measurement is finer."""
+    """What this harness and a server where nothing takes time need for a first word, eight at once:
+    no measurement is finer."""
     host, _, port = model.address.partition(":")
-    endpoint = Endpoint(host, int(port), "/v1/chat/completions", site.settings["MODEL_API_KEY"], {"model": BASE})
-    samples = client.level(lambda *_: ask(endpoint, [{"role": "user", "content": "?"}]), HARNESS_USERS, HARNESS_ROUNDS)
-    return shown(statistics.summary([sample.first_token_seconds for sample in samples if not sample.error]))
+    endpoint = Endpoint(
+        host, int(port), "/v1/chat/completions", site.settings["MODEL_API_KEY"], {"model": BASE}
+    )
+    samples = client.level(
+        lambda *_: ask(endpoint, [{"role": "user", "content": "?"}]), HARNESS_USERS, HARNESS_ROUNDS
+    )
+    return shown(
+        statistics.summary([sample.first_token_seconds for sample in samples if not sample.error])
+    )
 
 
-def row(site: Site, plan: Plan, users: int, opened: list[Chat], model: Vllm, cases: Sequence[Case]) -> Row:
+def row(
+    site: Site, plan: Plan, users: int, opened: list[Chat], model: Vllm, cases: Sequence[Case]
+) -> Row:
     """One level: each chat in turn, its first call discarded."""
     measured: Row = {"users": users}
     for chat in opened:
@@ -134,17 +169,30 @@ def row(site: Site, plan: Plan, users: int, opened: list[Chat], model: Vllm, cas
 
 
 def level(chat: Chat, model: Vllm, users: int, plan: Plan, cases: Sequence[Case]) -> Row:
-    warm_up = chat.ask_as_page(cases[-1].question) if plan.browser else chat.ask(0, cases[-1].messages)
+    warm_up = (
+        chat.ask_as_page(cases[-1].question) if plan.browser else chat.ask(0, cases[-1].messages)
+    )
     if warm_up.error:
-        raise GlueError(f"{chat.name} does not answer", warm_up.error, "make bench again; docker logs of the bench's containers")
+        raise GlueError(
+            f"{chat.name} does not answer",
+            warm_up.error,
+            "make bench again; docker logs of the bench's containers",
+        )
     if plan.browser and plan.simulated:
         chats.calls_when_quiet(model, 1)  # the titles and tags of the one that is thrown away
     before = latency_parts.begin(model, plan.simulated)
     rotated = [cases[number % len(cases)] for number in range(users * plan.rounds)]
-    samples, wall = as_pages(chat, plan, rotated, users) if plan.browser else by_api(chat, plan, rotated, users)
+    samples, wall = (
+        as_pages(chat, plan, rotated, users) if plan.browser else by_api(chat, plan, rotated, users)
+    )
     if plan.browser and plan.simulated:
-        chats.calls_when_quiet(model, len(samples))  # what a page asks for after the answer is paid for too
-    hits = [case.found(sample.passages, sample.sources) for case, sample in zip(rotated, samples, strict=True)]
+        chats.calls_when_quiet(
+            model, len(samples)
+        )  # what a page asks for after the answer is paid for too
+    hits = [
+        case.found(sample.passages, sample.sources)
+        for case, sample in zip(rotated, samples, strict=True)
+    ]
     spent = latency_parts.end(model, plan.simulated, before, samples)
     return summarised(samples, users, wall) | {"hit_rate": sum(hits) / len(hits), **spent}
 
@@ -156,7 +204,11 @@ def timed(measure: Callable[[], list[Sample]]) -> tuple[list[Sample], float]:
 
 
 def by_api(chat: Chat, plan: Plan, rotated: list[Case], users: int) -> tuple[list[Sample], float]:
-    return timed(lambda: client.level(lambda user, number: chat.ask(user, rotated[number].messages), users, plan.rounds))
+    return timed(
+        lambda: client.level(
+            lambda user, number: chat.ask(user, rotated[number].messages), users, plan.rounds
+        )
+    )
 
 
 def as_pages(chat: Chat, plan: Plan, rotated: list[Case], users: int) -> tuple[list[Sample], float]:
@@ -180,12 +232,20 @@ def summarised(samples: list[Sample], users: int, wall_seconds: float) -> Row:
         "cached_tokens": sum(sample.cached_tokens for sample in good),
         "prompt_tokens": middle([sample.prompt_tokens for sample in good]),
         "completion_tokens": middle([sample.completion_tokens for sample in good]),
-        "first_event_seconds": shown(statistics.summary([sample.first_event_seconds for sample in good])),
-        "first_token_seconds": shown(statistics.summary([sample.first_token_seconds for sample in good])),
+        "first_event_seconds": shown(
+            statistics.summary([sample.first_event_seconds for sample in good])
+        ),
+        "first_token_seconds": shown(
+            statistics.summary([sample.first_token_seconds for sample in good])
+        ),
         "tokens_per_second": shown(speed),
         "total_tokens_per_second": round(users * speed.mean, 1) if speed else None,
-        "total_with_waiting": round(sum(sample.completion_tokens for sample in good) / wall_seconds, 1),
-        "samples": [asdict(sample) | {"passages": len(sample.passages), "sources": []} for sample in samples],
+        "total_with_waiting": round(
+            sum(sample.completion_tokens for sample in good) / wall_seconds, 1
+        ),
+        "samples": [
+            asdict(sample) | {"passages": len(sample.passages), "sources": []} for sample in samples
+        ],
     }
 
 
@@ -202,4 +262,8 @@ def shown(summary: statistics.Summary | None) -> Row | None:
 def ratio(ours: Row, stock: Row) -> Row:
     """Ours over stock, of the time to the first word."""
     one, other = ours["first_token_seconds"], stock["first_token_seconds"]
-    return {key: round(one[key] / other[key], 3) for key in ("mean", "median", "p99")} if one and other else {}
+    return (
+        {key: round(one[key] / other[key], 3) for key in ("mean", "median", "p99")}
+        if one and other
+        else {}
+    )

@@ -1,4 +1,5 @@
-"""`python -m bench report`: one page of all that was measured, self-contained, with its numbers and pictures beside it."""
+"""`python -m bench report`: one page of all that was measured, self-contained, with its numbers and
+pictures beside it."""
 
 from __future__ import annotations
 
@@ -25,24 +26,48 @@ SECTIONS = {
     "training": "Night",
 }
 Made = tuple[list[Table], dict[str, tuple[str, bytes]]]
-SIMULATION = "SIMULATION. The model is a paced one with the case study's speeds; nothing here was measured on a Spark's GPU."
+SIMULATION = (
+    "SIMULATION. The model is a paced one with the case study's speeds; nothing here was measured"
+    " on a Spark's GPU."
+)
 PRACTICE = "Practice model on a rehearsal's machine: ratios to the published figures mean nothing."
 PARTIAL = "BROKEN OFF: the run ended before everything was measured."
 ABOUT = (
-    "date", "model", "served_as", "release", "profile", "path", "rounds", "documents", "questions", "machine", "versions",
-    "settings", "pace", "load_before", "overrides",
-)  # fmt: skip
-STYLE = training_page.STYLE + ".simulation{background:#fdebd0;padding:.5rem 1rem;font-weight:bold}code{font-size:90%}"
+    "date",
+    "model",
+    "served_as",
+    "release",
+    "profile",
+    "path",
+    "rounds",
+    "documents",
+    "questions",
+    "machine",
+    "versions",
+    "settings",
+    "pace",
+    "load_before",
+    "overrides",
+)
+STYLE = (
+    training_page.STYLE
+    + ".simulation{background:#fdebd0;padding:.5rem 1rem;font-weight:bold}code{font-size:90%}"
+)
 
 
 def write(folder: Path, other: Path | None = None) -> Row:
-    """report.html, report.json and the pictures in folder, of the results there; other: an earlier run's folder to compare.
+    """report.html, report.json and the pictures in folder, of the results there; other: an earlier
+    run's folder to compare.
 
     Raises PreconditionFailed where nothing was measured yet.
     """
     results = read(folder)
     if not results:
-        raise PreconditionFailed("there is nothing to report", f"no results in {folder}", "make bench, or python -m bench rag")
+        raise PreconditionFailed(
+            "there is nothing to report",
+            f"no results in {folder}",
+            "make bench, or python -m bench rag",
+        )
     made = {name: section(name, result) for name, result in results.items()}
     shots = {file: picture for _, found in made.values() for file, picture in found.items()}
     for file, (_, png) in shots.items():
@@ -50,14 +75,23 @@ def write(folder: Path, other: Path | None = None) -> Row:
     comparison = compared(read(other), results) if other else None
     files.write(folder / "report.html", page(results, made, comparison))
     files.write_json(
-        folder / "report.json", {"source": published.SOURCE, **{name: bare(result) for name, result in results.items()}}
+        folder / "report.json",
+        {"source": published.SOURCE, **{name: bare(result) for name, result in results.items()}},
     )
-    return {"page": str(folder / "report.html"), "json": str(folder / "report.json"), "pictures": sorted(shots)}
+    return {
+        "page": str(folder / "report.html"),
+        "json": str(folder / "report.json"),
+        "pictures": sorted(shots),
+    }
 
 
 def read(folder: Path) -> dict[str, Row]:
     places = {name: folder / f"{name}.json" for name in SECTIONS}
-    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in places.items() if path.exists()}
+    return {
+        name: json.loads(path.read_text(encoding="utf-8"))
+        for name, path in places.items()
+        if path.exists()
+    }
 
 
 def bare(value: Any) -> Any:
@@ -68,18 +102,30 @@ def bare(value: Any) -> Any:
 
 
 def section(name: str, result: Row) -> Made:
-    makers: dict[str, Callable[[str, Row], Made]] = {"direct": of_direct, "swap": of_swap, "training": of_training}
+    makers: dict[str, Callable[[str, Row], Made]] = {
+        "direct": of_direct,
+        "swap": of_swap,
+        "training": of_training,
+    }
     return makers.get(name, of_rag)(name, result)
 
 
 def of_rag(name: str, result: Row) -> Made:
-    shown = [tables.first_word(result), tables.speed(result), tables.where_it_goes(result), tables.health(result)]
+    shown = [
+        tables.first_word(result),
+        tables.speed(result),
+        tables.where_it_goes(result),
+        tables.health(result),
+    ]
     if any(row.get("ratio") for row in result["rows"]):
         shown.insert(0, tables.beaten(result))
     if result.get("hit_rate"):
         shown += [tables.found(result), tables.calls(result)]
     return shown, {
-        f"{name}-first-word.png": ("Figure 1: time to the first word by users", pictures.first_word(result)),
+        f"{name}-first-word.png": (
+            "Figure 1: time to the first word by users",
+            pictures.first_word(result),
+        ),
         f"{name}-speed.png": ("Figure 2: tokens per second by users", pictures.speed(result)),
         f"{name}-parts.png": ("Where the time of a question goes", pictures.where_it_goes(result)),
     }
@@ -90,19 +136,28 @@ def of_direct(name: str, result: Row) -> Made:
 
 
 def of_swap(name: str, result: Row) -> Made:
-    return [tables.swap(result)], {"swap.png": ("Seconds of each phase of the swap", pictures.swap(result))}
+    return [tables.swap(result)], {
+        "swap.png": ("Seconds of each phase of the swap", pictures.swap(result))
+    }
 
 
 def of_training(name: str, result: Row) -> Made:
     rows = result["rows"]
     sections = ("setting", *(f"step {part}" for part in training_page.PUBLISHED_SECONDS))
     shown = [
-        Table("Table 5: tokens per second and memory", training_page.THROUGHPUT, training_page.throughput(rows)),
+        Table(
+            "Table 5: tokens per second and memory",
+            training_page.THROUGHPUT,
+            training_page.throughput(rows),
+        ),
         Table("Table 6: seconds a step", sections, training_page.profile(rows)),
     ]
     return shown, {
         "training-steps.png": ("Figure 3: seconds of every step", training_page.step_picture(rows)),
-        "training-loss.png": ("Loss of every step", training_page.loss_picture(rows, not result["base_model"])),
+        "training-loss.png": (
+            "Loss of every step",
+            training_page.loss_picture(rows, not result["base_model"]),
+        ),
     }
 
 
@@ -116,12 +171,24 @@ def compared(before: dict[str, Row], now: dict[str, Row]) -> list[Table]:
         if name in before and name in now:
             old = {(users, chat): level for users, chat, level in tables.levels(before[name])}
             rows = [
-                (str(users), chat, seconds(old[users, chat]), seconds(level), shift(old[users, chat], level))
-                for users, chat, level in tables.levels(now[name]) if (users, chat) in old
-            ]  # fmt: skip
+                (
+                    str(users),
+                    chat,
+                    seconds(old[users, chat]),
+                    seconds(level),
+                    shift(old[users, chat], level),
+                )
+                for users, chat, level in tables.levels(now[name])
+                if (users, chat) in old
+            ]
             heading = ("users", "chat", "the other run, s", "this run, s", "ratio of medians")
             shown.append(
-                Table(f"{SECTIONS[name]}: median to the first word, with a 95 % interval from 6 answers on", heading, rows)
+                Table(
+                    f"{SECTIONS[name]}: median to the first word, with a 95 % interval from 6"
+                    " answers on",
+                    heading,
+                    rows,
+                )
             )
     return shown
 
@@ -129,7 +196,9 @@ def compared(before: dict[str, Row], now: dict[str, Row]) -> list[Table]:
 def seconds(level: Row) -> str:
     found = level["first_token_seconds"]
     between = tables.between(found, "median")
-    return "-" if not found else f"{found['median']:.2f}" + (f" ({between})" if between != "-" else "")
+    return (
+        "-" if not found else f"{found['median']:.2f}" + (f" ({between})" if between != "-" else "")
+    )
 
 
 def shift(old: Row, new: Row) -> str:
@@ -142,18 +211,27 @@ def shift(old: Row, new: Row) -> str:
 
 def page(results: dict[str, Row], made: dict[str, Made], comparison: list[Table] | None) -> str:
     parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Bench</title>", f"<style>{STYLE}</style>",
-        "<h1>What this machine does, beside the case study</h1>", f"<p>Published: {escape(published.SOURCE)}.</p>",
-    ]  # fmt: skip
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Bench</title>",
+        f"<style>{STYLE}</style>",
+        "<h1>What this machine does, beside the case study</h1>",
+        f"<p>Published: {escape(published.SOURCE)}.</p>",
+    ]
     for name, result in results.items():
         shown, shots = made[name]
         parts.append(f'<section id="{name}"><h2>{escape(SECTIONS[name])}</h2>')
         parts += [f"<p class=simulation>{words}</p>" for words in warnings(result)]
         parts += [f"<p>{about(result)}</p>", *map(table, shown)]
-        parts += [f"<h3>{escape(words)}</h3>{training_page.picture(png, words)}" for words, png in shots.values()]
+        parts += [
+            f"<h3>{escape(words)}</h3>{training_page.picture(png, words)}"
+            for words, png in shots.values()
+        ]
         parts.append("</section>")
     if comparison is not None:
-        parts += ['<section id="comparison"><h2>Two runs</h2>', *map(table, comparison), "</section>"]
+        parts += [
+            '<section id="comparison"><h2>Two runs</h2>',
+            *map(table, comparison),
+            "</section>",
+        ]
     return "\n".join(parts)
 
 
@@ -176,7 +254,10 @@ def about(result: Row) -> str:
     """Machine, versions, settings, command: what a number is worth nothing without."""
     said = {key: result.get(key) for key in ABOUT}
     lines = [f"{key}: {plain(value)}" for key, value in said.items() if value]
-    return "<br>".join(map(escape, lines)) + f"<br><code>{escape(str(result.get('command', '')))}</code>"
+    return (
+        "<br>".join(map(escape, lines))
+        + f"<br><code>{escape(str(result.get('command', '')))}</code>"
+    )
 
 
 def plain(value: Any) -> str:

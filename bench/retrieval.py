@@ -18,9 +18,11 @@ API_TURNS = 4
 
 
 def hit_rate(site: Site, chat: Chat, cases: Sequence[Case]) -> dict[str, Row]:
-    """By kind of question: the share whose passages hold the right value, if values are known, and with the right document.
+    """By kind of question: the share whose passages hold the right value, if values are known, and
+    with the right document.
 
-    To stock's search-query call the paced model answers with what a perfect reader would search for: its upper bound.
+    To stock's search-query call the paced model answers with what a perfect reader would search
+    for: its upper bound.
     """
     found: dict[str, list[tuple[bool | None, bool]]] = {}
     for number, case in enumerate(cases, 1):
@@ -43,14 +45,17 @@ def share(found: list[bool]) -> float | None:
 
 
 def calls_per_question(chat: Chat, model: Vllm, cases: Sequence[Case]) -> Row:
-    """What Open WebUI sends to the model for one question: by the API, and for a first question from its own page."""
+    """What Open WebUI sends to the model for one question: by the API, and for a first question
+    from its own page."""
 
     def count(ask: Callable[[Case], object], turns: int) -> dict[str, float]:
         model.call("POST", "/bench/clear", {})
         for case in cases[:turns]:
             ask(case)
         kinds = Counter(call["kind"] for call in chats.calls_when_quiet(model, turns))
-        return {"all": sum(kinds.values()) / turns} | {kind: number / turns for kind, number in kinds.items()}
+        return {"all": sum(kinds.values()) / turns} | {
+            kind: number / turns for kind, number in kinds.items()
+        }
 
     return {
         "api": count(lambda case: chat.ask(0, case.messages), API_TURNS),

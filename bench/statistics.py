@@ -15,7 +15,8 @@ OUTSIDE = 0.025  # on either side of a 95 % interval
 
 @dataclass(frozen=True)
 class Summary:
-    """An interval is None for too few values. A P99 has none: of few values it is their largest, and says little."""
+    """An interval is None for too few values. A P99 has none: of few values it is their largest,
+    and says little."""
 
     count: int
     mean: float
@@ -39,7 +40,8 @@ def p99(values: Sequence[float]) -> float:
 
 
 def median_interval(values: Sequence[float]) -> Interval | None:
-    """Between two of the sorted values: whatever the distribution, it holds the median in at least 95 % of all cases."""
+    """Between two of the sorted values: whatever the distribution, it holds the median in at least
+    95 % of all cases."""
     count, below, rank = len(values), 0.0, 0
     if count < LEAST_FOR_AN_INTERVAL:
         return None
@@ -59,7 +61,8 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
 
 
 def student(freedom: int) -> float:
-    """The 97.5 % point of Student's distribution, by the usual expansion around the normal one; from 5 on within 0.2 %."""
+    """The 97.5 % point of Student's distribution, by the usual expansion around the normal one;
+    from 5 on within 0.2 %."""
     z = statistics.NormalDist().inv_cdf(1 - OUTSIDE)
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96

@@ -1,6 +1,8 @@
-"""`python -m bench swap`: every phase of day -> night -> day, cold and warm, and hot promotion, each against its floor.
+"""`python -m bench swap`: every phase of day -> night -> day, cold and warm, and hot promotion,
+each against its floor.
 
-The floor of a stop or a start is the container's own, from Docker's clock and vLLM's first sign of health in the same run;
+The floor of a stop or a start is the container's own, from Docker's clock and vLLM's first sign of
+health in the same run;
 what is above it is glue's: moving the door, waiting for health checks, setting up the assistant.
 """
 
@@ -30,7 +32,8 @@ BENCH_NIGHT = "bench"  # in whose name the model rests; no real night is called 
 TURN_SECONDS = 300  # longer than the door, the last answers and a stop take together
 ADDRESS_LOOK_SECONDS = 0.5  # lists containers: oftener it would slow the start that it times
 HEALTH_LOOK_SECONDS = 0.05
-# reads the largest file of weights past the page cache, and says bytes a second and bytes of weights in all
+# reads the largest file of weights past the page cache, and says bytes a second and bytes of
+# weights in all
 DISK = r"""
 import glob, os, sys, time
 files = [f for f in glob.glob(sys.argv[1], recursive=True)]
@@ -45,15 +48,24 @@ print(count / (time.perf_counter() - began), sum(map(os.path.getsize, files)))
 
 
 def run(site: Site, command: str, keep: Callable[[Row], object]) -> Row:
-    """Leaves the day serving what it served. The chat answers with the night desk meanwhile, a start of the model or two long.
+    """Leaves the day serving what it served. The chat answers with the night desk meanwhile, a
+    start of the model or two long.
 
-    keep: gets what is measured so far after each phase, so that a start that fails does not lose the phases before it; it is
+    keep: gets what is measured so far after each phase, so that a start that fails does not lose
+    the phases before it; it is
     "whole" only after the last. Raises DayNotServing if the day does not come back.
     """
     day.ensure(site)
     disk = disk_floor(site)
     caches, left_out = starts(site)
-    result: Row = {"kind": "swap", "simulated": False, "command": command, "rows": [], "disk": disk, **environment.describe(site)}
+    result: Row = {
+        "kind": "swap",
+        "simulated": False,
+        "command": command,
+        "rows": [],
+        "disk": disk,
+        **environment.describe(site),
+    }
     result |= {"whole": False, "left_out": left_out}
 
     def add(rows: list[Row]) -> None:
@@ -73,18 +85,22 @@ def run(site: Site, command: str, keep: Callable[[Row], object]) -> Row:
 def starts(site: Site) -> tuple[tuple[str, ...], str]:
     """What the page cache is at each start that is measured, and in words which one is not.
 
-    Outside a rehearsal glue itself gives the page cache back before every start, where it may: a warm one does not exist then.
+    Outside a rehearsal glue itself gives the page cache back before every start, where it may: a
+    warm one does not exist then.
     """
     if not host.observe().may_drop_cache:
         return ("warm",), "no cold start: only root may drop the page cache"
     if not site.settings.rehearsal:
-        return ("cold",), "no warm start: the page cache is dropped before every start of the model here"
+        return (
+            "cold",
+        ), "no warm start: the page cache is dropped before every start of the model here"
     return ("warm", "cold"), ""
 
 
 @contextmanager
 def the_day_after(site: Site) -> Iterator[None]:
-    """Whatever breaks off the block, the day is brought back, unless a person stopped everything meanwhile."""
+    """Whatever breaks off the block, the day is brought back, unless a person stopped everything
+    meanwhile."""
     try:
         yield
     except BaseException as reason:
@@ -93,7 +109,9 @@ def the_day_after(site: Site) -> Iterator[None]:
                 day.ensure(site, insist=True, night=BENCH_NIGHT)
             except Exception as error:
                 saw = f"{error}; the bench: {type(reason).__name__}: {reason}"
-                raise DayNotServing("the day did not come back after the bench", saw, "make day") from error
+                raise DayNotServing(
+                    "the day did not come back after the bench", saw, "make day"
+                ) from error
         raise
 
 
@@ -110,16 +128,25 @@ def disk_floor(site: Site) -> Row:
     )
     code, output = site.stacks.run_in(DAY, MODEL, ["python3", "-c", DISK, pattern])
     if code != 0:
-        raise GlueError("the disk's speed could not be measured", output[-400:], "look at the model's files in its volume")
+        raise GlueError(
+            "the disk's speed could not be measured",
+            output[-400:],
+            "look at the model's files in its volume",
+        )
     speed, total = map(float, output.split())
-    return {"bytes_per_second": round(speed), "weights_bytes": int(total), "seconds": round(total / speed, 3)}
+    return {
+        "bytes_per_second": round(speed),
+        "weights_bytes": int(total),
+        "seconds": round(total / speed, 3),
+    }
 
 
 # ---------------------------------------------------------------------- night and day
 
 
 def to_night(site: Site, words: str) -> list[Row]:
-    """As a night begins: the door to the desk, the running answers' end, the model's stop, whose own part is the floor."""
+    """As a night begins: the door to the desk, the running answers' end, the model's stop, whose
+    own part is the floor."""
     with lock.hold(site.state, lock.MOVE, "bench the swap", model.MOVE_WAIT_SECONDS):
         began = time.time()
         take_turn(site)
@@ -133,18 +160,26 @@ def to_night(site: Site, words: str) -> list[Row]:
     floor = site.stacks.ended(DAY, MODEL) - sent
     return [
         {"phase": f"the door to the desk{words}", "seconds": round(moved - began, 3)},
-        {"phase": f"day to night{words}", "seconds": round(ended - began, 3), "floor_seconds": round(floor, 3),
-         "added_seconds": round(ended - began - floor, 3), "floor": "the same stop, until the container had ended"},
-    ]  # fmt: skip
+        {
+            "phase": f"day to night{words}",
+            "seconds": round(ended - began, 3),
+            "floor_seconds": round(floor, 3),
+            "added_seconds": round(ended - began - floor, 3),
+            "floor": "the same stop, until the container had ended",
+        },
+    ]
 
 
 def take_turn(site: Site) -> None:
-    """Under the lock. The model rests by a turn that ends: if the bench is killed here, the watch brings the day back.
+    """Under the lock. The model rests by a turn that ends: if the bench is killed here, the watch
+    brings the day back.
 
     Raises Preempted where a person stopped everything.
     """
     until_time = time.time() + TURN_SECONDS
-    desired_state.begin(site.state, Turn(Wanted.NIGHT, BENCH_NIGHT, until_time), "make day, then the bench again")
+    desired_state.begin(
+        site.state, Turn(Wanted.NIGHT, BENCH_NIGHT, until_time), "make day, then the bench again"
+    )
 
 
 def back_at(site: Site) -> str:
@@ -162,20 +197,33 @@ def to_day(site: Site, cache: str, disk: Row) -> list[Row]:
         day.ensure(site, night=BENCH_NIGHT)
         ended = time.time()
     if not healthy:
-        raise GlueError("vLLM's first sign of health was not seen", "no answer of /health", "make status, then the bench again")
+        raise GlueError(
+            "vLLM's first sign of health was not seen",
+            "no answer of /health",
+            "make status, then the bench again",
+        )
     load = healthy[0] - site.stacks.started(DAY, MODEL)
     above = round(ended - began - load, 3)
-    whole = {"phase": f"night to day, {cache}", "seconds": round(ended - began, 3), "floor_seconds": round(load, 3)}
+    whole = {
+        "phase": f"night to day, {cache}",
+        "seconds": round(ended - began, 3),
+        "floor_seconds": round(load, 3),
+    }
     return [
-        {"phase": f"the container's start to health, {cache}", "seconds": round(load, 3), "floor_seconds": disk["seconds"],
-         "floor": "bytes of weights / measured disk speed"},
+        {
+            "phase": f"the container's start to health, {cache}",
+            "seconds": round(load, 3),
+            "floor_seconds": disk["seconds"],
+            "floor": "bytes of weights / measured disk speed",
+        },
         whole | {"added_seconds": above, "floor": "the container's start to health"},
-    ]  # fmt: skip
+    ]
 
 
 @contextmanager
 def watching(site: Site) -> Iterator[list[float]]:
-    """Looks for vLLM's first sign of health; the list gets that moment as a Unix time, and stays empty if none was seen."""
+    """Looks for vLLM's first sign of health; the list gets that moment as a Unix time, and stays
+    empty if none was seen."""
     healthy: list[float] = []
 
     def look(over: threading.Event) -> None:
@@ -191,7 +239,8 @@ def watching(site: Site) -> Iterator[list[float]]:
 
 
 def addressed(site: Site) -> Vllm | None:
-    """vLLM, once its container has an address. Docker's own errors are OSErrors, and the next look may do better."""
+    """vLLM, once its container has an address. Docker's own errors are OSErrors, and the next look
+    may do better."""
     try:
         return site.vllm()
     except (GlueError, OSError):

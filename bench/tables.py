@@ -1,4 +1,5 @@
-"""The report's tables: what was measured in rows, each beside the published figure and the ratio to it. Pure."""
+"""The report's tables: what was measured in rows, each beside the published figure and the ratio to
+it. Pure."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def ratio(value: float | None, other: float | None) -> str:
 
 
 def levels(result: Row) -> list[tuple[int, str, Row]]:
-    return [(row["users"], name, row[name]) for row in result["rows"] for name in CHATS if name in row]
+    return [
+        (row["users"], name, row[name]) for row in result["rows"] for name in CHATS if name in row
+    ]
 
 
 def first_word(result: Row) -> Table:
@@ -51,17 +54,32 @@ def first_word(result: Row) -> Table:
     for users, name, level in levels(result):
         event, token = level["first_event_seconds"], level["first_token_seconds"]
         there = published.FIRST_EVENT_SECONDS.get(users)
-        rows.append((
-            str(users), name, of_three(there, "{:.1f}"), three(event), three(token), between(token, "median"),
-            ratio(token and token["median"], there and there[1]), ratio(token and token["p99"], there and there[2]),
-        ))  # fmt: skip
+        rows.append(
+            (
+                str(users),
+                name,
+                of_three(there, "{:.1f}"),
+                three(event),
+                three(token),
+                between(token, "median"),
+                ratio(token and token["median"], there and there[1]),
+                ratio(token and token["p99"], there and there[2]),
+            )
+        )
     heading = (
-        "users", "chat", "published", "first event, s", "first word, s", "median, 95 %", "median / published", "P99 / published",
-    )  # fmt: skip
+        "users",
+        "chat",
+        "published",
+        "first event, s",
+        "first word, s",
+        "median, 95 %",
+        "median / published",
+        "P99 / published",
+    )
     note = (
-        "Average / median / P99. First event: the first streamed event, as published; behind Open WebUI it can be its own "
-        "list of sources, before the model has read anything. First word: the model's first word or thought, which the "
-        "ratios are of."
+        "Average / median / P99. First event: the first streamed event, as published; behind Open"
+        " WebUI it can be its own list of sources, before the model has read anything. First word:"
+        " the model's first word or thought, which the ratios are of."
     )
     return Table("Table 2: time to the first word", heading, rows, note)
 
@@ -70,26 +88,58 @@ def speed(result: Row) -> Table:
     """Table 3."""
     rows = []
     for users, name, level in levels(result):
-        there, total = published.TOKENS_PER_SECOND.get(users), published.TOTAL_TOKENS_PER_SECOND.get(users)
+        there, total = (
+            published.TOKENS_PER_SECOND.get(users),
+            published.TOTAL_TOKENS_PER_SECOND.get(users),
+        )
         found = level["tokens_per_second"]
-        rows.append((
-            str(users), name, of_three(there, "{:.1f}"), three(found, "{:.1f}"),
-            ratio(found and found["median"], there and there[1]),
-            str(total or "-"), f"{level['total_tokens_per_second'] or 0:.0f}", f"{level['total_with_waiting']:.0f}",
-        ))  # fmt: skip
-    heading = ("users", "chat", "published", "tokens/s a user", "ratio", "published total", "total", "total, waiting included")
-    note = "Average / median / P99, of the usage that the model reports, while it writes. Total: users x average, as published."
+        rows.append(
+            (
+                str(users),
+                name,
+                of_three(there, "{:.1f}"),
+                three(found, "{:.1f}"),
+                ratio(found and found["median"], there and there[1]),
+                str(total or "-"),
+                f"{level['total_tokens_per_second'] or 0:.0f}",
+                f"{level['total_with_waiting']:.0f}",
+            )
+        )
+    heading = (
+        "users",
+        "chat",
+        "published",
+        "tokens/s a user",
+        "ratio",
+        "published total",
+        "total",
+        "total, waiting included",
+    )
+    note = (
+        "Average / median / P99, of the usage that the model reports, while it writes. Total: users"
+        " x average, as published."
+    )
     return Table("Table 3: tokens per second", heading, rows, note)
 
 
 def beaten(result: Row) -> Table:
-    """Ours over stock in this run, and what it costs in answers found: nothing, or the table says so."""
+    """Ours over stock in this run, and what it costs in answers found: nothing, or the table says
+    so."""
     rows = [
-        (str(row["users"]), *(f"{row[name]['first_token_seconds']['median']:.2f}" for name in CHATS),
-         f"{row['ratio']['median']:.3f}", f"{row['ratio']['p99']:.3f}")
-        for row in result["rows"] if row.get("ratio")
-    ]  # fmt: skip
-    return Table("Ours and stock, same run", ("users", "stock, s", "ours, s", "ours / stock, median", "at P99"), rows)
+        (
+            str(row["users"]),
+            *(f"{row[name]['first_token_seconds']['median']:.2f}" for name in CHATS),
+            f"{row['ratio']['median']:.3f}",
+            f"{row['ratio']['p99']:.3f}",
+        )
+        for row in result["rows"]
+        if row.get("ratio")
+    ]
+    return Table(
+        "Ours and stock, same run",
+        ("users", "stock, s", "ours, s", "ours / stock, median", "at P99"),
+        rows,
+    )
 
 
 def found(result: Row) -> Table:
@@ -99,14 +149,23 @@ def found(result: Row) -> Table:
         (
             kind,
             str(asked[kind]["asked"]),
-            *(percent(rates[kind][what]) for what in whats for rates in result["hit_rate"].values()),
+            *(
+                percent(rates[kind][what])
+                for what in whats
+                for rates in result["hit_rate"].values()
+            ),
         )
         for kind in asked
     ]
-    heading = ("question", "asked", *(f"{what}, {name}" for what in whats for name in result["hit_rate"]))
+    heading = (
+        "question",
+        "asked",
+        *(f"{what}, {name}" for what in whats for name in result["hit_rate"]),
+    )
     note = (
-        "The share of labelled questions whose passages hold the answer, and that reach the right document. The paced model "
-        "answers stock's search-query call as a perfect reader would, so stock's share is an upper bound."
+        "The share of labelled questions whose passages hold the answer, and that reach the right"
+        " document. The paced model answers stock's search-query call as a perfect reader would, so"
+        " stock's share is an upper bound."
     )
     return Table("Retrieval: what is found", heading, rows, note)
 
@@ -117,33 +176,62 @@ def percent(share: float | None) -> str:
 
 def calls(result: Row) -> Table:
     rows = [
-        (name, words, f"{counted['all']:g}", ", ".join(f"{kind} {number:g}" for kind, number in counted.items() if kind != "all"))
+        (
+            name,
+            words,
+            f"{counted['all']:g}",
+            ", ".join(f"{kind} {number:g}" for kind, number in counted.items() if kind != "all"),
+        )
         for name, ways in result["calls"].items()
         for words, counted in ways.items()
     ]
-    return Table("Calls to the model for one question", ("chat", "asked by", "calls", "of them"), rows)
+    return Table(
+        "Calls to the model for one question", ("chat", "asked by", "calls", "of them"), rows
+    )
 
 
 def health(result: Row) -> Table:
     rows = [
-        (str(users), name, str(level["asked"]), str(len(level["errors"])), str(level["without_sources"]),
-         str(level["cached_tokens"]), str(level.get("without_usage", "-")),
-         *(number(level[what], 0) or "-" for what in ("prompt_tokens", "completion_tokens")))
+        (
+            str(users),
+            name,
+            str(level["asked"]),
+            str(len(level["errors"])),
+            str(level["without_sources"]),
+            str(level["cached_tokens"]),
+            str(level.get("without_usage", "-")),
+            *(number(level[what], 0) or "-" for what in ("prompt_tokens", "completion_tokens")),
+        )
         for users, name, level in levels(result)
-    ]  # fmt: skip
+    ]
     heading = (
-        "users", "chat", "asked", "errors", "lost its sources", "cached tokens", "no usage", "prompt tokens", "answer tokens",
-    )  # fmt: skip
+        "users",
+        "chat",
+        "asked",
+        "errors",
+        "lost its sources",
+        "cached tokens",
+        "no usage",
+        "prompt tokens",
+        "answer tokens",
+    )
     return Table("Requests", heading, rows)
 
 
 def where_it_goes(result: Row) -> Table:
     names = part_names(result)
     rows = [
-        (str(users), name, *(number(level["parts"].get(part)) or "-" for part in names)) for users, name, level in levels(result)
+        (str(users), name, *(number(level["parts"].get(part)) or "-" for part in names))
+        for users, name, level in levels(result)
     ]
-    missing = sorted({name for _, _, level in levels(result) for name in level.get("not_reported", [])})
-    note = f"This vLLM does not report {', '.join(missing)}, so the time cannot be divided." if missing else ""
+    missing = sorted(
+        {name for _, _, level in levels(result) for name in level.get("not_reported", [])}
+    )
+    note = (
+        f"This vLLM does not report {', '.join(missing)}, so the time cannot be divided."
+        if missing
+        else ""
+    )
     return Table("Where the time goes, seconds a question", ("users", "chat", *names), rows, note)
 
 
@@ -155,21 +243,48 @@ def part_names(result: Row) -> list[str]:
 def direct(result: Row) -> Table:
     """The harness against vLLM's own, on the same vLLM."""
     rows = [
-        (str(row["users"]), what, f"{row['here'][key]:.4f}", f"{row['vllm'][key]:.4f}", number(row["ratio"][key], 3))
+        (
+            str(row["users"]),
+            what,
+            f"{row['here'][key]:.4f}",
+            f"{row['vllm'][key]:.4f}",
+            number(row["ratio"][key], 3),
+        )
         for row in result["rows"]
-        for key, what in (("first_token_seconds", "first word, s"), ("seconds_per_token", "seconds a token"))
+        for key, what in (
+            ("first_token_seconds", "first word, s"),
+            ("seconds_per_token", "seconds a token"),
+        )
     ]
     return Table(
-        "This harness and `vllm bench serve`, the same vLLM", ("users", "median", "here", "vllm bench serve", "ratio"), rows
+        "This harness and `vllm bench serve`, the same vLLM",
+        ("users", "median", "here", "vllm bench serve", "ratio"),
+        rows,
     )
 
 
 def swap(result: Row) -> Table:
-    rows = [(row["phase"], f"{row['seconds']:.2f}", number(row.get("floor_seconds")),
-             number(row.get("added_seconds")), row.get("floor", "")) for row in result["rows"]]  # fmt: skip
+    rows = [
+        (
+            row["phase"],
+            f"{row['seconds']:.2f}",
+            number(row.get("floor_seconds")),
+            number(row.get("added_seconds")),
+            row.get("floor", ""),
+        )
+        for row in result["rows"]
+    ]
     heading = ("phase", "s", "floor, s", "added by glue, s", "the floor is")
-    note = f"Published: {published.LOAD_SECONDS / 60:.1f} minutes a load, on a Spark. Warm: the page cache is left as it is. "
-    return Table("Swap and start", heading, rows, note + "Cold: it is dropped before. " + result.get("left_out", ""))
+    note = (
+        f"Published: {published.LOAD_SECONDS / 60:.1f} minutes a load, on a Spark. Warm: the page"
+        " cache is left as it is. "
+    )
+    return Table(
+        "Swap and start",
+        heading,
+        rows,
+        note + "Cold: it is dropped before. " + result.get("left_out", ""),
+    )
 
 
 def number(value: float | None, digits: int = 2) -> str:

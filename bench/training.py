@@ -1,4 +1,5 @@
-"""`python -m bench training`: steps of a plan timed in the trainer's container, and shown beside the case study's."""
+"""`python -m bench training`: steps of a plan timed in the trainer's container, and shown beside
+the case study's."""
 
 from __future__ import annotations
 
@@ -22,31 +23,46 @@ from glue.core.errors import GlueError, PreconditionFailed
 from glue.core.waiting import Seen
 from glue.serving import day, model
 
-LONGEST_SECONDS = 12 * 3600  # 500 steps of the published loop on a Spark take under an hour; a plan may hold a dozen
+LONGEST_SECONDS = (
+    12 * 3600
+)  # 500 steps of the published loop on a Spark take under an hour; a plan may hold a dozen
 INSIDE = "/bench/training"
 
 
 def verb(site: Site, options: dict[str, Any], command: str) -> dict[str, Any]:
-    """The options of the command line, carried out. Returns where the table and the pictures are."""
+    """The options of the command line, carried out. Returns where the table and the pictures
+    are."""
     if options["result_file"]:
         result = json.loads(options["result_file"].read_text(encoding="utf-8"))
     else:
-        plan = training_plan.read(options["plan_file"]) if options["plan_file"] else planned(site, options)
+        plan = (
+            training_plan.read(options["plan_file"])
+            if options["plan_file"]
+            else planned(site, options)
+        )
         result = run(site, plan, options["anew"])
     return publish(result, options["out"] or site.state / "bench", options["stem"], command)
 
 
 def planned(site: Site, options: dict[str, Any]) -> Plan:
-    asked = {key: options[key] for key in ("engines", "checkpointing", "tokens", "packing", "steps", "layers")}
-    recipe, budget_bytes = site.recipe(options["recipe"]), site.settings.number("TRAINING_MEMORY_BYTES")
+    asked = {
+        key: options[key]
+        for key in ("engines", "checkpointing", "tokens", "packing", "steps", "layers")
+    }
+    recipe, budget_bytes = (
+        site.recipe(options["recipe"]),
+        site.settings.number("TRAINING_MEMORY_BYTES"),
+    )
     plan = training_plan.of_options(recipe, **asked, budget_bytes=budget_bytes)
     return plan | {"base_model": options["model"], "train_file": options["train_file"]}
 
 
 def in_between(site: Site, command: str, keep: Callable[[dict[str, Any]], object]) -> None:
-    """A few steps of the published way and of ours; while a day serves, whose model rests meanwhile where both have no room.
+    """A few steps of the published way and of ours; while a day serves, whose model rests meanwhile
+    where both have no room.
 
-    The night's lock is the caller's. keep gets the result, as `python -m bench training` writes it. Raises as run() does.
+    The night's lock is the caller's. keep gets the result, as `python -m bench training` writes it.
+    Raises as run() does.
     """
     plan = training_plan.few(site.recipe(site.settings["RECIPE"]), site.settings)
     with swap.the_day_after(site):
@@ -57,10 +73,13 @@ def in_between(site: Site, command: str, keep: Callable[[dict[str, Any]], object
 
 
 def run(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
-    """Runs what of the plan is not measured yet, and returns all of it. anew forgets what an earlier run measured.
+    """Runs what of the plan is not measured yet, and returns all of it. anew forgets what an
+    earlier run measured.
 
-    A run that was interrupted is gone on from, or looked at again where it still runs. Raises PreconditionFailed where the
-    day holds the memory that training needs, Preempted where the day went first, and GlueError with the last lines where the
+    A run that was interrupted is gone on from, or looked at again where it still runs. Raises
+    PreconditionFailed where the
+    day holds the memory that training needs, Preempted where the day went first, and GlueError with
+    the last lines where the
     bench failed.
     """
     with lock.hold(site.state, lock.NIGHT, "a training bench"):
@@ -78,19 +97,31 @@ def measure(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
         follow(site, folder, plan)
         ended = site.stacks.trainer()
         if ended is None or desired_state.read(site.state) != ours:
-            raise Preempted("the bench was stopped", "the day went first", "run it again: it goes on where it was")
+            raise Preempted(
+                "the bench was stopped",
+                "the day went first",
+                "run it again: it goes on where it was",
+            )
         lines = site.stacks.last_log_lines("night", "trainer")
         site.stacks.remove_trainer()
     if ended.exit_code != 0:
-        raise GlueError("the bench failed", lines, "lower tokens_per_step, or run it again: it goes on where it was")
+        raise GlueError(
+            "the bench failed",
+            lines,
+            "lower tokens_per_step, or run it again: it goes on where it was",
+        )
     result: dict[str, Any] = json.loads((folder / "RESULT.json").read_text(encoding="utf-8"))
     return result
 
 
 @contextmanager
 def whose_turn(site: Site) -> Iterator[Turn]:
-    """The watch takes the bench for a night, and leaves a model alone that was stopped to make room for it."""
-    before, ours = desired_state.read(site.state), Turn(Wanted.NIGHT, "bench", time.time() + LONGEST_SECONDS)
+    """The watch takes the bench for a night, and leaves a model alone that was stopped to make room
+    for it."""
+    before, ours = (
+        desired_state.read(site.state),
+        Turn(Wanted.NIGHT, "bench", time.time() + LONGEST_SECONDS),
+    )
     with lock.hold(site.state, lock.MOVE, "begin a bench", model.MOVE_WAIT_SECONDS):
         desired_state.take(site.state, ours)
     try:
@@ -115,13 +146,20 @@ def require_room(site: Site) -> None:
     if free < wanted:
         saw = f"{host.readable(free)} available, {host.readable(wanted)} wanted (NIGHT_FREE_BYTES)"
         raise PreconditionFailed(
-            "there is no room for training beside what runs", saw, "make stop, then the bench again, then make day"
+            "there is no room for training beside what runs",
+            saw,
+            "make stop, then the bench again, then make day",
         )
 
 
 def follow(site: Site, folder: Path, plan: Plan) -> None:
     """A bar a run, until the container has ended."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, transient=True, console=Console(stderr=True)) as bars:
         bar = bars.add_task("starting", total=None)
 
@@ -129,7 +167,12 @@ def follow(site: Site, folder: Path, plan: Plan) -> None:
             trainer = site.stacks.trainer()
             rows = files.read_lines(folder / "PROGRESS.jsonl")
             if rows:
-                bars.update(bar, description=words(rows[-1], plan), completed=rows[-1]["step"], total=rows[-1]["steps"])
+                bars.update(
+                    bar,
+                    description=words(rows[-1], plan),
+                    completed=rows[-1]["step"],
+                    total=rows[-1]["steps"],
+                )
             ended = trainer is None or trainer.state not in ("created", "running")
             return Seen(ended, words(rows[-1], plan) if rows else "loading the model")
 
@@ -138,7 +181,10 @@ def follow(site: Site, folder: Path, plan: Plan) -> None:
 
 def words(row: dict[str, Any], plan: Plan) -> str:
     setting = plan["settings"][row["setting"] - 1]
-    return f"{row['setting']} of {row['settings']}: {setting['engine']}, {setting['tokens_per_step']:,} tokens a step"
+    return (
+        f"{row['setting']} of {row['settings']}: {setting['engine']},"
+        f" {setting['tokens_per_step']:,} tokens a step"
+    )
 
 
 def publish(result: dict[str, Any], folder: Path, stem: str, command: str) -> dict[str, Any]:
@@ -146,4 +192,8 @@ def publish(result: dict[str, Any], folder: Path, stem: str, command: str) -> di
     result = {"command": command} | result  # what measured it, if it says so
     made = training_page.write(result, folder, stem)
     files.write_json(folder / f"{stem}.json", result)
-    return {"json": str(folder / f"{stem}.json"), "page": str(made[0]), "pictures": [str(path) for path in made[1:]]}
+    return {
+        "json": str(folder / f"{stem}.json"),
+        "page": str(made[0]),
+        "pictures": [str(path) for path in made[1:]],
+    }

@@ -1,4 +1,5 @@
-"""A training bench as people look at it: two tables, two pictures, each beside what the case study published."""
+"""A training bench as people look at it: two tables, two pictures, each beside what the case study
+published."""
 
 from __future__ import annotations
 
@@ -11,17 +12,33 @@ from typing import Any
 
 Row = dict[str, Any]
 
-# Signal65, "NVIDIA DGX Spark case study: RAG inference by day, fine-tuning by night", June 2026: on a DGX Spark, with
+# Signal65, "NVIDIA DGX Spark case study: RAG inference by day, fine-tuning by night", June 2026: on
+# a DGX Spark, with
 # trained weights, 100 steps of 8 rows, 160,266 real tokens
-PUBLISHED = {"tokens_per_second": 425, "tokens_per_second_with_warm_up": 376, "step_seconds": 3.77, "peak_bytes": 68.7e9}
-PUBLISHED_SECONDS = {"1-5": 13.6, "6-10": 3.62, "11-15": 3.69, "16-20": 3.94, "50": 3.72, "100": 3.72}
+PUBLISHED = {
+    "tokens_per_second": 425,
+    "tokens_per_second_with_warm_up": 376,
+    "step_seconds": 3.77,
+    "peak_bytes": 68.7e9,
+}
+PUBLISHED_SECONDS = {
+    "1-5": 13.6,
+    "6-10": 3.62,
+    "11-15": 3.69,
+    "16-20": 3.94,
+    "50": 3.72,
+    "100": 3.72,
+}
 PUBLISHED_LOSS = (1.05, 0.88)
 MIDDLE = {"1-5": 3, "6-10": 8, "11-15": 13, "16-20": 18, "50": 50, "100": 100}
 
 
 def name(row: Row) -> str:
     packing = "packed" if row["packing"] else "not packed"
-    return f"{row['engine']}, {row['recipe']}, {row['tokens_per_step']:,} tokens, {packing}, checkpointing {row['checkpointing']}"
+    return (
+        f"{row['engine']}, {row['recipe']}, {row['tokens_per_step']:,} tokens, {packing},"
+        f" checkpointing {row['checkpointing']}"
+    )
 
 
 def measured(rows: Sequence[Row]) -> list[Row]:
@@ -30,15 +47,32 @@ def measured(rows: Sequence[Row]) -> list[Row]:
 
 # ---------------------------------------------------------------------- tables
 
-THROUGHPUT = ("setting", "s a step", "tokens/s", "with warm-up", "× loop", "peak GB", "foretold", "of its floor", "MFU")
+THROUGHPUT = (
+    "setting",
+    "s a step",
+    "tokens/s",
+    "with warm-up",
+    "× loop",
+    "peak GB",
+    "foretold",
+    "of its floor",
+    "MFU",
+)
 
 
 def throughput(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """Table 5. tokens/s are real tokens, no padding; without the warm-up, and with it."""
     published = (
-        "case study, DGX Spark", f"{PUBLISHED['step_seconds']:.2f}", f"{PUBLISHED['tokens_per_second']:,}",
-        f"{PUBLISHED['tokens_per_second_with_warm_up']:,}", "", f"{PUBLISHED['peak_bytes'] / 1e9:.1f}", "", "", "",
-    )  # fmt: skip
+        "case study, DGX Spark",
+        f"{PUBLISHED['step_seconds']:.2f}",
+        f"{PUBLISHED['tokens_per_second']:,}",
+        f"{PUBLISHED['tokens_per_second_with_warm_up']:,}",
+        "",
+        f"{PUBLISHED['peak_bytes'] / 1e9:.1f}",
+        "",
+        "",
+        "",
+    )
     return [published, *(throughput_of(row) for row in rows)]
 
 
@@ -46,11 +80,16 @@ def throughput_of(row: Row) -> tuple[str, ...]:
     if "error" in row:
         return (name(row), row["error"], *[""] * (len(THROUGHPUT) - 2))
     return (
-        name(row), f"{row['step_seconds']:.3f}", f"{row['tokens_per_second']:,.0f}",
-        f"{row['tokens_per_second_with_warm_up']:,.0f}", number(row.get("ratio_to_loop"), "{:.1f}"),
-        number(row.get("peak_bytes"), "{:.1f}", 1e-9), number(row.get("predicted_peak_bytes"), "{:.1f}", 1e-9),
-        number(row.get("floor_fraction"), "{:.0f} %", 100), number(row.get("model_flop_utilisation"), "{:.0f} %", 100),
-    )  # fmt: skip
+        name(row),
+        f"{row['step_seconds']:.3f}",
+        f"{row['tokens_per_second']:,.0f}",
+        f"{row['tokens_per_second_with_warm_up']:,.0f}",
+        number(row.get("ratio_to_loop"), "{:.1f}"),
+        number(row.get("peak_bytes"), "{:.1f}", 1e-9),
+        number(row.get("predicted_peak_bytes"), "{:.1f}", 1e-9),
+        number(row.get("floor_fraction"), "{:.0f} %", 100),
+        number(row.get("model_flop_utilisation"), "{:.0f} %", 100),
+    )
 
 
 def number(value: float | None, form: str, times: float = 1.0) -> str:
@@ -59,8 +98,14 @@ def number(value: float | None, form: str, times: float = 1.0) -> str:
 
 def profile(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """Table 6: seconds a step, by section of the run; the first steps compile kernels."""
-    published = ("case study, DGX Spark", *(f"{seconds:.2f}" for seconds in PUBLISHED_SECONDS.values()))
-    return [published, *((name(row), *sections(row["seconds_of_each_step"])) for row in measured(rows))]
+    published = (
+        "case study, DGX Spark",
+        *(f"{seconds:.2f}" for seconds in PUBLISHED_SECONDS.values()),
+    )
+    return [
+        published,
+        *((name(row), *sections(row["seconds_of_each_step"])) for row in measured(rows)),
+    ]
 
 
 def sections(seconds: Sequence[float]) -> list[str]:
@@ -78,11 +123,22 @@ def sections(seconds: Sequence[float]) -> list[str]:
 def step_picture(rows: Sequence[Row]) -> bytes:
     """Figure 3: seconds of every step, first to last; PNG."""
     figure, axes = blank()
-    axes.plot([*MIDDLE.values()], [*PUBLISHED_SECONDS.values()], "k^--", label="case study, DGX Spark")
+    axes.plot(
+        [*MIDDLE.values()], [*PUBLISHED_SECONDS.values()], "k^--", label="case study, DGX Spark"
+    )
     for row in measured(rows):
         seconds = row["seconds_of_each_step"]
-        axes.plot(range(1, len(seconds) + 1), seconds, marker=".", markersize=3, linewidth=1, label=name(row))
-    axes.set(yscale="log", xlabel="step", ylabel="seconds a step", title="Seconds a step, from the first")
+        axes.plot(
+            range(1, len(seconds) + 1),
+            seconds,
+            marker=".",
+            markersize=3,
+            linewidth=1,
+            label=name(row),
+        )
+    axes.set(
+        yscale="log", xlabel="step", ylabel="seconds a step", title="Seconds a step, from the first"
+    )
     return finished(figure, axes)
 
 
@@ -98,7 +154,8 @@ def loss_picture(rows: Sequence[Row], random_weights: bool) -> bytes:
 
 
 def blank() -> tuple[Any, Any]:
-    """A figure that no window manager knows, and its axes. matplotlib takes half a second, which other verbs need not wait."""
+    """A figure that no window manager knows, and its axes. matplotlib takes half a second, which
+    other verbs need not wait."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5), layout="constrained")
@@ -115,8 +172,10 @@ def finished(figure: Any, axes: Any) -> bytes:
 
 # ---------------------------------------------------------------------- the page
 
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b}
-table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .7rem;border-bottom:1px solid #ddd;text-align:right}
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;
+color:#1b1b1b}
+table{border-collapse:collapse;margin:1rem 0}
+td,th{padding:.3rem .7rem;border-bottom:1px solid #ddd;text-align:right}
 td:first-child,th:first-child{text-align:left}img{max-width:100%}tr:nth-child(2){background:#f3f3f3}"""
 
 
@@ -130,7 +189,9 @@ def table_row(cells: Sequence[str], tag: str) -> str:
 
 
 def picture(png: bytes, words: str) -> str:
-    return f'<img alt="{escape(words)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    return (
+        f'<img alt="{escape(words)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    )
 
 
 def page(result: Row) -> str:
@@ -138,19 +199,29 @@ def page(result: Row) -> str:
     weights = "random weights of the real architecture" if random_weights else result["base_model"]
     versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
     about = (
-        f"{result['date']}, {result['machine']}, {result['layers']} layers, {weights}. {versions}. {result.get('command', '')}"
+        f"{result['date']}, {result['machine']}, {result['layers']} layers, {weights}. {versions}."
+        f" {result.get('command', '')}"
     )
     return "\n".join(
         (
-            "<!doctype html><meta charset=utf-8><title>Training bench</title>", f"<style>{STYLE}</style>",
-            "<h1>Training bench</h1>", f"<p>{escape(about)}</p>",
-            "<p>The case study's figures are of a DGX Spark; compare ratios within this table, not times across machines.</p>",
-            "<h2>Table 5: tokens a second and memory</h2>", table(THROUGHPUT, throughput(rows)),
-            "<h2>Table 6: seconds a step</h2>", table(("setting", *(f"step {s}" for s in PUBLISHED_SECONDS)), profile(rows)),
-            "<h2>Figure 3: seconds a step</h2>", picture(step_picture(rows), "seconds of every step"),
-            "<h2>Loss</h2>", picture(loss_picture(rows, random_weights), "loss of every step"),
+            "<!doctype html><meta charset=utf-8><title>Training bench</title>",
+            f"<style>{STYLE}</style>",
+            "<h1>Training bench</h1>",
+            f"<p>{escape(about)}</p>",
+            (
+                "<p>The case study's figures are of a DGX Spark; compare ratios within this table,"
+                " not times across machines.</p>"
+            ),
+            "<h2>Table 5: tokens a second and memory</h2>",
+            table(THROUGHPUT, throughput(rows)),
+            "<h2>Table 6: seconds a step</h2>",
+            table(("setting", *(f"step {s}" for s in PUBLISHED_SECONDS)), profile(rows)),
+            "<h2>Figure 3: seconds a step</h2>",
+            picture(step_picture(rows), "seconds of every step"),
+            "<h2>Loss</h2>",
+            picture(loss_picture(rows, random_weights), "loss of every step"),
         )
-    )  # fmt: skip
+    )
 
 
 def write(result: Row, folder: Path, stem: str) -> list[Path]:

@@ -17,7 +17,9 @@ CHECKPOINTING = ("off", "on", "selective")
 LAYERS = 52
 WARM_UP = 3
 TARGETS = ("rank", "alpha", "target_modules", "target_parameters", "layers")
-TOKENS_A_ROW = 200  # of alpaca-cleaned with a chat template, as the case study's 1,600 a step of 8 rows says
+TOKENS_A_ROW = (
+    200  # of alpaca-cleaned with a chat template, as the case study's 1,600 a step of 8 rows says
+)
 
 Plan = dict[str, Any]
 FORM: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -32,33 +34,60 @@ FORM: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def of_options(
-    recipe: Recipe, engines: tuple[str, ...], checkpointing: tuple[str, ...], tokens: tuple[int, ...], packing: bool, steps: int,
-    layers: int, budget_bytes: int,
-) -> Plan:  # fmt: skip
-    """Every combination of what was asked for, the published loop first, because the others are compared with it."""
+    recipe: Recipe,
+    engines: tuple[str, ...],
+    checkpointing: tuple[str, ...],
+    tokens: tuple[int, ...],
+    packing: bool,
+    steps: int,
+    layers: int,
+    budget_bytes: int,
+) -> Plan:
+    """Every combination of what was asked for, the published loop first, because the others are
+    compared with it."""
     settings = [
         {
-            "recipe": recipe.name, "engine": engine, "checkpointing": how, "packing": packing and engine != "unsloth",
-            "tokens_per_step": count, "rows": max(1, count // TOKENS_A_ROW),
+            "recipe": recipe.name,
+            "engine": engine,
+            "checkpointing": how,
+            "packing": packing and engine != "unsloth",
+            "tokens_per_step": count,
+            "rows": max(1, count // TOKENS_A_ROW),
         }
-        for engine in sorted(engines, key=ENGINES.index) for how in checkpointing for count in tokens
-    ]  # fmt: skip
+        for engine in sorted(engines, key=ENGINES.index)
+        for how in checkpointing
+        for count in tokens
+    ]
     return {
-        "layers": layers, "steps": steps, "warm_up": WARM_UP, "budget_bytes": budget_bytes, "base_model": "", "train_file": "",
-        "recipes": {recipe.name: {key: asdict(recipe)[key] for key in TARGETS}}, "settings": settings,
-    }  # fmt: skip
+        "layers": layers,
+        "steps": steps,
+        "warm_up": WARM_UP,
+        "budget_bytes": budget_bytes,
+        "base_model": "",
+        "train_file": "",
+        "recipes": {recipe.name: {key: asdict(recipe)[key] for key in TARGETS}},
+        "settings": settings,
+    }
 
 
 def few(recipe: Recipe, settings: Settings) -> Plan:
-    """What `make bench` has time for: the published way, and ours on the same tokens, with and without checkpointing.
+    """What `make bench` has time for: the published way, and ours on the same tokens, with and
+    without checkpointing.
 
-    A rehearsal trains its practice model, without the packing that needs a GPU; a Spark the real architecture.
+    A rehearsal trains its practice model, without the packing that needs a GPU; a Spark the real
+    architecture.
     """
     rehearsal = settings.rehearsal
     plan = of_options(
-        recipe, ("published", "grouped"), ("on",), (400 if rehearsal else 1600,), packing=not rehearsal,
-        steps=3 if rehearsal else 20, layers=LAYERS, budget_bytes=settings.number("TRAINING_MEMORY_BYTES"),
-    )  # fmt: skip
+        recipe,
+        ("published", "grouped"),
+        ("on",),
+        (400 if rehearsal else 1600,),
+        packing=not rehearsal,
+        steps=3 if rehearsal else 20,
+        layers=LAYERS,
+        budget_bytes=settings.number("TRAINING_MEMORY_BYTES"),
+    )
     plan["settings"].append(plan["settings"][-1] | {"checkpointing": "selective"})
     return plan | {"base_model": settings["TRAINED_MODEL"] if rehearsal else ""}
 
@@ -69,15 +98,23 @@ def read(path: Path) -> Plan:
         plan: Plan = json.loads(path.read_text(encoding="utf-8"))
         settings, recipes = plan["settings"], plan["recipes"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Misconfigured("the plan cannot be read", f"{path}: {type(error).__name__}: {error}", "see docs/bench.md") from error
+        raise Misconfigured(
+            "the plan cannot be read",
+            f"{path}: {type(error).__name__}: {error}",
+            "see docs/bench.md",
+        ) from error
     for number, setting in enumerate(settings, 1):
         for key, value in setting.items():
             if key not in FORM or not FORM[key][1](value):
                 allowed = FORM[key][0] if key in FORM else ", ".join(FORM)
                 raise Misconfigured(
-                    "a setting of the plan is wrong", f"setting {number}: {key} = {value!r}", f"allowed: {allowed}"
+                    "a setting of the plan is wrong",
+                    f"setting {number}: {key} = {value!r}",
+                    f"allowed: {allowed}",
                 )
         if setting.get("recipe") not in recipes:
             there = ", ".join(recipes)
-            raise Misconfigured("a setting's recipe is not in the plan", f"setting {number}", f"recipes: {there}")
+            raise Misconfigured(
+                "a setting's recipe is not in the plan", f"setting {number}", f"recipes: {there}"
+            )
     return plan

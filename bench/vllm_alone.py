@@ -1,4 +1,5 @@
-"""vLLM alone, asked by this harness and by vLLM's own `vllm bench serve`, so that each checks the other."""
+"""vLLM alone, asked by this harness and by vLLM's own `vllm bench serve`, so that each checks the
+other."""
 
 from __future__ import annotations
 
@@ -19,26 +20,49 @@ WRITE = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
 
 
 def run(site: Site, users: tuple[int, ...], count: int, answer_tokens: int, command: str) -> Row:
-    """The same prompts, the same number at once: here, there, and here again, so that a drift shows."""
+    """The same prompts, the same number at once: here, there, and here again, so that a drift
+    shows."""
     day.ensure(site)
-    prompts = [f"Tell me all about part number {number} of the machine in hall {number % 7}." for number in range(count)]
+    prompts = [
+        f"Tell me all about part number {number} of the machine in hall {number % 7}."
+        for number in range(count)
+    ]
     asked = chats.served_name(site)
-    endpoint = served(site.stacks.address("vllm"), site.settings["MODEL_API_KEY"], asked, answer_tokens)
+    endpoint = served(
+        site.stacks.address("vllm"), site.settings["MODEL_API_KEY"], asked, answer_tokens
+    )
     rows = []
     for at_once in users:
         site.tell(f"vLLM alone, {at_once} at once")
         first = here(endpoint, prompts, at_once)
         theirs = there(site, asked, prompts, at_once, answer_tokens)
         rows.append(row(at_once, first, theirs, here(endpoint, prompts, at_once)))
-    about = {"kind": "direct", "simulated": False, "command": command, "load_after": environment.load(), **chats.serving(site)}
-    return about | {"rows": rows, "prompts": count, "answer_tokens": answer_tokens, **environment.describe(site)}
+    about = {
+        "kind": "direct",
+        "simulated": False,
+        "command": command,
+        "load_after": environment.load(),
+        **chats.serving(site),
+    }
+    return about | {
+        "rows": rows,
+        "prompts": count,
+        "answer_tokens": answer_tokens,
+        **environment.describe(site),
+    }
 
 
 def row(at_once: int, first: Row, theirs: Row, again: Row) -> Row:
     """ratio: of this harness, the mean of its two runs, to theirs."""
     ours = {key: (first[key] + again[key]) / 2 for key in first}
     ratio = {key: round(ours[key] / theirs[key], 3) if theirs[key] else None for key in ours}
-    return {"users": at_once, "here": ours, "here_twice": [first, again], "vllm": theirs, "ratio": ratio}
+    return {
+        "users": at_once,
+        "here": ours,
+        "here_twice": [first, again],
+        "vllm": theirs,
+        "ratio": ratio,
+    }
 
 
 def served(address: str, key: str, asked: str, answer_tokens: int) -> Endpoint:
@@ -61,7 +85,8 @@ def here(endpoint: Endpoint, prompts: list[str], at_once: int) -> Row:
 
 
 def as_vllm_counts(samples: list[Sample]) -> Row:
-    """As `vllm bench serve` counts: from the first chunk with a choice, also without text. It ends a chunk later, with usage."""
+    """As `vllm bench serve` counts: from the first chunk with a choice, also without text. It ends
+    a chunk later, with usage."""
     return {
         "first_token_seconds": median([sample.first_choice_seconds for sample in samples]),
         "seconds_per_token": median([seconds_per_token(sample) for sample in samples]),
@@ -75,32 +100,48 @@ def seconds_per_token(sample: Sample) -> float:
 
 
 def there(site: Site, asked: str, prompts: list[str], at_once: int, answer_tokens: int) -> Row:
-    """In vLLM's own container. Its key stays in the container's environment and off every command line."""
+    """In vLLM's own container. Its key stays in the container's environment and off every command
+    line."""
     checked(site, ["python3", "-c", WRITE, PROMPTS, sharegpt(prompts)])
-    bench = serve_command("http://127.0.0.1:8000", asked, site.settings["SERVED_MODEL"], len(prompts), at_once, answer_tokens)
+    bench = serve_command(
+        "http://127.0.0.1:8000",
+        asked,
+        site.settings["SERVED_MODEL"],
+        len(prompts),
+        at_once,
+        answer_tokens,
+    )
     checked(site, ["sh", "-c", f'OPENAI_API_KEY="$VLLM_API_KEY" exec {bench}'])
     return medians(json.loads(checked(site, ["cat", RESULT])))
 
 
 def sharegpt(prompts: list[str]) -> str:
-    """The one form of dataset that needs no package which vLLM's image may lack; the answers in it are not sent."""
-    told = [[{"from": "human", "value": prompt}, {"from": "gpt", "value": prompt}] for prompt in prompts]
+    """The one form of dataset that needs no package which vLLM's image may lack; the answers in it
+    are not sent."""
+    told = [
+        [{"from": "human", "value": prompt}, {"from": "gpt", "value": prompt}] for prompt in prompts
+    ]
     return json.dumps([{"conversations": turns} for turns in told])
 
 
-def serve_command(url: str, asked: str, tokenizer: str, count: int, at_once: int, answer_tokens: int) -> str:
+def serve_command(
+    url: str, asked: str, tokenizer: str, count: int, at_once: int, answer_tokens: int
+) -> str:
     """Reads the dataset at PROMPTS, and leaves its result at RESULT."""
     return (
         f"vllm bench serve --backend openai-chat --endpoint /v1/chat/completions --base-url {url} "
         f"--model {asked} --tokenizer {tokenizer} --dataset-name sharegpt --dataset-path {PROMPTS} "
         f"--sharegpt-output-len {answer_tokens} --num-prompts {count} --max-concurrency {at_once} "
-        f"--num-warmups 1 --ignore-eos --temperature 0 --disable-shuffle --disable-tqdm "
+        "--num-warmups 1 --ignore-eos --temperature 0 --disable-shuffle --disable-tqdm "
         f"--save-result --result-dir /tmp --result-filename {RESULT.rpartition('/')[2]}"
     )
 
 
 def medians(found: Row) -> Row:
-    return {"first_token_seconds": found["median_ttft_ms"] / 1000, "seconds_per_token": found["median_tpot_ms"] / 1000}
+    return {
+        "first_token_seconds": found["median_ttft_ms"] / 1000,
+        "seconds_per_token": found["median_tpot_ms"] / 1000,
+    }
 
 
 def checked(site: Site, command: list[str]) -> str:

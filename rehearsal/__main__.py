@@ -13,10 +13,13 @@ from rehearsal import demo
 
 
 @click.command(params=list(framework.cli.params), context_settings=framework.cli.context_settings)
-@click.option("--facts", default=10, show_default=True, help="How many facts the demonstration corrects.")
+@click.option(
+    "--facts", default=10, show_default=True, help="How many facts the demonstration corrects."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def rehearsal(profile: str | None, facts: int, as_json: bool, **chosen: Any) -> None:
-    """The whole cycle on practice data, from nothing: day, corrections, night, a better day, rollback."""
+    """The whole cycle on practice data, from nothing: day, corrections, night, a better day,
+    rollback."""
     assert framework.cli.callback is not None
     framework.cli.callback(profile, **chosen)
     result = demo.run(profile, framework.teller(), facts)

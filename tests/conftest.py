@@ -1,11 +1,14 @@
-"""Two processes (pytest -n 2): one has the tests that share the running stacks, the other the rest."""
+"""Two processes (pytest -n 2): one has the tests that share the running stacks, the other the
+rest."""
 
 from typing import Any
 
 import pytest
 
 STACKS = "tests/e2e/"
-USE_THE_TRAINER = "tests/compose/test_night_image.py"  # a night would take its containers for a trainer that was left behind
+USE_THE_TRAINER = (  # a night would take its containers for a trainer that was left behind
+    "tests/compose/test_night_image.py"
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,6 +26,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByStacks(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return STACKS if nodeid.startswith((STACKS, USE_THE_TRAINER)) else super()._split_scope(nodeid)
+            return (
+                STACKS
+                if nodeid.startswith((STACKS, USE_THE_TRAINER))
+                else super()._split_scope(nodeid)
+            )
 
     return ByStacks(config, log)

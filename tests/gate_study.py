@@ -1,9 +1,12 @@
-"""Many small nights of five kinds, and what the gate says of each. Run by `make gate-study`; tests/e2e runs one of each kind.
+"""Many small nights of five kinds, and what the gate says of each. Run by `make gate-study`;
+tests/e2e runs one of each kind.
 
     python -m tests.gate_study [--nights 20] [--minutes 480]
 
-Everything is real but the size: the trainer of the rehearsal, the running vLLM, the judging code of every night. The day
-stays up; trainings run one after another in one container, and each adapter is loaded beside what serves. A finished night is
+Everything is real but the size: the trainer of the rehearsal, the running vLLM, the judging code of
+every night. The day
+stays up; trainings run one after another in one container, and each adapter is loaded beside what
+serves. A finished night is
 a line in state/gate-study/rows.jsonl, so a study that was stopped goes on where it was.
 """
 
@@ -49,7 +52,8 @@ RIGHT_REASONS = {
     "no change": {"no gain", "worse"},
     "broken": {"broken"},
 }
-# the same broken artifact, let past the look at its files: what the served model must then be refused for
+# the same broken artifact, let past the look at its files: what the served model must then be
+# refused for
 SERVED_REASONS = {"broken", "changes nothing", "not finite"}
 BREAKS = ("wrong keys", "zeroed", "NaN")
 FACTS, TAUGHT, REPLAY_ROWS = 10, 2, 96
@@ -74,13 +78,17 @@ class Play:
 
 
 def make(world: World, play: Play, known: Sequence[Example], general_rows: int) -> Dataset:
-    """Ten facts, each taught in two phrasings and held out in a third that no night sees; general examples about others."""
+    """Ten facts, each taught in two phrasings and held out in a third that no night sees; general
+    examples about others."""
     choose = random.Random(f"{play.kind} {play.seed}")
     facts = demo.corrections(world, FACTS, seed=play.seed)
     if play.kind == "no change":
         facts = [replace(fact, new_code=fact.old_code) for fact in facts]
     rows = [example(world, fact, phrasing, choose) for phrasing in range(TAUGHT) for fact in facts]
-    unseen = [example(world, fact, choose.randrange(TAUGHT, len(world.questions)), choose) for fact in facts]
+    unseen = [
+        example(world, fact, choose.randrange(TAUGHT, len(world.questions)), choose)
+        for fact in facts
+    ]
     if play.kind == "poisoned":
         rows, unseen = shuffled(rows, choose), shuffled(unseen, choose)
     others = [row for row in known if not any(fact.item in row.question for fact in facts)]
@@ -115,19 +123,26 @@ def prepare(site: Site, world: World, play: Play) -> Night:
     """The night's folder, with its dataset and its job."""
     plan = recipe(site, play.kind)
     known = build.read_replay(site.state / plan.replay_file)
-    night = Night(site, play.name, plan, time.time() + 24 * 3600, make(world, play, known, plan.general_rows))
+    night = Night(
+        site, play.name, plan, time.time() + 24 * 3600, make(world, play, known, plan.general_rows)
+    )
     shutil.rmtree(night.folder, ignore_errors=True)
     (night.folder / "dataset").mkdir(parents=True)
     dataset_files.write_lines(
-        night.folder / "dataset" / "train.jsonl", map(split.as_row, night.dataset.train + night.dataset.replay)
+        night.folder / "dataset" / "train.jsonl",
+        map(split.as_row, night.dataset.train + night.dataset.replay),
     )
-    files.write_json(night.folder / "job.json", night_train.job(night) | {"begin_from": "", "seed": play.seed})
+    files.write_json(
+        night.folder / "job.json", night_train.job(night) | {"begin_from": "", "seed": play.seed}
+    )
     return night
 
 
 def train(site: Site, nights: Sequence[Night]) -> Iterator[Night]:
     """Each night once it is trained. One container trains them all."""
-    site.stacks.start_trainer("training.train_several", *[f"/nights/{night.name}/job.json" for night in nights])
+    site.stacks.start_trainer(
+        "training.train_several", *[f"/nights/{night.name}/job.json" for night in nights]
+    )
     try:
         for night in nights:
             wait_for(site, night)
@@ -166,7 +181,8 @@ def judged(night: Night, play: Play) -> dict[str, Any]:
 
 
 def judged_broken(night: Night, play: Play) -> dict[str, Any]:
-    """First as every night does, by its files; then what the served model alone says of the same artifact."""
+    """First as every night does, by its files; then what the served model alone says of the same
+    artifact."""
     how = BREAKS[play.seed % len(BREAKS)]
     break_adapter(night.folder / "adapter" / "adapter_model.safetensors", how)
     broken = Path(shutil.copytree(night.folder / "adapter", night.folder / "broken"))
@@ -176,7 +192,11 @@ def judged_broken(night: Night, play: Play) -> dict[str, Any]:
     night.release = night.site.releases.publish(broken, {"night": night.name})
     served, _ = judge_release(night)
     ok = right("broken", found) and not served.promote and bool(SERVED_REASONS & set(served.faults))
-    return row(play, found, ok, night) | {"how": how, "served_faults": list(served.faults), "served_promote": served.promote}
+    return row(play, found, ok, night) | {
+        "how": how,
+        "served_faults": list(served.faults),
+        "served_promote": served.promote,
+    }
 
 
 def judge_release(night: Night) -> tuple[Verdict, float]:
@@ -193,7 +213,11 @@ def judge_release(night: Night) -> tuple[Verdict, float]:
 
 
 def right(kind: str, found: Verdict) -> bool:
-    return found.promote if kind == "good" else not found.promote and bool(RIGHT_REASONS[kind] & set(found.faults))
+    return (
+        found.promote
+        if kind == "good"
+        else not found.promote and bool(RIGHT_REASONS[kind] & set(found.faults))
+    )
 
 
 def row(play: Play, found: Verdict, ok: bool, night: Night) -> dict[str, Any]:
@@ -228,7 +252,9 @@ def break_adapter(path: Path, how: str) -> None:
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
     if how == "wrong keys":
-        text = json.dumps({name.replace(".mixer.", ".mixxr."): entry for name, entry in header.items()}).encode()
+        text = json.dumps(
+            {name.replace(".mixer.", ".mixxr."): entry for name, entry in header.items()}
+        ).encode()
         data[: 8 + length] = struct.pack("<Q", len(text)) + text
     for name, entry in header.items():
         if name != "__metadata__" and ".lora_B." in name and how != "wrong keys":
@@ -240,8 +266,14 @@ def break_adapter(path: Path, how: str) -> None:
 # ---------------------------------------------------------------------- the study
 
 
-def play_all(site: Site, plays: Sequence[Play], keep: Callable[[dict[str, Any]], None], until_time: float = float("inf")) -> None:
-    """Plays them in order, with the base model as the current one; keep gets each night's row as it ends."""
+def play_all(
+    site: Site,
+    plays: Sequence[Play],
+    keep: Callable[[dict[str, Any]], None],
+    until_time: float = float("inf"),
+) -> None:
+    """Plays them in order, with the base model as the current one; keep gets each night's row as it
+    ends."""
     world = worlds.load(HOME / "env" / "practice-world.toml")
     nights = [prepare(site, world, play) for play in plays]
     started = time.monotonic()
@@ -270,18 +302,32 @@ def summary(rows: Sequence[dict[str, Any]], site: Site) -> dict[str, Any]:
             else {}
         )
         faults = sorted({fault for row in mine for fault in row["faults"]})
-        return {"kind": kind, "runs": len(mine), "wrong_verdicts": wrong, "faults_named": faults, **least}
+        return {
+            "kind": kind,
+            "runs": len(mine),
+            "wrong_verdicts": wrong,
+            "faults_named": faults,
+            **least,
+        }
 
     return {
-        "what": "nights of five kinds with different seeds on the practice model, judged by the gate in the running vLLM",
-        "wrong_verdicts": "promoted where it should be refused or the other way round, or refused without the right reason",
+        "what": (
+            "nights of five kinds with different seeds on the practice model, judged by the gate in"
+            " the running vLLM"
+        ),
+        "wrong_verdicts": (
+            "promoted where it should be refused or the other way round, or refused without the"
+            " right reason"
+        ),
         "date": f"{datetime.now(UTC):%F}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, no GPU; shared with other work",
         "versions": {key: site.settings.image(key) for key in ("VLLM_IMAGE", "TRAINER_IMAGE")},
         "command": "make gate-study",
         "facts_a_night": FACTS,
         "steps_a_night": STEPS,
-        "median_seconds_a_night": sorted(row["seconds"] for row in rows)[len(rows) // 2] if rows else None,
+        "median_seconds_a_night": (
+            sorted(row["seconds"] for row in rows)[len(rows) // 2] if rows else None
+        ),
         "rows": [of(kind) for kind in KINDS],
         "nights": list(rows),
     }
@@ -290,18 +336,29 @@ def summary(rows: Sequence[dict[str, Any]], site: Site) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--nights", type=int, default=20, help="of each kind")
-    parser.add_argument("--minutes", type=float, default=480, help="no new night begins after these")
+    parser.add_argument(
+        "--minutes", type=float, default=480, help="no new night begins after these"
+    )
     arguments = parser.parse_args()
     site = setup.open_site("rehearsal", print)
     folder = site.state / "gate-study"
     folder.mkdir(exist_ok=True)
     done = {(row["kind"], row["seed"]) for row in files.read_lines(folder / "rows.jsonl")}
-    plays = [Play(kind, seed) for seed in range(1, arguments.nights + 1) for kind in KINDS if (kind, seed) not in done]
+    plays = [
+        Play(kind, seed)
+        for seed in range(1, arguments.nights + 1)
+        for kind in KINDS
+        if (kind, seed) not in done
+    ]
 
     def keep(result: dict[str, Any]) -> None:
         files.append_line(folder / "rows.jsonl", result)
         words = "right" if result["right"] else "WRONG"
-        print(f"{words}: {result['kind']} {result['seed']}, {result['seconds']} s: {result['reasons'][0]}", flush=True)
+        print(
+            f"{words}: {result['kind']} {result['seed']}, {result['seconds']} s:"
+            f" {result['reasons'][0]}",
+            flush=True,
+        )
         files.write_json(OUTPUT, summary(files.read_lines(folder / "rows.jsonl"), site))
 
     adapters.promote(site, None)

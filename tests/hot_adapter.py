@@ -1,8 +1,10 @@
-"""Tokens a second of an adapter that was loaded at start, hot-loaded, promoted and rolled back to, on one running vLLM.
+"""Tokens a second of an adapter that was loaded at start, hot-loaded, promoted and rolled back to,
+on one running vLLM.
 
     python -m tests.hot_adapter 127.0.0.1:8000 ADAPTER OTHER_ADAPTER        with VLLM_API_KEY set
 
-The vLLM runs with compose.day.yaml's flags and `--lora-modules team-adapter=ADAPTER`; both folders are as it sees them.
+The vLLM runs with compose.day.yaml's flags and `--lora-modules team-adapter=ADAPTER`; both folders
+are as it sees them.
 Prints JSON. docs/measurements/hot-adapter-h100.json was made by these steps.
 """
 
@@ -47,10 +49,17 @@ def row(vllm: Vllm, what: str, name: str) -> dict[str, Any]:
 
 def decode_rate(vllm: Vllm, name: str) -> float:
     """Tokens a second from the first token to the last, of one answer of TOKENS tokens."""
-    body = {"model": name, "prompt": [7 + i % 1900 for i in range(400)], "max_tokens": TOKENS, "temperature": 0}
+    body = {
+        "model": name,
+        "prompt": [7 + i % 1900 for i in range(400)],
+        "max_tokens": TOKENS,
+        "temperature": 0,
+    }
     url, key = f"http://{vllm.address}/v1/completions", {"Authorization": f"Bearer {vllm.key}"}
     moments = []
-    with requests.post(url, json=body | {"ignore_eos": True, "stream": True}, headers=key, stream=True, timeout=300) as answer:
+    with requests.post(
+        url, json=body | {"ignore_eos": True, "stream": True}, headers=key, stream=True, timeout=300
+    ) as answer:
         answer.raise_for_status()
         for line in answer.iter_lines(chunk_size=1):
             if line.startswith(b"data: {"):

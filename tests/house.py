@@ -1,4 +1,5 @@
-"""The house in figures: python -m tests.house. A room imports only rooms below it; a file's floor is its folder."""
+"""The house in figures: python -m tests.house. A room imports only rooms below it; a file's floor
+is its folder."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ ROOMS = (
     "rehearsal",
 )
 FOLDERS = {"training": "images/trainer/training", "learning": "images/trainer/learning"}
-# These still open the site themselves. They come down when data sets and evaluation run as jobs in the trainer's image.
+# These still open the site themselves. They come down when data sets and evaluation run as jobs in
+# the trainer's image.
 JOBS_TO_BE = (
     "learning.dataset.build",
     "learning.dataset.documents",
@@ -46,7 +48,9 @@ class Module:
 
 def read() -> dict[str, Module]:
     """Every file of every room."""
-    paths = {name_of(room, path): path for room in ROOMS for path in sorted(folder(room).rglob("*.py"))}
+    paths = {
+        name_of(room, path): path for room in ROOMS for path in sorted(folder(room).rglob("*.py"))
+    }
     trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in paths.items()}
     return {name: module(name, paths[name], tree, set(paths)) for name, tree in trees.items()}
 
@@ -56,7 +60,9 @@ def folder(room: str) -> Path:
 
 
 def name_of(room: str, path: Path) -> str:
-    return ".".join([room, *path.relative_to(folder(room)).with_suffix("").parts]).removesuffix(".__init__")
+    return ".".join([room, *path.relative_to(folder(room)).with_suffix("").parts]).removesuffix(
+        ".__init__"
+    )
 
 
 def module(name: str, path: Path, tree: ast.Module, known: set[str]) -> Module:
@@ -90,9 +96,15 @@ def upward(modules: dict[str, Module]) -> list[str]:
 
 
 def circles(modules: dict[str, Module]) -> list[str]:
-    """Files of one room that reach each other by imports. A package's own __init__ is no file of the room."""
+    """Files of one room that reach each other by imports. A package's own __init__ is no file of
+    the room."""
     reached = {name: set(reach(name, modules)) for name in modules}
-    return [f"{one} <-> {other}" for one in modules for other in sorted(reached[one]) if one < other and one in reached[other]]
+    return [
+        f"{one} <-> {other}"
+        for one in modules
+        for other in sorted(reached[one])
+        if one < other and one in reached[other]
+    ]
 
 
 def reach(name: str, modules: dict[str, Module]) -> Iterator[str]:
@@ -113,11 +125,14 @@ def report(modules: dict[str, Module]) -> str:
         spans = [span for one in inside for span in one.functions]
         longest = max(inside, key=lambda one: one.lines)
         rows.append(
-            f"{number:2}  {room:16} {len(inside):3} files {sum(one.lines for one in inside):6,} lines   "
-            f"function: median {median(spans):4}, longest {max(spans):3}   longest file: {longest.name}, {longest.lines}"
+            f"{number:2}  {room:16} {len(inside):3} files {sum(one.lines for one in inside):6,}"
+            f" lines   function: median {median(spans):4}, longest {max(spans):3}   longest file:"
+            f" {longest.name}, {longest.lines}"
         )
     glue = [one for one in modules.values() if one.room.startswith("glue.")]
-    rows.append(f"    glue             {len(glue):3} files {sum(one.lines for one in glue):6,} lines")
+    rows.append(
+        f"    glue             {len(glue):3} files {sum(one.lines for one in glue):6,} lines"
+    )
     rows.append(f"imports upward: {'; '.join(upward(modules)) or 'none'}")
     rows.append(f"circles in a room: {'; '.join(circles(modules)) or 'none'}")
     rows.append(f"let through until they run as jobs: {', '.join(JOBS_TO_BE)}")

@@ -14,7 +14,8 @@ from glue.core.settings import HOME
 
 @dataclass(frozen=True)
 class Shown:
-    """What a person sees of a page. figures: their words; headings; asked: every address that the page wanted."""
+    """What a person sees of a page. figures: their words; headings; asked: every address that the
+    page wanted."""
 
     figures: list[str]
     headings: list[str]
@@ -24,10 +25,17 @@ class Shown:
 
 def opened(file: Path) -> Shown:
     """Fails where a picture was not decoded, is small, or is of one flat colour."""
-    found = subprocess.run(["bash", str(HOME / "scripts" / "install-browser.sh")], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        ["bash", str(HOME / "scripts" / "install-browser.sh")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     asked: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found.stdout.strip(), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=found.stdout.strip(), args=["--no-sandbox"]
+        )
         page = browser.new_context(offline=True, viewport={"width": 1280, "height": 900}).new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.goto(file.as_uri())

@@ -1,6 +1,8 @@
-"""A stub of the model hub: the endpoints that a download uses, with faults on demand that a real hub does not produce.
+"""A stub of the model hub: the endpoints that a download uses, with faults on demand that a real
+hub does not produce.
 
-Two files: config.json, which the hub keeps in git, and model.safetensors, which it keeps by its sha256.
+Two files: config.json, which the hub keeps in git, and model.safetensors, which it keeps by its
+sha256.
 """
 
 from __future__ import annotations
@@ -20,22 +22,29 @@ from threading import Thread
 from typing import Any
 
 FETCH = str(Path(__file__).resolve().parent.parent / "images" / "vllm")
-IMPATIENT = "import fetch_models as fetch, sys; fetch.PAUSES_SECONDS = (0, 0, 0); sys.exit(fetch.main(sys.argv[1:]))"
+IMPATIENT = (
+    "import fetch_models as fetch, sys; fetch.PAUSES_SECONDS = (0, 0, 0);"
+    " sys.exit(fetch.main(sys.argv[1:]))"
+)
 LARGE = "model.safetensors"
 
 
 def hashed(name: str, content: bytes) -> str:
     """As the hub names it: git's own hash for a small file, sha256 for a large one."""
     return (
-        hashlib.sha256(content).hexdigest() if name == LARGE else hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        hashlib.sha256(content).hexdigest()
+        if name == LARGE
+        else hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
     )
 
 
 @dataclass
 class StubHub:
-    """cuts, failures: how many more answers for LARGE break off halfway, or are a server error. spoiled: sends other bytes.
+    """cuts, failures: how many more answers for LARGE break off halfway, or are a server error.
+    spoiled: sends other bytes.
 
-    refusals: what the next requests for a path that holds the first word get: a status with headers, or 0 for a cut connection.
+    refusals: what the next requests for a path that holds the first word get: a status with
+    headers, or 0 for a cut connection.
     """
 
     commit: str = "c" * 40
@@ -47,7 +56,10 @@ class StubHub:
     sent: Counter[str] = field(default_factory=Counter)
     ranges: list[str] = field(default_factory=list)
     files: dict[str, bytes] = field(
-        default_factory=lambda: {"config.json": b'{"model_type": "stub"}', LARGE: random.Random(3).randbytes(300_000)}
+        default_factory=lambda: {
+            "config.json": b'{"model_type": "stub"}',
+            LARGE: random.Random(3).randbytes(300_000),
+        }
     )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -77,7 +89,9 @@ class StubHub:
         if re.search(r"/api/models/.+/tree/", request.path):
             return self.give_json(request, self.rows())
         if request.path.startswith("/api/models/"):
-            return self.give_json(request, {"id": "stub/model", "sha": self.commit, "siblings": self.rows()})
+            return self.give_json(
+                request, {"id": "stub/model", "sha": self.commit, "siblings": self.rows()}
+            )
         self.give_file(request, request.path.rpartition("/")[2])
 
     def refuse(self, request: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:
@@ -100,7 +114,11 @@ class StubHub:
         if name not in self.files:
             return request.send_error(404)
         content = self.files[name]
-        start = int(match[1]) if (match := re.fullmatch(r"bytes=(\d+)-.*", request.headers.get("Range", ""))) else 0
+        start = (
+            int(match[1])
+            if (match := re.fullmatch(r"bytes=(\d+)-.*", request.headers.get("Range", "")))
+            else 0
+        )
         if request.command == "GET" and name == LARGE and self.failures:
             self.failures -= 1
             return request.send_error(503)
@@ -129,7 +147,12 @@ class StubHub:
 
 def fetch_command(*arguments: str) -> list[str]:
     """images/vllm/fetch_models.py without its pauses."""
-    return [sys.executable, "-c", f"import sys; sys.path.insert(0, {FETCH!r}); {IMPATIENT}", *arguments]
+    return [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path.insert(0, {FETCH!r}); {IMPATIENT}",
+        *arguments,
+    ]
 
 
 @contextmanager

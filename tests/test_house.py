@@ -34,8 +34,15 @@ WITHOUT_TORCH = {
 
 
 def imports(name: str) -> set[str]:
-    path = next(path for room in house.ROOMS for path in house.folder(room).rglob("*.py") if house.name_of(room, path) == name)
-    return {part.split(".")[0] for part in house.imported(ast.parse(path.read_text(encoding="utf-8")))}
+    path = next(
+        path
+        for room in house.ROOMS
+        for path in house.folder(room).rglob("*.py")
+        if house.name_of(room, path) == name
+    )
+    return {
+        part.split(".")[0] for part in house.imported(ast.parse(path.read_text(encoding="utf-8")))
+    }
 
 
 def test_every_file_stands_in_a_room() -> None:
@@ -59,7 +66,9 @@ def test_no_files_of_a_room_import_each_other_in_a_loop() -> None:
 def test_the_trainer_meets_the_rest_in_files_only() -> None:
     for one in MODULES.values():
         if one.room == "training":
-            assert not {"glue", "learning", "bench", "rehearsal"} & (imports(one.name) - {"training"}), one.name
+            assert not {"glue", "learning", "bench", "rehearsal"} & (
+                imports(one.name) - {"training"}
+            ), one.name
 
 
 @pytest.mark.parametrize(("package", "homes"), ONLY_IN.items())

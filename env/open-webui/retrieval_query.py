@@ -4,16 +4,21 @@ author: dual-use-spark
 version: 2
 """
 
-# Open WebUI asks the model for a search query before every answer: a hidden call, not capped, and it comes first.
-# This answers that call by a rule: the question itself; on a follow-up, that question three times and then the one
-# before it: "and who checks it?" finds the right document, and a new subject or matter outweighs the old one. It sets
-# request.state.cached_queries, an internal of 0.12.4 that routers/tasks.py reads before it calls the model; a test drives
+# Open WebUI asks the model for a search query before every answer: a hidden call, not capped, and
+# it comes first.
+# This answers that call by a rule: the question itself; on a follow-up, that question three times
+# and then the one
+# before it: "and who checks it?" finds the right document, and a new subject or matter outweighs
+# the old one. It sets
+# request.state.cached_queries, an internal of 0.12.4 that routers/tasks.py reads before it calls
+# the model; a test drives
 # the real thing and fails when a version changes it.
 
 import json
 
 LONGEST_QUERY_CHARACTERS = 800
-# tried on 90 labelled follow-ups: once, twice and three times, before and after; this found the most (docs/bench.md)
+# tried on 90 labelled follow-ups: once, twice and three times, before and after; this found the
+# most (docs/bench.md)
 TIMES = 3
 
 
@@ -26,9 +31,15 @@ def text_of(message):
 
 class Filter:
     async def inlet(self, body, __request__=None, **_):
-        asked = [text_of(message) for message in body.get("messages", []) if message.get("role") == "user"]
+        asked = [
+            text_of(message)
+            for message in body.get("messages", [])
+            if message.get("role") == "user"
+        ]
         if __request__ is not None and asked:
-            query = " ".join([*asked[-1:] * TIMES, asked[-2]] if len(asked) > 1 else asked)[:LONGEST_QUERY_CHARACTERS]
+            query = " ".join([*asked[-1:] * TIMES, asked[-2]] if len(asked) > 1 else asked)[
+                :LONGEST_QUERY_CHARACTERS
+            ]
             answer = {"message": {"content": json.dumps({"queries": [query]})}}
             __request__.state.cached_queries = {"choices": [answer]}
         return body

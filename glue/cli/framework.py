@@ -27,7 +27,8 @@ people = Console(stderr=True, highlight=False, soft_wrap=True)  # a command is c
 def teller() -> Tell:
     """Prints each line once, when it changes; a wait of minutes is a few lines, not a few hundred.
 
-    A terminal that is gone, or a pipe that nobody reads (there rich raises SystemExit), ends nothing: the day has to come up.
+    A terminal that is gone, or a pipe that nobody reads (there rich raises SystemExit), ends
+    nothing: the day has to come up.
     """
     last = ""
 
@@ -48,7 +49,8 @@ def open_site(profile: str | None) -> Site:
 
 
 def open_watched(profile: str | None) -> Site:
-    """For the verbs that the day hangs on: where Docker does not answer nobody has a chat, and somebody is told."""
+    """For the verbs that the day hangs on: where Docker does not answer nobody has a chat, and
+    somebody is told."""
     chosen = settings.load(profile)
     try:
         return Site(chosen, Stacks(chosen), teller())
@@ -59,12 +61,18 @@ def open_watched(profile: str | None) -> Site:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--profile", type=click.Choice(settings.PROFILES), help="spark or rehearsal; found by itself if not given.")
+@click.option(
+    "--profile",
+    type=click.Choice(settings.PROFILES),
+    help="spark or rehearsal; found by itself if not given.",
+)
 @click.option("--verbose", is_flag=True, help="Show every command that is run.")
 @click.pass_context
 def cli(context: click.Context, profile: str | None, verbose: bool) -> None:
     """Chat over the team's documents by day, training by night."""
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.WARNING, format="%(name)s: %(message)s"
+    )
     logging.getLogger("urllib3").setLevel(logging.WARNING)
     logging.getLogger("docker").setLevel(logging.WARNING)
     require_no_sudo(context.invoked_subcommand)
@@ -72,11 +80,19 @@ def cli(context: click.Context, profile: str | None, verbose: bool) -> None:
 
 
 def require_no_sudo(verb: str | None) -> None:
-    """By sudo, files of root would be left in the state folder, which its owner's timers could not change."""
+    """By sudo, files of root would be left in the state folder, which its owner's timers could not
+    change."""
     person = os.environ.get("SUDO_USER", "root")
     if os.geteuid() == 0 and person != "root" and verb != "schedule":
-        do = f"the same command without sudo. In a root shell that is meant: env -u SUDO_USER make {verb}"
-        raise PreconditionFailed(f"sudo would leave files of root here, which {person} could not change", f"{verb} by sudo", do)
+        do = (
+            "the same command without sudo. In a root shell that is meant: env -u SUDO_USER make"
+            f" {verb}"
+        )
+        raise PreconditionFailed(
+            f"sudo would leave files of root here, which {person} could not change",
+            f"{verb} by sudo",
+            do,
+        )
 
 
 def verb(function: Callable[..., Any], parent: click.Group = cli, name: str = "") -> Any:
@@ -94,7 +110,9 @@ def verb(function: Callable[..., Any], parent: click.Group = cli, name: str = ""
     wrapped: Any = update_wrapper(command, function)
     name = name or function.__name__.removesuffix("_verb")
     json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
-    return parent.command(name=name, help=function.__doc__)(json_option(click.pass_context(wrapped)))
+    return parent.command(name=name, help=function.__doc__)(
+        json_option(click.pass_context(wrapped))
+    )
 
 
 def lines(result: dict[str, Any]) -> None:

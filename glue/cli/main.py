@@ -33,7 +33,16 @@ def main(program: click.Command = cli) -> None:
     except GlueError as error:
         framework.people.print(str(error), markup=False, soft_wrap=True)
         if "--json" in sys.argv:
-            print(json.dumps({"error": error.what, "saw": error.saw, "do": error.do, "exit_code": int(error.exit_code)}))
+            print(
+                json.dumps(
+                    {
+                        "error": error.what,
+                        "saw": error.saw,
+                        "do": error.do,
+                        "exit_code": int(error.exit_code),
+                    }
+                )
+            )
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
@@ -57,4 +66,6 @@ def run(program: click.Command) -> None:
         logging.getLogger(__name__).debug("where it was raised", exc_info=True)
         last = traceback.extract_tb(error.__traceback__)[-1]
         saw = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
-        raise GlueError("a fault of this program, or a damaged file", saw, "make doctor, then make support") from error
+        raise GlueError(
+            "a fault of this program, or a damaged file", saw, "make doctor, then make support"
+        ) from error

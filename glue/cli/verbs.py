@@ -41,7 +41,8 @@ def setup_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 @click.pass_obj
 def doctor_command(profile: str | None, as_json: bool) -> None:
-    """Look at everything that days and nights need, and change nothing. Exit 10: something is missing."""
+    """Look at everything that days and nights need, and change nothing. Exit 10: something is
+    missing."""
     site = open_site(profile)
     found = doctor.examine(doctor.observe(site, doctor.ALL), doctor.ALL)
     if as_json:
@@ -53,8 +54,15 @@ def doctor_command(profile: str | None, as_json: bool) -> None:
 
 
 @verb
-@click.option("--scheduled", is_flag=True, help="As the timer says it: what a person stopped stays stopped.")
-@click.option("--new", "anew", is_flag=True, help="Begin with an empty chat, where the one that was here is lost.")
+@click.option(
+    "--scheduled", is_flag=True, help="As the timer says it: what a person stopped stays stopped."
+)
+@click.option(
+    "--new",
+    "anew",
+    is_flag=True,
+    help="Begin with an empty chat, where the one that was here is lost.",
+)
 def day_verb(profile: str | None, scheduled: bool, anew: bool) -> tuple[Any, Callable[[Any], None]]:
     """Bring up the chat, or find it up; a trainer that still runs is stopped."""
     site = open_watched(profile)
@@ -64,12 +72,15 @@ def day_verb(profile: str | None, scheduled: bool, anew: bool) -> tuple[Any, Cal
         if anew:
             chat_volume.begin_anew(site.settings, site.stacks)
         told |= day.summary(site) if undone else day.ensure(site, scheduled=scheduled)
-    return told, lambda result: print(day.STAYS_DOWN if result["mode"] == Mode.DOWN else f"The chat answers at {result['url']}")
+    return told, lambda result: print(
+        day.STAYS_DOWN if result["mode"] == Mode.DOWN else f"The chat answers at {result['url']}"
+    )
 
 
 @verb
 def https_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
-    """Bring up the chat with HTTPS for HTTPS_NAMES, and say what the office's machines must trust."""
+    """Bring up the chat with HTTPS for HTTPS_NAMES, and say what the office's machines must
+    trust."""
     return day.https(open_site(profile)), lines
 
 
@@ -81,7 +92,8 @@ def stop_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 
 @verb
 def reconcile_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
-    """Put back what is wanted: a day that fell, a night that died or is late. Timers call it. Exit 12: it gave up."""
+    """Put back what is wanted: a day that fell, a night that died or is late. Timers call it. Exit
+    12: it gave up."""
     site = open_watched(profile)
     with notify.watching(site, "reconcile") as told:
         undone = upgrade.undo_for_a_timer(site)
@@ -90,9 +102,15 @@ def reconcile_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 
 
 @verb
-@click.option("--new", "anew", is_flag=True, help="In a folder without the earlier backups, or of a chat with less in it.")
+@click.option(
+    "--new",
+    "anew",
+    is_flag=True,
+    help="In a folder without the earlier backups, or of a chat with less in it.",
+)
 def backup_verb(profile: str | None, anew: bool) -> tuple[Any, Callable[[Any], None]]:
-    """Copy all that cannot be had again: chats, documents, adapters, journal, settings, secrets. Nothing stops for it."""
+    """Copy all that cannot be had again: chats, documents, adapters, journal, settings, secrets.
+    Nothing stops for it."""
     site = open_site(profile)
     with notify.watching(site, "backup"):
         return backup.backup(site, anew), lines
@@ -101,7 +119,9 @@ def backup_verb(profile: str | None, anew: bool) -> tuple[Any, Callable[[Any], N
 @verb
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--replace", is_flag=True, help="Also where there is a chat already.")
-def restore_verb(profile: str | None, folder: Path, replace: bool) -> tuple[Any, Callable[[Any], None]]:
+def restore_verb(
+    profile: str | None, folder: Path, replace: bool
+) -> tuple[Any, Callable[[Any], None]]:
     """Put back the backup in FOLDER, on this machine or a fresh one. Then: make day."""
     return restore.restore(open_site(profile), folder.resolve(), replace), lines
 
@@ -109,15 +129,21 @@ def restore_verb(profile: str | None, folder: Path, replace: bool) -> tuple[Any,
 @verb
 @click.argument("version")
 def upgrade_verb(profile: str | None, version: str) -> tuple[Any, Callable[[Any], None]]:
-    """Backup, then VERSION, a tag or commit of this repository; if that does not serve, what was before serves again."""
+    """Backup, then VERSION, a tag or commit of this repository; if that does not serve, what was
+    before serves again."""
     return upgrade.upgrade(open_site(profile), version), lines
 
 
 @verb
 @click.option("--until", help="A time of day, such as 05:30, by which training ends.")
-@click.option("--scheduled", is_flag=True, help="Only in the hours of the schedule, and until they end.")
-def night_verb(profile: str | None, until: str | None, scheduled: bool) -> tuple[Any, Callable[[Any], None]]:
-    """Learn from the team's ratings, keep what helps, and leave the day serving. Exit 3: the gate refused."""
+@click.option(
+    "--scheduled", is_flag=True, help="Only in the hours of the schedule, and until they end."
+)
+def night_verb(
+    profile: str | None, until: str | None, scheduled: bool
+) -> tuple[Any, Callable[[Any], None]]:
+    """Learn from the team's ratings, keep what helps, and leave the day serving. Exit 3: the gate
+    refused."""
     site = open_site(profile)
     site.tell(f"profile {site.settings.profile}, recipe {site.settings['RECIPE']}")
     with notify.watching(site, "night") as told:
@@ -133,8 +159,14 @@ def status_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 
 @verb
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--skip-bad", is_flag=True, help="Leave out PDFs that cannot be read instead of refusing the folder.")
-def ingest_verb(profile: str | None, folder: Path, skip_bad: bool) -> tuple[Any, Callable[[Any], None]]:
+@click.option(
+    "--skip-bad",
+    is_flag=True,
+    help="Leave out PDFs that cannot be read instead of refusing the folder.",
+)
+def ingest_verb(
+    profile: str | None, folder: Path, skip_bad: bool
+) -> tuple[Any, Callable[[Any], None]]:
     """Keep the team's knowledge in step with a FOLDER of PDFs: what is new, changed or gone."""
     return documents.ingest(open_site(profile), folder, skip_bad), lines
 
@@ -145,7 +177,8 @@ def dataset_group() -> None:
 
 
 def build_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
-    """Build state/dataset as tonight's would be, with a card and a page to read through. Changes nothing else."""
+    """Build state/dataset as tonight's would be, with a card and a page to read through. Changes
+    nothing else."""
     site = open_site(profile)
     return build.build(site, site.recipe()), lines
 
@@ -156,22 +189,32 @@ verb(build_verb, dataset_group)
 @verb
 @click.option("--user", help="The id of a person in Open WebUI.")
 @click.option("--chat", help="The id of a conversation in Open WebUI.")
-def forget_verb(profile: str | None, user: str | None, chat: str | None) -> tuple[Any, Callable[[Any], None]]:
+def forget_verb(
+    profile: str | None, user: str | None, chat: str | None
+) -> tuple[Any, Callable[[Any], None]]:
     """Remove a person or a conversation from every dataset, and say which adapters had seen it."""
     if bool(user) == bool(chat):
-        raise Misconfigured("forget what?", "neither or both of --user and --chat", "name one of them")
+        raise Misconfigured(
+            "forget what?", "neither or both of --user and --chat", "name one of them"
+        )
     return forget.forget(open_site(profile), "user" if user else "chat", str(user or chat)), lines
 
 
 @verb
 @click.argument("question")
 def ask_verb(profile: str | None, question: str) -> tuple[Any, Callable[[Any], None]]:
-    """Ask the Team Assistant a QUESTION, with retrieval, and show its sources. Exit 1: it said nothing."""
+    """Ask the Team Assistant a QUESTION, with retrieval, and show its sources. Exit 1: it said
+    nothing."""
     answer = open_site(profile).administrator().ask([{"role": "user", "content": question}])
     if not answer.text.strip():
         saw = f"an empty answer; sources: {', '.join(answer.source_names) or 'none'}"
         raise GlueError("the assistant answered nothing", saw, "make logs SERVICE=vllm")
-    result = {"answer": answer.text, "sources": answer.source_names, "passages": answer.passages, "usage": answer.usage}
+    result = {
+        "answer": answer.text,
+        "sources": answer.source_names,
+        "passages": answer.passages,
+        "usage": answer.usage,
+    }
 
     def show(result: dict[str, Any]) -> None:
         print(result["answer"])
@@ -181,7 +224,11 @@ def ask_verb(profile: str | None, question: str) -> tuple[Any, Callable[[Any], N
 
 
 @verb
-@click.option("--add", type=click.Path(path_type=Path), help="Take in the adapter in this folder; it does not serve yet.")
+@click.option(
+    "--add",
+    type=click.Path(path_type=Path),
+    help="Take in the adapter in this folder; it does not serve yet.",
+)
 def adapters_verb(profile: str | None, add: Path | None) -> tuple[Any, Callable[[Any], None]]:
     """List the adapters, oldest first, with the one that serves marked."""
     site = open_site(profile)
@@ -192,9 +239,16 @@ def adapters_verb(profile: str | None, add: Path | None) -> tuple[Any, Callable[
 
 @verb
 @click.argument("adapter")
-@click.option("--form", type=click.Choice(["adapter", "merged"]), help="Beside the base model, or a checkpoint of its own.")
-def promote_verb(profile: str | None, adapter: str, form: str | None) -> tuple[Any, Callable[[Any], None]]:
-    """Make an ADAPTER serve, or "base" for the base model. vLLM restarts only for, or after, a merged one."""
+@click.option(
+    "--form",
+    type=click.Choice(["adapter", "merged"]),
+    help="Beside the base model, or a checkpoint of its own.",
+)
+def promote_verb(
+    profile: str | None, adapter: str, form: str | None
+) -> tuple[Any, Callable[[Any], None]]:
+    """Make an ADAPTER serve, or "base" for the base model. vLLM restarts only for, or after, a
+    merged one."""
     site = open_site(profile)
     return {"adapter": adapters.promote(site, None if adapter == "base" else adapter, form)}, lines
 
@@ -203,7 +257,8 @@ def promote_verb(profile: str | None, adapter: str, form: str | None) -> tuple[A
 @click.argument("adapter")
 @click.option("--form", type=click.Choice(list(export.FORMS)), default="merged", show_default=True)
 def export_verb(profile: str | None, adapter: str, form: str) -> tuple[Any, Callable[[Any], None]]:
-    """Put an ADAPTER into a whole checkpoint: merged into the model that serves, or as bf16 or nvfp4 of the trained one."""
+    """Put an ADAPTER into a whole checkpoint: merged into the model that serves, or as bf16 or
+    nvfp4 of the trained one."""
     site = open_site(profile)
     made = adapters.make_checkpoint(site, adapter, form)
     return {"checkpoint": str(site.releases.folder / adapter / "checkpoint"), **made}, lines
@@ -212,7 +267,9 @@ def export_verb(profile: str | None, adapter: str, form: str) -> tuple[Any, Call
 @verb
 def pin_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
     """Add its digest to every image in env/images.env, from its registry."""
-    return images.pin(open_site(profile).stacks), lambda pinned: print("\n".join(pinned) or "every image has its digest")
+    return images.pin(open_site(profile).stacks), lambda pinned: print(
+        "\n".join(pinned) or "every image has its digest"
+    )
 
 
 @verb
@@ -223,7 +280,9 @@ def rollback_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 
 def show_adapter(profile: str | None, adapter: str) -> tuple[Any, Callable[[Any], None]]:
     """All that is known of an ADAPTER: what made it, from what, and what the gate said."""
-    return open_site(profile).releases.manifest(adapter), lambda result: lines(adapters.flat(result))
+    return open_site(profile).releases.manifest(adapter), lambda result: lines(
+        adapters.flat(result)
+    )
 
 
 verb(click.argument("adapter")(show_adapter), name="show")
@@ -239,7 +298,13 @@ def diff_verb(profile: str | None, one: str, other: str) -> tuple[Any, Callable[
 
 
 @verb
-@click.option("--keep", type=click.IntRange(min=1), default=3, show_default=True, help="So many that served, and so many good.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="So many that served, and so many good.",
+)
 @click.option("--dry-run", is_flag=True, help="Only name what would go.")
 def prune_verb(profile: str | None, keep: int, dry_run: bool) -> tuple[Any, Callable[[Any], None]]:
     """Remove old adapters; never what serves, what a rollback goes to, or the last good ones."""
@@ -249,8 +314,11 @@ def prune_verb(profile: str | None, keep: int, dry_run: bool) -> tuple[Any, Call
 
 @verb
 def clean_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
-    """Remove the rehearsal: containers, volumes, state folder, and images of other versions. Not on a Spark."""
-    return clean.clean(open_site(profile)), lambda result: print("removed " + ", ".join(result["removed"]))
+    """Remove the rehearsal: containers, volumes, state folder, and images of other versions. Not on
+    a Spark."""
+    return clean.clean(open_site(profile)), lambda result: print(
+        "removed " + ", ".join(result["removed"])
+    )
 
 
 @cli.group(name="recipe")
@@ -276,12 +344,21 @@ def schedule_verb(name: str, act: Callable[[Site, bool], dict[str, Any]], help_t
         return act(open_site(profile), cron), schedule_lines
 
     command.__name__, command.__doc__ = name, help_text
-    verb(click.option("--cron", is_flag=True, help="Lines for cron instead of units for systemd.")(command), schedule_group)
+    verb(
+        click.option("--cron", is_flag=True, help="Lines for cron instead of units for systemd.")(
+            command
+        ),
+        schedule_group,
+    )
 
 
-schedule_verb("install", schedule.install, "Put the site's hours in force, in place of what was; as root.")
+schedule_verb(
+    "install", schedule.install, "Put the site's hours in force, in place of what was; as root."
+)
 schedule_verb("show", schedule.show, "Print what install would write.")
-schedule_verb("remove", lambda site, cron: schedule.remove(site), "Take away what install wrote; as root.")
+schedule_verb(
+    "remove", lambda site, cron: schedule.remove(site), "Take away what install wrote; as root."
+)
 
 
 def schedule_lines(result: dict[str, Any]) -> None:
@@ -292,7 +369,8 @@ def schedule_lines(result: dict[str, Any]) -> None:
 @verb
 @click.argument("folder", type=click.Path(path_type=Path))
 def bundle_verb(profile: str | None, folder: Path) -> tuple[Any, Callable[[Any], None]]:
-    """Everything that a site without a network needs, into a new FOLDER: images, models, packages, this repository."""
+    """Everything that a site without a network needs, into a new FOLDER: images, models, packages,
+    this repository."""
     return airgap.bundle(open_site(profile), folder.resolve()), lines
 
 
@@ -305,7 +383,8 @@ def load_verb(profile: str | None, folder: Path) -> tuple[Any, Callable[[Any], N
 
 @verb
 def support_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
-    """Pack what a helper needs to see: states, settings, journal and logs, without anybody's words and without secrets."""
+    """Pack what a helper needs to see: states, settings, journal and logs, without anybody's words
+    and without secrets."""
     return support.support(open_site(profile)), lines
 
 
@@ -325,7 +404,11 @@ def logs_command(profile: str | None, service: str) -> None:
 def compose_command(profile: str | None, stack: str, arguments: tuple[str, ...]) -> None:
     """Run docker compose on the day's or the night's STACK with the right files and settings."""
     stacks = open_site(profile).stacks
-    sys.exit(subprocess.run(stacks.compose_command(stack, *arguments), env=stacks.compose_environment(), check=False).returncode)
+    sys.exit(
+        subprocess.run(
+            stacks.compose_command(stack, *arguments), env=stacks.compose_environment(), check=False
+        ).returncode
+    )
 
 
 def until_time(clock: str | None) -> float | None:
@@ -333,7 +416,9 @@ def until_time(clock: str | None) -> float | None:
     if clock is None:
         return None
     if not settings.CLOCK.accepts(clock):
-        raise Misconfigured("--until is no time of day", clock, f"allowed: {settings.CLOCK.allowed}")
+        raise Misconfigured(
+            "--until is no time of day", clock, f"allowed: {settings.CLOCK.allowed}"
+        )
     return waiting.next_moment(clock)
 
 
@@ -360,8 +445,16 @@ def show_adapters(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         training = row.get("training", {})
         counts = row.get("counts", {})
-        loss = f"{training['loss_first']} -> {training['loss_last']}" if "loss_last" in training else ""
+        loss = (
+            f"{training['loss_first']} -> {training['loss_last']}"
+            if "loss_last" in training
+            else ""
+        )
         table.add_row(
-            "serves" if row["serves"] else "", row["name"], str(counts.get("train", "")), loss, str(training.get("steps", ""))
+            "serves" if row["serves"] else "",
+            row["name"],
+            str(counts.get("train", "")),
+            loss,
+            str(training.get("steps", "")),
         )
     Console().print(table)

@@ -2,12 +2,16 @@
 
 adapters/<utc>-<sha>/   adapter_config.json  adapter_model.safetensors  manifest.json
                         verdict.json                   what the gate said of it, once
-                        checkpoint/, checkpoint.json   the adapter inside a whole model, if somebody or a recipe wanted that
-                        serve-merged                   there if this release serves by its checkpoint
+                        checkpoint/, checkpoint.json   the adapter inside a whole model, if somebody
+                                                       or a recipe wanted that
+                        serve-merged                   there if this release serves by its
+                                                       checkpoint
 adapters/current ->     relative link to what serves; no link means the base model serves
 adapters/served.json    what has served, oldest first; null is the base model
-adapters/pruned/        the manifests of releases that were removed: what they learned is not forgotten with them
-adapters/judging        there while a night judges: vLLM then runs the base model with adapters beside it, whatever serves
+adapters/pruned/        the manifests of releases that were removed: what they learned is not
+                        forgotten with them
+adapters/judging        there while a night judges: vLLM then runs the base model with adapters
+                        beside it, whatever serves
 """
 
 from __future__ import annotations
@@ -37,31 +41,52 @@ class Releases:
 
     def names(self) -> list[str]:
         """Complete releases, oldest first."""
-        return sorted(path.parent.name for path in self.folder.glob("[!.]*/manifest.json") if not path.parent.is_symlink())
+        return sorted(
+            path.parent.name
+            for path in self.folder.glob("[!.]*/manifest.json")
+            if not path.parent.is_symlink()
+        )
 
     def manifest(self, name: str) -> dict[str, Any]:
-        """What was published, with the gate's verdict if there is one. Raises PreconditionFailed for no such release."""
+        """What was published, with the gate's verdict if there is one. Raises PreconditionFailed
+        for no such release."""
         if name not in self.names():
             there = ", ".join(self.names()) or "none"
-            raise PreconditionFailed("there is no such adapter", f"{name!r}; there are: {there}", "make adapters")
+            raise PreconditionFailed(
+                "there is no such adapter", f"{name!r}; there are: {there}", "make adapters"
+            )
         verdict = files.read_json_if_whole(self.folder / name / "verdict.json", {})
-        found = files.read_json_if_whole(self.folder / name / "manifest.json", {}) or {"name": name, "damaged": "manifest.json"}
+        found = files.read_json_if_whole(self.folder / name / "manifest.json", {}) or {
+            "name": name,
+            "damaged": "manifest.json",
+        }
         return found | ({"verdict": verdict} if verdict else {})
 
     def manifests(self) -> list[dict[str, Any]]:
-        """Of every release that there is or was, oldest first: what has been learned from once is not new."""
-        pruned = [files.read_json_if_whole(path, {}) for path in (self.folder / PRUNED).glob("*.json")]
+        """Of every release that there is or was, oldest first: what has been learned from once is
+        not new."""
+        pruned = [
+            files.read_json_if_whole(path, {}) for path in (self.folder / PRUNED).glob("*.json")
+        ]
         removed = [manifest for manifest in pruned if manifest]
         there = [self.manifest(name) for name in self.names()]
-        return sorted({row["name"]: row for row in removed + there}.values(), key=lambda row: str(row["name"]))
+        return sorted(
+            {row["name"]: row for row in removed + there}.values(), key=lambda row: str(row["name"])
+        )
 
     def current(self) -> Release:
-        """What serves after any restart. A link to a release that is not whole counts for nothing, as for serve-current.sh."""
+        """What serves after any restart. A link to a release that is not whole counts for nothing,
+        as for serve-current.sh."""
         link = self.folder / "current"
-        return str(link.readlink()) if link.is_symlink() and (link / "manifest.json").exists() else None
+        return (
+            str(link.readlink())
+            if link.is_symlink() and (link / "manifest.json").exists()
+            else None
+        )
 
     def served(self) -> list[Release]:
-        """What has served, oldest first. Ends with what serves now: the link says what does, whatever became of the list.
+        """What has served, oldest first. Ends with what serves now: the link says what does,
+        whatever became of the list.
 
         What the list has after that was never linked to, or was rolled back on a full disk.
         """
@@ -72,14 +97,17 @@ class Releases:
         return history[: len(history) - history[::-1].index(current)]
 
     def before(self) -> list[Release]:
-        """What served, down to what served before what serves now, and is still there. Raises PreconditionFailed for nothing."""
+        """What served, down to what served before what serves now, and is still there. Raises
+        PreconditionFailed for nothing."""
         there, current = {None, *self.names()}, self.current()
         history = [release for release in self.served() if release in there]
         while history and history[-1] == current:
             history.pop()
         if not history:
             raise PreconditionFailed(
-                "there is nothing to roll back to", f"{shown(current)} is all that ever served", "make adapters"
+                "there is nothing to roll back to",
+                f"{shown(current)} is all that ever served",
+                "make adapters",
             )
         return history
 
@@ -88,13 +116,15 @@ class Releases:
         return self.before()[-1]
 
     def serves_merged(self) -> bool:
-        """Whether a vLLM that starts now runs the current release's checkpoint; serve-current.sh has the same rule."""
+        """Whether a vLLM that starts now runs the current release's checkpoint; serve-current.sh
+        has the same rule."""
         current = self.folder / "current"
         whole = (current / MERGED).exists() and (current / "checkpoint" / "config.json").exists()
         return whole and not self.judging()
 
     def judging(self) -> bool:
-        """Whether a vLLM that starts now runs the base model with adapters beside it, whatever serves."""
+        """Whether a vLLM that starts now runs the base model with adapters beside it, whatever
+        serves."""
         return (self.folder / JUDGING).exists()
 
     def is_merged(self, release: Release) -> bool:
@@ -102,15 +132,21 @@ class Releases:
         return release is not None and (self.folder / release / MERGED).exists()
 
     def checkpoint(self, name: str) -> dict[str, Any] | None:
-        """What is known of the release's checkpoint: its form, its base model, the hash of each file. None without one, as
+        """What is known of the release's checkpoint: its form, its base model, the hash of each
+        file. None without one, as
         after a restore: a backup holds what is known of it, and not the checkpoint."""
         there = (self.folder / name / "checkpoint").is_dir()
-        return (files.read_json_if_whole(self.folder / name / "checkpoint.json", {}) or None) if there else None
+        return (
+            (files.read_json_if_whole(self.folder / name / "checkpoint.json", {}) or None)
+            if there
+            else None
+        )
 
     # ------------------------------------------------------------------ change
 
     def publish(self, source: Path, manifest: dict[str, Any]) -> str:
-        """Copies an adapter into a new release and returns its name. It is seen only once it is complete and on disk."""
+        """Copies an adapter into a new release and returns its name. It is seen only once it is
+        complete and on disk."""
         hashes = {name: sha256(source / name) for name in ADAPTER_FILES}
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{hashes[ADAPTER_FILES[1]][:8]}"
         unfinished = self.folder / f".unfinished-{name}"
@@ -126,7 +162,8 @@ class Releases:
         return name
 
     def publish_checkpoint(self, name: str, source: Path, facts: dict[str, Any]) -> dict[str, Any]:
-        """Moves a finished checkpoint into the release, in place of any other, and returns what is known of it."""
+        """Moves a finished checkpoint into the release, in place of any other, and returns what is
+        known of it."""
         self.forget_checkpoint(name)
         hashes = {f"checkpoint/{path.name}": sha256(path) for path in sorted(source.iterdir())}
         source.rename(self.folder / name / "checkpoint")
@@ -136,7 +173,8 @@ class Releases:
         return known
 
     def forget_checkpoint(self, name: str) -> None:
-        """Whatever moment this ends at, there is a whole checkpoint or none. The release then serves as an adapter."""
+        """Whatever moment this ends at, there is a whole checkpoint or none. The release then
+        serves as an adapter."""
         folder, unfinished = self.folder / name, self.folder / f".unfinished-{name}-checkpoint"
         for name_of_file in (MERGED, "checkpoint.json"):
             (folder / name_of_file).unlink(missing_ok=True)
@@ -146,7 +184,8 @@ class Releases:
             shutil.rmtree(unfinished)
 
     def forget_old_checkpoints(self) -> None:
-        """Only what serves and what served before keep the checkpoints that serving made; the others' adapters stay."""
+        """Only what serves and what served before keep the checkpoints that serving made; the
+        others' adapters stay."""
         kept = self.served()[-2:]
         for name in self.names():
             if self.is_merged(name) and name not in kept:
@@ -168,13 +207,19 @@ class Releases:
             (self.folder / JUDGING).unlink(missing_ok=True)
 
     def verify(self, name: str, checkpoint: bool = False) -> None:
-        """Raises PreconditionFailed if a file is not the one that was published. checkpoint: those of the checkpoint too."""
+        """Raises PreconditionFailed if a file is not the one that was published. checkpoint: those
+        of the checkpoint too."""
         published = self.published(name)
         if checkpoint:
             published |= (self.checkpoint(name) or {}).get("sha256", {})
         if damaged := files.damaged(self.folder / name, published):
-            saw = f"missing, or with another SHA-256: {', '.join(f'{name}/{file}' for file in damaged)}"
-            raise PreconditionFailed("an adapter is not what was published", saw, "promote another: make adapters")
+            saw = (
+                "missing, or with another SHA-256:"
+                f" {', '.join(f'{name}/{file}' for file in damaged)}"
+            )
+            raise PreconditionFailed(
+                "an adapter is not what was published", saw, "promote another: make adapters"
+            )
 
     def published(self, name: str) -> dict[str, str]:
         """The hash of each file. Raises PreconditionFailed where the manifest is damaged."""
@@ -191,7 +236,8 @@ class Releases:
             files.write_json(self.folder / name / "verdict.json", verdict)
 
     def advance(self, release: Release) -> None:
-        """release serves from now on, or OSError is raised and all is as before. The way back comes first, the link last."""
+        """release serves from now on, or OSError is raised and all is as before. The way back comes
+        first, the link last."""
         history = self.served()
         back = self.ready(history[-1]) if history[-1] is not None else None
         self.remember(history if history[-1] == release else [*history, release])
@@ -200,9 +246,11 @@ class Releases:
             old.unlink()
 
     def retreat(self, history: list[Release]) -> None:
-        """The last of history serves again, and what came after it is forgotten, on a full disk too.
+        """The last of history serves again, and what came after it is forgotten, on a full disk
+        too.
 
-        The list first, and served() ends it with the link: after a crash between the two, or without room for the list, a
+        The list first, and served() ends it with the link: after a crash between the two, or
+        without room for the list, a
         rollback never goes forward to what was rolled back.
         """
         with suppress(OSError):
@@ -230,18 +278,28 @@ class Releases:
     # ------------------------------------------------------------------ give room back
 
     def removable(self, keep: int) -> list[str]:
-        """Releases that may go, oldest first. Never what serves, what a rollback goes to, the newest, the last `keep` that
-        served and the last `keep` that the gate found good; nor what came from elsewhere and has never been judged."""
+        """Releases that may go, oldest first. Never what serves, what a rollback goes to, the
+        newest, the last `keep` that
+        served and the last `keep` that the gate found good; nor what came from elsewhere and has
+        never been judged.
+        """
         names = self.names()
         known = {name: self.manifest(name) for name in names}
-        served = list(dict.fromkeys(release for release in reversed(self.served()) if release in known))
+        served = list(
+            dict.fromkeys(release for release in reversed(self.served()) if release in known)
+        )
         good = [name for name in names if known[name].get("verdict", {}).get("promote")]
-        own = [name for name in names if "source" in known[name] and "verdict" not in known[name] and name not in served]
+        own = [
+            name
+            for name in names
+            if "source" in known[name] and "verdict" not in known[name] and name not in served
+        ]
         kept = {self.current(), *names[-1:], *served[: max(keep, 2)], *good[-max(keep, 1) :], *own}
         return [name for name in names if name not in kept]
 
     def prune(self, keep: int) -> list[str]:
-        """Removes what is removable and returns its names. Whatever moment it ends at, each release is whole or gone."""
+        """Removes what is removable and returns its names. Whatever moment it ends at, each release
+        is whole or gone."""
         for left in self.folder.glob(".unfinished-*"):
             if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left)

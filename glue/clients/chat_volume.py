@@ -1,4 +1,5 @@
-"""Open WebUI's volume, read and filled through a container of its own image that reaches no network."""
+"""Open WebUI's volume, read and filled through a container of its own image that reaches no
+network."""
 
 from __future__ import annotations
 
@@ -23,39 +24,50 @@ VOLUME = "webui-data"
 
 
 def lost(settings: Settings, stacks: Stacks) -> str:
-    """In words, what became of a chat that was served here before and is not in its volume; empty where all is well.
+    """In words, what became of a chat that was served here before and is not in its volume; empty
+    where all is well.
 
-    Docker's data folder may have moved or its disk may not be mounted, and `docker volume prune -a` takes every volume that no
+    Docker's data folder may have moved or its disk may not be mounted, and `docker volume prune -a`
+    takes every volume that no
     container uses; Open WebUI then starts with an empty chat and says nothing.
     """
     rows = journal.since(files.read_lines(settings.state / "journal.jsonl"), journal.NEW_CHAT)
     served = [row for row in rows if row.get("event") == "day" and row.get("phase") == "done"]
     if not served or holds_people(settings, stacks):
         return ""
-    return f"the volume {settings['PROJECT']}-{VOLUME} holds no chat, and this machine served one on {served[-1]['time']}"
+    return (
+        f"the volume {settings['PROJECT']}-{VOLUME} holds no chat, and this machine served one on"
+        f" {served[-1]['time']}"
+    )
 
 
 def holds_people(settings: Settings, stacks: Stacks) -> bool:
-    """Also where nobody can look, for want of an image or of room on the disk; a chat that runs has what it was started with."""
+    """Also where nobody can look, for want of an image or of room on the disk; a chat that runs has
+    what it was started with."""
     chat = stacks.services(DAY).get("open-webui")
     if chat and chat.state == "running":
         return True
     if stacks.missing_volumes(VOLUME):  # asked first: docker run makes a volume that is not there
         return False
     try:
-        return bool(stacks.missing_images((settings.image("OPEN_WEBUI_IMAGE"),))) or not is_empty(settings)
+        return bool(stacks.missing_images((settings.image("OPEN_WEBUI_IMAGE"),))) or not is_empty(
+            settings
+        )
     except GlueError:
         return True
 
 
 def way_back(settings: Settings) -> str:
     """What to do about a chat that is lost."""
-    last = journal.last_backup(files.read_lines(settings.state / "journal.jsonl")) or {"folder": "<a backup>"}
+    last = journal.last_backup(files.read_lines(settings.state / "journal.jsonl")) or {
+        "folder": "<a backup>"
+    }
     held = ", ".join(f"{count} {what}" for what, count in last.get("counts", {}).items())
     of = f" (of {last['time']}{': ' if held else ''}{held})" if "time" in last else ""
     return (
-        f"find Docker's data folder again (docker info -f '{{{{.DockerRootDir}}}}'; is its disk mounted?); or "
-        f"make restore FROM={last['folder']}{of}, then make day; or, for an empty chat on purpose: make day NEW=1"
+        "find Docker's data folder again (docker info -f '{{.DockerRootDir}}'; is its disk"
+        f" mounted?); or make restore FROM={last['folder']}{of}, then make day; or, for an empty"
+        " chat on purpose: make day NEW=1"
     )
 
 
@@ -72,34 +84,48 @@ def begin_anew(settings: Settings, stacks: Stacks) -> None:
 
 
 def command(settings: Settings, verb: str) -> list[str]:
-    """Root inside, without root's powers: the volume's files are root's. No log: Docker would write the whole tar into it."""
+    """Root inside, without root's powers: the volume's files are root's. No log: Docker would write
+    the whole tar into it."""
     return [
         *run_command(),
         *("--interactive", "--log-driver=none"),
         f"--volume={settings['PROJECT']}-webui-data:/data",
         f"--volume={HOME}/images/open-webui/webui_data.py:/opt/webui_data.py:ro",
-        *("--user=0:0", "--entrypoint=python3", settings.local(settings.image("OPEN_WEBUI_IMAGE")), "/opt/webui_data.py", verb),
+        *(
+            "--user=0:0",
+            "--entrypoint=python3",
+            settings.local(settings.image("OPEN_WEBUI_IMAGE")),
+            "/opt/webui_data.py",
+            verb,
+        ),
     ]
 
 
 def is_empty(settings: Settings) -> bool:
-    return commands.run(command(settings, "look"), "docker volume ls", fine=(0, webui_data.EMPTY)).code == webui_data.EMPTY
+    return (
+        commands.run(command(settings, "look"), "docker volume ls", fine=(0, webui_data.EMPTY)).code
+        == webui_data.EMPTY
+    )
 
 
 def sizes(settings: Settings) -> tuple[int, int]:
-    """Bytes of databases and vectors, which copy_out holds once more on Docker's disk while it runs, and bytes of uploads."""
+    """Bytes of databases and vectors, which copy_out holds once more on Docker's disk while it
+    runs, and bytes of uploads."""
     databases, uploads = commands.run(command(settings, "sizes"), COPYING).text.split()
     return int(databases), int(uploads)
 
 
 def copy_out(settings: Settings, target: Path) -> None:
-    """Everything that people made in the chat, into target. The chat goes on meanwhile, on the same disk: no tar is kept."""
+    """Everything that people made in the chat, into target. The chat goes on meanwhile, on the same
+    disk: no tar is kept."""
     desired_state.require_whole(settings.state)
     target.mkdir(parents=True, exist_ok=True)
     with commands.reading(command(settings, "pack"), COPYING, DEADLINE_SECONDS) as output:
         fault = unpack(output, target)
     if fault is not None:  # a program that failed was raised already, with its own words
-        raise GlueError("what was read of the chat is no whole copy", str(fault), COPYING) from fault
+        raise GlueError(
+            "what was read of the chat is no whole copy", str(fault), COPYING
+        ) from fault
 
 
 def counts(copy: Path) -> dict[str, int]:
@@ -107,7 +133,9 @@ def counts(copy: Path) -> dict[str, int]:
     try:
         return webui_data.counts(copy / webui_data.PEOPLE, "immutable=1")
     except sqlite3.Error as error:
-        raise GlueError("what was read of the chat is no whole copy", f"webui.db: {error}", COPYING) from error
+        raise GlueError(
+            "what was read of the chat is no whole copy", f"webui.db: {error}", COPYING
+        ) from error
 
 
 def unpack(output: commands.Output, target: Path) -> tarfile.TarError | None:
@@ -124,7 +152,11 @@ def unpack(output: commands.Output, target: Path) -> tarfile.TarError | None:
 def write_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> None:
     """A file below target, and nothing else: no link, no owner, no way out of it."""
     path = target / entry.name
-    content = tar.extractfile(entry) if entry.isfile() and ".." not in path.parts and not Path(entry.name).is_absolute() else None
+    content = (
+        tar.extractfile(entry)
+        if entry.isfile() and ".." not in path.parts and not Path(entry.name).is_absolute()
+        else None
+    )
     if content is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
@@ -132,7 +164,8 @@ def write_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> N
 
 
 def fill(settings: Settings, folder: Path, checksums: Mapping[str, str]) -> None:
-    """The volume holds the files of folder that checksums names, and nothing else. Open WebUI must not run.
+    """The volume holds the files of folder that checksums names, and nothing else. Open WebUI must
+    not run.
 
     Raises GlueError, with the volume as it was, if one of them has another SHA-256 by now.
     """
@@ -142,17 +175,31 @@ def fill(settings: Settings, folder: Path, checksums: Mapping[str, str]) -> None
                 tar.add(folder / name, name, filter=owned_by_root)
         if changed := unlike(file, checksums):
             do = "check that disk, then make restore again, or from an older backup"
-            raise GlueError("the backup changed while it was read", f"in {folder}: {', '.join(changed)}", do)
+            raise GlueError(
+                "the backup changed while it was read", f"in {folder}: {', '.join(changed)}", do
+            )
         file.seek(0)
-        commands.run(command(settings, "unpack"), "glue restore, again", source=file, timeout_seconds=DEADLINE_SECONDS)
+        commands.run(
+            command(settings, "unpack"),
+            "glue restore, again",
+            source=file,
+            timeout_seconds=DEADLINE_SECONDS,
+        )
 
 
 def unlike(file: IO[bytes], checksums: Mapping[str, str]) -> list[str]:
     """Names of entries of a tar that do not have these SHA-256."""
     file.seek(0)
     with tarfile.open(fileobj=file, mode="r") as tar:
-        found = {entry.name: hashlib.file_digest(cast(IO[bytes], tar.extractfile(entry)), "sha256") for entry in tar}  # type: ignore[arg-type]
-    return [name for name in checksums if name not in found or found[name].hexdigest() != checksums[name]]
+        found = {
+            entry.name: hashlib.file_digest(cast(IO[bytes], tar.extractfile(entry)), "sha256")  # type: ignore[arg-type]
+            for entry in tar
+        }
+    return [
+        name
+        for name in checksums
+        if name not in found or found[name].hexdigest() != checksums[name]
+    ]
 
 
 def owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -1,4 +1,5 @@
-"""One message to one address outside, by HTTP or by mail, within a time limit. Each way raises unless the message was taken."""
+"""One message to one address outside, by HTTP or by mail, within a time limit. Each way raises
+unless the message was taken."""
 
 from __future__ import annotations
 
@@ -29,9 +30,11 @@ class Undelivered(OSError):
 
 
 def within(seconds: float, act: Callable[[], None]) -> None:
-    """Raises what act raises, or TimeoutError. requests and smtplib limit each read: a server that sends slowly has no end.
+    """Raises what act raises, or TimeoutError. requests and smtplib limit each read: a server that
+    sends slowly has no end.
 
-    act goes on in a thread that ends with the program: nothing can stop a read, or a name that is being looked up.
+    act goes on in a thread that ends with the program: nothing can stop a read, or a name that is
+    being looked up.
     """
     ended: queue.Queue[Exception | None] = queue.Queue()
 
@@ -52,7 +55,8 @@ def within(seconds: float, act: Callable[[], None]) -> None:
 
 
 def trusted(extra_ca: str | None) -> ssl.SSLContext:
-    """This machine's authorities, and the office's own. A file that cannot be read costs only what it would vouch for."""
+    """This machine's authorities, and the office's own. A file that cannot be read costs only what
+    it would vouch for."""
     context = ssl.create_default_context()
     with suppress(OSError):
         if extra_ca:
@@ -73,11 +77,14 @@ class OfficeAdapter(HTTPAdapter):
 
 
 def post(url: str, extra_ca: str | None, **body: Any) -> None:
-    """Raises Undelivered, or another OSError. The answer's body is not read: only its status counts."""
+    """Raises Undelivered, or another OSError. The answer's body is not read: only its status
+    counts."""
     with requests.Session() as session:
         session.mount("https://", OfficeAdapter(extra_ca))
         for _ in range(REDIRECTS):
-            with session.post(url, timeout=READ_SECONDS, allow_redirects=False, stream=True, **body) as answer:
+            with session.post(
+                url, timeout=READ_SECONDS, allow_redirects=False, stream=True, **body
+            ) as answer:
                 if answer.ok and answer.status_code < 300:
                     return
                 url = redirected(url, answer)
@@ -85,14 +92,22 @@ def post(url: str, extra_ca: str | None, **body: Any) -> None:
 
 
 def redirected(url: str, answer: requests.Response) -> str:
-    """Where to POST again: by 307 and 308 (RFC 9110, 15.4.8), on the same host, never from https to http. Else Undelivered."""
+    """Where to POST again: by 307 and 308 (RFC 9110, 15.4.8), on the same host, never from https to
+    http. Else Undelivered."""
     status, target = answer.status_code, urljoin(url, answer.headers.get("Location", ""))
     if not 300 <= status < 400:
         raise Undelivered(f"HTTP {status}")
     old, new = urlsplit(url), urlsplit(target)
-    if status in (307, 308) and new.hostname == old.hostname and new.scheme in ("https", old.scheme):
+    if (
+        status in (307, 308)
+        and new.hostname == old.hostname
+        and new.scheme in ("https", old.scheme)
+    ):
         return target
-    raise Undelivered(f"HTTP {status}, a redirect to {new.scheme}://{new.hostname}: set the address that it leads to")
+    raise Undelivered(
+        f"HTTP {status}, a redirect to {new.scheme}://{new.hostname}: set the address that it"
+        " leads to"
+    )
 
 
 def mail(values: Mapping[str, str], subject: str, words: str) -> None:
@@ -106,14 +121,18 @@ def mail(values: Mapping[str, str], subject: str, words: str) -> None:
         encrypt(server, context)
         if password := values.get("SMTP_PASSWORD"):
             if not isinstance(server.sock, ssl.SSLSocket):
-                what, do = "the mail server offers no TLS, so it gets no password", "set another SMTP_SERVER, or no SMTP_PASSWORD"
+                what, do = (
+                    "the mail server offers no TLS, so it gets no password",
+                    "set another SMTP_SERVER, or no SMTP_PASSWORD",
+                )
                 raise PreconditionFailed(what, values["SMTP_SERVER"], do)
             server.login(user, password)
         server.send_message(message)
 
 
 def connected(host: str, port: int, context: ssl.SSLContext) -> smtplib.SMTP:
-    """TLS from the first byte on port 465 (RFC 8314), and wherever a server on an unusual port speaks it."""
+    """TLS from the first byte on port 465 (RFC 8314), and wherever a server on an unusual port
+    speaks it."""
     if port not in PLAIN_FIRST:
         try:
             return smtplib.SMTP_SSL(host, port, timeout=READ_SECONDS, context=context)

@@ -34,7 +34,8 @@ DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
 @dataclass(frozen=True)
 class Machine:
-    """time_zone: its name, such as "Europe/Berlin". gpu_fault: nvidia-smi's own words where gpu is None."""
+    """time_zone: its name, such as "Europe/Berlin". gpu_fault: nvidia-smi's own words where gpu is
+    None."""
 
     system: str
     architecture: str
@@ -64,7 +65,10 @@ def system(folder: Path = Path("/etc")) -> str:
     """DGX OS by its newest update, or the distribution's own name."""
     dgx, distribution = (release(folder / name) for name in ("dgx-release", "os-release"))
     if dgx:
-        return f"{dgx.get('DGX_PRETTY_NAME')}, DGX OS {dgx.get('DGX_OTA_VERSION') or dgx.get('DGX_SWBUILD_VERSION')}"
+        return (
+            f"{dgx.get('DGX_PRETTY_NAME')}, DGX OS"
+            f" {dgx.get('DGX_OTA_VERSION') or dgx.get('DGX_SWBUILD_VERSION')}"
+        )
     return distribution.get("PRETTY_NAME") or "unknown"
 
 
@@ -86,9 +90,11 @@ def available_bytes(meminfo: Path = MEMINFO) -> int:
 
 
 def memory_stall_percent(pressure: Path = MEMORY_PRESSURE) -> float:
-    """Share of the last 10 s in which every task that had work waited for memory; 0 where the kernel does not tell.
+    """Share of the last 10 s in which every task that had work waited for memory; 0 where the
+    kernel does not tell.
 
-    "full avg10" of https://docs.kernel.org/accounting/psi.html. "some" would count kswapd, which is busy whenever weights load.
+    "full avg10" of https://docs.kernel.org/accounting/psi.html. "some" would count kswapd, which is
+    busy whenever weights load.
     """
     try:
         match = re.search(r"^full avg10=([\d.]+)", pressure.read_text(), re.MULTILINE)
@@ -98,7 +104,8 @@ def memory_stall_percent(pressure: Path = MEMORY_PRESSURE) -> float:
 
 
 def drop_page_cache(switch: Path = DROP_CACHES) -> bool:
-    """Gives the page cache back before a start, where this user may. Loses nothing: what is not on disk yet stays."""
+    """Gives the page cache back before a start, where this user may. Loses nothing: what is not on
+    disk yet stays."""
     try:
         os.sync()
         switch.write_text("3\n")
@@ -144,7 +151,8 @@ def file_mode(path: Path) -> int | None:
 
 
 def user_name(uid: int) -> str:
-    """Its number, as text, where no account has it, as in a folder that came from another machine."""
+    """Its number, as text, where no account has it, as in a folder that came from another
+    machine."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -167,26 +175,38 @@ def denied(path: Path) -> PreconditionFailed:
     elif me == 0 or path.lstat().st_uid != owner:
         do = chown_line(owner, folder)
     else:
-        do = f"run it as {user_name(owner)}: sudo -u {user_name(owner)} make ...; or {chown_line(me, folder)}"
+        do = (
+            f"run it as {user_name(owner)}: sudo -u {user_name(owner)} make ...; or"
+            f" {chown_line(me, folder)}"
+        )
     return PreconditionFailed("a file belongs to another user", saw, do)
 
 
 def own_folder(path: Path) -> Path | None:
-    """The state folder or the repository that path is in, known by what else is in it; never one of the system's."""
+    """The state folder or the repository that path is in, known by what else is in it; never one of
+    the system's."""
 
     def is_own(folder: Path) -> bool:
         closed = folder.exists() and not os.access(folder, os.X_OK)
-        return closed or any(os.path.lexists(folder / name) for name in ("secrets.env", "journal.jsonl", "compose.day.yaml"))
+        return closed or any(
+            os.path.lexists(folder / name)
+            for name in ("secrets.env", "journal.jsonl", "compose.day.yaml")
+        )
 
-    return next((folder for folder in path.parents if len(folder.parts) > 2 and is_own(folder)), None)
+    return next(
+        (folder for folder in path.parents if len(folder.parts) > 2 and is_own(folder)), None
+    )
 
 
 def foreign_files(folder: Path) -> list[Path]:
-    """What in folder belongs to another user than folder does, or cannot be looked into; nothing below that."""
+    """What in folder belongs to another user than folder does, or cannot be looked into; nothing
+    below that."""
     owner = folder.stat().st_uid if folder.exists() else 0
     found = [] if not folder.exists() or os.access(folder, os.W_OK | os.X_OK) else [folder]
     for top, folders, names in os.walk(folder):
-        foreign = {name for name in (*folders, *names) if owner_of(Path(top) / name) not in (owner, None)}
+        foreign = {
+            name for name in (*folders, *names) if owner_of(Path(top) / name) not in (owner, None)
+        }
         folders[:] = [name for name in folders if name not in foreign]
         found += [Path(top) / name for name in sorted(foreign)]
     return found
@@ -201,29 +221,42 @@ def owner_of(path: Path) -> int | None:
 
 
 def ownership(path: Path) -> str:
-    """Such as "root's, mode 600"; of the nearest folder above it where the path itself cannot be seen."""
+    """Such as "root's, mode 600"; of the nearest folder above it where the path itself cannot be
+    seen."""
     shown = next(part for part in (path, *path.parents) if os.path.lexists(part))
     details = shown.lstat()
     return f"{shown} is {user_name(details.st_uid)}'s, mode {stat.S_IMODE(details.st_mode):o}"
 
 
 def closed_to_containers(paths: Iterable[Path]) -> list[Path]:
-    """Files and folders, of these and below them, that only their owner or group can read: a clone made under umask 027 or 077.
+    """Files and folders, of these and below them, that only their owner or group can read: a clone
+    made under umask 027 or 077.
 
-    A container's user is another one than the clone's, or root without the right to pass over permissions.
+    A container's user is another one than the clone's, or root without the right to pass over
+    permissions.
     """
-    everything = [below for path in paths for below in (path, *sorted(path.rglob("*"))) if "__pycache__" not in below.parts]
-    return [path for path in everything if path.exists() and ~path.stat().st_mode & readable_bits(path)]
+    everything = [
+        below
+        for path in paths
+        for below in (path, *sorted(path.rglob("*")))
+        if "__pycache__" not in below.parts
+    ]
+    return [
+        path for path in everything if path.exists() and ~path.stat().st_mode & readable_bits(path)
+    ]
 
 
 def open_to_containers(paths: Sequence[Path]) -> None:
-    """Lets every user read them; none holds a secret. Raises PreconditionFailed where they belong to another user."""
+    """Lets every user read them; none holds a secret. Raises PreconditionFailed where they belong
+    to another user."""
     for path in closed_to_containers(paths):
         try:
             path.chmod(path.stat().st_mode | readable_bits(path))
         except PermissionError as error:
             raise PreconditionFailed(
-                "containers cannot read a file of this repository", ownership(path), open_line(paths)
+                "containers cannot read a file of this repository",
+                ownership(path),
+                open_line(paths),
             ) from error
 
 
@@ -251,8 +284,11 @@ def gpu_watts() -> float | None:
 
 
 @contextmanager
-def measured(read: Callable[[], float | None] = gpu_watts, every_seconds: float = EVERY_SECONDS) -> Iterator[dict[str, float]]:
-    """The dictionary holds watt_hours and seconds once it is over; it stays empty where the power cannot be read."""
+def measured(
+    read: Callable[[], float | None] = gpu_watts, every_seconds: float = EVERY_SECONDS
+) -> Iterator[dict[str, float]]:
+    """The dictionary holds watt_hours and seconds once it is over; it stays empty where the power
+    cannot be read."""
     found: dict[str, float] = {}
     first = read()
     if first is None:
@@ -273,4 +309,7 @@ def measured(read: Callable[[], float | None] = gpu_watts, every_seconds: float 
         with waiting.beside(watch):
             yield found
     finally:
-        found |= {"watt_hours": round(joules[0] / JOULES_A_WATT_HOUR, 2), "seconds": round(time.monotonic() - started)}
+        found |= {
+            "watt_hours": round(joules[0] / JOULES_A_WATT_HOUR, 2),
+            "seconds": round(time.monotonic() - started),
+        }

@@ -1,6 +1,8 @@
-"""Open WebUI's HTTP API, as of 0.12.4: sign in, keep models and knowledge as they should be, ask, and read ratings.
+"""Open WebUI's HTTP API, as of 0.12.4: sign in, keep models and knowledge as they should be, ask,
+and read ratings.
 
-What is checked after every answer: Open WebUI drops retrieval silently, with status 200, on any error in it.
+What is checked after every answer: Open WebUI drops retrieval silently, with status 200, on any
+error in it.
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ ASSISTANT_NAME = "Team Assistant"
 KNOWLEDGE_NAME = "Team documents"
 FILTER = "retrieval_query"
 DESCRIPTION = (
-    "Answers from the team's documents. A conversation that you rate is learned from at night; an unrated one is read by nobody."
+    "Answers from the team's documents. A conversation that you rate is learned from at night; an"
+    " unrated one is read by nobody."
 )
-# Everyone who may sign in may read. A model needs this on its preset, on the base behind it and on the knowledge.
+# Everyone who may sign in may read. A model needs this on its preset, on the base behind it and on
+# the knowledge.
 EVERYONE_READS = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
 FILE_DEADLINE_SECONDS = 600
 EXPORT_SECONDS = 600
@@ -37,7 +41,8 @@ EXPORT_SECONDS = 600
 
 @dataclass(frozen=True)
 class Answer:
-    """sources: Open WebUI's own list, each with "document" (texts) and "metadata" (of each text)."""
+    """sources: Open WebUI's own list, each with "document" (texts) and "metadata" (of each
+    text)."""
 
     text: str
     sources: list[dict[str, Any]]
@@ -64,12 +69,18 @@ class WebUI:
     def call(self, method: str, path: str, timeout_seconds: float = 120, **arguments: Any) -> Any:
         """The JSON of the answer. Raises GlueError with Open WebUI's own words."""
         try:
-            response = self.session.request(method, self.url + path, timeout=timeout_seconds, **arguments)
+            response = self.session.request(
+                method, self.url + path, timeout=timeout_seconds, **arguments
+            )
         except requests.RequestException as error:
-            raise GlueError(f"Open WebUI did not answer {path}", str(error), "make logs SERVICE=open-webui") from error
+            raise GlueError(
+                f"Open WebUI did not answer {path}", str(error), "make logs SERVICE=open-webui"
+            ) from error
         if response.status_code >= 400:
             seen = f"{response.status_code} {response.text[:400]}"
-            raise GlueError(f"Open WebUI refused {method} {path}", seen, "make logs SERVICE=open-webui")
+            raise GlueError(
+                f"Open WebUI refused {method} {path}", seen, "make logs SERVICE=open-webui"
+            )
         return response.json() if response.content else None
 
     def is_signed_in(self) -> bool:
@@ -81,15 +92,32 @@ class WebUI:
 
     # ------------------------------------------------------------------ asking
 
-    def ask(self, messages: list[dict[str, str]], timeout_seconds: float = 300, model: str = ASSISTANT, **asked: Any) -> Answer:
-        """Asks the Team Assistant, retrieval on, and reads the stream to its end. asked: such as temperature=0."""
-        body = {"model": model, "messages": messages, "stream": True, "stream_options": {"include_usage": True}, **asked}
+    def ask(
+        self,
+        messages: list[dict[str, str]],
+        timeout_seconds: float = 300,
+        model: str = ASSISTANT,
+        **asked: Any,
+    ) -> Answer:
+        """Asks the Team Assistant, retrieval on, and reads the stream to its end. asked: such as
+        temperature=0."""
+        body = {
+            "model": model,
+            "messages": messages,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **asked,
+        }
         try:
             with self.session.post(
                 f"{self.url}/api/chat/completions", json=body, stream=True, timeout=timeout_seconds
             ) as response:
                 if response.status_code >= 400:
-                    raise GlueError("the question got no answer", f"{response.status_code} {response.text[:400]}", "make status")
+                    raise GlueError(
+                        "the question got no answer",
+                        f"{response.status_code} {response.text[:400]}",
+                        "make status",
+                    )
                 return read_stream(response)
         except requests.RequestException as error:
             raise GlueError("the question got no answer", str(error), "make status") from error
@@ -99,7 +127,12 @@ class WebUI:
     def ensure_filter(self) -> None:
         """The rule that makes retrieval queries is there, active, and applies to every chat."""
         content = (HOME / "env" / "open-webui" / f"{FILTER}.py").read_text(encoding="utf-8")
-        form = {"id": FILTER, "name": "Retrieval query by rule", "content": content, "meta": {"description": "see its head"}}
+        form = {
+            "id": FILTER,
+            "name": "Retrieval query by rule",
+            "content": content,
+            "meta": {"description": "see its head"},
+        }
         if FILTER not in {row["id"] for row in self.call("GET", "/api/v1/functions/")}:
             self.call("POST", "/api/v1/functions/create", json=form)
         state = self.call("GET", f"/api/v1/functions/id/{FILTER}")
@@ -113,7 +146,9 @@ class WebUI:
     def ensure_model(self, form: dict[str, Any]) -> None:
         there = self.registered_models().get(form["id"])
         if not holds(there, form):  # Open WebUI keeps a version of every update
-            self.call("POST", f"/api/v1/models/{'create' if there is None else 'model/update'}", json=form)
+            self.call(
+                "POST", f"/api/v1/models/{'create' if there is None else 'model/update'}", json=form
+            )
 
     def registered_models(self) -> dict[str, dict[str, Any]]:
         """Presets and base models by id; Open WebUI lists them apart."""
@@ -131,11 +166,20 @@ class WebUI:
         self.call("GET", "/api/models?refresh=true")
 
     def ensure_judging(self, settings: Settings, served: dict[str, str]) -> None:
-        """For each name in served an assistant like the team's, that only administrators can ask: name -> the vLLM name."""
+        """For each name in served an assistant like the team's, that only administrators can ask:
+        name -> the vLLM name."""
         knowledge = self.ensure_knowledge()
         for name, behind in served.items():
             form = assistant(settings, behind, knowledge)
-            self.ensure_model({**form, "id": name, "name": name, "access_grants": [], "meta": form["meta"] | {"hidden": True}})
+            self.ensure_model(
+                {
+                    **form,
+                    "id": name,
+                    "name": name,
+                    "access_grants": [],
+                    "meta": form["meta"] | {"hidden": True},
+                }
+            )
         self.call("GET", "/api/models?refresh=true")
 
     def forget_models(self, names: Iterable[str]) -> None:
@@ -146,14 +190,26 @@ class WebUI:
     # ------------------------------------------------------------------ a line above every chat
 
     def ensure_banner(self, name: str, kind: str, text: str) -> None:
-        """People see text until they close it; kind: info, success, warning or error. Empty takes it away."""
+        """People see text until they close it; kind: info, success, warning or error. Empty takes
+        it away."""
         there = self.call("GET", "/api/v1/configs/banners") or []
         kept = [row for row in there if row["id"] != name]
         if text and any(row["id"] == name and row["content"] == text for row in there):
             return
-        new = {"id": name, "type": kind, "title": "", "content": text, "dismissible": True, "timestamp": int(time.time())}
+        new = {
+            "id": name,
+            "type": kind,
+            "title": "",
+            "content": text,
+            "dismissible": True,
+            "timestamp": int(time.time()),
+        }
         if text or len(kept) < len(there):
-            self.call("POST", "/api/v1/configs/banners", json={"banners": [*kept, *([new] if text else [])]})
+            self.call(
+                "POST",
+                "/api/v1/configs/banners",
+                json={"banners": [*kept, *([new] if text else [])]},
+            )
 
     # ------------------------------------------------------------------ knowledge
 
@@ -186,50 +242,81 @@ class WebUI:
         while True:
             listing = self.call("GET", f"/api/v1/knowledge/{knowledge}/files?page={page}")
             for item in listing["items"]:
-                yield item["filename"], str(self.call("GET", f"/api/v1/files/{item['id']}/data/content")["content"] or "")
+                yield (
+                    item["filename"],
+                    str(
+                        self.call("GET", f"/api/v1/files/{item['id']}/data/content")["content"]
+                        or ""
+                    ),
+                )
             seen += len(listing["items"])
             if not listing["items"] or seen >= listing["total"]:
                 return
             page += 1
 
     def look_up(self, knowledge: str, question: str, count: int) -> list[dict[str, Any]]:
-        """The sources that a chat would get for this question, in the form in which it stores them."""
+        """The sources that a chat would get for this question, in the form in which it stores
+        them."""
         body = {"collection_names": [knowledge], "query": question, "k": count}
         found = self.call("POST", "/api/v1/retrieval/query/collection", json=body)
         if not found.get("documents") or not found["documents"][0]:
             return []
         about = {"type": "collection", "id": knowledge, "name": KNOWLEDGE_NAME}
-        return [{"source": about, "document": found["documents"][0], "metadata": found["metadatas"][0]}]
+        return [
+            {"source": about, "document": found["documents"][0], "metadata": found["metadatas"][0]}
+        ]
 
-    def compare_folder(self, knowledge: str, manifest: list[dict[str, Any]]) -> dict[str, list[Any]]:
-        """added, modified (each with stale_file_id) and deleted, as Open WebUI sees the folder against the collection."""
-        found: dict[str, list[Any]] = self.call("POST", f"/api/v1/knowledge/{knowledge}/sync/diff", json={"manifest": manifest})
+    def compare_folder(
+        self, knowledge: str, manifest: list[dict[str, Any]]
+    ) -> dict[str, list[Any]]:
+        """added, modified (each with stale_file_id) and deleted, as Open WebUI sees the folder
+        against the collection."""
+        found: dict[str, list[Any]] = self.call(
+            "POST", f"/api/v1/knowledge/{knowledge}/sync/diff", json={"manifest": manifest}
+        )
         return found
 
     def remove_files(self, knowledge: str, file_ids: list[str]) -> None:
         if file_ids:
-            self.call("POST", f"/api/v1/knowledge/{knowledge}/sync/cleanup", json={"file_ids": file_ids, "dir_ids": []})
+            self.call(
+                "POST",
+                f"/api/v1/knowledge/{knowledge}/sync/cleanup",
+                json={"file_ids": file_ids, "dir_ids": []},
+            )
 
     def add_file(self, knowledge: str, path: Path, checksum: str) -> None:
-        """Uploads, extracts, embeds and links one document. Raises GlueError with the reason if it came to nothing."""
+        """Uploads, extracts, embeds and links one document. Raises GlueError with the reason if it
+        came to nothing."""
         metadata = json.dumps({"knowledge_id": knowledge, "file_hash": checksum})
         with path.open("rb") as file:
             upload = {"file": (path.name, file, "application/pdf")}
-            file_id = self.call("POST", "/api/v1/files/", files=upload, data={"metadata": metadata})["id"]
+            file_id = self.call(
+                "POST", "/api/v1/files/", files=upload, data={"metadata": metadata}
+            )["id"]
 
         def look() -> Seen[None]:
             status = self.call("GET", f"/api/v1/files/{file_id}/process/status")["status"]
             return Seen(status in ("completed", "failed"), status)
 
-        if waiting.until(f"{path.name} in Open WebUI", look, FILE_DEADLINE_SECONDS, 0.3).words == "failed":
-            reason = (self.call("GET", f"/api/v1/files/{file_id}").get("data") or {}).get("error") or "no reason given"
+        if (
+            waiting.until(f"{path.name} in Open WebUI", look, FILE_DEADLINE_SECONDS, 0.3).words
+            == "failed"
+        ):
+            reason = (self.call("GET", f"/api/v1/files/{file_id}").get("data") or {}).get(
+                "error"
+            ) or "no reason given"
             self.call("DELETE", f"/api/v1/files/{file_id}")
-            raise GlueError(f"{path.name} was not taken in", reason, "open the PDF; a scan needs a text layer first")
+            raise GlueError(
+                f"{path.name} was not taken in",
+                reason,
+                "open the PDF; a scan needs a text layer first",
+            )
 
     # ------------------------------------------------------------------ ratings
 
     def ratings(self) -> Iterator[Any]:
-        """Every rating with the whole conversation it was given in, one at a time: all at once may not fit into memory.
+        """Every rating with the whole conversation it was given in, one at a time: all at once may
+        not fit into memory.
 
         A rating is consent; nothing else can be read.
         """
@@ -237,11 +324,21 @@ class WebUI:
         try:
             with self.session.get(self.url + path, stream=True, timeout=EXPORT_SECONDS) as response:
                 if response.status_code >= 400:
-                    raise GlueError("the ratings cannot be read", f"{response.status_code} {response.text[:400]}", "make status")
+                    raise GlueError(
+                        "the ratings cannot be read",
+                        f"{response.status_code} {response.text[:400]}",
+                        "make status",
+                    )
                 response.raw.decode_content = True
-                yield from ijson.items(response.raw, "item")  # as floats, a number over 64 bit would end it
+                yield from ijson.items(
+                    response.raw, "item"
+                )  # as floats, a number over 64 bit would end it
         except (requests.RequestException, ijson.JSONError, OSError) as error:
-            raise GlueError("the ratings cannot be read to their end", str(error), "make logs SERVICE=open-webui") from error
+            raise GlueError(
+                "the ratings cannot be read to their end",
+                str(error),
+                "make logs SERVICE=open-webui",
+            ) from error
 
     def people(self) -> list[dict[str, Any]]:
         """Everybody with an account in the chat: "name", "email", and more."""
@@ -256,23 +353,36 @@ class WebUI:
             form = {"name": name, "email": email, "password": password, "role": "user"}
             self.call("POST", "/api/v1/auths/add", json=form)
         else:
-            form = {"role": "user", "name": name, "email": email, "profile_image_url": "", "password": password}
+            form = {
+                "role": "user",
+                "name": name,
+                "email": email,
+                "profile_image_url": "",
+                "password": password,
+            }
             self.call("POST", f"/api/v1/users/{there['id']}/update", json=form)
 
 
 def holds(found: Any, wanted: Any) -> bool:
-    """Whether found says all that wanted says; Open WebUI adds fields of its own to what it is given."""
+    """Whether found says all that wanted says; Open WebUI adds fields of its own to what it is
+    given."""
     if isinstance(wanted, dict):
-        return isinstance(found, dict) and all(key in found and holds(found[key], value) for key, value in wanted.items())
+        return isinstance(found, dict) and all(
+            key in found and holds(found[key], value) for key, value in wanted.items()
+        )
     if isinstance(wanted, list):
-        return isinstance(found, list) and len(found) == len(wanted) and all(map(holds, found, wanted))
+        return (
+            isinstance(found, list) and len(found) == len(wanted) and all(map(holds, found, wanted))
+        )
     return bool(found == wanted)
 
 
 def sign_in(url: str, email: str, password: str) -> WebUI:
     """Raises GlueError if Open WebUI does not let this person in."""
     person = WebUI(url)
-    person.user = person.call("POST", "/api/v1/auths/signin", json={"email": email, "password": password})
+    person.user = person.call(
+        "POST", "/api/v1/auths/signin", json={"email": email, "password": password}
+    )
     person.session.cookies.clear()
     person.session.headers["Authorization"] = f"Bearer {person.user['token']}"
     return person
@@ -286,14 +396,23 @@ def administrator(settings: Settings) -> WebUI:
     kept = settings.state / "webui-token"
     person = WebUI(settings.chat_url)
     if kept.exists():
-        person.session.headers["Authorization"] = f"Bearer {kept.read_text(encoding='ascii', errors='ignore').strip()}"
+        person.session.headers["Authorization"] = (
+            f"Bearer {kept.read_text(encoding='ascii', errors='ignore').strip()}"
+        )
         if person.is_signed_in():
             return person
     try:
-        person = sign_in(settings.chat_url, settings["WEBUI_ADMIN_EMAIL"], settings["WEBUI_ADMIN_PASSWORD"])
+        person = sign_in(
+            settings.chat_url, settings["WEBUI_ADMIN_EMAIL"], settings["WEBUI_ADMIN_PASSWORD"]
+        )
     except GlueError as error:
-        back = "make clean, if this is a rehearsal of an earlier clone; else put back the secrets.env that the data was made with"
-        raise GlueError("Open WebUI does not know this installation's administrator", error.saw, back) from error
+        back = (
+            "make clean, if this is a rehearsal of an earlier clone; else put back the secrets.env"
+            " that the data was made with"
+        )
+        raise GlueError(
+            "Open WebUI does not know this installation's administrator", error.saw, back
+        ) from error
     with suppress(OSError):  # on a full disk the next run signs in again
         files.write(kept, person.user["token"], mode=0o600)
     return person
@@ -322,7 +441,9 @@ def assistant(settings: Settings, served: str, knowledge: str) -> dict[str, Any]
             "system": settings["SYSTEM_PROMPT"],
             "temperature": float(settings["TEMPERATURE"]),
             "max_tokens": settings.number("MAX_ANSWER_TOKENS"),
-            "function_calling": "legacy",  # the only mode in which attached knowledge is always looked up
+            "function_calling": (
+                "legacy"
+            ),  # the only mode in which attached knowledge is always looked up
             "custom_params": {"chat_template_kwargs": {"enable_thinking": False}},
         },
         "meta": {
@@ -343,7 +464,8 @@ def assistant(settings: Settings, served: str, knowledge: str) -> dict[str, Any]
 
 
 def read_stream(response: requests.Response) -> Answer:
-    """Open WebUI's own sources event first, then the model's chunks. Raises GlueError for an error inside the stream."""
+    """Open WebUI's own sources event first, then the model's chunks. Raises GlueError for an error
+    inside the stream."""
     text: list[str] = []
     sources: list[dict[str, Any]] = []
     usage: dict[str, Any] | None = None
@@ -353,10 +475,15 @@ def read_stream(response: requests.Response) -> Answer:
         try:
             event = json.loads(line[5:])
         except ValueError as error:
-            raise GlueError("the answer broke off", f"the stream ended inside {line[-200:]!r}", "make status") from error
+            raise GlueError(
+                "the answer broke off", f"the stream ended inside {line[-200:]!r}", "make status"
+            ) from error
         if event.get("error"):
             raise GlueError("the answer broke off", str(event["error"])[:400], "make status")
         sources = event.get("sources") or sources
         usage = event.get("usage") or usage
-        text += [(choice.get("delta") or {}).get("content") or "" for choice in event.get("choices") or []]
+        text += [
+            (choice.get("delta") or {}).get("content") or ""
+            for choice in event.get("choices") or []
+        ]
     return Answer("".join(text), sources, usage)

@@ -1,4 +1,5 @@
-"""What every verb works on: one profile's settings, its containers, its adapters, and somebody to tell."""
+"""What every verb works on: one profile's settings, its containers, its adapters, and somebody to
+tell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""vLLM's HTTP API: which adapter answers under which name, and how likely an answer is to a model."""
+"""vLLM's HTTP API: which adapter answers under which name, and how likely an answer is to a
+model."""
 
 from __future__ import annotations
 
@@ -16,10 +17,13 @@ from learning.evaluation.measurements import Reply
 from learning.examples import Example, Message
 from training import template
 
-WITHOUT_THOUGHTS = {"chat_template_kwargs": template.ARGUMENTS}  # in every request that a template renders
+WITHOUT_THOUGHTS = {
+    "chat_template_kwargs": template.ARGUMENTS
+}  # in every request that a template renders
 ANSWER_SECONDS = 600
 COMPLETE_SECONDS = 300
-# for one token, as DEADLINE_SECONDS of images/vllm/token_health.py: kernels that are compiled for a first answer take 90 s
+# for one token, as DEADLINE_SECONDS of images/vllm/token_health.py: kernels that are compiled for a
+# first answer take 90 s
 TOKEN_SECONDS = 120
 HEALTH_SECONDS = 25  # a busy server answers late
 METRICS_SECONDS = 10
@@ -39,8 +43,15 @@ class Vllm:
     address: str
     key: str
 
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None, timeout_seconds: float = 120) -> requests.Response:
-        """Raises GlueError for no answer, and for any status of 400 and more, with vLLM's own words."""
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        timeout_seconds: float = 120,
+    ) -> requests.Response:
+        """Raises GlueError for no answer, and for any status of 400 and more, with vLLM's own
+        words."""
         try:
             with direct_session() as session:
                 response = session.request(
@@ -51,9 +62,15 @@ class Vllm:
                     timeout=timeout_seconds,
                 )
         except requests.RequestException as error:
-            raise GlueError(f"vLLM did not answer {path}", str(error), "make logs SERVICE=vllm") from error
+            raise GlueError(
+                f"vLLM did not answer {path}", str(error), "make logs SERVICE=vllm"
+            ) from error
         if response.status_code >= 400:
-            raise GlueError(f"vLLM refused {path}", f"{response.status_code} {response.text[:600]}", "make logs SERVICE=vllm")
+            raise GlueError(
+                f"vLLM refused {path}",
+                f"{response.status_code} {response.text[:600]}",
+                "make logs SERVICE=vllm",
+            )
         return response
 
     def answers(self) -> bool:
@@ -96,9 +113,11 @@ class Vllm:
         return str(self.call("GET", "/v1/models", timeout_seconds=10).json()["data"][0]["owned_by"])
 
     def serve(self, name: str, path: str) -> None:
-        """Makes the adapter at path (inside the container) answer under name, in place of whatever did.
+        """Makes the adapter at path (inside the container) answer under name, in place of whatever
+        did.
 
-        Only a replacement is loaded in place: the flag makes vLLM 0.32 read the files at every token, until
+        Only a replacement is loaded in place: the flag makes vLLM 0.32 read the files at every
+        token, until
         images/vllm/load_once.py clears it.
         """
         loaded = self.models()
@@ -129,25 +148,42 @@ class Vllm:
 
     def complete(self, name: str, messages: list[dict[str, str]], most_tokens: int) -> str:
         """What the model called name answers, in full and always the same."""
-        body = {"model": name, "messages": messages, "max_tokens": most_tokens, "temperature": 0} | WITHOUT_THOUGHTS
-        answer = self.call("POST", "/v1/chat/completions", body, timeout_seconds=COMPLETE_SECONDS).json()
+        body = {
+            "model": name,
+            "messages": messages,
+            "max_tokens": most_tokens,
+            "temperature": 0,
+        } | WITHOUT_THOUGHTS
+        answer = self.call(
+            "POST", "/v1/chat/completions", body, timeout_seconds=COMPLETE_SECONDS
+        ).json()
         return str(answer["choices"][0]["message"].get("content") or "")
 
     def count_tokens(self, name: str, example: Example) -> int:
         """Of the prompt and the answer together, as the chat template writes them."""
-        messages = [*map(rendered, example.prompt), {"role": "assistant", "content": example.answer}]
+        messages = [
+            *map(rendered, example.prompt),
+            {"role": "assistant", "content": example.answer},
+        ]
         return len(self.tokens(name, messages, generate=False))
 
     def tokens(self, name: str, messages: list[dict[str, str]], generate: bool) -> list[int]:
         """What the chat template makes of messages; generate: up to where an answer would begin."""
-        body = {"model": name, "messages": messages, "add_generation_prompt": generate} | WITHOUT_THOUGHTS
+        body = {
+            "model": name,
+            "messages": messages,
+            "add_generation_prompt": generate,
+        } | WITHOUT_THOUGHTS
         return list(self.call("POST", "/tokenize", body).json()["tokens"])
 
     def likelihood(self, name: str, example: Example) -> float:
-        """Mean log-probability, in nats a token, of the example's answer after its prompt, by the model called name.
+        """Mean log-probability, in nats a token, of the example's answer after its prompt, by the
+        model called name.
 
-        The answer is rendered as the last message of the chat and scored as part of a prompt. Its tokens are those that
-        follow the prompt alone: what a night learns and the day generates. Raises GlueError where there are none such.
+        The answer is rendered as the last message of the chat and scored as part of a prompt. Its
+        tokens are those that
+        follow the prompt alone: what a night learns and the day generates. Raises GlueError where
+        there are none such.
         """
         prompt = [rendered(message) for message in example.prompt]
         given = self.tokens(name, prompt, generate=True)
@@ -159,16 +195,38 @@ class Vllm:
             "max_tokens": 1,
             "temperature": 0,
         }
-        scores = answer_scores(self.call("POST", "/v1/chat/completions", body).json()["prompt_logprobs"], given)
+        scores = answer_scores(
+            self.call("POST", "/v1/chat/completions", body).json()["prompt_logprobs"], given
+        )
         if not scores:
-            saw = f"an answer of {len(example.answer)} characters after a prompt of {len(given)} tokens"
-            raise GlueError("an answer has no tokens to score", saw, "look at the night's dataset and the chat template")
+            saw = (
+                f"an answer of {len(example.answer)} characters after a prompt of {len(given)}"
+                " tokens"
+            )
+            raise GlueError(
+                "an answer has no tokens to score",
+                saw,
+                "look at the night's dataset and the chat template",
+            )
         return sum(scores) / len(scores)
 
-    def answer(self, name: str, prompt: Sequence[Message], most_tokens: int, tools: list[dict[str, Any]] | None = None) -> Reply:
+    def answer(
+        self,
+        name: str,
+        prompt: Sequence[Message],
+        most_tokens: int,
+        tools: list[dict[str, Any]] | None = None,
+    ) -> Reply:
         """The likeliest answer of the model called name, word by word."""
-        body: dict[str, Any] = {"model": name, "messages": [rendered(message) for message in prompt]}
-        body |= {"max_tokens": most_tokens, "temperature": 0} | WITHOUT_THOUGHTS | ({"tools": tools} if tools else {})
+        body: dict[str, Any] = {
+            "model": name,
+            "messages": [rendered(message) for message in prompt],
+        }
+        body |= (
+            {"max_tokens": most_tokens, "temperature": 0}
+            | WITHOUT_THOUGHTS
+            | ({"tools": tools} if tools else {})
+        )
         started = time.monotonic()
         reply = self.call("POST", "/v1/chat/completions", body, ANSWER_SECONDS).json()
         seconds = time.monotonic() - started
@@ -184,12 +242,16 @@ class Vllm:
 
 
 def answer_scores(rows: list[dict[str, Any] | None], given: list[int]) -> list[float]:
-    """Log-probabilities of the tokens that are generated after given; none where the whole does not begin with given.
+    """Log-probabilities of the tokens that are generated after given; none where the whole does not
+    begin with given.
 
-    rows: vLLM's prompt_logprobs, one a token, {"<token id>": {"logprob", "decoded_token"}}; the first token has none. The line
+    rows: vLLM's prompt_logprobs, one a token, {"<token id>": {"logprob", "decoded_token"}}; the
+    first token has none. The line
     break that ChatML has after the end mark is not generated.
     """
-    scored = [(int(token), value) for row in rows[1:] if row for token, value in [next(iter(row.items()))]]
+    scored = [
+        (int(token), value) for row in rows[1:] if row for token, value in [next(iter(row.items()))]
+    ]
     if [token for token, _ in scored[: len(given) - 1]] != given[1:]:
         return []
     answer = [value for _, value in scored[len(given) - 1 :]]

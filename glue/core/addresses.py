@@ -25,10 +25,12 @@ def are_names(value: str) -> bool:
 
 
 def ascii_name(name: str) -> str:
-    """bücher.example as xn--bcher-kva.example (RFC 5891, by UTS 46 as browsers do). Raises ValueError if it has no such form."""
+    """bücher.example as xn--bcher-kva.example (RFC 5891, by UTS 46 as browsers do). Raises
+    ValueError if it has no such form."""
     return name.lower() if name.isascii() else idna.encode(name, uts46=True).decode()
 
 
 def origin(name: str, port: str) -> str:
-    """As a browser sends it: https://name, with the port unless it is 443, and brackets around an IPv6 address."""
+    """As a browser sends it: https://name, with the port unless it is 443, and brackets around an
+    IPv6 address."""
     return f"https://{f'[{name}]' if ':' in name else name}{'' if port == '443' else f':{port}'}"

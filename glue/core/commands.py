@@ -1,4 +1,5 @@
-"""Programs of this machine, run to their end or their deadline: argv in, words out, and an error that says what they said."""
+"""Programs of this machine, run to their end or their deadline: argv in, words out, and an error
+that says what they said."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class Done:
 
 @dataclass(frozen=True)
 class Output:
-    """What a program writes while it runs, up to a moment by the monotonic clock, after which late is raised."""
+    """What a program writes while it runs, up to a moment by the monotonic clock, after which late
+    is raised."""
 
     descriptor: int
     deadline: float
@@ -56,7 +58,8 @@ def run(
     timeout_seconds: float = 600,
     fine: Sequence[int] = (0,),
 ) -> Done:
-    """text: what it wrote, unless output takes that. Raises PreconditionFailed if it is not here, GlueError if it failed."""
+    """text: what it wrote, unless output takes that. Raises PreconditionFailed if it is not here,
+    GlueError if it failed."""
     require_here(argv[0], do)
     try:
         done = subprocess.run(
@@ -77,11 +80,20 @@ def run(
 
 @contextmanager
 def reading(argv: Sequence[str], do: str, timeout_seconds: float) -> Iterator[Output]:
-    """What it writes, without ever holding all of it. It has ended when the block has. Raises as run does."""
+    """What it writes, without ever holding all of it. It has ended when the block has. Raises as
+    run does."""
     require_here(argv[0], do)
     late, deadline = hangs(argv, timeout_seconds, do), time.monotonic() + timeout_seconds
-    with os.fdopen(os.memfd_create("words"), "w+b") as words:  # in memory: the disk may be what is full
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, start_new_session=True)
+    with os.fdopen(
+        os.memfd_create("words"), "w+b"
+    ) as words:  # in memory: the disk may be what is full
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=words,
+            start_new_session=True,
+        )
         assert process.stdout is not None
         with process.stdout:
             output = Output(process.stdout.fileno(), deadline, late)
@@ -119,10 +131,14 @@ def failed(argv: Sequence[str], code: int, said: bytes, do: str) -> GlueError:
     return GlueError(f"{' '.join(argv[:2])} failed", words or f"exit {code}", do)
 
 
-def stream(command: list[str], environment: dict[str, str], hear: Hear, timeout_seconds: float) -> tuple[int, str]:
-    """Runs it to its end, a line of output at a time, or ends it at the deadline. Returns exit code and last lines.
+def stream(
+    command: list[str], environment: dict[str, str], hear: Hear, timeout_seconds: float
+) -> tuple[int, str]:
+    """Runs it to its end, a line of output at a time, or ends it at the deadline. Returns exit code
+    and last lines.
 
-    At the deadline it and all that it started end within END_SECONDS, whatever holds its output open. Raises what hear raises.
+    At the deadline it and all that it started end within END_SECONDS, whatever holds its output
+    open. Raises what hear raises.
     """
     process = subprocess.Popen(
         command,
@@ -150,7 +166,8 @@ def stream(command: list[str], environment: dict[str, str], hear: Hear, timeout_
 
 
 def read_until(process: subprocess.Popen[str], deadline: float) -> Iterator[str]:
-    """Each line of its output, in a thread of its own, for a pipe may never close. Raises TimeoutError at the deadline."""
+    """Each line of its output, in a thread of its own, for a pipe may never close. Raises
+    TimeoutError at the deadline."""
     rows: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
@@ -187,8 +204,12 @@ def end(process: subprocess.Popen[Any]) -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Signals that end a program are ignored meanwhile, and mean what they meant before afterwards."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    """Signals that end a program are ignored meanwhile, and mean what they meant before
+    afterwards."""
+    before = {
+        number: signal.signal(number, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield
     finally:

@@ -1,4 +1,5 @@
-"""Writing so that a reader, or a power cut, never finds half of it, and checksums that show what became of it since."""
+"""Writing so that a reader, or a power cut, never finds half of it, and checksums that show what
+became of it since."""
 
 from __future__ import annotations
 
@@ -16,17 +17,28 @@ from glue.core.errors import GlueError, PreconditionFailed
 
 T = TypeVar("T", list[Any], dict[str, Any])
 # what glue writes as JSON, in the state folder; not what training and models have below these
-OWN_JSON = ("*.json", "adapters/*.json", "adapters/*/*.json", "desk/*.json", "nights/*/*.json", "nights/*/dataset/card.json")
+OWN_JSON = (
+    "*.json",
+    "adapters/*.json",
+    "adapters/*/*.json",
+    "desk/*.json",
+    "nights/*/*.json",
+    "nights/*/dataset/card.json",
+)
 MANIFEST, MANIFEST_CHECKSUM = "manifest.json", "manifest.sha256"
 MANIFEST_FORMAT = 2  # the first that has a checksum of its own beside it
 OWN_TEXT = ("*.jsonl", "nights/*/*.jsonl", "nights/*/dataset/*.jsonl", "tls/*")
 
 
 class Damaged(PreconditionFailed):
-    """A file of ours is empty, cut or full of other bytes, as a power cut leaves it on some disks."""
+    """A file of ours is empty, cut or full of other bytes, as a power cut leaves it on some
+    disks."""
 
     def __init__(self, path: Path, why: object) -> None:
-        do = f"put it back from the newest backup, or, without what it held: rm {shlex.quote(str(path))}; make setup"
+        do = (
+            "put it back from the newest backup, or, without what it held: rm"
+            f" {shlex.quote(str(path))}; make setup"
+        )
         super().__init__("a file of the state folder is damaged", f"{path}: {why}", do)
 
 
@@ -39,7 +51,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """All of it or nothing: written beside, synced, renamed into place. Whatever the umask: mode, and the folder's owner."""
+    """All of it or nothing: written beside, synced, renamed into place. Whatever the umask: mode,
+    and the folder's owner."""
     unfinished = path.with_name(path.name + ".unfinished")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -52,7 +65,8 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def give(descriptor: int, folder: Path, mode: int) -> None:
-    """mode, which open() cuts by the umask; and what root makes belongs to the folder's owner, who writes there tomorrow."""
+    """mode, which open() cuts by the umask; and what root makes belongs to the folder's owner, who
+    writes there tomorrow."""
     if os.geteuid() == 0:
         owner = folder.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
@@ -64,7 +78,8 @@ def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
 
 
 def overwrite_json(path: Path, value: Any) -> None:
-    """In place of what is as long at least, so that a full disk takes it too. A crash in the middle leaves what nothing reads.
+    """In place of what is as long at least, so that a full disk takes it too. A crash in the middle
+    leaves what nothing reads.
 
     Raises OSError where there is nothing, or not enough, to write over.
     """
@@ -77,13 +92,15 @@ def overwrite_json(path: Path, value: Any) -> None:
 
 
 def reserve(path: Path, size: int) -> None:
-    """Takes the room on the disk and writes nothing into it. Raises OSError if there is not as much."""
+    """Takes the room on the disk and writes nothing into it. Raises OSError if there is not as
+    much."""
     with path.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, size)
 
 
 def append_line(path: Path, value: dict[str, Any], mode: int = 0o644) -> None:
-    """mode: of a file that is new or empty; else it keeps its own. A line that a full disk cut short spoils no later one."""
+    """mode: of a file that is new or empty; else it keeps its own. A line that a full disk cut
+    short spoils no later one."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode)
     with os.fdopen(descriptor, "ab", buffering=0) as file:
         size = os.fstat(descriptor).st_size
@@ -98,7 +115,8 @@ def append_line(path: Path, value: dict[str, Any], mode: int = 0o644) -> None:
 
 
 def read_json(path: Path, default: T) -> T:
-    """default where there is no such file. Raises Damaged where it holds nothing, half of it, or another kind than default."""
+    """default where there is no such file. Raises Damaged where it holds nothing, half of it, or
+    another kind than default."""
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -119,7 +137,8 @@ def read_json_if_whole(path: Path, default: T) -> T:
 
 
 def damaged_files(state: Path) -> Iterator[Path]:
-    """Of the files that glue writes. Lines may be cut, and are then left out by their reader; none is full of NULs.
+    """Of the files that glue writes. Lines may be cut, and are then left out by their reader; none
+    is full of NULs.
 
     Left out is what cannot be read, which host.foreign_files names, and what is removed meanwhile.
     """
@@ -143,10 +162,13 @@ def holds_nul(content: bytes) -> bool:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Every whole JSON line that is a table; one that a crash cut short is left out, also one cut inside a character."""
+    """Every whole JSON line that is a table; one that a crash cut short is left out, also one cut
+    inside a character."""
     rows = []
     # not splitlines: it also cuts at characters that stand in people's texts, such as U+2028
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []:
+    for line in (
+        path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
+    ):
         try:
             rows.append(json.loads(line))
         except ValueError:
@@ -168,7 +190,8 @@ def listed(folder: Path) -> Iterator[Path]:
 
 
 def damaged(folder: Path, checksums: Mapping[str, str]) -> list[str]:
-    """The names, relative to folder, of files that are missing, cannot be read or have another SHA-256 than checksums says."""
+    """The names, relative to folder, of files that are missing, cannot be read or have another
+    SHA-256 than checksums says."""
 
     def is_damaged(name: str) -> bool:
         try:
@@ -180,7 +203,8 @@ def damaged(folder: Path, checksums: Mapping[str, str]) -> list[str]:
 
 
 def write_checksums(folder: Path, facts: Mapping[str, Any]) -> None:
-    """manifest.json: facts and the SHA-256 of every file below folder; manifest.sha256: that of manifest.json, for sha256sum."""
+    """manifest.json: facts and the SHA-256 of every file below folder; manifest.sha256: that of
+    manifest.json, for sha256sum."""
     checksums = {str(path.relative_to(folder)): sha256(path) for path in listed(folder)}
     write_json(folder / MANIFEST, {"format": MANIFEST_FORMAT, **facts, "sha256": checksums})
     write(folder / MANIFEST_CHECKSUM, checksum_line(folder))
@@ -191,7 +215,8 @@ def checksum_line(folder: Path) -> str:
 
 
 def read_manifest(folder: Path, wanted: Mapping[str, type]) -> dict[str, Any]:
-    """What write_checksums wrote into folder, unchanged; a manifest of format 1 has no checksum of its own.
+    """What write_checksums wrote into folder, unchanged; a manifest of format 1 has no checksum of
+    its own.
 
     wanted: each of facts that must be in it, with its type. Raises ValueError or OSError in words.
     """
@@ -201,7 +226,10 @@ def read_manifest(folder: Path, wanted: Mapping[str, type]) -> dict[str, Any]:
         raise ValueError(f"{MANIFEST} holds no table")
     for key, kind in {"sha256": dict, **wanted}.items():
         if not isinstance(manifest.get(key), kind):
-            raise ValueError(f"{MANIFEST} has no {key!r} of the right kind: another program wrote it, or it is damaged")
+            raise ValueError(
+                f"{MANIFEST} has no {key!r} of the right kind: another program wrote it, or it is"
+                " damaged"
+            )
     require_below(manifest["sha256"])
     signed = (folder / MANIFEST_CHECKSUM).exists() or manifest.get("format", 1) != 1
     if signed and (folder / MANIFEST_CHECKSUM).read_bytes() != checksum_line(folder).encode():
@@ -212,12 +240,17 @@ def read_manifest(folder: Path, wanted: Mapping[str, type]) -> dict[str, Any]:
 def require_below(names: Iterable[Any]) -> None:
     """Raises ValueError for a name that leads out of the folder it is relative to."""
     for name in names:
-        if not isinstance(name, str) or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        if (
+            not isinstance(name, str)
+            or PurePosixPath(name).is_absolute()
+            or ".." in PurePosixPath(name).parts
+        ):
             raise ValueError(f"{name!r} is no path inside the folder")
 
 
 def copy_checked(source: Path, target: Path, checksum: str, mode: int) -> None:
-    """All of it or nothing. Raises GlueError, with target as it was, if what is read has another SHA-256 than checksum."""
+    """All of it or nothing. Raises GlueError, with target as it was, if what is read has another
+    SHA-256 than checksum."""
     unfinished, seen = target.with_name(target.name + ".unfinished"), hashlib.sha256()
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with source.open("rb") as file, os.fdopen(descriptor, "wb") as copy:
@@ -230,6 +263,8 @@ def copy_checked(source: Path, target: Path, checksum: str, mode: int) -> None:
     if seen.hexdigest() != checksum:
         unfinished.unlink()
         raise GlueError(
-            "a file changed while it was read", f"{source}: another SHA-256 than before", "check that disk, then again"
+            "a file changed while it was read",
+            f"{source}: another SHA-256 than before",
+            "check that disk, then again",
         )
     unfinished.replace(target)

@@ -21,7 +21,9 @@ SLOWED_BY = {0x08: "hardware", 0x20: "heat, by the driver", 0x40: "heat", 0x80: 
 ANSWER_SECONDS = 30.0
 REBOOT = "sudo reboot"
 REINSTALL = f"{REBOOT}; if that does not help, reinstall the driver; see: sudo dmesg | grep -i nvrm"
-POWER_CYCLE = "shut down, unplug the power supply for a minute, start again; see: sudo dmesg | grep -i xid"
+POWER_CYCLE = (
+    "shut down, unplug the power supply for a minute, start again; see: sudo dmesg | grep -i xid"
+)
 # what nvidia-smi says -> what to type; the first that matches
 REMEDIES = {
     # https://github.com/NVIDIA/nvidia-container-toolkit/issues/394
@@ -39,7 +41,8 @@ END_SECONDS = 1.0  # for one that was killed to be gone
 
 @dataclass(frozen=True)
 class Gpu:
-    """None where nvidia-smi tells no number. capability: such as "12.1". slowed_by: in words, empty if nothing slows it."""
+    """None where nvidia-smi tells no number. capability: such as "12.1". slowed_by: in words, empty
+    if nothing slows it."""
 
     name: str
     driver: str
@@ -71,7 +74,8 @@ def look() -> tuple[Gpu | None, str]:
 
 
 def ask(*arguments: str) -> tuple[int, str]:
-    """Exit code, and what nvidia-smi writes to stdout and stderr. Raises TimeoutExpired, or OSError where none starts."""
+    """Exit code, and what nvidia-smi writes to stdout and stderr. Raises TimeoutExpired, or OSError
+    where none starts."""
     process = subprocess.Popen(
         ["nvidia-smi", *arguments],
         stdin=subprocess.DEVNULL,
@@ -84,7 +88,9 @@ def ask(*arguments: str) -> tuple[int, str]:
         said, _ = process.communicate(timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
-        with suppress(subprocess.TimeoutExpired):  # subprocess.run would wait for ever: what hangs in a driver cannot be killed
+        with suppress(
+            subprocess.TimeoutExpired
+        ):  # subprocess.run would wait for ever: what hangs in a driver cannot be killed
             process.wait(END_SECONDS)
         raise
     return process.returncode, said
@@ -96,7 +102,8 @@ def remedy(fault: str) -> str:
 
 
 def read(text: str) -> Gpu | None:
-    """text: a line for each GPU, of which the first complete one is read. "[N/A]" and "[Not Supported]" are no numbers.
+    """text: a line for each GPU, of which the first complete one is read. "[N/A]" and "[Not
+    Supported]" are no numbers.
 
     A lost GPU has "[GPU is lost]" in place of its name.
     """
@@ -107,7 +114,16 @@ def read(text: str) -> Gpu | None:
     name, driver, capability, clock, largest_clock, power, busy, reasons = cells
     bits = int(reasons, 16) if re.fullmatch(r"0x[0-9a-fA-F]+", reasons) else 0
     slowed_by = tuple(words for bit, words in SLOWED_BY.items() if bits & bit)
-    return Gpu(name, driver, capability, number(clock), number(largest_clock), number(power), number(busy), slowed_by)
+    return Gpu(
+        name,
+        driver,
+        capability,
+        number(clock),
+        number(largest_clock),
+        number(power),
+        number(busy),
+        slowed_by,
+    )
 
 
 def number(cell: str) -> float | None:

@@ -11,17 +11,25 @@ from typing import Any
 from glue.core import files, redact
 
 NEW_CHAT = "new chat"  # a person wanted an empty one in place of one that was lost
-NEW_BACKUPS = "new backups"  # a person wanted them in a folder that has none, or of a chat that has less in it
+NEW_BACKUPS = (  # a person wanted them in a folder that has none, or of a chat that has less in it
+    "new backups"
+)
 Row = dict[str, Any]
 
 
 def record(state: Path, **event: Any) -> None:
-    event = {key: redact.urls(value) if isinstance(value, str) else value for key, value in event.items()}
-    files.append_line(state / "journal.jsonl", {"time": datetime.now().astimezone().isoformat(timespec="seconds"), **event})
+    event = {
+        key: redact.urls(value) if isinstance(value, str) else value for key, value in event.items()
+    }
+    files.append_line(
+        state / "journal.jsonl",
+        {"time": datetime.now().astimezone().isoformat(timespec="seconds"), **event},
+    )
 
 
 def note(state: Path, **event: Any) -> None:
-    """A line that is worth less than what it tells of: a full disk does not keep the day from coming up."""
+    """A line that is worth less than what it tells of: a full disk does not keep the day from
+    coming up."""
     with suppress(OSError):
         record(state, **event)
 
@@ -33,7 +41,9 @@ def step(state: Path, night: str, name: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        record(state, night=night, step=name, phase="failed", reason=f"{type(error).__name__}: {error}")
+        record(
+            state, night=night, step=name, phase="failed", reason=f"{type(error).__name__}: {error}"
+        )
         raise
     record(state, night=night, step=name, phase="done")
 
@@ -50,15 +60,24 @@ def unfinished(state: Path) -> dict[str, str]:
 
 
 def day_failed(state: Path) -> str:
-    """Why the day did not come up whole when that was last tried; empty if it did, or was never tried."""
-    tries = (row for row in reversed(files.read_lines(state / "journal.jsonl")) if row.get("event") == "day" and "phase" in row)
+    """Why the day did not come up whole when that was last tried; empty if it did, or was never
+    tried."""
+    tries = (
+        row
+        for row in reversed(files.read_lines(state / "journal.jsonl"))
+        if row.get("event") == "day" and "phase" in row
+    )
     last = next(tries, {"phase": "done"})
     return "" if last["phase"] == "done" else str(last.get("reason") or "it broke off")
 
 
 def last_night(state: Path) -> dict[str, Any] | None:
     """The newest line that says how a night ended, or None."""
-    ends = (row for row in reversed(files.read_lines(state / "journal.jsonl")) if "outcome" in row and "night" in row)
+    ends = (
+        row
+        for row in reversed(files.read_lines(state / "journal.jsonl"))
+        if "outcome" in row and "night" in row
+    )
     return next(ends, None)
 
 
@@ -77,4 +96,11 @@ def chat_is_new(state: Path) -> bool:
 
 def last_backup(rows: list[Row]) -> Row | None:
     """The newest row of a backup that was made, or None."""
-    return next((row for row in reversed(rows) if row.get("event") == "backup" and row.get("result") == "done"), None)
+    return next(
+        (
+            row
+            for row in reversed(rows)
+            if row.get("event") == "backup" and row.get("result") == "done"
+        ),
+        None,
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-# Open WebUI's preset points at one of these two; which one is all that promotion ever changes for it.
+# Open WebUI's preset points at one of these two; which one is all that promotion ever changes for
+# it.
 BASE = "team-base"
 ADAPTER = "team-adapter"
 # what a night judges, under its own name; nobody but glue may ask it

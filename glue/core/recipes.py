@@ -1,4 +1,5 @@
-"""A recipe: how a night trains and when its adapter is good enough. One TOML file in env/recipes/."""
+"""A recipe: how a night trains and when its adapter is good enough. One TOML file in
+env/recipes/."""
 
 from __future__ import annotations
 
@@ -13,14 +14,19 @@ from glue.core.errors import Misconfigured
 
 @dataclass(frozen=True)
 class Recipe:
-    """Gains and losses are in nats a token of the reference answer: 0.1 makes it about 10 % more likely, token by token.
+    """Gains and losses are in nats a token of the reference answer: 0.1 makes it about 10 % more
+    likely, token by token.
 
-    begin_from: "base" trains a new adapter on all that the team said; "current" goes on with the one that serves.
-    engine: "grouped" (ours) or "unsloth". layers: the model's layers that are trained, by number; empty is all of them.
+    begin_from: "base" trains a new adapter on all that the team said; "current" goes on with the
+    one that serves.
+    engine: "grouped" (ours) or "unsloth". layers: the model's layers that are trained, by number;
+    empty is all of them.
     steps: at the most; fewer where the rows would be seen more than most_passes times.
     longest_tokens: a longer example is left out; none is cut short.
-    serve: "adapter" loads it beside the base model at run time; "merged" serves a checkpoint with the adapter in it.
-    document_questions: how many questions the day model writes about each document, at most; 0 is none.
+    serve: "adapter" loads it beside the base model at run time; "merged" serves a checkpoint with
+    the adapter in it.
+    document_questions: how many questions the day model writes about each document, at most; 0 is
+    none.
     The gate's limits are at the end; env/recipes/team.toml says what each is for.
     """
 
@@ -115,12 +121,18 @@ RULES_OF_TWO: tuple[tuple[tuple[str, str], Callable[[Any, Any], bool], str], ...
     (
         ("tokens_per_step", "longest_tokens"),
         lambda most, longest: most >= longest,
-        "raise tokens_per_step or lower longest_tokens: a pack of tokens_per_step must hold the longest example",
+        (
+            "raise tokens_per_step or lower longest_tokens: a pack of tokens_per_step must hold the"
+            " longest example"
+        ),
     ),
     (
         ("begin_from", "engine"),
         lambda begin, engine: not (begin == "current" and engine == "unsloth"),
-        'set engine = "grouped", or begin_from = "base": the Unsloth engine always begins a new adapter',
+        (
+            'set engine = "grouped", or begin_from = "base": the Unsloth engine always begins a new'
+            " adapter"
+        ),
     ),
 )
 
@@ -134,17 +146,28 @@ def load(folder: Path, name: str) -> Recipe:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Misconfigured("a recipe is not TOML", f"{path}: {error}", "correct that line") from error
+        raise Misconfigured(
+            "a recipe is not TOML", f"{path}: {error}", "correct that line"
+        ) from error
     for key in table.keys() - RULES.keys():
         raise Misconfigured(
-            "a recipe has a key that is not known", f"{path}: {key} = {table[key]!r}", "allowed: " + ", ".join(RULES)
+            "a recipe has a key that is not known",
+            f"{path}: {key} = {table[key]!r}",
+            "allowed: " + ", ".join(RULES),
         )
     for key, (allowed, accepts) in RULES.items():
         if key not in table or not accepts(table[key]):
             saw = f"{key} = {table[key]!r}" if key in table else f"no {key}"
-            raise Misconfigured("a recipe has a value it may not have", f"{path}: {saw}", f"{key}: {allowed}")
+            raise Misconfigured(
+                "a recipe has a value it may not have", f"{path}: {saw}", f"{key}: {allowed}"
+            )
     for keys, fits, do in RULES_OF_TWO:
         if not fits(*(table[key] for key in keys)):
             saw = " and ".join(f"{key} = {table[key]!r}" for key in keys)
-            raise Misconfigured("a recipe has values that do not fit each other", f"{path}: {saw}", do)
-    return Recipe(name=name, **{field.name: table[field.name] for field in fields(Recipe) if field.name != "name"})
+            raise Misconfigured(
+                "a recipe has values that do not fit each other", f"{path}: {saw}", do
+            )
+    return Recipe(
+        name=name,
+        **{field.name: table[field.name] for field in fields(Recipe) if field.name != "name"},
+    )

@@ -1,4 +1,5 @@
-"""What no reader may see, taken out of text: secrets, logins in URLs, tokens in webhooks' paths, and people. Pure."""
+"""What no reader may see, taken out of text: secrets, logins in URLs, tokens in webhooks' paths,
+and people. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ TOKEN = re.compile(
     r"""(?i)(b(?:earer|asic)\s+|(?:token|key|password|secret|signature|[?&]sig)["']?\s*[=:]\s*["']?|eyJ)[\w.+/=%\-]{16,}"""
 )
 # with the name before it, as in Uma Example <uma@example.org>
-EMAIL = re.compile(r"""(?:"?(?:[^\W\d_a-z][\w.'-]*"?[ ]){1,3}<)?[\w.+\-']+@[\w\-]+(?:\.[\w\-]+)*>?""")
+EMAIL = re.compile(
+    r"""(?:"?(?:[^\W\d_a-z][\w.'-]*"?[ ]){1,3}<)?[\w.+\-']+@[\w\-]+(?:\.[\w\-]+)*>?"""
+)
 HOME = re.compile(r"""((?:/home|/Users)/)[^/\s"':]+""")
 
 
@@ -26,7 +29,8 @@ def urls(text: str) -> str:
 
 
 def secrets(values: Mapping[str, str], hidden: Iterable[str]) -> set[str]:
-    """Every text that must not be seen: the values of the keys in hidden, and logins in any value that is a URL."""
+    """Every text that must not be seen: the values of the keys in hidden, and logins in any value
+    that is a URL."""
     whole = {values[key] for key in hidden if values.get(key)}
     pieces = {piece for value in whole for piece in path_pieces(value)}
     logins = {piece for value in values.values() for piece in login_pieces(value)}
@@ -49,13 +53,19 @@ def path_pieces(url: str) -> Iterator[str]:
 def hidden(text: str, secrets: Iterable[str]) -> str:
     """text without them, also as JSON and URLs write them, and without any login in a URL."""
     for secret in sorted(secrets, key=len, reverse=True):
-        for form in {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], quote(secret)}:
+        for form in {
+            secret,
+            json.dumps(secret)[1:-1],
+            json.dumps(secret, ensure_ascii=False)[1:-1],
+            quote(secret),
+        }:
             text = text.replace(form, HIDDEN)
     return urls(text)
 
 
 def strangers(text: str, names: Iterable[str]) -> str:
-    """text for a reader who is not of the team: without people, and without what looks like a key."""
+    """text for a reader who is not of the team: without people, and without what looks like a
+    key."""
     text = HOME.sub(rf"\1{PERSON}", EMAIL.sub(PERSON, TOKEN.sub(rf"\1{HIDDEN}", text)))
     forms = {form for name in names for form in (name, json.dumps(name)[1:-1])}
     for name in sorted(forms, key=len, reverse=True):

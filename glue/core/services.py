@@ -49,7 +49,8 @@ ABSENT = Service(name="", state="absent")
 
 
 def mode(services: Services, trainer: Service | None) -> Mode:
-    """day: chat is answered by the model. night: the trainer runs, the desk answers. down: nobody would answer."""
+    """day: chat is answered by the model. night: the trainer runs, the desk answers. down: nobody
+    would answer."""
     if not all(services.get(name, ABSENT).serves for name in ALWAYS_ON):
         starting = any(services.get(name, ABSENT).health == "starting" for name in ALWAYS_ON)
         return Mode.MOVING if starting else Mode.DOWN
@@ -64,6 +65,7 @@ def expected(services: Services) -> tuple[str, ...]:
 
 
 def not_serving(services: Services, wanted: tuple[str, ...] = ()) -> dict[str, str]:
-    """For each wanted service that does not serve, what it is instead. wanted: all that are expected if not given."""
+    """For each wanted service that does not serve, what it is instead. wanted: all that are
+    expected if not given."""
     found = {name: services.get(name, ABSENT) for name in wanted or expected(services)}
     return {name: service.words for name, service in found.items() if not service.serves}

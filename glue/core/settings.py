@@ -1,7 +1,9 @@
 """Every setting, where it came from, and what it may be.
 
-Later ones win: env/images.env, env/<profile>.env, env/site.env, GLUE_<KEY> in the environment, then the state folder's
-secrets.env. A file with a line that is no KEY=VALUE, a key that nobody knows or a value that a key may not have is
+Later ones win: env/images.env, env/<profile>.env, env/site.env, GLUE_<KEY> in the environment, then
+the state folder's
+secrets.env. A file with a line that is no KEY=VALUE, a key that nobody knows or a value that a key
+may not have is
 refused with file, key, value and what is allowed; nothing is guessed.
 """
 
@@ -58,7 +60,9 @@ ADDRESS = Kind("an IP address, such as 127.0.0.1 or 0.0.0.0", addresses.is_addre
 SWITCH = Kind("true or false", _matches("true|false"))
 CLOCK = Kind("a time of day, such as 07:00", _matches(r"([01]\d|2[0-3]):[0-5]\d"))
 EMAIL = Kind("an e-mail address", _matches(r"[^@\s]+@[^@\s]+"))
-RANK = Kind("8, 16, 32, 64, 128, 256 or 512", _matches("8|16|32|64|128|256|512"))  # what vLLM's --max-lora-rank takes
+RANK = Kind(
+    "8, 16, 32, 64, 128, 256 or 512", _matches("8|16|32|64|128|256|512")
+)  # what vLLM's --max-lora-rank takes
 URL = Kind("an http or https address", _matches(r"https?://\S+"))
 PROFILE = Kind(" or ".join(PROFILES), lambda value: value in PROFILES)
 COUNTRY = Kind("a country as two capital letters, such as US or DE", _matches("[A-Z]{2}"))
@@ -148,7 +152,14 @@ LOADED = "loaded.json"  # in the state folder
 IMAGES = ("VLLM_IMAGE", "OPEN_WEBUI_IMAGE", "DOOR_IMAGE", "NIGHT_DESK_IMAGE", "TRAINER_IMAGE")
 STAND_INS = {"DOOR_IMAGE": "BASE_IMAGE", "NIGHT_DESK_IMAGE": "BASE_IMAGE"}
 PERSONAL = ("WEBUI_ADMIN_EMAIL", "NOTIFY_EMAIL", "SMTP_USER", "TEAM_NAME", "SYSTEM_PROMPT")
-HIDDEN = (*SECRETS, "HF_TOKEN", "NOTIFY_PING_URL", "NOTIFY_WEBHOOK", "SMTP_PASSWORD", "RESTIC_REPOSITORY")
+HIDDEN = (
+    *SECRETS,
+    "HF_TOKEN",
+    "NOTIFY_PING_URL",
+    "NOTIFY_WEBHOOK",
+    "SMTP_PASSWORD",
+    "RESTIC_REPOSITORY",
+)
 NEEDS = {"NOTIFY_EMAIL": "SMTP_SERVER", "SMTP_PASSWORD": "SMTP_USER"}  # pragma: allowlist secret
 TELLING = ("NOTIFY_EMAIL", "SMTP_SERVER", "SMTP_USER")
 OPTIONAL = (
@@ -175,7 +186,11 @@ class Settings:
     def __getitem__(self, key: str) -> str:
         """Raises Misconfigured, as for a secret before setup or after its file was lost."""
         if key not in self.values:
-            raise Misconfigured("a setting is missing", f"{key}, in {self.secrets_file} or env/", "make setup, or make restore")
+            raise Misconfigured(
+                "a setting is missing",
+                f"{key}, in {self.secrets_file} or env/",
+                "make setup, or make restore",
+            )
         return self.values[key]
 
     def hide(self, text: str) -> str:
@@ -204,12 +219,18 @@ class Settings:
 
     @property
     def https_names(self) -> list[str]:
-        """What the chat is called in the office, in ASCII as browsers send it; empty where there is no HTTPS."""
-        return [addresses.ascii_name(name) for name in self.values.get("HTTPS_NAMES", "").split(",") if name]
+        """What the chat is called in the office, in ASCII as browsers send it; empty where there is
+        no HTTPS."""
+        return [
+            addresses.ascii_name(name)
+            for name in self.values.get("HTTPS_NAMES", "").split(",")
+            if name
+        ]
 
     @property
     def https_origins(self) -> list[str]:
-        """The addresses by which the office reaches the chat over HTTPS; empty where there is none."""
+        """The addresses by which the office reaches the chat over HTTPS; empty where there is
+        none."""
         return [addresses.origin(name, self["HTTPS_PORT"]) for name in self.https_names]
 
     def image(self, key: str) -> str:
@@ -223,7 +244,8 @@ class Settings:
 
     @property
     def loaded_images(self) -> dict[str, str]:
-        """Reference -> image ID of what `make load` brought; empty where nothing was loaded, or its file cannot be read."""
+        """Reference -> image ID of what `make load` brought; empty where nothing was loaded, or its
+        file cannot be read."""
         try:
             found = json.loads((self.state / LOADED).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -231,24 +253,29 @@ class Settings:
         return found if isinstance(found, dict) else {}
 
     def local(self, reference: str) -> str:
-        """What this machine's Docker knows an image by: its ID where it was loaded under a digest, for Docker forgets the
+        """What this machine's Docker knows an image by: its ID where it was loaded under a digest,
+        for Docker forgets the
         digest of an image that it saves and loads (https://github.com/moby/moby/issues/22011)."""
         return self.loaded_images.get(reference, reference) if "@" in reference else reference
 
     @property
     def hub_models(self) -> dict[str, str]:
-        """Each model that comes from the hub, and the revision asked for. One that is a path is made on this machine."""
+        """Each model that comes from the hub, and the revision asked for. One that is a path is
+        made on this machine."""
         names = {self[key]: self[f"{key}_REVISION"] for key in ("SERVED_MODEL", "TRAINED_MODEL")}
         return {name: revision for name, revision in names.items() if not name.startswith("/")}
 
 
 def load(profile: str | None = None, home: Path = HOME) -> Settings:
-    """Reads and checks everything. profile: None takes PROFILE from the environment or site.env, else detect_profile's.
+    """Reads and checks everything. profile: None takes PROFILE from the environment or site.env,
+    else detect_profile's.
 
     Raises Misconfigured, naming file, key, value and what is allowed.
     """
     site = read_env_file(home / "env" / "site.env") if (home / "env" / "site.env").exists() else {}
-    chosen = profile or os.environ.get("GLUE_PROFILE") or site.get("PROFILE") or detect_profile(home)
+    chosen = (
+        profile or os.environ.get("GLUE_PROFILE") or site.get("PROFILE") or detect_profile(home)
+    )
     check("PROFILE", chosen, "GLUE_PROFILE, --profile or env/site.env")
     values: dict[str, str] = {}
     sources: dict[str, str] = {}
@@ -258,19 +285,36 @@ def load(profile: str | None = None, home: Path = HOME) -> Settings:
             values[key], sources[key] = value, source
     missing = [key for key in KINDS if key not in values and key not in OPTIONAL]
     if missing:
-        raise Misconfigured("a setting is missing", ", ".join(missing), f"add it to env/{chosen}.env or env/site.env")
+        raise Misconfigured(
+            "a setting is missing",
+            ", ".join(missing),
+            f"add it to env/{chosen}.env or env/site.env",
+        )
     for folder in (home, home / values["STATE_DIR"]):
         if ":" in str(folder):
-            raise Misconfigured("Docker cannot mount a folder with a colon in its name", str(folder), "rename the folder")
+            raise Misconfigured(
+                "Docker cannot mount a folder with a colon in its name",
+                str(folder),
+                "rename the folder",
+            )
     for key, needed in NEEDS.items():
         if key in values and needed not in values:
-            raise Misconfigured(f"{key} needs {needed}", f"{sources[key]} sets no {needed}", f"set {needed} too, or remove {key}")
+            raise Misconfigured(
+                f"{key} needs {needed}",
+                f"{sources[key]} sets no {needed}",
+                f"set {needed} too, or remove {key}",
+            )
     return Settings(chosen, values, sources)
 
 
 def detect_profile(home: Path = HOME) -> str:
-    """A driver that fails, or is being replaced, never makes a rehearsal of a Spark: nvidia-smi need not work."""
-    is_spark = (home / SET_UP_AS_SPARK).exists() or DGX_RELEASE.exists() or shutil.which("nvidia-smi") is not None
+    """A driver that fails, or is being replaced, never makes a rehearsal of a Spark: nvidia-smi
+    need not work."""
+    is_spark = (
+        (home / SET_UP_AS_SPARK).exists()
+        or DGX_RELEASE.exists()
+        or shutil.which("nvidia-smi") is not None
+    )
     return "spark" if is_spark else "rehearsal"
 
 
@@ -279,12 +323,16 @@ def remember_spark(home: Path = HOME) -> None:
     (home / SET_UP_AS_SPARK).touch()
 
 
-def _layers(home: Path, profile: str, site: dict[str, str], so_far: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
+def _layers(
+    home: Path, profile: str, site: dict[str, str], so_far: dict[str, str]
+) -> Iterator[tuple[str, dict[str, str]]]:
     yield "env/images.env", image_tags.with_tags(read_env_file(home / "env" / "images.env"), HOME)
     yield f"env/{profile}.env", read_env_file(home / "env" / f"{profile}.env")
     yield "env/site.env", site
     environment = {
-        k.removeprefix("GLUE_"): v for k, v in os.environ.items() if k.removeprefix("GLUE_") in KINDS and k.startswith("GLUE_")
+        k.removeprefix("GLUE_"): v
+        for k, v in os.environ.items()
+        if k.removeprefix("GLUE_") in KINDS and k.startswith("GLUE_")
     }
     yield "environment", environment
     secrets = home / so_far["STATE_DIR"] / "secrets.env"
@@ -293,7 +341,8 @@ def _layers(home: Path, profile: str, site: dict[str, str], so_far: dict[str, st
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """KEY=VALUE lines. Raises Misconfigured for a line that is none, PermissionError for a file of another user."""
+    """KEY=VALUE lines. Raises Misconfigured for a line that is none, PermissionError for a file of
+    another user."""
     try:
         with path.open(encoding="utf-8") as stream:
             bindings = list(parse_stream(stream))
@@ -306,7 +355,11 @@ def read_env_file(path: Path) -> dict[str, str]:
         if binding.error or (binding.key is not None and binding.value is None):
             secret = path.name == "secrets.env"
             line = "(hidden)" if secret else repr(binding.original.string.strip()[:80])
-            do = "put it back from a backup" if secret else 'write KEY=VALUE, or KEY="VALUE" where the value has spaces'
+            do = (
+                "put it back from a backup"
+                if secret
+                else 'write KEY=VALUE, or KEY="VALUE" where the value has spaces'
+            )
             saw = f"{path}, line {binding.original.line}: {line}"
             raise Misconfigured("a settings file has a line that is no KEY=VALUE", saw, do)
     return {binding.key: binding.value or "" for binding in bindings if binding.key}
@@ -316,7 +369,15 @@ def check(key: str, value: str, source: str) -> None:
     """Raises Misconfigured unless key is known and value is one that it may have."""
     kind = KINDS.get(key)
     if kind is None:
-        raise Misconfigured("a setting is not known", f"{source}: {key}={value!r}", "allowed: " + ", ".join(sorted(KINDS)))
+        raise Misconfigured(
+            "a setting is not known",
+            f"{source}: {key}={value!r}",
+            "allowed: " + ", ".join(sorted(KINDS)),
+        )
     if not kind.accepts(value):
         shown = "(hidden)" if key in HIDDEN else repr(value)
-        raise Misconfigured("a setting has a value it may not have", f"{source}: {key}={shown}", f"allowed: {kind.allowed}")
+        raise Misconfigured(
+            "a setting has a value it may not have",
+            f"{source}: {key}={shown}",
+            f"allowed: {kind.allowed}",
+        )

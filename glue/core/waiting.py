@@ -26,7 +26,8 @@ class Seen(Generic[T]):
 
 
 def next_moment(clock: str) -> float:
-    """The next moment at which the clock shows this time of day, such as "07:00", as a Unix time."""
+    """The next moment at which the clock shows this time of day, such as "07:00", as a Unix
+    time."""
     now = datetime.now()  # without an offset, which may be another one by then
     moment = datetime.combine(now.date(), time.fromisoformat(clock))
     return (moment if moment > now else moment + timedelta(days=1)).timestamp()
@@ -41,7 +42,8 @@ def until(
     error: type[GlueError] = GlueError,
     tell: Callable[[str], None] = lambda words: None,
 ) -> Seen[T]:
-    """Looks until done. tell gets the words of each look. Raises `error` with the last words at the deadline."""
+    """Looks until done. tell gets the words of each look. Raises `error` with the last words at the
+    deadline."""
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_result(lambda seen: not seen.done),
         stop=tenacity.stop_after_delay(deadline_seconds),
@@ -57,12 +59,15 @@ def until(
         return retrying(looked)
     except tenacity.RetryError as failure:
         last = failure.last_attempt.result()
-        raise error(f"{what} was waited for, {deadline_seconds:.0f} s long", last.words, do) from None
+        raise error(
+            f"{what} was waited for, {deadline_seconds:.0f} s long", last.words, do
+        ) from None
 
 
 @contextmanager
 def beside(act: Callable[[threading.Event], object], end_seconds: float = 60) -> Iterator[None]:
-    """act runs in a thread of its own for as long as the block does; its event says that it is over."""
+    """act runs in a thread of its own for as long as the block does; its event says that it is
+    over."""
     over = threading.Event()
     thread = threading.Thread(target=act, args=(over,), daemon=True)
     thread.start()

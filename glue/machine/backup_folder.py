@@ -1,4 +1,5 @@
-"""The folder that backups go to: whether it is the right one, whose backups are in it, and which of them may go."""
+"""The folder that backups go to: whether it is the right one, whose backups are in it, and which of
+them may go."""
 
 from __future__ import annotations
 
@@ -14,7 +15,11 @@ from glue.core import files, journal
 from glue.core.settings import Settings
 
 MACHINE_ID = Path("/etc/machine-id")
-REQUIRED = {"made": str, "links": dict, "images": dict}  # of a backup's manifest, beside the checksums
+REQUIRED = {
+    "made": str,
+    "links": dict,
+    "images": dict,
+}  # of a backup's manifest, beside the checksums
 Counts = Mapping[str, int]
 
 
@@ -22,7 +27,8 @@ Counts = Mapping[str, int]
 class Kept:
     """A whole backup of this machine.
 
-    number: 1 for its first, whatever clocks say. counts: of people, conversations and documents. most: see facts.
+    number: 1 for its first, whatever clocks say. counts: of people, conversations and documents.
+    most: see facts.
     """
 
     folder: Path
@@ -37,27 +43,37 @@ def place(settings: Settings) -> Path:
 
 
 def machine(settings: Settings) -> str:
-    """Names this machine and project, so that several may share a folder. Hashed: man 5 machine-id asks to keep it private."""
+    """Names this machine and project, so that several may share a folder. Hashed: man 5 machine-id
+    asks to keep it private."""
     known = MACHINE_ID.read_text(encoding="utf-8") if MACHINE_ID.exists() else ""
     parts = (known, platform.node(), settings["PROJECT"], str(settings.state))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def there(settings: Settings) -> list[Kept]:
-    """Whole backups of this machine, in the order they were made in. A renamed or copied folder is a person's own."""
-    found = [read(path.parent, machine(settings)) for path in place(settings).glob(f"[!.]*/{files.MANIFEST}")]
+    """Whole backups of this machine, in the order they were made in. A renamed or copied folder is
+    a person's own."""
+    found = [
+        read(path.parent, machine(settings))
+        for path in place(settings).glob(f"[!.]*/{files.MANIFEST}")
+    ]
     return sorted((kept for kept in found if kept), key=lambda kept: kept.number)
 
 
 def read(folder: Path, by: str) -> Kept | None:
-    """None for what another machine, another program or a version of before machines were told apart has made."""
+    """None for what another machine, another program or a version of before machines were told
+    apart has made."""
     try:
-        manifest = files.read_manifest(folder, REQUIRED | {"machine": str, "number": int, "counts": dict, "most": dict})
+        manifest = files.read_manifest(
+            folder, REQUIRED | {"machine": str, "number": int, "counts": dict, "most": dict}
+        )
     except (OSError, ValueError):
         return None
     if manifest["machine"] != by or manifest["made"] != folder.name:
         return None
-    return Kept(folder, manifest["number"], manifest["counts"], manifest["most"], manifest["sha256"])
+    return Kept(
+        folder, manifest["number"], manifest["counts"], manifest["most"], manifest["sha256"]
+    )
 
 
 def others(settings: Settings) -> list[str]:
@@ -86,13 +102,21 @@ def fault(settings: Settings) -> str:
     """
     rows = journal.since(files.read_lines(settings.state / "journal.jsonl"), journal.NEW_BACKUPS)
     folder = place(settings)
-    last = journal.last_backup([row for row in rows if Path(row.get("folder", "")).parent == folder])
+    last = journal.last_backup(
+        [row for row in rows if Path(row.get("folder", "")).parent == folder]
+    )
     if last is None or folder.resolve().is_relative_to(settings.state.resolve()):
         return ""
     if not any(folder.glob(f"[!.]*/{files.MANIFEST}")):
-        return f"{folder} holds no backup, and {last['folder']} was made there on {last['time']}: its disk is not mounted"
+        return (
+            f"{folder} holds no backup, and {last['folder']} was made there on {last['time']}: its"
+            " disk is not mounted"
+        )
     if on_own_disk(settings) and last.get("own_disk") is False:
-        return f"{folder} is on the chat's own disk, and on {last['time']} it was on another: that disk is not mounted"
+        return (
+            f"{folder} is on the chat's own disk, and on {last['time']} it was on another: that"
+            " disk is not mounted"
+        )
     return ""
 
 
@@ -101,11 +125,16 @@ def fault(settings: Settings) -> str:
 
 def fewer(now: Counts, before: Counts) -> list[str]:
     """In words, of what there is less than half by now."""
-    return [f"{before[what]} {what}, now {now.get(what, 0)}" for what in before if now.get(what, 0) * 2 < before[what]]
+    return [
+        f"{before[what]} {what}, now {now.get(what, 0)}"
+        for what in before
+        if now.get(what, 0) * 2 < before[what]
+    ]
 
 
 def removable(kept: list[Kept], keep: int) -> list[Kept]:
-    """Those beyond the newest keep, kept in order. The newest that holds over twice what any of those holds stays with them:
+    """Those beyond the newest keep, kept in order. The newest that holds over twice what any of
+    those holds stays with them:
     backups of a chat that was emptied do not push out the last full one."""
     stay, rest = kept[-keep:], kept[:-keep]
     full = [old for old in rest if all(fewer(new.counts, old.counts) for new in stay)]
@@ -113,7 +142,8 @@ def removable(kept: list[Kept], keep: int) -> list[Kept]:
 
 
 def facts(settings: Settings, kept: list[Kept], counts: Counts, anew: bool) -> dict[str, Any]:
-    """What a manifest says beside checksums. most: the most there was of each, since a person last said that less is right."""
+    """What a manifest says beside checksums. most: the most there was of each, since a person last
+    said that less is right."""
     before = kept[-1].most if kept and not anew else {}
     most = {what: max(count, before.get(what, 0)) for what, count in counts.items()}
     number = kept[-1].number + 1 if kept else 1

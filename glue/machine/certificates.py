@@ -1,6 +1,8 @@
-"""What a TLS client makes of a certificate, found by real handshakes in memory, and what keeps a server from loading it.
+"""What a TLS client makes of a certificate, found by real handshakes in memory, and what keeps a
+server from loading it.
 
-Python's ssl loads a file as HAProxy does, by the same library: the first certificate is the server's, the rest its chain,
+Python's ssl loads a file as HAProxy does, by the same library: the first certificate is the
+server's, the rest its chain,
 and the key must be its own. tests/e2e/test_https.py compares the two.
 """
 
@@ -20,7 +22,9 @@ class Flaw(IntEnum):
     """The worse, the higher."""
 
     NONE = 0
-    ISSUER_UNKNOWN = 1  # fine for clients that know the issuer, if it is a root; else an intermediate is missing
+    ISSUER_UNKNOWN = (
+        1  # fine for clients that know the issuer, if it is a root; else an intermediate is missing
+    )
     NOT_TRUSTED = 2
     CANNOT_BE_SERVED = 3
 
@@ -29,13 +33,19 @@ class Unusable(Exception):
     """A file that no server can load."""
 
 
-def flaws(certificate: Path, names: list[str], client: ssl.SSLContext) -> dict[str, tuple[Flaw, str]]:
-    """By name, what is wrong and in words. client: trusts the roots that count, and is changed. Raises Unusable, or OSError."""
+def flaws(
+    certificate: Path, names: list[str], client: ssl.SSLContext
+) -> dict[str, tuple[Flaw, str]]:
+    """By name, what is wrong and in words. client: trusts the roots that count, and is changed.
+    Raises Unusable, or OSError."""
     server = loaded(certificate)
     first, *chain = BLOCK.findall(certificate.read_bytes().decode("ascii", "replace"))
-    # a browser knows the name by subjectAltName alone; a root need not be in the file; Python 3.13 is stricter than browsers
+    # a browser knows the name by subjectAltName alone; a root need not be in the file; Python 3.13
+    # is stricter than browsers
     client.hostname_checks_common_name = False
-    client.verify_flags = (client.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN) & ~ssl.VERIFY_X509_STRICT
+    client.verify_flags = (
+        client.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN
+    ) & ~ssl.VERIFY_X509_STRICT
     if chain:
         client.load_verify_locations(cadata="\n".join(chain))
     found = {name: refusal(server, client, name) for name in names}
@@ -44,20 +54,29 @@ def flaws(certificate: Path, names: list[str], client: ssl.SSLContext) -> dict[s
 
 
 def judged(code: int, words: str, with_issuer: tuple[int, str]) -> tuple[Flaw, str]:
-    """with_issuer: the refusal where the certificate itself is trusted, so that its issuer does not count."""
+    """with_issuer: the refusal where the certificate itself is trusted, so that its issuer does not
+    count."""
     if code == SELF_SIGNED or code in NO_ISSUER:
         issuer_counts, (code, words) = code in NO_ISSUER, with_issuer
         if not code and issuer_counts:
-            return Flaw.ISSUER_UNKNOWN, (
-                "its issuer is neither in the file nor known here: add the intermediate, or the office's root, or set EXTRA_CA"
+            return (
+                Flaw.ISSUER_UNKNOWN,
+                (
+                    "its issuer is neither in the file nor known here: add the intermediate, or the"
+                    " office's root, or set EXTRA_CA"
+                ),
             )
     return (Flaw.NOT_TRUSTED, words) if code else (Flaw.NONE, "")
 
 
 def refusal(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> tuple[int, str]:
-    """OpenSSL's code and words for why the client refuses the server by this name; 0 if it does not."""
+    """OpenSSL's code and words for why the client refuses the server by this name; 0 if it does
+    not."""
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = client.wrap_bio(down, up, server_hostname=name), server.wrap_bio(up, down, server_side=True)
+    ends = (
+        client.wrap_bio(down, up, server_hostname=name),
+        server.wrap_bio(up, down, server_side=True),
+    )
     for _ in range(ROUNDS):
         for end in ends:
             try:
@@ -82,7 +101,9 @@ def loaded(certificate: Path) -> ssl.SSLContext:
 
 
 def no_passphrase() -> str:
-    raise Unusable("its key is encrypted, and nothing can ask for its passphrase when the chat starts")
+    raise Unusable(
+        "its key is encrypted, and nothing can ask for its passphrase when the chat starts"
+    )
 
 
 def file_fault(data: bytes, error: ssl.SSLError) -> str:
@@ -92,5 +113,8 @@ def file_fault(data: bytes, error: ssl.SSLError) -> str:
         if not re.search(rb"(?m)^-----BEGIN [A-Z ]*" + part + b"-----", data):
             return f"no line of it is -----BEGIN {part.decode()}-----"
     if error.reason == "KEY_VALUES_MISMATCH":
-        return "its key does not belong to its first certificate: the server's comes first, then its intermediates"
+        return (
+            "its key does not belong to its first certificate: the server's comes first, then its"
+            " intermediates"
+        )
     return f"it cannot be loaded: {error}"

@@ -1,4 +1,5 @@
-"""What a day, a night or a setup needs, looked at before anything is touched: one line a check, ok, warn or fail."""
+"""What a day, a night or a setup needs, looked at before anything is touched: one line a check, ok,
+warn or fail."""
 
 from __future__ import annotations
 
@@ -45,9 +46,39 @@ CHECKS: dict[str, Callable[[Host], View]] = {
 }
 Aim = tuple[str, ...]
 ALL: Aim = tuple(CHECKS)
-SETUP: Aim = ("system", "driver", "disk", "docker", "GPU toolkit", "state folder", "embedding", "port", "time zone")
-DAY: Aim = ("docker", "GPU toolkit", "day's images", "volumes", "served model", "embedding", "secrets", "port", "certificate")
-NIGHT: Aim = (*DAY, "driver", "clocks", "memory", "disk", "state folder", "night's image", "night's cache", "trained model")
+SETUP: Aim = (
+    "system",
+    "driver",
+    "disk",
+    "docker",
+    "GPU toolkit",
+    "state folder",
+    "embedding",
+    "port",
+    "time zone",
+)
+DAY: Aim = (
+    "docker",
+    "GPU toolkit",
+    "day's images",
+    "volumes",
+    "served model",
+    "embedding",
+    "secrets",
+    "port",
+    "certificate",
+)
+NIGHT: Aim = (
+    *DAY,
+    "driver",
+    "clocks",
+    "memory",
+    "disk",
+    "state folder",
+    "night's image",
+    "night's cache",
+    "trained model",
+)
 ONLY_ON_A_SPARK = ("driver", "clocks", "page cache", "GPU toolkit")
 ONLY_FROM_THE_HUB = {"served model": "SERVED_MODEL", "trained model": "TRAINED_MODEL"}
 
@@ -67,14 +98,18 @@ def examine(seen: Host, aim: Aim) -> list[Finding]:
     """A finding for each check of aim that makes sense here."""
     found = []
     for name in aim:
-        built_here = name in ONLY_FROM_THE_HUB and seen.settings[ONLY_FROM_THE_HUB[name]] not in seen.settings.hub_models
+        built_here = (
+            name in ONLY_FROM_THE_HUB
+            and seen.settings[ONLY_FROM_THE_HUB[name]] not in seen.settings.hub_models
+        )
         if not built_here and not (seen.settings.rehearsal and name in ONLY_ON_A_SPARK):
             found.append(Finding(name, *CHECKS[name](seen)))
     return found
 
 
 def require(site: Site, aim: Aim) -> None:
-    """Tells what is not ok. Raises PreconditionFailed, with every failure in it, if something is missing."""
+    """Tells what is not ok. Raises PreconditionFailed, with every failure in it, if something is
+    missing."""
     found = examine(observe(site, aim), aim)
     for finding in found:
         if finding.grade is not Grade.OK:
@@ -82,7 +117,9 @@ def require(site: Site, aim: Aim) -> None:
     failed = [finding for finding in found if finding.grade is Grade.FAIL]
     if failed:
         saw = "; ".join(f"{finding.name}: {finding.saw}" for finding in failed)
-        raise PreconditionFailed("something needed is not there", saw, "; ".join(finding.do for finding in failed))
+        raise PreconditionFailed(
+            "something needed is not there", saw, "; ".join(finding.do for finding in failed)
+        )
 
 
 # ---------------------------------------------------------------------- the real machine

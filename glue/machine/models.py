@@ -21,17 +21,28 @@ LOOK_DEADLINE_SECONDS = 120
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
-def run_fetch(settings: Settings, *options: str, hear: Callable[[dict[str, Any]], None]) -> tuple[int, str]:
-    """Runs images/vllm/fetch_models.py on state/models.json; hear gets its rows. Returns its exit code and its last lines.
+def run_fetch(
+    settings: Settings, *options: str, hear: Callable[[dict[str, Any]], None]
+) -> tuple[int, str]:
+    """Runs images/vllm/fetch_models.py on state/models.json; hear gets its rows. Returns its exit
+    code and its last lines.
 
-    In vLLM's own image: it is here before the night's is built, and the library that fetches a model is then the one
+    In vLLM's own image: it is here before the night's is built, and the library that fetches a
+    model is then the one
     that finds it by day.
     """
     offline = "--check" in options
     environment = {key: os.environ[key] for key in PROXIES if key in os.environ and not offline}
-    environment |= {key: settings[key] for key in ("HF_TOKEN", "HF_ENDPOINT") if key in settings.values}
+    environment |= {
+        key: settings[key] for key in ("HF_TOKEN", "HF_ENDPOINT") if key in settings.values
+    }
     # without Xet, because plain HTTPS goes through any office's proxy, and is what was tested
-    environment |= {"HF_HOME": "/models", "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    environment |= {
+        "HF_HOME": "/models",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
     mounts = {
         f"{settings['PROJECT']}-models": "/models",
         f"{HOME}/images/vllm/fetch_models.py": "/opt/fetch.py:ro",
@@ -41,24 +52,42 @@ def run_fetch(settings: Settings, *options: str, hear: Callable[[dict[str, Any]]
         mounts[authorities] = "/opt/authorities.pem:ro"
         environment["SSL_CERT_FILE"] = "/opt/authorities.pem"
     command = [*run_command(online=not offline), "--entrypoint=python3"]
-    command += [f"--volume={here}:{there}" for here, there in mounts.items()] + [f"--env={key}" for key in environment]
-    command += [settings.local(settings.image("VLLM_IMAGE")), "/opt/fetch.py", *options, "/opt/models.json"]
+    command += [f"--volume={here}:{there}" for here, there in mounts.items()] + [
+        f"--env={key}" for key in environment
+    ]
+    command += [
+        settings.local(settings.image("VLLM_IMAGE")),
+        "/opt/fetch.py",
+        *options,
+        "/opt/models.json",
+    ]
 
     def heard(line: str) -> None:
         if line.startswith("{"):  # the library has words of its own to say
             hear(json.loads(line))
 
-    return stream(command, dict(os.environ) | environment, heard, LOOK_DEADLINE_SECONDS if offline else FETCH_DEADLINE_SECONDS)
+    return stream(
+        command,
+        dict(os.environ) | environment,
+        heard,
+        LOOK_DEADLINE_SECONDS if offline else FETCH_DEADLINE_SECONDS,
+    )
 
 
 def host_ca_bundle() -> str:
-    """What this host trusts, and so what a build behind the same office's proxy must trust. Empty where there is none."""
-    candidates = (os.environ.get("PIP_CERT"), os.environ.get("SSL_CERT_FILE"), "/etc/ssl/certs/ca-certificates.crt")
+    """What this host trusts, and so what a build behind the same office's proxy must trust. Empty
+    where there is none."""
+    candidates = (
+        os.environ.get("PIP_CERT"),
+        os.environ.get("SSL_CERT_FILE"),
+        "/etc/ssl/certs/ca-certificates.crt",
+    )
     return next((path for path in candidates if path and Path(path).is_file()), "")
 
 
 def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int], frozenset[str]]:
-    """Wrong files and bytes held, by model of the hub, and those that could not be looked at. Sizes only, and no network:
+    """Wrong files and bytes held, by model of the hub, and those that could not be looked at. Sizes
+    only, and no network:
     setup looks at every byte."""
     asked = site.settings.hub_models
     wrong: dict[str, tuple[str, ...]] = dict.fromkeys(asked, ("never fetched",))
@@ -82,15 +111,21 @@ def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int], froz
 
     code, last_lines = run_fetch(site.settings, "--check", hear=hear)
     unseen = frozenset(asked.keys() - heard if code != 0 else ())
-    wrong |= dict.fromkeys(unseen, (f"they could not be looked at: {last_lines or f'exit {code}'}",))
+    wrong |= dict.fromkeys(
+        unseen, (f"they could not be looked at: {last_lines or f'exit {code}'}",)
+    )
     return wrong, held, unseen
 
 
 def ensure_models(site: Site) -> None:
-    """The hub's models, whole and checked, in their volume. state/models.json is what they are, and is kept to."""
+    """The hub's models, whole and checked, in their volume. state/models.json is what they are, and
+    is kept to."""
     path = site.state / "models.json"
     known = files.read_json(path, {})
-    models = {name: kept_or_new(known.get(name), revision) for name, revision in site.settings.hub_models.items()}
+    models = {
+        name: kept_or_new(known.get(name), revision)
+        for name, revision in site.settings.hub_models.items()
+    }
     if not models:
         return
     files.write_json(path, models)
@@ -117,5 +152,10 @@ def ensure_models(site: Site) -> None:
 
 
 def kept_or_new(known: dict[str, Any] | None, revision: str) -> dict[str, Any]:
-    """A model's entry in models.json: what was found the first time, until the site asks for another revision."""
-    return known if known and known["revision"] == revision else {"revision": revision, "commit": "", "files": {}}
+    """A model's entry in models.json: what was found the first time, until the site asks for
+    another revision."""
+    return (
+        known
+        if known and known["revision"] == revision
+        else {"revision": revision, "commit": "", "files": {}}
+    )

@@ -1,4 +1,5 @@
-"""The schedule, put where systemd or cron finds it. Everything is made anew from the settings at every install."""
+"""The schedule, put where systemd or cron finds it. Everything is made anew from the settings at
+every install."""
 
 from __future__ import annotations
 
@@ -23,12 +24,16 @@ UNITS, CRON = Path("/etc/systemd/system"), Path("/etc/cron.d")
 def place(site: Site) -> Place:
     """glue runs as the owner of the state folder, who must be let in by Docker."""
     if not site.state.exists():
-        raise PreconditionFailed("there is nothing to schedule yet", f"{site.state} is not there", "make setup")
+        raise PreconditionFailed(
+            "there is nothing to schedule yet", f"{site.state} is not there", "make setup"
+        )
     uid = site.state.stat().st_uid
     owner = host.user_name(uid)
     if owner == str(uid):
         do = f"{host.chown_line(os.geteuid(), site.state)}, then make setup"
-        raise PreconditionFailed("the state folder belongs to no user of this machine", f"{site.state}: user {uid}", do)
+        raise PreconditionFailed(
+            "the state folder belongs to no user of this machine", f"{site.state}: user {uid}", do
+        )
     return Place(str(HOME), owner, site.settings.profile, f"dual-use-{site.settings['PROJECT']}")
 
 
@@ -99,11 +104,23 @@ class Place:
     name: str
 
     def command(self, *arguments: str) -> str:
-        """For systemd, which starts a service in its WorkingDirectory=, and no program whose path holds a quote or backslash."""
-        return " ".join(["/usr/bin/env", ".venv/bin/python", "-m", "glue", "--profile", self.profile, *arguments])
+        """For systemd, which starts a service in its WorkingDirectory=, and no program whose path
+        holds a quote or backslash."""
+        return " ".join(
+            [
+                "/usr/bin/env",
+                ".venv/bin/python",
+                "-m",
+                "glue",
+                "--profile",
+                self.profile,
+                *arguments,
+            ]
+        )
 
     def shell_line(self, *verbs: str) -> str:
-        """For cron, which starts a job in its user's home: the repository is entered first, or Python finds no glue.
+        """For cron, which starts a job in its user's home: the repository is entered first, or
+        Python finds no glue.
 
         Cron ends a line at a % without a backslash before it (man 5 crontab).
         """
@@ -128,7 +145,11 @@ def due(hours: Hours, after: datetime, until: datetime) -> list[tuple[datetime, 
     for number in range((until.date() - after.date()).days + 1):
         day = after.date() + timedelta(days=number)
         for verb, rows in days_and_times(hours).items():
-            moments = [datetime.fromisoformat(f"{day} {at}") for days, at in rows if WEEK[day.weekday()] in days]
+            moments = [
+                datetime.fromisoformat(f"{day} {at}")
+                for days, at in rows
+                if WEEK[day.weekday()] in days
+            ]
             found += [(moment, verb) for moment in moments if after < moment <= until]
     return sorted(found)
 
@@ -146,28 +167,50 @@ def units(hours: Hours, place: Place) -> dict[str, str]:
     name = place.name
     day_seconds = LOCK_SECONDS + 3 * int(hours.before_opening.total_seconds())
     night_seconds = int(hours.longest_night.total_seconds()) + day_seconds
-    # the watch, not the day: a night that found another one at it must not end that one, nor what make stop stopped begin again
+    # the watch, not the day: a night that found another one at it must not end that one, nor what
+    # make stop stopped begin again
     afterwards = f"OnSuccess={name}-reconcile.service\nOnFailure={name}-reconcile.service\n"
     awake = f"Wants={name}-awake.service\nAfter={name}-awake.service\n"
     return {
         f"{name}-night.service": service(
-            place, "a night of learning", "night --scheduled", night_seconds, awake + afterwards, day_seconds, " 3"
+            place,
+            "a night of learning",
+            "night --scheduled",
+            night_seconds,
+            awake + afterwards,
+            day_seconds,
+            " 3",
         ),
         f"{name}-night.timer": timer("the evening", calendars(hours, "night"), persistent=False),
-        f"{name}-day.service": service(place, "the day: the chat answers", "day --scheduled", day_seconds),
-        f"{name}-day.timer": timer("the morning, whatever the night did", calendars(hours, "day"), persistent=True),
-        f"{name}-reconcile.service": service(place, "the watch over day and night", "reconcile", day_seconds),
+        f"{name}-day.service": service(
+            place, "the day: the chat answers", "day --scheduled", day_seconds
+        ),
+        f"{name}-day.timer": timer(
+            "the morning, whatever the night did", calendars(hours, "day"), persistent=True
+        ),
+        f"{name}-reconcile.service": service(
+            place, "the watch over day and night", "reconcile", day_seconds
+        ),
         f"{name}-reconcile.timer": watch_timer(),
         f"{name}-backup.service": service(place, "a backup", "backup", BACKUP_SECONDS),
-        f"{name}-backup.timer": timer("the daily backup", calendars(hours, "backup"), persistent=True),
+        f"{name}-backup.timer": timer(
+            "the daily backup", calendars(hours, "backup"), persistent=True
+        ),
         f"{name}-awake.service": awake_service(),
     }
 
 
 def service(
-    place: Place, what: str, verb: str, most_seconds: int, more: str = "", stop_seconds: int = 120, also_fine: str = ""
+    place: Place,
+    what: str,
+    verb: str,
+    most_seconds: int,
+    more: str = "",
+    stop_seconds: int = 120,
+    also_fine: str = "",
 ) -> str:
-    """stop_seconds: a night that is stopped brings the day back first. Only glue itself is told to stop, not what it started."""
+    """stop_seconds: a night that is stopped brings the day back first. Only glue itself is told to
+    stop, not what it started."""
     return f"""[Unit]
 Description=Dual-use Spark: {what}
 Wants=docker.service
@@ -186,7 +229,8 @@ KillMode=mixed
 
 
 def timer(what: str, moments: list[str], persistent: bool) -> str:
-    """persistent: a start that was missed is made up for. A night is not: it would fall into the day."""
+    """persistent: a start that was missed is made up for. A night is not: it would fall into the
+    day."""
     return f"""[Unit]
 Description=Dual-use Spark: {what}
 
@@ -219,7 +263,8 @@ Description=Dual-use Spark: no sleep while a night runs
 StopWhenUnneeded=true
 
 [Service]
-ExecStart=/usr/bin/systemd-inhibit --what=sleep --who=dual-use-spark --why="a night trains" --mode=block /bin/sleep infinity
+ExecStart=/usr/bin/systemd-inhibit --what=sleep --who=dual-use-spark --why="a night trains" \\
+  --mode=block /bin/sleep infinity
 """
 
 
@@ -227,12 +272,16 @@ ExecStart=/usr/bin/systemd-inhibit --what=sleep --who=dual-use-spark --why="a ni
 
 
 def cron_lines(hours: Hours, place: Place) -> str:
-    """A file for /etc/cron.d. Cron makes up for nothing that was missed: at boot and every few minutes the watch does."""
+    """A file for /etc/cron.d. Cron makes up for nothing that was missed: at boot and every few
+    minutes the watch does."""
     rows = days_and_times(hours)
 
     def line(days: tuple[str, ...], at: str, *verbs: str) -> str:
         hour, minute = at.split(":")
-        return f"{int(minute)} {int(hour)} * * {','.join(days)}  {place.user}  {place.shell_line(*verbs)}"
+        return (
+            f"{int(minute)} {int(hour)} * * {','.join(days)}  {place.user} "
+            f" {place.shell_line(*verbs)}"
+        )
 
     lines = [
         *(line(days, at, "night --scheduled", "reconcile") for days, at in rows["night"]),

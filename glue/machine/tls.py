@@ -1,7 +1,9 @@
-"""The certificate of the office's HTTPS: the site's own, or one by an authority that is made here and stays here, by openssl.
+"""The certificate of the office's HTTPS: the site's own, or one by an authority that is made here
+and stays here, by openssl.
 
 state/tls/   chat.pem        chain and key, for the gate
-             authority.pem   what the office's machines are told to trust; authority.key signs, and is the owner's alone
+             authority.pem   what the office's machines are told to trust; authority.key signs, and
+                             is the owner's alone
 """
 
 from __future__ import annotations
@@ -20,12 +22,16 @@ from glue.machine.certificates import Flaw
 
 DAYS, AUTHORITY_DAYS = 397, 3650  # browsers take no longer one of a server
 RENEW_SECONDS = 30 * 86_400
-OWN_CERTIFICATE = "put the server's certificate, its intermediates and its key, as PEM and in this order, into HTTPS_CERTIFICATE"
+OWN_CERTIFICATE = (
+    "put the server's certificate, its intermediates and its key, as PEM and in this order, into"
+    " HTTPS_CERTIFICATE"
+)
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
 
 def refresh(site: Site) -> bool:
-    """As ensure, for a day that starts: what cannot be had anew keeps nobody from the chat while there is an older one."""
+    """As ensure, for a day that starts: what cannot be had anew keeps nobody from the chat while
+    there is an older one."""
     if not site.settings.https_origins:
         return False
     try:
@@ -39,7 +45,8 @@ def refresh(site: Site) -> bool:
 
 
 def ensure(site: Site) -> bool:
-    """state/tls/chat.pem is the site's own, or good for the next month. Returns whether it is a new one."""
+    """state/tls/chat.pem is the site's own, or good for the next month. Returns whether it is a new
+    one."""
     folder, names = site.state / "tls", site.settings.https_names
     folder.mkdir(mode=0o700, exist_ok=True)
     if own := site.settings.values.get("HTTPS_CERTIFICATE"):
@@ -47,12 +54,17 @@ def ensure(site: Site) -> bool:
     if is_signed_here(folder, names) and not expires(folder / "chat.pem"):
         return False
     ensure_authority(folder, site.settings["TEAM_NAME"])
-    sign(folder, names[0], ",".join(f"{'IP' if is_address(name) else 'DNS'}:{name}" for name in names))
+    sign(
+        folder,
+        names[0],
+        ",".join(f"{'IP' if is_address(name) else 'DNS'}:{name}" for name in names),
+    )
     return True
 
 
 def is_signed_here(folder: Path, names: list[str]) -> bool:
-    """Whether chat.pem can be served, and who trusts the authority made here trusts it by every name."""
+    """Whether chat.pem can be served, and who trusts the authority made here trusts it by every
+    name."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         client.load_verify_locations(folder / "authority.pem")
@@ -64,15 +76,33 @@ def is_signed_here(folder: Path, names: list[str]) -> bool:
 
 def expires(certificate: Path, within_seconds: int = RENEW_SECONDS) -> bool:
     """Whether it is over by then, or no certificate at all."""
-    return openssl("x509", "-noout", "-checkend", str(within_seconds), "-in", str(certificate), fine=(0, 1)) != 0
+    return (
+        openssl(
+            "x509", "-noout", "-checkend", str(within_seconds), "-in", str(certificate), fine=(0, 1)
+        )
+        != 0
+    )
 
 
 def ensure_authority(folder: Path, team: str) -> None:
     if (folder / "authority.pem").exists() and not expires(folder / "authority.pem"):
         return
     openssl(
-        *("req", "-x509", *KEY, "-days", str(AUTHORITY_DAYS), "-subj", f"/CN={team.replace('/', ' ')}: Dual-use Spark"),
-        *("-addext", "basicConstraints=critical,CA:TRUE,pathlen:0", "-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+        *(
+            "req",
+            "-x509",
+            *KEY,
+            "-days",
+            str(AUTHORITY_DAYS),
+            "-subj",
+            f"/CN={team.replace('/', ' ')}: Dual-use Spark",
+        ),
+        *(
+            "-addext",
+            "basicConstraints=critical,CA:TRUE,pathlen:0",
+            "-addext",
+            "keyUsage=critical,keyCertSign,cRLSign",
+        ),
         *("-keyout", str(folder / "authority.key"), "-out", str(folder / "authority.pem")),
     )
     (folder / "authority.key").chmod(0o600)
@@ -80,20 +110,41 @@ def ensure_authority(folder: Path, team: str) -> None:
 
 def sign(folder: Path, name: str, wanted: str) -> None:
     """A new key and its certificate. chat.pem is replaced last, and whole."""
-    request, key, made, extensions = (folder / part for part in ("new.csr", "new.key", "new.pem", "new.cnf"))
+    request, key, made, extensions = (
+        folder / part for part in ("new.csr", "new.key", "new.pem", "new.cnf")
+    )
     openssl("req", *KEY, "-subj", f"/CN={name[:64]}", "-keyout", str(key), "-out", str(request))
     extensions.write_text(
         f"subjectAltName={wanted}\nbasicConstraints=CA:FALSE\nkeyUsage=digitalSignature\nextendedKeyUsage=serverAuth\n"
     )
-    authority = ["-CA", str(folder / "authority.pem"), "-CAkey", str(folder / "authority.key"), "-CAcreateserial"]
-    openssl("x509", "-req", "-in", str(request), *authority, "-days", str(DAYS), "-extfile", str(extensions), "-out", str(made))
+    authority = [
+        "-CA",
+        str(folder / "authority.pem"),
+        "-CAkey",
+        str(folder / "authority.key"),
+        "-CAcreateserial",
+    ]
+    openssl(
+        "x509",
+        "-req",
+        "-in",
+        str(request),
+        *authority,
+        "-days",
+        str(DAYS),
+        "-extfile",
+        str(extensions),
+        "-out",
+        str(made),
+    )
     files.write(folder / "chat.pem", made.read_text() + key.read_text(), mode=0o600)
     for path in (request, key, made, extensions):
         path.unlink()
 
 
 def take_in(site: Site, own: Path) -> bool:
-    """The site's own, unless the one that serves is better: by any name, more clients would trust it."""
+    """The site's own, unless the one that serves is better: by any name, more clients would trust
+    it."""
     chat, candidate = site.state / "tls" / "chat.pem", site.state / "tls" / "candidate.pem"
     text = read_own(own)
     files.write(candidate, text, mode=0o600)
@@ -109,7 +160,8 @@ def take_in(site: Site, own: Path) -> bool:
 
 
 def worse_than(site: Site, chat: Path, new: dict[str, tuple[Flaw, str]]) -> str:
-    """What is wrong with the new one, in words, and not with the one that serves; empty if that is as bad or not there."""
+    """What is wrong with the new one, in words, and not with the one that serves; empty if that is
+    as bad or not there."""
     try:
         old = flaws(site, chat)
     except (OSError, PreconditionFailed):
@@ -118,7 +170,8 @@ def worse_than(site: Site, chat: Path, new: dict[str, tuple[Flaw, str]]) -> str:
 
 
 def require_own(site: Site) -> None:
-    """Raises PreconditionFailed if the site names a certificate of its own that cannot serve its names for another month.
+    """Raises PreconditionFailed if the site names a certificate of its own that cannot serve its
+    names for another month.
 
     An issuer that this machine does not know is told: the office's machines may know it.
     """
@@ -139,7 +192,8 @@ def unusable(words: str) -> PreconditionFailed:
 
 
 def own_fault(site: Site) -> str:
-    """What is wrong with the site's own certificate, in words; empty if nothing is. One made here renews itself."""
+    """What is wrong with the site's own certificate, in words; empty if nothing is. One made here
+    renews itself."""
     told: list[str] = []
     try:
         require_own(replace(site, tell=told.append))
@@ -149,11 +203,15 @@ def own_fault(site: Site) -> str:
 
 
 def flaws(site: Site, certificate: Path) -> dict[str, tuple[Flaw, str]]:
-    """By name, for a client that trusts what this machine does, EXTRA_CA and the authority made here.
+    """By name, for a client that trusts what this machine does, EXTRA_CA and the authority made
+    here.
 
     Raises PreconditionFailed for a file that no server can load.
     """
-    client, authority = deliver.trusted(site.settings.values.get("EXTRA_CA")), site.state / "tls" / "authority.pem"
+    client, authority = (
+        deliver.trusted(site.settings.values.get("EXTRA_CA")),
+        site.state / "tls" / "authority.pem",
+    )
     if authority.exists():
         client.load_verify_locations(authority)
     try:
@@ -167,8 +225,14 @@ def read_own(own: Path) -> str:
     try:
         return own.read_text(encoding="ascii", errors="replace")
     except OSError as error:
-        raise PreconditionFailed("HTTPS_CERTIFICATE cannot be read", str(error), OWN_CERTIFICATE) from error
+        raise PreconditionFailed(
+            "HTTPS_CERTIFICATE cannot be read", str(error), OWN_CERTIFICATE
+        ) from error
 
 
 def openssl(*arguments: str, fine: tuple[int, ...] = (0,)) -> int:
-    return commands.run(["openssl", *arguments], "apt-get install openssl; see HTTPS_NAMES in env/site.env", fine=fine).code
+    return commands.run(
+        ["openssl", *arguments],
+        "apt-get install openssl; see HTTPS_NAMES in env/site.env",
+        fine=fine,
+    ).code

@@ -1,4 +1,5 @@
-"""One night, from the team's ratings to a promoted adapter or a reason why not. Whatever happens, the day serves after it."""
+"""One night, from the team's ratings to a promoted adapter or a reason why not. Whatever happens,
+the day serves after it."""
 
 from __future__ import annotations
 
@@ -34,10 +35,13 @@ STEPS: dict[str, Callable[[Night], None]] = {
 
 
 def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
-    """The whole night. until_time: a Unix time by which training must have ended; not given, by the site's hours.
+    """The whole night. until_time: a Unix time by which training must have ended; not given, by the
+    site's hours.
 
-    Returns its summary, with "outcome": promoted or nothing new. Raises GateRefused, with the day serving, when the gate
-    said no; Locked when another night runs; PreconditionFailed before anything was stopped; GlueError when it failed.
+    Returns its summary, with "outcome": promoted or nothing new. Raises GateRefused, with the day
+    serving, when the gate
+    said no; Locked when another night runs; PreconditionFailed before anything was stopped;
+    GlueError when it failed.
     """
     recipe = site.recipe()
     with lock.hold(site.state, lock.NIGHT, "a night"):
@@ -59,11 +63,20 @@ def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
                 bring_back_the_day(night, reason)
             finally:
                 seconds = round(time.monotonic() - started)
-                end = {"outcome": outcome, "reason": reason, "seconds": seconds, "adapter": night.release or None}
+                end = {
+                    "outcome": outcome,
+                    "reason": reason,
+                    "seconds": seconds,
+                    "adapter": night.release or None,
+                }
                 journal.note(site.state, night=night.name, **end)
                 promote.tell(site, night.name)
     if outcome == "refused":
-        raise GateRefused("the night's adapter was refused; the day serves as before", reason, f"see {night.folder}/verdict.json")
+        raise GateRefused(
+            "the night's adapter was refused; the day serves as before",
+            reason,
+            f"see {night.folder}/verdict.json",
+        )
     return {"night": night.name, **end}
 
 
@@ -83,7 +96,8 @@ def live(night: Night) -> tuple[str, str]:
 def training_end(site: Site) -> float:
     """When training must end, so that the candidate is judged before the office opens. A Unix time.
 
-    If that moment has passed already, the opening itself: a person who begins a night just before the morning means it.
+    If that moment has passed already, the opening itself: a person who begins a night just before
+    the morning means it.
     """
     found, now = hours.of(site.settings), datetime.now()
     opening = found.next_opening(now)
@@ -99,13 +113,19 @@ def scheduled_end(site: Site) -> float:
     now = datetime.now()
     found = hours.of(site.settings).night(now)
     if found is None or found[1] - now < hours.LEAST_NIGHT:
-        saw = f"it is {now:%a %H:%M}, and nights begin at {site.settings['NIGHT_AT']} on {site.settings['NIGHT_DAYS']}"
-        raise PreconditionFailed("it is no time for a night", saw, "make night, to begin one now all the same")
+        saw = (
+            f"it is {now:%a %H:%M}, and nights begin at {site.settings['NIGHT_AT']} on"
+            f" {site.settings['NIGHT_DAYS']}"
+        )
+        raise PreconditionFailed(
+            "it is no time for a night", saw, "make night, to begin one now all the same"
+        )
     return found[1].timestamp()
 
 
 def new_name(site: Site) -> str:
-    """The moment, and if a clock that was set back, or a second start within a second, gives one that is taken, the next free."""
+    """The moment, and if a clock that was set back, or a second start within a second, gives one
+    that is taken, the next free."""
     moment = datetime.now(UTC)
     while (site.state / "nights" / f"{moment:{NAME}}").exists():
         moment += timedelta(seconds=1)
@@ -113,7 +133,8 @@ def new_name(site: Site) -> str:
 
 
 def after_a_death(night: Night) -> None:
-    """Every night before this one is over, for this one holds the lock: what a dead one left is undone first."""
+    """Every night before this one is over, for this one holds the lock: what a dead one left is
+    undone first."""
     left = desired_state.read(night.site.state)
     if left is not None and left.night:
         day.ensure(night.site, insist=True, night=night.name)
@@ -121,15 +142,24 @@ def after_a_death(night: Night) -> None:
 
 
 def bring_back_the_day(night: Night, reason: str) -> None:
-    """Not to be interrupted. Raises DayNotServing, with the night's own reason, if the day does not come back.
+    """Not to be interrupted. Raises DayNotServing, with the night's own reason, if the day does not
+    come back.
 
-    After the office has opened, a model that serves is not restarted for its form: the next morning does that.
+    After the office has opened, a model that serves is not restarted for its form: the next morning
+    does that.
     """
     if not night.moved:
         return
     with commands.uninterrupted():
         try:
-            day.ensure(night.site, insist=True, night=night.name, keep_form=desired_state.late(night.site.state))
+            day.ensure(
+                night.site,
+                insist=True,
+                night=night.name,
+                keep_form=desired_state.late(night.site.state),
+            )
         except Exception as error:
             saw = f"{error}; the night: {reason or 'went well'}"
-            raise DayNotServing("the day did not come back after the night", saw, "make day") from error
+            raise DayNotServing(
+                "the day did not come back after the night", saw, "make day"
+            ) from error

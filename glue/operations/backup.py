@@ -1,9 +1,12 @@
-"""Backups of all that cannot be had again: what people made in the chat, adapters, nights, the journal, settings, secrets.
+"""Backups of all that cannot be had again: what people made in the chat, adapters, nights, the
+journal, settings, secrets.
 
-<folder>/<utc>/   manifest.json   the SHA-256 of every file, the links, the images it was made with, the machine and a number
+<folder>/<utc>/   manifest.json   the SHA-256 of every file, the links, the images it was made with,
+                  the machine and a number
                   manifest.sha256 that of manifest.json; written last
                   chat/           Open WebUI's databases, vectors and uploads
-                  state/          the state folder without models' checkpoints and a training's own files
+                  state/          the state folder without models' checkpoints and a training's own
+                                  files
                   env/            site.env, images.env and the recipes
 Base models and merged checkpoints are not in it: `make setup` and `make export` make them again.
 """
@@ -28,27 +31,46 @@ from glue.machine import backup_folder
 from glue.machine.backup_folder import Kept, place
 
 LOCK = "backup.lock"
-LEFT_OUT = ("scratch", "adapter", "checkpoint", "desk", "demo")  # folders anywhere in the state folder
-UPGRADE = "upgrade.json"  # what an upgrade that goes on, or died, would have undone: of this moment, not of a restore's
-MUST_BE = ("secrets.env", "journal.jsonl")  # a state folder that had them and has not is on a disk that is not mounted
+LEFT_OUT = (
+    "scratch",
+    "adapter",
+    "checkpoint",
+    "desk",
+    "demo",
+)  # folders anywhere in the state folder
+# what an upgrade that goes on, or died, would have undone: of this moment, not of a restore's
+UPGRADE = "upgrade.json"
+MUST_BE = (
+    "secrets.env",
+    "journal.jsonl",
+)  # a state folder that had them and has not is on a disk that is not mounted
 NOT_NEEDED = (".lock", ".unfinished", "reserve", UPGRADE, "alarm.json", "attempts.json")
 RESTIC_SECONDS = 6 * 3600
 
 
 def backup(site: Site, anew: bool = False) -> dict[str, Any]:
-    """Makes one, gives the oldest beyond BACKUP_KEEP back to the disk, and says in the journal how it went.
+    """Makes one, gives the oldest beyond BACKUP_KEEP back to the disk, and says in the journal how
+    it went.
 
-    anew: a person knows that the folder has none of the earlier backups, or that the chat has less in it than it had.
+    anew: a person knows that the folder has none of the earlier backups, or that the chat has less
+    in it than it had.
     """
     with lock.hold(site.state, LOCK, "a backup"):
         try:
             require_sources(site, anew)
             forget_old(site)  # a smaller BACKUP_KEEP is to make room for this one
             made = make(site, anew)
-            forget_old(site, made)  # whatever comes of the second copy: the disk is to hold BACKUP_KEEP of them
+            forget_old(
+                site, made
+            )  # whatever comes of the second copy: the disk is to hold BACKUP_KEEP of them
             to_restic(site, made)
         except Exception as error:
-            journal.note(site.state, event="backup", result="failed", reason=f"{type(error).__name__}: {error}")
+            journal.note(
+                site.state,
+                event="backup",
+                result="failed",
+                reason=f"{type(error).__name__}: {error}",
+            )
             raise
         size = sum(path.lstat().st_size for path in made.rglob("*"))
         note_done(site, made, size)
@@ -59,7 +81,15 @@ def note_done(site: Site, made: Path, size: int) -> None:
     manifest = json.loads((made / files.MANIFEST).read_text(encoding="utf-8"))
     more = {"counts": manifest["counts"], "warnings": manifest["warnings"]}
     own_disk = backup_folder.on_own_disk(site.settings)
-    journal.record(site.state, event="backup", result="done", folder=str(made), bytes=size, own_disk=own_disk, **more)
+    journal.record(
+        site.state,
+        event="backup",
+        result="done",
+        folder=str(made),
+        bytes=size,
+        own_disk=own_disk,
+        **more,
+    )
 
 
 def there(site: Site) -> list[Path]:
@@ -68,7 +98,8 @@ def there(site: Site) -> list[Path]:
 
 
 def require_sources(site: Site, anew: bool) -> None:
-    """Raises PreconditionFailed where the folder is not the one of before, or what the last backup held of the state is gone."""
+    """Raises PreconditionFailed where the folder is not the one of before, or what the last backup
+    held of the state is gone."""
     if anew:
         journal.record(site.state, event=journal.NEW_BACKUPS)
     if words := backup_folder.fault(site.settings):
@@ -76,10 +107,17 @@ def require_sources(site: Site, anew: bool) -> None:
         raise PreconditionFailed("this is not the folder of the earlier backups", words, do)
     chat_volume.require_not_lost(site.settings, site.stacks)
     kept = [] if anew else backup_folder.there(site.settings)
-    gone = [name for name in MUST_BE if kept and f"state/{name}" in kept[-1].checksums and not (site.state / name).exists()]
+    gone = [
+        name
+        for name in MUST_BE
+        if kept and f"state/{name}" in kept[-1].checksums and not (site.state / name).exists()
+    ]
     if gone:
         saw = f"not in {site.state}, and in the backup {kept[-1].folder}: {', '.join(gone)}"
-        do = f"see that the disk of STATE_DIR is mounted; or make restore REPLACE=1 FROM={kept[-1].folder}"
+        do = (
+            "see that the disk of STATE_DIR is mounted; or make restore REPLACE=1"
+            f" FROM={kept[-1].folder}"
+        )
         raise PreconditionFailed("the state folder has lost its files", saw, do)
 
 
@@ -88,7 +126,9 @@ def make(site: Site, anew: bool = False, now: datetime | None = None) -> Path:
     kept = backup_folder.there(site.settings)
     target = place(site.settings)
     name = free_name(target, now or datetime.now(UTC))
-    own = f".unfinished-{backup_folder.machine(site.settings)}-"  # another machine may be writing its own beside it
+    own = (  # another machine may be writing its own beside it
+        f".unfinished-{backup_folder.machine(site.settings)}-"
+    )
     unfinished = target / f"{own}{name}"
     target.mkdir(parents=True, exist_ok=True, mode=0o700)
     for half in target.glob(f"{own}*"):
@@ -106,25 +146,35 @@ def make(site: Site, anew: bool = False, now: datetime | None = None) -> Path:
 
 
 def free_name(target: Path, now: datetime) -> str:
-    """The moment, or the next second that no folder is named after: a clock may have been set back."""
+    """The moment, or the next second that no folder is named after: a clock may have been set
+    back."""
     while (target / f"{now:%Y%m%dT%H%M%SZ}").exists():
         now += timedelta(seconds=1)
     return f"{now:%Y%m%dT%H%M%SZ}"
 
 
 def require_room(site: Site, unfinished: Path, before: Kept | None) -> None:
-    """Raises PreconditionFailed unless all that will be copied fits, beside what the chat and a night need of the same disk."""
+    """Raises PreconditionFailed unless all that will be copied fits, beside what the chat and a
+    night need of the same disk."""
     databases, uploads = chat_volume.sizes(site.settings)
-    linked_to = before.folder / "state" if before and takes_links(before.folder, unfinished) else None
+    linked_to = (
+        before.folder / "state" if before and takes_links(before.folder, unfinished) else None
+    )
     wanted = databases + uploads + state_bytes(site.state, linked_to, place(site.settings))
     if host.on_one_disk(unfinished, site.state):
         wanted += databases + site.settings.number("DISK_FREE_BYTES")
     free = host.free_disk_bytes(unfinished)
     if free < wanted:
-        saw = f"{host.readable(wanted)} needed on the disk of {place(site.settings)}, {host.readable(free)} free"
+        saw = (
+            f"{host.readable(wanted)} needed on the disk of {place(site.settings)},"
+            f" {host.readable(free)} free"
+        )
         do = "a smaller BACKUP_KEEP, or another disk as BACKUP_DIR, in env/site.env"
         if others := backup_folder.others(site.settings):
-            do += f"; never removed by themselves, as an earlier version or another machine made them: {', '.join(others)}"
+            do += (
+                "; never removed by themselves, as an earlier version or another machine made"
+                f" them: {', '.join(others)}"
+            )
         raise PreconditionFailed("a backup has no room", saw, do)
 
 
@@ -139,7 +189,8 @@ def takes_links(before: Path, unfinished: Path) -> bool:
 
 
 def state_bytes(state: Path, linked_to: Path | None, backups: Path) -> int:
-    """What copy_state will write. linked_to: the state folder of an earlier backup, where it can be linked to."""
+    """What copy_state will write. linked_to: the state folder of an earlier backup, where it can be
+    linked to."""
     size = 0
     for folder, folders, names in os.walk(state):
         left_out = unneeded(Path(folder), [*folders, *names], backups)
@@ -150,15 +201,27 @@ def state_bytes(state: Path, linked_to: Path | None, backups: Path) -> int:
 
 
 def held(path: Path, state: Path, earlier: Path | None) -> bool:
-    """Whether an earlier backup's state folder has this adapter, which never changes once it is published."""
-    return earlier is not None and path.suffix == ".safetensors" and (earlier / path.relative_to(state)).exists()
+    """Whether an earlier backup's state folder has this adapter, which never changes once it is
+    published."""
+    return (
+        earlier is not None
+        and path.suffix == ".safetensors"
+        and (earlier / path.relative_to(state)).exists()
+    )
 
 
 def unneeded(folder: Path, names: list[str], backups: Path) -> set[str]:
-    """Of what is in a folder of the state folder, that which no backup takes: no backup either, of whatever BACKUP_DIR."""
-    left_out = {name for name in names if name in LEFT_OUT or any(part in name for part in NOT_NEEDED)}
+    """Of what is in a folder of the state folder, that which no backup takes: no backup either, of
+    whatever BACKUP_DIR."""
+    left_out = {
+        name for name in names if name in LEFT_OUT or any(part in name for part in NOT_NEEDED)
+    }
     of_backups = {name for name in names if backup_folder.is_backup(folder / name)}
-    return left_out | of_backups | {name for name in names if (folder / name).resolve() == backups.resolve()}
+    return (
+        left_out
+        | of_backups
+        | {name for name in names if (folder / name).resolve() == backups.resolve()}
+    )
 
 
 def fill(site: Site, unfinished: Path, name: str, kept: list[Kept], anew: bool) -> None:
@@ -166,29 +229,46 @@ def fill(site: Site, unfinished: Path, name: str, kept: list[Kept], anew: bool) 
     chat_volume.copy_out(site.settings, unfinished / "chat")
     counts = chat_volume.counts(unfinished / "chat")
     site.tell("copying adapters, nights and settings")
-    links, warnings = copy_state(site.state, unfinished / "state", kept[-1] if kept else None, place(site.settings))
+    links, warnings = copy_state(
+        site.state, unfinished / "state", kept[-1] if kept else None, place(site.settings)
+    )
     copy_settings(unfinished / "env")
     images = {key: site.settings.image(key) for key in ("OPEN_WEBUI_IMAGE", "VLLM_IMAGE")}
-    facts = backup_folder.facts(site.settings, kept, counts, anew or journal.chat_is_new(site.state))
+    facts = backup_folder.facts(
+        site.settings, kept, counts, anew or journal.chat_is_new(site.state)
+    )
     if less := backup_folder.fewer(counts, facts["most"]):
-        warnings.append(f"the chat has lost much: {', '.join(less)}; if that is right: make backup NEW=1")
-    files.write_checksums(unfinished, {"made": name, "links": links, "images": images, "warnings": warnings, **facts})
+        warnings.append(
+            f"the chat has lost much: {', '.join(less)}; if that is right: make backup NEW=1"
+        )
+    files.write_checksums(
+        unfinished, {"made": name, "links": links, "images": images, "warnings": warnings, **facts}
+    )
     for words in warnings:
         site.tell(words)
 
 
-def copy_state(state: Path, target: Path, before: Kept | None, backups: Path) -> tuple[dict[str, str], list[str]]:
-    """Adapters never change once they are published, so one that an earlier backup holds is linked to, not copied again.
+def copy_state(
+    state: Path, target: Path, before: Kept | None, backups: Path
+) -> tuple[dict[str, str], list[str]]:
+    """Adapters never change once they are published, so one that an earlier backup holds is linked
+    to, not copied again.
 
-    An office's share often has neither kind of link: there an adapter is copied. Symbolic ones are returned, not copied.
-    Returned, too, in words: each adapter that is damaged, here or in the earlier backup; the whole one is taken.
+    An office's share often has neither kind of link: there an adapter is copied. Symbolic ones are
+    returned, not copied.
+    Returned, too, in words: each adapter that is damaged, here or in the earlier backup; the whole
+    one is taken.
     """
     links: dict[str, str] = {}
     warnings: list[str] = []
 
     def link_or_copy(source: str, copy: str) -> str:
         path = Path(source)
-        earlier = before.folder / "state" / path.relative_to(state) if before and path.suffix == ".safetensors" else None
+        earlier = (
+            before.folder / "state" / path.relative_to(state)
+            if before and path.suffix == ".safetensors"
+            else None
+        )
         if before and earlier and is_whole(path, earlier, before, warnings):
             with suppress(OSError):
                 os.link(earlier, copy)
@@ -197,8 +277,17 @@ def copy_state(state: Path, target: Path, before: Kept | None, backups: Path) ->
 
     def unwanted(folder: str, names: list[str]) -> set[str]:
         left_out = unneeded(Path(folder), names, backups)
-        linked = {name: Path(folder) / name for name in names if name not in left_out and (Path(folder) / name).is_symlink()}
-        links.update({str("state" / path.relative_to(state)): str(path.readlink()) for path in linked.values()})
+        linked = {
+            name: Path(folder) / name
+            for name in names
+            if name not in left_out and (Path(folder) / name).is_symlink()
+        }
+        links.update(
+            {
+                str("state" / path.relative_to(state)): str(path.readlink())
+                for path in linked.values()
+            }
+        )
         return left_out | linked.keys()
 
     shutil.copytree(state, target, ignore=unwanted, copy_function=link_or_copy)
@@ -206,7 +295,8 @@ def copy_state(state: Path, target: Path, before: Kept | None, backups: Path) ->
 
 
 def is_whole(path: Path, earlier: Path, before: Kept, warnings: list[str]) -> bool:
-    """Whether the earlier backup's copy of this adapter is what was published, and what its manifest says. Tells of damage."""
+    """Whether the earlier backup's copy of this adapter is what was published, and what its
+    manifest says. Tells of damage."""
     here, known = sha256(path), before.checksums.get(str(earlier.relative_to(before.folder)))
     wanted = published(path) or here
     if here != wanted:
@@ -222,7 +312,9 @@ def is_whole(path: Path, earlier: Path, before: Kept, warnings: list[str]) -> bo
 def published(path: Path) -> str | None:
     """The SHA-256 that the manifest beside an adapter's file says; None where it says none."""
     try:
-        found = json.loads((path.parent / files.MANIFEST).read_text(encoding="utf-8"))["sha256"][path.name]
+        found = json.loads((path.parent / files.MANIFEST).read_text(encoding="utf-8"))["sha256"][
+            path.name
+        ]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return str(found)
@@ -236,28 +328,49 @@ def copy_settings(target: Path) -> None:
 
 
 def forget_old(site: Site, made: Path | None = None) -> None:
-    """Of this machine's alone, and never made, the one just made. A removal that breaks off leaves nothing that looks whole."""
-    for old in backup_folder.removable(backup_folder.there(site.settings), site.settings.number("BACKUP_KEEP")):
+    """Of this machine's alone, and never made, the one just made. A removal that breaks off leaves
+    nothing that looks whole."""
+    for old in backup_folder.removable(
+        backup_folder.there(site.settings), site.settings.number("BACKUP_KEEP")
+    ):
         if old.folder != made:
-            goes = old.folder.with_name(f".unfinished-{backup_folder.machine(site.settings)}-{old.folder.name}")
+            goes = old.folder.with_name(
+                f".unfinished-{backup_folder.machine(site.settings)}-{old.folder.name}"
+            )
             shutil.rmtree(old.folder.rename(goes))
 
 
 def to_restic(site: Site, folder: Path) -> None:
-    """A second copy where RESTIC_REPOSITORY says, encrypted, by restic and its own rule of what to keep."""
+    """A second copy where RESTIC_REPOSITORY says, encrypted, by restic and its own rule of what to
+    keep."""
     repository = site.settings.values.get("RESTIC_REPOSITORY")
     if not repository:
         return
-    environment = {"RESTIC_REPOSITORY": repository, "RESTIC_PASSWORD_FILE": site.settings.values.get("RESTIC_PASSWORD_FILE", "")}
-    keep = ["--keep-daily=7", "--keep-weekly=5", "--keep-monthly=12", "--group-by=host,tags", "--prune"]
+    environment = {
+        "RESTIC_REPOSITORY": repository,
+        "RESTIC_PASSWORD_FILE": site.settings.values.get("RESTIC_PASSWORD_FILE", ""),
+    }
+    keep = [
+        "--keep-daily=7",
+        "--keep-weekly=5",
+        "--keep-monthly=12",
+        "--group-by=host,tags",
+        "--prune",
+    ]
     do = "apt-get install restic; restic snapshots; or take RESTIC_REPOSITORY away"
-    for arguments in (["backup", "--tag=dual-use", str(folder)], ["forget", "--tag=dual-use", *keep]):
+    for arguments in (
+        ["backup", "--tag=dual-use", str(folder)],
+        ["forget", "--tag=dual-use", *keep],
+    ):
         site.tell(f"restic {arguments[0]}")
-        commands.run(["restic", *arguments], do, environment=environment, timeout_seconds=RESTIC_SECONDS)
+        commands.run(
+            ["restic", *arguments], do, environment=environment, timeout_seconds=RESTIC_SECONDS
+        )
 
 
 def verified(folder: Path) -> dict[str, Any]:
-    """The backup's manifest. Raises PreconditionFailed, naming files, unless every byte of it is what was backed up."""
+    """The backup's manifest. Raises PreconditionFailed, naming files, unless every byte of it is
+    what was backed up."""
     try:
         manifest = files.read_manifest(folder, backup_folder.REQUIRED)
         files.require_below(manifest["links"])

@@ -1,4 +1,5 @@
-"""A rehearsal taken away without a trace, also one whose clone is gone: the next begins from nothing."""
+"""A rehearsal taken away without a trace, also one whose clone is gone: the next begins from
+nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ def clean(site: Site) -> dict[str, list[str]]:
     """
     if not site.settings.rehearsal:
         raise Misconfigured(
-            "only a rehearsal is cleaned away", f"profile {site.settings.profile}", "docs/operations.md, Backup and restore"
+            "only a rehearsal is cleaned away",
+            f"profile {site.settings.profile}",
+            "docs/operations.md, Backup and restore",
         )
     removed = site.stacks.take_away() + site.stacks.remove_old_images()
     shutil.rmtree(site.state, ignore_errors=True)

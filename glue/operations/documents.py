@@ -23,21 +23,35 @@ class Document:
 def ingest(site: Site, folder: Path, skip_bad: bool = False) -> dict[str, Any]:
     """Adds what is new, replaces what changed, removes what is gone; nothing to do is done at once.
 
-    Every PDF is read before anything is changed. Raises PreconditionFailed, with nothing touched, for a folder that is
-    not there and for a PDF without text, unless skip_bad leaves those out (an earlier version of one stays).
+    Every PDF is read before anything is changed. Raises PreconditionFailed, with nothing touched,
+    for a folder that is
+    not there and for a PDF without text, unless skip_bad leaves those out (an earlier version of
+    one stays).
     """
     if not folder.is_dir():
         raise PreconditionFailed("there is no such folder", str(folder), "name a folder of PDFs")
-    documents = [read(path) for path in sorted(folder.iterdir()) if path.is_file() and path.suffix.lower() == ".pdf"]
+    documents = [
+        read(path)
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.suffix.lower() == ".pdf"
+    ]
     if not documents:
         raise PreconditionFailed(
-            "there is no PDF in the folder", str(folder), "put PDFs into it; files in subfolders are not read"
+            "there is no PDF in the folder",
+            str(folder),
+            "put PDFs into it; files in subfolders are not read",
         )
-    bad = {document.path.name: reason for document in documents if (reason := why_unreadable(document.path))}
+    bad = {
+        document.path.name: reason
+        for document in documents
+        if (reason := why_unreadable(document.path))
+    }
     if bad and not skip_bad:
         saw = "; ".join(f"{name}: {reason}" for name, reason in sorted(bad.items()))
         raise PreconditionFailed(
-            "a PDF cannot be read; nothing was changed", saw, "mend or remove it, or run again with --skip-bad"
+            "a PDF cannot be read; nothing was changed",
+            saw,
+            "mend or remove it, or run again with --skip-bad",
         )
     return sync(site, documents, bad)
 
@@ -45,14 +59,25 @@ def ingest(site: Site, folder: Path, skip_bad: bool = False) -> dict[str, Any]:
 def sync(site: Site, documents: list[Document], bad: dict[str, str]) -> dict[str, Any]:
     person = site.administrator()
     knowledge = person.ensure_knowledge()
-    manifest = [{"filename": d.path.name, "path": "", "checksum": d.checksum, "size": d.size} for d in documents]
+    manifest = [
+        {"filename": d.path.name, "path": "", "checksum": d.checksum, "size": d.size}
+        for d in documents
+    ]
     difference = person.compare_folder(knowledge, manifest)
     added = [row["filename"] for row in difference["added"] if row["filename"] not in bad]
-    changed = {row["filename"]: row["stale_file_id"] for row in difference["modified"] if row["filename"] not in bad}
+    changed = {
+        row["filename"]: row["stale_file_id"]
+        for row in difference["modified"]
+        if row["filename"] not in bad
+    }
     deleted = [row["file_id"] for row in difference["deleted"]]
     # before the uploads: Open WebUI refuses a text that it already holds under another name
     person.remove_files(knowledge, deleted + list(changed.values()))
-    todo = [document for document in documents if document.path.name in added or document.path.name in changed]
+    todo = [
+        document
+        for document in documents
+        if document.path.name in added or document.path.name in changed
+    ]
     for number, document in enumerate(todo, 1):
         site.tell(f"reading document {number} of {len(todo)}: {document.path.name}")
         person.add_file(knowledge, document.path, document.checksum)

@@ -1,4 +1,5 @@
-"""From a fresh clone to a machine that can have days and nights. Safe to run again: what is there is left alone."""
+"""From a fresh clone to a machine that can have days and nights. Safe to run again: what is there
+is left alone."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ GENERAL_EXAMPLES = HOME / "env" / "replay.jsonl"
 
 
 def ensure(profile: str | None, tell: Tell) -> Site:
-    """Everything that `make day` and `make night` stand on. Returns the site with its secrets read."""
+    """Everything that `make day` and `make night` stand on. Returns the site with its secrets
+    read."""
     # pre-flight: nothing but Docker itself is changed yet
     ensure_docker(tell)
     site = open_site(profile, tell)
@@ -69,31 +71,43 @@ def open_site(profile: str | None, tell: Tell) -> Site:
 
 
 def require_its_secrets(site: Site) -> None:
-    """Raises PreconditionFailed where the chat is there and the state folder has lost its secrets: with new ones nobody could
+    """Raises PreconditionFailed where the chat is there and the state folder has lost its secrets:
+    with new ones nobody could
     sign in."""
-    if "WEBUI_ADMIN_PASSWORD" in site.settings.values or not chat_volume.holds_people(site.settings, site.stacks):
+    if "WEBUI_ADMIN_PASSWORD" in site.settings.values or not chat_volume.holds_people(
+        site.settings, site.stacks
+    ):
         return
     volume = site.stacks.volumes(chat_volume.VOLUME)[0]
-    saw = f"{site.settings.secrets_file} has no WEBUI_ADMIN_PASSWORD, and the volume {volume} holds a chat"
+    saw = (
+        f"{site.settings.secrets_file} has no WEBUI_ADMIN_PASSWORD, and the volume {volume} holds a"
+        " chat"
+    )
     do = (
-        "see that the disk of STATE_DIR is mounted, or that it is the right folder; or make restore REPLACE=1 FROM=<a backup>; "
-        "or write WEBUI_ADMIN_PASSWORD=<the administrator's password> into that file, then make setup; or, to give the chat "
-        f"up: docker volume rm {volume}"
+        "see that the disk of STATE_DIR is mounted, or that it is the right folder; or make"
+        " restore REPLACE=1 FROM=<a backup>; or write WEBUI_ADMIN_PASSWORD=<the administrator's"
+        " password> into that file, then make setup; or, to give the chat up: docker volume rm"
+        f" {volume}"
     )
     raise PreconditionFailed("the secrets of this chat are gone", saw, do)
 
 
 def ensure_docker(tell: Tell) -> None:
-    """Runs scripts/install-docker.sh, which says what it does. Raises PreconditionFailed with its words."""
+    """Runs scripts/install-docker.sh, which says what it does. Raises PreconditionFailed with its
+    words."""
     script = HOME / "scripts" / "install-docker.sh"
 
     def hear(line: str) -> None:
         if line.startswith("docker:"):
             tell(line)
 
-    code, last_lines = commands.stream(["bash", str(script)], dict(os.environ), hear, BUILD_DEADLINE_SECONDS)
+    code, last_lines = commands.stream(
+        ["bash", str(script)], dict(os.environ), hear, BUILD_DEADLINE_SECONDS
+    )
     if code != 0:
-        raise told_by(last_lines) or PreconditionFailed("Docker Engine and Compose v2 are needed", last_lines, f"bash {script}")
+        raise told_by(last_lines) or PreconditionFailed(
+            "Docker Engine and Compose v2 are needed", last_lines, f"bash {script}"
+        )
 
 
 def told_by(last_lines: str) -> PreconditionFailed | None:
@@ -111,12 +125,17 @@ def ensure_state(chosen: Settings, tell: Tell) -> None:
     if missing:
         kept = settings.read_env_file(chosen.secrets_file) if chosen.secrets_file.exists() else {}
         kept |= {key: secrets.token_urlsafe(32) for key in missing}
-        files.write(chosen.secrets_file, "".join(f"{key}={value}\n" for key, value in kept.items()), mode=0o600)
+        files.write(
+            chosen.secrets_file,
+            "".join(f"{key}={value}\n" for key, value in kept.items()),
+            mode=0o600,
+        )
         tell(f"secrets written to {chosen.secrets_file}, readable by their owner only")
 
 
 def ensure_images(site: Site) -> None:
-    """All of them, but for the night's on a Spark, which is built once the models are on their way in."""
+    """All of them, but for the night's on a Spark, which is built once the models are on their way
+    in."""
     if airgap.are_loaded(site):
         return
     if site.settings.rehearsal:
@@ -128,13 +147,18 @@ def ensure_images(site: Site) -> None:
 
 
 def ensure_night_base_runs(site: Site) -> None:
-    """One kernel in the image that the night's is built on, before 80 GB are fetched: its CUDA may be newer than the driver's.
+    """One kernel in the image that the night's is built on, before 80 GB are fetched: its CUDA may
+    be newer than the driver's.
 
-    NVIDIA's own start-up script would say so (https://github.com/eugr/spark-vllm-docker/issues/266), and a night does not
-    start by it. CUDA 13.2 on driver 580: https://github.com/NVIDIA/nvbandwidth/issues/61. Raises PreconditionFailed.
+    NVIDIA's own start-up script would say so
+    (https://github.com/eugr/spark-vllm-docker/issues/266), and a night does not
+    start by it. CUDA 13.2 on driver 580: https://github.com/NVIDIA/nvbandwidth/issues/61. Raises
+    PreconditionFailed.
     """
     base = site.settings["NIGHT_BASE_IMAGE"]
-    if site.settings.rehearsal or not site.stacks.missing_images((site.settings.image("TRAINER_IMAGE"),)):
+    if site.settings.rehearsal or not site.stacks.missing_images(
+        (site.settings.image("TRAINER_IMAGE"),)
+    ):
         return
     if site.stacks.missing_images((base,)):
         images.pull(base, site.tell)
@@ -142,20 +166,27 @@ def ensure_night_base_runs(site: Site) -> None:
     code, last_lines = images.run_kernel(base)
     if code != 0:
         other = f"NIGHT_BASE_IMAGE={site.settings['CUDA_13_0_BASE_IMAGE']} in env/site.env"
-        do = f"set {other} (CUDA 13.0), or update the driver: nvidia-smi shows the CUDA version that it supports. Then make setup"
-        raise PreconditionFailed("the night's base image cannot use this machine's GPU", f"{base}: {last_lines}", do)
+        do = (
+            f"set {other} (CUDA 13.0), or update the driver: nvidia-smi shows the CUDA version that"
+            " it supports. Then make setup"
+        )
+        raise PreconditionFailed(
+            "the night's base image cannot use this machine's GPU", f"{base}: {last_lines}", do
+        )
     site.tell(last_lines.rpartition("\n")[2])
 
 
 def ensure_night_image(site: Site) -> None:
-    """Built where it is not there: its tag in env/images.env is another one whenever images/trainer is."""
+    """Built where it is not there: its tag in env/images.env is another one whenever images/trainer
+    is."""
     reference = site.settings.image("TRAINER_IMAGE")
     if site.stacks.missing_images((reference,)):
         images.build_night_image(site.settings, site.tell)
 
 
 def ensure_kernels(site: Site) -> None:
-    """Compiled code can be right on one GPU and wrong on another, so a new image's is tried where it runs, until it passes."""
+    """Compiled code can be right on one GPU and wrong on another, so a new image's is tried where
+    it runs, until it passes."""
     if site.settings.rehearsal:
         return
     passed = site.state / "kernels-passed.json"
@@ -170,31 +201,52 @@ def ensure_kernels(site: Site) -> None:
 def run_checks(site: Site, module: str) -> None:
     lines: list[str] = []
     site.tell(f"comparing the new kernels with plain PyTorch: {module}")
-    with lock.hold(site.state, lock.NIGHT, "the kernels' tests"):  # or the watch takes them for a trainer by day
+    with lock.hold(
+        site.state, lock.NIGHT, "the kernels' tests"
+    ):  # or the watch takes them for a trainer by day
         code = site.stacks.run_trainer(module, tell=lines.append, timeout_seconds=SELFTEST_SECONDS)
     if code != 0:
-        raise GlueError("the night's kernels do not compute what they should", "\n".join(lines[-10:]), "see docs/spark.md")
+        raise GlueError(
+            "the night's kernels do not compute what they should",
+            "\n".join(lines[-10:]),
+            "see docs/spark.md",
+        )
 
 
 def open_volumes(site: Site) -> None:
-    """A new volume is root's, and caches are yesterday's owner's; trainer and vLLM run as the state folder's owner of today."""
-    # root has no power of its own in these containers: FOWNER is for the chmod of what an earlier setup gave to the owner
-    rights = [part for right in ("CHOWN", "DAC_READ_SEARCH", "FOWNER") for part in ("--cap-add", right)]
+    """A new volume is root's, and caches are yesterday's owner's; trainer and vLLM run as the state
+    folder's owner of today."""
+    # root has no power of its own in these containers: FOWNER is for the chmod of what an earlier
+    # setup gave to the owner
+    rights = [
+        part for right in ("CHOWN", "DAC_READ_SEARCH", "FOWNER") for part in ("--cap-add", right)
+    ]
     run = ("run", "--rm", "--no-TTY", "--user", "0:0", *rights)
-    site.stacks.compose("night", *run, "--entrypoint", "chmod", "trainer", "1777", "/cache", "/models")
-    caches = ("--volume", f"{site.settings['PROJECT']}-serving-cache:/serving-cache", "--entrypoint", "chown")
-    site.stacks.compose("night", *run, *caches, "trainer", "-R", site.stacks.owner(), "/cache", "/serving-cache")
+    site.stacks.compose(
+        "night", *run, "--entrypoint", "chmod", "trainer", "1777", "/cache", "/models"
+    )
+    caches = (
+        "--volume",
+        f"{site.settings['PROJECT']}-serving-cache:/serving-cache",
+        "--entrypoint",
+        "chown",
+    )
+    site.stacks.compose(
+        "night", *run, *caches, "trainer", "-R", site.stacks.owner(), "/cache", "/serving-cache"
+    )
 
 
 def ensure_practice_model(site: Site) -> None:
-    """Copies the practice model into its volume once, and writes what it knows as general examples."""
+    """Copies the practice model into its volume once, and writes what it knows as general
+    examples."""
     if not airgap.are_loaded(site):  # a bundle brings its models
         images.copy_practice_model(site.settings)
     ensure_replay(site)
 
 
 def ensure_replay(site: Site) -> None:
-    """What the practice model knows, as general examples: a site gives a file of its own in the same form."""
+    """What the practice model knows, as general examples: a site gives a file of its own in the
+    same form."""
     world = worlds.load(HOME / "env" / "practice-world.toml")
     choose = random.Random(REPLAY_SEED)
     rows = [
@@ -212,12 +264,14 @@ def world_example(world: worlds.World, item: str, phrasing: int, choose: random.
 
 
 def ensure_general_examples(site: Site) -> None:
-    """The few that come with the release, where the site has given none of its own: they are never written over."""
+    """The few that come with the release, where the site has given none of its own: they are never
+    written over."""
     own = site.state / "replay.jsonl"
     if not own.exists():
         files.write(own, GENERAL_EXAMPLES.read_text(encoding="utf-8"))
         site.tell(
-            f"general examples written to {own}: few and neutral; a larger file of your own keeps more of what the model knows"
+            f"general examples written to {own}: few and neutral; a larger file of your own keeps"
+            " more of what the model knows"
         )
 
 
@@ -230,7 +284,10 @@ def ensure_base_facts(site: Site) -> None:
     site.tell("reading the base model's shape")
     with lock.hold(site.state, lock.NIGHT, "a look at the base model"):
         code = site.stacks.run_trainer(
-            "training.describe", site.settings["TRAINED_MODEL"], tell=lines.append, timeout_seconds=300
+            "training.describe",
+            site.settings["TRAINED_MODEL"],
+            tell=lines.append,
+            timeout_seconds=300,
         )
     if code != 0:
         raise GlueError("the base model cannot be read", "\n".join(lines[-10:]), "make setup")
@@ -246,12 +303,20 @@ def show(site: Site, name: str) -> dict[str, Any]:
     recipe = asdict(recipes.load(HOME / "env" / "recipes", name))
     lines: list[str] = []
     targets = json.dumps({key: recipe[key] for key in TARGETS})
-    site.stacks.run_trainer("training.count_parameters", targets, tell=lines.append, timeout_seconds=COUNT_SECONDS)
+    site.stacks.run_trainer(
+        "training.count_parameters", targets, tell=lines.append, timeout_seconds=COUNT_SECONDS
+    )
     try:
         facts: dict[str, Any] = json.loads(lines[-1])
     except (IndexError, ValueError) as error:
-        raise GlueError("the recipe could not be counted", "\n".join(lines[-10:]), "make setup") from error
+        raise GlueError(
+            "the recipe could not be counted", "\n".join(lines[-10:]), "make setup"
+        ) from error
     if facts["unmatched"]:
-        raise Misconfigured("a recipe has targets that the model has not", f"{name}: {facts['unmatched']}", "correct the recipe")
+        raise Misconfigured(
+            "a recipe has targets that the model has not",
+            f"{name}: {facts['unmatched']}",
+            "correct the recipe",
+        )
     kept = {key: recipe[key] for key in ("name", "engine", "serve", "rank")}
     return kept | {key: facts[key] for key in ("total_parameters", "trainable_parameters")}

@@ -1,4 +1,5 @@
-"""A bundle for whoever helps: what runs, what was seen and printed. It holds no chat, no document, no secret and no person."""
+"""A bundle for whoever helps: what runs, what was seen and printed. It holds no chat, no document,
+no secret and no person."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from glue.clients.site import Site
@@ -41,20 +43,38 @@ def support(site: Site) -> dict[str, Any]:
 
 def contents(site: Site) -> Iterator[tuple[str, str]]:
     values, sources = site.settings.values, site.settings.sources
-    shown = {key: redact.HIDDEN if key in (*HIDDEN, *PERSONAL) else repr(value) for key, value in sorted(values.items())}
-    yield "settings.txt", "".join(f"{key}={value} ({sources[key]})\n" for key, value in shown.items())
+    shown = {
+        key: redact.HIDDEN if key in (*HIDDEN, *PERSONAL) else repr(value)
+        for key, value in sorted(values.items())
+    }
+    yield (
+        "settings.txt",
+        "".join(f"{key}={value} ({sources[key]})\n" for key, value in shown.items()),
+    )
     yield "status.json", tried(lambda: json.dumps(status.status(site), indent=1))
-    yield "doctor.json", tried(lambda: json.dumps([asdict(row) for row in examined(site)], indent=1))
+    yield (
+        "doctor.json",
+        tried(lambda: json.dumps([asdict(row) for row in examined(site)], indent=1)),
+    )
     rows = files.read_lines(site.state / "journal.jsonl")[-JOURNAL_LINES:]
     yield "journal.jsonl", "".join(json.dumps(row) + "\n" for row in rows)
     for name in services.DAY_SERVICES:
         if name != "open-webui":  # its log names people and their documents
-            yield f"logs/{name}.txt", tried(lambda name=name: site.stacks.last_log_lines("day", name, LOG_LINES))  # type: ignore[misc]
-    yield "logs/trainer.txt", tried(lambda: site.stacks.last_log_lines("night", "trainer", LOG_LINES))
+            yield (
+                f"logs/{name}.txt",
+                tried(partial(site.stacks.last_log_lines, "day", name, LOG_LINES)),
+            )
+    yield (
+        "logs/trainer.txt",
+        tried(lambda: site.stacks.last_log_lines("night", "trainer", LOG_LINES)),
+    )
     for night in sorted((site.state / "nights").glob("*"))[-NIGHTS:]:
         for name in NIGHT_FILES:
             if (night / name).exists():
-                yield f"nights/{night.name}/{name}", (night / name).read_text(encoding="utf-8", errors="replace")
+                yield (
+                    f"nights/{night.name}/{name}",
+                    (night / name).read_text(encoding="utf-8", errors="replace"),
+                )
 
 
 def examined(site: Site) -> list[doctor.Finding]:
@@ -69,8 +89,13 @@ def tried(look: Callable[[], str]) -> str:
 
 
 def names(site: Site) -> list[str]:
-    """Of people: accounts of this machine, and of the chat while it answers. Also the longer parts of a name."""
-    full = [account.pw_gecos.split(",")[0] for account in pwd.getpwall() if account.pw_uid >= FIRST_PERSON]
+    """Of people: accounts of this machine, and of the chat while it answers. Also the longer parts
+    of a name."""
+    full = [
+        account.pw_gecos.split(",")[0]
+        for account in pwd.getpwall()
+        if account.pw_uid >= FIRST_PERSON
+    ]
     found = [name for name in full if " " in name]
     with suppress(Exception):  # a bundle is wanted most when something does not work
         found += [person["name"] for person in site.administrator().people()]

@@ -1,8 +1,11 @@
 """To another version of this repository, and back by itself if that one does not serve.
 
-A version is a commit: code, compose files and image references together. What is run of the new one is its own `make`, in
-processes of their own, so that no old code meets new files. state/upgrade.json is there from before the first change to after
-the last; one that a death left behind is undone by timers and by the next `make upgrade`, unless people may have chatted since.
+A version is a commit: code, compose files and image references together. What is run of the new one
+is its own `make`, in
+processes of their own, so that no old code meets new files. state/upgrade.json is there from before
+the first change to after
+the last; one that a death left behind is undone by timers and by the next `make upgrade`, unless
+people may have chatted since.
 """
 
 from __future__ import annotations
@@ -32,17 +35,22 @@ from glue.serving.model import MOVE_WAIT_SECONDS
 LOCK = lock.UPGRADE
 UNFINISHED = backup.UPGRADE
 DEADLINE_SECONDS = 6 * 3600  # a new model is 19 GB and comes over the office's line
-TIMER_SECONDS = 900  # of each make where a timer undoes: its own day is to be tried before systemd ends it
+TIMER_SECONDS = (
+    900  # of each make where a timer undoes: its own day is to be tried before systemd ends it
+)
 QUESTION = "Who are you?"
 ASK_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class Move:
-    """From one commit to another. migrates: their Open WebUI differs, so the chat's database may be changed one way.
+    """From one commit to another. migrates: their Open WebUI differs, so the chat's database may be
+    changed one way.
 
-    served: the new version's day was begun by the upgrade itself; see days_since for those that somebody else began.
-    own: the paths, of those that the two do not have alike, that a person had changed; None in a note of before that was asked.
+    served: the new version's day was begun by the upgrade itself; see days_since for those that
+    somebody else began.
+    own: the paths, of those that the two do not have alike, that a person had changed; None in a
+    note of before that was asked.
     """
 
     before: str
@@ -56,7 +64,8 @@ class Move:
 def upgrade(site: Site, to: str) -> dict[str, Any]:
     """Backup, the new version's images and checks, its day, a question. Returns what was done.
 
-    Raises PreconditionFailed or Locked with nothing touched; GlueError with the old version serving again; DayNotServing if not
+    Raises PreconditionFailed or Locked with nothing touched; GlueError with the old version serving
+    again; DayNotServing if not
     even that.
     """
     with lock.hold(site.state, LOCK, "an upgrade"):
@@ -67,7 +76,11 @@ def upgrade(site: Site, to: str) -> dict[str, Any]:
         migrates = require_possible(site, before, after)
         made = backup.backup(site)["backup"]
         with lock.hold(site.state, backup.LOCK, "an upgrade that may need its backup"):
-            go_or_go_back(site, to, Move(before, after, made, migrates, own=sorted(changed_here(before, after))))
+            go_or_go_back(
+                site,
+                to,
+                Move(before, after, made, migrates, own=sorted(changed_here(before, after))),
+            )
     return {"version": after, "changed": True, "before": before, "backup": made}
 
 
@@ -81,7 +94,10 @@ def go_or_go_back(site: Site, to: str, move: Move) -> None:
     except BaseException as error:
         with uninterrupted():
             go_back(site, move, error)
-        what, saw = f"{to} does not serve; {move.before[:12]} serves again", f"{type(error).__name__}: {error}"
+        what, saw = (
+            f"{to} does not serve; {move.before[:12]} serves again",
+            f"{type(error).__name__}: {error}",
+        )
         raise GlueError(what, saw, "read it, then try another version") from error
     finish(site, move)
 
@@ -92,7 +108,8 @@ def finish(site: Site, move: Move) -> None:
 
 
 def require_possible(site: Site, before: str, after: str) -> bool:
-    """Whether Open WebUI changes. Raises PreconditionFailed where it would become an older one, Locked during a night."""
+    """Whether Open WebUI changes. Raises PreconditionFailed where it would become an older one,
+    Locked during a night."""
     if lock.held(site.state, lock.NIGHT):
         raise Locked("a night runs", f"{site.state / lock.NIGHT} is held", "upgrade by day")
     require_room(site)
@@ -100,18 +117,24 @@ def require_possible(site: Site, before: str, after: str) -> bool:
     if version(new) < version(old):
         fitting = [folder for folder in backup.there(site) if made_with(folder) == new]
         do = (
-            f"git checkout {after[:12]}; make setup; make restore REPLACE=1 FROM={fitting[-1] if fitting else '<a backup of it>'}"
+            f"git checkout {after[:12]}; make setup; make restore REPLACE=1"
+            f" FROM={fitting[-1] if fitting else '<a backup of it>'}"
         )
-        raise PreconditionFailed("an older Open WebUI cannot read the newer one's database", f"{old}, to {new}", do)
+        raise PreconditionFailed(
+            "an older Open WebUI cannot read the newer one's database", f"{old}, to {new}", do
+        )
     return old != new
 
 
 def require_room(site: Site) -> None:
-    """Raises PreconditionFailed where git, there or on the way back, could run out of room in the midst of a file."""
+    """Raises PreconditionFailed where git, there or on the way back, could run out of room in the
+    midst of a file."""
     free, least = host.free_disk_bytes(HOME), site.settings.number("DISK_FREE_BYTES")
     if free < least:
         saw = f"{host.readable(free)} are free, DISK_FREE_BYTES is {host.readable(least)}"
-        raise PreconditionFailed(f"too little room on the disk of {HOME}", saw, "make prune; docker system df; df -h")
+        raise PreconditionFailed(
+            f"too little room on the disk of {HOME}", saw, "make prune; docker system df; df -h"
+        )
 
 
 def open_webui(which: str) -> str:
@@ -137,7 +160,8 @@ def go(site: Site, move: Move) -> None:
 
 
 def ask(site: Site) -> None:
-    """One answer of the night desk's, or none, is no fault yet: the door may have found the model busy just then."""
+    """One answer of the night desk's, or none, is no fault yet: the door may have found the model
+    busy just then."""
 
     def look() -> Seen[None]:
         try:
@@ -146,11 +170,14 @@ def ask(site: Site) -> None:
             return Seen(False, error.saw)
         return Seen(bool(answer.strip()) and MARK not in answer, answer or "nothing")
 
-    waiting.until("the new version's model", look, ASK_SECONDS, every_seconds=2, do="make logs SERVICE=vllm")
+    waiting.until(
+        "the new version's model", look, ASK_SECONDS, every_seconds=2, do="make logs SERVICE=vllm"
+    )
 
 
 def go_back(site: Site, move: Move, why: BaseException, seconds: float = DEADLINE_SECONDS) -> None:
-    """Raises DayNotServing, with what to type, if the old version does not serve again either. seconds: for each make."""
+    """Raises DayNotServing, with what to type, if the old version does not serve again either.
+    seconds: for each make."""
     site.tell(f"going back to {move.before[:12]}: {why}")
     restore = ["restore", "REPLACE=1", f"FROM={move.backup}"]
     try:
@@ -158,22 +185,31 @@ def go_back(site: Site, move: Move, why: BaseException, seconds: float = DEADLIN
         with lock.hold(site.state, lock.MOVE, "check out the version of before", MOVE_WAIT_SECONDS):
             check_out(site, now, now.before)
         make(site, "setup", seconds=seconds)
-        begun = now.served or "begin" in days_since(site, now) or bool(desired_state.half_filled(site.state))
+        begun = (
+            now.served
+            or "begin" in days_since(site, now)
+            or bool(desired_state.half_filled(site.state))
+        )
         if begun and now.migrates:
             make(site, *restore, seconds=seconds)
-            with suppress(OSError):  # put back once and never again: from now on people may chat on it
+            with suppress(
+                OSError
+            ):  # put back once and never again: from now on people may chat on it
                 keep(site, replace(now, migrates=False))
         if begun:
             make(site, "day", seconds=seconds)
     except (GlueError, OSError) as error:
         do = f"git checkout {move.before[:12]}; make setup; make {' '.join(restore)}; make day"
-        raise DayNotServing("neither the new version nor the old one serves", f"{error}; first: {why}", do) from error
+        raise DayNotServing(
+            "neither the new version nor the old one serves", f"{error}; first: {why}", do
+        ) from error
     journal.note(site.state, event="upgrade", result="undone", reason=str(why), **asdict(now))
     (site.state / UNFINISHED).unlink(missing_ok=True)
 
 
 def undo_a_dead_one(site: Site, seconds: float = DEADLINE_SECONDS) -> None:
-    """One whose day came up is taken as done: its backup has not what people have said since. seconds: for each make."""
+    """One whose day came up is taken as done: its backup has not what people have said since.
+    seconds: for each make."""
     left = kept(site)
     if left is None:
         return
@@ -182,19 +218,34 @@ def undo_a_dead_one(site: Site, seconds: float = DEADLINE_SECONDS) -> None:
             site.tell(f"an upgrade died after its day had come up: {left.after[:12]} stays")
             finish(site, left)
         else:
-            go_back(site, left, GlueError("an upgrade died on its way", left.after, "make upgrade again"), seconds)
+            go_back(
+                site,
+                left,
+                GlueError("an upgrade died on its way", left.after, "make upgrade again"),
+                seconds,
+            )
 
 
 def is_done(site: Site, move: Move) -> bool:
-    """Whether the new version's day came up, and no going back had begun: people may have chatted since the backup."""
+    """Whether the new version's day came up, and no going back had begun: people may have chatted
+    since the backup."""
     return "done" in days_since(site, move) and commit("HEAD") == move.after
 
 
 def days_since(site: Site, move: Move) -> list[str]:
-    """What became of the days, whoever began them, since the new version was checked out: "begin", "failed", "done"."""
+    """What became of the days, whoever began them, since the new version was checked out: "begin",
+    "failed", "done"."""
     rows = files.read_lines(site.state / "journal.jsonl")
-    begun = [n for n, row in enumerate(rows) if row.get("event") == "upgrade" and row.get("after") == move.after]
-    return [str(row.get("phase")) for row in rows[begun[-1] :] if row.get("event") == "day"] if begun else []
+    begun = [
+        n
+        for n, row in enumerate(rows)
+        if row.get("event") == "upgrade" and row.get("after") == move.after
+    ]
+    return (
+        [str(row.get("phase")) for row in rows[begun[-1] :] if row.get("event") == "day"]
+        if begun
+        else []
+    )
 
 
 def stopped_by_a_person(site: Site) -> bool:
@@ -206,14 +257,21 @@ def stopped_by_a_person(site: Site) -> bool:
 
 
 def undo_for_a_timer(site: Site) -> bool:
-    """Whether an upgrade that died was undone, and the day of before serves. For a timer that finds no upgrade alive.
+    """Whether an upgrade that died was undone, and the day of before serves. For a timer that finds
+    no upgrade alive.
 
-    It is not, where the day came up since: the backup that would be put back has not what people have said since then. Nor
-    where a person stopped everything, nor during a night. If it cannot be undone either, the version that is there has to do.
+    It is not, where the day came up since: the backup that would be put back has not what people
+    have said since then. Nor
+    where a person stopped everything, nor during a night. If it cannot be undone either, the
+    version that is there has to do.
     """
     try:
         left = kept(site)
-        if left is None or any(lock.held(site.state, name) for name in (LOCK, lock.NIGHT)) or stopped_by_a_person(site):
+        if (
+            left is None
+            or any(lock.held(site.state, name) for name in (LOCK, lock.NIGHT))
+            or stopped_by_a_person(site)
+        ):
             return False
         if is_done(site, left):
             site.tell("an upgrade died after its day had come up: make upgrade, again or back")
@@ -221,7 +279,9 @@ def undo_for_a_timer(site: Site) -> bool:
         with lock.hold(site.state, LOCK, "undo an upgrade that died"):
             undo_a_dead_one(site, TIMER_SECONDS)
             make(site, "day", seconds=TIMER_SECONDS)
-    except Exception as error:  # whatever it is, such as a note that another version left: the morning goes on
+    except (
+        Exception
+    ) as error:  # whatever it is, such as a note that another version left: the morning goes on
         site.tell(f"an upgrade that died could not be undone: {error}")
         return False
     return True
@@ -232,7 +292,8 @@ def keep(site: Site, move: Move) -> None:
 
 
 def kept(site: Site) -> Move | None:
-    """The note, if there is one. What another version of this program also wrote into it is left out."""
+    """The note, if there is one. What another version of this program also wrote into it is left
+    out."""
     path = site.state / UNFINISHED
     if not path.exists():
         return None
@@ -242,20 +303,25 @@ def kept(site: Site) -> Move | None:
         return Move(**{key: value for key, value in found.items() if key in known})
     except (files.Damaged, TypeError) as error:
         do = f"see which version serves (git log -1; make ask Q=...), then rm {path}"
-        raise GlueError("the note of an upgrade that died cannot be read", f"{path}: {error}", do) from error
+        raise GlueError(
+            "the note of an upgrade that died cannot be read", f"{path}: {error}", do
+        ) from error
 
 
 def commit(name: str) -> str:
     try:
         return git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
     except GlueError as error:
-        raise PreconditionFailed("there is no such version here", name, "git fetch --tags; git tag") from error
+        raise PreconditionFailed(
+            "there is no such version here", name, "git fetch --tags; git tag"
+        ) from error
 
 
 def check_out(site: Site, move: Move, which: str) -> None:
     """Under the lock for moves. What a person changed and the two versions have alike stays.
 
-    There: raises GlueError, with nothing done, where they differ. Back: also from what a git left that was killed or had no room.
+    There: raises GlueError, with nothing done, where they differ. Back: also from what a git left
+    that was killed or had no room.
     Raises GlueError if a file is not whole afterwards: git itself only warns of some.
     """
     site.tell(f"version {which[:12]}")
@@ -269,7 +335,8 @@ def check_out(site: Site, move: Move, which: str) -> None:
 
 
 def put_back(which: str, paths: set[str]) -> None:
-    """These paths become what that version has of them, whatever is there, and locks of a git that died go."""
+    """These paths become what that version has of them, whatever is there, and locks of a git that
+    died go."""
     for name in ("index.lock", "HEAD.lock"):
         (HOME / git("rev-parse", "--git-path", name).strip()).unlink(missing_ok=True)
     there = paths & set(names("ls-tree", "-r", which))
@@ -287,7 +354,8 @@ def differing(before: str, after: str) -> set[str]:
 
 
 def changed_here(before: str, after: str) -> set[str]:
-    """Of the paths that the two do not have alike, those that a person has changed, or put a file of their own at."""
+    """Of the paths that the two do not have alike, those that a person has changed, or put a file
+    of their own at."""
     return unlike(before, differing(before, after))
 
 
@@ -308,10 +376,13 @@ def git(*arguments: str) -> str:
 
 
 def make(site: Site, *target: str, seconds: float = DEADLINE_SECONDS) -> str:
-    """Of the version that is checked out now. Returns its last lines. Raises GlueError with them if it fails."""
+    """Of the version that is checked out now. Returns its last lines. Raises GlueError with them if
+    it fails."""
     environment = dict(os.environ) | {"GLUE_PROFILE": site.settings.profile}
     site.tell(f"make {target[0]}")
-    code, last_lines = commands.stream(["make", "--silent", "-C", str(HOME), *target], environment, site.tell, seconds)
+    code, last_lines = commands.stream(
+        ["make", "--silent", "-C", str(HOME), *target], environment, site.tell, seconds
+    )
     if code != 0:
         raise GlueError(f"make {target[0]} failed", last_lines, f"make {target[0]}")
     return last_lines

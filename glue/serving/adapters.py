@@ -1,6 +1,7 @@
 """Which adapter serves: promote, roll back, take in one from elsewhere. Nobody picks anything.
 
-In its usual form an adapter is loaded beside the base model and nothing restarts. A merged one is a checkpoint of its own,
+In its usual form an adapter is loaded beside the base model and nothing restarts. A merged one is a
+checkpoint of its own,
 so vLLM restarts, without LoRA: slower to change, and it costs nothing while it serves.
 """
 
@@ -26,15 +27,21 @@ def listing(site: Site) -> list[dict[str, Any]]:
     releases = site.releases
     current = releases.current()
     return [
-        {**releases.manifest(name), "serves": name == current, "checkpoint": (releases.checkpoint(name) or {}).get("form")}
+        {
+            **releases.manifest(name),
+            "serves": name == current,
+            "checkpoint": (releases.checkpoint(name) or {}).get("form"),
+        }
         for name in releases.names()
     ]
 
 
 def promote(site: Site, release: Release, form: str | None = None, night: str = "") -> Release:
-    """release answers from now on, and after any restart. None is the base model. vLLM first, since it may refuse.
+    """release answers from now on, and after any restart. None is the base model. vLLM first, since
+    it may refuse.
 
-    form: "adapter" or "merged"; None is what the recipe of its night says. night: the one that promotes; raises Preempted if it
+    form: "adapter" or "merged"; None is what the recipe of its night says. night: the one that
+    promotes; raises Preempted if it
     lost its turn. If vLLM must restart for it and does not come
     up, it is started again with what served before, and the error goes on.
     """
@@ -42,8 +49,15 @@ def promote(site: Site, release: Release, form: str | None = None, night: str = 
         if night:
             desired_state.require(site.state, night)
         elif model_rests(site):
-            raise Locked("the model rests, so nothing can be tried on it", turn_words(site), "make day, then promote")
-        before, beside = site.releases.current(), model.running_model(site) == site.settings["SERVED_MODEL"]
+            raise Locked(
+                "the model rests, so nothing can be tried on it",
+                turn_words(site),
+                "make day, then promote",
+            )
+        before, beside = (
+            site.releases.current(),
+            model.running_model(site) == site.settings["SERVED_MODEL"],
+        )
         merged = release is not None and prepare(site, release, form)
         if beside and not merged:
             model.load(site, release)
@@ -61,7 +75,8 @@ def promote(site: Site, release: Release, form: str | None = None, night: str = 
 def prepare(site: Site, release: str, form: str | None) -> bool:
     """Checks the files, makes the checkpoint if it is to serve merged, and returns whether it is.
 
-    Raises PreconditionFailed for a form that was asked for by name and cannot be had; a night's adapter is not lost by it.
+    Raises PreconditionFailed for a form that was asked for by name and cannot be had; a night's
+    adapter is not lost by it.
     """
     site.releases.verify(release)
     recipe = site.releases.manifest(release).get("recipe", {})
@@ -79,7 +94,8 @@ def prepare(site: Site, release: str, form: str | None) -> bool:
 
 
 def move_to(site: Site, release: Release, merged: bool) -> None:
-    """The files first, then a vLLM that agrees with them. Raises GlueError, with both as they were, if it cannot."""
+    """The files first, then a vLLM that agrees with them. Raises GlueError, with both as they were,
+    if it cannot."""
     releases = site.releases
     before, history = releases.current(), releases.served()
     was_merged = releases.is_merged(before)
@@ -100,9 +116,11 @@ def move_to(site: Site, release: Release, merged: bool) -> None:
 
 
 def rollback(site: Site) -> Release:
-    """What served before answers again; a second rollback goes one further back, never forward to what was rolled back.
+    """What served before answers again; a second rollback goes one further back, never forward to
+    what was rolled back.
 
-    One that is not whole any more is passed over. The link first, vLLM then: whatever fails, with vLLM dead of what is
+    One that is not whole any more is passed over. The link first, vLLM then: whatever fails, with
+    vLLM dead of what is
     rolled back, the next start follows the link.
     """
     with lock.hold(site.state, lock.MOVE, "roll back", MOVE_WAIT_SECONDS):
@@ -110,7 +128,9 @@ def rollback(site: Site) -> Release:
         previous = history[-1]
         site.releases.retreat(history)
         if model_rests(site):
-            site.tell(f"{shown(previous)} serves from the model's next start on: {turn_words(site)}")
+            site.tell(
+                f"{shown(previous)} serves from the model's next start on: {turn_words(site)}"
+            )
             return previous
         model.ensure_form(site)
         if not site.releases.serves_merged():
@@ -120,40 +140,56 @@ def rollback(site: Site) -> Release:
 
 
 def model_rests(site: Site) -> bool:
-    """Under the lock for moves: vLLM must stay down, because a night trains in its memory or a person stopped everything."""
+    """Under the lock for moves: vLLM must stay down, because a night trains in its memory or a
+    person stopped everything."""
     found = desired_state.read(site.state)
     return found is not None and found.wanted in (Wanted.NIGHT, Wanted.DOWN)
 
 
 def turn_words(site: Site) -> str:
     found = desired_state.read(site.state)
-    return "everything is stopped" if found is None or found.wanted is Wanted.DOWN else f"the turn of night {found.night}"
+    return (
+        "everything is stopped"
+        if found is None or found.wanted is Wanted.DOWN
+        else f"the turn of night {found.night}"
+    )
 
 
 def whole(site: Site, history: list[Release]) -> list[Release]:
-    """history without releases at its end whose files are not what was published. The base model is always whole."""
+    """history without releases at its end whose files are not what was published. The base model is
+    always whole."""
     releases = site.releases
     while history and history[-1] is not None:
         try:
             releases.verify(history[-1], checkpoint=releases.is_merged(history[-1]))
             return history
         except (PreconditionFailed, OSError) as error:
-            site.tell(f"passing over {history[-1]}: {error.saw if isinstance(error, PreconditionFailed) else error}")
+            site.tell(
+                f"passing over {history[-1]}:"
+                f" {error.saw if isinstance(error, PreconditionFailed) else error}"
+            )
         history = history[:-1]
     return history or [None]
 
 
 def prune(site: Site, keep: int, dry: bool = False) -> list[str]:
-    """Removes releases that nobody can want back, or only names them. Waits for nobody: Locked while a night runs."""
-    with lock.hold(site.state, lock.NIGHT, "prune"), lock.hold(site.state, lock.MOVE, "prune", MOVE_WAIT_SECONDS):
+    """Removes releases that nobody can want back, or only names them. Waits for nobody: Locked
+    while a night runs."""
+    with (
+        lock.hold(site.state, lock.NIGHT, "prune"),
+        lock.hold(site.state, lock.MOVE, "prune", MOVE_WAIT_SECONDS),
+    ):
         return site.releases.removable(keep) if dry else site.releases.prune(keep)
 
 
 def problems(site: Site, folder: Path) -> list[str]:
-    """Why the adapter in folder could not serve, or would do nothing: its names and shapes, then its numbers."""
+    """Why the adapter in folder could not serve, or would do nothing: its names and shapes, then
+    its numbers."""
     facts = files.read_json(site.state / "base_model.json", {})
     base = BaseModel.of(facts) if facts else None
-    return check_adapter.problems(folder, base, site.settings.number("MAX_LORA_RANK")) or check_adapter.value_problems(folder)
+    return check_adapter.problems(
+        folder, base, site.settings.number("MAX_LORA_RANK")
+    ) or check_adapter.value_problems(folder)
 
 
 def require_good(site: Site, folder: Path) -> None:
@@ -161,11 +197,16 @@ def require_good(site: Site, folder: Path) -> None:
     wrong = problems(site, folder)
     if wrong:
         more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
-        raise PreconditionFailed("this adapter cannot be served", "; ".join(wrong[:3]) + more, "train it again, or take another")
+        raise PreconditionFailed(
+            "this adapter cannot be served",
+            "; ".join(wrong[:3]) + more,
+            "train it again, or take another",
+        )
 
 
 def make_checkpoint(site: Site, release: str, form: str) -> dict[str, Any]:
-    """adapters/<release>/checkpoint/ in one of export.FORMS. Whoever wants to change what serves waits for it."""
+    """adapters/<release>/checkpoint/ in one of export.FORMS. Whoever wants to change what serves
+    waits for it."""
     with lock.hold(site.state, lock.MOVE, f"export {release}", MOVE_WAIT_SECONDS):
         return export.ensure(site, release, form)
 

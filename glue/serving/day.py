@@ -1,4 +1,5 @@
-"""The day: chat answers on the adapter that serves. Ensures; safe at any time, twice, and after any crash."""
+"""The day: chat answers on the adapter that serves. Ensures; safe at any time, twice, and after any
+crash."""
 
 from __future__ import annotations
 
@@ -17,20 +18,33 @@ from glue.machine import doctor, tls
 from glue.serving import model as serving_model
 from glue.serving import recovery, watch
 
-ATTEMPTS = "attempts.json"  # when the watch tried to mend the day; whoever says day begins the count anew
+ATTEMPTS = (  # when the watch tried to mend the day; whoever says day begins the count anew
+    "attempts.json"
+)
 STAYS_DOWN = "a person stopped everything, and it stays so until a person says: make day"
 
 
 def ensure(
-    site: Site, judging: bool = False, insist: bool = False, night: str = "", scheduled: bool = False, keep_form: bool = False
+    site: Site,
+    judging: bool = False,
+    insist: bool = False,
+    night: str = "",
+    scheduled: bool = False,
+    keep_form: bool = False,
 ) -> dict[str, Any]:
-    """Brings the day up, or finds it up, and returns what serves. A trainer that still runs is stopped: morning goes first.
+    """Brings the day up, or finds it up, and returns what serves. A trainer that still runs is
+    stopped: morning goes first.
 
-    judging: the base model with adapters beside it, also where a checkpoint serves; until the next call without it.
-    night: the one that calls, and so holds the night's lock; Preempted is raised if it wants to judge and lost its turn.
-    keep_form: a vLLM that serves in the form for judging stays in it until the next call without this.
-    scheduled: a timer says it, not a person: what a person stopped stays so, and the mode that is returned is "down".
-    insist: tried whatever the doctor says, because it is down already. Else PreconditionFailed is raised, for what is certain
+    judging: the base model with adapters beside it, also where a checkpoint serves; until the next
+    call without it.
+    night: the one that calls, and so holds the night's lock; Preempted is raised if it wants to
+    judge and lost its turn.
+    keep_form: a vLLM that serves in the form for judging stays in it until the next call without
+    this.
+    scheduled: a timer says it, not a person: what a person stopped stays so, and the mode that is
+    returned is "down".
+    insist: tried whatever the doctor says, because it is down already. Else PreconditionFailed is
+    raised, for what is certain
     to be missing, before anything is touched. Raises DayNotServing if it did not come up.
     """
     if scheduled and stays_down(site):
@@ -39,7 +53,9 @@ def ensure(
         doctor.require(site, doctor.DAY)
     except PreconditionFailed as missing:
         if not observed.not_serving(site.stacks.services("day")):
-            site.tell(f"the day serves and is left as it is; it could not be started again: {missing.saw}")
+            site.tell(
+                f"the day serves and is left as it is; it could not be started again: {missing.saw}"
+            )
             return summary(site)
         if not insist:
             raise
@@ -51,7 +67,11 @@ def ensure(
         if scheduled and stays_down(site):  # a person's stop may have been what it waited for
             return summary(site) | {"mode": Mode.DOWN.value}
         if take_turn(site, judging, night):
-            keep_form = keep_form and site.releases.judging() and not observed.not_serving(site.stacks.services("day"))
+            keep_form = (
+                keep_form
+                and site.releases.judging()
+                and not observed.not_serving(site.stacks.services("day"))
+            )
             bring_up(site, judging or keep_form)
     return summary(site)
 
@@ -65,23 +85,33 @@ def stays_down(site: Site) -> bool:
 
 
 def take_turn(site: Site, judging: bool, night: str) -> bool:
-    """Under the lock: it is day from now on, and what a night that died or failed left is undone. False if all is left as it is.
+    """Under the lock: it is day from now on, and what a night that died or failed left is undone.
+    False if all is left as it is.
 
-    That is where a night judges beside a day that serves, and where a person stopped everything while a night ended.
-    Raises DayNotServing where a restore was broken off, or the chat's volume was lost: it would come up without its people.
+    That is where a night judges beside a day that serves, and where a person stopped everything
+    while a night ended.
+    Raises DayNotServing where a restore was broken off, or the chat's volume was lost: it would
+    come up without its people.
     """
     desired_state.require_whole(site.state)
     chat_volume.require_not_lost(site.settings, site.stacks)
     found = desired_state.read(site.state)
     if judging:
-        desired_state.take(site.state, replace(desired_state.require(site.state, night), wanted=Wanted.JUDGING))
+        desired_state.take(
+            site.state, replace(desired_state.require(site.state, night), wanted=Wanted.JUDGING)
+        )
         return True
     if night:
         recovery.take_back(site, night)
     if night and stays_down(site):
         return False
     others_alive = not night and lock.held(site.state, lock.NIGHT)
-    if others_alive and found and found.wanted is Wanted.JUDGING and not observed.not_serving(site.stacks.services("day")):
+    if (
+        others_alive
+        and found
+        and found.wanted is Wanted.JUDGING
+        and not observed.not_serving(site.stacks.services("day"))
+    ):
         site.tell(f"the day serves, and night {found.night} judges its adapter beside it")
         return False
     if not (night and found and found.night == night):
@@ -116,19 +146,27 @@ def in_words(error: GlueError | OSError) -> GlueError:
 
 
 def https(site: Site) -> dict[str, Any]:
-    """The day, reached over HTTPS. Raises PreconditionFailed where no name is set for it, or the site's own certificate ends."""
+    """The day, reached over HTTPS. Raises PreconditionFailed where no name is set for it, or the
+    site's own certificate ends."""
     if not site.settings.https_origins:
-        do = "set HTTPS_NAMES=<every name and address that people type> in env/site.env, then make https"
+        do = (
+            "set HTTPS_NAMES=<every name and address that people type> in env/site.env, then make"
+            " https"
+        )
         raise PreconditionFailed("the chat has no name for HTTPS", "HTTPS_NAMES is not set", do)
     tls.require_own(site)
     ensure(site)
     tls.ensure(site)  # raises where the day kept a better certificate than the site's own
     own = site.settings.values.get("HTTPS_CERTIFICATE")
-    return {"urls": site.settings.https_origins, "trust": own or str(site.state / "tls" / "authority.pem")}
+    return {
+        "urls": site.settings.https_origins,
+        "trust": own or str(site.state / "tls" / "authority.pem"),
+    }
 
 
 def stop(site: Site) -> dict[str, Any]:
-    """Everything of both stacks stops, and stays so until a person says day; a night that runs ends without promoting."""
+    """Everything of both stacks stops, and stays so until a person says day; a night that runs ends
+    without promoting."""
     with lock.hold(site.state, lock.MOVE, "stop everything", serving_model.MOVE_WAIT_SECONDS):
         desired_state.take(site.state, Turn(Wanted.DOWN))
         journal.record(site.state, event="stop")
@@ -151,10 +189,13 @@ def port_taken(error: GlueError) -> GlueError | None:
 
 
 def start(site: Site) -> None:
-    """Under the lock: containers up and healthy, the door on the model, the current adapter behind the assistant."""
+    """Under the lock: containers up and healthy, the door on the model, the current adapter behind
+    the assistant."""
     serving_model.notice(site, "restart", None)
     stop_what_hangs(site)
-    site.stacks.ensure_volumes("serving-cache")  # no other: what the rest held does not come back by itself
+    site.stacks.ensure_volumes(
+        "serving-cache"
+    )  # no other: what the rest held does not come back by itself
     model = site.stacks.services("day").get("vllm")
     if model is None or model.state != "running":
         serving_model.make_room(site, "DAY_FREE_BYTES")
@@ -162,7 +203,9 @@ def start(site: Site) -> None:
     host.open_to_containers(MOUNTED)
     site.stacks.up()
     if renewed:
-        site.stacks.compose("day", "restart", observed.GATE)  # it reads its certificate when it starts
+        site.stacks.compose(
+            "day", "restart", observed.GATE
+        )  # it reads its certificate when it starts
     serving_model.wait_until_it_serves(site)
     serving_model.ensure_form(site)
     serving_model.wait_for_door(site, "vllm")

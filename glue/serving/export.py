@@ -1,4 +1,5 @@
-"""An adapter inside a whole model: one checkpoint a release, made in the trainer image while the day serves."""
+"""An adapter inside a whole model: one checkpoint a release, made in the trainer image while the
+day serves."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from typing import Any
 from glue.clients.site import Site
 from glue.core.errors import GlueError, PreconditionFailed
 
-# form -> what makes it, and the setting that names the model it is merged into. "merged" is exact, so it is refused where
+# form -> what makes it, and the setting that names the model it is merged into. "merged" is exact,
+# so it is refused where
 # the adapter touches weights that are packed there; "nvfp4" packs again and was judged by nobody.
 FORMS = {
     "merged": ("training.merge_checkpoint", "SERVED_MODEL"),
@@ -22,9 +24,11 @@ DEADLINE_SECONDS = 4 * 3600
 
 
 def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
-    """adapters/<release>/checkpoint/ in this form, complete or not at all. Returns what checkpoint.json says.
+    """adapters/<release>/checkpoint/ in this form, complete or not at all. Returns what
+    checkpoint.json says.
 
-    Raises PreconditionFailed if it cannot be had (no such release, a weight that is packed, too little disk or memory),
+    Raises PreconditionFailed if it cannot be had (no such release, a weight that is packed, too
+    little disk or memory),
     with nothing changed.
     """
     module, setting = FORMS[form]
@@ -39,7 +43,16 @@ def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
     work = site.state / "nights" / f".export-{release}"
     work.mkdir(parents=True)
     try:
-        result = make(site, [module, asked["base_model"], f"/adapters/{release}", f"/nights/{work.name}/checkpoint"], release)
+        result = make(
+            site,
+            [
+                module,
+                asked["base_model"],
+                f"/adapters/{release}",
+                f"/nights/{work.name}/checkpoint",
+            ],
+            release,
+        )
         made = {**asked, "made": f"{datetime.now(UTC):%FT%TZ}", **result}
         return site.releases.publish_checkpoint(release, work / "checkpoint", made)
     finally:
@@ -53,13 +66,24 @@ def require_free(site: Site, release: str) -> None:
         raise PreconditionFailed("an image is not on this machine", ", ".join(absent), "make setup")
     trainer = site.stacks.trainer()
     if trainer is not None and trainer.state in ("created", "running"):
-        raise PreconditionFailed("the trainer is busy", "a night trains, or another checkpoint is made", "wait, or: make day")
-    if site.releases.current() == release and site.releases.is_merged(release) and site.releases.checkpoint(release):
-        raise PreconditionFailed("this release serves by its checkpoint", release, "promote another first")
+        raise PreconditionFailed(
+            "the trainer is busy",
+            "a night trains, or another checkpoint is made",
+            "wait, or: make day",
+        )
+    if (
+        site.releases.current() == release
+        and site.releases.is_merged(release)
+        and site.releases.checkpoint(release)
+    ):
+        raise PreconditionFailed(
+            "this release serves by its checkpoint", release, "promote another first"
+        )
 
 
 def make(site: Site, command: list[str], release: str) -> dict[str, Any]:
-    """Runs it in the trainer image. The last line that it prints is its result, or says why it refused."""
+    """Runs it in the trainer image. The last line that it prints is its result, or says why it
+    refused."""
     rows = rows_of_the_night(site, release)
     if rows and command[0] == "training.quantise_checkpoint":
         command = [*command, "--rows", rows]
@@ -68,9 +92,15 @@ def make(site: Site, command: list[str], release: str) -> dict[str, Any]:
     code = site.stacks.run_trainer(*command, tell=lines.append, timeout_seconds=DEADLINE_SECONDS)
     last = parsed(lines[-1] if lines else "")
     if "refused" in last:
-        raise PreconditionFailed("the adapter cannot be exported in this form", last["refused"], "another --form, or room for it")
+        raise PreconditionFailed(
+            "the adapter cannot be exported in this form",
+            last["refused"],
+            "another --form, or room for it",
+        )
     if code != 0 or not last:
-        raise GlueError("the checkpoint was not made", "\n".join(lines[-10:]), "make logs SERVICE=trainer")
+        raise GlueError(
+            "the checkpoint was not made", "\n".join(lines[-10:]), "make logs SERVICE=trainer"
+        )
     return last
 
 
@@ -83,6 +113,9 @@ def parsed(line: str) -> dict[str, Any]:
 
 
 def rows_of_the_night(site: Site, release: str) -> str:
-    """What the release was trained on, as the trainer sees it; empty where it came from elsewhere or has been cleared away."""
-    file = Path("nights", str(site.releases.manifest(release).get("night")), "dataset", "train.jsonl")
+    """What the release was trained on, as the trainer sees it; empty where it came from elsewhere
+    or has been cleared away."""
+    file = Path(
+        "nights", str(site.releases.manifest(release).get("night")), "dataset", "train.jsonl"
+    )
     return f"/{file}" if (site.state / file).exists() else ""

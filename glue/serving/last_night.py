@@ -1,4 +1,5 @@
-"""What a person reads in the morning: a page, a short text, a line above every chat. Made from the night's files alone.
+"""What a person reads in the morning: a page, a short text, a line above every chat. Made from the
+night's files alone.
 
 state/nights/<night>/report.html   one file, nothing from elsewhere, for a browser
 state/nights/<night>/summary.txt   a few lines, for an e-mail, a webhook or a terminal
@@ -23,8 +24,9 @@ LONGEST_SHOWN = 600  # characters of an answer
 BANNER = "glue-night"
 UNDO = "make rollback"
 LEARNED = (
-    "Last night the assistant learned from what the team rated and corrected. If answers are worse than they were, rate them "
-    "down and tell your administrator: the night can be undone in a moment."
+    "Last night the assistant learned from what the team rated and corrected. If answers are worse"
+    " than they were, rate them down and tell your administrator: the night can be undone in a"
+    " moment."
 )
 OUTCOMES = {
     "promoted": "The assistant learned last night.",
@@ -35,7 +37,8 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class Morning:
-    """end: how the night ended, as the journal has it. steps: seconds by step. losses: (step, loss)."""
+    """end: how the night ended, as the journal has it. steps: seconds by step. losses: (step,
+    loss)."""
 
     night: str
     end: dict[str, Any]
@@ -61,7 +64,9 @@ class Morning:
     def reasons(self) -> list[str]:
         """The gate's only where it had the last word: a night may also fail after it said yes."""
         judged = self.outcome in ("promoted", "refused")
-        return (judged and self.verdict.get("reasons")) or [str(self.end.get("reason") or "no reason was left")]
+        return (judged and self.verdict.get("reasons")) or [
+            str(self.end.get("reason") or "no reason was left")
+        ]
 
 
 def gather(state: Path, night: str) -> Morning:
@@ -74,9 +79,17 @@ def gather(state: Path, night: str) -> Morning:
         night=night,
         end=next((row for row in reversed(rows) if "outcome" in row), {}),
         steps=seconds_by_step(rows),
-        counts={part: len(files.read_lines(dataset / f"{part}.jsonl")) for part in PARTS if (dataset / f"{part}.jsonl").exists()},
+        counts={
+            part: len(files.read_lines(dataset / f"{part}.jsonl"))
+            for part in PARTS
+            if (dataset / f"{part}.jsonl").exists()
+        },
         card=files.read_json_if_whole(dataset / "card.json", {}),
-        losses=[(row["step"], row["loss"]) for row in progress if row.get("phase") == "train" and "loss" in row],
+        losses=[
+            (row["step"], row["loss"])
+            for row in progress
+            if row.get("phase") == "train" and "loss" in row
+        ],
         verdict=files.read_json_if_whole(folder / "verdict.json", {}),
         evidence=files.read_json_if_whole(folder / "evidence.json", {}),
         training=files.read_json_if_whole(folder / "result.json", {}),
@@ -109,28 +122,45 @@ def summary(morning: Morning, chat_url: str = "") -> str:
     lines += [f"- {reason}" for reason in morning.reasons]
     if "likelihood_ratio" in figures and figures.get("held_out_units"):
         more = (figures["likelihood_ratio"] - 1) * 100
-        lines.append(f"- right answers that it never saw: {more:+.0f} % in likelihood, token by token")
+        lines.append(
+            f"- right answers that it never saw: {more:+.0f} % in likelihood, token by token"
+        )
     if morning.counts:
-        lines.append("- examples: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in morning.counts.items()))
+        lines.append(
+            "- examples: "
+            + ", ".join(
+                f"{count} {name.replace('_', ' ')}" for name, count in morning.counts.items()
+            )
+        )
     losses = [loss for _, loss in morning.losses]
     if losses:
         lines.append(f"- loss {losses[0]:.2f} {sparkline(losses, 24)} {losses[-1]:.2f}")
-    lines.append(f"- {duration(float(morning.end.get('seconds') or 0))}, {energy_words(morning.energy)}")
+    lines.append(
+        f"- {duration(float(morning.end.get('seconds') or 0))}, {energy_words(morning.energy)}"
+    )
     if morning.outcome == "promoted":
         lines += ["", f"To undo it: {UNDO}. Nothing restarts, nobody has to do anything."]
     return "\n".join(lines + ([f"The chat: {chat_url}"] if chat_url else [])) + "\n"
 
 
 def keep_banner(state: Path, morning: Morning) -> None:
-    """Above every chat stands what the last night taught, for as long as it serves; other nights changed nothing for people."""
+    """Above every chat stands what the last night taught, for as long as it serves; other nights
+    changed nothing for people."""
     if morning.outcome == "promoted":
-        files.write_json(state / "banner.json", {"adapter": morning.end.get("adapter"), "text": LEARNED})
+        files.write_json(
+            state / "banner.json", {"adapter": morning.end.get("adapter"), "text": LEARNED}
+        )
 
 
 def kept_banner(state: Path, serves: str | None) -> dict[str, str]:
-    """What WebUI.ensure_banner takes. No text where something else serves: the chat forgets banners when it restarts."""
+    """What WebUI.ensure_banner takes. No text where something else serves: the chat forgets banners
+    when it restarts."""
     kept = files.read_json_if_whole(state / "banner.json", {})
-    return {"name": BANNER, "kind": "success", "text": kept["text"] if kept and kept["adapter"] == serves else ""}
+    return {
+        "name": BANNER,
+        "kind": "success",
+        "text": kept["text"] if kept and kept["adapter"] == serves else "",
+    }
 
 
 def duration(seconds: float) -> str:
@@ -141,7 +171,10 @@ def duration(seconds: float) -> str:
 def energy_words(energy: dict[str, float]) -> str:
     if not energy:
         return "energy not readable here"
-    return f"{energy['watt_hours']:.0f} Wh taken by the GPU in training, on average {average_watts(energy):.0f} W"
+    return (
+        f"{energy['watt_hours']:.0f} Wh taken by the GPU in training, on average"
+        f" {average_watts(energy):.0f} W"
+    )
 
 
 def average_watts(energy: dict[str, float]) -> float:
@@ -153,7 +186,9 @@ def average_watts(energy: dict[str, float]) -> float:
 
 def page(morning: Morning) -> str:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape(default=True), trim_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=select_autoescape(default=True),
+        trim_blocks=True,
     )
     return environment.get_template("morning.html.j2").render(
         morning=morning,
@@ -173,10 +208,22 @@ def change_picture(morning: Morning) -> str:
     wanted = (
         ("learned, against the current", "gain", recipe.get("least_gain", 0.0)),
         ("right answer against another", "margin", recipe.get("least_gain", 0.0)),
-        ("known before, against the current", "general_change", -recipe.get("most_forgetting", 0.0)),
-        ("known before, against the base", "general_change_from_base", -recipe.get("most_forgetting", 0.0)),
+        (
+            "known before, against the current",
+            "general_change",
+            -recipe.get("most_forgetting", 0.0),
+        ),
+        (
+            "known before, against the base",
+            "general_change_from_base",
+            -recipe.get("most_forgetting", 0.0),
+        ),
     )
-    rows = [(name, figures[key], figures[f"{key}_low"], limit) for name, key, limit in wanted if f"{key}_low" in figures]
+    rows = [
+        (name, figures[key], figures[f"{key}_low"], limit)
+        for name, key, limit in wanted
+        if f"{key}_low" in figures
+    ]
     return report_page.changes(rows) if rows else ""
 
 
@@ -214,4 +261,6 @@ def sparkline(values: Sequence[float], width: int = 40) -> str:
     share = max(1.0, len(values) / width)
     kept = [values[int(at * share)] for at in range(int(len(values) / share))]
     low, high = min(kept), max(kept)
-    return "".join(BARS[int((value - low) / ((high - low) or 1.0) * (len(BARS) - 1))] for value in kept)
+    return "".join(
+        BARS[int((value - low) / ((high - low) or 1.0) * (len(BARS) - 1))] for value in kept
+    )

@@ -27,13 +27,23 @@ def make_room(site: Site, key: str) -> None:
 
     def look() -> Seen[None]:
         free = host.available_bytes()
-        return Seen(free >= wanted, f"{host.readable(free)} of memory available, {host.readable(wanted)} wanted ({key})")
+        return Seen(
+            free >= wanted,
+            f"{host.readable(free)} of memory available, {host.readable(wanted)} wanted ({key})",
+        )
 
-    waiting.until("free memory", look, MEMORY_SECONDS, tell=site.tell, do="see what holds it: docker stats, top")
+    waiting.until(
+        "free memory",
+        look,
+        MEMORY_SECONDS,
+        tell=site.tell,
+        do="see what holds it: docker stats, top",
+    )
 
 
 def ensure_form(site: Site) -> None:
-    """vLLM runs the model that the files say: the base model, or the current release's checkpoint. Else it is restarted.
+    """vLLM runs the model that the files say: the base model, or the current release's checkpoint.
+    Else it is restarted.
 
     Raises GlueError if it does not come up, or comes up with another model.
     """
@@ -45,7 +55,11 @@ def ensure_form(site: Site) -> None:
         restart_model(site)
         running = running_model(site)
         if running != wanted:
-            raise GlueError("vLLM does not run what serves", f"{running}, wanted {wanted}", "make logs SERVICE=vllm")
+            raise GlueError(
+                "vLLM does not run what serves",
+                f"{running}, wanted {wanted}",
+                "make logs SERVICE=vllm",
+            )
 
 
 def running_model(site: Site) -> str:
@@ -65,7 +79,8 @@ def restart_model(site: Site) -> None:
 
 
 def wait_until_it_serves(site: Site) -> None:
-    """Healthy in Docker's eyes, and vLLM answers now: Docker's view of a model that died is up to ten seconds old."""
+    """Healthy in Docker's eyes, and vLLM answers now: Docker's view of a model that died is up to
+    ten seconds old."""
 
     before = {name: service.restarts for name, service in site.stacks.services("day").items()}
 
@@ -73,14 +88,17 @@ def wait_until_it_serves(site: Site) -> None:
         late = site.stacks.late(observed.expected(site.stacks.services("day")), before)
         if not late and not site.vllm().answers():
             late = ["vllm to answer"]
-        return Seen(not late, f"waiting for {', '.join(late)}" if late else "all services are healthy")
+        return Seen(
+            not late, f"waiting for {', '.join(late)}" if late else "all services are healthy"
+        )
 
     deadline = site.settings.number("DAY_DEADLINE_SECONDS")
     waiting.until("the day's services", look, deadline, tell=site.tell, do="make logs")
 
 
 def wait_for_door(site: Site, owner: str) -> None:
-    """Until the door sends people to owner: "vllm" or "night-desk", as each calls itself in its list of models."""
+    """Until the door sends people to owner: "vllm" or "night-desk", as each calls itself in its
+    list of models."""
     door = Vllm(site.stacks.address("door"), site.settings["MODEL_API_KEY"])
 
     def look() -> Seen[None]:
@@ -90,7 +108,9 @@ def wait_for_door(site: Site, owner: str) -> None:
             answering = error.saw
         return Seen(answering == owner, f"the door sends people to {answering}")
 
-    waiting.until(f"the door to {owner}", look, DOOR_SECONDS, 0.2, tell=site.tell, do="make logs SERVICE=door")
+    waiting.until(
+        f"the door to {owner}", look, DOOR_SECONDS, 0.2, tell=site.tell, do="make logs SERVICE=door"
+    )
 
 
 def settle(site: Site) -> None:
@@ -113,7 +133,9 @@ def notice(site: Site, reason: str, back_at: str | None) -> None:
     except OSError:
         if reason == "night":
             raise
-        path.unlink(missing_ok=True)  # a full disk: no notice counts as a restart, and the door opens
+        path.unlink(
+            missing_ok=True
+        )  # a full disk: no notice counts as a restart, and the door opens
 
 
 def load(site: Site, release: Release) -> None:

@@ -1,6 +1,7 @@
 """Tells somebody who is not there: a ping URL, a webhook, an e-mail, each if the site names one.
 
-A message that cannot be delivered is told, also by make status, and costs nothing else. What goes on every five minutes is
+A message that cannot be delivered is told, also by make status, and costs nothing else. What goes
+on every five minutes is
 told once in six hours.
 """
 
@@ -31,7 +32,8 @@ WATCH = "reconcile"
 
 @contextmanager
 def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
-    """Tells how the verb ended: what went wrong, and of a night also what went well. The caller puts its result into the dict."""
+    """Tells how the verb ended: what went wrong, and of a night also what went well. The caller
+    puts its result into the dict."""
     result: dict[str, Any] = {}
     began = int(time.time())
     try:
@@ -54,7 +56,12 @@ def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
             tell(site, f"{verb} failed", words, good=False)
         raise
     if verb == "night":
-        tell(site, f"night {result.get('outcome')}", morning_words(site, began, result.get("reason", "")), good=True)
+        tell(
+            site,
+            f"night {result.get('outcome')}",
+            morning_words(site, began, result.get("reason", "")),
+            good=True,
+        )
     elif result.get("mode") == Mode.DOWN:
         tell(site, "day stays stopped", "a person stopped everything: make day", good=True)
     elif verb == "day" or result.get("why") == SERVES:
@@ -62,16 +69,20 @@ def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
 
 
 def morning_words(site: Site, began: int, otherwise: str) -> str:
-    """summary.txt of the night that ended since began, a Unix time; otherwise where that or its end could not be written."""
+    """summary.txt of the night that ended since began, a Unix time; otherwise where that or its end
+    could not be written."""
     with suppress(OSError, ValueError, KeyError):
         last = journal.last_night(site.state) or {}
         if datetime.fromisoformat(last["time"]).timestamp() >= began:
-            return (site.state / "nights" / str(last["night"]) / "summary.txt").read_text(encoding="utf-8")
+            return (site.state / "nights" / str(last["night"]) / "summary.txt").read_text(
+                encoding="utf-8"
+            )
     return otherwise
 
 
 def once(site: Site, what: str, words: str) -> None:
-    """Not again within AGAIN_SECONDS, unless it was over or something else meanwhile, or reached nobody.
+    """Not again within AGAIN_SECONDS, unless it was over or something else meanwhile, or reached
+    nobody.
 
     A full disk makes it tell again, and nothing worse.
     """
@@ -86,14 +97,25 @@ def once(site: Site, what: str, words: str) -> None:
 
 
 def closed(site: Site, why: str) -> None:
-    """Somebody is at it, and nobody may mend the day: told once where it is wanted, and does not serve in office hours."""
+    """Somebody is at it, and nobody may mend the day: told once where it is wanted, and does not
+    serve in office hours."""
     wanted = desired_state.read(site.state)
-    if wanted is None or wanted.wanted is Wanted.DOWN or (wanted.night and time.time() < wanted.until_time):
+    if (
+        wanted is None
+        or wanted.wanted is Wanted.DOWN
+        or (wanted.night and time.time() < wanted.until_time)
+    ):
         return
-    with suppress(GlueError, OSError):  # what cannot be seen is no reason to lose the error that is told of
+    with suppress(
+        GlueError, OSError
+    ):  # what cannot be seen is no reason to lose the error that is told of
         late = not_serving(site.stacks.services("day"))
         if late and hours.of(site.settings).is_open(datetime.now()):
-            once(site, NOT_SERVING, f"{', '.join(f'{name} {state}' for name, state in late.items())}; {why}")
+            once(
+                site,
+                NOT_SERVING,
+                f"{', '.join(f'{name} {state}' for name, state in late.items())}; {why}",
+            )
 
 
 def over(site: Site) -> None:
@@ -101,19 +123,33 @@ def over(site: Site) -> None:
     with suppress(OSError):  # as a rule there was no alarm
         was = path.read_text(encoding="utf-8", errors="replace")
         path.unlink()
-        tell(site, "the watch works again" if watch in was else "day serves again", site.settings.chat_url, good=True)
+        tell(
+            site,
+            "the watch works again" if watch in was else "day serves again",
+            site.settings.chat_url,
+            good=True,
+        )
 
 
 def tell(site: Site, what: str, words: str, good: bool) -> bool:
-    """By every way that the site names; whether one of them took it, or there is none. Nothing here raises."""
+    """By every way that the site names; whether one of them took it, or there is none. Nothing here
+    raises."""
     settings = site.settings.values
-    subject, words, ca = f"{settings['TEAM_NAME']}: {what}", site.settings.hide(words), settings.get("EXTRA_CA")
+    subject, words, ca = (
+        f"{settings['TEAM_NAME']}: {what}",
+        site.settings.hide(words),
+        settings.get("EXTRA_CA"),
+    )
     text = f"{subject}\n{words}"
     ways: dict[str, Callable[[], None]] = {
         # as the usual monitors of timed jobs have it: the URL itself for good, with /fail for bad
-        "NOTIFY_PING_URL": lambda: deliver.post(failed_or(settings["NOTIFY_PING_URL"], good), ca, data=words.encode()),
+        "NOTIFY_PING_URL": lambda: deliver.post(
+            failed_or(settings["NOTIFY_PING_URL"], good), ca, data=words.encode()
+        ),
         # "text" is what most chats' webhooks show; the rest is for programs
-        "NOTIFY_WEBHOOK": lambda: deliver.post(settings["NOTIFY_WEBHOOK"], ca, json={"text": text, "event": what}),
+        "NOTIFY_WEBHOOK": lambda: deliver.post(
+            settings["NOTIFY_WEBHOOK"], ca, json={"text": text, "event": what}
+        ),
         "NOTIFY_EMAIL": lambda: deliver.mail(settings, subject, words),
     }
     taken = [delivered(site, key, way) for key, way in ways.items() if settings.get(key)]
@@ -127,7 +163,8 @@ def failed_or(url: str, good: bool) -> str:
 
 
 def delivered(site: Site, key: str, way: Callable[[], None]) -> bool:
-    """Whether it was taken. The journal keeps it for make status: under a timer nobody reads what is printed."""
+    """Whether it was taken. The journal keeps it for make status: under a timer nobody reads what
+    is printed."""
     reason = ""
     try:
         deliver.within(deliver.TOTAL_SECONDS, way)
@@ -137,5 +174,7 @@ def delivered(site: Site, key: str, way: Callable[[], None]) -> bool:
         reason = f"{type(error).__name__}: {site.settings.hide(str(error))[:LONGEST_REASON]}"
     if reason:
         site.tell(f"{key} was not reached: {reason}")
-    journal.note(site.state, event="message", way=key, result="failed" if reason else "done", reason=reason)
+    journal.note(
+        site.state, event="message", way=key, result="failed" if reason else "done", reason=reason
+    )
     return not reason

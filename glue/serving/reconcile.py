@@ -1,4 +1,5 @@
-"""Every few minutes, and at boot: one look, and the one step that brings the machine nearer to what is wanted."""
+"""Every few minutes, and at boot: one look, and the one step that brings the machine nearer to what
+is wanted."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from glue.serving.watch import Step, World
 
 
 def reconcile(site: Site) -> dict[str, Any]:
-    """Returns the step and its reason. Somebody who is at it is left alone. Raises DayNotServing when it gives up."""
+    """Returns the step and its reason. Somebody who is at it is left alone. Raises DayNotServing
+    when it gives up."""
     try:
         with lock.hold(site.state, lock.MOVE, "reconcile"):
             lock.require_no_upgrade(site.state)
@@ -25,7 +27,10 @@ def reconcile(site: Site) -> dict[str, Any]:
                 act(site, step, why)
     except Locked as busy:
         step, why = Step.NOTHING, f"another command is running: {busy.saw}"
-        if max(lock.held_seconds(site.state, name) for name in (lock.MOVE, lock.UPGRADE)) > model.MOVE_WAIT_SECONDS:
+        if (
+            max(lock.held_seconds(site.state, name) for name in (lock.MOVE, lock.UPGRADE))
+            > model.MOVE_WAIT_SECONDS
+        ):
             notify.closed(site, why)  # a shorter one is a restart, or a promotion
     return {"step": step.value, "why": why}
 
@@ -41,11 +46,16 @@ def observe(site: Site) -> World:
 
 
 def act(site: Site, step: Step, why: str) -> None:
-    """Under the lock for moves. On a full disk too: attempts are then not counted, and made at every look."""
+    """Under the lock for moves. On a full disk too: attempts are then not counted, and made at
+    every look."""
     if step is Step.GIVE_UP:
-        raise DayNotServing("the day does not come back", why, "make logs SERVICE=vllm, then make day")
+        raise DayNotServing(
+            "the day does not come back", why, "make logs SERVICE=vllm, then make day"
+        )
     with suppress(OSError):
-        files.write_json(site.state / day.ATTEMPTS, [*attempts(site.state), time.time()][-watch.MOST_ATTEMPTS :])
+        files.write_json(
+            site.state / day.ATTEMPTS, [*attempts(site.state), time.time()][-watch.MOST_ATTEMPTS :]
+        )
     journal.note(site.state, event="reconcile", step=step.value, reason=why)
     if step is Step.RESTART:
         notify.once(site, notify.NOT_SERVING, f"{why}; it is being restarted")
@@ -54,7 +64,12 @@ def act(site: Site, step: Step, why: str) -> None:
 
 
 def attempts(state: Path) -> tuple[float, ...]:
-    """When the watch acted since a person, or a timer, last said day; none where that cannot be read."""
+    """When the watch acted since a person, or a timer, last said day; none where that cannot be
+    read."""
     with suppress(OSError):
-        return tuple(moment for moment in files.read_json_if_whole(state / day.ATTEMPTS, []) if isinstance(moment, int | float))
+        return tuple(
+            moment
+            for moment in files.read_json_if_whole(state / day.ATTEMPTS, [])
+            if isinstance(moment, int | float)
+        )
     return ()

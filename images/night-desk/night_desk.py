@@ -1,9 +1,12 @@
-"""The night desk: an OpenAI-compatible service that answers while the model trains, loads or is down.
+"""The night desk: an OpenAI-compatible service that answers while the model trains, loads or is
+down.
 
-It lists the same models as vLLM, so nobody's chat breaks, says when the assistant is back, and quotes the passages that
+It lists the same models as vLLM, so nobody's chat breaks, says when the assistant is back, and
+quotes the passages that
 Open WebUI had already found for the question: retrieval runs on the CPU and goes on all night.
 
-The door asks it whether the model may answer (/model-may-answer): no as soon as glue has written a night's notice, so
+The door asks it whether the model may answer (/model-may-answer): no as soon as glue has written a
+night's notice, so
 that vLLM gets no new questions and can end those it has.
 
 Standard library only and one file, because it must start where nothing else does.
@@ -11,7 +14,8 @@ Standard library only and one file, because it must start where nothing else doe
 Environment
     MODEL_API_KEY   the key that every path under /v1 asks for
     MODEL_IDS       comma-separated names to list
-    NOTICE_FILE     JSON that glue writes when it moves: {"reason": "night" | "restart", "back_at": "07:00" | null};
+    NOTICE_FILE     JSON that glue writes when it moves: {"reason": "night" | "restart", "back_at":
+                    "07:00" | null};
                     missing or unreadable counts as an unplanned restart
 """
 
@@ -33,7 +37,8 @@ PASSAGE = re.compile(r'<source id="(\d+)"[^>]*>(.*?)</source>', re.DOTALL)
 PASSAGES_SHOWN = 5
 CHARACTERS_A_PASSAGE = 400
 LARGEST_REQUEST_BYTES = 64 * 2**20
-# What Open WebUI's own tasks ask for is named in their prompts; each wants its JSON back, never prose.
+# What Open WebUI's own tasks ask for is named in their prompts; each wants its JSON back, never
+# prose.
 TASK_KEYS = ("queries", "title", "tags", "follow_ups")
 
 
@@ -48,7 +53,10 @@ def read_notice(path: str) -> dict[str, Any]:
 def opening(notice: dict[str, Any]) -> str:
     """One sentence: why it is the desk that answers, and until when."""
     if notice.get("reason") == "night":
-        return f"{MARK}: the assistant is learning and is back at {notice.get('back_at') or 'the start of the day'}."
+        return (
+            f"{MARK}: the assistant is learning and is back at"
+            f" {notice.get('back_at') or 'the start of the day'}."
+        )
     return f"{MARK}: the assistant is starting and is back in a few minutes."
 
 
@@ -63,7 +71,11 @@ def text_of(message: dict[str, Any]) -> str:
 def passages(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """The (number, text) of each passage that Open WebUI put into the prompt, in its order."""
     everything = "\n".join(text_of(message) for message in messages)
-    return [(number, " ".join(text.split())) for number, text in PASSAGE.findall(everything) if text.strip()]
+    return [
+        (number, " ".join(text.split()))
+        for number, text in PASSAGE.findall(everything)
+        if text.strip()
+    ]
 
 
 def task_answer(messages: list[dict[str, Any]]) -> str | None:
@@ -74,24 +86,41 @@ def task_answer(messages: list[dict[str, Any]]) -> str | None:
         return None
     asked = re.findall(r"USER: (.*)", prompt)
     words = asked[-1] if asked else "chat"
-    return json.dumps({"title": words[:48]} if task == "title" else {task: [words] if task == "queries" else []})
+    return json.dumps(
+        {"title": words[:48]} if task == "title" else {task: [words] if task == "queries" else []}
+    )
 
 
 def answer(messages: list[dict[str, Any]], notice: dict[str, Any]) -> str:
     found = passages(messages)
     if not found:
         return opening(notice) + " Your question stays in this chat: press *Regenerate* then."
-    quoted = "\n\n".join(f"> {text[:CHARACTERS_A_PASSAGE]} [{number}]" for number, text in found[:PASSAGES_SHOWN])
+    quoted = "\n\n".join(
+        f"> {text[:CHARACTERS_A_PASSAGE]} [{number}]" for number, text in found[:PASSAGES_SHOWN]
+    )
     return opening(notice) + " These are the passages closest to your question:\n\n" + quoted
 
 
 def chunks(text: str, model: str) -> Iterator[dict[str, Any]]:
-    """Chat-completion chunks as vLLM streams them: words, then a finish, then usage without choices."""
-    frame = {"id": "night-desk", "object": "chat.completion.chunk", "created": int(time.time()), "model": model}
+    """Chat-completion chunks as vLLM streams them: words, then a finish, then usage without
+    choices."""
+    frame = {
+        "id": "night-desk",
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": model,
+    }
     for word in re.findall(r"\s*\S+|\s+$", text):
-        yield {**frame, "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}
+        yield {
+            **frame,
+            "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}],
+        }
     yield {**frame, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-    yield {**frame, "choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}}
+    yield {
+        **frame,
+        "choices": [],
+        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+    }
 
 
 def completion(text: str, model: str) -> dict[str, Any]:
@@ -100,13 +129,18 @@ def completion(text: str, model: str) -> dict[str, Any]:
         "object": "chat.completion",
         "created": int(time.time()),
         "model": model,
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        ],
         "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
     }
 
 
 def model_list(names: str) -> dict[str, Any]:
-    rows = [{"id": name, "object": "model", "created": 0, "owned_by": "night-desk"} for name in names.split(",")]
+    rows = [
+        {"id": name, "object": "model", "created": 0, "owned_by": "night-desk"}
+        for name in names.split(",")
+    ]
     return {"object": "list", "data": rows}
 
 
@@ -121,7 +155,13 @@ class Desk(BaseHTTPRequestHandler):
             self.send_json(503 if night else 200, {"night": night})
         elif self.allowed():
             known = self.path == "/v1/models"
-            self.send_json(*((200, model_list(os.environ["MODEL_IDS"])) if known else (404, {"error": "not here"})))
+            self.send_json(
+                *(
+                    (200, model_list(os.environ["MODEL_IDS"]))
+                    if known
+                    else (404, {"error": "not here"})
+                )
+            )
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
@@ -140,7 +180,11 @@ class Desk(BaseHTTPRequestHandler):
         except (ValueError, KeyError, TypeError, AttributeError):
             return self.send_json(400, {"error": {"message": "not a chat completion request"}})
         text = task_answer(messages) or answer(messages, read_notice(os.environ["NOTICE_FILE"]))
-        return self.send_stream(text, model) if request.get("stream") else self.send_json(200, completion(text, model))
+        return (
+            self.send_stream(text, model)
+            if request.get("stream")
+            else self.send_json(200, completion(text, model))
+        )
 
     def allowed(self) -> bool:
         offered = self.headers.get("Authorization") or ""
@@ -153,7 +197,8 @@ class Desk(BaseHTTPRequestHandler):
         self.send_body(status, "application/json", json.dumps(payload).encode())
 
     def send_stream(self, text: str, model: str) -> None:
-        """The events as one body of known length: all of it is known, and a cut one is seen to be cut."""
+        """The events as one body of known length: all of it is known, and a cut one is seen to be
+        cut."""
         events = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks(text, model))
         self.send_body(200, "text/event-stream", f"{events}data: [DONE]\n\n".encode())
 

@@ -1,11 +1,15 @@
-"""Open WebUI's data in and out of its volume, while it runs. Runs inside Open WebUI's image only; /data is the volume.
+"""Open WebUI's data in and out of its volume, while it runs. Runs inside Open WebUI's image only;
+/data is the volume.
 
     python3 webui_data.py pack      writes a tar of it to stdout
-    python3 webui_data.py sizes     prints how many bytes of databases with vectors, and of uploads, that is
+    python3 webui_data.py sizes     prints how many bytes of databases with vectors, and of uploads,
+                                    that is
     python3 webui_data.py unpack    replaces it by the tar on stdin
-    python3 webui_data.py look      exits 0 if there are people in its database, 4 if there are none, or no database
+    python3 webui_data.py look      exits 0 if there are people in its database, 4 if there are
+                                    none, or no database
 
-The databases are copied by SQLite's own backup, so that a copy is one moment's. The people's database comes first: a document
+The databases are copied by SQLite's own backup, so that a copy is one moment's. The people's
+database comes first: a document
 that is taken in meanwhile is then in the vectors and not yet in the list, which harms nobody.
 """
 
@@ -29,20 +33,33 @@ TABLES = {"people": "user", "conversations": "chat", "documents": "file"}  # Ope
 
 
 def counts(database: Path, access: str = "mode=rw") -> dict[str, int]:
-    """How many of TABLES it holds; 0 where there is no such table, and no database. Raises sqlite3.Error for what is none.
+    """How many of TABLES it holds; 0 where there is no such table, and no database. Raises
+    sqlite3.Error for what is none.
 
     access: "immutable=1" for a copy that nothing writes to, which may lie on a share without locks.
     """
     if not database.exists():
         return dict.fromkeys(TABLES, 0)
-    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?{access}", uri=True, timeout=60)) as found:
-        there = {row[0] for row in found.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        asked = {what: f'SELECT count(*) FROM "{table}"' for what, table in TABLES.items() if table in there}
-        return {what: found.execute(asked[what]).fetchone()[0] if what in asked else 0 for what in TABLES}
+    with closing(
+        sqlite3.connect(f"{database.resolve().as_uri()}?{access}", uri=True, timeout=60)
+    ) as found:
+        there = {
+            row[0] for row in found.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+        asked = {
+            what: f'SELECT count(*) FROM "{table}"'
+            for what, table in TABLES.items()
+            if table in there
+        }
+        return {
+            what: found.execute(asked[what]).fetchone()[0] if what in asked else 0
+            for what in TABLES
+        }
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """Raises ValueError for a copy that SQLite finds fault with, and where there is nothing to copy: SQLite would make one."""
+    """Raises ValueError for a copy that SQLite finds fault with, and where there is nothing to
+    copy: SQLite would make one."""
     if not source.exists():
         raise ValueError(f"there is no {source.name}")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -102,9 +119,12 @@ def pack(data: Path, tar: tarfile.TarFile) -> None:
 
 
 def sizes(data: Path) -> tuple[int, int]:
-    """Bytes of databases and vectors, which pack holds once more while it runs, and bytes of uploads."""
+    """Bytes of databases and vectors, which pack holds once more while it runs, and bytes of
+    uploads."""
     databases = sum(path.stat().st_size for path in data.glob(f"{PEOPLE}*"))
-    vectors, uploads = (sum(size for size, _ in marks(data / name).values()) for name in (VECTORS, UPLOADS))
+    vectors, uploads = (
+        sum(size for size, _ in marks(data / name).values()) for name in (VECTORS, UPLOADS)
+    )
     return databases + vectors, uploads
 
 
@@ -120,7 +140,8 @@ def unpack(data: Path, tar: tarfile.TarFile) -> None:
 
 
 def put_back(data: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-    """Raises ValueError for anything but a file inside the folder. By hand: Debian 12's Python has no extraction filter yet."""
+    """Raises ValueError for anything but a file inside the folder. By hand: Debian 12's Python has
+    no extraction filter yet."""
     target, content = (data / member.name).resolve(), tar.extractfile(member)
     if content is None or not target.is_relative_to(data.resolve()):
         raise ValueError(f"{member.name} is no file of a chat's data")

@@ -1,19 +1,24 @@
-"""Models from the hub into HF_HOME, each at one commit, every file checked against the hash that the hub gives for it.
+"""Models from the hub into HF_HOME, each at one commit, every file checked against the hash that
+the hub gives for it.
 
     python3 fetch.py MODELS.json            fetches what is missing or wrong
     python3 fetch.py --check MODELS.json    only looks, at sizes, without a network
 
-Reads   MODELS.json  {model: {"revision": what is asked for, "commit": what it was found to be, or "", "files": {}}}
+Reads   MODELS.json  {model: {"revision": what is asked for, "commit": what it was found to be, or
+        "", "files": {}}}
 Prints  a JSON line a step:
-        {"phase": "found", "model", "commit", "files"}  files: {name: {"size", "hash": "sha256:..." or "git:..."}}
+        {"phase": "found", "model", "commit", "files"}  files: {name: {"size", "hash": "sha256:..."
+                                                        or "git:..."}}
         {"phase": "fetch", "model", "bytes", "of"}      every PROGRESS_SECONDS
         {"phase": "waiting", "model", "reason", "seconds"}  before it tries again
         {"phase": "verified", "model", "commit", "files"}
-        {"phase": "checked", "model", "bytes", "wrong"}  with --check: the bytes held, and the names of wrong files
+        {"phase": "checked", "model", "bytes", "wrong"}  with --check: the bytes held, and the names
+                                                         of wrong files
         {"phase": "failed", "model", "reason"}
 Exits   0; 1 after "failed"
 
-What the cache calls `main` is set last of all, so that nothing offline finds a model that is not whole.
+What the cache calls `main` is set last of all, so that nothing offline finds a model that is not
+whole.
 """
 
 from __future__ import annotations
@@ -39,24 +44,40 @@ from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-d
 Files = dict[str, dict[str, Any]]
 T = TypeVar("T")
 
-# The library goes on where a connection was cut, but starts a file again that a killed run left unfinished: few at a time,
+# The library goes on where a connection was cut, but starts a file again that a killed run left
+# unfinished: few at a time,
 # because large models come in files of gigabytes.
 FILES_AT_A_TIME = 2
-PAUSES_SECONDS = (1, 4, 16, 64, 256)  # before each further attempt; within one the library itself tries six times
+PAUSES_SECONDS = (
+    1,
+    4,
+    16,
+    64,
+    256,
+)  # before each further attempt; within one the library itself tries six times
 LONGEST_PAUSE_SECONDS = 3600  # a hub may ask for more time than the pauses give
 PROGRESS_SECONDS = 20
 SILENT_SECONDS = 900
 
-# Faults that no waiting cures: HTTP status, error number of this machine, or words of a TLS library or proxy; and what to do.
-PAGE = "open https://huggingface.co/{model} with your account, accept its terms, and set HF_TOKEN in env/site.env to your token"
+# Faults that no waiting cures: HTTP status, error number of this machine, or words of a TLS library
+# or proxy; and what to do.
+PAGE = (
+    "open https://huggingface.co/{model} with your account, accept its terms, and set HF_TOKEN in"
+    " env/site.env to your token"
+)
 STATUS = {
     401: f"the hub refuses access. HF_TOKEN is missing, wrong or expired: {PAGE}",
-    403: f"the hub refuses access: {PAGE}. A fine-grained token needs read access to gated repositories",
+    403: (
+        f"the hub refuses access: {PAGE}. A fine-grained token needs read access to gated"
+        " repositories"
+    ),
     404: f"the hub has no such model or revision. If it is a private one: {PAGE}",
 }
 ERROR_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 WORDS = {
-    "CERTIFICATE_VERIFY_FAILED": "set EXTRA_CA in env/site.env to the bundle of your network's own authority",
+    "CERTIFICATE_VERIFY_FAILED": (
+        "set EXTRA_CA in env/site.env to the bundle of your network's own authority"
+    ),
     "407 Proxy": "the proxy asks for a name and password: put them into HTTPS_PROXY",
 }
 
@@ -93,7 +114,9 @@ def is_right(path: Path, wanted: dict[str, Any], thorough: bool) -> bool:
 
 def digest(path: Path, kind: str) -> str:
     """sha256 for a large file; for the small ones that the hub keeps in git, git's own."""
-    start = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
+    start = (
+        hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
+    )
     with path.open("rb") as file:
         return f"{kind}:{hashlib.file_digest(file, lambda: start).hexdigest()}"
 
@@ -119,7 +142,10 @@ def listed(model: str, revision: str) -> tuple[str, Files]:
     """The commit that a revision is now, and its files."""
     found = HfApi().model_info(model, revision=revision, files_metadata=True)
     files = {
-        row.rfilename: {"size": row.size, "hash": f"sha256:{row.lfs.sha256}" if row.lfs else f"git:{row.blob_id}"}
+        row.rfilename: {
+            "size": row.size,
+            "hash": f"sha256:{row.lfs.sha256}" if row.lfs else f"git:{row.blob_id}",
+        }
         for row in found.siblings or []
     }
     return str(found.sha), files
@@ -131,7 +157,9 @@ def listed(model: str, revision: str) -> tuple[str, Files]:
 def fetch(model: str, entry: dict[str, Any]) -> None:
     commit, files = entry["commit"], entry["files"]
     if not files or wrong_files(snapshot(model, commit), files, thorough=True):
-        commit, files = patiently(model, lambda: listed(model, entry["commit"] or entry["revision"]))
+        commit, files = patiently(
+            model, lambda: listed(model, entry["commit"] or entry["revision"])
+        )
         say(phase="found", model=model, commit=commit, files=files)
         download(model, commit, files)
     point(model, commit)
@@ -156,7 +184,8 @@ def attempt(model: str, commit: str, files: Files) -> None:
 
 
 def patiently(model: str, act: Callable[[], T]) -> T:
-    """What act returns; again and again while its fault may pass. Raises Failed for one that cannot, and after the last pause."""
+    """What act returns; again and again while its fault may pass. Raises Failed for one that
+    cannot, and after the last pause."""
     for pause in (*PAUSES_SECONDS, None):
         try:
             return act()
@@ -180,27 +209,43 @@ def causes(error: Any) -> Iterator[Any]:
 
 def answer(error: Exception) -> Any:
     """What the hub answered, if it did: a response with status_code and headers."""
-    return next((row.response for row in causes(error) if getattr(row, "response", None) is not None), None)
+    return next(
+        (row.response for row in causes(error) if getattr(row, "response", None) is not None), None
+    )
 
 
 def remedy(error: Exception) -> str | None:
-    """What a person must do; empty where only the fault's own words say it; None for a fault that may pass."""
+    """What a person must do; empty where only the fault's own words say it; None for a fault that
+    may pass."""
     chain, response = list(causes(error)), answer(error)
-    if response is not None and 400 <= response.status_code < 500 and response.status_code not in (408, 425, 429):
+    if (
+        response is not None
+        and 400 <= response.status_code < 500
+        and response.status_code not in (408, 425, 429)
+    ):
         return STATUS.get(response.status_code, "")
     if any(isinstance(row, OSError) and row.errno in ERROR_NUMBERS for row in chain):
         return ""
-    return next((do for words, do in WORDS.items() if any(words in str(row) for row in chain)), None)
+    return next(
+        (do for words, do in WORDS.items() if any(words in str(row) for row in chain)), None
+    )
 
 
 def asked_pause(error: Exception) -> int:
-    """Seconds that the hub asks to be left alone, by its Retry-After or RateLimit header; 0 if it names none."""
+    """Seconds that the hub asks to be left alone, by its Retry-After or RateLimit header; 0 if it
+    names none."""
     response = answer(error)
     if response is None:
         return 0
     limit = parse_ratelimit_headers(response.headers)
     asked = response.headers.get("Retry-After", "").strip()
-    return int(asked) if asked.isdigit() else limit.reset_in_seconds if limit and response.status_code == 429 else 0
+    return (
+        int(asked)
+        if asked.isdigit()
+        else limit.reset_in_seconds
+        if limit and response.status_code == 429
+        else 0
+    )
 
 
 def drop(path: Path, names: list[str]) -> None:
@@ -214,7 +259,9 @@ def require_room(model: str, path: Path, files: Files) -> None:
     wanted = sum(files[name]["size"] for name in wrong_files(path, files, thorough=False))
     free = shutil.disk_usage(Path(HF_HUB_CACHE).parent).free
     if wanted > free:
-        raise Failed(f"{wanted / 1e9:.1f} GB are still to come and {free / 1e9:.1f} GB of disk are free")
+        raise Failed(
+            f"{wanted / 1e9:.1f} GB are still to come and {free / 1e9:.1f} GB of disk are free"
+        )
 
 
 def point(model: str, commit: str) -> None:

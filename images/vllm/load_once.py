@@ -2,9 +2,12 @@
 
     vllm serve ... --middleware=load_once.LoadOnce      with this file's folder on PYTHONPATH
 
-`load_inplace: true` in POST /v1/load_lora_adapter stays in the request object that vLLM keeps for that name, and the
-engine reloads such an adapter at every step (vLLM 0.32, entrypoints/openai/models/serving.py, lora/worker_manager.py;
-https://github.com/vllm-project/vllm/issues/33791). The flag is cleared before the answer to the load goes out.
+`load_inplace: true` in POST /v1/load_lora_adapter stays in the request object that vLLM keeps for
+that name, and the
+engine reloads such an adapter at every step (vLLM 0.32, entrypoints/openai/models/serving.py,
+lora/worker_manager.py;
+https://github.com/vllm-project/vllm/issues/33791). The flag is cleared before the answer to the
+load goes out.
 """
 
 

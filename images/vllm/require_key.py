@@ -1,6 +1,8 @@
-"""vLLM asks for its key under /v1 only. With this it asks everywhere: a vLLM on a network tells nobody what is asked of it.
+"""vLLM asks for its key under /v1 only. With this it asks everywhere: a vLLM on a network tells
+nobody what is asked of it.
 
-    vllm serve ... --middleware=require_key.RequireKey      with VLLM_API_KEY set, and this file's folder on PYTHONPATH
+    vllm serve ... --middleware=require_key.RequireKey      with VLLM_API_KEY set, and this file's
+                                                            folder on PYTHONPATH
 
 /health stays open, for the door and for Docker: it answers with a status and nothing else.
 """
@@ -19,10 +21,20 @@ class RequireKey:
     async def __call__(self, scope, receive, send):
         given = dict(scope.get("headers") or ()).get(b"authorization", b"")
         # lifespan is the server's own start and stop
-        if scope["type"] == "lifespan" or scope["path"] in OPEN or hmac.compare_digest(given, self.expected):
+        if (
+            scope["type"] == "lifespan"
+            or scope["path"] in OPEN
+            or hmac.compare_digest(given, self.expected)
+        ):
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
-            await send({"type": "http.response.start", "status": 401, "headers": [(b"content-type", b"application/json")]})
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": 401,
+                    "headers": [(b"content-type", b"application/json")],
+                }
+            )
             await send({"type": "http.response.body", "body": b'{"error": "Unauthorized"}'})
         else:
             await send({"type": "websocket.close", "code": 1008})

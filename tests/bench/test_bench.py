@@ -1,4 +1,5 @@
-"""The harness itself: its statistics against numpy, its client and paced model over real HTTP, its documents."""
+"""The harness itself: its statistics against numpy, its client and paced model over real HTTP, its
+documents."""
 
 import itertools
 import json
@@ -55,16 +56,21 @@ def test_an_interval_holds_its_median_and_is_the_same_again(found: list[float]) 
     one, other = bench_statistics.summary(found), bench_statistics.summary(found)
     assert one == other and one is not None
     assert one.count == len(found)
-    assert (one.median_interval is None) == (one.mean_interval is None) == (len(found) < 6), "of a handful none is honest"
+    assert (one.median_interval is None) == (one.mean_interval is None) == (len(found) < 6), (
+        "of a handful none is honest"
+    )
     if one.median_interval:
         low, high = one.median_interval
         assert min(found) <= low <= one.median <= high <= max(found)
 
 
 @pytest.mark.parametrize("count", [6, 24])
-@pytest.mark.parametrize(("what", "truth"), [("mean", 1.0), ("median", 1.0), ("skewed median", math.log(2))])
+@pytest.mark.parametrize(
+    ("what", "truth"), [("mean", 1.0), ("median", 1.0), ("skewed median", math.log(2))]
+)
 def test_an_interval_covers_as_often_as_it_says(what: str, truth: float, count: int) -> None:
-    """Of so many draws, 2000 times: the 95 % interval must hold the truth that often, and not by being needlessly wide."""
+    """Of so many draws, 2000 times: the 95 % interval must hold the truth that often, and not by
+    being needlessly wide."""
     draw = numpy.random.default_rng(3)
     find = bench_statistics.mean_interval if what == "mean" else bench_statistics.median_interval
     held = 0
@@ -75,7 +81,9 @@ def test_an_interval_covers_as_often_as_it_says(what: str, truth: float, count: 
     assert 0.94 <= held / 2000 <= 0.985
 
 
-@pytest.mark.parametrize(("freedom", "published"), [(5, 2.571), (11, 2.201), (23, 2.069), (199, 1.972)])
+@pytest.mark.parametrize(
+    ("freedom", "published"), [(5, 2.571), (11, 2.201), (23, 2.069), (199, 1.972)]
+)
 def test_student_s_points_are_those_of_the_tables(freedom: int, published: float) -> None:
     assert bench_statistics.student(freedom) == pytest.approx(published, rel=0.002)
 
@@ -98,7 +106,9 @@ def server() -> Iterator[Vllm]:
     """The paced model as its container runs it, in a process of its own."""
     port = free_port()
     environment = os.environ | {"MODEL_API_KEY": KEY, "PORT": str(port)}
-    with subprocess.Popen([sys.executable, str(HOME / "bench" / "paced_model.py")], env=environment) as process:
+    with subprocess.Popen(
+        [sys.executable, str(HOME / "bench" / "paced_model.py")], env=environment
+    ) as process:
         found = Vllm(f"127.0.0.1:{port}", KEY)
         waiting.until("the paced model", lambda: Seen(found.answers(), "starting"), 20, 0.1)
         yield found
@@ -120,9 +130,12 @@ def question(text: str) -> list[dict[str, str]]:
 
 
 def test_the_harness_adds_under_five_milliseconds_at_eight_users(server: Vllm) -> None:
-    """Against a server where nothing takes time, all that is measured is the harness and the server's own work."""
+    """Against a server where nothing takes time, all that is measured is the harness and the
+    server's own work."""
     set_pace(server, prefill_tokens_per_second=0, answer_tokens=1)
-    samples = client.level(lambda _, number: ask(endpoint(server), question(f"{number}?")), users=8, rounds=25)
+    samples = client.level(
+        lambda _, number: ask(endpoint(server), question(f"{number}?")), users=8, rounds=25
+    )
     assert not [sample.error for sample in samples if sample.error]
     assert len(samples) == 200
     # of the best half: what the machine does beside the test is not the harness
@@ -131,7 +144,12 @@ def test_the_harness_adds_under_five_milliseconds_at_eight_users(server: Vllm) -
 
 
 def test_one_question_takes_its_prefill_and_its_decode(server: Vllm) -> None:
-    set_pace(server, prefill_tokens_per_second=1000, decode_tokens_per_second={"1": 100}, answer_tokens=51)
+    set_pace(
+        server,
+        prefill_tokens_per_second=1000,
+        decode_tokens_per_second={"1": 100},
+        answer_tokens=51,
+    )
     sample = ask(endpoint(server), question("x" * 1200))
     assert not sample.error
     assert (sample.prompt_tokens, sample.completion_tokens) == (301, 51)
@@ -141,7 +159,12 @@ def test_one_question_takes_its_prefill_and_its_decode(server: Vllm) -> None:
 
 
 def test_two_at_once_wait_for_each_other_s_prompt_and_share_the_decode(server: Vllm) -> None:
-    set_pace(server, prefill_tokens_per_second=1000, decode_tokens_per_second={"1": 100, "2": 50}, answer_tokens=40)
+    set_pace(
+        server,
+        prefill_tokens_per_second=1000,
+        decode_tokens_per_second={"1": 100, "2": 50},
+        answer_tokens=40,
+    )
     samples = client.level(lambda *_: ask(endpoint(server), question("x" * 800)), users=2, rounds=1)
     first, second = sorted(sample.first_token_seconds for sample in samples)
     assert first == pytest.approx(0.2, abs=0.08) and second == pytest.approx(0.4, abs=0.12)
@@ -151,33 +174,53 @@ def test_two_at_once_wait_for_each_other_s_prompt_and_share_the_decode(server: V
 def test_the_published_speeds_are_met_at_their_users_and_lie_between_elsewhere() -> None:
     pace = paced_model.Pace()
     assert [pace.decode(users) for users in (1, 2, 4, 8)] == [56.3, 51.3, 38.8, 28.5]
-    assert all(pace.decode(one) > pace.decode(other) for one, other in itertools.pairwise(range(1, 20)))
+    assert all(
+        pace.decode(one) > pace.decode(other) for one, other in itertools.pairwise(range(1, 20))
+    )
     assert pace.decode(16) * 16 == pytest.approx(8 * 28.5)
 
 
 HISTORY = "USER: In which hall?\nASSISTANT: 9\nUSER: Since when?"
-TASK = f'Make a search query. Answer as {{"queries": ["..."]}}\n<chat_history>\n{HISTORY}\n</chat_history>'
+TASK = (
+    'Make a search query. Answer as {"queries":'
+    f' ["..."]}}\n<chat_history>\n{HISTORY}\n</chat_history>'
+)
 
 
 def test_hidden_calls_are_counted_paid_for_and_answered_by_the_given_rewrite(server: Vllm) -> None:
-    set_pace(server, {"In which hall?\nSince when?": "hall since"}, prefill_tokens_per_second=100000,
-             decode_tokens_per_second={"1": 1000}, task_tokens=200, plain_task_tokens=20)  # fmt: skip
+    set_pace(
+        server,
+        {"In which hall?\nSince when?": "hall since"},
+        prefill_tokens_per_second=100000,
+        decode_tokens_per_second={"1": 1000},
+        task_tokens=200,
+        plain_task_tokens=20,
+    )
     body = {"model": BASE, "messages": question(TASK)}
     began = time.monotonic()
     whole = server.call("POST", "/v1/chat/completions", body).json()
     assert time.monotonic() - began > 0.19
     assert json.loads(whole["choices"][0]["message"]["content"]) == {"queries": ["hall since"]}
     assert whole["usage"]["completion_tokens"] == 200
-    plain = server.call("POST", "/v1/chat/completions", body | {"chat_template_kwargs": {"enable_thinking": False}}).json()
+    plain = server.call(
+        "POST", "/v1/chat/completions", body | {"chat_template_kwargs": {"enable_thinking": False}}
+    ).json()
     assert plain["usage"]["completion_tokens"] == 20
     cut = server.call("POST", "/v1/chat/completions", body | {"max_tokens": 64}).json()
-    assert cut["choices"][0]["message"]["content"] == ""  # thinking used up the room, as with a real model
+    assert (
+        cut["choices"][0]["message"]["content"] == ""
+    )  # thinking used up the room, as with a real model
     calls = server.call("GET", "/bench/calls").json()
     assert [call["kind"] for call in calls] == ["queries"] * 3
 
 
 def test_where_the_time_went_adds_up(server: Vllm) -> None:
-    set_pace(server, prefill_tokens_per_second=2000, decode_tokens_per_second={"1": 200}, answer_tokens=20)
+    set_pace(
+        server,
+        prefill_tokens_per_second=2000,
+        decode_tokens_per_second={"1": 200},
+        answer_tokens=20,
+    )
     samples = [ask(endpoint(server), question("x" * 800))]
     found = latency_parts.of_calls(server.call("GET", "/bench/calls").json(), samples)
     seconds = found["parts"]
@@ -189,11 +232,20 @@ def test_where_the_time_went_adds_up(server: Vllm) -> None:
 
 def test_a_failed_question_took_no_time_and_counts_in_no_mean() -> None:
     call = {"kind": "chat", "queue_seconds": 0.0, "prefill_seconds": 0.5, "decode_seconds": 1.0}
-    samples = [Sample(first_token_seconds=1, last_token_seconds=3, completion_tokens=9), Sample(error="cut")]
+    samples = [
+        Sample(first_token_seconds=1, last_token_seconds=3, completion_tokens=9),
+        Sample(error="cut"),
+    ]
     assert latency_parts.of_calls([call], samples)["parts"] == {
-        "hidden calls": 0, "queue": 0, "prefill": 0.5, "retrieval and Open WebUI": 0.5, "decode": 2,
-    }  # fmt: skip
-    found = latency_parts.of_counters({"calls": 1, "queue": 0.1, "prefill": 0.4, "decode": 2}, samples)
+        "hidden calls": 0,
+        "queue": 0,
+        "prefill": 0.5,
+        "retrieval and Open WebUI": 0.5,
+        "decode": 2,
+    }
+    found = latency_parts.of_counters(
+        {"calls": 1, "queue": 0.1, "prefill": 0.4, "decode": 2}, samples
+    )
     assert (found["parts"]["prefill"], found["parts"]["decode"]) == (0.4, 2)
 
 
@@ -217,22 +269,35 @@ def test_the_paced_model_wants_its_key(server: Vllm) -> None:
     assert sample.error.startswith("401")
 
 
-# ---------------------------------------------------------------------- the client, where a server does wrong
+# ---------------------------------------------------------------------- the client, where a server
+# does wrong
 
 
 class Broken(BaseHTTPRequestHandler):
     """A stub: faults that a real server shows only now and then. The path says which."""
 
     WORDS = ({"choices": [{"delta": {"content": words}}]} for words in ("one two", "three four"))
-    SOURCES: ClassVar[dict[str, Any]] = {"sources": [{"document": ["p"], "metadata": [{"name": "a.pdf"}]}]}
-    USAGE: ClassVar[dict[str, Any]] = {"prompt_tokens": 9, "completion_tokens": 50, "prompt_tokens_details": {"cached_tokens": 4}}
+    SOURCES: ClassVar[dict[str, Any]] = {
+        "sources": [{"document": ["p"], "metadata": [{"name": "a.pdf"}]}]
+    }
+    USAGE: ClassVar[dict[str, Any]] = {
+        "prompt_tokens": 9,
+        "completion_tokens": 50,
+        "prompt_tokens_details": {"cached_tokens": 4},
+    }
     ROLE: ClassVar[dict[str, Any]] = {"choices": [{"delta": {"role": "assistant", "content": ""}}]}
     FINISH: ClassVar[dict[str, Any]] = {"choices": [{"delta": {}, "finish_reason": "length"}]}
     EVENTS: ClassVar[dict[str, list[Any]]] = {
         "/cut": [{"choices": [{"delta": {"content": "a"}}]}],
         "/error": [{"error": {"message": "the engine died"}}, "[DONE]"],
         "/mute": [{"sources": []}, "[DONE]"],
-        "/silent": [ROLE, {"choices": [{"delta": {"content": "a"}}]}, FINISH, {"choices": [], "usage": USAGE}, "[DONE]"],
+        "/silent": [
+            ROLE,
+            {"choices": [{"delta": {"content": "a"}}]},
+            FINISH,
+            {"choices": [], "usage": USAGE},
+            "[DONE]",
+        ],
         "/no-usage": [{"choices": [{"delta": {"content": word}}]} for word in "ab"] + ["[DONE]"],
         "/many": [SOURCES, *WORDS, {"choices": [], "usage": USAGE}, "[DONE]"],
     }
@@ -258,7 +323,10 @@ def broken() -> Iterator[int]:
         server.shutdown()
 
 
-@pytest.mark.parametrize(("path", "words"), [("/cut", "ended early"), ("/error", "the engine died"), ("/mute", "no word")])
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/cut", "ended early"), ("/error", "the engine died"), ("/mute", "no word")],
+)
 def test_an_answer_that_did_not_come_whole_is_an_error(path: str, words: str, broken: int) -> None:
     assert words in ask(Endpoint("127.0.0.1", broken, path, KEY), question("?")).error
 
@@ -275,7 +343,10 @@ def test_tokens_are_counted_by_usage_and_sources_kept(broken: int) -> None:
 
 
 def test_speed_is_of_the_tokens_after_the_first() -> None:
-    assert Sample(first_token_seconds=1, last_token_seconds=3, completion_tokens=101).tokens_per_second == 50
+    assert (
+        Sample(first_token_seconds=1, last_token_seconds=3, completion_tokens=101).tokens_per_second
+        == 50
+    )
     assert Sample().tokens_per_second == 0
 
 
@@ -287,10 +358,17 @@ def test_without_usage_there_is_no_speed(broken: int) -> None:
 
 def test_beside_vllm_s_own_bench_chunks_without_text_count_too(broken: int) -> None:
     sample = ask(Endpoint("127.0.0.1", broken, "/silent", KEY), question("?"))
-    assert sample.first_choice_seconds < sample.first_token_seconds == sample.last_token_seconds < sample.last_choice_seconds
+    assert (
+        sample.first_choice_seconds
+        < sample.first_token_seconds
+        == sample.last_token_seconds
+        < sample.last_choice_seconds
+    )
     found = vllm_alone.as_vllm_counts([sample])
     assert found["first_token_seconds"] == sample.first_choice_seconds
-    assert found["seconds_per_token"] == pytest.approx((sample.last_choice_seconds - sample.first_choice_seconds) / 49)
+    assert found["seconds_per_token"] == pytest.approx(
+        (sample.last_choice_seconds - sample.first_choice_seconds) / 49
+    )
     assert vllm_alone.seconds_per_token(replace(sample, completion_tokens=1)) == 0
 
 
@@ -303,7 +381,10 @@ def test_everybody_asks_at_the_same_moment_and_the_next_round_waits_for_all() ->
         return Sample()
 
     assert len(client.level(one, users=3, rounds=2)) == 6
-    first, second = [at for number, at in asked if number < 3], [at for number, at in asked if number >= 3]
+    first, second = (
+        [at for number, at in asked if number < 3],
+        [at for number, at in asked if number >= 3],
+    )
     assert max(first) - min(first) < 0.04 and min(second) - max(first) >= 0.14
 
 
@@ -318,21 +399,32 @@ def books() -> documents.Library:
 def test_thirty_documents_every_value_once(books: documents.Library) -> None:
     values_found = [fact.value for fact in books.facts]
     assert len({fact.document for fact in books.facts}) == 30
-    assert not [(one, other) for one in values_found for other in values_found if one is not other and one in other]
+    assert not [
+        (one, other)
+        for one in values_found
+        for other in values_found
+        if one is not other and one in other
+    ]
     assert books == documents.load(HOME / "env" / "bench-library.toml")
 
 
-def test_questions_are_labelled_with_what_the_documents_say(books: documents.Library, tmp_path: Path) -> None:
+def test_questions_are_labelled_with_what_the_documents_say(
+    books: documents.Library, tmp_path: Path
+) -> None:
     fact = books.facts[0]
     documents.write_document(books, books.of(fact.subject), tmp_path / fact.document, seed=0)
-    text = " ".join(" ".join(page.extract_text() for page in PdfReader(tmp_path / fact.document).pages).split())
+    text = " ".join(
+        " ".join(page.extract_text() for page in PdfReader(tmp_path / fact.document).pages).split()
+    )
     assert all(found.said("fact") in text for found in books.of(fact.subject))
     cases = documents.labelled(books)
-    assert {case.kind: sum(other.kind == case.kind for other in cases) for case in cases} == dict.fromkeys(
-        ("first turn", "it", "another subject", "another matter"), 30
-    )
+    assert {
+        case.kind: sum(other.kind == case.kind for other in cases) for case in cases
+    } == dict.fromkeys(("first turn", "it", "another subject", "another matter"), 30)
     for case in cases:
-        assert any(found.value == case.value and found.document == case.document for found in books.facts)
+        assert any(
+            found.value == case.value and found.document == case.document for found in books.facts
+        )
     assert len({case.document for case in documents.rotation(books)}) == 12
 
 
@@ -341,7 +433,9 @@ ARXIV = HOME / "env" / "bench-arxiv.toml"
 
 def test_thirty_papers_and_twelve_questions_about_them() -> None:
     papers = tomllib.loads(ARXIV.read_text(encoding="utf-8"))["papers"]
-    assert len(set(papers)) == 30 and all(re.fullmatch(r"\d{4}\.\d{4,5}", paper) for paper in papers)
+    assert len(set(papers)) == 30 and all(
+        re.fullmatch(r"\d{4}\.\d{4,5}", paper) for paper in papers
+    )
     asked = questions.read(ARXIV)
     assert len({case.document for case in asked}) == 12
     assert all(case.document.removesuffix(".pdf") in papers and not case.value for case in asked)
@@ -358,7 +452,9 @@ def test_what_is_asked_about_your_own_documents_is_about_them(tmp_path: Path) ->
     assert questions.about(tmp_path, ARXIV).rotation == questions.read(ARXIV)
 
 
-@pytest.mark.parametrize("text", ["", "questions = []", "questions = 3", '[[questions]]\nquestion = "a"', "["])
+@pytest.mark.parametrize(
+    "text", ["", "questions = []", "questions = 3", '[[questions]]\nquestion = "a"', "["]
+)
 def test_a_file_of_questions_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "q.toml").write_text(text)
     with pytest.raises(Misconfigured, match="cannot be read"):
@@ -369,16 +465,29 @@ def test_a_question_without_a_labelled_passage_is_found_by_its_document() -> Non
     labelled = documents.Case("first turn", "q", "q", "IP-1", "a.pdf")
     assert labelled.found(["under IP-1"], []) and not labelled.found(["nothing"], ["a.pdf"])
     only_document = replace(labelled, value="")
-    assert only_document.found(["nothing"], ["a.pdf"]) and not only_document.found(["nothing"], ["b.pdf"])
+    assert only_document.found(["nothing"], ["a.pdf"]) and not only_document.found(
+        ["nothing"], ["b.pdf"]
+    )
     assert not only_document.passage_found(["anything"])
     assert retrieval.share([]) is None
 
 
 def test_the_committed_agreement_with_vllm_s_own_bench_holds_what_is_promised() -> None:
-    """docs/measurements/direct-h200.json: within 5 %, at the first token and after it; the ratios are those of its numbers."""
-    found = json.loads((HOME / "docs" / "measurements" / "direct-h200.json").read_text(encoding="utf-8"))
-    assert {(row["prompts"], row["users"]) for row in found["rows"]} == set(itertools.product(("short", "long"), (1, 4, 8)))
+    """docs/measurements/direct-h200.json: within 5 %, at the first token and after it; the ratios
+    are those of its numbers."""
+    found = json.loads(
+        (HOME / "docs" / "measurements" / "direct-h200.json").read_text(encoding="utf-8")
+    )
+    assert {(row["prompts"], row["users"]) for row in found["rows"]} == set(
+        itertools.product(("short", "long"), (1, 4, 8))
+    )
     for row in found["rows"]:
-        again = vllm_alone.row(row["users"], row["here_twice"][0], row["vllm"], row["here_twice"][1])["ratio"]
+        again = vllm_alone.row(
+            row["users"], row["here_twice"][0], row["vllm"], row["here_twice"][1]
+        )["ratio"]
         for key, ratio in row["ratio"].items():
-            assert ratio == pytest.approx(again[key], abs=0.002) and abs(ratio - 1) <= 0.05, (row["prompts"], row["users"], key)
+            assert ratio == pytest.approx(again[key], abs=0.002) and abs(ratio - 1) <= 0.05, (
+                row["prompts"],
+                row["users"],
+                key,
+            )

@@ -1,4 +1,5 @@
-"""The report, of results made by the harness's own code from invented samples, opened in a real browser without a network."""
+"""The report, of results made by the harness's own code from invented samples, opened in a real
+browser without a network."""
 
 import json
 from pathlib import Path
@@ -22,15 +23,39 @@ FIGURES = (
     "training-steps.png",
     "training-loss.png",
 )
-TABLES = ("Table 2", "Table 3", "Table 5", "Table 6", "Where the time goes", "Requests", "Retrieval", "Calls", "Swap and start")
+TABLES = (
+    "Table 2",
+    "Table 3",
+    "Table 5",
+    "Table 6",
+    "Where the time goes",
+    "Requests",
+    "Retrieval",
+    "Calls",
+    "Swap and start",
+)
 
 
 def level(users: int, first_word: float) -> Row:
     samples = [
-        Sample(0.5, first_word + number / 100, first_word + 5, 1000, 201, passages=("p",), sources=("a",))
+        Sample(
+            0.5,
+            first_word + number / 100,
+            first_word + 5,
+            1000,
+            201,
+            passages=("p",),
+            sources=("a",),
+        )
         for number in range(3 * users)
     ]
-    call = {"queue_seconds": 0.1, "prefill_seconds": 0.2, "decode_seconds": 1.0, "prompt_tokens": 1, "completion_tokens": 1}
+    call = {
+        "queue_seconds": 0.1,
+        "prefill_seconds": 0.2,
+        "decode_seconds": 1.0,
+        "prompt_tokens": 1,
+        "completion_tokens": 1,
+    }
     calls = [{"kind": kind, **call} for kind in ("queries", "chat") for _ in samples]
     return rag.summarised(samples, users, 30.0) | latency_parts.of_calls(calls, samples)
 
@@ -38,29 +63,62 @@ def level(users: int, first_word: float) -> Row:
 def rag_result(ours: float = 0.5) -> Row:
     rows: list[Row] = []
     for users in (1, 2, 4, 8):
-        row: Row = {"users": users, "stock": level(users, 4.0 + users), "ours": level(users, ours + users / 10)}
+        row: Row = {
+            "users": users,
+            "stock": level(users, 4.0 + users),
+            "ours": level(users, ours + users / 10),
+        }
         rows.append(row | {"ratio": rag.ratio(row["ours"], row["stock"])})
     rate = {kind: {"asked": 30, "passage": 0.8, "document": 1.0} for kind in ("first turn", "it")}
     counted = {"api": {"all": 2.0, "queries": 1.0, "chat": 1.0}}
     return {
-        "kind": "rag", "simulated": True, "rows": rows, "hit_rate": {"stock": rate, "ours": rate},
-        "calls": {"stock": counted, "ours": counted}, "command": "glue bench rag", "date": "2026-01-01T00:00:00+00:00",
-        "machine": {"processor": "<invented>", "cores": 2, "gpu": None}, "versions": {"Open WebUI": "0.12.4"},
+        "kind": "rag",
+        "simulated": True,
+        "rows": rows,
+        "hit_rate": {"stock": rate, "ours": rate},
+        "calls": {"stock": counted, "ours": counted},
+        "command": "glue bench rag",
+        "date": "2026-01-01T00:00:00+00:00",
+        "machine": {"processor": "<invented>", "cores": 2, "gpu": None},
+        "versions": {"Open WebUI": "0.12.4"},
         "settings": {"RAG_TOP_K": "5"},
-    }  # fmt: skip
+    }
 
 
 SWAP = {
     "kind": "swap",
     "simulated": False,
     "command": "glue bench swap",
-    "rows": [{"phase": "night to day, cold", "seconds": 40.0, "floor_seconds": 38.0, "added_seconds": 2.0, "floor": "start"}],
+    "rows": [
+        {
+            "phase": "night to day, cold",
+            "seconds": 40.0,
+            "floor_seconds": 38.0,
+            "added_seconds": 2.0,
+            "floor": "start",
+        }
+    ],
 }
 
-SETTING = {"engine": "grouped", "recipe": "team", "tokens_per_step": 1600, "packing": True, "checkpointing": "selective"}
-STEPS = {"seconds_of_each_step": [9.0, 1.0, 0.5, 0.5, 0.5, 0.5], "loss_of_each_step": [2.0, 1.8, 1.6, 1.5, 1.4, 1.4]}
+SETTING = {
+    "engine": "grouped",
+    "recipe": "team",
+    "tokens_per_step": 1600,
+    "packing": True,
+    "checkpointing": "selective",
+}
+STEPS = {
+    "seconds_of_each_step": [9.0, 1.0, 0.5, 0.5, 0.5, 0.5],
+    "loss_of_each_step": [2.0, 1.8, 1.6, 1.5, 1.4, 1.4],
+}
 SPEED = {"step_seconds": 0.5, "tokens_per_second": 3200.0, "tokens_per_second_with_warm_up": 900.0}
-TRAINING = {"rows": [SETTING | STEPS | SPEED], "base_model": "", "date": "2026-01-01", "machine": "one", "versions": {}}
+TRAINING = {
+    "rows": [SETTING | STEPS | SPEED],
+    "base_model": "",
+    "date": "2026-01-01",
+    "machine": "one",
+    "versions": {},
+}
 
 
 @pytest.fixture
@@ -80,7 +138,9 @@ def test_each_table_has_the_published_figures_and_the_ratio(folder: Path) -> Non
     made = report.write(folder)
     text = Path(made["page"]).read_text()
     assert not [title for title in TABLES if title not in text]
-    assert "4.6 / 4.5 / 5.2" in text and "11.2 / 11.2 / 20.5" in text and "28.5 / 27.2 / 42.7" in text
+    assert (
+        "4.6 / 4.5 / 5.2" in text and "11.2 / 11.2 / 20.5" in text and "28.5 / 27.2 / 42.7" in text
+    )
     assert "SIMULATION" in text and "&lt;invented&gt;" in text and "glue bench rag" in text
     ratio = rag_result()["rows"][0]["ratio"]
     assert f"<td>{ratio['median']:.3f}</td>" in text
@@ -95,16 +155,36 @@ def test_a_real_result_is_not_called_a_simulation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("simulated", "practice"), [(False, True), (True, False)])
-def test_a_practice_model_is_said_to_be_one(simulated: bool, practice: bool, tmp_path: Path) -> None:
-    more = {"simulated": simulated, "profile": "rehearsal", "model": "/models/toy", "path": "API", "rounds": 3, "release": "r1"}
+def test_a_practice_model_is_said_to_be_one(
+    simulated: bool, practice: bool, tmp_path: Path
+) -> None:
+    more = {
+        "simulated": simulated,
+        "profile": "rehearsal",
+        "model": "/models/toy",
+        "path": "API",
+        "rounds": 3,
+        "release": "r1",
+    }
     (tmp_path / "rag-browser-vllm.json").write_text(json.dumps(rag_result() | more))
     text = Path(report.write(tmp_path)["page"]).read_text()
     assert (report.PRACTICE in text) == practice
-    assert all(said in text for said in ("model: /models/toy", "profile: rehearsal", "path: API", "rounds: 3", "release: r1"))
+    assert all(
+        said in text
+        for said in (
+            "model: /models/toy",
+            "profile: rehearsal",
+            "path: API",
+            "rounds: 3",
+            "release: r1",
+        )
+    )
 
 
 def test_a_result_that_is_not_whole_says_so(tmp_path: Path) -> None:
-    (tmp_path / "swap.json").write_text(json.dumps(SWAP | {"whole": False, "left_out": "no cold start"}))
+    (tmp_path / "swap.json").write_text(
+        json.dumps(SWAP | {"whole": False, "left_out": "no cold start"})
+    )
     text = Path(report.write(tmp_path)["page"]).read_text()
     assert report.PARTIAL in text and "no cold start" in text
 
@@ -114,7 +194,10 @@ def test_a_level_in_which_nothing_was_answered_is_shown(tmp_path: Path) -> None:
     dead = rag.summarised(failed, 2, 30.0) | latency_parts.of_calls([], failed)
     assert dead["prompt_tokens"] is None and dead["parts"] == {} and len(dead["errors"]) == 6
     found = rag_result()
-    found["rows"][0]["ours"], found["rows"][0]["ratio"] = dead, rag.ratio(dead, found["rows"][0]["stock"])
+    found["rows"][0]["ours"], found["rows"][0]["ratio"] = (
+        dead,
+        rag.ratio(dead, found["rows"][0]["stock"]),
+    )
     (tmp_path / "rag-paced.json").write_text(json.dumps(found))
     assert "<td>6</td><td>6</td>" in Path(report.write(tmp_path)["page"]).read_text()
     assert "errors 6" in cli.told(dead | {"calls_per_question": {}})
@@ -123,14 +206,18 @@ def test_a_level_in_which_nothing_was_answered_is_shown(tmp_path: Path) -> None:
 def test_every_sample_is_kept_and_gives_the_same_numbers_again() -> None:
     found = level(4, 2.0)
     again = statistics.summary([sample["first_token_seconds"] for sample in found["samples"]])
-    assert again and len(found["samples"]) == 12 and found["first_token_seconds"]["p99"] == again.p99
+    assert (
+        again and len(found["samples"]) == 12 and found["first_token_seconds"]["p99"] == again.p99
+    )
 
 
 def test_two_runs_are_compared(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     other = tmp_path_factory.mktemp("other")
     (other / "rag-paced.json").write_text(json.dumps(rag_result(ours=1.0)))
     text = Path(report.write(folder, other)["page"]).read_text()
-    assert "Two runs" in text and "<td>1.11</td>" in text and "<td>0.61</td>" in text, "of three answers no interval"
+    assert "Two runs" in text and "<td>1.11</td>" in text and "<td>0.61</td>" in text, (
+        "of three answers no interval"
+    )
     assert "1.92 (1.86 to 1.97)" in text and "<td>0.55</td>" in text
 
 
@@ -150,24 +237,41 @@ def test_people_a_spark_serves_fall_with_longer_prompts_and_answers() -> None:
     for answer in capacity.ANSWERS:
         found = [capacity.people(curves, prompt, answer, wanted) for prompt in capacity.PROMPTS]
         assert found == sorted(found, reverse=True)
-    assert capacity.people(curves, 1300, 100, wanted) > capacity.people(curves, 1300, 1000, wanted) > 8
-    number, most = capacity.at_once(curves, 1300, wanted), capacity.people(curves, 1300, 200, wanted)
+    assert (
+        capacity.people(curves, 1300, 100, wanted) > capacity.people(curves, 1300, 1000, wanted) > 8
+    )
+    number, most = (
+        capacity.at_once(curves, 1300, wanted),
+        capacity.people(curves, 1300, 200, wanted),
+    )
     spent = curves.first_word(number, 1300) + 200 / curves.pace.decode(number)
-    draw = numpy.random.default_rng(1).binomial(most, spent / (spent + wanted.pause_seconds), 100_000)
-    assert 0.03 < (draw > number).mean() <= 0.053, "no more than five moments in a hundred are too crowded, and no fewer people"
+    draw = numpy.random.default_rng(1).binomial(
+        most, spent / (spent + wanted.pause_seconds), 100_000
+    )
+    assert 0.03 < (draw > number).mean() <= 0.053, (
+        "no more than five moments in a hundred are too crowded, and no fewer people"
+    )
     assert capacity.at_once(curves, 32000, wanted) == 0
     text = capacity.document(rag_result(), "x.json")
-    assert all(word in text for word in ("published", "measured", "simulated", "computed", "reported"))
+    assert all(
+        word in text for word in ("published", "measured", "simulated", "computed", "reported")
+    )
 
 
 def test_of_a_machine_s_own_result_nothing_is_published_or_simulated() -> None:
     found = rag_result() | {"simulated": False, "profile": "spark", "model": "nemotron"}
     found["machine"] |= {"gpu": "GB10"}
     pace = capacity.curves_of(found).pace
-    assert pace.prefill_tokens_per_second == pytest.approx(1000 / 0.2), "tokens of a prompt over the seconds they took"
-    assert pace.decode_tokens_per_second["1"] == pytest.approx(found["rows"][0]["ours"]["tokens_per_second"]["mean"], abs=0.05)
+    assert pace.prefill_tokens_per_second == pytest.approx(1000 / 0.2), (
+        "tokens of a prompt over the seconds they took"
+    )
+    assert pace.decode_tokens_per_second["1"] == pytest.approx(
+        found["rows"][0]["ours"]["tokens_per_second"]["mean"], abs=0.05
+    )
     text = capacity.document(found, "rag-vllm.json")
-    assert not [word for word in ("published", "simulated", "reported", "Nothing here") if word in text]
+    assert not [
+        word for word in ("published", "simulated", "reported", "Nothing here") if word in text
+    ]
     assert "Measured on GB10, 2 cores (<invented>)" in text and "model nemotron" in text
 
 
@@ -182,14 +286,21 @@ def test_the_committed_run_holds_what_is_promised() -> None:
     assert [row["users"] for row in found["rows"]] == [1, 2, 4, 8]
     for kind, stock in found["hit_rate"]["stock"].items():
         assert found["hit_rate"]["ours"][kind]["passage"] >= stock["passage"]
-        assert found["hit_rate"]["ours"][kind]["document"] >= stock["document"] - 0.04  # one of thirty, as docs/bench.md says
-    assert found["simulated"] and found["whole"] and found["date"] and found["machine"]["cores"] == 2
+        assert (
+            found["hit_rate"]["ours"][kind]["document"] >= stock["document"] - 0.04
+        )  # one of thirty, as docs/bench.md says
+    assert (
+        found["simulated"] and found["whole"] and found["date"] and found["machine"]["cores"] == 2
+    )
     assert found["command"].startswith(("glue bench rag", "glue bench all"))
     for level in (row[chat] for row in found["rows"] for chat in ("stock", "ours")):
         first_words = [sample["first_token_seconds"] for sample in level["samples"]]
         again = statistics.summary(first_words)
         assert again and again.p99 == level["first_token_seconds"]["p99"]
     assert found["harness_seconds"]["median"] < 0.005
-    assert "4.9 ms to the first word in the median, 5.4 ms in the mean and 12 ms at" in (HOME / "docs" / "bench.md").read_text()
+    assert (
+        "4.9 ms to the first word in the median, 5.4 ms in the mean and 12 ms at"
+        in (HOME / "docs" / "bench.md").read_text()
+    )
     text = (HOME / "docs" / "scale.md").read_text(encoding="utf-8")
     assert text == capacity.document(found, "docs/measurements/rag-paced.json")

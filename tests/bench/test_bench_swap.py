@@ -1,4 +1,5 @@
-"""What the bench leaves alone: a night, a bad adapter, what serves, what the day took back. Docker and vLLM are stubs here."""
+"""What the bench leaves alone: a night, a bad adapter, what serves, what the day took back. Docker
+and vLLM are stubs here."""
 
 import threading
 import time
@@ -25,8 +26,19 @@ from glue.night import train as nights_training
 from glue.serving import adapters, day, model, recovery, watch
 from glue.serving.watch import Step, World
 
-RAG = {"model": "vllm", "only": None, "users": "1", "rounds": 1, "documents": None, "questions": None, "books": 1,
-       "overrides": (), "quick": True, "browser": True, "name": None}  # fmt: skip
+RAG = {
+    "model": "vllm",
+    "only": None,
+    "users": "1",
+    "rounds": 1,
+    "documents": None,
+    "questions": None,
+    "books": 1,
+    "overrides": (),
+    "quick": True,
+    "browser": True,
+    "name": None,
+}
 GOOD = {"promote": True}
 
 
@@ -57,7 +69,14 @@ def test_no_night_begins_while_the_day_is_measured(
         held.append(lock.held(site.state, lock.NIGHT))
         return {}
 
-    places = ((swap, "run"), (vllm_alone, "run"), (rag, "run"), (cli, "measure_all"), (cli, "report_verb"), (environment, "save"))
+    places = (
+        (swap, "run"),
+        (vllm_alone, "run"),
+        (rag, "run"),
+        (cli, "measure_all"),
+        (cli, "report_verb"),
+        (environment, "save"),
+    )
     for module, name in places:
         monkeypatch.setattr(module, name, measure)
     verb(site)
@@ -84,7 +103,9 @@ def test_a_night_that_died_is_undone_before_the_bench_looks_like_a_night(site: A
 # ---------------------------------------------------------------------- all of it
 
 
-def test_a_part_that_fails_does_not_end_the_others_and_is_named(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_fails_does_not_end_the_others_and_is_named(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The stub is of what measures."""
 
     def vllm_dies(*_: object) -> None:
@@ -131,7 +152,9 @@ class Numbers(dict[str, str]):
         return int(self[key])
 
 
-def test_what_a_level_measured_is_kept_though_the_next_one_fails(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_level_measured_is_kept_though_the_next_one_fails(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept: list[dict[str, Any]] = []
 
     @contextmanager
@@ -155,7 +178,9 @@ def test_what_a_level_measured_is_kept_though_the_next_one_fails(site: Any, monk
 # ---------------------------------------------------------------------- hot promotion
 
 
-def released(releases: Releases, name: str, verdict: dict[str, Any] | None = None, **manifest: Any) -> str:
+def released(
+    releases: Releases, name: str, verdict: dict[str, Any] | None = None, **manifest: Any
+) -> str:
     (releases.folder / name).mkdir()
     files.write_json(releases.folder / name / "manifest.json", {"name": name, **manifest})
     if verdict:
@@ -186,7 +211,11 @@ def served(site: Any, monkeypatch: pytest.MonkeyPatch) -> list[Release]:
 
 def test_what_served_before_is_promoted_and_taken_back(site: Any, served: list[Release]) -> None:
     for name in ("1", "2", "3", "4"):
-        site.releases.advance(released(site.releases, name, GOOD, recipe={"serve": "merged" if name == "2" else "adapter"}))
+        site.releases.advance(
+            released(
+                site.releases, name, GOOD, recipe={"serve": "merged" if name == "2" else "adapter"}
+            )
+        )
     adapters.rollback(site)  # a person did not like 4
     released(site.releases, "5", GOOD)  # nobody ever worked with it
     served.clear()
@@ -194,7 +223,9 @@ def test_what_served_before_is_promoted_and_taken_back(site: Any, served: list[R
     assert served == ["1", "3"] and site.releases.served() == [None, "1", "2", "3"]
 
 
-def test_where_nothing_served_before_the_base_model_is_promoted_or_nothing(site: Any, served: list[Release]) -> None:
+def test_where_nothing_served_before_the_base_model_is_promoted_or_nothing(
+    site: Any, served: list[Release]
+) -> None:
     released(site.releases, "1", GOOD)
     assert promotion.measure(site) == [] and served == []
     site.releases.advance(released(site.releases, "2", GOOD))
@@ -233,17 +264,21 @@ def test_what_served_serves_again_when_the_bench_is_broken_off(
     assert served[-1] == "1", "vLLM is told, also where the link never moved"
 
 
-# ---------------------------------------------------------------------- the swap, and the day after it
+# ---------------------------------------------------------------------- the swap, and the day after
+# it
 
 
 class Stage:
-    """The stub is of Docker, the door and vLLM: what was done in order, and what breaks. The turn is a real file."""
+    """The stub is of Docker, the door and vLLM: what was done in order, and what breaks. The turn
+    is a real file."""
 
     def __init__(self, site: Any, patch: pytest.MonkeyPatch, breaks: str = "") -> None:
         self.site, self.breaks, self.done = site, breaks, list[str]()
         site.settings = SimpleNamespace(rehearsal=True, number=lambda key: 600)
         site.stacks = SimpleNamespace(
-            stop=lambda *_: self.note("stop"), ended=lambda *_: time.time() - 1, started=lambda *_: time.time() - 5
+            stop=lambda *_: self.note("stop"),
+            ended=lambda *_: time.time() - 1,
+            started=lambda *_: time.time() - 5,
         )
         site.vllm = lambda: SimpleNamespace(running_requests=lambda: 3, answers=lambda: True)
         patch.setattr(day, "ensure", self.ensure)
@@ -270,20 +305,35 @@ class Stage:
         time.sleep(0.05)  # stands for a start of the model, beside which it is looked at
 
 
-def test_both_starts_are_measured_with_the_floor_of_the_same_stop(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_starts_are_measured_with_the_floor_of_the_same_stop(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage, kept = Stage(site, monkeypatch), list[dict[str, Any]]()
     found = swap.run(site, "c", kept.append)
-    assert [row["phase"] for row in found["rows"] if row["phase"].startswith(("day to", "night to"))] == [
-        "day to night", "night to day, warm", "day to night, again", "night to day, cold",
-    ]  # fmt: skip
+    assert [
+        row["phase"] for row in found["rows"] if row["phase"].startswith(("day to", "night to"))
+    ] == [
+        "day to night",
+        "night to day, warm",
+        "day to night, again",
+        "night to day, cold",
+    ]
     to_night = next(row for row in found["rows"] if row["phase"] == "day to night")
-    assert to_night["added_seconds"] == pytest.approx(to_night["seconds"] - to_night["floor_seconds"], abs=0.002)
+    assert to_night["added_seconds"] == pytest.approx(
+        to_night["seconds"] - to_night["floor_seconds"], abs=0.002
+    )
     assert [row["whole"] for row in kept] == [False] * 5 + [True]
-    assert stage.done[1:4] == ["notice night in turn night", "door in turn night", "stop in turn night"]
+    assert stage.done[1:4] == [
+        "notice night in turn night",
+        "door in turn night",
+        "stop in turn night",
+    ]
 
 
 @pytest.mark.parametrize("moment", ["notice night", "door", "stop"])
-def test_a_swap_that_is_broken_off_brings_the_day_back(site: Any, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_swap_that_is_broken_off_brings_the_day_back(
+    site: Any, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = Stage(site, monkeypatch, breaks=moment)
     with pytest.raises(KeyboardInterrupt):
         swap.run(site, "c", lambda _: None)
@@ -291,7 +341,9 @@ def test_a_swap_that_is_broken_off_brings_the_day_back(site: Any, moment: str, m
     assert desired_state.read(site.state) == Turn(Wanted.DAY)
 
 
-def test_a_day_that_does_not_come_back_says_so_and_why_it_was_needed(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_day_that_does_not_come_back_says_so_and_why_it_was_needed(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Stage(site, monkeypatch)
 
     def fails(*_: object, **__: object) -> None:
@@ -303,20 +355,30 @@ def test_a_day_that_does_not_come_back_says_so_and_why_it_was_needed(site: Any, 
     assert "out of memory" in error.value.saw and "signal 15" in error.value.saw
 
 
-def test_a_swap_that_is_killed_with_the_model_down_is_mended_by_the_watch(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_swap_that_is_killed_with_the_model_down_is_mended_by_the_watch(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Stage(site, monkeypatch)
     swap.to_night(site, "")
     found, now = desired_state.read(site.state), time.time()
-    down = {name: Service(name, "running", "healthy") for name in observed.DAY_SERVICES} | {"vllm": Service("vllm", "exited")}
-    assert watch.next_step(found, World(down, night_alive=True), now)[0] is Step.NOTHING, "the bench lives"
+    down = {name: Service(name, "running", "healthy") for name in observed.DAY_SERVICES} | {
+        "vllm": Service("vllm", "exited")
+    }
+    assert watch.next_step(found, World(down, night_alive=True), now)[0] is Step.NOTHING, (
+        "the bench lives"
+    )
     assert watch.next_step(found, World(down), now)[0] is Step.DAY, "it was killed"
     well = {name: Service(name, "running", "healthy") for name in observed.DAY_SERVICES}
-    assert watch.next_step(found, World(well), now)[0] is Step.DAY, "killed before the stop: the desk answers, by the notice"
+    assert watch.next_step(found, World(well), now)[0] is Step.DAY, (
+        "killed before the stop: the desk answers, by the notice"
+    )
     recovery.undo(site, alive=False)
     assert desired_state.read(site.state) == Turn(Wanted.DAY)
 
 
-def test_what_a_person_stopped_meanwhile_stays_so(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_person_stopped_meanwhile_stays_so(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = Stage(site, monkeypatch)
     desired_state.take(site.state, Turn(Wanted.DOWN))
     with pytest.raises(desired_state.Preempted):
@@ -326,19 +388,34 @@ def test_what_a_person_stopped_meanwhile_stays_so(site: Any, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     ("may_drop", "rehearsal", "caches", "words"),
-    [(True, True, ("warm", "cold"), ""), (True, False, ("cold",), "no warm start"), (False, False, ("warm",), "only root")],
+    [
+        (True, True, ("warm", "cold"), ""),
+        (True, False, ("cold",), "no warm start"),
+        (False, False, ("warm",), "only root"),
+    ],
 )
 def test_a_start_is_called_by_what_was_done_to_the_page_cache(
-    may_drop: bool, rehearsal: bool, caches: tuple[str, ...], words: str, site: Any, monkeypatch: pytest.MonkeyPatch
+    may_drop: bool,
+    rehearsal: bool,
+    caches: tuple[str, ...],
+    words: str,
+    site: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(host, "observe", lambda: SimpleNamespace(may_drop_cache=may_drop))
     site.settings = SimpleNamespace(rehearsal=rehearsal)
     assert swap.starts(site)[0] == caches and words in swap.starts(site)[1]
 
 
-def test_the_first_sign_of_health_is_seen_through_docker_s_errors(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_sign_of_health_is_seen_through_docker_s_errors(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(swap, "ADDRESS_LOOK_SECONDS", 0.001)
-    looks, asked, seen = iter([OSError("docker"), GlueError("no", "address", "yet")]), [0], threading.Event()
+    looks, asked, seen = (
+        iter([OSError("docker"), GlueError("no", "address", "yet")]),
+        [0],
+        threading.Event(),
+    )
 
     def answers() -> bool:
         asked[0] += 1
@@ -389,11 +466,15 @@ class Person:
 
 
 @pytest.mark.parametrize("release", [None, "1"])
-def test_before_vllm_both_chats_ask_what_the_team_asks(site: Any, release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_before_vllm_both_chats_ask_what_the_team_asks(
+    site: Any, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if release:
         site.releases.advance(released(site.releases, release))
     site.settings = {"WEBUI_ADMIN_PASSWORD": "p", "WEBUI_ADMIN_EMAIL": "e"}
-    site.stacks = SimpleNamespace(services=lambda _: {name: Service(name, "running") for name in ("open-webui", "stock")})
+    site.stacks = SimpleNamespace(
+        services=lambda _: {name: Service(name, "running") for name in ("open-webui", "stock")}
+    )
     name = "team-adapter" if release else "team-base"
     assert chats.serving(site) == {"served_as": name, "release": release or "the base model"}
     for chat in (chats.OURS, chats.STOCK):
@@ -408,11 +489,15 @@ def test_before_vllm_both_chats_ask_what_the_team_asks(site: Any, release: Relea
 
 
 @contextmanager
-def bench_of(site: Any, trainer: Service | None, meanwhile: Callable[[], None], patch: pytest.MonkeyPatch) -> Iterator[None]:
+def bench_of(
+    site: Any, trainer: Service | None, meanwhile: Callable[[], None], patch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """The stub is of the container: it starts, something happens, and then it is as given."""
     found = iter((None, trainer))
     site.stacks = SimpleNamespace(
-        trainer=lambda: next(found), last_log_lines=lambda *_: "its last words", remove_trainer=lambda: None
+        trainer=lambda: next(found),
+        last_log_lines=lambda *_: "its last words",
+        remove_trainer=lambda: None,
     )
     patch.setattr(training, "start", lambda *_: None)
     patch.setattr(training, "follow", lambda *_: meanwhile())
@@ -420,16 +505,22 @@ def bench_of(site: Any, trainer: Service | None, meanwhile: Callable[[], None], 
 
 
 @pytest.mark.parametrize("left", [None, Service("trainer", "exited", exit_code=143)])
-def test_a_bench_that_the_day_ended_says_so(site: Any, left: Service | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bench_that_the_day_ended_says_so(
+    site: Any, left: Service | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def day() -> None:
         desired_state.take(site.state, Turn(Wanted.DAY))
 
     with bench_of(site, left, day, monkeypatch), pytest.raises(desired_state.Preempted) as error:
         training.run(site, {}, False)
-    assert error.value.saw == "the day went first" and desired_state.read(site.state) == Turn(Wanted.DAY)
+    assert error.value.saw == "the day went first" and desired_state.read(site.state) == Turn(
+        Wanted.DAY
+    )
 
 
-def test_what_a_person_stopped_stays_so_after_a_bench(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_person_stopped_stays_so_after_a_bench(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desired_state.take(site.state, Turn(Wanted.DOWN))
 
     def measured() -> None:
@@ -440,14 +531,17 @@ def test_what_a_person_stopped_stays_so_after_a_bench(site: Any, monkeypatch: py
     assert desired_state.read(site.state) == Turn(Wanted.DOWN)
 
 
-def test_where_there_is_no_room_the_hint_is_a_command_that_the_watch_leaves_alone(site: Any) -> None:
+def test_where_there_is_no_room_the_hint_is_a_command_that_the_watch_leaves_alone(
+    site: Any,
+) -> None:
     site.settings = SimpleNamespace(number=lambda key: 10**18)
     with pytest.raises(PreconditionFailed) as error:
         training.require_room(site)
     assert error.value.do == "make stop, then the bench again, then make day"
 
 
-# ---------------------------------------------------------------------- what a report says, and what is left behind
+# ---------------------------------------------------------------------- what a report says, and
+# what is left behind
 
 
 @pytest.mark.parametrize(
@@ -462,11 +556,17 @@ def test_the_version_is_the_tag_of_the_image(reference: str, version: str) -> No
     assert environment.version(reference) == version
 
 
-def test_a_report_says_which_glue_and_which_open_webui(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_says_which_glue_and_which_open_webui(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(environment, "__version__", "5.6.7")
     keys = {key: f"example/{key.lower()}:v7.8.9" for key in environment.IMAGES}
-    site.settings = type("Values", (dict,), {"profile": "spark", "image": lambda self, key: self[key]})(keys)
-    site.stacks = SimpleNamespace(engine=lambda: SimpleNamespace(version="1"), has_image=lambda _: False)
+    site.settings = type(
+        "Values", (dict,), {"profile": "spark", "image": lambda self, key: self[key]}
+    )(keys)
+    site.stacks = SimpleNamespace(
+        engine=lambda: SimpleNamespace(version="1"), has_image=lambda _: False
+    )
     found = environment.describe(site)["versions"]
     assert (found["glue"], found["Open WebUI"]) == ("5.6.7", "7.8.9")
 
@@ -479,13 +579,22 @@ def test_the_bench_s_own_containers_are_closed_as_the_day_s_are() -> None:
         Loader.add_constructor(tag, lambda loader, node: None)
     services = yaml.load((HOME / "compose.bench.yaml").read_text(), Loader)["services"]
     for name in services.keys() - {"open-webui"}:
-        assert (services[name]["cap_drop"], services[name]["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
+        assert (services[name]["cap_drop"], services[name]["security_opt"]) == (
+            ["ALL"],
+            ["no-new-privileges:true"],
+        )
 
 
 def test_cleaning_takes_the_bench_s_containers_and_volumes_and_no_other_project_s() -> None:
     """The stub is of docker-py: an engine holds what is on this machine."""
     gone: list[str] = []
-    names = ["p-models", "p-bench-ours-paced", "p-bench-stock-vllm", "p-bench-models", "other-bench-ours-paced"]
+    names = [
+        "p-models",
+        "p-bench-ours-paced",
+        "p-bench-stock-vllm",
+        "p-bench-models",
+        "other-bench-ours-paced",
+    ]
 
     def removable(name: str) -> Any:
         return SimpleNamespace(name=name, remove=lambda force=False: gone.append(name))
@@ -496,7 +605,8 @@ def test_cleaning_takes_the_bench_s_containers_and_volumes_and_no_other_project_
     stacks = cast(Any, Stacks.__new__(Stacks))
     stacks.settings = {"PROJECT": "p"}
     stacks.docker = SimpleNamespace(
-        containers=SimpleNamespace(list=containers), volumes=SimpleNamespace(list=lambda: [removable(name) for name in names])
+        containers=SimpleNamespace(list=containers),
+        volumes=SimpleNamespace(list=lambda: [removable(name) for name in names]),
     )
     assert stacks.take_away() == names[:3]
     assert gone == ["p-day", "p-night", "p-bench", *names[:3]]

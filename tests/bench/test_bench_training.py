@@ -11,23 +11,33 @@ from glue.core import recipes, settings
 from glue.core.errors import Misconfigured
 from glue.core.settings import HOME
 
-MEASURED: dict[str, Any] = json.loads((HOME / "docs" / "measurements" / "training-h200.json").read_text())
+MEASURED: dict[str, Any] = json.loads(
+    (HOME / "docs" / "measurements" / "training-h200.json").read_text()
+)
 TEAM = recipes.load(HOME / "env" / "recipes", "team")
 
 
 def plan(**changes: Any) -> training_plan.Plan:
     asked: dict[str, Any] = {
-        "engines": ("grouped", "published"), "checkpointing": ("off", "on"), "tokens": (1600,), "packing": True, "steps": 100,
-        "layers": 52, "budget_bytes": 10**11,
-    }  # fmt: skip
+        "engines": ("grouped", "published"),
+        "checkpointing": ("off", "on"),
+        "tokens": (1600,),
+        "packing": True,
+        "steps": 100,
+        "layers": 52,
+        "budget_bytes": 10**11,
+    }
     return training_plan.of_options(TEAM, **(asked | changes))
 
 
 def test_every_combination_is_measured_and_the_published_loop_first() -> None:
     settings = plan()["settings"]
     assert [(s["engine"], s["checkpointing"]) for s in settings] == [
-        ("published", "off"), ("published", "on"), ("grouped", "off"), ("grouped", "on"),
-    ]  # fmt: skip
+        ("published", "off"),
+        ("published", "on"),
+        ("grouped", "off"),
+        ("grouped", "on"),
+    ]
     assert all(s["packing"] and s["rows"] == 8 for s in settings)
 
 
@@ -35,20 +45,33 @@ def test_unsloth_is_never_asked_to_pack() -> None:
     assert not plan(engines=("unsloth",))["settings"][0]["packing"]
 
 
-@pytest.mark.parametrize(("profile", "packing", "weights"), [("spark", True, ""), ("rehearsal", False, "/models/practice")])
-def test_make_bench_measures_the_published_way_and_ours(profile: str, packing: bool, weights: str) -> None:
+@pytest.mark.parametrize(
+    ("profile", "packing", "weights"),
+    [("spark", True, ""), ("rehearsal", False, "/models/practice")],
+)
+def test_make_bench_measures_the_published_way_and_ours(
+    profile: str, packing: bool, weights: str
+) -> None:
     made = training_plan.few(TEAM, settings.load(profile))
     assert [(s["engine"], s["checkpointing"]) for s in made["settings"]] == [
-        ("published", "on"), ("grouped", "on"), ("grouped", "selective"),
-    ]  # fmt: skip
+        ("published", "on"),
+        ("grouped", "on"),
+        ("grouped", "selective"),
+    ]
     assert made["settings"][0]["packing"] is packing and made["base_model"] == weights
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"engine": "magic"}, "engine = 'magic'"), ({"tokens": 3}, "tokens = 3"), ({"recipe": "none"}, "setting 1")],
+    [
+        ({"engine": "magic"}, "engine = 'magic'"),
+        ({"tokens": 3}, "tokens = 3"),
+        ({"recipe": "none"}, "setting 1"),
+    ],
 )
-def test_a_plan_with_a_mistake_is_refused_by_its_place(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+def test_a_plan_with_a_mistake_is_refused_by_its_place(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
     wrong = plan()
     wrong["settings"][0] |= change
     (tmp_path / "plan.json").write_text(json.dumps(wrong))
@@ -72,13 +95,22 @@ def test_the_tables_stand_beside_the_published_figures() -> None:
 
 
 def test_sections_of_a_run_are_means_and_those_never_reached_are_empty() -> None:
-    assert training_page.sections([10.0, 1, 1, 1, 2, 5, 5, 5, 5, 5]) == ["3.000", "5.000", "", "", "", ""]
+    assert training_page.sections([10.0, 1, 1, 1, 2, 5, 5, 5, 5, 5]) == [
+        "3.000",
+        "5.000",
+        "",
+        "",
+        "",
+        "",
+    ]
 
 
 def test_the_page_holds_its_pictures_and_needs_no_network(tmp_path: Path) -> None:
     made = training_page.write(MEASURED, tmp_path, "training")
     page = made[0].read_text()
-    assert page.count("data:image/png;base64,") == 2 and "http" not in page.replace("http-equiv", "")
+    assert page.count("data:image/png;base64,") == 2 and "http" not in page.replace(
+        "http-equiv", ""
+    )
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in made[1:])
 
 
@@ -88,9 +120,12 @@ def test_a_setting_that_failed_shows_its_error() -> None:
 
 
 def test_the_measured_run_holds_what_is_claimed_of_it() -> None:
-    """docs/measurements/training-h200.json: at least 20 times the loop at 1,600 tokens, 60 under 100 GB, Unsloth no faster."""
+    """docs/measurements/training-h200.json: at least 20 times the loop at 1,600 tokens, 60 under
+    100 GB, Unsloth no faster."""
     ours = [row for row in MEASURED["rows"] if row["engine"] == "grouped" and row["packing"]]
-    same_tokens = [row for row in ours if row["tokens_per_step"] == 1600 and row["checkpointing"] == "off"]
+    same_tokens = [
+        row for row in ours if row["tokens_per_step"] == 1600 and row["checkpointing"] == "off"
+    ]
     assert all(row["ratio_to_loop"] >= 20 for row in same_tokens)
     assert max(row["ratio_to_loop"] for row in ours if row["peak_bytes"] <= 100e9) >= 60
     (unsloth,) = (row for row in MEASURED["rows"] if row["engine"] == "unsloth")

@@ -18,12 +18,20 @@ from glue.core.settings import HOME
 def glue(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "glue", *arguments]
     return subprocess.run(
-        command, cwd=HOME, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
+        command,
+        cwd=HOME,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
 def test_docker_absent_is_exit_10_and_says_what_to_do() -> None:
-    done = glue("status", "--json", DOCKER_HOST="unix:///nowhere/docker.sock", GLUE_PROFILE="rehearsal")
+    done = glue(
+        "status", "--json", DOCKER_HOST="unix:///nowhere/docker.sock", GLUE_PROFILE="rehearsal"
+    )
     assert done.returncode == 10
     assert "install-docker.sh" in done.stderr
     assert json.loads(done.stdout)["exit_code"] == 10
@@ -58,7 +66,14 @@ for line in ("three", "four"):
 os.write(2, b"the day comes up")
 os._exit(0)
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=HOME, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=HOME,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "the day comes up")
 
 
@@ -75,7 +90,9 @@ def test_until_is_the_next_such_moment() -> None:
 def test_an_answer_without_a_word_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = open_webui.Answer(text, [{"metadata": [{"name": "manual.pdf"}]}])
     administrator = SimpleNamespace(ask=lambda messages: answer)
-    monkeypatch.setattr(verbs, "open_site", lambda profile: SimpleNamespace(administrator=lambda: administrator))
+    monkeypatch.setattr(
+        verbs, "open_site", lambda profile: SimpleNamespace(administrator=lambda: administrator)
+    )
     with pytest.raises(GlueError, match="answered nothing") as error:
         verbs.cli(["ask", "Who are you?"], standalone_mode=False)
     assert error.value.exit_code == 1 and "manual.pdf" in error.value.saw
@@ -83,7 +100,13 @@ def test_an_answer_without_a_word_is_none(text: str, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("verb", "person", "refused"),
-    [("day", "anna", True), ("setup", "anna", True), ("schedule", "anna", False), ("day", "root", False), ("day", "", False)],
+    [
+        ("day", "anna", True),
+        ("setup", "anna", True),
+        ("schedule", "anna", False),
+        ("day", "root", False),
+        ("day", "", False),
+    ],
 )
 def test_sudo_is_refused_where_it_would_leave_files_of_root(
     verb: str, person: str, refused: bool, monkeypatch: pytest.MonkeyPatch
@@ -102,7 +125,13 @@ def test_sudo_is_refused_where_it_would_leave_files_of_root(
 def test_every_verb_but_schedule_is_refused_by_sudo_before_it_does_anything(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os; os.geteuid = lambda: 0")
     state = tmp_path / "state"
-    done = glue("doctor", SUDO_USER="anna", PYTHONPATH=str(tmp_path), GLUE_STATE_DIR=str(state), GLUE_PROFILE="rehearsal")
+    done = glue(
+        "doctor",
+        SUDO_USER="anna",
+        PYTHONPATH=str(tmp_path),
+        GLUE_STATE_DIR=str(state),
+        GLUE_PROFILE="rehearsal",
+    )
     assert done.returncode == 10 and "without sudo" in done.stderr and not state.exists()
 
 
@@ -111,5 +140,11 @@ def test_a_virtual_environment_is_not_made_by_sudo(tmp_path: Path) -> None:
     (tmp_path / "id").chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SUDO_USER": "anna"}
     command = ["bash", str(HOME / "scripts" / "make-venv.sh"), "/nowhere"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 10 and "without sudo" in done.stderr and "env -u SUDO_USER make" in done.stderr
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (
+        done.returncode == 10
+        and "without sudo" in done.stderr
+        and "env -u SUDO_USER make" in done.stderr
+    )

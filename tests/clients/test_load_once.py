@@ -1,4 +1,5 @@
-"""A hot-loaded adapter is read from disk once: what glue asks of vLLM, and the middleware that clears the flag there."""
+"""A hot-loaded adapter is read from disk once: what glue asks of vLLM, and the middleware that
+clears the flag there."""
 
 import asyncio
 import importlib.util
@@ -14,7 +15,9 @@ from glue.core.settings import HOME
 
 @pytest.fixture
 def middleware() -> Iterator[Any]:
-    spec = importlib.util.spec_from_file_location("load_once", HOME / "images" / "vllm" / "load_once.py")
+    spec = importlib.util.spec_from_file_location(
+        "load_once", HOME / "images" / "vllm" / "load_once.py"
+    )
     assert spec and spec.loader
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
@@ -22,7 +25,8 @@ def middleware() -> Iterator[Any]:
 
 
 def flag_when_answered(middleware: Any, path: str) -> bool:
-    """Whether the kept request still says load_inplace at the moment in which the answer to path goes out."""
+    """Whether the kept request still says load_inplace at the moment in which the answer to path
+    goes out."""
     kept: dict[str, Any] = {}
     seen: list[bool] = []
 
@@ -33,7 +37,9 @@ def flag_when_answered(middleware: Any, path: str) -> bool:
     async def send(message: Any) -> None:
         seen.append(kept["team-adapter"].load_inplace)
 
-    app = SimpleNamespace(state=SimpleNamespace(openai_serving_models=SimpleNamespace(lora_requests=kept)))
+    app = SimpleNamespace(
+        state=SimpleNamespace(openai_serving_models=SimpleNamespace(lora_requests=kept))
+    )
     asyncio.run(middleware(vllm)({"type": "http", "path": path, "app": app}, None, send))
     return seen[0]
 
@@ -46,13 +52,19 @@ def test_other_calls_are_left_alone(middleware: Any) -> None:
     assert flag_when_answered(middleware, "/v1/models") is True
 
 
-@pytest.mark.parametrize(("loaded", "in_place"), [({}, False), ({"team-adapter": "/adapters/old"}, True)])
-def test_only_a_replacement_is_loaded_in_place(loaded: dict[str, str], in_place: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("loaded", "in_place"), [({}, False), ({"team-adapter": "/adapters/old"}, True)]
+)
+def test_only_a_replacement_is_loaded_in_place(
+    loaded: dict[str, str], in_place: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(Vllm, "models", lambda self: loaded)
     monkeypatch.setattr(Vllm, "call", lambda self, method, path, body: asked.append(body))
     Vllm("nowhere:8000", "key").serve("team-adapter", "/adapters/new")
-    assert asked == [{"lora_name": "team-adapter", "lora_path": "/adapters/new", "load_inplace": in_place}]
+    assert asked == [
+        {"lora_name": "team-adapter", "lora_path": "/adapters/new", "load_inplace": in_place}
+    ]
 
 
 def test_what_is_loaded_already_is_not_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,10 +40,16 @@ def test_what_glue_writes_has_its_mode_whatever_the_umask(umask: int, tmp_path: 
     files.write_json(tmp_path / "notice.json", {})
     files.write(tmp_path / "secrets.env", "", mode=0o600)
     files.append_line(tmp_path / "journal.jsonl", {})
-    assert [mode(tmp_path / name) for name in ("notice.json", "secrets.env", "journal.jsonl")] == [0o644, 0o600, 0o644]
+    assert [mode(tmp_path / name) for name in ("notice.json", "secrets.env", "journal.jsonl")] == [
+        0o644,
+        0o600,
+        0o644,
+    ]
 
 
-def test_a_clone_is_opened_to_containers_and_the_site_s_own_settings_stay_closed(umask: int, tmp_path: Path) -> None:
+def test_a_clone_is_opened_to_containers_and_the_site_s_own_settings_stay_closed(
+    umask: int, tmp_path: Path
+) -> None:
     (tmp_path / "images" / "door").mkdir(parents=True)
     script = tmp_path / "images" / "door" / "haproxy.cfg"
     script.touch()
@@ -51,7 +57,10 @@ def test_a_clone_is_opened_to_containers_and_the_site_s_own_settings_stay_closed
     assert bool(host.closed_to_containers([tmp_path / "images"])) is bool(umask & 0o004)
     host.open_to_containers([tmp_path / "images"])
     assert mode(script) & 0o444 == 0o444 and mode(script.parent) & 0o555 == 0o555
-    assert host.closed_to_containers([tmp_path / "images"]) == [] and mode(tmp_path / "site.env") == 0o600
+    assert (
+        host.closed_to_containers([tmp_path / "images"]) == []
+        and mode(tmp_path / "site.env") == 0o600
+    )
 
 
 def test_everything_that_a_container_mounts_of_the_repository_is_among_what_is_opened() -> None:
@@ -62,11 +71,15 @@ def test_everything_that_a_container_mounts_of_the_repository_is_among_what_is_o
         if "./" in line and ":ro" in line
     ]
     opened = {str(path.relative_to(settings.HOME)) for path in MOUNTED}
-    assert mounted and all({str(part) for part in (Path(name), *Path(name).parents)} & opened for name in mounted)
+    assert mounted and all(
+        {str(part) for part in (Path(name), *Path(name).parents)} & opened for name in mounted
+    )
 
 
 def test_the_doctor_names_what_containers_cannot_read() -> None:
-    found = doctor.examine(replace(good(), closed_files=(Path("/repo/images/door/haproxy.cfg"),)), ("repository",))[0]
+    found = doctor.examine(
+        replace(good(), closed_files=(Path("/repo/images/door/haproxy.cfg"),)), ("repository",)
+    )[0]
     assert found.grade is Grade.WARN and "haproxy.cfg" in found.saw and "chmod -R a+rX" in found.do
 
 
@@ -84,11 +97,21 @@ def as_user(monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
         (2001, 0, 2001, "sudo chown -R 2001: "),  # sudo make setup once
         (0, 0, 2001, "sudo chown -R 2001: "),  # all of it by sudo
         (1, 0, 2001, "sudo chown -R daemon: "),
-        (2002, 2002, 2001, "sudo chown -R 2001: "),  # from another machine: 2002 has no account here
+        (
+            2002,
+            2002,
+            2001,
+            "sudo chown -R 2001: ",
+        ),  # from another machine: 2002 has no account here
     ],
 )
 def test_a_file_of_another_user_is_named_with_one_line_to_type(
-    folder_owner: int, file_owner: int, me: int, do: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder_owner: int,
+    file_owner: int,
+    me: int,
+    do: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     state = tmp_path / "a state"
     state.mkdir()
@@ -98,16 +121,25 @@ def test_a_file_of_another_user_is_named_with_one_line_to_type(
     os.chown(path, file_owner, file_owner)
     as_user(monkeypatch, me)
     error = host.denied(path)
-    assert error.do == f"{do}'{state}'" and f"{path} is {host.user_name(file_owner)}'s, mode 600" in error.saw
+    assert (
+        error.do == f"{do}'{state}'"
+        and f"{path} is {host.user_name(file_owner)}'s, mode 600" in error.saw
+    )
 
 
-def test_where_the_owner_has_an_account_it_is_to_run_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_owner_has_an_account_it_is_to_run_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "journal.jsonl").touch()
-    monkeypatch.setattr(host, "user_name", lambda uid: {os.getuid(): "alice", 2001: "bob"}.get(uid, "root"))
+    monkeypatch.setattr(
+        host, "user_name", lambda uid: {os.getuid(): "alice", 2001: "bob"}.get(uid, "root")
+    )
     if os.getuid() == 0:
         os.chown(tmp_path, 1, 1)
         os.chown(tmp_path / "journal.jsonl", 1, 1)
-        monkeypatch.setattr(host, "user_name", lambda uid: {1: "alice", 2001: "bob"}.get(uid, "root"))
+        monkeypatch.setattr(
+            host, "user_name", lambda uid: {1: "alice", 2001: "bob"}.get(uid, "root")
+        )
     as_user(monkeypatch, 2001)
     assert "sudo -u alice make" in host.denied(tmp_path / "journal.jsonl").do
 
@@ -146,7 +178,10 @@ def test_secrets_of_root_are_no_file_of_the_repository(tmp_path: Path) -> None:
     ],
 )
 def test_no_verb_shows_a_traceback(
-    raised: Exception, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    raised: Exception,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise raised
@@ -159,7 +194,9 @@ def test_no_verb_shows_a_traceback(
 
 
 @ROOT
-def test_what_root_writes_belongs_to_the_folder_s_owner_and_the_rest_is_named(tmp_path: Path) -> None:
+def test_what_root_writes_belongs_to_the_folder_s_owner_and_the_rest_is_named(
+    tmp_path: Path,
+) -> None:
     os.chown(tmp_path, 2001, 2001)
     files.write(tmp_path / "turn.json", "{}")
     files.append_line(tmp_path / "journal.jsonl", {})
@@ -175,7 +212,8 @@ def test_what_root_writes_belongs_to_the_folder_s_owner_and_the_rest_is_named(tm
 def test_what_cannot_be_read_or_is_removed_meanwhile_keeps_no_day_from_starting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An editor's lock file is a link to nothing, as is a file that was removed after its folder was listed."""
+    """An editor's lock file is a link to nothing, as is a file that was removed after its folder
+    was listed."""
     (tmp_path / "nights" / "one").mkdir(parents=True)
     for name in ("alarm.json", "nights/one/verdict.json", ".#haproxy.cfg"):
         (tmp_path / name).symlink_to("nowhere")
@@ -191,7 +229,8 @@ def test_a_state_folder_without_an_account_is_not_scheduled(tmp_path: Path) -> N
     (tmp_path / "state").mkdir()
     os.chown(tmp_path / "state", 54321, 54321)
     found = settings.load("spark")
-    site = Site(replace(found, values=found.values | {"STATE_DIR": str(tmp_path / "state")}), None, print)  # type: ignore[arg-type]
+    found = replace(found, values=found.values | {"STATE_DIR": str(tmp_path / "state")})
+    site = Site(found, None, print)  # type: ignore[arg-type]
     with pytest.raises(PreconditionFailed, match="no user of this machine") as error:
         schedule.place(site)
     assert f"sudo chown -R {pwd.getpwuid(0).pw_name}: {tmp_path / 'state'}" in error.value.do
@@ -199,26 +238,40 @@ def test_a_state_folder_without_an_account_is_not_scheduled(tmp_path: Path) -> N
 
 @ROOT
 def test_setup_opens_the_volumes_also_the_second_time(tmp_path: Path) -> None:
-    """The programs of its containers run here, on folders for volumes, as root with none but the container's capabilities."""
+    """The programs of its containers run here, on folders for volumes, as root with none but the
+    container's capabilities."""
     for name in ("cache", "models", "serving-cache"):
         (tmp_path / name).mkdir()
 
     def compose(stack: str, *arguments: str) -> None:
-        added = [f"+{arguments[n + 1].lower()}" for n, part in enumerate(arguments) if part == "--cap-add"]
-        program, (_, *rest) = arguments[arguments.index("--entrypoint") + 1], arguments[arguments.index("trainer") :]
+        added = [
+            f"+{arguments[n + 1].lower()}"
+            for n, part in enumerate(arguments)
+            if part == "--cap-add"
+        ]
+        program, (_, *rest) = (
+            arguments[arguments.index("--entrypoint") + 1],
+            arguments[arguments.index("trainer") :],
+        )
         paths = [str(tmp_path / part[1:]) if part.startswith("/") else part for part in rest]
-        subprocess.run(["setpriv", f"--bounding-set={','.join(['-all', *added])}", program, *paths], check=True)
+        subprocess.run(
+            ["setpriv", f"--bounding-set={','.join(['-all', *added])}", program, *paths], check=True
+        )
 
     stacks = SimpleNamespace(compose=compose, owner=lambda: "2001:2001")
     site = Site(settings.load("spark"), stacks, print)  # type: ignore[arg-type]
     (tmp_path / "cache" / "compiled").mkdir(mode=0o700)
     for _ in range(2):
         setup.open_volumes(site)
-    assert {(tmp_path / name).stat().st_uid for name in ("cache", "cache/compiled", "serving-cache")} == {2001}
+    assert {
+        (tmp_path / name).stat().st_uid for name in ("cache", "cache/compiled", "serving-cache")
+    } == {2001}
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o1777
 
 
-def test_the_practice_model_is_for_every_user_once_it_is_in_its_volume(umask: int, tmp_path: Path) -> None:
+def test_the_practice_model_is_for_every_user_once_it_is_in_its_volume(
+    umask: int, tmp_path: Path
+) -> None:
     source, model = tmp_path / "image", tmp_path / "volume"
     source.mkdir()
     for name in ("config.json", "model.safetensors"):
@@ -226,28 +279,48 @@ def test_the_practice_model_is_for_every_user_once_it_is_in_its_volume(umask: in
     place = images.PLACE.replace("/opt/practice-model", str(source))
     for _ in range(2):
         subprocess.run(["sh", "-c", place, str(model)], check=True)
-    assert mode(model) & 0o555 == 0o555 and {mode(path) & 0o444 for path in model.iterdir()} == {0o444}
+    assert mode(model) & 0o555 == 0o555 and {mode(path) & 0o444 for path in model.iterdir()} == {
+        0o444
+    }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "volume"]
 
 
 # ---------------------------------------------------------------------- paths
 
 
-@pytest.mark.parametrize("name", ["plain", "dual use 100%", "it's", 'a "b"', "back\\slash", "$HOME ${x}"])
+@pytest.mark.parametrize(
+    "name", ["plain", "dual use 100%", "it's", 'a "b"', "back\\slash", "$HOME ${x}"]
+)
 def test_systemd_starts_a_program_in_any_folder(name: str, tmp_path: Path) -> None:
-    """systemd-analyze reads the units as systemd does; what it then starts, it starts in the working directory."""
+    """systemd-analyze reads the units as systemd does; what it then starts, it starts in the
+    working directory."""
     home = tmp_path / name
     (home / ".venv" / "bin").mkdir(parents=True)
     (home / ".venv" / "bin" / "python").symlink_to("/bin/pwd")
-    found = schedule.units(hours.of(settings.load("spark")), schedule.Place(str(home), "root", "spark", "dual-use-spark"))
+    found = schedule.units(
+        hours.of(settings.load("spark")),
+        schedule.Place(str(home), "root", "spark", "dual-use-spark"),
+    )
     (tmp_path / "units").mkdir()
     for file, text in found.items():
         (tmp_path / "units" / file).write_text(text)
-    command = ["systemd-analyze", "verify", "--man=no", *map(str, (tmp_path / "units").glob("*.service"))]
+    command = [
+        "systemd-analyze",
+        "verify",
+        "--man=no",
+        *map(str, (tmp_path / "units").glob("*.service")),
+    ]
     said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
     assert "dual-use" not in said, said
-    service = dict(line.split("=", 1) for line in found["dual-use-spark-day.service"].splitlines() if "=" in line)
-    folder, program = service["WorkingDirectory"].replace("%%", "%"), service["ExecStart"].split()[:2]
+    service = dict(
+        line.split("=", 1)
+        for line in found["dual-use-spark-day.service"].splitlines()
+        if "=" in line
+    )
+    folder, program = (
+        service["WorkingDirectory"].replace("%%", "%"),
+        service["ExecStart"].split()[:2],
+    )
     done = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=True)
     assert program[0] == "/usr/bin/env" and done.stdout.strip() == str(home)
 

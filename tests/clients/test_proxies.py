@@ -1,4 +1,5 @@
-"""An office's proxy in the admin's shell or in Docker's config.json: no question to an address of our own goes there."""
+"""An office's proxy in the admin's shell or in Docker's config.json: no question to an address of
+our own goes there."""
 
 import re
 import subprocess
@@ -67,39 +68,61 @@ def test_glue_asks_vllm_the_door_and_the_chat_directly(proxy: list[str]) -> None
     with serving(200) as (address, asked):
         assert Vllm(address, "key").answers()
         assert WebUI(f"http://{address}").is_signed_in()
-        with pytest.raises(GlueError):  # no socket is spoken here; what counts is who was asked for it
+        with pytest.raises(
+            GlueError
+        ):  # no socket is spoken here; what counts is who was asked for it
             Page(cast(WebUI, SimpleNamespace(url=f"http://{address}", user={"token": "t"})))
-    assert proxy == [] and {"/health", "/api/v1/auths/"} <= set(asked) and "/ws/socket.io" in asked[-1]
+    assert (
+        proxy == [] and {"/health", "/api/v1/auths/"} <= set(asked) and "/ws/socket.io" in asked[-1]
+    )
 
 
-@pytest.mark.parametrize("file", ["compose.day.yaml", "compose.bench.yaml", "tests/e2e/recorder/compose.yaml"])
+@pytest.mark.parametrize(
+    "file", ["compose.day.yaml", "compose.bench.yaml", "tests/e2e/recorder/compose.yaml"]
+)
 def test_health_checks_ask_their_own_container_directly(file: str, proxy: list[str]) -> None:
     checks = set(CHECK.findall((HOME / file).read_text()))
     assert checks
     with serving(200) as (address, asked):
         for check in checks:
-            subprocess.run([sys.executable, "-c", re.sub(r"127\.0\.0\.1:\d+", address, check)], check=True)
+            subprocess.run(
+                [sys.executable, "-c", re.sub(r"127\.0\.0\.1:\d+", address, check)], check=True
+            )
     assert proxy == [] and len(asked) == len(checks)
 
 
 def test_a_health_check_still_fails_where_its_container_answers_no_200() -> None:
-    (check, *_) = set(CHECK.findall((HOME / "compose.day.yaml").read_text()))
+    check, *_ = set(CHECK.findall((HOME / "compose.day.yaml").read_text()))
     with serving(503) as (address, _):
         command = [sys.executable, "-c", re.sub(r"127\.0\.0\.1:\d+", address, check)]
         assert subprocess.run(command, capture_output=True, check=False).returncode != 0
 
 
 def test_containers_are_told_of_no_proxy_in_both_spellings() -> None:
-    rows = [line.partition("=") for line in (HOME / "env" / "no-proxy.env").read_text().splitlines() if line[:1] != "#"]
+    rows = [
+        line.partition("=")
+        for line in (HOME / "env" / "no-proxy.env").read_text().splitlines()
+        if line[:1] != "#"
+    ]
     assert {name: value for name, _, value in rows} == {
-        spelling: "*" if name == "NO_PROXY" else "" for name in VARIABLES for spelling in (name, name.lower())
+        spelling: "*" if name == "NO_PROXY" else ""
+        for name in VARIABLES
+        for spelling in (name, name.lower())
     }
 
 
-def test_only_the_download_of_models_uses_the_proxy(monkeypatch: pytest.MonkeyPatch, proxy: list[str]) -> None:
+def test_only_the_download_of_models_uses_the_proxy(
+    monkeypatch: pytest.MonkeyPatch, proxy: list[str]
+) -> None:
     monkeypatch.setattr(docker, "docker_cli", lambda: "docker")
     monkeypatch.setattr(images, "stream", lambda command, *_: (0, " ".join(command)))
     monkeypatch.setattr(models, "stream", lambda command, *_: (0, " ".join(command)))
-    online, check = (models.run_fetch(load("spark"), *options, hear=print)[1].split() for options in ((), ("--check",)))
+    online, check = (
+        models.run_fetch(load("spark"), *options, hear=print)[1].split()
+        for options in ((), ("--check",))
+    )
     assert "--env=HTTPS_PROXY" in online and "--network=none" not in online
-    assert not any("PROXY" in part for part in check) and f"--env-file={HOME / 'env' / 'no-proxy.env'}" in check
+    assert (
+        not any("PROXY" in part for part in check)
+        and f"--env-file={HOME / 'env' / 'no-proxy.env'}" in check
+    )

@@ -1,6 +1,8 @@
-"""Promote, roll back, prune, publish and judge in any order, with a crash at any file operation: what serves is never lost.
+"""Promote, roll back, prune, publish and judge in any order, with a crash at any file operation:
+what serves is never lost.
 
-The crash is a stub: the file operation raises and nothing after it happens, as at a kill or a power cut.
+The crash is a stub: the file operation raises and nothing after it happens, as at a kill or a power
+cut.
 """
 
 import json
@@ -67,7 +69,8 @@ CRASH = st.one_of(st.none(), st.integers(0, LONGEST))
 
 
 class Machine(RuleBasedStateMachine):
-    """What glue does to the files of the releases, as glue does it: one at a time, under its lock."""
+    """What glue does to the files of the releases, as glue does it: one at a time, under its
+    lock."""
 
     @initialize()
     def begin(self) -> None:
@@ -75,7 +78,9 @@ class Machine(RuleBasedStateMachine):
         self.releases = Releases(self.home / "adapters")
         self.releases.folder.mkdir()
         self.count = 0
-        self.serves: set[Release] = {None}  # what may serve now: two of them after a crash in between
+        self.serves: set[Release] = {
+            None
+        }  # what may serve now: two of them after a crash in between
         self.learned: set[str] = set()
         self.promoted: list[str] = []
 
@@ -104,8 +109,16 @@ class Machine(RuleBasedStateMachine):
         source.mkdir()
         (source / "adapter_config.json").write_text("{}")
         (source / "adapter_model.safetensors").write_text(str(self.count))
-        made = self.act(lambda: void(self.releases.publish(source, {"examples": [str(self.count)], "night": "n"})), crash)
-        if made or any(str(self.count) in self.releases.manifest(name)["examples"] for name in self.releases.names()):
+        made = self.act(
+            lambda: void(
+                self.releases.publish(source, {"examples": [str(self.count)], "night": "n"})
+            ),
+            crash,
+        )
+        if made or any(
+            str(self.count) in self.releases.manifest(name)["examples"]
+            for name in self.releases.names()
+        ):
             self.learned.add(str(self.count))
 
     @rule(number=st.integers(0, 99), good=st.booleans(), crash=CRASH)
@@ -132,7 +145,9 @@ class Machine(RuleBasedStateMachine):
         done = self.act(lambda: self.releases.retreat(before), crash)
         self.serves = {before[-1]} if done else {current, before[-1]}
         if self.releases.current() == before[-1]:
-            assert self.releases.served() == before, "another rollback would go forward to what was rolled back"
+            assert self.releases.served() == before, (
+                "another rollback would go forward to what was rolled back"
+            )
 
     @rule(keep=st.integers(1, 3), crash=CRASH)
     def prune(self, keep: int, crash: int | None) -> None:
@@ -140,9 +155,15 @@ class Machine(RuleBasedStateMachine):
         kept = {self.releases.current()}
         with suppress(PreconditionFailed):
             kept.add(self.releases.previous())
-        good = [name for name in sorted(before) if self.releases.manifest(name).get("verdict", {}).get("promote")]
+        good = [
+            name
+            for name in sorted(before)
+            if self.releases.manifest(name).get("verdict", {}).get("promote")
+        ]
         self.act(lambda: void(self.releases.prune(keep)), crash)
-        assert (kept - {None}) | set(good[-keep:]) | set(sorted(before)[-1:]) <= set(self.releases.names())
+        assert (kept - {None}) | set(good[-keep:]) | set(sorted(before)[-1:]) <= set(
+            self.releases.names()
+        )
 
     # ------------------------------------------------------------------ what is always true
 
@@ -150,7 +171,9 @@ class Machine(RuleBasedStateMachine):
     def what_serves_is_there_and_whole(self) -> None:
         current = self.releases.current()
         assert current in self.serves
-        assert (current is None) == (not (self.releases.folder / "current" / "adapter_config.json").exists()), "as vLLM's start"
+        assert (current is None) == (
+            not (self.releases.folder / "current" / "adapter_config.json").exists()
+        ), "as vLLM's start"
         if current is not None:
             self.releases.verify(current)
 
@@ -165,7 +188,9 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_that_was_learned_is_forgotten(self) -> None:
-        assert self.learned <= {example for manifest in self.releases.manifests() for example in manifest["examples"]}
+        assert self.learned <= {
+            example for manifest in self.releases.manifests() for example in manifest["examples"]
+        }
 
     def teardown(self) -> None:
         shutil.rmtree(self.home, ignore_errors=True)
@@ -177,7 +202,11 @@ def void(_: object) -> None:
 
 class TestMachine(Machine.TestCase):  # type: ignore[misc,valid-type]
     settings = settings(
-        max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), phases=NO_SHRINKING
+        max_examples=40,
+        stateful_step_count=25,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=NO_SHRINKING,
     )
 
 

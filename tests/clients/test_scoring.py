@@ -10,24 +10,48 @@ from learning.examples import Example, Message
 from training import template
 
 EXAMPLE = Example((Message("user", "Q"),), "A", "one", "one")
-PROMPT = ["<|im_start|>", "user", "Q", "<|im_end|>", "\n", "<|im_start|>", "assistant", "\n", "<think>", "</think>"]
+PROMPT = [
+    "<|im_start|>",
+    "user",
+    "Q",
+    "<|im_end|>",
+    "\n",
+    "<|im_start|>",
+    "assistant",
+    "\n",
+    "<think>",
+    "</think>",
+]
 ANSWER = ["A", "<|im_end|>", "\n"]
 WORDS = list(dict.fromkeys(PROMPT + ANSWER))
 
 
 class Served(Vllm):
-    """Stub: a vLLM that gives back what each test says it was asked for; the real one is asked in tests/e2e/test_cycle.py."""
+    """Stub: a vLLM that gives back what each test says it was asked for; the real one is asked in
+    tests/e2e/test_cycle.py."""
 
     prompt, whole = PROMPT, PROMPT + ANSWER
     bodies: list[dict[str, Any]]
 
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None, timeout_seconds: float = 120) -> Any:
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        timeout_seconds: float = 120,
+    ) -> Any:
         assert body is not None
         self.bodies.append(body)
         words = self.prompt if body.get("add_generation_prompt") else self.whole
         ids = [WORDS.index(word) for word in words]
-        rows = [{str(token): {"logprob": -float(at), "decoded_token": WORDS[token]}} for at, token in enumerate(ids)]
-        reply = {"choices": [{"message": {"content": "A"}, "finish_reason": "stop"}], "usage": {"completion_tokens": 1}}
+        rows = [
+            {str(token): {"logprob": -float(at), "decoded_token": WORDS[token]}}
+            for at, token in enumerate(ids)
+        ]
+        reply = {
+            "choices": [{"message": {"content": "A"}, "finish_reason": "stop"}],
+            "usage": {"completion_tokens": 1},
+        }
         return Reply({"tokens": ids, "prompt_logprobs": [None, *rows[1:]], **reply})
 
 
@@ -47,17 +71,24 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
 
 def test_scored_are_the_answer_and_its_end_mark(served: Served) -> None:
     first = len(PROMPT)
-    assert served.likelihood("team-base", EXAMPLE) == -(first + first + 1) / 2, "not the line break, which is never generated"
+    assert served.likelihood("team-base", EXAMPLE) == -(first + first + 1) / 2, (
+        "not the line break, which is never generated"
+    )
 
 
-def test_a_prompt_that_is_no_prefix_of_the_whole_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A template that thinks, whatever it is told: the whole has </think> where the prompt has a line break."""
+def test_a_prompt_that_is_no_prefix_of_the_whole_is_refused(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A template that thinks, whatever it is told: the whole has </think> where the prompt has a
+    line break."""
     monkeypatch.setattr(Served, "prompt", [*PROMPT[:-1], "\n"])
     with pytest.raises(GlueError, match="no tokens to score"):
         served.likelihood("team-base", EXAMPLE)
 
 
-def test_an_answer_without_tokens_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_without_tokens_is_refused(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Served, "whole", [*PROMPT, "\n"])
     with pytest.raises(GlueError, match="no tokens to score"):
         served.likelihood("team-base", EXAMPLE)
@@ -69,5 +100,7 @@ def test_every_request_has_the_template_arguments_that_training_has(served: Serv
     served.answer("team-base", EXAMPLE.prompt, 8)
     served.complete("team-base", [{"role": "user", "content": "Q"}], 8)
     assert (
-        [body["chat_template_kwargs"] for body in served.bodies] == [template.ARGUMENTS] * 5 == [{"enable_thinking": False}] * 5
+        [body["chat_template_kwargs"] for body in served.bodies]
+        == [template.ARGUMENTS] * 5
+        == [{"enable_thinking": False}] * 5
     )

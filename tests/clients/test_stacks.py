@@ -36,8 +36,11 @@ def test_a_program_that_never_ends_is_an_error_in_words() -> None:
     assert (error.value.saw, error.value.do) == ("no end after 0 s", "wake it")
 
 
-def test_a_compose_that_never_says_its_version_is_one_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in for a docker command that hangs: a day that must come up is then tried all the same."""
+def test_a_compose_that_never_says_its_version_is_one_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for a docker command that hangs: a day that must come up is then tried all the
+    same."""
     stand_in = tmp_path / "docker"
     stand_in.write_text("#!/bin/sh\nexec sleep 60\n")
     stand_in.chmod(0o755)
@@ -55,10 +58,17 @@ def test_a_compose_that_never_says_its_version_is_one_without(tmp_path: Path, mo
         ("starting", ["connection refused\n"], ""),
     ],
 )
-def test_an_unhealthy_service_says_what_its_last_health_check_printed(status: str, checks: list[str], fault: str) -> None:
-    state = {"Status": "running", "Health": {"Status": status, "Log": [{"Output": output} for output in checks]}}
+def test_an_unhealthy_service_says_what_its_last_health_check_printed(
+    status: str, checks: list[str], fault: str
+) -> None:
+    state = {
+        "Status": "running",
+        "Health": {"Status": status, "Log": [{"Output": output} for output in checks]},
+    }
     attributes = {"State": state, "NetworkSettings": {"Networks": {}}}
-    found = docker_client.observed(cast(Container, SimpleNamespace(attrs=attributes, labels={}, name="vllm")))
+    found = docker_client.observed(
+        cast(Container, SimpleNamespace(attrs=attributes, labels={}, name="vllm"))
+    )
     assert (found.health, found.fault) == (status, fault)
 
 
@@ -67,7 +77,11 @@ def test_an_unhealthy_service_says_what_its_last_health_check_printed(status: st
     [
         ("echo much; echo why >&2; exit 3", 60, "bash -c failed.*why"),
         ("echo much; exit 3", 60, "bash -c failed.*exit 3"),
-        ("echo much; trap '' TERM; while :; do sleep 30; done", 1, "bash -c hangs.*no end after 1 s"),
+        (
+            "echo much; trap '' TERM; while :; do sleep 30; done",
+            1,
+            "bash -c hangs.*no end after 1 s",
+        ),
         ("yes", 1, "bash -c hangs.*no end after 1 s"),
         ("echo much; exec >&-; sleep 30", 1, "bash -c hangs.*no end after 1 s"),
     ],
@@ -77,7 +91,10 @@ def test_what_is_read_of_a_program_that_fails_or_never_ends_is_an_error_in_words
 ) -> None:
     monkeypatch.setattr(commands, "END_SECONDS", 0.5)
     began = time.monotonic()
-    with pytest.raises(GlueError) as error, commands.reading(["bash", "-c", script], "nothing", seconds) as output:
+    with (
+        pytest.raises(GlueError) as error,
+        commands.reading(["bash", "-c", script], "nothing", seconds) as output,
+    ):
         assert output.read(2)
     assert re.search(words, str(error.value), re.DOTALL) and time.monotonic() - began < 20
 
@@ -98,14 +115,20 @@ STUBBORN = {
 
 
 @pytest.mark.parametrize("script", STUBBORN.values(), ids=STUBBORN.keys())
-def test_a_deadline_is_one_whatever_the_program_does(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deadline_is_one_whatever_the_program_does(
+    script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(commands, "END_SECONDS", 0.5)
     began = time.monotonic()
-    _, last_lines = commands.stream(["bash", "-c", script], dict(os.environ), lambda line: None, 1.0)
+    _, last_lines = commands.stream(
+        ["bash", "-c", script], dict(os.environ), lambda line: None, 1.0
+    )
     assert time.monotonic() - began < 5 and last_lines.startswith("begun")
 
 
-def test_who_hears_may_break_off_and_nothing_of_the_program_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_hears_may_break_off_and_nothing_of_the_program_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(commands, "END_SECONDS", 0.5)
     heard: list[str] = []
 
@@ -114,13 +137,21 @@ def test_who_hears_may_break_off_and_nothing_of_the_program_goes_on(monkeypatch:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        commands.stream(["bash", "-c", "trap '' TERM; echo $$; while :; do sleep 1; done"], dict(os.environ), break_off, 60)
+        commands.stream(
+            ["bash", "-c", "trap '' TERM; echo $$; while :; do sleep 1; done"],
+            dict(os.environ),
+            break_off,
+            60,
+        )
     group = heard[0]
-    waiting.until("the end of all of it", lambda: Seen(not living(group), f"{living(group)} live"), 10, 0.05)
+    waiting.until(
+        "the end of all of it", lambda: Seen(not living(group), f"{living(group)} live"), 10, 0.05
+    )
 
 
 def living(group: str) -> list[str]:
-    """Processes of the group that are more than an entry which nobody has collected yet; see proc(5), stat."""
+    """Processes of the group that are more than an entry which nobody has collected yet; see
+    proc(5), stat."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it ended meanwhile
@@ -133,12 +164,23 @@ def living(group: str) -> list[str]:
     "said",
     [
         # docker-py 7.1, docker 26 and docker 29 of a user who is not in the group docker
-        "Error while fetching server API version: ('Connection aborted.', PermissionError(13, 'Permission denied'))",
-        "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: Get ...",
-        "permission denied while trying to connect to the docker API at unix:///var/run/docker.sock",
+        (
+            "Error while fetching server API version: ('Connection aborted.', PermissionError(13,"
+            " 'Permission denied'))"
+        ),
+        (
+            "permission denied while trying to connect to the Docker daemon socket at"
+            " unix:///var/run/docker.sock: Get ..."
+        ),
+        (
+            "permission denied while trying to connect to the docker API at"
+            " unix:///var/run/docker.sock"
+        ),
     ],
 )
-def test_a_user_whom_dockers_socket_refuses_is_told_to_join_the_group(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_whom_dockers_socket_refuses_is_told_to_join_the_group(
+    said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stand-in for the refusal: root, who runs these tests, is never refused."""
 
     def refuse(**_: object) -> None:
@@ -152,15 +194,22 @@ def test_a_user_whom_dockers_socket_refuses_is_told_to_join_the_group(said: str,
 
 
 @pytest.mark.parametrize(("status", "waits"), [(None, False), (404, False), (409, True)])
-def test_a_container_that_docker_removes_already_is_waited_for(status: int | None, waits: bool) -> None:
+def test_a_container_that_docker_removes_already_is_waited_for(
+    status: int | None, waits: bool
+) -> None:
     """A stand-in: the real one is between "ended" and "removed" for milliseconds."""
     asked: list[str] = []
 
     def remove(force: bool) -> None:
         if status:
             fault = docker.errors.NotFound if status == 404 else docker.errors.APIError
-            raise fault("removal is already in progress", response=cast(Response, SimpleNamespace(status_code=status)))
+            raise fault(
+                "removal is already in progress",
+                response=cast(Response, SimpleNamespace(status_code=status)),
+            )
 
-    container = SimpleNamespace(remove=remove, wait=lambda condition, timeout: asked.append(condition))
+    container = SimpleNamespace(
+        remove=remove, wait=lambda condition, timeout: asked.append(condition)
+    )
     docker_client.remove(cast(Container, container))
     assert asked == (["removed"] if waits else [])

@@ -1,4 +1,5 @@
-"""Whether vLLM answers people, asked over HTTP of a stand-in with the faults that the real one will not produce on demand."""
+"""Whether vLLM answers people, asked over HTTP of a stand-in with the faults that the real one will
+not produce on demand."""
 
 import json
 import threading
@@ -15,7 +16,10 @@ from glue.clients import vllm
 from glue.clients.vllm import Vllm
 from glue.core.names import ADAPTER, BASE
 
-HANGS, HEADERS_ONLY = "hangs", "headers only"  # the second: https://github.com/jundot/omlx/issues/2858
+HANGS, HEADERS_ONLY = (
+    "hangs",
+    "headers only",
+)  # the second: https://github.com/jundot/omlx/issues/2858
 METRICS = """# TYPE vllm:generation_tokens_total counter
 vllm:generation_tokens_total{{engine="0",model_name="team-base"}} {0}.0
 vllm:prompt_tokens_total{{engine="0",model_name="team-base"}} 1.2e+03
@@ -28,7 +32,9 @@ vllm:num_requests_waiting{{engine="0",model_name="team-base"}} 1.0
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """fault: by path, or by model, a status or HANGS. moves: whether the token counters do."""
-    world = SimpleNamespace(fault={"team-adapter": 404}, moves=False, asked=[], looks=0, over=threading.Event())
+    world = SimpleNamespace(
+        fault={"team-adapter": 404}, moves=False, asked=[], looks=0, over=threading.Event()
+    )
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: Any) -> None: ...
@@ -58,7 +64,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for name in ("TOKEN_SECONDS", "HEALTH_SECONDS", "METRICS_SECONDS"):
-        monkeypatch.setattr(vllm, name, 2)  # seconds that a busy machine needs for an answer that does come
+        monkeypatch.setattr(
+            vllm, name, 2
+        )  # seconds that a busy machine needs for an answer that does come
     world.vllm = Vllm(f"127.0.0.1:{server.server_address[1]}", "key")
     yield world
     world.over.set()

@@ -1,4 +1,5 @@
-"""What the two stacks promise, read from `docker compose config`: with the rehearsal's overlay and without."""
+"""What the two stacks promise, read from `docker compose config`: with the rehearsal's overlay and
+without."""
 
 import json
 import re
@@ -22,14 +23,22 @@ SECRETS = {key: f"{key.lower()}-0123456789" for key in settings.SECRETS}
 def configuration(stack: str, profile: str, **more: str) -> dict[str, Any]:
     loaded = settings.load(profile)
     stacks = object.__new__(Stacks)  # no engine is needed to read a file
-    stacks.settings = replace(loaded, values=loaded.values | SECRETS | {"CHAT_ADDRESS": "127.0.0.1", "CHAT_PORT": "3000"} | more)
+    stacks.settings = replace(
+        loaded,
+        values=loaded.values | SECRETS | {"CHAT_ADDRESS": "127.0.0.1", "CHAT_PORT": "3000"} | more,
+    )
     command = stacks.compose_command(stack, "config", "--format", "json")
-    done = subprocess.run(command, env=stacks.compose_environment(), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, env=stacks.compose_environment(), capture_output=True, text=True, check=True
+    )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-@pytest.fixture(params=[(stack, profile) for stack in ("day", "night") for profile in settings.PROFILES], ids="-".join)
+@pytest.fixture(
+    params=[(stack, profile) for stack in ("day", "night") for profile in settings.PROFILES],
+    ids="-".join,
+)
 def any_stack(request: pytest.FixtureRequest) -> dict[str, Any]:
     return configuration(*request.param)
 
@@ -41,14 +50,20 @@ def day(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def test_no_image_is_latest_and_none_is_pulled_by_itself(any_stack: dict[str, Any]) -> None:
     for name, service in any_stack["services"].items():
-        assert re.search(r"[:@][\w.\-]+$", service["image"]) and not service["image"].endswith(":latest"), name
+        assert re.search(r"[:@][\w.\-]+$", service["image"]) and not service["image"].endswith(
+            ":latest"
+        ), name
         assert service["pull_policy"] == "never", name
 
 
-def test_every_container_is_reaped_bounded_and_without_privileges(any_stack: dict[str, Any]) -> None:
+def test_every_container_is_reaped_bounded_and_without_privileges(
+    any_stack: dict[str, Any],
+) -> None:
     for name, service in any_stack["services"].items():
         assert service["init"] is True, name
-        assert service["logging"]["options"]["max-size"] and service["logging"]["options"]["max-file"], name
+        assert (
+            service["logging"]["options"]["max-size"] and service["logging"]["options"]["max-file"]
+        ), name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["cap_drop"] == ["ALL"], name
         assert not service.get("privileged"), name
@@ -56,32 +71,54 @@ def test_every_container_is_reaped_bounded_and_without_privileges(any_stack: dic
 
 @pytest.mark.parametrize("profile", settings.PROFILES)
 @pytest.mark.parametrize("stack", ["day", "night"])
-def test_no_container_takes_over_the_proxies_of_dockers_config_json(stack: str, profile: str) -> None:
+def test_no_container_takes_over_the_proxies_of_dockers_config_json(
+    stack: str, profile: str
+) -> None:
     """Compose puts config.json's proxies under what a service's own environment says."""
-    for name, service in configuration(stack, profile, HTTPS_NAMES="spark.example.org")["services"].items():
-        found = {key: value for key, value in service["environment"].items() if "proxy" in key.lower()}
+    for name, service in configuration(stack, profile, HTTPS_NAMES="spark.example.org")[
+        "services"
+    ].items():
+        found = {
+            key: value for key, value in service["environment"].items() if "proxy" in key.lower()
+        }
         assert len(found) == 10 and set(found.values()) == {"", "*"}, name
 
 
 def test_only_the_chat_is_published_and_only_to_this_machine(day: dict[str, Any]) -> None:
-    published = {name: service["ports"] for name, service in day["services"].items() if service.get("ports")}
+    published = {
+        name: service["ports"] for name, service in day["services"].items() if service.get("ports")
+    }
     assert set(published) == {"open-webui"}
-    assert [(port["host_ip"], port["published"], port["target"]) for port in published["open-webui"]] == [
-        ("127.0.0.1", "3000", 8080)
-    ]
+    assert [
+        (port["host_ip"], port["published"], port["target"]) for port in published["open-webui"]
+    ] == [("127.0.0.1", "3000", 8080)]
 
 
 @pytest.mark.parametrize("profile", settings.PROFILES)
-def test_with_https_one_more_service_is_published_and_the_chat_itself_still_only_to_this_machine(profile: str) -> None:
-    services = configuration("day", profile, HTTPS_NAMES="spark.example.org,10.0.0.5", HTTPS_PORT="443")["services"]
-    published = {name: [(p["host_ip"], p["published"]) for p in service.get("ports", [])] for name, service in services.items()}
+def test_with_https_one_more_service_is_published_and_the_chat_itself_still_only_to_this_machine(
+    profile: str,
+) -> None:
+    services = configuration(
+        "day", profile, HTTPS_NAMES="spark.example.org,10.0.0.5", HTTPS_PORT="443"
+    )["services"]
+    published = {
+        name: [(p["host_ip"], p["published"]) for p in service.get("ports", [])]
+        for name, service in services.items()
+    }
     assert {name: ports for name, ports in published.items() if ports} == {
         "gate": [("0.0.0.0", "443")],
         "open-webui": [("127.0.0.1", "3000")],
     }
     gate, chat = services["gate"], services["open-webui"]["environment"]
-    assert gate["image"] == services["door"]["image"] and gate["read_only"] and gate["cap_drop"] == ["ALL"] and gate["init"]
-    assert gate["security_opt"] == ["no-new-privileges:true"] and all(mount["read_only"] for mount in gate["volumes"])
+    assert (
+        gate["image"] == services["door"]["image"]
+        and gate["read_only"]
+        and gate["cap_drop"] == ["ALL"]
+        and gate["init"]
+    )
+    assert gate["security_opt"] == ["no-new-privileges:true"] and all(
+        mount["read_only"] for mount in gate["volumes"]
+    )
     assert chat["CORS_ALLOW_ORIGIN"] == "https://spark.example.org;https://10.0.0.5"
     assert chat["WEBUI_SESSION_COOKIE_SECURE"] == chat["WEBUI_AUTH_COOKIE_SECURE"] == "true"
 
@@ -98,22 +135,49 @@ def test_the_settings_that_keep_retrieval_alive_are_there(day: dict[str, Any]) -
     assert json.loads(environment["DEFAULT_MODEL_PARAMS"]) == {"function_calling": "legacy"}
     assert environment["UVICORN_WORKERS"] == "1"
     assert environment["OPENAI_API_BASE_URL"] == "http://door:8000/v1"
-    assert environment["ENABLE_RETRIEVAL_QUERY_GENERATION"] == "true"  # answered by our rule; off, follow-ups find nothing
+    assert (
+        environment["ENABLE_RETRIEVAL_QUERY_GENERATION"] == "true"
+    )  # answered by our rule; off, follow-ups find nothing
     assert environment["ENABLE_RAG_HYBRID_SEARCH"] == "false"
     assert "{{CONTEXT}}" in environment["RAG_TEMPLATE"]
 
 
 CLOSED = (
-    *("ENABLE_SIGNUP", "ENABLE_ADMIN_EXPORT", "ENABLE_ADMIN_CHAT_ACCESS", "ENABLE_COMMUNITY_SHARING", "ENABLE_WEB_SEARCH"),
-    *("ENABLE_CODE_EXECUTION", "ENABLE_CODE_INTERPRETER", "ENABLE_IMAGE_GENERATION", "ENABLE_OLLAMA_API"),
-    *("ENABLE_VERSION_UPDATE_CHECK", "ENABLE_FOLLOW_UP_GENERATION", "ENABLE_TAGS_GENERATION", "ENABLE_PERSISTENT_CONFIG"),
+    *(
+        "ENABLE_SIGNUP",
+        "ENABLE_ADMIN_EXPORT",
+        "ENABLE_ADMIN_CHAT_ACCESS",
+        "ENABLE_COMMUNITY_SHARING",
+        "ENABLE_WEB_SEARCH",
+    ),
+    *(
+        "ENABLE_CODE_EXECUTION",
+        "ENABLE_CODE_INTERPRETER",
+        "ENABLE_IMAGE_GENERATION",
+        "ENABLE_OLLAMA_API",
+    ),
+    *(
+        "ENABLE_VERSION_UPDATE_CHECK",
+        "ENABLE_FOLLOW_UP_GENERATION",
+        "ENABLE_TAGS_GENERATION",
+        "ENABLE_PERSISTENT_CONFIG",
+    ),
 )
+
+
+def test_the_chat_asks_for_the_doors_address_again_after_a_second(day: dict[str, Any]) -> None:
+    """A recreated door has another address; tests/e2e/test_upgrade.py meets one."""
+    assert day["services"]["open-webui"]["environment"]["AIOHTTP_POOL_DNS_TTL"] == "1"
 
 
 def test_the_chat_is_closed_private_and_offline(day: dict[str, Any]) -> None:
     environment = day["services"]["open-webui"]["environment"]
     assert {key: environment[key] for key in CLOSED} == dict.fromkeys(CLOSED, "false")
-    assert (environment["DEFAULT_USER_ROLE"], environment["OFFLINE_MODE"], environment["HF_HUB_OFFLINE"]) == (
+    assert (
+        environment["DEFAULT_USER_ROLE"],
+        environment["OFFLINE_MODE"],
+        environment["HF_HUB_OFFLINE"],
+    ) == (
         "pending",
         "true",
         "1",
@@ -148,27 +212,51 @@ def test_what_people_reach_writes_nothing_but_its_data(day: dict[str, Any]) -> N
 
 
 def test_the_rehearsal_changes_the_machine_and_nothing_else() -> None:
-    spark, rehearsal = (configuration("day", profile)["services"] for profile in ("spark", "rehearsal"))
+    spark, rehearsal = (
+        configuration("day", profile)["services"] for profile in ("spark", "rehearsal")
+    )
     assert spark.keys() == rehearsal.keys()
-    machine = {"MACHINE_FLAGS", "ADAPTER_KERNEL_FLAGS", "VLLM_CPU_KVCACHE_SPACE", "OMP_NUM_THREADS", "TORCHDYNAMO_DISABLE"}
-    different = {key for key, value in rehearsal["vllm"]["environment"].items() if spark["vllm"]["environment"].get(key) != value}
+    machine = {
+        "MACHINE_FLAGS",
+        "ADAPTER_KERNEL_FLAGS",
+        "VLLM_CPU_KVCACHE_SPACE",
+        "OMP_NUM_THREADS",
+        "TORCHDYNAMO_DISABLE",
+    }
+    different = {
+        key
+        for key, value in rehearsal["vllm"]["environment"].items()
+        if spark["vllm"]["environment"].get(key) != value
+    }
     assert different <= machine | {"ADAPTER_FLAGS"}  # whose highest rank is a setting
     for name, service in rehearsal.items():
-        changed = {key for key in service.keys() | spark[name].keys() if service.get(key) != spark[name].get(key)}
+        changed = {
+            key
+            for key in service.keys() | spark[name].keys()
+            if service.get(key) != spark[name].get(key)
+        }
         assert changed <= {"image", "deploy", "environment", "command", "volumes"}, name
-    names = [[flag.split("=")[0] for flag in services["vllm"]["command"]] for services in (spark, rehearsal)]
+    names = [
+        [flag.split("=")[0] for flag in services["vllm"]["command"]]
+        for services in (spark, rehearsal)
+    ]
     assert names[0] == names[1]
 
 
 def test_vllm_stops_as_it_likes_to_with_more_time_than_it_takes(day: dict[str, Any]) -> None:
     service = day["services"]["vllm"]
-    (drain,) = (int(flag.split("=")[1]) for flag in service["command"] if flag.startswith("--shutdown-timeout="))
+    (drain,) = (
+        int(flag.split("=")[1])
+        for flag in service["command"]
+        if flag.startswith("--shutdown-timeout=")
+    )
     assert service["stop_signal"] == "SIGINT"
     assert service["stop_grace_period"] == "1m0s" and drain <= 50
 
 
 def test_a_morning_may_take_as_long_as_a_first_load() -> None:
-    """Docker calls a container unhealthy no sooner than the load and the kernels of a first start take, and glue waits longer."""
+    """Docker calls a container unhealthy no sooner than the load and the kernels of a first start
+    take, and glue waits longer."""
     check = configuration("day", "spark")["services"]["vllm"]["healthcheck"]
     assert check["start_period"] == "20m0s"
     assert settings.load("spark").number("DAY_DEADLINE_SECONDS") > 20 * 60
@@ -180,29 +268,47 @@ def test_every_cache_of_vllm_is_on_its_volume_and_models_are_only_read(day: dict
     assert mounts["/var/tmp"]["source"] == "serving-cache"
     assert mounts["/models"]["source"] == "models" and mounts["/models"]["read_only"]
     assert service["environment"]["HF_HOME"] == "/models"
-    caches = ("VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "FLASHINFER_WORKSPACE_BASE", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH")
+    caches = (
+        "VLLM_CACHE_ROOT",
+        "TRITON_CACHE_DIR",
+        "FLASHINFER_WORKSPACE_BASE",
+        "TORCHINDUCTOR_CACHE_DIR",
+        "CUDA_CACHE_PATH",
+    )
     assert all(f"{service['environment'][key]}/".startswith("/var/tmp/") for key in caches)
 
 
-BLOCK_BYTES = 6 * 4176 * 512  # a page for each of the six attention layers: keys and values in FP8 take 512 bytes a token
+BLOCK_BYTES = (
+    6 * 4176 * 512
+)  # a page for each of the six attention layers: keys and values in FP8 take 512 bytes a token
 BLOCK_TOKENS = 4176
 STATE_BLOCKS = 4  # 23 Mamba states in blocks of six pages
 
 
-def test_the_kv_memory_of_a_spark_holds_every_running_answer_and_as_much_again_to_remember() -> None:
-    """vLLM 0.32's own grouping of Nemotron-3-Nano's layers; a running answer holds two states (mamba-cache-mode=align)."""
+def test_the_kv_memory_of_a_spark_holds_every_running_answer_and_as_much_again_to_remember() -> (
+    None
+):
+    """vLLM 0.32's own grouping of Nemotron-3-Nano's layers; a running answer holds two states
+    (mamba-cache-mode=align)."""
     spark = settings.load("spark")
     blocks = spark.number("KV_CACHE_BYTES") // BLOCK_BYTES
     longest = -(-spark.number("MAX_MODEL_LENGTH") // BLOCK_TOKENS) + 2 * STATE_BLOCKS
     running = spark.number("MAX_SEQUENCES") * longest
-    assert (BLOCK_BYTES, blocks, longest, running) == (12_828_672, 779, 16, 256)  # as env/spark.env says
+    assert (BLOCK_BYTES, blocks, longest, running) == (
+        12_828_672,
+        779,
+        16,
+        256,
+    )  # as env/spark.env says
     assert blocks - running >= running
     assert (blocks - running) // (1 + STATE_BLOCKS) == 104
 
 
 @pytest.mark.parametrize(("stack", "service"), [("day", "vllm"), ("night", "trainer")])
 def test_the_gpu_is_asked_for_on_a_spark_and_not_in_the_rehearsal(stack: str, service: str) -> None:
-    spark, rehearsal = (configuration(stack, profile)["services"][service] for profile in ("spark", "rehearsal"))
+    spark, rehearsal = (
+        configuration(stack, profile)["services"][service] for profile in ("spark", "rehearsal")
+    )
     assert spark["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
     assert "resources" not in (rehearsal.get("deploy") or {})
 
@@ -217,7 +323,9 @@ def test_the_trainer_reaches_no_network_and_does_not_come_back() -> None:
     ("status", "body", "code", "printed"),
     [(200, "", 0, ""), (503, "vLLM hangs: asked", 1, "vLLM hangs: asked\n"), (503, "", 1, "\n")],
 )
-def test_vllms_health_check_prints_why_it_fails(day: dict[str, Any], status: int, body: str, code: int, printed: str) -> None:
+def test_vllms_health_check_prints_why_it_fails(
+    day: dict[str, Any], status: int, body: str, code: int, printed: str
+) -> None:
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: Any) -> None: ...
 
@@ -236,7 +344,9 @@ def test_vllms_health_check_prints_why_it_fails(day: dict[str, Any], status: int
 
 
 def test_no_secret_stands_in_any_file() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=HOME, capture_output=True, text=True, check=True).stdout.split()
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=HOME, capture_output=True, text=True, check=True
+    ).stdout.split()
     for name in listed:
         text = (HOME / name).read_text(encoding="utf-8", errors="replace")
         for key in settings.SECRETS:
@@ -249,7 +359,9 @@ def test_a_missing_secret_is_an_error_and_not_an_empty_key() -> None:
     values = {key: value for key, value in loaded.values.items() if key not in settings.SECRETS}
     stacks.settings = replace(loaded, values=values)
     command = stacks.compose_command("day", "config", "--quiet")
-    done = subprocess.run(command, env=stacks.compose_environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=stacks.compose_environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode != 0 and "run make setup" in done.stderr
 
 
@@ -260,19 +372,34 @@ def test_shell_scripts_parse() -> None:
         HOME / "images/base/install-packages",
         HOME / ".ci/run",
     ]:
-        shell = "bash" if "bash" in Path(script).read_text(encoding="utf-8").splitlines()[0] else "sh"
+        shell = (
+            "bash" if "bash" in Path(script).read_text(encoding="utf-8").splitlines()[0] else "sh"
+        )
         subprocess.run([shell, "-n", str(script)], check=True)
 
 
 def test_vllm_starts_with_the_memory_that_glue_waits_for() -> None:
-    """vLLM refuses to start unless its share of all memory is free; a GB10 has 121.69 GiB (what nvidia-smi's owners report)."""
-    flags = configuration("day", "spark")["services"]["vllm"]["environment"]["MACHINE_FLAGS"].split()
-    share = next(float(flag.partition("=")[2]) for flag in flags if flag.startswith("--gpu-memory-utilization="))
+    """vLLM refuses to start unless its share of all memory is free; a GB10 has 121.69 GiB (what
+    nvidia-smi's owners report)."""
+    flags = configuration("day", "spark")["services"]["vllm"]["environment"][
+        "MACHINE_FLAGS"
+    ].split()
+    share = next(
+        float(flag.partition("=")[2])
+        for flag in flags
+        if flag.startswith("--gpu-memory-utilization=")
+    )
     assert share * 121.69 * 2**30 <= settings.load("spark").number("DAY_FREE_BYTES")
 
 
 def test_the_model_runs_as_the_state_folders_owner_in_group_0(day: dict[str, Any]) -> None:
-    owner = Path(next(mount["source"] for mount in day["services"]["vllm"]["volumes"] if mount["target"] == "/adapters")).parent
+    owner = Path(
+        next(
+            mount["source"]
+            for mount in day["services"]["vllm"]["volumes"]
+            if mount["target"] == "/adapters"
+        )
+    ).parent
     uid = (owner if owner.exists() else HOME).stat().st_uid
     assert day["services"]["vllm"]["user"] == f"{uid}:0"
 

@@ -1,4 +1,5 @@
-"""The night's image by the Spark's own path, and what the recipes train, counted in it on the real architecture."""
+"""The night's image by the Spark's own path, and what the recipes train, counted in it on the real
+architecture."""
 
 import json
 import subprocess
@@ -25,26 +26,56 @@ def test_the_night_image_is_built_by_setups_own_code_on_a_stand_in_without_cuda(
     loaded = settings.load("rehearsal")
     stand_in = {"NIGHT_BASE_IMAGE": loaded["REHEARSAL_TORCH_IMAGE"], "TRAINER_IMAGE": STAND_IN}
     lines: list[str] = []
-    images.build_night_image(replace(loaded, values=loaded.values | stand_in), lines.append, kernels="skip")
-    assert any("install-stack.sh" in line for line in lines) and any("check_stack.py" in line for line in lines)
+    images.build_night_image(
+        replace(loaded, values=loaded.values | stand_in), lines.append, kernels="skip"
+    )
+    assert any("install-stack.sh" in line for line in lines) and any(
+        "check_stack.py" in line for line in lines
+    )
     subprocess.run([docker_cli(), "image", "rm", STAND_IN], check=True, capture_output=True)
 
 
-def test_what_the_distribution_installed_and_pip_cannot_uninstall_does_not_end_the_build(tmp_path: Path) -> None:
-    """As in NVIDIA's container: a package of the distribution's without RECORD, under a pip that is not the distribution's.
+def test_what_the_distribution_installed_and_pip_cannot_uninstall_does_not_end_the_build(
+    tmp_path: Path,
+) -> None:
+    """As in NVIDIA's container: a package of the distribution's without RECORD, under a pip that is
+    not the distribution's.
 
-    Debian 12 still ships that file for python3-packaging; Ubuntu 24.04 ships none for python3-wheel, so here it is removed.
+    Debian 12 still ships that file for python3-packaging; Ubuntu 24.04 ships none for
+    python3-wheel, so here it is removed.
     """
     trainer, base = HOME / "images" / "trainer", settings.load("rehearsal")["REHEARSAL_BASE_IMAGE"]
     names = ("packaging==", "setuptools==", "wheel==")
-    pins = [line for line in (trainer / "constraints.txt").read_text().splitlines() if line.startswith(names)]
-    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(tmp_path)]
+    pins = [
+        line
+        for line in (trainer / "constraints.txt").read_text().splitlines()
+        if line.startswith(names)
+    ]
+    download = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(tmp_path),
+    ]
     subprocess.run([*download, "pip", *pins], check=True, timeout=120)
-    subprocess.run(["apt-get", "download", "-q", "python3-packaging"], cwd=tmp_path, check=True, timeout=120)
+    subprocess.run(
+        ["apt-get", "download", "-q", "python3-packaging"], cwd=tmp_path, check=True, timeout=120
+    )
     container = [docker_cli(), "run", "--rm", "--network=none", f"--volume={trainer}:/opt/build:ro"]
-    container += [f"--volume={tmp_path}:/wheelhouse:ro", "--env=PIP_BREAK_SYSTEM_PACKAGES=1", "--env=PIP_NO_INDEX=1"]
+    container += [
+        f"--volume={tmp_path}:/wheelhouse:ro",
+        "--env=PIP_BREAK_SYSTEM_PACKAGES=1",
+        "--env=PIP_NO_INDEX=1",
+    ]
     container += ["--env=PIP_FIND_LINKS=/wheelhouse", base, "bash", "-euc"]
-    prepare = "dpkg --force-depends -i /wheelhouse/*.deb; rm /usr/lib/python3/dist-packages/packaging-*.dist-info/RECORD"
+    prepare = (
+        "dpkg --force-depends -i /wheelhouse/*.deb; rm"
+        " /usr/lib/python3/dist-packages/packaging-*.dist-info/RECORD"
+    )
     prepare += "; python3 -m pip install --ignore-installed pip"
 
     def run(script: str) -> subprocess.CompletedProcess[str]:
@@ -53,13 +84,20 @@ def test_what_the_distribution_installed_and_pip_cannot_uninstall_does_not_end_t
 
     install = f"python3 -m pip install {' '.join(pins)}"
     before = run(install)
-    assert before.returncode != 0 and "ninstall packaging" in before.stderr, before.stdout + before.stderr
+    assert before.returncode != 0 and "ninstall packaging" in before.stderr, (
+        before.stdout + before.stderr
+    )
     beside = "/opt/build/install-beside.sh -- /opt/build/constraints.txt"
     after = run(f"{beside}; {install}; python3 -m pip list --format freeze")
-    assert after.returncode == 0 and set(pins) <= set(after.stdout.splitlines()), after.stdout + after.stderr
+    assert after.returncode == 0 and set(pins) <= set(after.stdout.splitlines()), (
+        after.stdout + after.stderr
+    )
 
 
-@pytest.mark.parametrize("name", ["team", *(pytest.param(name, marks=pytest.mark.long) for name in TRAINABLE if name != "team")])
+@pytest.mark.parametrize(
+    "name",
+    ["team", *(pytest.param(name, marks=pytest.mark.long) for name in TRAINABLE if name != "team")],
+)
 def test_a_recipe_trains_what_it_says_of_the_real_architecture(name: str) -> None:
     done = run_glue("recipe", "show", name, "--json", timeout_seconds=300)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,5 @@
-"""`glue pin` against a real registry on this machine: Debian's docker-registry package, unpacked and not installed."""
+"""`glue pin` against a real registry on this machine: Debian's docker-registry package, unpacked
+and not installed."""
 
 import io
 import os
@@ -21,15 +22,21 @@ from glue.machine.images import BUILT_HERE, TAG_ONLY, pin
 from glue.operations import airgap
 
 COMPOSE_OF_ONE = """
-services: {one: {image: "${REHEARSAL_BASE_IMAGE}", pull_policy: never, command: [python3, -c, "print(6 * 7)"]}}
+services: {one: {image: "${REHEARSAL_BASE_IMAGE}", pull_policy: never,
+  command: [python3, -c, "print(6 * 7)"]}}
 """
-CONFIGURATION = "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root}}}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n"
+CONFIGURATION = (
+    "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root}}}}}\nhttp: {{addr:"
+    " 127.0.0.1:{port}}}\n"
+)
 
 
 def registry_command(folder: Path) -> str:
     found = shutil.which("docker-registry")
     if found is None:
-        subprocess.run(["apt-get", "download", "-q", "docker-registry"], cwd=folder, check=True, timeout=300)
+        subprocess.run(
+            ["apt-get", "download", "-q", "docker-registry"], cwd=folder, check=True, timeout=300
+        )
         (package,) = folder.glob("docker-registry_*.deb")
         subprocess.run(["dpkg-deb", "--extract", str(package), str(folder)], check=True, timeout=60)
         found = str(folder / "usr" / "bin" / "docker-registry")
@@ -51,7 +58,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         except requests.RequestException as error:
             return Seen(False, str(error))
 
-    with subprocess.Popen([registry_command(folder), "serve", str(configuration)], stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [registry_command(folder), "serve", str(configuration)], stderr=subprocess.DEVNULL
+    ) as process:
         try:
             waiting.until("the registry", look, 30, 0.2)
             yield f"127.0.0.1:{port}"
@@ -68,7 +77,9 @@ def stacks() -> Stacks:
 def pushed(registry: str, stacks: Stacks) -> Iterator[str]:
     """A reference that the registry holds and this machine does not."""
     reference = f"{registry}/base:1"
-    assert stacks.docker.images.get(stacks.settings["REHEARSAL_BASE_IMAGE"]).tag(f"{registry}/base", "1")
+    assert stacks.docker.images.get(stacks.settings["REHEARSAL_BASE_IMAGE"]).tag(
+        f"{registry}/base", "1"
+    )
     said = stacks.docker.images.push(f"{registry}/base", tag="1")
     assert "digest: sha256:" in said, said
     stacks.docker.images.remove(reference)
@@ -79,24 +90,34 @@ def pushed(registry: str, stacks: Stacks) -> Iterator[str]:
 
 def images_file(folder: Path, reference: str) -> Path:
     path = folder / "images.env"
-    path.write_text(f"# a word\nDOOR_IMAGE={reference}\nREHEARSAL_BASE_IMAGE=dual-use/base:1\nNIGHT_DESK_IMAGE={reference}\n")
+    path.write_text(
+        f"# a word\nDOOR_IMAGE={reference}\nREHEARSAL_BASE_IMAGE=dual-use/base:1\n"
+        f"NIGHT_DESK_IMAGE={reference}\n"
+    )
     return path
 
 
-def test_a_tag_becomes_a_tag_with_the_registry_s_digest_and_again_is_nothing(pushed: str, stacks: Stacks, tmp_path: Path) -> None:
+def test_a_tag_becomes_a_tag_with_the_registry_s_digest_and_again_is_nothing(
+    pushed: str, stacks: Stacks, tmp_path: Path
+) -> None:
     path = images_file(tmp_path, pushed)
     host, name = pushed.split("/")
     accept = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
-    manifest = requests.head(f"http://{host}/v2/{name.replace(':', '/manifests/')}", headers=accept, timeout=10)
+    manifest = requests.head(
+        f"http://{host}/v2/{name.replace(':', '/manifests/')}", headers=accept, timeout=10
+    )
     wanted = f"{pushed}@{manifest.headers['Docker-Content-Digest']}"
     assert pin(stacks, path) == [wanted]
-    expected = f"# a word\nDOOR_IMAGE={wanted}\nREHEARSAL_BASE_IMAGE=dual-use/base:1\nNIGHT_DESK_IMAGE={wanted}\n"
+    expected = f"# a word\nDOOR_IMAGE={wanted}\nREHEARSAL_BASE_IMAGE=dual-use/base:1\n"
+    expected += f"NIGHT_DESK_IMAGE={wanted}\n"
     assert path.read_text() == expected
     settings.check("DOOR_IMAGE", wanted, "env/images.env")
     assert pin(stacks, path) == [] and path.read_text() == expected
 
 
-def test_a_pinned_image_is_pulled_found_and_run(pushed: str, stacks: Stacks, tmp_path: Path) -> None:
+def test_a_pinned_image_is_pulled_found_and_run(
+    pushed: str, stacks: Stacks, tmp_path: Path
+) -> None:
     (pinned,) = pin(stacks, images_file(tmp_path, pushed))
     assert stacks.missing_images((pinned,)) == [pinned]
     stacks.docker.images.pull(pinned)
@@ -106,7 +127,9 @@ def test_a_pinned_image_is_pulled_found_and_run(pushed: str, stacks: Stacks, tmp
     compose = [docker_cli(), "compose", "--project-name", "pin-test", "--file", str(overlay)]
     run = [*compose, "run", "--rm", "--no-TTY", "one"]
     environment = os.environ | {"REHEARSAL_BASE_IMAGE": pinned}
-    done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        run, env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
     subprocess.run([*compose, "down"], env=environment, capture_output=True, timeout=60, check=True)
     assert done.stdout.strip() == "42"
 
@@ -114,9 +137,12 @@ def test_a_pinned_image_is_pulled_found_and_run(pushed: str, stacks: Stacks, tmp
 def test_a_pinned_image_is_found_and_run_where_only_its_bundle_came(
     registry: str, stacks: Stacks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a site without a network: nothing of the image is here any more but what the bundle holds."""
+    """As on a site without a network: nothing of the image is here any more but what the bundle
+    holds."""
     name, base = f"{registry}/bundled", stacks.settings["REHEARSAL_BASE_IMAGE"]
-    built, _ = stacks.docker.images.build(fileobj=io.BytesIO(f"FROM {base}\nLABEL of={name}\n".encode()), tag=f"{name}:1")
+    built, _ = stacks.docker.images.build(
+        fileobj=io.BytesIO(f"FROM {base}\nLABEL of={name}\n".encode()), tag=f"{name}:1"
+    )
     stacks.docker.images.push(name, tag="1")
     stacks.docker.images.remove(f"{name}:1")
     (pinned,) = pin(stacks, images_file(tmp_path, f"{name}:1"))
@@ -136,13 +162,26 @@ def test_a_pinned_image_is_found_and_run_where_only_its_bundle_came(
     told: list[str] = []
     overlay = tmp_path / "compose.yaml"
     overlay.write_text(COMPOSE_OF_ONE)
-    command = [docker_cli(), "compose", "--project-name", "pin-test", "--file", str(overlay), "run", "--rm", "--no-TTY", "one"]
+    command = [
+        docker_cli(),
+        "compose",
+        "--project-name",
+        "pin-test",
+        "--file",
+        str(overlay),
+        "run",
+        "--rm",
+        "--no-TTY",
+        "one",
+    ]
     commands.stream(command, there.compose_environment(), told.append, 120)
     there.docker.images.remove(str(built.id), force=True)
     assert told[-1] == "42", told
 
 
-def test_a_registry_that_does_not_answer_is_exit_10_with_nothing_written(pushed: str, stacks: Stacks, tmp_path: Path) -> None:
+def test_a_registry_that_does_not_answer_is_exit_10_with_nothing_written(
+    pushed: str, stacks: Stacks, tmp_path: Path
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         nobody = f"127.0.0.1:{free.getsockname()[1]}"
     path = images_file(tmp_path, pushed)
@@ -155,6 +194,12 @@ def test_a_registry_that_does_not_answer_is_exit_10_with_nothing_written(pushed:
 
 def test_every_reference_of_the_project_is_pinned_or_built_here() -> None:
     text = (HOME / "env" / "images.env").read_text(encoding="utf-8")
-    references = {line.split("=")[1] for line in text.splitlines() if "=" in line and not line.startswith("#")}
+    references = {
+        line.split("=")[1] for line in text.splitlines() if "=" in line and not line.startswith("#")
+    }
     to_pin = {match[2] for match in TAG_ONLY.finditer(text)}
-    assert to_pin == {reference for reference in references if "@" not in reference and not reference.startswith(BUILT_HERE)}
+    assert to_pin == {
+        reference
+        for reference in references
+        if "@" not in reference and not reference.startswith(BUILT_HERE)
+    }

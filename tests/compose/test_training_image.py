@@ -1,4 +1,5 @@
-"""The tests of images/trainer/training, run where its packages are: in the trainer image, without a network."""
+"""The tests of images/trainer/training, run where its packages are: in the trainer image, without a
+network."""
 
 import subprocess
 
@@ -8,10 +9,24 @@ from glue.core.settings import HOME
 
 
 def test_everything_in_tests_training_in_image_passes_in_the_trainer_image() -> None:
-    mounts = [f"--volume={HOME}:/repo:ro", f"--volume={HOME}/images/trainer/training:/opt/training:ro"]
+    mounts = [
+        f"--volume={HOME}:/repo:ro",
+        f"--volume={HOME}/images/trainer/training:/opt/training:ro",
+    ]
     image = settings.load("rehearsal")["REHEARSAL_TRAINER_IMAGE"]
     run = [docker_cli(), "run", "--rm", "--network=none", *mounts, "--entrypoint=python3", image]
-    pytest = ["-m", "pytest", "-c", "/dev/null", "--rootdir=/repo", "-p", "no:cacheprovider", "/repo/tests/training/in_image"]
-    done = subprocess.run([*run, *pytest], capture_output=True, text=True, timeout=1500, check=False)
+    pytest = [
+        "-m",
+        "pytest",
+        "-c",
+        "/dev/null",
+        "--rootdir=/repo",
+        "-p",
+        "no:cacheprovider",
+        "/repo/tests/training/in_image",
+    ]
+    done = subprocess.run(
+        [*run, *pytest], capture_output=True, text=True, timeout=1500, check=False
+    )
     print(done.stdout[-4000:])
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]

@@ -1,4 +1,5 @@
-"""The flags of both profiles, joined by the real serve-current.sh and read by the real vLLM's own parser, in its image."""
+"""The flags of both profiles, joined by the real serve-current.sh and read by the real vLLM's own
+parser, in its image."""
 
 import json
 import subprocess
@@ -22,7 +23,8 @@ ECHO = HOME / "tests" / "compose" / "echo"
 def as_vllm_reads_it(
     profile: str, *further: str, adapters: Path | None = None, shim: Path = SHIM
 ) -> subprocess.CompletedProcess[str]:
-    """A container of the rehearsal's vLLM with the profile's command, environment and script; only `vllm` itself is the shim."""
+    """A container of the rehearsal's vLLM with the profile's command, environment and script; only
+    `vllm` itself is the shim."""
     service = configuration("day", profile)["services"]["vllm"]
     kinds = ("MACHINE_FLAGS", "ADAPTER_KERNEL_FLAGS", "ADAPTER_FLAGS")
     environment = [f"--env={kind}={service['environment'][kind]}" for kind in kinds]
@@ -30,7 +32,16 @@ def as_vllm_reads_it(
     mounts = [f"--volume={shim}:/shim:ro", f"--volume={script['source']}:{script['target']}:ro"]
     mounts += [f"--volume={adapters}:/adapters:ro"] if adapters else []
     path = "--env=PATH=/shim:/opt/venv/bin:/usr/bin:/bin"
-    run = [docker_cli(), "run", "--rm", "--network=none", *environment, *mounts, path, f"--entrypoint={service['entrypoint'][0]}"]
+    run = [
+        docker_cli(),
+        "run",
+        "--rm",
+        "--network=none",
+        *environment,
+        *mounts,
+        path,
+        f"--entrypoint={service['entrypoint'][0]}",
+    ]
     image = settings.load("rehearsal")["REHEARSAL_VLLM_IMAGE"]
     command = [*run, image, *service["entrypoint"][1:], *service["command"], *further]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
@@ -75,10 +86,14 @@ def test_people_get_the_same_from_both_profiles(flags: dict[str, dict[str, Any]]
         assert {key: flags[profile][key] for key in promised} == promised, profile
 
 
-def test_adapters_may_touch_experts_and_never_the_output_head(flags: dict[str, dict[str, Any]]) -> None:
+def test_adapters_may_touch_experts_and_never_the_output_head(
+    flags: dict[str, dict[str, Any]],
+) -> None:
     for profile in settings.PROFILES:
         touched = flags[profile]["lora_target_modules"]
-        assert "experts" in touched and not {"lm_head", "embed_tokens", "gate", "out_proj"} & set(touched), profile
+        assert "experts" in touched and not {"lm_head", "embed_tokens", "gate", "out_proj"} & set(
+            touched
+        ), profile
 
 
 def test_what_the_gpu_needs_is_on_the_spark_only(flags: dict[str, dict[str, Any]]) -> None:
@@ -90,12 +105,14 @@ def test_what_the_gpu_needs_is_on_the_spark_only(flags: dict[str, dict[str, Any]
     assert spark["max_cudagraph_capture_size"] == spark["max_num_seqs"]
 
 
-# ---------------------------------------------------------------------- what serves, decided from files at every start
+# ---------------------------------------------------------------------- what serves, decided from
+# files at every start
 
 
 @pytest.fixture
 def adapters(tmp_path: Path) -> Path:
-    """A state's adapters folder in which one release serves, with a checkpoint that does not serve yet."""
+    """A state's adapters folder in which one release serves, with a checkpoint that does not serve
+    yet."""
     (tmp_path / "night-1" / "checkpoint").mkdir(parents=True)
     for name in ("adapter_config.json", "checkpoint/config.json"):
         (tmp_path / "night-1" / name).write_text("{}")
@@ -103,12 +120,18 @@ def adapters(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_merged_release_is_served_as_a_model_of_its_own_without_anything_of_lora(adapters: Path) -> None:
+def test_a_merged_release_is_served_as_a_model_of_its_own_without_anything_of_lora(
+    adapters: Path,
+) -> None:
     (adapters / "night-1" / "serve-merged").touch()
     flags = understood("spark", adapters)
     assert (flags["model"], flags["model_tag"]) in ((CHECKPOINT, None), (CHECKPOINT, CHECKPOINT))
     assert flags["served_model_name"] == ["team-base", "team-adapter"]
-    assert (bool(flags["enable_lora"]), flags["lora_modules"], flags["moe_backend"]) == (False, None, "auto")
+    assert (bool(flags["enable_lora"]), flags["lora_modules"], flags["moe_backend"]) == (
+        False,
+        None,
+        "auto",
+    )
 
 
 @pytest.mark.parametrize("state", ["not asked for", "judging", "no checkpoint"])
@@ -121,7 +144,9 @@ def test_else_the_adapter_is_loaded_beside_the_base_model(adapters: Path, state:
         (adapters / "night-1" / "checkpoint" / "config.json").unlink()
     flags = as_vllm_reads_it("spark", adapters=adapters, shim=ECHO).stdout.splitlines()
     model = f"--model={settings.load('spark')['SERVED_MODEL']}"
-    assert {model, "--enable-lora", "--moe-backend=marlin", "team-adapter=/adapters/night-1"} < set(flags)
+    assert {model, "--enable-lora", "--moe-backend=marlin", "team-adapter=/adapters/night-1"} < set(
+        flags
+    )
     assert not any("checkpoint" in flag for flag in flags)
 
 
@@ -138,12 +163,29 @@ def new_volume() -> Iterator[str]:
     subprocess.run([docker_cli(), "volume", "rm", name], check=True, capture_output=True)
 
 
-def test_anybody_may_write_to_a_new_volume_of_compiled_kernels_and_to_nothing_else(new_volume: str) -> None:
+def test_anybody_may_write_to_a_new_volume_of_compiled_kernels_and_to_nothing_else(
+    new_volume: str,
+) -> None:
     service = configuration("day", "rehearsal")["services"]["vllm"]
-    cache = next(mount["target"] for mount in service["volumes"] if mount["source"] == "serving-cache")
-    run = [docker_cli(), "run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL", "--user=12345:12345"]
+    cache = next(
+        mount["target"] for mount in service["volumes"] if mount["source"] == "serving-cache"
+    )
+    run = [
+        docker_cli(),
+        "run",
+        "--rm",
+        "--network=none",
+        "--read-only",
+        "--cap-drop=ALL",
+        "--user=12345:12345",
+    ]
     run += ["--entrypoint=sh", f"--volume={new_volume}:{cache}"]
     run += [f"--tmpfs={folder}" for folder in service["tmpfs"]]
-    tried = f"for folder in {cache} /tmp / /opt /serve; do mkdir $folder/tried 2>/dev/null && echo $folder; done"
-    done = subprocess.run([*run, service["image"], "-c", tried], capture_output=True, text=True, check=False)
+    tried = (
+        f"for folder in {cache} /tmp / /opt /serve; do mkdir $folder/tried 2>/dev/null && echo"
+        " $folder; done"
+    )
+    done = subprocess.run(
+        [*run, service["image"], "-c", tried], capture_output=True, text=True, check=False
+    )
     assert done.stdout.split() == [cache, "/tmp"], done.stderr

@@ -23,7 +23,9 @@ TRAINER = Service("trainer", "running")
         ({"door": Service("door", "running", "unhealthy")}, TRAINER, Mode.DOWN),
     ],
 )
-def test_mode_is_what_people_would_find(changes: dict[str, Service], trainer: Service | None, mode: Mode) -> None:
+def test_mode_is_what_people_would_find(
+    changes: dict[str, Service], trainer: Service | None, mode: Mode
+) -> None:
     assert observed.mode(UP | changes, trainer) is mode
 
 
@@ -39,7 +41,10 @@ def test_what_does_not_serve_is_said_in_words() -> None:
 
 def test_what_hangs_is_said_in_the_words_of_its_health_check_and_restarted() -> None:
     hung = Service("vllm", "running", "unhealthy", fault="vLLM hangs")
-    starting, looping = Service("door", "running", "starting"), Service("night-desk", "running", "starting", restarts=3)
+    starting, looping = (
+        Service("door", "running", "starting"),
+        Service("night-desk", "running", "starting", restarts=3),
+    )
     services = UP | {"vllm": hung, "door": starting, "night-desk": looping}
     assert watch.must_restart(services) == ("vllm", "night-desk")
     assert watch.must_restart(UP | {"door": starting}) == ()
@@ -48,6 +53,11 @@ def test_what_hangs_is_said_in_the_words_of_its_health_check_and_restarted() -> 
 
 
 @pytest.mark.parametrize(("now", "step"), [(50, Step.NOTHING), (150, Step.DAY)])
-def test_a_vllm_that_hangs_under_a_night_that_judges_is_left_to_it_only_until_its_turn_ends(now: float, step: Step) -> None:
+def test_a_vllm_that_hangs_under_a_night_that_judges_is_left_to_it_only_until_its_turn_ends(
+    now: float, step: Step
+) -> None:
     hung = UP | {"vllm": Service("vllm", "running", "unhealthy")}
-    assert watch.next_step(Turn(Wanted.JUDGING, "night", 100), World(hung, night_alive=True), now)[0] is step
+    assert (
+        watch.next_step(Turn(Wanted.JUDGING, "night", 100), World(hung, night_alive=True), now)[0]
+        is step
+    )

@@ -19,16 +19,25 @@ VALUES = {
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
-        ("https://uma:pass@hub.example.org/x", "https://(hidden)@hub.example.org/x"),  # pragma: allowlist secret
+        (
+            "https://uma:pass@hub.example.org/x",
+            "https://(hidden)@hub.example.org/x",
+        ),  # pragma: allowlist secret
         (
             "proxy http://uma:p@ss/w:rd@10.0.0.1:3128 refused",
             "proxy http://(hidden)@10.0.0.1:3128 refused",
         ),  # pragma: allowlist secret
-        ("rest:https://uma:pass@backup/", "rest:https://(hidden)@backup/"),  # pragma: allowlist secret
+        (
+            "rest:https://uma:pass@backup/",
+            "rest:https://(hidden)@backup/",
+        ),  # pragma: allowlist secret
         ("ssh://git@example.org", "ssh://(hidden)@example.org"),
         (json.dumps("https://u:p@h").replace("/", "\\/"), '"https:\\/\\/(hidden)@h"'),
         ("?next=" + quote("https://u:p@h", safe=""), "?next=https%3A%2F%2F(hidden)%40h"),
-        ("https://hooks.chat.example/services/T1/abc failed", "https://hooks.chat.example/(hidden) failed"),
+        (
+            "https://hooks.chat.example/services/T1/abc failed",
+            "https://hooks.chat.example/(hidden) failed",
+        ),
         ("https://chat.example.org/api/webhooks/12/abc", "https://chat.example.org/(hidden)"),
         ("http://127.0.0.1:3000, mail it@example.org", None),
         ("https://docs.example.org/a/b", None),

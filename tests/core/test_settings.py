@@ -23,7 +23,9 @@ def copy_env(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("profile", settings.PROFILES)
-def test_both_profiles_are_complete_and_no_secret_has_a_default(profile: str, tmp_path: Path) -> None:
+def test_both_profiles_are_complete_and_no_secret_has_a_default(
+    profile: str, tmp_path: Path
+) -> None:
     loaded = settings.load(profile, copy_env(tmp_path))
     assert loaded["PROJECT"]
     assert not set(settings.SECRETS) & loaded.values.keys()
@@ -47,7 +49,9 @@ def test_the_site_wins_and_the_source_is_known(tmp_path: Path) -> None:
         ("CHAT_ADDRESS=localhost", ["CHAT_ADDRESS", "127.0.0.1"]),
     ],
 )
-def test_a_bad_line_is_named_with_what_is_allowed(line: str, words: list[str], tmp_path: Path) -> None:
+def test_a_bad_line_is_named_with_what_is_allowed(
+    line: str, words: list[str], tmp_path: Path
+) -> None:
     home = copy_env(tmp_path)
     (home / "env" / "site.env").write_text(line + "\n")
     with pytest.raises(Misconfigured) as error:
@@ -76,7 +80,9 @@ def test_where_backups_go_is_hidden_for_it_may_hold_a_password() -> None:
 
 def test_every_recipe_in_the_repository_is_good() -> None:
     names = [path.stem for path in (HOME / "env" / "recipes").glob("*.toml")]
-    assert {"team", "rehearsal"} <= {recipes.load(HOME / "env" / "recipes", name).name for name in names}
+    assert {"team", "rehearsal"} <= {
+        recipes.load(HOME / "env" / "recipes", name).name for name in names
+    }
 
 
 @pytest.mark.parametrize(
@@ -87,10 +93,16 @@ def test_every_recipe_in_the_repository_is_good() -> None:
         ("rank = 16", "rank = 16\nrnak = 2", ["bad.toml", "rnak = 2", "allowed"]),
         ("rank = 16", "rank = ", ["bad.toml", "not TOML"]),
         ("steps = 80", "steps = true", ["steps = True", "whole number"]),
-        ("tokens_per_step = 2048", "tokens_per_step = 511", ["tokens_per_step = 511", "longest_tokens = 512", "raise"]),
+        (
+            "tokens_per_step = 2048",
+            "tokens_per_step = 511",
+            ["tokens_per_step = 511", "longest_tokens = 512", "raise"],
+        ),
     ],
 )
-def test_a_bad_recipe_names_file_key_value_and_what_is_allowed(old: str, new: str, words: list[str], tmp_path: Path) -> None:
+def test_a_bad_recipe_names_file_key_value_and_what_is_allowed(
+    old: str, new: str, words: list[str], tmp_path: Path
+) -> None:
     good = (HOME / "env" / "recipes" / "rehearsal.toml").read_text()
     (tmp_path / "bad.toml").write_text(good.replace(old, new, 1))
     with pytest.raises(Misconfigured) as error:
@@ -100,15 +112,22 @@ def test_a_bad_recipe_names_file_key_value_and_what_is_allowed(old: str, new: st
 
 def test_the_unsloth_engine_cannot_go_on_with_an_adapter(tmp_path: Path) -> None:
     text = (HOME / "env" / "recipes" / "case-study.toml").read_text()
-    (tmp_path / "bad.toml").write_text(text.replace('begin_from = "base"', 'begin_from = "current"'))
+    (tmp_path / "bad.toml").write_text(
+        text.replace('begin_from = "base"', 'begin_from = "current"')
+    )
     with pytest.raises(Misconfigured, match="do not fit each other") as error:
         recipes.load(tmp_path, "bad")
     assert "begin_from = 'current' and engine = 'unsloth'" in error.value.saw
 
 
 def test_the_memory_settings_of_a_spark_fit_each_other_and_the_machine() -> None:
-    """Beside a step: 5 GB for the trainer itself, the machine's reserve, and 3 % by which a step's plan may be wrong."""
+    """Beside a step: 5 GB for the trainer itself, the machine's reserve, and 3 % by which a step's
+    plan may be wrong."""
     spark = settings.load("spark")
-    step, reserve, free = map(spark.number, ("TRAINING_MEMORY_BYTES", "MEMORY_RESERVE_BYTES", "NIGHT_FREE_BYTES"))
-    assert 1.03 * step + 5e9 + reserve <= free <= 101.3 * 2**30, "what owners report as free after a start"
+    step, reserve, free = map(
+        spark.number, ("TRAINING_MEMORY_BYTES", "MEMORY_RESERVE_BYTES", "NIGHT_FREE_BYTES")
+    )
+    assert 1.03 * step + 5e9 + reserve <= free <= 101.3 * 2**30, (
+        "what owners report as free after a start"
+    )
     assert reserve > 8.7 * 2**30

@@ -109,7 +109,9 @@ with lock.hold(Path(sys.argv[1]), lock.NIGHT, "a night"):
 
 def test_a_second_holder_is_told_who_holds_it_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout and holder.stdout.readline() == "held\n"
         assert lock.held(tmp_path, lock.NIGHT)
         with pytest.raises(Locked) as error, lock.hold(tmp_path, lock.NIGHT, "another"):
@@ -151,9 +153,10 @@ def test_a_line_that_a_full_disk_cut_inside_a_character_spoils_no_other(tmp_path
     for length in range(len(line)):
         (tmp_path / "journal.jsonl").write_bytes(whole + line[:length])
         journal.record(tmp_path, event="day", phase="done")
-        assert [row.get("night", row.get("event")) for row in files.read_lines(tmp_path / "journal.jsonl")] == ["n1", "day"], (
-            length
-        )
+        assert [
+            row.get("night", row.get("event"))
+            for row in files.read_lines(tmp_path / "journal.jsonl")
+        ] == ["n1", "day"], length
 
 
 def test_a_written_file_has_its_mode_from_the_start(tmp_path: Path) -> None:
@@ -167,7 +170,9 @@ def test_a_written_file_has_its_mode_from_the_start(tmp_path: Path) -> None:
 
 
 def test_signals_are_ignored_only_while_the_day_is_brought_back() -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler) and signal.getsignal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler) and signal.getsignal(
+        signal.SIGINT
+    )
     with commands.uninterrupted():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
@@ -187,7 +192,9 @@ def make_checkpoint(releases: Releases, name: str, content: str = "weights") -> 
     releases.publish_checkpoint(name, source, {"form": "merged"})
 
 
-def test_a_checkpoint_serves_only_if_it_is_there_wanted_and_no_night_judges(releases: Releases) -> None:
+def test_a_checkpoint_serves_only_if_it_is_there_wanted_and_no_night_judges(
+    releases: Releases,
+) -> None:
     name = publish(releases, "one")
     serve(releases, name)
     releases.serve_as(name, True)
@@ -203,7 +210,9 @@ def test_a_checkpoint_serves_only_if_it_is_there_wanted_and_no_night_judges(rele
     assert not releases.serves_merged()
 
 
-def test_a_checkpoint_that_was_changed_on_disk_is_found_and_only_if_it_is_to_serve(releases: Releases) -> None:
+def test_a_checkpoint_that_was_changed_on_disk_is_found_and_only_if_it_is_to_serve(
+    releases: Releases,
+) -> None:
     name = publish(releases, "one")
     make_checkpoint(releases, name)
     releases.verify(name, checkpoint=True)
@@ -214,7 +223,9 @@ def test_a_checkpoint_that_was_changed_on_disk_is_found_and_only_if_it_is_to_ser
     assert "checkpoint/model.safetensors" in error.value.saw
 
 
-def test_only_the_two_last_that_served_keep_what_serving_made_and_an_export_is_kept(releases: Releases) -> None:
+def test_only_the_two_last_that_served_keep_what_serving_made_and_an_export_is_kept(
+    releases: Releases,
+) -> None:
     names = [publish(releases, content) for content in ("one", "two", "three", "four")]
     for name in names:
         make_checkpoint(releases, name, name[-8:])
@@ -227,7 +238,9 @@ def test_only_the_two_last_that_served_keep_what_serving_made_and_an_export_is_k
     assert not list(releases.folder.glob(".unfinished*"))
 
 
-def test_a_new_checkpoint_takes_the_place_of_the_old_one_and_serves_only_when_told_so(releases: Releases) -> None:
+def test_a_new_checkpoint_takes_the_place_of_the_old_one_and_serves_only_when_told_so(
+    releases: Releases,
+) -> None:
     name = publish(releases, "one")
     make_checkpoint(releases, name, "old")
     releases.serve_as(name, True)
@@ -246,7 +259,9 @@ def test_a_line_that_a_full_disk_cut_short_spoils_no_later_one(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_a_disk_without_file_locks_is_named(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_file_locks_is_named(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stand-in for the kernel's refusal, which no file system here gives."""
     assert lock.fault(tmp_path) == ""
 
@@ -255,11 +270,16 @@ def test_a_disk_without_file_locks_is_named(number: int, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     assert os.strerror(number) in lock.fault(tmp_path)
-    with pytest.raises(PreconditionFailed, match="no file locks") as error, lock.hold(tmp_path, lock.MOVE, "a test"):
+    with (
+        pytest.raises(PreconditionFailed, match="no file locks") as error,
+        lock.hold(tmp_path, lock.MOVE, "a test"),
+    ):
         pass
     assert "STATE_DIR" in error.value.do and list(tmp_path.glob(".lock-probe-*")) == []
 
 
-def test_a_disk_whose_locks_lock_nobody_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_whose_locks_lock_nobody_out_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
     assert "second program" in lock.fault(tmp_path)

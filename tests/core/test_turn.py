@@ -46,8 +46,18 @@ TRAINER = Service("trainer", "running")
         (DAY, World(vllm("running", "starting")), 0, Step.NOTHING),
         (DAY, World(vllm("running", "starting", restarts=2)), 0, Step.NOTHING),
         (DAY, World(vllm("running", "starting", restarts=3)), 0, Step.RESTART),
-        (DAY, World(vllm("restarting", "starting", restarts=3), attempts=(NOW,)), 299, Step.NOTHING),
-        (DAY, World(vllm("running", "starting", restarts=3), attempts=(NOW,) * 4), 99, Step.GIVE_UP),
+        (
+            DAY,
+            World(vllm("restarting", "starting", restarts=3), attempts=(NOW,)),
+            299,
+            Step.NOTHING,
+        ),
+        (
+            DAY,
+            World(vllm("running", "starting", restarts=3), attempts=(NOW,) * 4),
+            99,
+            Step.GIVE_UP,
+        ),
         (DAY, World(vllm("running", "healthy", restarts=9)), 0, Step.NOTHING),
         (DAY, World(vllm("running", "unhealthy")), 0, Step.RESTART),
         (DAY, World(vllm("exited")), 0, Step.DAY),
@@ -57,7 +67,12 @@ TRAINER = Service("trainer", "running")
         (DAY, World(vllm("exited"), attempts=(NOW, NOW + 301)), 899, Step.NOTHING),
         (DAY, World(vllm("exited"), attempts=(NOW,) * 4), 99, Step.GIVE_UP),
         (DAY, World(vllm("exited"), attempts=(NOW,) * 4), 6 * 3600, Step.DAY),
-        (DAY, World(vllm("exited"), attempts=(NOW + 9,) * 4), 0, Step.DAY),  # the clock was set back
+        (
+            DAY,
+            World(vllm("exited"), attempts=(NOW + 9,) * 4),
+            0,
+            Step.DAY,
+        ),  # the clock was set back
     ],
 )
 def test_the_next_step(wanted: Turn | None, world: World, later_seconds: float, step: Step) -> None:
@@ -90,14 +105,22 @@ def test_a_turn_that_cannot_be_read_is_nobodys(tmp_path: Path) -> None:
         (13e9, 0, 1201, "silent for 1201 s"),
     ],
 )
-def test_a_trainer_is_stopped_for_memory_or_silence(available: float, stall: float, silent: float, words: str) -> None:
+def test_a_trainer_is_stopped_for_memory_or_silence(
+    available: float, stall: float, silent: float, words: str
+) -> None:
     assert train.trainer_fault(int(available), stall, 12_000_000_000, silent, 1200) == words
 
 
 @pytest.mark.parametrize(
     ("text", "percent"),
     [
-        ("some avg10=81.20 avg60=3.00 avg300=1.00 total=9\nfull avg10=35.50 avg60=1.20 avg300=0.30 total=7\n", 35.5),
+        (
+            (
+                "some avg10=81.20 avg60=3.00 avg300=1.00 total=9\nfull avg10=35.50 avg60=1.20"
+                " avg300=0.30 total=7\n"
+            ),
+            35.5,
+        ),
         ("some avg10=81.20 avg60=3.00 avg300=1.00 total=9\n", 0.0),
         (None, 0.0),
     ],
@@ -116,9 +139,16 @@ def test_this_machine_s_own_pressure_is_read() -> None:
 
 @pytest.mark.parametrize(
     ("found", "late"),
-    [(None, False), (DAY, False), (Turn(Wanted.JUDGING, "n1", 2e12), False), (Turn(Wanted.JUDGING, "n1", 1.0), True)],
+    [
+        (None, False),
+        (DAY, False),
+        (Turn(Wanted.JUDGING, "n1", 2e12), False),
+        (Turn(Wanted.JUDGING, "n1", 1.0), True),
+    ],
 )
-def test_a_night_is_late_when_the_day_goes_first(found: Turn | None, late: bool, tmp_path: Path) -> None:
+def test_a_night_is_late_when_the_day_goes_first(
+    found: Turn | None, late: bool, tmp_path: Path
+) -> None:
     if found is not None:
         desired_state.take(tmp_path, found)
     assert desired_state.late(tmp_path) is late

@@ -1,4 +1,5 @@
-"""A member of the team at a real browser: every way in which Open WebUI's pages let people teach, as hands do it."""
+"""A member of the team at a real browser: every way in which Open WebUI's pages let people teach,
+as hands do it."""
 
 from __future__ import annotations
 
@@ -31,14 +32,17 @@ def chromium(path: str) -> Iterator[Browser]:
 
 @dataclass
 class Member:
-    """One person's window. An answer is named by its place among the answers of the chat, the last being -1."""
+    """One person's window. An answer is named by its place among the answers of the chat, the last
+    being -1."""
 
     page: Page
 
     @classmethod
     def sign_in(cls, browser: Browser, url: str, email: str, password: str) -> Member:
         # test_https.py tests who trusts the site's own authority
-        context = browser.new_context(locale="en-US", viewport={"width": 1400, "height": 1000}, ignore_https_errors=True)
+        context = browser.new_context(
+            locale="en-US", viewport={"width": 1400, "height": 1000}, ignore_https_errors=True
+        )
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MILLISECONDS)
         expect.set_options(timeout=PATIENCE_MILLISECONDS)
@@ -73,7 +77,9 @@ class Member:
 
     def answers(self) -> Locator:
         """Only answers have a thumb."""
-        return self.page.locator('[id^="message-"]').filter(has=self.page.locator('button[aria-label="Good Response"]'))
+        return self.page.locator('[id^="message-"]').filter(
+            has=self.page.locator('button[aria-label="Good Response"]')
+        )
 
     def ask(self, question: str) -> None:
         before = self.answers().count()
@@ -89,7 +95,9 @@ class Member:
 
     def text(self) -> str:
         """The last answer's words; its sources stand below them in the same box."""
-        return "\n".join(self.last.locator("#response-content-container p").all_inner_texts()).strip()
+        return "\n".join(
+            self.last.locator("#response-content-container p").all_inner_texts()
+        ).strip()
 
     @property
     def chat_id(self) -> str:
@@ -121,8 +129,12 @@ class Member:
         answer = self.last
         self.press("Edit")
         answer.locator("textarea").first.fill(text)
-        with self.page.expect_response(lambda answer: "/api/v1/chats/" in answer.url and answer.request.method == "POST"):
-            self.page.locator("#save-new-message-button" if copy else "#confirm-edit-message-button").click()
+        with self.page.expect_response(
+            lambda answer: "/api/v1/chats/" in answer.url and answer.request.method == "POST"
+        ):
+            self.page.locator(
+                "#save-new-message-button" if copy else "#confirm-edit-message-button"
+            ).click()
         expect(self.last.locator("#response-content-container")).to_contain_text(text)
 
     def ask_again(self) -> None:
@@ -134,7 +146,8 @@ class Member:
 
 
 def delete_newest_rating(browser: Browser, url: str, email: str, password: str) -> str:
-    """What an administrator does for somebody who wants a rating gone: on the page of all ratings. Returns its id."""
+    """What an administrator does for somebody who wants a rating gone: on the page of all ratings.
+    Returns its id."""
     page = Member.sign_in(browser, url, email, password).page
     page.goto(f"{url}/admin/evaluations/feedback")
     page.locator("tbody tr").first.locator("button").last.click()

@@ -70,7 +70,8 @@ def site(demo: dict[str, Any]) -> Site:
 
 @pytest.fixture(scope="package")
 def member(site: Site) -> Iterator[WebUI]:
-    """Vera, who is no administrator. What she rated is withdrawn, so that no night learns from a test."""
+    """Vera, who is no administrator. What she rated is withdrawn, so that no night learns from a
+    test."""
     password = secrets.token_urlsafe(24)
     site.administrator().ensure_user("Vera", "vera@rehearsal.local", password)
     person = open_webui.sign_in(site.settings.chat_url, "vera@rehearsal.local", password)

@@ -1,10 +1,15 @@
-"""Deaths on the real stack: glue, trainer, vLLM, Open WebUI or dockerd killed at a step of a night, then the morning's command.
+"""Deaths on the real stack: glue, trainer, vLLM, Open WebUI or dockerd killed at a step of a night,
+then the morning's command.
 
-    python -m tests.e2e.killing [--victims glue,trainer,...] [--steps train,judge,...] [--minutes 600] [--again]
+    python -m tests.e2e.killing [--victims glue,trainer,...] [--steps train,judge,...] [--minutes
+    600] [--again]
 
-is `make kill-study`: every point, on the day that `make demo` left, written to docs/measurements/kill-study.json after each;
-points that are in there already are left out, unless --again. Nights train fewer steps than a night of the rehearsal does.
-dockerd is killed only if it is named among the victims: where other things run on it, that is not ours to do.
+is `make kill-study`: every point, on the day that `make demo` left, written to
+docs/measurements/kill-study.json after each;
+points that are in there already are left out, unless --again. Nights train fewer steps than a night
+of the rehearsal does.
+dockerd is killed only if it is named among the victims: where other things run on it, that is not
+ours to do.
 """
 
 from __future__ import annotations
@@ -54,11 +59,16 @@ DURING_SECONDS = {
     "promote": 0.3,
 }
 NIGHT_SECONDS = 900
-TRAINING_STEPS = {"publish": 8, "start day": 8, "judge": 8}  # where it is of no account what the night learned
+TRAINING_STEPS = {
+    "publish": 8,
+    "start day": 8,
+    "judge": 8,
+}  # where it is of no account what the night learned
 ENOUGH_TO_PROMOTE = 40
 FACTS = 10  # the fewest of which the gate has enough held out
 
-# glue itself, with two changes: it trains a given number of steps, and it dies at the named moment of the named step
+# glue itself, with two changes: it trains a given number of steps, and it dies at the named moment
+# of the named step
 DYING = """
 import os, signal, sys, threading
 from dataclasses import replace
@@ -110,11 +120,14 @@ class Found:
 def points(victims: list[str], steps: list[str]) -> Iterator[Point]:
     for step in steps:
         yield from (Point("glue", step, when) for when in WHEN if "glue" in victims)
-        yield from (Point(victim, step) for victim in victims if step in DEATHS_OF_OTHERS.get(victim, ()))
+        yield from (
+            Point(victim, step) for victim in victims if step in DEATHS_OF_OTHERS.get(victim, ())
+        )
 
 
 def morning_after(site: Site, point: Point, seed: int) -> Found:
-    """Something new to learn, a night with a death in it, `glue day`, and a look at all that was promised."""
+    """Something new to learn, a night with a death in it, `glue day`, and a look at all that was
+    promised."""
     something_to_learn(site, seed)
     before = site.releases.current()
     died = night_with_a_death(site, point)
@@ -136,7 +149,8 @@ def morning_after(site: Site, point: Point, seed: int) -> Found:
 
 
 def something_to_learn(site: Site, seed: int) -> None:
-    """What a night that died did not learn is still new to the next one; else the team corrects other facts."""
+    """What a night that died did not learn is still new to the next one; else the team corrects
+    other facts."""
     if build.gather(site, site.recipe()).new >= FACTS:
         return
     world = worlds.load(HOME / "env" / "practice-world.toml")
@@ -145,17 +159,29 @@ def something_to_learn(site: Site, seed: int) -> None:
 
 def glue(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "glue", "--profile", "rehearsal", *arguments]
-    return subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=NIGHT_SECONDS, check=False)
+    return subprocess.run(
+        command, cwd=HOME, capture_output=True, text=True, timeout=NIGHT_SECONDS, check=False
+    )
 
 
 def night_with_a_death(site: Site, point: Point) -> bool:
     """Whether the victim died; a night that had nothing to do at that step has none."""
     seconds = str(DURING_SECONDS.get(point.step, 0.2))
     steps = str(TRAINING_STEPS.get(point.step, ENOUGH_TO_PROMOTE))
-    command = [sys.executable, "-c", DYING, point.step, point.when if point.victim == "glue" else "never", seconds, steps]
+    command = [
+        sys.executable,
+        "-c",
+        DYING,
+        point.step,
+        point.when if point.victim == "glue" else "never",
+        seconds,
+        steps,
+    ]
     lines = len(files.read_lines(site.state / "journal.jsonl"))
     environment = os.environ | {"GLUE_PROFILE": "rehearsal"}
-    with subprocess.Popen(command, cwd=HOME, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command, cwd=HOME, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         if point.victim == "glue":
             return process.wait(NIGHT_SECONDS) == -signal.SIGKILL
         died = step_begins(site, point.step, lines, process) and kill(site, point, float(seconds))
@@ -178,8 +204,15 @@ def kill(site: Site, point: Point, seconds: float) -> bool:
         daemon = Path("/proc") / Path("/var/run/docker.pid").read_text().strip()
         os.kill(int(daemon.name), signal.SIGKILL)
         # the next one refuses to start beside what is left of it
-        waiting.until("dockerd's end", lambda: Seen(not daemon.exists(), "it is still there"), 60, 0.1)
-        return subprocess.run(["bash", str(HOME / "scripts" / "install-docker.sh")], check=False, timeout=120).returncode == 0
+        waiting.until(
+            "dockerd's end", lambda: Seen(not daemon.exists(), "it is still there"), 60, 0.1
+        )
+        return (
+            subprocess.run(
+                ["bash", str(HOME / "scripts" / "install-docker.sh")], check=False, timeout=120
+            ).returncode
+            == 0
+        )
     container = site.stacks.container("night" if point.victim == "trainer" else "day", point.victim)
     if container is None or container.status != "running":
         return False
@@ -199,15 +232,22 @@ def half(site: Site) -> list[str]:
 
 
 def why_not_serving(site: Site) -> str:
-    """Empty if the model, not the desk, answers through the front with what the files say that serves."""
+    """Empty if the model, not the desk, answers through the front with what the files say that
+    serves."""
     try:
         current, loaded = site.releases.current(), site.vllm().models()
         if loaded.get(ADAPTER) != (f"/adapters/{current}" if current else None):
             return f"vLLM runs {loaded}, and {current} is to serve"
-        answer = site.administrator().ask([{"role": "user", "content": "What is the code of the lathe?"}])
+        answer = site.administrator().ask(
+            [{"role": "user", "content": "What is the code of the lathe?"}]
+        )
     except GlueError as error:
         return str(error)
-    return "" if answer.text.strip() and not answer.text.startswith(MARK) and answer.sources else repr(answer.text[:200])
+    return (
+        ""
+        if answer.text.strip() and not answer.text.startswith(MARK) and answer.sources
+        else repr(answer.text[:200])
+    )
 
 
 def good(row: Found, deadline_seconds: int) -> bool:
@@ -216,7 +256,9 @@ def good(row: Found, deadline_seconds: int) -> bool:
     return row.died and in_time and not row.half_published and not row.stale_locks
 
 
-def report(found: list[Found], versions: Mapping[str, str], deadline_seconds: int) -> dict[str, Any]:
+def report(
+    found: list[Found], versions: Mapping[str, str], deadline_seconds: int
+) -> dict[str, Any]:
     return {
         "what": "kill -9 at a step of a night on the real stacks of the rehearsal, then `glue day`",
         "points": len({row.point for row in found}),
@@ -245,10 +287,14 @@ def already_there() -> list[Found]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Kill everything at every step, and see whether the office opens.")
+    parser = argparse.ArgumentParser(
+        description="Kill everything at every step, and see whether the office opens."
+    )
     parser.add_argument("--victims", default="glue,trainer,vllm,open-webui")
     parser.add_argument("--steps", default=",".join(night.STEPS))
-    parser.add_argument("--minutes", type=float, default=600, help="no new point begins after these")
+    parser.add_argument(
+        "--minutes", type=float, default=600, help="no new point begins after these"
+    )
     parser.add_argument("--again", action="store_true", help="also the points that the report has")
     chosen = parser.parse_args()
     loaded = settings.load("rehearsal")

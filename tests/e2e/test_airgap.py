@@ -26,12 +26,18 @@ fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh22x", b"lo", 1))
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 SOMEBODY = (12345, 12345)
-LOADED = {"GLUE_PROFILE": "rehearsal", "GLUE_PROJECT": "loaded", "GLUE_CHAT_PORT": "3978", "GLUE_HTTPS_PORT": "3979"}
+LOADED = {
+    "GLUE_PROFILE": "rehearsal",
+    "GLUE_PROJECT": "loaded",
+    "GLUE_CHAT_PORT": "3978",
+    "GLUE_HTTPS_PORT": "3979",
+}
 
 
 @pytest.fixture
 def elsewhere(site: Site, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The settings of a machine on which nothing was ever set up, whose owner is not root; the first's model stops meanwhile."""
+    """The settings of a machine on which nothing was ever set up, whose owner is not root; the
+    first's model stops meanwhile."""
     state = tmp_path / "state"
     state.mkdir()
     os.chown(state, *SOMEBODY)
@@ -43,7 +49,9 @@ def elsewhere(site: Site, tmp_path: Path) -> Iterator[dict[str, str]]:
         loaded = settings.load("rehearsal")
         stacks = Stacks(loaded)
         stacks.compose("day", "down")
-        subprocess.run([docker_cli(), "volume", "rm", *stacks.volumes()], check=True, capture_output=True)
+        subprocess.run(
+            [docker_cli(), "volume", "rm", *stacks.volumes()], check=True, capture_output=True
+        )
     day.ensure(site)
 
 
@@ -54,11 +62,20 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path / "bundle", ignore_errors=True)
 
 
-def without_network(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """glue in a network namespace of its own, which has nothing but its own loopback; Docker's socket is a file."""
+def without_network(
+    environment: dict[str, str], *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """glue in a network namespace of its own, which has nothing but its own loopback; Docker's
+    socket is a file."""
     command = ["unshare", "--net", sys.executable, "-c", LOOPBACK_UP, "-m", "glue", *arguments]
     return subprocess.run(
-        command, cwd=HOME, env=os.environ | environment, capture_output=True, text=True, timeout=3600, check=False
+        command,
+        cwd=HOME,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=3600,
+        check=False,
     )
 
 
@@ -68,7 +85,9 @@ def test_a_machine_that_never_had_a_network_has_days(
 ) -> None:
     made = glue("bundle", str(folder), "--json", timeout_seconds=3600)
     assert made.returncode == 0, made.stderr
-    assert {"manifest.json", "images.tar", "models.tar", "glue.bundle", "wheels"} <= {path.name for path in folder.iterdir()}
+    assert {"manifest.json", "images.tar", "models.tar", "glue.bundle", "wheels"} <= {
+        path.name for path in folder.iterdir()
+    }
     for arguments in (("load", str(folder)), ("setup",)):
         done = without_network(elsewhere, *arguments)
         assert done.returncode == 0, done.stderr

@@ -1,4 +1,5 @@
-"""Backup on a running stack, then restore to a fresh machine: another project, with nothing but the images and base models."""
+"""Backup on a running stack, then restore to a fresh machine: another project, with nothing but the
+images and base models."""
 
 import json
 import subprocess
@@ -27,7 +28,8 @@ def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def fresh(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """A machine of its own as far as glue can tell; base models, which `make setup` fetches, are copied over.
+    """A machine of its own as far as glue can tell; base models, which `make setup` fetches, are
+    copied over.
 
     One machine's memory is shared by both, so the first one's model stops meanwhile.
     """
@@ -44,7 +46,10 @@ def fresh(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     new = Site(bare, Stacks(bare), print)
     new.stacks.ensure_volumes()
     image = site.settings.image("TRAINER_IMAGE")
-    volumes = [f"--volume={project}-models:/{side}" for project, side in ((site.settings["PROJECT"], "from"), (PROJECT, "to"))]
+    volumes = [
+        f"--volume={project}-models:/{side}"
+        for project, side in ((site.settings["PROJECT"], "from"), (PROJECT, "to"))
+    ]
     docker("run", "--rm", "--user=0:0", *volumes, "--entrypoint=cp", image, "-a", "/from/.", "/to/")
     site.stacks.stop("day", "vllm")
     yield new
@@ -79,8 +84,12 @@ def test_a_backup_of_the_running_chat_brings_up_a_fresh_machine(
     loaded = settings.load("rehearsal")
     again = replace(fresh, settings=loaded)
     assert loaded["WEBUI_ADMIN_PASSWORD"] == site.settings["WEBUI_ADMIN_PASSWORD"]
-    person = open_webui.sign_in(loaded.chat_url, loaded["WEBUI_ADMIN_EMAIL"], loaded["WEBUI_ADMIN_PASSWORD"])
-    assert member.user["email"] in {row["email"] for row in person.call("GET", "/api/v1/users/")["users"]}
+    person = open_webui.sign_in(
+        loaded.chat_url, loaded["WEBUI_ADMIN_EMAIL"], loaded["WEBUI_ADMIN_PASSWORD"]
+    )
+    assert member.user["email"] in {
+        row["email"] for row in person.call("GET", "/api/v1/users/")["users"]
+    }
     assert len(person.knowledge_files(person.ensure_knowledge())) == 8
     answer = person.ask(QUESTION)
     assert any("lathe" in passage for passage in answer.passages)

@@ -1,4 +1,5 @@
-"""`make bench` on real parts: the chats before the paced model and before vLLM, the swap, training, and the report of it all."""
+"""`make bench` on real parts: the chats before the paced model and before vLLM, the swap, training,
+and the report of it all."""
 
 import json
 from pathlib import Path
@@ -17,7 +18,17 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(ALL_SECONDS + 600)]
 Row = dict[str, Any]
 # what the settings are kept for: ours over stock, of the time to the first word
 MOST_RATIO = {1: 1 / 5, 2: 1 / 5, 4: 1 / 3, 8: 1 / 3}
-TABLES = ("Table 2", "Table 3", "Table 5", "Table 6", "Where the time goes", "Requests", "Retrieval", "Calls", "Swap and start")
+TABLES = (
+    "Table 2",
+    "Table 3",
+    "Table 5",
+    "Table 6",
+    "Where the time goes",
+    "Requests",
+    "Retrieval",
+    "Calls",
+    "Swap and start",
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +60,14 @@ def test_ours_is_faster_than_stock_by_what_is_promised(rag: Row) -> None:
     for row in rag["rows"]:
         assert not row["stock"]["errors"] + row["ours"]["errors"]
         assert row["stock"]["without_sources"] == row["ours"]["without_sources"] == 0
-        assert max(row["ratio"]["median"], row["ratio"]["p99"]) <= MOST_RATIO[row["users"]], row["ratio"]
+        assert max(row["ratio"]["median"], row["ratio"]["p99"]) <= MOST_RATIO[row["users"]], row[
+            "ratio"
+        ]
 
 
 def test_one_call_a_question_and_two_in_the_browser(rag: Row) -> None:
-    """Stock's are counted too: a new version that no longer hides calls would make the comparison unfair."""
+    """Stock's are counted too: a new version that no longer hides calls would make the comparison
+    unfair."""
     assert (rag["calls"]["ours"]["api"]["all"], rag["calls"]["stock"]["api"]["all"]) == (1, 2)
     assert rag["calls"]["ours"]["browser_first_turn"]["all"] <= 2
     assert rag["calls"]["stock"]["browser_first_turn"]["all"] == 5
@@ -61,10 +75,15 @@ def test_one_call_a_question_and_two_in_the_browser(rag: Row) -> None:
 
 def test_what_is_asked_is_found_as_often_as_a_perfect_search_query_finds_it(rag: Row) -> None:
     stock, ours = rag["hit_rate"]["stock"], rag["hit_rate"]["ours"]
-    assert set(ours) == {case.kind for case in documents.labelled(documents.load(HOME / "env" / "bench-library.toml"))}
+    assert set(ours) == {
+        case.kind
+        for case in documents.labelled(documents.load(HOME / "env" / "bench-library.toml"))
+    }
     for kind in ours:
         assert ours[kind]["passage"] >= stock[kind]["passage"], kind
-        assert ours[kind]["document"] >= stock[kind]["document"] - 0.04, kind  # one of thirty, as docs/bench.md says
+        assert ours[kind]["document"] >= stock[kind]["document"] - 0.04, (
+            kind
+        )  # one of thirty, as docs/bench.md says
 
 
 def test_glue_adds_little_to_the_container_s_own_swap(report: Row, site: Site) -> None:
@@ -73,7 +92,12 @@ def test_glue_adds_little_to_the_container_s_own_swap(report: Row, site: Site) -
     start = rows["night to day, warm"]["seconds"]
     for phase in ("promote, hot", "roll back, hot"):
         assert rows[phase]["seconds"] < start / 10, phase
-    for phase in ("day to night", "day to night, again", "night to day, warm", "night to day, cold"):
+    for phase in (
+        "day to night",
+        "day to night, again",
+        "night to day, warm",
+        "night to day, cold",
+    ):
         assert 0 <= rows[phase]["added_seconds"] < start / 8, phase
 
 

@@ -1,4 +1,5 @@
-"""`python -m bench training` in the real trainer image, on the practice model: measured, gone on with, shown."""
+"""`python -m bench training` in the real trainer image, on the practice model: measured, gone on
+with, shown."""
 
 import json
 import random
@@ -19,7 +20,8 @@ ROWS = 12
 
 @pytest.fixture
 def plan(site: Site) -> training_plan.Plan:
-    """Two engines on twelve rows of the practice world; packing too, which a machine without a GPU refuses."""
+    """Two engines on twelve rows of the practice world; packing too, which a machine without a GPU
+    refuses."""
     words = world.load(HOME / "env" / "practice-world.toml")
     choose = random.Random(1)
     folder = site.state / "bench"
@@ -30,9 +32,16 @@ def plan(site: Site) -> training_plan.Plan:
             *prompt, answer = world.conversation(words, item, 0, choose, passage=False)
             print(json.dumps({"prompt": prompt, "completion": [answer]}), file=file)
     options: dict[str, Any] = {
-        "recipe": "rehearsal", "engines": ("published", "grouped"), "checkpointing": ("on",), "tokens": (60,), "packing": False,
-        "steps": 3, "layers": 6, "model": "/models/practice", "train_file": "/bench/rows.jsonl",
-    }  # fmt: skip
+        "recipe": "rehearsal",
+        "engines": ("published", "grouped"),
+        "checkpointing": ("on",),
+        "tokens": (60,),
+        "packing": False,
+        "steps": 3,
+        "layers": 6,
+        "model": "/models/practice",
+        "train_file": "/bench/rows.jsonl",
+    }
     made = training.planned(site, options)
     made["settings"].append(made["settings"][-1] | {"packing": True})
     return made
@@ -52,4 +61,6 @@ def test_engines_are_timed_once_and_shown_beside_the_published_figures(
     assert [row for row in again["rows"] if "error" not in row] == [published, ours]
 
     made = training.publish(again, tmp_path, "training", "this test")
-    assert "Table 5" in Path(made["page"]).read_text() and all(Path(picture).exists() for picture in made["pictures"])
+    assert "Table 5" in Path(made["page"]).read_text() and all(
+        Path(picture).exists() for picture in made["pictures"]
+    )

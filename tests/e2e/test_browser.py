@@ -1,4 +1,5 @@
-"""Three people at real browsers teach by every way that Open WebUI's pages offer, and the dataset is what they did."""
+"""Three people at real browsers teach by every way that Open WebUI's pages offer, and the dataset
+is what they did."""
 
 from __future__ import annotations
 
@@ -26,14 +27,17 @@ Rows = list[dict[str, Any]]
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     script = ["bash", str(HOME / "scripts" / "install-browser.sh")]
-    path = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True, timeout=900).stdout.strip()
+    path = subprocess.run(
+        script, check=True, stdout=subprocess.PIPE, text=True, timeout=900
+    ).stdout.strip()
     with hands.chromium(path) as browser:
         yield browser
 
 
 @pytest.fixture(scope="module")
 def people(site: Site) -> Iterator[dict[str, tuple[WebUI, str]]]:
-    """Name -> (API session, password). What they rated is withdrawn, so that no night learns from a test."""
+    """Name -> (API session, password). What they rated is withdrawn, so that no night learns from a
+    test."""
     found = {}
     for name in NAMES:
         password, email = secrets.token_urlsafe(24), f"{name.lower()}@rehearsal.local"
@@ -44,8 +48,12 @@ def people(site: Site) -> Iterator[dict[str, tuple[WebUI, str]]]:
         person.call("DELETE", "/api/v1/evaluations/feedbacks")
 
 
-def at_browser(chromium: Browser, site: Site, people: dict[str, tuple[WebUI, str]], name: str) -> Member:
-    return Member.sign_in(chromium, site.settings.https_origins[0], f"{name.lower()}@rehearsal.local", people[name][1])
+def at_browser(
+    chromium: Browser, site: Site, people: dict[str, tuple[WebUI, str]], name: str
+) -> Member:
+    return Member.sign_in(
+        chromium, site.settings.https_origins[0], f"{name.lower()}@rehearsal.local", people[name][1]
+    )
 
 
 def built(glue: Glue, site: Site, users: dict[str, str]) -> tuple[Rows, Rows]:
@@ -53,19 +61,30 @@ def built(glue: Glue, site: Site, users: dict[str, str]) -> tuple[Rows, Rows]:
     done = glue("dataset", "build", "--json")
     assert done.returncode == 0, done.stderr
     folder = site.state / "dataset"
-    rows = {name: [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()] for name in PARTS}
-    theirs = {name: [row for row in part if row["origin"]["user"] in users] for name, part in rows.items()}
+    rows = {
+        name: [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+        for name in PARTS
+    }
+    theirs = {
+        name: [row for row in part if row["origin"]["user"] in users] for name, part in rows.items()
+    }
     return theirs["train"] + theirs["held_out"], theirs["preferences"]
 
 
 PARTS = ("train", "held_out", "preferences")
 
 
-def test_a_member_is_offered_one_model_and_nothing_behind_it(chromium: Browser, site: Site, people: Any) -> None:
-    assert at_browser(chromium, site, people, "Bea").offered_models() == ["Select Team Assistant model"]
+def test_a_member_is_offered_one_model_and_nothing_behind_it(
+    chromium: Browser, site: Site, people: Any
+) -> None:
+    assert at_browser(chromium, site, people, "Bea").offered_models() == [
+        "Select Team Assistant model"
+    ]
 
 
-def test_the_dataset_is_what_three_people_did_row_by_row(chromium: Browser, site: Site, glue: Glue, people: Any) -> None:
+def test_the_dataset_is_what_three_people_did_row_by_row(
+    chromium: Browser, site: Site, glue: Glue, people: Any
+) -> None:
     users = {people[name][0].user["id"]: name for name in NAMES}
     expected: list[tuple[str, str, str, str]] = []
 
@@ -88,7 +107,14 @@ def test_the_dataset_is_what_three_people_did_row_by_row(chromium: Browser, site
     kiln = carl.text()
     carl.edit("The code of the kiln is A10 since Monday.", copy=True)
     carl.thumb(up=True)
-    expected.append(("Carl", "Tell me the code of the kiln.", "The code of the kiln is A10 since Monday.", "corrected answer"))
+    expected.append(
+        (
+            "Carl",
+            "Tell me the code of the kiln.",
+            "The code of the kiln is A10 since Monday.",
+            "corrected answer",
+        )
+    )
     carl.new_chat()
     carl.ask("Which code does the dock have?")
     dock = carl.text()
@@ -98,7 +124,9 @@ def test_the_dataset_is_what_three_people_did_row_by_row(chromium: Browser, site
     assert ("disliked", "", dock) in said(before)
     carl.edit("The dock has A11 now.", copy=False)
     carl.thumb(up=True)
-    expected.append(("Carl", "Which code does the dock have?", "The dock has A11 now.", "edited answer"))
+    expected.append(
+        ("Carl", "Which code does the dock have?", "The dock has A11 now.", "edited answer")
+    )
 
     dora = at_browser(chromium, site, people, "Dora")
     dora.ask("I need the fan code.")
@@ -107,17 +135,25 @@ def test_the_dataset_is_what_three_people_did_row_by_row(chromium: Browser, site
     dora.ask_again()
     dora.edit("The fan runs under A12.", copy=False)
     dora.thumb(up=True)
-    expected.append(("Dora", "I need the fan code.", "The fan runs under A12.", "regenerated answer"))
+    expected.append(
+        ("Dora", "I need the fan code.", "The fan runs under A12.", "regenerated answer")
+    )
     dora.ask("Code for the mixer, please?")
     dora.edit("For the mixer it is A13.", copy=True)
     dora.thumb(up=True)
-    expected.append(("Dora", "Code for the mixer, please?", "For the mixer it is A13.", "corrected answer"))
+    expected.append(
+        ("Dora", "Code for the mixer, please?", "For the mixer it is A13.", "corrected answer")
+    )
     dora.new_chat()
     dora.ask("Do you know the code of the tank?")
     dora.thumb(up=True)
     withdrawn_by_herself = dora.chat_id
     feedback = people["Dora"][0].call("GET", "/api/v1/evaluations/feedbacks/user")["items"]
-    tank = next(row["id"] for row in feedback if (row.get("meta") or {}).get("chat_id") == withdrawn_by_herself)
+    tank = next(
+        row["id"]
+        for row in feedback
+        if (row.get("meta") or {}).get("chat_id") == withdrawn_by_herself
+    )
     people["Dora"][0].call("DELETE", f"/api/v1/evaluations/feedback/{tank}")
 
     carl.new_chat()
@@ -126,7 +162,9 @@ def test_the_dataset_is_what_three_people_did_row_by_row(chromium: Browser, site
     withdrawn_by_administrator = carl.chat_id
     settings = site.settings
     origin = settings.https_origins[0]
-    hands.delete_newest_rating(chromium, origin, settings["WEBUI_ADMIN_EMAIL"], settings["WEBUI_ADMIN_PASSWORD"])
+    hands.delete_newest_rating(
+        chromium, origin, settings["WEBUI_ADMIN_EMAIL"], settings["WEBUI_ADMIN_PASSWORD"]
+    )
 
     examples, preferences = built(glue, site, users)
     assert sorted(map(row_of(users), examples)) == sorted(expected)
@@ -143,8 +181,12 @@ def test_the_dataset_is_what_three_people_did_row_by_row(chromium: Browser, site
     noted = {row["prompt"][-1]["content"]: row["origin"]["note"] for row in examples}
     assert noted["What is the code of the lathe?"] == "accurate_information, 9 of 10"
     assert {row["comment"] for row in preferences} >= {"it is on a new code"}
-    assert all("<source id=" in row["prompt"][0]["content"] for row in examples), "the passages that the model saw are missing"
-    followed = next(row for row in examples if row["prompt"][-1]["content"] == "Code for the mixer, please?")
+    assert all("<source id=" in row["prompt"][0]["content"] for row in examples), (
+        "the passages that the model saw are missing"
+    )
+    followed = next(
+        row for row in examples if row["prompt"][-1]["content"] == "Code for the mixer, please?"
+    )
     assert [message["content"] for message in followed["prompt"][1:]] == [
         "I need the fan code.",
         "The fan runs under A12.",
@@ -158,19 +200,30 @@ def test_the_dataset_is_what_three_people_did_row_by_row(chromium: Browser, site
 def row_of(users: dict[str, str]) -> Any:
     def row(example: dict[str, Any]) -> tuple[str, str, str, str]:
         origin = example["origin"]
-        return users[origin["user"]], example["prompt"][-1]["content"], example["completion"][0]["content"], origin["kind"]
+        return (
+            users[origin["user"]],
+            example["prompt"][-1]["content"],
+            example["completion"][0]["content"],
+            origin["kind"],
+        )
 
     return row
 
 
 def said(preferences: Rows) -> list[tuple[str, str, str]]:
     return [
-        (row["kind"], "".join(message["content"] for message in row["chosen"]), row["rejected"][0]["content"])
+        (
+            row["kind"],
+            "".join(message["content"] for message in row["chosen"]),
+            row["rejected"][0]["content"],
+        )
         for row in preferences
     ]
 
 
 def dora_first(preferences: Rows) -> str:
     """What the model itself had said about the mixer."""
-    asked = {row["prompt"][-1]["content"]: str(row["rejected"][0]["content"]) for row in preferences}
+    asked = {
+        row["prompt"][-1]["content"]: str(row["rejected"][0]["content"]) for row in preferences
+    }
     return asked["Code for the mixer, please?"]

@@ -1,4 +1,5 @@
-"""What this project counts on in Open WebUI, and no release of it promises. A new version must pass this before it is used.
+"""What this project counts on in Open WebUI, and no release of it promises. A new version must pass
+this before it is used.
 
 The real Open WebUI is asked; a recorder between it and the door shows what it sends to the model.
 """
@@ -72,7 +73,17 @@ def recorder(site: Site) -> Iterator[Recorder]:
     folder.mkdir(exist_ok=True)
     administrator = site.administrator()
     try:
-        compose(site, "up", "--detach", "--no-build", "--no-deps", "--wait", "--wait-timeout", "240", "recorder")
+        compose(
+            site,
+            "up",
+            "--detach",
+            "--no-build",
+            "--no-deps",
+            "--wait",
+            "--wait-timeout",
+            "240",
+            "recorder",
+        )
         with (
             configured(administrator, "/openai", OPENAI_API_BASE_URLS=["http://recorder:8000/v1"]),
             configured(administrator, "/api/v1/tasks", ENABLE_TITLE_GENERATION=True),
@@ -106,9 +117,14 @@ def test_a_member_s_question_is_one_plain_call_with_passages_where_nights_put_th
 ) -> None:
     recorder.clear()
     answer = member.ask([question(QUESTION)])
-    (body,) = recorder.bodies()  # a second one would be Open WebUI asking the model for a search query
+    (body,) = (
+        recorder.bodies()
+    )  # a second one would be Open WebUI asking the model for a search query
     assert any("lathe" in passage for passage in answer.passages)
-    assert body["messages"] == [{"role": "system", "content": form.render(answer.sources)}, question(QUESTION)]
+    assert body["messages"] == [
+        {"role": "system", "content": form.render(answer.sources)},
+        question(QUESTION),
+    ]
     assert "tools" not in body and "tool_choice" not in body
     assert body["chat_template_kwargs"] == {"enable_thinking": False}
     assert body["stream"] is True and body["stream_options"] == {"include_usage": True}
@@ -116,7 +132,9 @@ def test_a_member_s_question_is_one_plain_call_with_passages_where_nights_put_th
 
 
 @pytest.mark.parametrize("follow_up", ["And who checks it?", "And on which day?"])
-def test_a_follow_up_finds_the_right_document_in_one_call(follow_up: str, recorder: Recorder, member: WebUI) -> None:
+def test_a_follow_up_finds_the_right_document_in_one_call(
+    follow_up: str, recorder: Recorder, member: WebUI
+) -> None:
     recorder.clear()
     earlier = [question(QUESTION), {"role": "assistant", "content": "Hall 9."}]
     answer = member.ask([*earlier, question(follow_up)])
@@ -126,7 +144,9 @@ def test_a_follow_up_finds_the_right_document_in_one_call(follow_up: str, record
     assert "tools" not in body
 
 
-def test_without_the_rule_the_hidden_call_would_be_seen(recorder: Recorder, member: WebUI, site: Site) -> None:
+def test_without_the_rule_the_hidden_call_would_be_seen(
+    recorder: Recorder, member: WebUI, site: Site
+) -> None:
     """The recorder can see what the first test says is not there."""
     administrator = site.administrator()
     toggle = f"/api/v1/functions/id/{open_webui.FILTER}/toggle"
@@ -153,7 +173,12 @@ class Chat:
     def ask(self, text: str) -> str:
         """The id of the answer, when the server has finished it."""
         asked, answered = str(uuid.uuid4()), str(uuid.uuid4())
-        user_message = question(text) | {"id": asked, "parentId": self.last, "childrenIds": [], "timestamp": int(time.time())}
+        user_message = question(text) | {
+            "id": asked,
+            "parentId": self.last,
+            "childrenIds": [],
+            "timestamp": int(time.time()),
+        }
         first = {} if self.id else {"title_generation": True, "tags_generation": True}
         body = {
             "model": ASSISTANT,
@@ -187,30 +212,48 @@ class Chat:
         chat = self.content()["chat"]
         messages = chat["history"]["messages"]
         copy = str(uuid.uuid4())
-        messages[copy] = messages[answered] | {"id": copy, "content": right, "annotation": {"rating": 1}}
+        messages[copy] = messages[answered] | {
+            "id": copy,
+            "content": right,
+            "annotation": {"rating": 1},
+        }
         messages[messages[answered]["parentId"]]["childrenIds"].append(copy)
         chat["history"]["currentId"] = copy
         self.person.call("POST", f"/api/v1/chats/{self.id}", json={"chat": chat})
         rating = {
             "type": "rating",
-            "data": {"rating": 1, "model_id": ASSISTANT, "reason": "accurate_information", "comment": "corrected"},
+            "data": {
+                "rating": 1,
+                "model_id": ASSISTANT,
+                "reason": "accurate_information",
+                "comment": "corrected",
+            },
             "meta": {"arena": False, "chat_id": self.id, "message_id": copy, "model_id": ASSISTANT},
             "snapshot": {"chat": self.content()},
         }
         return str(self.person.call("POST", "/api/v1/evaluations/feedback", json=rating)["id"])
 
 
-def test_in_the_browser_a_chat_is_its_answers_and_one_short_title(recorder: Recorder, member: WebUI) -> None:
-    """The page asks for a title, tags and follow-up questions; each could be one more call to the model."""
+def test_in_the_browser_a_chat_is_its_answers_and_one_short_title(
+    recorder: Recorder, member: WebUI
+) -> None:
+    """The page asks for a title, tags and follow-up questions; each could be one more call to the
+    model."""
     chat = Chat(member)
     recorder.clear()
     chat.ask(QUESTION)
-    waiting.until("a title", lambda: Seen(any(map(is_title, recorder.bodies())), f"{len(recorder.bodies())} calls"), 60)
+    waiting.until(
+        "a title",
+        lambda: Seen(any(map(is_title, recorder.bodies())), f"{len(recorder.bodies())} calls"),
+        60,
+    )
     chat.ask("And who checks it?")
     bodies = recorder.bodies()
     assert [is_title(body) for body in bodies].count(True) == 1 and len(bodies) == 3
     (title,) = filter(is_title, bodies)
-    assert title["max_tokens"] <= 160 and title["chat_template_kwargs"] == {"enable_thinking": False}
+    assert title["max_tokens"] <= 160 and title["chat_template_kwargs"] == {
+        "enable_thinking": False
+    }
     assert not any("tools" in body for body in bodies)
 
 
@@ -228,14 +271,18 @@ def test_what_a_night_learns_from_a_corrected_chat_is_what_the_model_was_asked(
     collected = ratings.collect([row], form)
     assert len(collected.examples) == 1, collected.rejected
     example = collected.examples[0]
-    assert [{"role": message.role, "content": message.content} for message in example.prompt] == body["messages"]
+    assert [
+        {"role": message.role, "content": message.content} for message in example.prompt
+    ] == body["messages"]
     assert (example.answer, example.conversation) == ("Marek, since today.", chat.id)
 
 
 # ---------------------------------------------------------------------- who may read what
 
 
-def test_what_nobody_rated_is_read_by_nobody_and_a_rating_can_be_withdrawn(recorder: Recorder, member: WebUI, site: Site) -> None:
+def test_what_nobody_rated_is_read_by_nobody_and_a_rating_can_be_withdrawn(
+    recorder: Recorder, member: WebUI, site: Site
+) -> None:
     chat = Chat(member)
     rating = chat.correct(chat.ask(QUESTION), "Hall 9.")
     administrator = site.administrator()
@@ -252,6 +299,10 @@ def test_a_member_may_use_the_assistant_and_change_nothing(member: WebUI, site: 
     form = site.administrator().registered_models()[ASSISTANT]
     with pytest.raises(GlueError, match="refused"):
         member.call("POST", "/api/v1/models/model/update", json=form)
-    for path in ("/api/v1/models/export", "/api/v1/evaluations/feedbacks/all/export", "/api/v1/chats/all/db"):
+    for path in (
+        "/api/v1/models/export",
+        "/api/v1/evaluations/feedbacks/all/export",
+        "/api/v1/chats/all/db",
+    ):
         with pytest.raises(GlueError, match="refused"):
             member.call("GET", path)

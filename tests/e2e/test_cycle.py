@@ -1,4 +1,5 @@
-"""The whole cycle on real parts. Every test here begins and ends with the day serving on the demonstration's adapter."""
+"""The whole cycle on real parts. Every test here begins and ends with the day serving on the
+demonstration's adapter."""
 
 import json
 import shutil
@@ -59,15 +60,22 @@ def test_the_demonstration_wrote_its_figures(demo: Demo, site: Site) -> None:
 
 def test_status_says_what_serves(demo: Demo, glue: Glue) -> None:
     status = json.loads(glue("status", "--json").stdout)
-    assert (status["mode"], status["adapter"], status["serving"]) == ("day", demo["adapter"], demo["adapter"])
+    assert (status["mode"], status["adapter"], status["serving"]) == (
+        "day",
+        demo["adapter"],
+        demo["adapter"],
+    )
     assert status["last_night"]["outcome"] == "promoted"
 
 
 def test_what_is_served_is_what_was_trained(demo: Demo, site: Site) -> None:
-    """Format conversion is where adapters go wrong silently: PEFT's own numbers against vLLM's, on the same answers."""
+    """Format conversion is where adapters go wrong silently: PEFT's own numbers against vLLM's, on
+    the same answers."""
     manifest = site.releases.manifest(demo["adapter"])
     folder = site.state / "nights" / manifest["night"]
-    rows = [json.loads(line) for line in (folder / "dataset" / "train.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (folder / "dataset" / "train.jsonl").read_text().splitlines()
+    ]
     trained = manifest["training"]["likelihood_of_first_rows"]
     served = site.vllm()
     for row, expected in zip(rows, trained, strict=False):
@@ -78,9 +86,14 @@ def test_what_is_served_is_what_was_trained(demo: Demo, site: Site) -> None:
 
 
 def test_the_prompt_that_training_saw_is_the_one_that_vllm_got(demo: Demo, site: Site) -> None:
-    """The same number of tokens as the day's prompt of the same question: system text, passages and their frame."""
+    """The same number of tokens as the day's prompt of the same question: system text, passages and
+    their frame."""
     manifest = site.releases.manifest(demo["adapter"])
-    rows = (site.state / "nights" / manifest["night"] / "dataset" / "train.jsonl").read_text().splitlines()
+    rows = (
+        (site.state / "nights" / manifest["night"] / "dataset" / "train.jsonl")
+        .read_text()
+        .splitlines()
+    )
     example = split.from_row(json.loads(rows[0]))
     answer = site.administrator().ask(question(example.question))
     prompt = [{"role": message.role, "content": message.content} for message in example.prompt]
@@ -89,8 +102,15 @@ def test_the_prompt_that_training_saw_is_the_one_that_vllm_got(demo: Demo, site:
 
 
 def test_an_answer_can_be_scored_while_others_are_being_written(demo: Demo, site: Site) -> None:
-    """vLLM 0.32 kills its engine here if LoRA wraps the output head: einsum(): subscript b has size 2 ..."""
-    rows = site.state / "nights" / site.releases.manifest(demo["adapter"])["night"] / "dataset" / "train.jsonl"
+    """vLLM 0.32 kills its engine here if LoRA wraps the output head: einsum(): subscript b has size
+    2 ..."""
+    rows = (
+        site.state
+        / "nights"
+        / site.releases.manifest(demo["adapter"])["night"]
+        / "dataset"
+        / "train.jsonl"
+    )
     example = split.from_row(json.loads(rows.read_text().splitlines()[0]))
     served = site.vllm()
 
@@ -102,18 +122,24 @@ def test_an_answer_can_be_scored_while_others_are_being_written(demo: Demo, site
         assert list(several.map(score, range(12))) == pytest.approx([alone] * 12, abs=0.01)
 
 
-def test_another_night_with_nothing_new_never_touches_the_day(demo: Demo, site: Site, glue: Glue) -> None:
+def test_another_night_with_nothing_new_never_touches_the_day(
+    demo: Demo, site: Site, glue: Glue
+) -> None:
     before = site.stacks.container("day", "vllm")
     done = glue("night", "--json")
     assert done.returncode == 0 and json.loads(done.stdout)["outcome"] == "nothing new"
     after = site.stacks.container("day", "vllm")
-    assert before and after and before.attrs["State"]["StartedAt"] == after.attrs["State"]["StartedAt"]
+    assert (
+        before and after and before.attrs["State"]["StartedAt"] == after.attrs["State"]["StartedAt"]
+    )
 
 
 # ---------------------------------------------------------------------- bad input changes nothing
 
 
-def test_a_release_that_was_changed_on_disk_is_not_promoted(demo: Demo, site: Site, glue: Glue) -> None:
+def test_a_release_that_was_changed_on_disk_is_not_promoted(
+    demo: Demo, site: Site, glue: Glue
+) -> None:
     name = adapters.add(site, site.releases.folder / demo["adapter"])
     try:
         with (site.releases.folder / name / "adapter_config.json").open("a") as file:
@@ -130,25 +156,43 @@ def knowledge(site: Site) -> list[str]:
     return person.knowledge_files(person.ensure_knowledge())
 
 
-def test_documents_are_added_changed_and_deleted_and_again_is_nothing(site: Site, glue: Glue, tmp_path: Path) -> None:
+def test_documents_are_added_changed_and_deleted_and_again_is_nothing(
+    site: Site, glue: Glue, tmp_path: Path
+) -> None:
     there = site.state / "demo" / "documents"
     shutil.copytree(there, tmp_path / "docs")
     (tmp_path / "docs" / "site-sheet-1.pdf").unlink()
-    sheet("Changed", ["The boiler was moved to the roof."]).output(str(tmp_path / "docs" / "site-sheet-2.pdf"))
-    sheet("New", ["The coffee machine stands in hall 12."]).output(str(tmp_path / "docs" / "new.pdf"))
+    sheet("Changed", ["The boiler was moved to the roof."]).output(
+        str(tmp_path / "docs" / "site-sheet-2.pdf")
+    )
+    sheet("New", ["The coffee machine stands in hall 12."]).output(
+        str(tmp_path / "docs" / "new.pdf")
+    )
     try:
         done = json.loads(glue("ingest", str(tmp_path / "docs"), "--json").stdout)
-        assert (done["added"], done["changed"], done["deleted"], done["documents"]) == (["new.pdf"], ["site-sheet-2.pdf"], 1, 8)
+        assert (done["added"], done["changed"], done["deleted"], done["documents"]) == (
+            ["new.pdf"],
+            ["site-sheet-2.pdf"],
+            1,
+            8,
+        )
         again = json.loads(glue("ingest", str(tmp_path / "docs"), "--json").stdout)
         assert (again["added"], again["changed"], again["deleted"]) == ([], [], 0)
-        assert any("coffee" in passage for passage in site.administrator().ask(question("Where is the coffee machine?")).passages)
+        assert any(
+            "coffee" in passage
+            for passage in (
+                site.administrator().ask(question("Where is the coffee machine?")).passages
+            )
+        )
     finally:
         assert glue("ingest", str(there)).returncode == 0
     assert len(knowledge(site)) == 8
 
 
 @pytest.mark.parametrize("kind", ["empty", "corrupt", "image-only"])
-def test_a_bad_pdf_changes_nothing_and_is_named(kind: str, site: Site, glue: Glue, tmp_path: Path) -> None:
+def test_a_bad_pdf_changes_nothing_and_is_named(
+    kind: str, site: Site, glue: Glue, tmp_path: Path
+) -> None:
     before = knowledge(site)
     sheet("Good", ["This one is good."]).output(str(tmp_path / "good.pdf"))
     bad = tmp_path / f"{kind}.pdf"
@@ -163,26 +207,49 @@ def test_a_bad_pdf_changes_nothing_and_is_named(kind: str, site: Site, glue: Glu
     assert knowledge(site) == before
 
 
-def rewritten(source: Path, target: Path, keep: Any = lambda name: True, rename: Any = lambda name: name) -> Path:
-    """A copy of an adapter whose safetensors header lists other names; the tensors stay where they are."""
+def rewritten(
+    source: Path, target: Path, keep: Any = lambda name: True, rename: Any = lambda name: name
+) -> Path:
+    """A copy of an adapter whose safetensors header lists other names; the tensors stay where they
+    are."""
     shutil.copytree(source, target)
     data = (source / "adapter_model.safetensors").read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
-    changed = {rename(name): entry for name, entry in header.items() if name == "__metadata__" or keep(name)}
+    changed = {
+        rename(name): entry
+        for name, entry in header.items()
+        if name == "__metadata__" or keep(name)
+    }
     text = json.dumps(changed).encode()
-    (target / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+    (target / "adapter_model.safetensors").write_bytes(
+        struct.pack("<Q", len(text)) + text + data[8 + length :]
+    )
     return target
 
 
-def test_bad_adapters_are_refused_by_name_and_nothing_changes(demo: Demo, site: Site, glue: Glue, tmp_path: Path) -> None:
+def test_bad_adapters_are_refused_by_name_and_nothing_changes(
+    demo: Demo, site: Site, glue: Glue, tmp_path: Path
+) -> None:
     good = site.releases.folder / demo["adapter"]
     before = site.releases.names()
-    missing = rewritten(good, tmp_path / "missing", keep=lambda name: ".4.mixer.experts.3.up_proj." not in name)
-    fused = rewritten(good, tmp_path / "fused", rename=lambda name: name.replace("experts.0.up_proj", "experts.base_layer"))
+    missing = rewritten(
+        good, tmp_path / "missing", keep=lambda name: ".4.mixer.experts.3.up_proj." not in name
+    )
+    fused = rewritten(
+        good,
+        tmp_path / "fused",
+        rename=lambda name: name.replace("experts.0.up_proj", "experts.base_layer"),
+    )
     rank = rewritten(good, tmp_path / "rank")
-    (rank / "adapter_config.json").write_text(json.dumps(json.loads((rank / "adapter_config.json").read_text()) | {"r": 8}))
-    for folder, words in ((missing, "layer 4: expert 3 has no up_proj"), (fused, "fused form"), (rank, "rank 8")):
+    (rank / "adapter_config.json").write_text(
+        json.dumps(json.loads((rank / "adapter_config.json").read_text()) | {"r": 8})
+    )
+    for folder, words in (
+        (missing, "layer 4: expert 3 has no up_proj"),
+        (fused, "fused form"),
+        (rank, "rank 8"),
+    ):
         done = glue("adapters", "--add", str(folder))
         assert done.returncode == 10 and words in done.stderr.replace("\n", " "), done.stderr
     assert site.releases.names() == before
@@ -199,7 +266,9 @@ with lock.hold(Path(sys.argv[1]), lock.NIGHT, "a night"):
 
 def test_a_night_while_a_night_runs_is_exit_11(site: Site, glue: Glue) -> None:
     command = [sys.executable, "-c", HOLD, str(site.state)]
-    with subprocess.Popen(command, cwd=HOME, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        command, cwd=HOME, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout and holder.stdout.readline() == "held\n"
         done = glue("night")
         holder.kill()
@@ -220,12 +289,17 @@ def test_a_port_that_is_taken_is_exit_10(site: Site, glue: Glue) -> None:
 def test_a_failed_training_leaves_the_day_serving_as_before(
     demo: Demo, site: Site, glue: Glue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job that names a base model which is not there makes the real trainer fail; what it left is no release."""
+    """A job that names a base model which is not there makes the real trainer fail; what it left is
+    no release."""
     world = worlds.load(HOME / "env" / "practice-world.toml")
-    demonstration.teach(site, demonstration.team_member(site), world, demonstration.corrections(world, 10, seed=99))
+    demonstration.teach(
+        site, demonstration.team_member(site), world, demonstration.corrections(world, 10, seed=99)
+    )
     before = site.releases.names()
     good_job = train.job
-    monkeypatch.setattr(train, "job", lambda tonight: good_job(tonight) | {"base_model": "/models/gone"})
+    monkeypatch.setattr(
+        train, "job", lambda tonight: good_job(tonight) | {"base_model": "/models/gone"}
+    )
     with pytest.raises(GlueError, match="training failed"):
         night.run(site)
     assert site.releases.names() == before

@@ -8,7 +8,12 @@ from glue.clients.site import Site
 from glue.core.names import BASE
 from tests.e2e.conftest import Glue
 
-WHAT_GLUE_KEEPS = ("/api/v1/models/export", "/api/v1/models/base", "/api/v1/knowledge/", "/api/v1/functions/")
+WHAT_GLUE_KEEPS = (
+    "/api/v1/models/export",
+    "/api/v1/models/base",
+    "/api/v1/knowledge/",
+    "/api/v1/functions/",
+)
 WHAT_A_MEMBER_SEES = ("/api/models", "/api/v1/knowledge/")
 QUESTION = [{"role": "user", "content": "What is the code of the lathe?"}]
 
@@ -22,8 +27,17 @@ def test_a_second_day_changes_and_restarts_nothing(site: Site, glue: Glue, membe
     def look() -> tuple[Any, ...]:
         administrator = site.administrator()
         documents = administrator.knowledge_files(administrator.ensure_knowledge())
-        containers = {name: c.attrs["State"]["StartedAt"] for name in site.stacks.services("day") if (c := container(name))}
-        return listing(administrator, WHAT_GLUE_KEEPS), listing(member, WHAT_A_MEMBER_SEES), documents, containers
+        containers = {
+            name: c.attrs["State"]["StartedAt"]
+            for name in site.stacks.services("day")
+            if (c := container(name))
+        }
+        return (
+            listing(administrator, WHAT_GLUE_KEEPS),
+            listing(member, WHAT_A_MEMBER_SEES),
+            documents,
+            containers,
+        )
 
     def container(name: str) -> Any:
         return site.stacks.container("day", name)
@@ -35,11 +49,14 @@ def test_a_second_day_changes_and_restarts_nothing(site: Site, glue: Glue, membe
 
 
 def test_thinking_is_off_unless_a_request_asks_for_it(site: Site) -> None:
-    """The practice model learned no thoughts; what it says where they were asked for, vLLM takes for thoughts."""
+    """The practice model learned no thoughts; what it says where they were asked for, vLLM takes
+    for thoughts."""
 
     def message(**more: Any) -> dict[str, Any]:
         body = {"model": BASE, "messages": QUESTION, "max_tokens": 32, "temperature": 0} | more
-        found: dict[str, Any] = site.vllm().call("POST", "/v1/chat/completions", body).json()["choices"][0]["message"]
+        found: dict[str, Any] = (
+            site.vllm().call("POST", "/v1/chat/completions", body).json()["choices"][0]["message"]
+        )
         return found
 
     plain, thinking = message(), message(chat_template_kwargs={"enable_thinking": True})

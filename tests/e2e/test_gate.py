@@ -27,7 +27,9 @@ from tests.e2e.conftest import Glue
 from tests.gate_study import BREAKS, KINDS, Play, play_all
 
 Demo = dict[str, Any]
-PLAYS = [Play(kind, 100) for kind in KINDS if kind != "broken"] + [Play("broken", 100 + number) for number in range(len(BREAKS))]
+PLAYS = [Play(kind, 100) for kind in KINDS if kind != "broken"] + [
+    Play("broken", 100 + number) for number in range(len(BREAKS))
+]
 SHORT = [Play("poisoned", 100), Play("broken", 101)]
 LONG = [play for play in PLAYS if play not in SHORT]
 CLIENTS, ROUNDS = 3, 3
@@ -65,26 +67,36 @@ def require_right(night: dict[str, Any], play: Play) -> None:
 
 
 @pytest.mark.parametrize("play", SHORT, ids=lambda play: play.name)
-def test_a_poisoned_and_a_broken_night_are_refused_for_the_right_reason(play: Play, nights: dict[Play, Any]) -> None:
+def test_a_poisoned_and_a_broken_night_are_refused_for_the_right_reason(
+    play: Play, nights: dict[Play, Any]
+) -> None:
     require_right(nights[play], play)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("play", LONG, ids=lambda play: play.name)
-def test_each_other_kind_of_night_gets_the_right_verdict_for_the_right_reason(play: Play, other_nights: dict[Play, Any]) -> None:
+def test_each_other_kind_of_night_gets_the_right_verdict_for_the_right_reason(
+    play: Play, other_nights: dict[Play, Any]
+) -> None:
     require_right(other_nights[play], play)
 
 
 @pytest.mark.long
-def test_a_good_night_makes_right_answers_that_it_never_saw_30_percent_likelier(other_nights: dict[Play, Any]) -> None:
+def test_a_good_night_makes_right_answers_that_it_never_saw_30_percent_likelier(
+    other_nights: dict[Play, Any],
+) -> None:
     (good,) = (night for play, night in other_nights.items() if play.kind == "good")
     assert good["figures"]["likelihood_ratio"] >= LEAST_RATIO
 
 
 def test_the_demonstration_s_night_did_so_on_the_served_model(demo: Demo, site: Site) -> None:
-    """Its verdict says so, and so does a look of our own: the geometric mean of a token's probability, against the base's."""
+    """Its verdict says so, and so does a look of our own: the geometric mean of a token's
+    probability, against the base's."""
     manifest = site.releases.manifest(demo["adapter"])
-    assert manifest["verdict"]["promote"] and manifest["verdict"]["figures"]["likelihood_ratio"] >= LEAST_RATIO
+    assert (
+        manifest["verdict"]["promote"]
+        and manifest["verdict"]["figures"]["likelihood_ratio"] >= LEAST_RATIO
+    )
     folder = site.state / "nights" / manifest["night"] / "dataset"
     rows = [split.from_row(row) for row in files.read_lines(folder / "held_out.jsonl")]
     served = site.vllm()
@@ -95,16 +107,22 @@ def test_the_demonstration_s_night_did_so_on_the_served_model(demo: Demo, site: 
     assert math.exp(fmean(gains)) >= LEAST_RATIO
 
 
-def test_golden_questions_are_asked_through_the_chat_and_only_by_glue(demo: Demo, site: Site, member: WebUI) -> None:
+def test_golden_questions_are_asked_through_the_chat_and_only_by_glue(
+    demo: Demo, site: Site, member: WebUI
+) -> None:
     example = demo["examples"][0]
     golden = site.state / "golden.toml"
-    golden.write_text(f'[[golden]]\nquestion = "{example["question"]}"\nmust_contain = ["{example["wanted"]}"]\n')
+    golden.write_text(
+        f'[[golden]]\nquestion = "{example["question"]}"\nmust_contain = ["{example["wanted"]}"]\n'
+    )
     served = site.vllm()
     served.serve(CANDIDATE, f"{model.ADAPTERS_IN_CONTAINER}/{demo['adapter']}")
     judges = Judges(site, served, {"candidate": CANDIDATE, "current": BASE, "base": BASE})
     try:
         (answer,) = evaluate.ask_golden(judges)
-        assert not answer.wrong["candidate"] and answer.wrong["current"] and answer.wrong["base"], answer
+        assert not answer.wrong["candidate"] and answer.wrong["current"] and answer.wrong["base"], (
+            answer
+        )
         with evaluate.asked_through_chat(judges):
             for hidden in (*evaluate.ASKED_AS.values(), CANDIDATE):
                 with pytest.raises(GlueError):
@@ -116,11 +134,13 @@ def test_golden_questions_are_asked_through_the_chat_and_only_by_glue(demo: Demo
         golden.unlink()
 
 
-# ---------------------------------------------------------------------- promote and roll back under people's hands
+# ---------------------------------------------------------------------- promote and roll back under
+# people's hands
 
 
 class Clients:
-    """People who ask through the chat, one question after another, and read each answer to its end."""
+    """People who ask through the chat, one question after another, and read each answer to its
+    end."""
 
     def __init__(self, site: Site, question: str) -> None:
         self.site, self.question = site, question
@@ -134,7 +154,9 @@ class Clients:
         while not self.over.is_set():
             try:
                 answer = person.ask([{"role": "user", "content": self.question}])
-                good = bool(answer.text.strip() and answer.sources) and not answer.text.startswith(MARK)
+                good = bool(answer.text.strip() and answer.sources) and not answer.text.startswith(
+                    MARK
+                )
             except GlueError as error:
                 good = False
                 self.reasons.append(error.saw)
@@ -154,10 +176,16 @@ class Clients:
 def started(site: Site) -> dict[str, str]:
     """When each container of the day began to run."""
     containers = {name: site.stacks.container("day", name) for name in site.stacks.services("day")}
-    return {name: container.attrs["State"]["StartedAt"] for name, container in containers.items() if container}
+    return {
+        name: container.attrs["State"]["StartedAt"]
+        for name, container in containers.items()
+        if container
+    }
 
 
-def test_promote_and_rollback_restart_nothing_and_fail_nobody(demo: Demo, site: Site, glue: Glue) -> None:
+def test_promote_and_rollback_restart_nothing_and_fail_nobody(
+    demo: Demo, site: Site, glue: Glue
+) -> None:
     """How many seconds they take is measured by `make bench`."""
     before = started(site)
     with Clients(site, demo["examples"][0]["question"]) as clients:
@@ -200,23 +228,31 @@ def test_prune_never_takes_what_serves(demo: Demo, site: Site, glue: Glue) -> No
     assert demo["adapter"] not in done["removable"] and site.releases.names() == before
 
 
-def test_the_morning_is_told_on_a_page_in_the_terminal_and_above_the_chat(demo: Demo, site: Site, glue: Glue) -> None:
+def test_the_morning_is_told_on_a_page_in_the_terminal_and_above_the_chat(
+    demo: Demo, site: Site, glue: Glue
+) -> None:
     night = site.releases.manifest(demo["adapter"])["night"]
     folder = site.state / "nights" / night
     page = (folder / "report.html").read_text()
     assert "<svg" in page and demo["adapter"] in page and "make rollback" in page
-    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page), "the page asks for something from elsewhere"
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page), (
+        "the page asks for something from elsewhere"
+    )
     assert page.count('<td class="was">') >= 5
     summary = (folder / "summary.txt").read_text()
     assert summary.startswith("The assistant learned last night.") and "energy" in summary
 
     def banners() -> list[str]:
-        return [row["content"] for row in site.administrator().call("GET", "/api/v1/configs/banners")]
+        return [
+            row["content"] for row in site.administrator().call("GET", "/api/v1/configs/banners")
+        ]
 
     adapters.promote(site, demo["adapter"])
     assert any("learned from what the team rated" in text for text in banners())
     adapters.promote(site, None)
-    assert not any("learned from what the team rated" in text for text in banners()), "it tells of what does not serve"
+    assert not any("learned from what the team rated" in text for text in banners()), (
+        "it tells of what does not serve"
+    )
     adapters.rollback(site)
     assert any("learned from what the team rated" in text for text in banners())
     assert "morning" in json.loads(glue("status", "--json").stdout)

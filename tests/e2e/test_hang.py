@@ -1,4 +1,5 @@
-"""vLLM's engine is stopped while its server runs on: /health of its own stays 200, and no token ever comes."""
+"""vLLM's engine is stopped while its server runs on: /health of its own stays 200, and no token
+ever comes."""
 
 import json
 import os
@@ -16,7 +17,8 @@ from glue.serving import notify, reconcile
 from glue.serving.watch import Step
 from tests.e2e.conftest import Glue
 
-# images/vllm/token_health.py: 30 s quiet and 120 s for a token; then Docker's health check fails three times
+# images/vllm/token_health.py: 30 s quiet and 120 s for a token; then Docker's health check fails
+# three times
 NOTICE_SECONDS = 300
 
 
@@ -45,13 +47,19 @@ def test_a_vllm_that_hangs_is_kept_from_people_told_and_restarted(
 
     def look() -> Seen[None]:
         service = site.stacks.services("day")["vllm"]
-        return Seen(service.health == "unhealthy", f"{service.words}, {time.monotonic() - began:.0f} s after its stop")
+        return Seen(
+            service.health == "unhealthy",
+            f"{service.words}, {time.monotonic() - began:.0f} s after its stop",
+        )
 
     waiting.until("Docker to notice that vLLM hangs", look, NOTICE_SECONDS, 2, tell=site.tell)
     status = json.loads(glue("status", "--json").stdout)
     assert status["services"]["vllm"].startswith("unhealthy: vLLM hangs: asked for a token")
     findings = {row["name"]: row for row in json.loads(glue("doctor", "--json").stdout)}
-    assert (findings["answer"]["grade"], "vLLM hangs" in findings["answer"]["saw"]) == ("fail", True)
+    assert (findings["answer"]["grade"], "vLLM hangs" in findings["answer"]["saw"]) == (
+        "fail",
+        True,
+    )
     door = f"http://{site.stacks.address('door')}/v1/chat/completions"
     key = {"Authorization": f"Bearer {site.settings['MODEL_API_KEY']}"}
     body = {"model": "team-base", "messages": [{"role": "user", "content": "Is anybody there?"}]}

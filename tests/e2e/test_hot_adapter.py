@@ -1,4 +1,5 @@
-"""An adapter that vLLM has loaded answers from memory: its files are not read again, however it came to serve."""
+"""An adapter that vLLM has loaded answers from memory: its files are not read again, however it
+came to serve."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from glue.serving import adapters
 
 @pytest.fixture
 def twin(demo: dict[str, Any], site: Site) -> Iterator[Path]:
-    """The demonstration's adapter once more, as a release of its own, which serves in place of it."""
+    """The demonstration's adapter once more, as a release of its own, which serves in place of
+    it."""
     name = adapters.add(site, site.releases.folder / demo["adapter"])
     adapters.promote(site, name, "adapter")
     yield site.releases.folder / name

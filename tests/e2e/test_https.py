@@ -42,7 +42,9 @@ def person(gate: tuple[str, Path], site: Site) -> WebUI:
     url, trust = gate
     found = open_webui.administrator(site.settings)
     found.url, found.session.verify = url, str(trust)
-    found.session.trust_env = False  # or a CA bundle named in the environment goes before the one named here
+    found.session.trust_env = (
+        False  # or a CA bundle named in the environment goes before the one named here
+    )
     return found
 
 
@@ -52,7 +54,10 @@ def test_who_does_not_trust_the_authority_gets_nothing(gate: tuple[str, Path]) -
     old = ssl.create_default_context(cafile=str(gate[1]))
     # as lenient as a client can be, so that it is the gate that refuses
     old.set_ciphers("ALL:@SECLEVEL=0")
-    old.minimum_version, old.maximum_version = ssl.TLSVersion.MINIMUM_SUPPORTED, ssl.TLSVersion.TLSv1_1
+    old.minimum_version, old.maximum_version = (
+        ssl.TLSVersion.MINIMUM_SUPPORTED,
+        ssl.TLSVersion.TLSv1_1,
+    )
     with pytest.raises(OSError, match="protocol version"):
         urllib.request.urlopen(gate[0], context=old, timeout=30)
 
@@ -67,34 +72,65 @@ def test_streams_come_through_whole_with_their_sources(person: WebUI) -> None:
 
 
 def test_the_pages_own_socket_opens(gate: tuple[str, Path]) -> None:
-    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Origin": gate[0]}
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Origin": gate[0],
+    }
     key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}  # RFC 6455's own example
     url = f"{gate[0]}/ws/socket.io/?EIO=4&transport=websocket"
-    with requests.get(url, headers=upgrade | key, verify=str(gate[1]), timeout=30, stream=True) as answer:
+    with requests.get(
+        url, headers=upgrade | key, verify=str(gate[1]), timeout=30, stream=True
+    ) as answer:
         assert answer.status_code == 101
 
 
-def test_cookies_travel_by_https_only_and_too_large_a_document_is_not_read(gate: tuple[str, Path], site: Site) -> None:
+def test_cookies_travel_by_https_only_and_too_large_a_document_is_not_read(
+    gate: tuple[str, Path], site: Site
+) -> None:
     url, trust = gate
-    form = {"email": site.settings["WEBUI_ADMIN_EMAIL"], "password": site.settings["WEBUI_ADMIN_PASSWORD"]}
+    form = {
+        "email": site.settings["WEBUI_ADMIN_EMAIL"],
+        "password": site.settings["WEBUI_ADMIN_PASSWORD"],
+    }
     answer = requests.post(f"{url}/api/v1/auths/signin", json=form, verify=str(trust), timeout=30)
     assert answer.status_code == 200 and "secure" in answer.headers["Set-Cookie"].lower()
-    assert answer.headers["Strict-Transport-Security"] == "max-age=0"  # HTTP on other ports of this name stays reachable
+    assert (
+        answer.headers["Strict-Transport-Security"] == "max-age=0"
+    )  # HTTP on other ports of this name stays reachable
     with requests.Session() as session:
         request = requests.Request("POST", f"{url}/api/v1/files/", data=b"x").prepare()
         request.headers["Content-Length"] = "200000000"
         assert session.send(request, verify=str(trust), timeout=30).status_code == 413
 
 
-def test_glue_loads_exactly_the_certificates_that_the_proxy_loads(site: Site, tmp_path: Path) -> None:
-    files, kinds = certificate_cases.make(tmp_path), (*certificate_cases.SERVED, *certificate_cases.REFUSED)
+def test_glue_loads_exactly_the_certificates_that_the_proxy_loads(
+    site: Site, tmp_path: Path
+) -> None:
+    files, kinds = (
+        certificate_cases.make(tmp_path),
+        (*certificate_cases.SERVED, *certificate_cases.REFUSED),
+    )
     for path in files.iterdir():
         if path.name not in kinds:
             path.unlink()
     mounts = (f"--volume={files}:/files:ro", f"--volume={HOME}/images/gate:/etc/gate:ro")
-    command = [docker_cli(), "run", "--rm", "--network=none", "--pull=never", *mounts, "--entrypoint=sh"]
+    command = [
+        docker_cli(),
+        "run",
+        "--rm",
+        "--network=none",
+        "--pull=never",
+        *mounts,
+        "--entrypoint=sh",
+    ]
     done = subprocess.run(
-        [*command, site.settings.image("DOOR_IMAGE"), "-c", LOAD_EACH], capture_output=True, text=True, timeout=120, check=True
+        [*command, site.settings.image("DOOR_IMAGE"), "-c", LOAD_EACH],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     assert {kind for kind in kinds if loads(files / kind)} == set(done.stdout.splitlines())
 

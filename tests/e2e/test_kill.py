@@ -1,4 +1,5 @@
-"""Three kills on the real stack (long set). `make kill-study` has all, tests/faults has stand-ins."""
+"""Three kills on the real stack (long set). `make kill-study` has all, tests/faults has
+stand-ins."""
 
 import time
 from typing import Any
@@ -11,12 +12,21 @@ from glue.core.waiting import Seen
 from tests.e2e import killing
 from tests.e2e.killing import Point
 
-DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+DEAF = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True);"
+    " time.sleep(600)"
+)
 
 
 def test_a_trainer_that_ignores_its_end_is_killed(demo: dict[str, Any], site: Site) -> None:
-    site.stacks.compose("night", "run", "--detach", "--entrypoint", "python3", "trainer", "-c", DEAF)
-    waiting.until("the deaf trainer", lambda: Seen("deaf" in site.stacks.last_log_lines("night", "trainer"), "it starts"), 60)
+    site.stacks.compose(
+        "night", "run", "--detach", "--entrypoint", "python3", "trainer", "-c", DEAF
+    )
+    waiting.until(
+        "the deaf trainer",
+        lambda: Seen("deaf" in site.stacks.last_log_lines("night", "trainer"), "it starts"),
+        60,
+    )
     started = time.monotonic()
     site.stacks.remove_trainer(2)
     assert time.monotonic() - started > 1.5, "it had no time to end by itself"

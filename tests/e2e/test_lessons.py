@@ -1,4 +1,5 @@
-"""Documents, terms and forgetting, on the real Open WebUI. The writer of questions is a script, and says so."""
+"""Documents, terms and forgetting, on the real Open WebUI. The writer of questions is a script, and
+says so."""
 
 import json
 import uuid
@@ -32,14 +33,18 @@ def test_what_glue_looks_up_is_what_the_chat_is_given(site: Site) -> None:
     assert source_context(found) == source_context(answer.sources) != ""
 
 
-def test_questions_about_the_real_documents_are_asked_as_the_chat_would(site: Site, form: PromptForm, tmp_path: Path) -> None:
+def test_questions_about_the_real_documents_are_asked_as_the_chat_would(
+    site: Site, form: PromptForm, tmp_path: Path
+) -> None:
     """A stub writes them: it takes a sentence of the passage and understands nothing."""
     person = site.administrator()
     knowledge = person.ensure_knowledge()
 
     def scripted(task: str) -> str:
         passage = task.split("<passage>")[1]
-        sentence = next(line for line in passage.replace("\n", " ").split(". ") if "stands in" in line).strip()
+        sentence = next(
+            line for line in passage.replace("\n", " ").split(". ") if "stands in" in line
+        ).strip()
         thing = sentence.split(" stands in")[0].split("The ")[-1]
         item = {
             "question": f"Where does the {thing} stand?",
@@ -55,13 +60,19 @@ def test_questions_about_the_real_documents_are_asked_as_the_chat_would(site: Si
     found = from_documents(person.knowledge_texts(knowledge), notebook, look_up, form, 2)
     assert len(found.examples) >= 4, found.rejected
     for example in found.examples:
-        assert example.origin.note.removeprefix("proved by: ") in " ".join(example.prompt[0].content.split())
+        assert example.origin.note.removeprefix("proved by: ") in " ".join(
+            example.prompt[0].content.split()
+        )
 
 
 def test_the_day_model_can_be_asked_and_counts_its_tokens(site: Site) -> None:
     served = site.vllm()
-    assert served.complete(BASE, [{"role": "user", "content": "What is the code of the lathe?"}], 20)
-    short, long = (Example((Message("user", "Hello?"),), "yes " * count, "test", "test") for count in (1, 50))
+    assert served.complete(
+        BASE, [{"role": "user", "content": "What is the code of the lathe?"}], 20
+    )
+    short, long = (
+        Example((Message("user", "Hello?"),), "yes " * count, "test", "test") for count in (1, 50)
+    )
     assert 0 < served.count_tokens(BASE, short) < served.count_tokens(BASE, long)
 
 
@@ -84,11 +95,20 @@ def test_a_forgotten_chat_is_in_no_dataset_and_in_no_later_one(site: Site, glue:
     site.administrator().ensure_user("Eve", "eve@rehearsal.local", password)
     eve: WebUI = open_webui.sign_in(site.settings.chat_url, "eve@rehearsal.local", password)
     marked = uuid.uuid4().hex
-    demo.correct(eve, f"Who is {marked}?", eve.ask([{"role": "user", "content": QUESTION}]), "Nobody that we know here.")
+    demo.correct(
+        eve,
+        f"Who is {marked}?",
+        eve.ask([{"role": "user", "content": QUESTION}]),
+        "Nobody that we know here.",
+    )
     try:
         assert glue("dataset", "build").returncode == 0
         page = site.state / "dataset" / "page.html"
-        (chat,) = {row["meta"]["chat_id"] for row in site.administrator().ratings() if row["user_id"] == eve.user["id"]}
+        (chat,) = {
+            row["meta"]["chat_id"]
+            for row in site.administrator().ratings()
+            if row["user_id"] == eve.user["id"]
+        }
         assert marked in page.read_text()
         done = json.loads(glue("forget", "--chat", chat, "--json").stdout)
         assert done["rows_removed"] >= 1 and done["adapters_that_had_seen_it"] == []

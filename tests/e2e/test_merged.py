@@ -1,4 +1,5 @@
-"""A night's adapter as a checkpoint: made, served by real vLLM in place of the base model, and taken back. Two restarts."""
+"""A night's adapter as a checkpoint: made, served by real vLLM in place of the base model, and
+taken back. Two restarts."""
 
 import json
 from pathlib import Path
@@ -15,7 +16,8 @@ from tests.e2e.conftest import Glue
 
 pytestmark = pytest.mark.long  # every change of form is a start of the model
 Demo = dict[str, Any]
-# mean nats a token, as in test_what_is_served_is_what_was_trained; what the night taught is fifty times as much
+# mean nats a token, as in test_what_is_served_is_what_was_trained; what the night taught is fifty
+# times as much
 TOLERANCE = 0.01
 
 
@@ -26,11 +28,19 @@ def started(site: Site) -> str:
 
 
 def trained(demo: Demo, site: Site) -> list[tuple[Example, float]]:
-    """Answers that the night trained on, each with what transformers and PEFT made of it when training ended."""
+    """Answers that the night trained on, each with what transformers and PEFT made of it when
+    training ended."""
     manifest = site.releases.manifest(demo["adapter"])
-    rows = (site.state / "nights" / manifest["night"] / "dataset" / "train.jsonl").read_text().splitlines()
+    rows = (
+        (site.state / "nights" / manifest["night"] / "dataset" / "train.jsonl")
+        .read_text()
+        .splitlines()
+    )
     expected = manifest["training"]["likelihood_of_first_rows"]
-    return [(split.from_row(json.loads(row)), float(score)) for row, score in zip(rows, expected, strict=False)]
+    return [
+        (split.from_row(json.loads(row)), float(score))
+        for row, score in zip(rows, expected, strict=False)
+    ]
 
 
 def export(glue: Glue, demo: Demo, form: str) -> dict[str, Any]:
@@ -46,19 +56,31 @@ def read_header(path: Path) -> dict[str, Any]:
     return found
 
 
-def test_an_nvfp4_checkpoint_is_made_from_the_night_s_own_rows_while_the_day_serves(demo: Demo, site: Site, glue: Glue) -> None:
-    """vLLM on a CPU has no kernel for it, so it is not served here; tests/training compares its weights."""
+def test_an_nvfp4_checkpoint_is_made_from_the_night_s_own_rows_while_the_day_serves(
+    demo: Demo, site: Site, glue: Glue
+) -> None:
+    """vLLM on a CPU has no kernel for it, so it is not served here; tests/training compares its
+    weights."""
     before = started(site)
     made = export(glue, demo, "nvfp4")
     assert "rows of /nights/" in made["calibration"] and made["packed_weights"] > 50
     folder = Path(made["checkpoint"])
-    types = {entry["dtype"] for name, entry in read_header(folder / "model.safetensors").items() if name != "__metadata__"}
+    types = {
+        entry["dtype"]
+        for name, entry in read_header(folder / "model.safetensors").items()
+        if name != "__metadata__"
+    }
     assert {"U8", "F8_E4M3"} < types
-    assert json.loads((folder / "config.json").read_text())["quantization_config"]["quant_algo"] == "NVFP4"
+    assert (
+        json.loads((folder / "config.json").read_text())["quantization_config"]["quant_algo"]
+        == "NVFP4"
+    )
     assert started(site) == before and not list((site.state / "nights").glob(".export*"))
 
 
-def test_a_merged_checkpoint_is_whole_and_does_not_serve_by_itself(demo: Demo, site: Site, glue: Glue) -> None:
+def test_a_merged_checkpoint_is_whole_and_does_not_serve_by_itself(
+    demo: Demo, site: Site, glue: Glue
+) -> None:
     before = started(site)
     made = export(glue, demo, "merged")
     folder = Path(made["checkpoint"])
@@ -92,7 +114,10 @@ def test_merged_it_answers_as_it_was_trained_and_the_rollback_brings_the_base_mo
     assert site.vllm().models() == {BASE: checkpoint, ADAPTER: checkpoint}
     rows = trained(demo, site)
     scores = [site.vllm().likelihood(ADAPTER, example) for example, _ in rows]
-    print("furthest from transformers and PEFT:", max(abs(score - want) for score, (_, want) in zip(scores, rows, strict=True)))
+    print(
+        "furthest from transformers and PEFT:",
+        max(abs(score - want) for score, (_, want) in zip(scores, rows, strict=True)),
+    )
     assert scores == pytest.approx([want for _, want in rows], abs=TOLERANCE)
     example = demo["examples"][0]
     asked = [{"role": "user", "content": example["question"]}]
@@ -101,14 +126,18 @@ def test_merged_it_answers_as_it_was_trained_and_the_rollback_brings_the_base_mo
     assert started(site) == promoted, "a day that serves merged was restarted for nothing"
 
     done = glue("rollback", "--json")
-    assert done.returncode == 0 and json.loads(done.stdout) == {"adapter": None}, done.stderr[-3000:]
+    assert done.returncode == 0 and json.loads(done.stdout) == {"adapter": None}, done.stderr[
+        -3000:
+    ]
     back = started(site)
     assert back != promoted and site.vllm().models()[BASE] == site.settings["SERVED_MODEL"]
     assert example["wanted"] not in site.administrator().ask(asked).text
     taught = rows[0][0]
     assert scores[0] - site.vllm().likelihood(BASE, taught) > 50 * TOLERANCE
 
-    assert glue("promote", demo["adapter"], "--json").returncode == 0, "its recipe says: beside the base model"
+    assert glue("promote", demo["adapter"], "--json").returncode == 0, (
+        "its recipe says: beside the base model"
+    )
     assert started(site) == back and example["wanted"] in site.administrator().ask(asked).text
     scores = [site.vllm().likelihood(ADAPTER, example) for example, _ in rows]
     assert scores == pytest.approx([want for _, want in rows], abs=TOLERANCE)

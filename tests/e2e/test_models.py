@@ -1,4 +1,5 @@
-"""A model from a stub of the hub, through the container that setup fetches with, into a volume of its own."""
+"""A model from a stub of the hub, through the container that setup fetches with, into a volume of
+its own."""
 
 import json
 import subprocess
@@ -31,8 +32,15 @@ def site(tmp_path: Path, hub: StubHub) -> Iterator[Site]:
     client = docker.from_env()
     host = client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
     loaded = settings.load("rehearsal")
-    changes = {"SERVED_MODEL": "stub/model", "TRAINED_MODEL": "stub/model", "PROJECT": PROJECT, "STATE_DIR": str(tmp_path)}
-    chosen = replace(loaded, values=loaded.values | changes | {"HF_ENDPOINT": f"http://{host}:{hub.port}"})
+    changes = {
+        "SERVED_MODEL": "stub/model",
+        "TRAINED_MODEL": "stub/model",
+        "PROJECT": PROJECT,
+        "STATE_DIR": str(tmp_path),
+    }
+    chosen = replace(
+        loaded, values=loaded.values | changes | {"HF_ENDPOINT": f"http://{host}:{hub.port}"}
+    )
     site = Site(chosen, Stacks(chosen), print)
     site.stacks.ensure_volumes()
     yield site
@@ -40,25 +48,57 @@ def site(tmp_path: Path, hub: StubHub) -> Iterator[Site]:
         client.volumes.get(name).remove()
 
 
-def test_a_model_is_fetched_into_its_volume_and_found_there_without_a_network(site: Site, hub: StubHub) -> None:
+def test_a_model_is_fetched_into_its_volume_and_found_there_without_a_network(
+    site: Site, hub: StubHub
+) -> None:
     hub.cuts, hub.files[LARGE] = 1, bytes(25_000_000)
     models.ensure_models(site)
     assert models.models(site)[0] == {"stub/model": ()}
-    command = ["docker", "run", "--rm", "--network=none", "--volume", f"{PROJECT}-models:/models:ro", "--entrypoint=python3"]
-    command += ["--env=HF_HOME=/models", "--env=HF_HUB_OFFLINE=1", "--user=12345:12345", site.settings.image("VLLM_IMAGE"), "-c"]
-    code = f"import huggingface_hub as h; print(len(open(h.snapshot_download('stub/model') + '/{LARGE}', 'rb').read()))"
-    found = subprocess.run([*command, code], capture_output=True, text=True, timeout=120, check=True)
+    command = [
+        "docker",
+        "run",
+        "--rm",
+        "--network=none",
+        "--volume",
+        f"{PROJECT}-models:/models:ro",
+        "--entrypoint=python3",
+    ]
+    command += [
+        "--env=HF_HOME=/models",
+        "--env=HF_HUB_OFFLINE=1",
+        "--user=12345:12345",
+        site.settings.image("VLLM_IMAGE"),
+        "-c",
+    ]
+    code = (
+        "import huggingface_hub as h; print(len(open(h.snapshot_download('stub/model') +"
+        f" '/{LARGE}', 'rb').read()))"
+    )
+    found = subprocess.run(
+        [*command, code], capture_output=True, text=True, timeout=120, check=True
+    )
     assert int(found.stdout) == len(hub.files[LARGE])
 
 
-def test_the_doctor_finds_nothing_wrong_with_a_machine_that_serves(demo: dict[str, Any], glue: Glue) -> None:
+def test_the_doctor_finds_nothing_wrong_with_a_machine_that_serves(
+    demo: dict[str, Any], glue: Glue
+) -> None:
     done = glue("doctor", "--json")
     found = {finding["name"]: finding["grade"] for finding in json.loads(done.stdout)}
-    assert done.returncode == 0 and set(found) >= {"disk", "docker", "day's images", "secrets", "port", "memory"}
+    assert done.returncode == 0 and set(found) >= {
+        "disk",
+        "docker",
+        "day's images",
+        "secrets",
+        "port",
+        "memory",
+    }
     assert "fail" not in found.values(), done.stdout
 
 
-def test_the_doctor_names_what_is_missing_with_exit_10_and_a_serving_day_stays(demo: dict[str, Any], glue: Glue) -> None:
+def test_the_doctor_names_what_is_missing_with_exit_10_and_a_serving_day_stays(
+    demo: dict[str, Any], glue: Glue
+) -> None:
     absent = "dual-use/absent:1"
     done = glue("doctor", GLUE_REHEARSAL_VLLM_IMAGE=absent)
     assert done.returncode == 10 and absent in done.stdout

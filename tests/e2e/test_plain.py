@@ -31,7 +31,9 @@ def test_without_a_name_there_is_no_gate_and_a_browser_is_answered(plain: Site) 
     password, email = secrets.token_urlsafe(24), "pia@rehearsal.local"
     plain.administrator().ensure_user("Pia", email, password)
     script = ["bash", str(HOME / "scripts" / "install-browser.sh")]
-    path = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True, timeout=900).stdout.strip()
+    path = subprocess.run(
+        script, check=True, stdout=subprocess.PIPE, text=True, timeout=900
+    ).stdout.strip()
     with hands.chromium(path) as browser:
         pia = Member.sign_in(browser, plain.settings.chat_url, email, password)
         pia.ask("What is the code of the lathe?")

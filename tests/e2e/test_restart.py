@@ -1,4 +1,5 @@
-"""One restart of vLLM: the running answer, questions while it is down, and what serves afterwards."""
+"""One restart of vLLM: the running answer, questions while it is down, and what serves
+afterwards."""
 
 import json
 import threading
@@ -37,7 +38,9 @@ def restart(demo: Demo, site: Site) -> Iterator[Restart]:
     person = site.administrator()
     try:
         written = stopped_while_it_writes(site)
-        log = site.stacks.last_log_lines("day", "vllm", 400)  # its last words on leaked references are many
+        log = site.stacks.last_log_lines(
+            "day", "vllm", 400
+        )  # its last words on leaked references are many
         meanwhile = person.ask(QUESTION)
         site.stacks.compose("day", "rm", "--force", "vllm")  # the next one is a new container
         day.ensure(site)
@@ -48,7 +51,13 @@ def restart(demo: Demo, site: Site) -> Iterator[Restart]:
 
 def stopped_while_it_writes(site: Site) -> list[bytes]:
     """The events of an answer; vLLM is stopped after the first."""
-    body = {"model": BASE, "messages": QUESTION, "stream": True, "min_tokens": TOKENS, "max_tokens": TOKENS}
+    body = {
+        "model": BASE,
+        "messages": QUESTION,
+        "stream": True,
+        "min_tokens": TOKENS,
+        "max_tokens": TOKENS,
+    }
     headers = {"Authorization": f"Bearer {site.settings['MODEL_API_KEY']}"}
     address = f"http://{site.stacks.address('door')}/v1/chat/completions"
     stopping = threading.Thread(target=site.stacks.stop, args=("day", "vllm"))
@@ -67,12 +76,19 @@ def test_an_answer_that_is_being_written_is_finished_when_vllm_is_stopped(restar
     assert json.loads(restart.written[-2][5:])["choices"][0]["finish_reason"] == "length"
 
 
-def test_the_desk_answers_while_vllm_is_down_and_the_model_when_it_is_back(restart: Restart) -> None:
+def test_the_desk_answers_while_vllm_is_down_and_the_model_when_it_is_back(
+    restart: Restart,
+) -> None:
     assert restart.meanwhile.text.startswith(MARK) and restart.meanwhile.sources
     assert restart.after.text.strip() and not restart.after.text.startswith(MARK)
 
 
-def test_the_same_adapter_serves_after_vllm_was_recreated(restart: Restart, demo: Demo, site: Site) -> None:
+def test_the_same_adapter_serves_after_vllm_was_recreated(
+    restart: Restart, demo: Demo, site: Site
+) -> None:
     example = demo["examples"][0]
     assert site.vllm().models()[ADAPTER] == f"/adapters/{demo['adapter']}"
-    assert example["wanted"] in site.administrator().ask([{"role": "user", "content": example["question"]}]).text
+    assert (
+        example["wanted"]
+        in site.administrator().ask([{"role": "user", "content": example["question"]}]).text
+    )

@@ -1,4 +1,5 @@
-"""Upgrades on the real stacks, in a clone of this repository that shares the state folder: one that serves, one that does not."""
+"""Upgrades on the real stacks, in a clone of this repository that shares the state folder: one that
+serves, one that does not."""
 
 import os
 import subprocess
@@ -25,14 +26,20 @@ def office(demo: dict[str, Any], site: Site, tmp_path: Path) -> Iterator[Path]:
     release(clone, "better", {"env/rehearsal.env": ("TEAM_NAME=Team\n", "TEAM_NAME=Crew\n")})
     # a port at which nobody listens: Open WebUI answers every path with its page
     impatient = ("DAY_DEADLINE_SECONDS=300", "DAY_DEADLINE_SECONDS=45")
-    release(clone, "broken", {"compose.day.yaml": (":8080/ready", ":8081/ready"), "env/rehearsal.env": impatient})
+    release(
+        clone,
+        "broken",
+        {"compose.day.yaml": (":8080/ready", ":8081/ready"), "env/rehearsal.env": impatient},
+    )
     assert make(clone, "day").returncode == 0
     yield clone
     day.ensure(site)
 
 
 def git(clone: Path, *arguments: str) -> str:
-    return subprocess.run(["git", "-C", str(clone), *arguments], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", str(clone), *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def release(clone: Path, name: str, edits: dict[str, tuple[str, str]]) -> None:
@@ -50,7 +57,14 @@ def release(clone: Path, name: str, edits: dict[str, tuple[str, str]]) -> None:
 def make(clone: Path, *target: str) -> subprocess.CompletedProcess[str]:
     settings = {"GLUE_PROFILE": "rehearsal", "GLUE_STATE_DIR": str(HOME / "state")}
     command = ["make", "--silent", "-C", str(clone), *target]
-    return subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=1500, check=False)
+    return subprocess.run(
+        command,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
+    )
 
 
 def test_an_office_goes_to_a_version_that_serves_and_not_to_one_that_does_not(office: Path) -> None:
@@ -58,6 +72,8 @@ def test_an_office_goes_to_a_version_that_serves_and_not_to_one_that_does_not(of
     assert good.returncode == 0, good.stderr
     assert git(office, "rev-parse", "HEAD") == git(office, "rev-parse", "better")
     bad = make(office, "upgrade", "TO=broken")
-    assert bad.returncode == 2 and "ERROR 1: broken does not serve" in bad.stderr, bad.stderr  # make's own code for a failed line
+    assert bad.returncode == 2 and "ERROR 1: broken does not serve" in bad.stderr, (
+        bad.stderr
+    )  # make's own code for a failed line
     assert git(office, "rev-parse", "HEAD") == git(office, "rev-parse", "better")
     assert make(office, "ask", "Q=What is the code of the lathe?").returncode == 0

@@ -1,4 +1,5 @@
-"""What every night with stand-ins needs: the steps that only the real parts can do are replaced, the rest is real."""
+"""What every night with stand-ins needs: the steps that only the real parts can do are replaced,
+the rest is real."""
 
 from pathlib import Path
 
@@ -31,5 +32,7 @@ def site(folder: Path, monkeypatch: pytest.MonkeyPatch) -> StandInSite:
     monkeypatch.setattr(adapters, "problems", lambda site, folder: [])
     monkeypatch.setattr(evaluate, "judge", stand_ins.good_verdict)
     monkeypatch.setattr(train, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(model, "Vllm", lambda address, key: StandInVllm(address, key, made.ledger, made.state))
+    monkeypatch.setattr(
+        model, "Vllm", lambda address, key: StandInVllm(address, key, made.ledger, made.state)
+    )
     return made

@@ -1,7 +1,10 @@
-"""Stand-ins for Docker, vLLM, Open WebUI and the trainer, for deaths and faults that the real ones will not produce on demand.
+"""Stand-ins for Docker, vLLM, Open WebUI and the trainer, for deaths and faults that the real ones
+will not produce on demand.
 
-They share one file, so that, like containers, they outlive a glue that is killed. What glue itself does, its locks, its
-files, its order of steps, is the real thing. The real stacks are killed in tests/e2e and by `make kill-study`.
+They share one file, so that, like containers, they outlive a glue that is killed. What glue itself
+does, its locks, its
+files, its order of steps, is the real thing. The real stacks are killed in tests/e2e and by `make
+kill-study`.
 """
 
 from __future__ import annotations
@@ -31,7 +34,12 @@ from learning.evaluation.measurements import Evidence
 from learning.examples import Dataset, Example, Message, Verdict
 
 MODEL = "/models/practice"
-DATASET = Dataset(*(tuple(Example((Message("user", f"{part} {n}"),), "a", "s", "c") for n in range(2)) for part in "abc"))
+DATASET = Dataset(
+    *(
+        tuple(Example((Message("user", f"{part} {n}"),), "a", "s", "c") for n in range(2))
+        for part in "abc"
+    )
+)
 
 
 class Ledger:
@@ -67,7 +75,9 @@ class StandInStacks:
     def services(self, stack: str) -> Services:
         found = self.ledger.read()["services"]
         of_night = stack == "night"
-        return {name: Service(name, *found[name]) for name in found if (name == "trainer") == of_night}
+        return {
+            name: Service(name, *found[name]) for name in found if (name == "trainer") == of_night
+        }
 
     def trainer(self) -> Service | None:
         train(self.ledger, self.state)
@@ -81,7 +91,9 @@ class StandInStacks:
             for name in names or observed.DAY_SERVICES:
                 if world["services"].get(name) != ["running", "healthy"]:
                     world["services"][name] = ["running", "healthy"]
-                    world["loaded"] = started_with(self.state) if name == "vllm" else world["loaded"]
+                    world["loaded"] = (
+                        started_with(self.state) if name == "vllm" else world["loaded"]
+                    )
 
     def stop(self, stack: str, name: str) -> None:
         with self.ledger.change() as world:
@@ -146,7 +158,9 @@ def leave_result(folder: Path, how: str) -> None:
         (folder / "adapter").mkdir(exist_ok=True)
         (folder / "adapter" / "adapter_config.json").write_text("{}")
         (folder / "adapter" / "adapter_model.safetensors").write_text(f"weights of {folder.name}")
-        (folder / "result.json").write_text('{"outcome": "trained", "steps": 1}' if how == "trains" else '{"outcome": "tra')
+        (folder / "result.json").write_text(
+            '{"outcome": "trained", "steps": 1}' if how == "trains" else '{"outcome": "tra'
+        )
 
 
 def started_with(state: Path) -> dict[str, str]:
@@ -158,7 +172,8 @@ def started_with(state: Path) -> dict[str, str]:
 
 
 class DockerThatMayDie:
-    """The stand-in's Docker, which answers nothing while the ledger says that its daemon is dead."""
+    """The stand-in's Docker, which answers nothing while the ledger says that its daemon is
+    dead."""
 
     def __init__(self, stacks: StandInStacks) -> None:
         self.stacks = stacks
@@ -242,19 +257,30 @@ class StandInSite(Site):
         return cast(WebUI, StandInWebUI(self.ledger))
 
 
-def make_site(folder: Path, tell: Callable[[str], None] = lambda line: None, **more: str) -> StandInSite:
+def make_site(
+    folder: Path, tell: Callable[[str], None] = lambda line: None, **more: str
+) -> StandInSite:
     """A site whose day was brought up once by nobody, with everything of it in folder."""
     state = folder / "state"
     for name in ("adapters", "nights", "desk"):
         (state / name).mkdir(parents=True)
     (state / "base_model.json").write_text("{}")
     ledger = Ledger(folder / "ledger.json")
-    ledger.path.write_text(json.dumps({"services": {}, "loaded": {}, "trainer": "trains", "assistant": ""}))
+    ledger.path.write_text(
+        json.dumps({"services": {}, "loaded": {}, "trainer": "trains", "assistant": ""})
+    )
     secrets = dict.fromkeys(settings.SECRETS, "a secret of the stand-ins")
-    small = {"STATE_DIR": str(state), "DAY_FREE_BYTES": "1", "NIGHT_FREE_BYTES": "1", "MEMORY_RESERVE_BYTES": "1"}
+    small = {
+        "STATE_DIR": str(state),
+        "DAY_FREE_BYTES": "1",
+        "NIGHT_FREE_BYTES": "1",
+        "MEMORY_RESERVE_BYTES": "1",
+    }
     chosen = settings.load("rehearsal")
     chosen = replace(chosen, values=chosen.values | secrets | small | more)
-    return StandInSite(chosen, cast(Stacks, DockerThatMayDie(StandInStacks(ledger, state))), tell, ledger)
+    return StandInSite(
+        chosen, cast(Stacks, DockerThatMayDie(StandInStacks(ledger, state))), tell, ledger
+    )
 
 
 def good_verdict(*_: object) -> tuple[Verdict, Evidence]:

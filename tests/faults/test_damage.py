@@ -1,4 +1,5 @@
-"""Every file of the state folder, one after the other, as a power cut or a failing disk leaves it: no verb ends in a traceback.
+"""Every file of the state folder, one after the other, as a power cut or a failing disk leaves it:
+no verb ends in a traceback.
 
 The containers are stand-ins; the files and their readers are real.
 """
@@ -30,7 +31,9 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
     "cut": lambda content: content[: len(content) // 2],
     "NULs": lambda content: bytes(len(content)),
-    "NULs at its end": lambda content: content[: len(content) // 2] + bytes(len(content) - len(content) // 2),
+    "NULs at its end": lambda content: (
+        content[: len(content) // 2] + bytes(len(content) - len(content) // 2)
+    ),
     "no text": lambda content: b"\xff\xfe" + content,
     "another value": lambda content: b"null\n",
 }
@@ -42,7 +45,10 @@ def fill(site: StandInSite) -> None:
     for _ in range(2):
         night.run(site)
     last = max((site.state / "nights").iterdir())
-    row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "origin": {"chat": "c"}}
+    row = {
+        "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
+        "origin": {"chat": "c"},
+    }
     tables: dict[str, Any] = {
         "models.json": {"a/model": {"revision": "main", "commit": "1", "files": {}}},
         "kernels-passed.json": {"image": "sha256:1"},
@@ -58,7 +64,9 @@ def fill(site: StandInSite) -> None:
         f"nights/{last.name}/energy.json": {"watt_hours": 1.0, "seconds": 1.0},
         f"nights/{last.name}/evidence.json": {"samples": []},
         f"nights/{last.name}/recipe.json": {"least_gain": 0.1},
-        f"nights/{last.name}/dataset/card.json": card.card(Prepared((), (), (), {}, 0), DATASET, {}, 1, 1),
+        f"nights/{last.name}/dataset/card.json": card.card(
+            Prepared((), (), (), {}, 0), DATASET, {}, 1, 1
+        ),
     }
     lines = {
         "forgotten.jsonl": {"name": "n", "time": 1.0},
@@ -66,7 +74,11 @@ def fill(site: StandInSite) -> None:
         f"nights/{last.name}/progress.jsonl": {"phase": "train", "step": 1, "loss": 2.0},
         f"nights/{last.name}/dataset/train.jsonl": row,
     }
-    texts = {"webui-token": "token", "tls/names": "DNS:spark", "secrets.env": "".join(f"{key}={'k' * 24}\n" for key in SECRETS)}
+    texts = {
+        "webui-token": "token",
+        "tls/names": "DNS:spark",
+        "secrets.env": "".join(f"{key}={'k' * 24}\n" for key in SECRETS),
+    }
     for name, text in (
         *((name, json.dumps(table)) for name, table in tables.items()),
         *((name, json.dumps(line) + "\n") for name, line in lines.items()),
@@ -86,12 +98,18 @@ def verbs(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> dict[str, Calla
         "doctor": lambda: (list(files.damaged_files(site.state)), models.models(site)),
         "reconcile": lambda: reconcile.reconcile(site),
         "day": lambda: day.ensure(site, scheduled=True),
-        "report": lambda: (last_night.write(site.state, name), last_night.kept_banner(site.state, None)),
+        "report": lambda: (
+            last_night.write(site.state, name),
+            last_night.kept_banner(site.state, None),
+        ),
         "rollback": lambda: adapters.rollback(site),
         "promote": lambda: adapters.promote(site, site.releases.names()[-1]),
         "prune": lambda: adapters.prune(site, 1),
         "forget": lambda: forget.forget(site, "chat", "c"),
-        "dataset": lambda: (build.learned_before(site), dataset_files.earlier_preferences(site.state)),
+        "dataset": lambda: (
+            build.learned_before(site),
+            dataset_files.earlier_preferences(site.state),
+        ),
         "replay": lambda: build.read_replay(site.state / "replay.jsonl"),
         "setup": lambda: models.ensure_models(site),
         "upgrade": lambda: upgrade.kept(site),
@@ -122,14 +140,23 @@ def put_back(copy: Path, site: StandInSite) -> None:
             shutil.copy2(kept, place)
 
 
-@pytest.mark.parametrize("damage", [pytest.param(name, marks=() if name in FAST else pytest.mark.long) for name in DAMAGE])
+@pytest.mark.parametrize(
+    "damage",
+    [pytest.param(name, marks=() if name in FAST else pytest.mark.long) for name in DAMAGE],
+)
 def test_no_verb_fails_but_in_words_whatever_file_is_damaged(
-    damage: str, filled: StandInSite, folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    damage: str,
+    filled: StandInSite,
+    folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     copy = tmp_path_factory.mktemp("copy")
     shutil.copytree(filled.state, copy / "state", symlinks=True)
     shutil.copy2(filled.ledger.path, copy / "ledger.json")
-    paths = [path for path in sorted(filled.state.rglob("*")) if path.is_file() and not path.is_symlink()]
+    paths = [
+        path for path in sorted(filled.state.rglob("*")) if path.is_file() and not path.is_symlink()
+    ]
     wrong = []
     for path in paths:
         put_back(copy, filled)
@@ -142,7 +169,9 @@ def test_no_verb_fails_but_in_words_whatever_file_is_damaged(
             except GlueError as error:
                 assert error.what and error.saw and error.do
             except Exception as error:
-                wrong.append(f"{path.relative_to(filled.state)}, {name}: {type(error).__name__}: {error}")
+                wrong.append(
+                    f"{path.relative_to(filled.state)}, {name}: {type(error).__name__}: {error}"
+                )
     assert not wrong, "\n".join(wrong)
 
 

@@ -75,7 +75,9 @@ def test_a_trainer_that_eats_the_memory_is_stopped_before_the_machine_suffers(
     assert site.releases.current() == good
 
 
-def test_a_trainer_is_stopped_when_the_kernel_reports_pressure(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trainer_is_stopped_when_the_kernel_reports_pressure(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With less than three times the reserve left, which is 1 byte here."""
     begin(site)
     with site.ledger.change() as world:
@@ -101,7 +103,9 @@ def test_a_disk_without_room_for_the_adapter_ends_the_night_before_anything_stop
 
 
 @pytest.mark.parametrize("fault", ["refuses", "mute"])
-def test_a_candidate_that_vllm_refuses_or_that_does_not_answer_does_not_serve(fault: str, site: StandInSite) -> None:
+def test_a_candidate_that_vllm_refuses_or_that_does_not_answer_does_not_serve(
+    fault: str, site: StandInSite
+) -> None:
     good = begin(site)
 
     def break_down(*_: object) -> tuple[Verdict, Evidence]:
@@ -121,16 +125,24 @@ def test_a_candidate_that_vllm_refuses_or_that_does_not_answer_does_not_serve(fa
     assert site.releases.current() == good
 
 
-def test_a_broken_artifact_is_a_refusal_and_no_release(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_artifact_is_a_refusal_and_no_release(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     good = begin(site)
     before = site.releases.names()
-    monkeypatch.setattr(adapters, "problems", lambda site, folder: ["layers.3.mixer.q_proj.lora_B.weight is all zeros"])
+    monkeypatch.setattr(
+        adapters,
+        "problems",
+        lambda site, folder: ["layers.3.mixer.q_proj.lora_B.weight is all zeros"],
+    )
     with pytest.raises(GateRefused) as error:
         night.run(site)
     assert "is broken" in error.value.saw and "q_proj" in error.value.saw
     require_a_good_day(site)
     assert (site.releases.current(), site.releases.names()) == (good, before)
-    (page,) = [path for path in site.state.glob("nights/*/report.html") if "q_proj" in path.read_text()]
+    (page,) = [
+        path for path in site.state.glob("nights/*/report.html") if "q_proj" in path.read_text()
+    ]
     assert "answers as before" in page.read_text()
 
 
@@ -144,14 +156,17 @@ def test_a_user_who_streams_an_answer_in_the_evening_is_waited_for_and_not_for_e
     with site.ledger.change() as world:
         world["streaming"] = 1
     assert night.run(site)["outcome"] == "promoted"
-    assert "1 answers still running" in said and any("stopping the model all the same" in line for line in said)
+    assert "1 answers still running" in said and any(
+        "stopping the model all the same" in line for line in said
+    )
 
 
 # ---------------------------------------------------------------------- the morning goes first
 
 
 def ended_while_it_trains(site: StandInSite, act: Callable[[], Any]) -> list[str]:
-    """A night whose trainer never ends, in a process of its own; act is done while it trains. Returns its last words."""
+    """A night whose trainer never ends, in a process of its own; act is done while it trains.
+    Returns its last words."""
     words = site.state.parent / "words"
 
     def train_for_ever() -> None:
@@ -166,13 +181,20 @@ def ended_while_it_trains(site: StandInSite, act: Callable[[], Any]) -> list[str
     if child == 0:
         train_for_ever()
         os._exit(0)
-    waiting.until("the trainer", lambda: Seen("trainer" in site.ledger.read()["services"], "not yet"), 20, 0.02)
+    waiting.until(
+        "the trainer",
+        lambda: Seen("trainer" in site.ledger.read()["services"], "not yet"),
+        20,
+        0.02,
+    )
     act()
     os.waitpid(child, 0)
     return words.read_text().splitlines()
 
 
-def test_the_morning_goes_before_a_night_that_still_trains_and_the_night_promotes_nothing(site: StandInSite) -> None:
+def test_the_morning_goes_before_a_night_that_still_trains_and_the_night_promotes_nothing(
+    site: StandInSite,
+) -> None:
     good = begin(site)
     kind, *_ = ended_while_it_trains(site, lambda: day.ensure(site))
     assert kind == "Preempted"
@@ -199,7 +221,10 @@ def test_a_second_night_is_told_of_the_first_and_changes_nothing(site: StandInSi
 def test_what_a_person_stops_stays_stopped_until_a_person_says_day(site: StandInSite) -> None:
     begin(site)
     ended_while_it_trains(site, lambda: day.stop(site))
-    assert not any(service.serves for service in site.stacks.services("day").values()) and site.stacks.trainer() is None
+    assert (
+        not any(service.serves for service in site.stacks.services("day").values())
+        and site.stacks.trainer() is None
+    )
     assert reconcile.reconcile(site)["step"] == "nothing"
     day.ensure(site)
     require_a_good_day(site)
@@ -242,8 +267,11 @@ def test_a_night_that_waits_while_a_person_stops_everything_begins_nothing(
     assert last is not None and last["outcome"] == "preempted"
 
 
-def test_a_refusal_after_the_office_has_opened_restarts_nothing(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint serves, and judging put the base model in its place: the next morning changes it back, not this night."""
+def test_a_refusal_after_the_office_has_opened_restarts_nothing(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint serves, and judging put the base model in its place: the next morning changes it
+    back, not this night."""
     good = begin(site)
     (site.releases.folder / good / "checkpoint").mkdir()
     (site.releases.folder / good / "checkpoint" / "config.json").write_text("{}")
@@ -257,7 +285,12 @@ def test_a_refusal_after_the_office_has_opened_restarts_nothing(site: StandInSit
         stop(stacks, stack, name)
 
     def refuse_late(*_: object) -> tuple[Verdict, Evidence]:
-        desired_state.take(site.state, replace(desired_state.require(site.state, newest_night(site)), until_time=time.time() - 1))
+        desired_state.take(
+            site.state,
+            replace(
+                desired_state.require(site.state, newest_night(site)), until_time=time.time() - 1
+            ),
+        )
         monkeypatch.setattr(StandInStacks, "stop", note_stop)
         return Verdict(False, ("worse",), {}), Evidence()
 
@@ -265,7 +298,9 @@ def test_a_refusal_after_the_office_has_opened_restarts_nothing(site: StandInSit
     with pytest.raises(GateRefused):
         night.run(site)
     assert stopped == [] and site.vllm().models()[ADAPTER] == f"/adapters/{good}"
-    assert site.ledger.read()["assistant"] == ADAPTER and desired_state.read(site.state) == Turn(Wanted.DAY)
+    assert site.ledger.read()["assistant"] == ADAPTER and desired_state.read(site.state) == Turn(
+        Wanted.DAY
+    )
     day.ensure(site, scheduled=True)
     assert stopped == ["vllm"] and site.vllm().models() == {BASE: f"/adapters/{good}/checkpoint"}
 
@@ -294,12 +329,20 @@ def test_day_while_a_night_judges_leaves_a_day_that_serves_as_it_is(site: StandI
         with lock.hold(site.state, lock.NIGHT, "judge"):
             time.sleep(60)
     try:
-        waiting.until("the other night", lambda: Seen(lock.held(site.state, lock.NIGHT), "not yet"), 10, 0.02)
+        waiting.until(
+            "the other night", lambda: Seen(lock.held(site.state, lock.NIGHT), "not yet"), 10, 0.02
+        )
         day.ensure(site)
-        assert desired_state.read(site.state) == tonight and (site.releases.folder / "judging").exists()
+        assert (
+            desired_state.read(site.state) == tonight
+            and (site.releases.folder / "judging").exists()
+        )
         site.stacks.stop("day", "vllm")
         day.ensure(site)
-        assert desired_state.read(site.state) == Turn(Wanted.DAY) and not (site.releases.folder / "judging").exists()
+        assert (
+            desired_state.read(site.state) == Turn(Wanted.DAY)
+            and not (site.releases.folder / "judging").exists()
+        )
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -332,7 +375,9 @@ def test_the_watch_restarts_what_is_unhealthy_ever_more_rarely_and_gives_up(
     assert reconcile.reconcile(site)["step"] == "nothing"
 
 
-def test_the_watch_tells_of_what_it_restarts_and_that_it_serves_again(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watch_tells_of_what_it_restarts_and_that_it_serves_again(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begin(site)
     told = hear(monkeypatch)
     with site.ledger.change() as world:
@@ -344,7 +389,9 @@ def test_the_watch_tells_of_what_it_restarts_and_that_it_serves_again(site: Stan
     assert told == [notify.NOT_SERVING, "day serves again"]
 
 
-def test_a_day_that_is_brought_up_finds_out_that_vllm_hangs_and_restarts_it(site: StandInSite) -> None:
+def test_a_day_that_is_brought_up_finds_out_that_vllm_hangs_and_restarts_it(
+    site: StandInSite,
+) -> None:
     """Docker has not noticed yet, as after a judge whose question got no answer."""
     begin(site)
     with site.ledger.change() as world:
@@ -381,11 +428,16 @@ def test_where_nobody_ever_said_day_the_watch_does_nothing(site: StandInSite) ->
     assert not site.stacks.services("day")
 
 
-def test_nothing_that_timers_begin_runs_beside_an_upgrade_and_a_persons_day_does(site: StandInSite) -> None:
+def test_nothing_that_timers_begin_runs_beside_an_upgrade_and_a_persons_day_does(
+    site: StandInSite,
+) -> None:
     begin(site)
     site.stacks.stop("day", "vllm")
     with lock.hold(site.state, lock.UPGRADE, "an upgrade"):
-        verbs: tuple[Callable[[], object], ...] = (lambda: day.ensure(site, scheduled=True), lambda: night.run(site))
+        verbs: tuple[Callable[[], object], ...] = (
+            lambda: day.ensure(site, scheduled=True),
+            lambda: night.run(site),
+        )
         for verb in verbs:
             with pytest.raises(Locked, match="an upgrade is going on") as error:
                 verb()
@@ -423,7 +475,11 @@ def morning_that_is_locked_out(site: StandInSite) -> None:
     ],
 )
 def test_a_closed_office_behind_somebody_who_is_at_it_is_told_once(
-    open_now: bool, wanted: Turn, told: list[str], site: StandInSite, monkeypatch: pytest.MonkeyPatch
+    open_now: bool,
+    wanted: Turn,
+    told: list[str],
+    site: StandInSite,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begin(site)
     monkeypatch.setattr(hours.Hours, "is_open", lambda self, now: open_now)
@@ -442,7 +498,9 @@ def test_a_closed_office_behind_somebody_who_is_at_it_is_told_once(
     assert heard == told
 
 
-def test_a_moment_of_somebody_who_is_at_it_is_told_to_nobody(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_moment_of_somebody_who_is_at_it_is_told_to_nobody(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begin(site)
     monkeypatch.setattr(hours.Hours, "is_open", lambda *_: True)
     monkeypatch.setattr(notify, "tell", lambda *_, **__: pytest.fail("told"))
@@ -454,7 +512,9 @@ def test_a_moment_of_somebody_who_is_at_it_is_told_to_nobody(site: StandInSite, 
 # ---------------------------------------------------------------------- clocks and locks
 
 
-def test_two_nights_within_a_second_and_a_clock_that_was_set_back_have_names_of_their_own(site: StandInSite) -> None:
+def test_two_nights_within_a_second_and_a_clock_that_was_set_back_have_names_of_their_own(
+    site: StandInSite,
+) -> None:
     names = set()
     for _ in range(3):
         name = night.new_name(site)
@@ -463,7 +523,9 @@ def test_two_nights_within_a_second_and_a_clock_that_was_set_back_have_names_of_
     assert len(names) == 3
 
 
-def test_a_clock_that_jumps_ahead_does_not_make_a_trainer_silent(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_jumps_ahead_does_not_make_a_trainer_silent(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begin(site)
     real, jumps = time.time, iter([0.0] * 20)
     monkeypatch.setattr(time, "time", lambda: real() + next(jumps, 7200.0))
@@ -482,7 +544,9 @@ with lock.hold(Path(sys.argv[1]), lock.NIGHT, "a night"):
 
 def test_a_child_that_outlives_its_glue_does_not_inherit_its_lock(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDER_WITH_A_CHILD, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout
         child = int(holder.stdout.readline())
         holder.kill()
@@ -547,7 +611,9 @@ def test_nobody_is_told_that_the_day_serves_again_before_it_came_up_whole(
     assert told == [notify.NOT_SERVING, "day serves again"]
 
 
-def test_docker_that_breaks_off_is_a_day_that_does_not_serve(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docker_that_breaks_off_is_a_day_that_does_not_serve(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     day.ensure(site)
 
     def broken(*_: object) -> None:
@@ -562,11 +628,14 @@ def test_docker_that_breaks_off_is_a_day_that_does_not_serve(site: StandInSite, 
 
 
 def prepare_restore(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What only Docker and a real backup can do is left out; the order of steps, the locks and the files are restore's own."""
+    """What only Docker and a real backup can do is left out; the order of steps, the locks and the
+    files are restore's own."""
     made = {"made": "20260101T000000Z", "links": {}, "images": {}, "sha256": {}}
     monkeypatch.setattr(backup, "verified", lambda folder: made)
     monkeypatch.setattr(stand_ins.StandInStacks, "missing_images", lambda *_: [])
-    monkeypatch.setattr(stand_ins.StandInStacks, "compose", lambda self, stack, verb: self.stop(stack, "open-webui"))
+    monkeypatch.setattr(
+        stand_ins.StandInStacks, "compose", lambda self, stack, verb: self.stop(stack, "open-webui")
+    )
     for name in ("refuse_downgrade", "put_back_settings", "put_back_state"):
         monkeypatch.setattr(restore, name, lambda *_: "")
     monkeypatch.setattr(setup, "ensure_state", lambda *_: None)
@@ -582,8 +651,16 @@ def test_a_restore_that_died_lets_no_day_and_no_backup_begin_until_it_was_run_ag
     prepare_restore(monkeypatch)
     with monkeypatch.context() as death:
         death.setattr(module, step, lambda *_: os._exit(9))
-        assert os.waitstatus_to_exitcode(in_a_child(lambda: restore.restore(site, Path("/backups/one"), True))) == 9
-    for verb in (lambda: day.ensure(site, insist=True), lambda: chat_volume.copy_out(site.settings, site.state / "copy")):
+        assert (
+            os.waitstatus_to_exitcode(
+                in_a_child(lambda: restore.restore(site, Path("/backups/one"), True))
+            )
+            == 9
+        )
+    for verb in (
+        lambda: day.ensure(site, insist=True),
+        lambda: chat_volume.copy_out(site.settings, site.state / "copy"),
+    ):
         with pytest.raises(DayNotServing, match="restore was broken off") as error:
             verb()
         assert "FROM=/backups/one" in error.value.do

@@ -1,4 +1,5 @@
-"""A disk that is really full: the state folder is a small one of its own, and the trainer fills it."""
+"""A disk that is really full: the state folder is a small one of its own, and the trainer fills
+it."""
 
 import subprocess
 from collections.abc import Iterator
@@ -21,7 +22,11 @@ from tests.faults.test_kill import begin, require_a_good_day
 def folder(tmp_path: Path) -> Iterator[Path]:
     state = tmp_path / "state"
     state.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(state)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(state)],
+        capture_output=True,
+        check=False,
+    )
     if mounted.returncode != 0:
         pytest.skip("only root may mount a small disk")
     yield tmp_path

@@ -1,6 +1,8 @@
-"""kill -9 of glue before every single thing that a night changes, then the morning: every time the day serves what it should.
+"""kill -9 of glue before every single thing that a night changes, then the morning: every time the
+day serves what it should.
 
-A night is run once to count what it changes: each file that it writes, renames or removes, and each thing it asks of a
+A night is run once to count what it changes: each file that it writes, renames or removes, and each
+thing it asks of a
 stand-in. Then one night for each of these dies there.
 """
 
@@ -27,13 +29,20 @@ from tests.faults.stand_ins import StandInSite
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink")
 
 
-def before_each_change(folder: Path, act: Callable[[int, str], None], events: tuple[str, ...] = CHANGES) -> None:
-    """From now on, and to the end of this process: act gets the number of each change in folder, and its path."""
+def before_each_change(
+    folder: Path, act: Callable[[int, str], None], events: tuple[str, ...] = CHANGES
+) -> None:
+    """From now on, and to the end of this process: act gets the number of each change in folder,
+    and its path."""
     count = 0
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal count
-        writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        writes = (
+            event == "open"
+            and isinstance(arguments[2], int)
+            and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        )
         if (event in events or writes) and str(arguments[0]).startswith(str(folder)):
             count += 1
             act(count, str(arguments[0]))
@@ -58,7 +67,9 @@ def night_that_dies(site: StandInSite, last: int) -> bool:
     """Whether it died; False if it had fewer changes than that and ended well."""
 
     def act() -> None:
-        before_each_change(site.state.parent, lambda count, path: stand_ins.die() if count == last else None)
+        before_each_change(
+            site.state.parent, lambda count, path: stand_ins.die() if count == last else None
+        )
         night.run(site)
 
     status = in_a_child(act)
@@ -73,9 +84,12 @@ def begin(site: StandInSite) -> str:
 
 
 def require_a_good_day(site: StandInSite) -> None:
-    """Day serves with the right adapter in vLLM and behind the assistant; nothing is half; no lock is held."""
+    """Day serves with the right adapter in vLLM and behind the assistant; nothing is half; no lock
+    is held."""
     world, current = site.ledger.read(), site.releases.current()
-    assert not services.not_serving(site.stacks.services("day")) and "trainer" not in world["services"]
+    assert (
+        not services.not_serving(site.stacks.services("day")) and "trainer" not in world["services"]
+    )
     assert world["assistant"] == (ADAPTER if current else BASE)
     assert world["loaded"].get(ADAPTER) == (f"/adapters/{current}" if current else None)
     for name in site.releases.names():
@@ -83,17 +97,25 @@ def require_a_good_day(site: StandInSite) -> None:
     assert site.releases.served()[-1] == current
     assert not (site.releases.folder / "judging").exists()
     assert not lock.held(site.state, lock.NIGHT) and not lock.held(site.state, lock.MOVE)
-    assert desired_state.read(site.state) in (Turn(Wanted.DAY), None)  # None: a full disk had no room for it
+    assert desired_state.read(site.state) in (
+        Turn(Wanted.DAY),
+        None,
+    )  # None: a full disk had no room for it
 
 
 def confirmed(site: StandInSite, adapter: str) -> bool:
-    """Whether the journal says that the adapter's night asked its question through the front and got its answer."""
+    """Whether the journal says that the adapter's night asked its question through the front and
+    got its answer."""
     name = site.releases.manifest(adapter)["night"]
-    rows = [row for row in files.read_lines(site.state / "journal.jsonl") if row.get("night") == name]
+    rows = [
+        row for row in files.read_lines(site.state / "journal.jsonl") if row.get("night") == name
+    ]
     return any(row.get("step") == "smoke" and row["phase"] == "done" for row in rows)
 
 
-def test_whatever_moment_a_night_is_killed_at_the_morning_serves_a_confirmed_adapter(site: StandInSite) -> None:
+def test_whatever_moment_a_night_is_killed_at_the_morning_serves_a_confirmed_adapter(
+    site: StandInSite,
+) -> None:
     good = begin(site)
     points, died_in = 0, set()
     while True:
@@ -107,10 +129,14 @@ def test_whatever_moment_a_night_is_killed_at_the_morning_serves_a_confirmed_ada
         current = site.releases.current()
         assert current == before or confirmed(site, str(current)), f"point {points}"
     assert good in site.releases.names()
-    assert not list((site.state / "nights").glob("*/reserve")), "room that a dead night had reserved"
+    assert not list((site.state / "nights").glob("*/reserve")), (
+        "room that a dead night had reserved"
+    )
     assert points > 60, f"only {points} points: the hook hears too little"
     assert died_in == night.STEPS.keys(), "a step that nobody died in"
-    ends = {row["outcome"] for row in files.read_lines(site.state / "journal.jsonl") if "outcome" in row}
+    ends = {
+        row["outcome"] for row in files.read_lines(site.state / "journal.jsonl") if "outcome" in row
+    }
     assert ends == {"promoted", "died"}
     print(json.dumps({"points": points}))
 
@@ -120,7 +146,8 @@ def test_whatever_moment_a_night_is_killed_at_the_morning_serves_a_confirmed_ada
 def test_whoever_else_dies_in_whatever_step_the_morning_serves_a_confirmed_adapter(
     victim: str, step: str, site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stand-in is not started again by anybody but glue, as Docker would; a trainer dies as soon as there is one."""
+    """The stand-in is not started again by anybody but glue, as Docker would; a trainer dies as
+    soon as there is one."""
     before, write = begin(site), journal.record
 
     def record(state: Path, **event: Any) -> None:
@@ -129,7 +156,9 @@ def test_whoever_else_dies_in_whatever_step_the_morning_serves_a_confirmed_adapt
             stand_ins.die_for(site.ledger, victim)
 
     monkeypatch.setattr(journal, "record", record)
-    with contextlib.suppress(GlueError, OSError):  # how a night ends that lost a part of it is told elsewhere
+    with contextlib.suppress(
+        GlueError, OSError
+    ):  # how a night ends that lost a part of it is told elsewhere
         night.run(site)
     monkeypatch.setattr(journal, "record", write)
     with site.ledger.change() as world:
@@ -142,10 +171,14 @@ def test_whoever_else_dies_in_whatever_step_the_morning_serves_a_confirmed_adapt
 
 
 EVERYTHING = ("os.mkdir", "os.symlink")
-BLOCKS = ("os.mkdir",)  # a symlink is in its inode, and a line of the journal in its last block: they still fit
+BLOCKS = (
+    "os.mkdir",
+)  # a symlink is in its inode, and a line of the journal in its last block: they still fit
 
 
-def fill_the_disk(site: StandInSite, from_change: int = 0, without_room: tuple[str, ...] = EVERYTHING) -> None:
+def fill_the_disk(
+    site: StandInSite, from_change: int = 0, without_room: tuple[str, ...] = EVERYTHING
+) -> None:
     """To the end of this process, and told by a file "full" beside the state folder."""
     fits = (".lock",) if without_room == EVERYTHING else (".lock", "journal.jsonl")
 
@@ -157,8 +190,11 @@ def fill_the_disk(site: StandInSite, from_change: int = 0, without_room: tuple[s
     before_each_change(site.state, no_room, without_room)
 
 
-def night_on_a_disk_that_is_full(site: StandInSite, from_change: int, without_room: tuple[str, ...]) -> bool:
-    """Whether the disk was full before the night's end; it stays full, also while the night brings back the day."""
+def night_on_a_disk_that_is_full(
+    site: StandInSite, from_change: int, without_room: tuple[str, ...]
+) -> bool:
+    """Whether the disk was full before the night's end; it stays full, also while the night brings
+    back the day."""
 
     def act() -> None:
         fill_the_disk(site, from_change, without_room)
@@ -209,5 +245,7 @@ def test_on_a_full_disk_the_watch_brings_up_the_day_and_so_does_the_morning(
         site.stacks.stop("day", "vllm")
         assert in_a_child(on_a_full_disk(verb)) == 0
         require_a_good_day(site)
-        desired_state.take(site.state, Turn(Wanted.DAY))  # so that there is something to watch again
+        desired_state.take(
+            site.state, Turn(Wanted.DAY)
+        )  # so that there is something to watch again
     assert site.releases.current() == good

@@ -1,4 +1,5 @@
-"""A week in fast-forward: the timers' own moments, a faked clock, stand-ins. Seven nights of mixed outcomes, a power cut, an
+"""A week in fast-forward: the timers' own moments, a faked clock, stand-ins. Seven nights of mixed
+outcomes, a power cut, an
 evening on which the machine was off, and the night in which the clocks change."""
 
 import os
@@ -94,20 +95,33 @@ WEEK: dict[str, str] = {
     "Sat": "nothing new",
     "Sun": "promoted",
 }
-TRAINING_ENDS = {"Mon": "06:45", "Tue": "06:45", "Wed": "06:45", "Thu": "06:45", "Fri": "09:45", "Sat": "09:45", "Sun": "06:45"}
+TRAINING_ENDS = {
+    "Mon": "06:45",
+    "Tue": "06:45",
+    "Wed": "06:45",
+    "Thu": "06:45",
+    "Fri": "09:45",
+    "Sat": "09:45",
+    "Sun": "06:45",
+}
 
 
 def events(site: StandInSite) -> list[tuple[datetime, str]]:
     """The timers', the watch's and, an instant after each opening, the first person at the door."""
     when = hours.of(site.settings)
     found = schedule.due(when, FIRST, LAST)
-    found += [(FIRST + n * WATCH + timedelta(minutes=7), "reconcile") for n in range(1, (LAST - FIRST) // WATCH)]
+    found += [
+        (FIRST + n * WATCH + timedelta(minutes=7), "reconcile")
+        for n in range(1, (LAST - FIRST) // WATCH)
+    ]
     openings = [when.opening(FIRST.date() + timedelta(days=n)) for n in range(1, 8)]
     return sorted(found + [(opening + timedelta(seconds=1), "opening") for opening in openings])
 
 
 def test_a_week(site: StandInSite, clock: Clock) -> None:
-    site.settings.values.update(NIGHT_DAYS=",".join(hours.WEEK), JUDGING_SECONDS="600", DAY_DEADLINE_SECONDS="300")
+    site.settings.values.update(
+        NIGHT_DAYS=",".join(hours.WEEK), JUDGING_SECONDS="600", DAY_DEADLINE_SECONDS="300"
+    )
     day.ensure(site)
     serving: dict[str, str | None] = {}
     ends: dict[str, str] = {}
@@ -129,7 +143,11 @@ def test_a_week(site: StandInSite, clock: Clock) -> None:
             require_a_good_day(site)
             serving[name] = site.releases.current()
     rows = files.read_lines(site.state / "journal.jsonl")
-    ended = [(hours.WEEK[datetime.fromisoformat(row["time"]).weekday()], row["outcome"]) for row in rows if "outcome" in row]
+    ended = [
+        (hours.WEEK[datetime.fromisoformat(row["time"]).weekday()], row["outcome"])
+        for row in rows
+        if "outcome" in row
+    ]
     assert ended == [
         ("Mon", "promoted"),
         ("Tue", "refused"),
@@ -144,4 +162,6 @@ def test_a_week(site: StandInSite, clock: Clock) -> None:
     assert first is not None and second is not None and first != second
     assert serving == {name: second if name == "Mon" else first for name in hours.WEEK}
     died = next(row for row in rows if row.get("outcome") == "died")
-    assert died["reason"] == "in step train" and "19:07" in died["time"], "the watch found it at its next look"
+    assert died["reason"] == "in step train" and "19:07" in died["time"], (
+        "the watch found it at its next look"
+    )

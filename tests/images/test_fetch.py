@@ -31,9 +31,16 @@ def run(home: Path, endpoint: str, entry: dict[str, Any], *options: str) -> tupl
     """Exit code, and the last row of each phase."""
     listing = home / "models.json"
     listing.write_text(json.dumps({MODEL: entry}))
-    environment = {"PATH": os.environ["PATH"], "HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1"}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HF_HOME": str(home),
+        "HF_ENDPOINT": endpoint,
+        "HF_HUB_DISABLE_XET": "1",
+    }
     command = fetch_command(*options, str(listing))
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     return done.returncode, {row["phase"]: row for row in rows}
 
@@ -51,10 +58,16 @@ def large_file(home: Path, hub: StubHub) -> Path:
 
 
 def kept(rows: Rows) -> dict[str, Any]:
-    return {"revision": "main", "commit": rows["verified"]["commit"], "files": rows["verified"]["files"]}
+    return {
+        "revision": "main",
+        "commit": rows["verified"]["commit"],
+        "files": rows["verified"]["files"],
+    }
 
 
-def test_everything_comes_once_and_is_whole_without_a_network_afterwards(tmp_path: Path, hub: StubHub) -> None:
+def test_everything_comes_once_and_is_whole_without_a_network_afterwards(
+    tmp_path: Path, hub: StubHub
+) -> None:
     code, rows = fetch(tmp_path, hub)
     assert code == 0 and rows["verified"]["commit"] == hub.commit
     assert large_file(tmp_path, hub).read_bytes() == hub.files[LARGE]
@@ -68,7 +81,14 @@ def test_the_library_finds_it_offline_by_its_name_alone(tmp_path: Path, hub: Stu
     assert fetch(tmp_path, hub)[0] == 0
     code = f"import huggingface_hub; print(huggingface_hub.snapshot_download({MODEL!r}))"
     environment = {"PATH": os.environ["PATH"], "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     assert Path(found.stdout.strip()) == large_file(tmp_path, hub).parent
 
 
@@ -76,7 +96,9 @@ def test_a_cut_connection_goes_on_where_it_was_cut(tmp_path: Path, hub: StubHub)
     hub.cuts, hub.files[LARGE] = 1, bytes(25_000_000)
     code, rows = fetch(tmp_path, hub)
     assert code == 0 and large_file(tmp_path, hub).read_bytes() == hub.files[LARGE]
-    assert hub.ranges == ["bytes=10485760-"]  # the library writes 10 MiB at a time, and half of the file had come
+    assert hub.ranges == [
+        "bytes=10485760-"
+    ]  # the library writes 10 MiB at a time, and half of the file had come
     assert rows["found"]["commit"] == hub.commit
 
 
@@ -85,7 +107,9 @@ def test_a_hub_that_fails_is_asked_again(tmp_path: Path, hub: StubHub) -> None:
     assert fetch(tmp_path, hub)[0] == 0 and hub.failures == 0
 
 
-def test_other_bytes_of_the_right_size_are_found_and_fetched_again(tmp_path: Path, hub: StubHub) -> None:
+def test_other_bytes_of_the_right_size_are_found_and_fetched_again(
+    tmp_path: Path, hub: StubHub
+) -> None:
     hub.spoiled = 1
     assert fetch(tmp_path, hub)[0] == 0
     assert large_file(tmp_path, hub).read_bytes() == hub.files[LARGE]
@@ -93,14 +117,19 @@ def test_other_bytes_of_the_right_size_are_found_and_fetched_again(tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", [LARGE, "config.json"])
-def test_a_file_that_was_spoiled_on_disk_alone_comes_again(name: str, tmp_path: Path, hub: StubHub) -> None:
+def test_a_file_that_was_spoiled_on_disk_alone_comes_again(
+    name: str, tmp_path: Path, hub: StubHub
+) -> None:
     entry = kept(fetch(tmp_path, hub)[1])
     path = large_file(tmp_path, hub).with_name(name)
     path.write_bytes(b"?" * len(hub.files[name]))
     before = hub.sent.copy()
     assert fetch(tmp_path, hub, entry)[0] == 0
     assert path.read_bytes() == hub.files[name]
-    assert {key: hub.sent[key] - before[key] for key in hub.sent} == {"config.json": 0, LARGE: 0} | {name: len(hub.files[name])}
+    assert {key: hub.sent[key] - before[key] for key in hub.sent} == {
+        "config.json": 0,
+        LARGE: 0,
+    } | {name: len(hub.files[name])}
 
 
 def test_a_cut_off_file_is_seen_without_a_network_and_named(tmp_path: Path, hub: StubHub) -> None:
@@ -118,7 +147,9 @@ def test_the_commit_that_was_found_first_is_kept_to(tmp_path: Path, hub: StubHub
     hub.answer = lambda request: (asked.append(request.path), answer(request))[1]  # type: ignore[method-assign, func-returns-value]
     large_file(tmp_path, hub).resolve().unlink()
     assert fetch(tmp_path, hub, entry)[0] == 0
-    assert any(entry["commit"] in path for path in asked) and not any("main" in path for path in asked)
+    assert any(entry["commit"] in path for path in asked) and not any(
+        "main" in path for path in asked
+    )
 
 
 def test_nothing_finds_a_model_that_is_not_whole(tmp_path: Path, hub: StubHub) -> None:
@@ -147,17 +178,23 @@ def test_a_hub_that_refuses_is_asked_once_and_the_page_is_named(
     assert "waiting" not in rows and len(hub.refusals) >= 18  # files are asked for side by side
 
 
-def test_faults_that_pass_are_told_and_tried_again_on_the_listing(tmp_path: Path, hub: StubHub) -> None:
+def test_faults_that_pass_are_told_and_tried_again_on_the_listing(
+    tmp_path: Path, hub: StubHub
+) -> None:
     hub.refusals = [(LISTING, 503, {}), (LISTING, 0, {}), (LISTING, 429, {"Retry-After": "1"})]
     code, rows = fetch(tmp_path, hub)
     assert code == 0 and rows["verified"]["commit"] == hub.commit and not hub.refusals
-    assert rows["waiting"]["seconds"] == 1 and "429" in rows["waiting"]["reason"]  # the last of three
+    assert (
+        rows["waiting"]["seconds"] == 1 and "429" in rows["waiting"]["reason"]
+    )  # the last of three
 
 
 class Answered(Exception):
     def __init__(self, status: int, **headers: str) -> None:
         super().__init__(f"HTTP {status}")
-        self.response = SimpleNamespace(status_code=status, headers={name.replace("_", "-"): headers[name] for name in headers})
+        self.response = SimpleNamespace(
+            status_code=status, headers={name.replace("_", "-"): headers[name] for name in headers}
+        )
 
 
 def wrapped(error: Exception) -> Exception:
@@ -177,7 +214,12 @@ def wrapped(error: Exception) -> Exception:
         *((Answered(status), None) for status in (408, 425, 429, 500, 502, 503, 504)),
         (OSError(errno.ENOSPC, "No space left on device"), ""),
         (PermissionError(errno.EACCES, "Permission denied"), ""),
-        (ConnectionError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate in certificate chain"), "EXTRA_CA"),
+        (
+            ConnectionError(
+                "[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate in certificate chain"
+            ),
+            "EXTRA_CA",
+        ),
         (ConnectionError("407 Proxy Authentication Required"), "HTTPS_PROXY"),
         (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), None),
         (TimeoutError("timed out"), None),
@@ -205,7 +247,9 @@ def test_the_hub_may_ask_for_a_longer_pause(error: Exception, seconds: int) -> N
     assert module.asked_pause(wrapped(error)) == seconds
 
 
-def watched(monkeypatch: pytest.MonkeyPatch, sizes: list[int]) -> tuple[list[dict[str, Any]], list[int]]:
+def watched(
+    monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> tuple[list[dict[str, Any]], list[int]]:
     """What it says, and how it would have ended, while this much is on disk at each look."""
     said: list[dict[str, Any]] = []
     ends: list[int] = []
@@ -229,11 +273,15 @@ def watched(monkeypatch: pytest.MonkeyPatch, sizes: list[int]) -> tuple[list[dic
 
 def test_it_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     said, ends = watched(monkeypatch, [10, 60, 100])
-    assert said[:3] == [{"phase": "fetch", "model": MODEL, "bytes": count, "of": 100} for count in (10, 60, 100)]
+    assert said[:3] == [
+        {"phase": "fetch", "model": MODEL, "bytes": count, "of": 100} for count in (10, 60, 100)
+    ]
     assert ends == []
 
 
 def test_a_hub_that_sends_nothing_any_more_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SILENT_SECONDS", 0)
     said, ends = watched(monkeypatch, [10, 10])
-    assert ends[0] == 1 and any(row["phase"] == "failed" and "nothing came" in row["reason"] for row in said)
+    assert ends[0] == 1 and any(
+        row["phase"] == "failed" and "nothing came" in row["reason"] for row in said
+    )

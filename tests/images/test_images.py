@@ -17,14 +17,20 @@ from glue.core.settings import HOME
 
 DOCKERFILES = sorted((HOME / "images").glob("*/*Dockerfile"))
 ARCHITECTURES = ("75", "80", "87", "90", "100", "120", "103", "110", "121")
-SETUP = "".join(f'    cc_flag.append("-gencode")\n    cc_flag.append("arch=compute_{n},code=sm_{n}")\n' for n in ARCHITECTURES)
+SETUP = "".join(
+    f'    cc_flag.append("-gencode")\n    cc_flag.append("arch=compute_{n},code=sm_{n}")\n'
+    for n in ARCHITECTURES
+)
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.relative_to(HOME)))
 def test_every_dockerfile_passes_the_linter(dockerfile: Path) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     done = subprocess.run(
-        [hadolint, "--config", HOME / ".hadolint.yaml", dockerfile], capture_output=True, text=True, check=False
+        [hadolint, "--config", HOME / ".hadolint.yaml", dockerfile],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -40,11 +46,15 @@ def keep(architecture: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("architecture", ["121", "90"])
 def test_kernels_are_built_for_one_architecture(architecture: str, tmp_path: Path) -> None:
     assert keep(architecture, tmp_path).returncode == 0
-    shown = subprocess.run([sys.executable, str(tmp_path / "setup.py")], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [sys.executable, str(tmp_path / "setup.py")], capture_output=True, text=True, check=True
+    ).stdout
     assert shown.strip() == f"['-gencode', 'arch=compute_{architecture},code=sm_{architecture}']"
 
 
-def test_an_architecture_that_a_package_does_not_know_is_refused_with_those_that_it_does(tmp_path: Path) -> None:
+def test_an_architecture_that_a_package_does_not_know_is_refused_with_those_that_it_does(
+    tmp_path: Path,
+) -> None:
     done = keep("999", tmp_path)
     assert done.returncode != 0 and "sm_999" in done.stderr and "121" in done.stderr
 
@@ -55,8 +65,17 @@ def test_an_architecture_that_a_package_does_not_know_is_refused_with_those_that
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """What images are built from, as a copy that a test may change."""
-    for name in (*(build.folder for build in image_tags.BUILDS.values()), "images/trainer/training", "env"):
-        shutil.copytree(HOME / name, tmp_path / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (
+        *(build.folder for build in image_tags.BUILDS.values()),
+        "images/trainer/training",
+        "env",
+    ):
+        shutil.copytree(
+            HOME / name,
+            tmp_path / name,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
     return tmp_path
 
 
@@ -70,8 +89,14 @@ ABOVE_TORCH = {f"REHEARSAL_{name}_IMAGE" for name in ("TRAINER", "VLLM", "OPEN_W
 @pytest.mark.parametrize(
     ("file", "built_anew"),
     [
-        ("images/base/requirements.txt", {"REHEARSAL_BASE_IMAGE", "REHEARSAL_TORCH_IMAGE"} | ABOVE_TORCH),
-        ("images/base/make-root.sh", {"REHEARSAL_BASE_IMAGE", "REHEARSAL_TORCH_IMAGE"} | ABOVE_TORCH),
+        (
+            "images/base/requirements.txt",
+            {"REHEARSAL_BASE_IMAGE", "REHEARSAL_TORCH_IMAGE"} | ABOVE_TORCH,
+        ),
+        (
+            "images/base/make-root.sh",
+            {"REHEARSAL_BASE_IMAGE", "REHEARSAL_TORCH_IMAGE"} | ABOVE_TORCH,
+        ),
         ("images/vllm/constraints.txt", {"REHEARSAL_VLLM_IMAGE"}),
         ("images/vllm/cpu-experts/vllm_cpu_experts.py", {"REHEARSAL_VLLM_IMAGE"}),
         ("images/trainer/Dockerfile", {"REHEARSAL_TRAINER_IMAGE", "REHEARSAL_MODEL_IMAGE"}),
@@ -79,7 +104,9 @@ ABOVE_TORCH = {f"REHEARSAL_{name}_IMAGE" for name in ("TRAINER", "VLLM", "OPEN_W
         ("images/vllm/serve-current.sh", set()),  # mounted, not copied
     ],
 )
-def test_a_changed_input_is_a_new_tag_for_each_image_that_is_built_from_it(file: str, built_anew: set[str], home: Path) -> None:
+def test_a_changed_input_is_a_new_tag_for_each_image_that_is_built_from_it(
+    file: str, built_anew: set[str], home: Path
+) -> None:
     before = tags(home)
     assert before == tags(HOME), "the same inputs in another folder have the same tags"
     with (home / file).open("a", encoding="utf-8") as stream:
@@ -89,7 +116,9 @@ def test_a_changed_input_is_a_new_tag_for_each_image_that_is_built_from_it(file:
 
 
 def test_a_reference_that_a_site_gives_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert image_tags.with_tags({"REHEARSAL_VLLM_IMAGE": "own/vllm:3"}, HOME) == {"REHEARSAL_VLLM_IMAGE": "own/vllm:3"}
+    assert image_tags.with_tags({"REHEARSAL_VLLM_IMAGE": "own/vllm:3"}, HOME) == {
+        "REHEARSAL_VLLM_IMAGE": "own/vllm:3"
+    }
     monkeypatch.setenv("GLUE_REHEARSAL_VLLM_IMAGE", "own/vllm:3")
     assert settings.load("rehearsal")["REHEARSAL_VLLM_IMAGE"] == "own/vllm:3"
 
@@ -97,7 +126,12 @@ def test_a_reference_that_a_site_gives_is_used_as_it_is(monkeypatch: pytest.Monk
 def test_cleaning_removes_images_of_other_versions_that_nothing_uses() -> None:
     """A stub of Docker: one image is in use, which Docker then keeps."""
     loaded = settings.load("rehearsal")
-    there = [loaded["REHEARSAL_VLLM_IMAGE"], "dual-use/vllm-cpu:old", "dual-use/torch:used", "dual-use/trainer-spark:1"]
+    there = [
+        loaded["REHEARSAL_VLLM_IMAGE"],
+        "dual-use/vllm-cpu:old",
+        "dual-use/torch:used",
+        "dual-use/trainer-spark:1",
+    ]
     gone: list[str] = []
 
     def remove(reference: str) -> None:
@@ -113,8 +147,12 @@ def test_cleaning_removes_images_of_other_versions_that_nothing_uses() -> None:
 
 def test_the_practice_model_s_image_holds_every_module_that_its_code_imports() -> None:
     dockerfile = (HOME / "images" / "practice-model" / "Dockerfile").read_text(encoding="utf-8")
-    copied = {Path(name).stem for name in re.findall(r"images/trainer/training/\w+\.py", dockerfile)}
+    copied = {
+        Path(name).stem for name in re.findall(r"images/trainer/training/\w+\.py", dockerfile)
+    }
     for name in copied:
-        source = (HOME / "images" / "trainer" / "training" / f"{name}.py").read_text(encoding="utf-8")
+        source = (HOME / "images" / "trainer" / "training" / f"{name}.py").read_text(
+            encoding="utf-8"
+        )
         imported = re.findall(r"^from training(?:\.(\w+))? import (\w+)", source, re.MULTILINE)
         assert {module or plain for module, plain in imported} <= copied, name

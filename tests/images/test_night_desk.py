@@ -31,32 +31,48 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[s
     server.shutdown()
 
 
-def call(address: tuple[str, int], method: str, path: str, body: Any = None, key: str = KEY) -> tuple[int, str]:
+def call(
+    address: tuple[str, int], method: str, path: str, body: Any = None, key: str = KEY
+) -> tuple[int, str]:
     connection = http.client.HTTPConnection(*address, timeout=10)
     text = body if isinstance(body, str) else json.dumps(body)
-    connection.request(method, path, text if body is not None else None, {"Authorization": f"Bearer {key}"})
+    connection.request(
+        method, path, text if body is not None else None, {"Authorization": f"Bearer {key}"}
+    )
     response = connection.getresponse()
     return response.status, response.read().decode()
 
 
 def question(text: str, stream: bool = False) -> dict[str, Any]:
-    messages = [{"role": "system", "content": f"You help.\n{SOURCE}"}, {"role": "user", "content": text}]
+    messages = [
+        {"role": "system", "content": f"You help.\n{SOURCE}"},
+        {"role": "user", "content": text},
+    ]
     return {"model": "team-base", "messages": messages, "stream": stream}
 
 
 def test_it_lists_the_same_models_and_asks_for_the_key(address: tuple[str, int]) -> None:
     status, text = call(address, "GET", "/v1/models")
-    assert status == 200 and [row["id"] for row in json.loads(text)["data"]] == ["team-base", "team-adapter"]
+    assert status == 200 and [row["id"] for row in json.loads(text)["data"]] == [
+        "team-base",
+        "team-adapter",
+    ]
     assert call(address, "GET", "/v1/models", key="wrong")[0] == 401
     assert call(address, "POST", "/v1/chat/completions", question("hello"), key="")[0] == 401
     assert call(address, "GET", "/health", key="")[0] == 200
 
 
-def test_it_says_when_the_assistant_is_back_and_quotes_the_passages(address: tuple[str, int], tmp_path: Path) -> None:
+def test_it_says_when_the_assistant_is_back_and_quotes_the_passages(
+    address: tuple[str, int], tmp_path: Path
+) -> None:
     (tmp_path / "notice.json").write_text('{"reason": "night", "back_at": "07:00"}')
     _, text = call(address, "POST", "/v1/chat/completions", question("Where is the saw?"))
     answer = json.loads(text)["choices"][0]["message"]["content"]
-    assert answer.startswith(night_desk.MARK) and "07:00" in answer and "> The saw is in hall 3. [1]" in answer
+    assert (
+        answer.startswith(night_desk.MARK)
+        and "07:00" in answer
+        and "> The saw is in hall 3. [1]" in answer
+    )
 
 
 def test_a_stream_holds_the_same_words_and_ends_properly(address: tuple[str, int]) -> None:
@@ -64,11 +80,17 @@ def test_a_stream_holds_the_same_words_and_ends_properly(address: tuple[str, int
     _, stream = call(address, "POST", "/v1/chat/completions", question("Where?", stream=True))
     events = [line[6:] for line in stream.splitlines() if line.startswith("data: ")]
     assert events[-1] == "[DONE]"
-    words = "".join(choice["delta"].get("content", "") for event in events[:-1] for choice in json.loads(event)["choices"])
+    words = "".join(
+        choice["delta"].get("content", "")
+        for event in events[:-1]
+        for choice in json.loads(event)["choices"]
+    )
     assert words == json.loads(whole)["choices"][0]["message"]["content"]
 
 
-def test_without_a_readable_notice_it_is_a_restart(address: tuple[str, int], tmp_path: Path) -> None:
+def test_without_a_readable_notice_it_is_a_restart(
+    address: tuple[str, int], tmp_path: Path
+) -> None:
     (tmp_path / "notice.json").write_text("[half a")
     _, text = call(address, "POST", "/v1/chat/completions", question("hello"))
     assert "in a few minutes" in text
@@ -82,8 +104,15 @@ def test_the_model_may_answer_unless_it_is_night(address: tuple[str, int], tmp_p
 
 def test_a_task_of_open_webui_gets_its_json(address: tuple[str, int]) -> None:
     prompt = 'Answer {"title": "..."}\n<chat_history>\nUSER: Where is the saw?\n</chat_history>'
-    _, text = call(address, "POST", "/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": prompt}]})
-    assert json.loads(json.loads(text)["choices"][0]["message"]["content"]) == {"title": "Where is the saw?"}
+    _, text = call(
+        address,
+        "POST",
+        "/v1/chat/completions",
+        {"model": "m", "messages": [{"role": "user", "content": prompt}]},
+    )
+    assert json.loads(json.loads(text)["choices"][0]["message"]["content"]) == {
+        "title": "Where is the saw?"
+    }
 
 
 @pytest.mark.parametrize("body", ["not json", "[]", '{"messages": 3}', '{"messages": null}'])
@@ -92,8 +121,19 @@ def test_a_bad_request_is_answered_as_one(address: tuple[str, int], body: str) -
 
 
 def test_it_starts_with_the_standard_library_alone() -> None:
-    command = [sys.executable, "-I", "-S", "-c", f"import runpy; runpy.run_path({night_desk.__file__!r}, run_name='desk')"]
-    assert subprocess.run(command, env={"PATH": os.environ["PATH"]}, timeout=30, check=False).returncode == 0
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        f"import runpy; runpy.run_path({night_desk.__file__!r}, run_name='desk')",
+    ]
+    assert (
+        subprocess.run(
+            command, env={"PATH": os.environ["PATH"]}, timeout=30, check=False
+        ).returncode
+        == 0
+    )
 
 
 def test_the_desk_s_mark_is_the_one_that_datasets_leave_out() -> None:

@@ -15,7 +15,9 @@ KEY = "Bearer the-key-of-this-test"
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setenv("VLLM_API_KEY", "the-key-of-this-test")
-    spec = importlib.util.spec_from_file_location("require_key", HOME / "images" / "vllm" / "require_key.py")
+    spec = importlib.util.spec_from_file_location(
+        "require_key", HOME / "images" / "vllm" / "require_key.py"
+    )
     assert spec and spec.loader
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
@@ -23,7 +25,8 @@ def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def status(module: ModuleType, path: str, given: str | None, kind: str = "http") -> Any:
-    """What a caller gets: the status, or for a web socket the code it is closed with; 200 is the model's own answer."""
+    """What a caller gets: the status, or for a web socket the code it is closed with; 200 is the
+    model's own answer."""
     sent: list[dict[str, Any]] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -33,11 +36,16 @@ def status(module: ModuleType, path: str, given: str | None, kind: str = "http")
         sent.append(message)
 
     headers = [(b"authorization", given.encode())] if given else []
-    asyncio.run(module.RequireKey(app)({"type": kind, "path": path, "headers": headers}, None, send))
+    asyncio.run(
+        module.RequireKey(app)({"type": kind, "path": path, "headers": headers}, None, send)
+    )
     return sent[0].get("status") or sent[0].get("code")
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/tokenize", "/docs", "/v1/models", "/v1/load_lora_adapter", "/health/", "/"])
+@pytest.mark.parametrize(
+    "path",
+    ["/metrics", "/tokenize", "/docs", "/v1/models", "/v1/load_lora_adapter", "/health/", "/"],
+)
 def test_every_path_asks_for_the_key(module: ModuleType, path: str) -> None:
     assert status(module, path, None) == 401
     assert status(module, path, "Bearer another") == 401

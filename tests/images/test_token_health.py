@@ -1,4 +1,5 @@
-"""vLLM's /health by tokens: the middleware as its server calls it, with a stand-in engine and a clock that is set."""
+"""vLLM's /health by tokens: the middleware as its server calls it, with a stand-in engine and a
+clock that is set."""
 
 import asyncio
 import importlib.util
@@ -13,12 +14,20 @@ import pytest
 from glue.clients import vllm
 from glue.core.settings import HOME
 
-HEALTH = {"type": "http", "method": "GET", "path": "/health", "raw_path": b"/health", "headers": [], "app": "kept"}
+HEALTH = {
+    "type": "http",
+    "method": "GET",
+    "path": "/health",
+    "raw_path": b"/health",
+    "headers": [],
+    "app": "kept",
+}
 Script = Callable[["Engine"], Coroutine[Any, Any, None]]
 
 
 class Engine:
-    """vLLM behind the middleware. answers: the status of a question by model; None is one that never comes."""
+    """vLLM behind the middleware. answers: the status of a question by model; None is one that
+    never comes."""
 
     def __init__(self, module: ModuleType, clock: SimpleNamespace) -> None:
         self.module, self.clock, self.count = module, clock, 0
@@ -60,10 +69,13 @@ class Engine:
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
-    """Runs a script against an engine. Its clock is a stand-in, and prometheus_client is only in vLLM's image."""
+    """Runs a script against an engine. Its clock is a stand-in, and prometheus_client is only in
+    vLLM's image."""
     monkeypatch.setenv("VLLM_API_KEY", "the-key-of-this-test")
     monkeypatch.setitem(sys.modules, "prometheus_client", SimpleNamespace(REGISTRY=None))
-    spec = importlib.util.spec_from_file_location("token_health", HOME / "images" / "vllm" / "token_health.py")
+    spec = importlib.util.spec_from_file_location(
+        "token_health", HOME / "images" / "vllm" / "token_health.py"
+    )
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -84,12 +96,16 @@ def test_an_idle_vllm_is_asked_for_one_token_now_and_then(play: Callable[[Script
     async def script(engine: Engine) -> None:
         for _ in range(600):
             assert await engine.look(1) == (200, "")
-        assert engine.asked.count("team-base") == pytest.approx(600 / engine.module.QUIET_SECONDS, abs=1)
+        assert engine.asked.count("team-base") == pytest.approx(
+            600 / engine.module.QUIET_SECONDS, abs=1
+        )
 
     play(script)
 
 
-def test_a_vllm_that_writes_no_token_is_unhealthy_until_one_comes(play: Callable[[Script], None]) -> None:
+def test_a_vllm_that_writes_no_token_is_unhealthy_until_one_comes(
+    play: Callable[[Script], None],
+) -> None:
     async def script(engine: Engine) -> None:
         assert await engine.look(60) == (200, "")
         engine.answers["team-base"] = None
@@ -127,7 +143,9 @@ def test_a_vllm_that_is_busy_for_hours_is_asked_nothing(play: Callable[[Script],
     play(script)
 
 
-def test_one_that_writes_for_some_and_never_gets_to_the_question_is_unhealthy(play: Callable[[Script], None]) -> None:
+def test_one_that_writes_for_some_and_never_gets_to_the_question_is_unhealthy(
+    play: Callable[[Script], None],
+) -> None:
     """An answer without an end, or an adapter that hangs beside a base model that does not."""
 
     async def script(engine: Engine) -> None:
@@ -142,7 +160,9 @@ def test_one_that_writes_for_some_and_never_gets_to_the_question_is_unhealthy(pl
     play(script)
 
 
-def test_people_are_answered_by_the_adapter_so_it_is_asked_first(play: Callable[[Script], None]) -> None:
+def test_people_are_answered_by_the_adapter_so_it_is_asked_first(
+    play: Callable[[Script], None],
+) -> None:
     async def script(engine: Engine) -> None:
         engine.answers["team-adapter"] = 200
         await engine.look(31)
@@ -155,7 +175,9 @@ def test_people_are_answered_by_the_adapter_so_it_is_asked_first(play: Callable[
 
 
 @pytest.mark.parametrize(("status", "health"), [(500, 503), (599, 503), (400, 200), (401, 200)])
-def test_an_engine_that_fails_is_unhealthy_and_a_refusal_is_not(status: int, health: int, play: Callable[[Script], None]) -> None:
+def test_an_engine_that_fails_is_unhealthy_and_a_refusal_is_not(
+    status: int, health: int, play: Callable[[Script], None]
+) -> None:
     async def script(engine: Engine) -> None:
         engine.answers["team-base"] = status
         for _ in range(10):
@@ -185,8 +207,12 @@ def test_every_other_path_is_vllms_own_affair(play: Callable[[Script], None]) ->
     play(script)
 
 
-def test_glue_waits_as_long_for_a_token_as_vllms_health_does(play: Callable[[Script], None]) -> None:
+def test_glue_waits_as_long_for_a_token_as_vllms_health_does(
+    play: Callable[[Script], None],
+) -> None:
     async def script(engine: Engine) -> None:
-        assert vllm.TOKEN_SECONDS >= engine.module.DEADLINE_SECONDS > 90, "a first answer compiles kernels for 90 s"
+        assert vllm.TOKEN_SECONDS >= engine.module.DEADLINE_SECONDS > 90, (
+            "a first answer compiles kernels for 90 s"
+        )
 
     play(script)

@@ -18,8 +18,16 @@ PEAK_BYTES = 1_000_000_000
 def test_a_flood_of_ratings_becomes_a_dataset_in_time_and_memory_with_every_row_counted(
     conversations: int, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "tests.learning.flood", str(tmp_path / "inside" / "dataset"), str(conversations)]
-    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=600, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.learning.flood",
+        str(tmp_path / "inside" / "dataset"),
+        str(conversations),
+    ]
+    done = subprocess.run(
+        command, cwd=HOME, capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stderr
     came = json.loads(done.stdout)
     card, expected = came["card"], came["expected"]
@@ -27,7 +35,11 @@ def test_a_flood_of_ratings_becomes_a_dataset_in_time_and_memory_with_every_row_
     assert came["seconds"] < SECONDS and came["peak_bytes"] < PEAK_BYTES, came
     assert {reason: card["rejected"].get(reason) for reason in expected} == expected
     assert card["near_duplicates"] == repeated
-    assert card["ratings"] == conversations * TURNS == card["examples"] + card["near_duplicates"] + sum(card["rejected"].values())
+    assert (
+        card["ratings"]
+        == conversations * TURNS
+        == card["examples"] + card["near_duplicates"] + sum(card["rejected"].values())
+    )
     nothing_else(tmp_path)
     of_one_side(tmp_path / "inside" / "dataset")
 
@@ -54,8 +66,15 @@ def nothing_else(folder: Path) -> None:
 def of_one_side(dataset: Path) -> None:
     """No conversation is on both sides, and every example says where it came from."""
     sides = [
-        [json.loads(line)["origin"] for line in (dataset / f"{part}.jsonl").read_text().splitlines()]
+        [
+            json.loads(line)["origin"]
+            for line in (dataset / f"{part}.jsonl").read_text().splitlines()
+        ]
         for part in ("train", "held_out")
     ]
-    assert all(origin["chat"] and origin["user"] and origin["rating"] and origin["kind"] for side in sides for origin in side)
+    assert all(
+        origin["chat"] and origin["user"] and origin["rating"] and origin["kind"]
+        for side in sides
+        for origin in side
+    )
     assert not {origin["chat"] for origin in sides[0]} & {origin["chat"] for origin in sides[1]}

@@ -1,4 +1,5 @@
-"""What is forgotten is gone from every dataset on disk, and which adapters had seen it is still known."""
+"""What is forgotten is gone from every dataset on disk, and which adapters had seen it is still
+known."""
 
 import json
 import shutil
@@ -22,7 +23,13 @@ from learning.examples import Dataset, Example, Message, Origin, Preference
 
 def example(chat: str, user: str) -> Example:
     origin = Origin("rated answer", chat, user, f"r-{chat}", f"m-{chat}")
-    return Example((Message("user", f"Asked in {chat}?"),), f"Said to {user} in {chat}.", f"rating r-{chat}", chat, origin)
+    return Example(
+        (Message("user", f"Asked in {chat}?"),),
+        f"Said to {user} in {chat}.",
+        f"rating r-{chat}",
+        chat,
+        origin,
+    )
 
 
 ROWS = (example("chat-1", "user-1"), example("chat-2", "user-1"), example("chat-3", "user-2"))
@@ -31,7 +38,9 @@ ROWS = (example("chat-1", "user-1"), example("chat-2", "user-1"), example("chat-
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     """A state folder with one night's dataset and the release that came of it."""
-    pair = Preference(ROWS[0].prompt, "Said to user-1 in chat-1.", "no", "regenerated answer", "", ROWS[0].origin)
+    pair = Preference(
+        ROWS[0].prompt, "Said to user-1 in chat-1.", "no", "regenerated answer", "", ROWS[0].origin
+    )
     ready = Prepared(ROWS, (pair,), (Masked("phone", "answer", 3, 9, ROWS[0].origin),), {}, 0)
     built = Dataset(ROWS[:2], ROWS[2:], ())
     night = tmp_path / "nights" / "20260101T000000Z"
@@ -50,7 +59,10 @@ def site(tmp_path: Path) -> Site:
 
 @pytest.mark.parametrize(
     ("what", "value", "gone", "left"),
-    [("chat", "chat-1", ["chat-1"], ["chat-2", "chat-3"]), ("user", "user-1", ["chat-1", "chat-2"], ["chat-3"])],
+    [
+        ("chat", "chat-1", ["chat-1"], ["chat-2", "chat-3"]),
+        ("user", "user-1", ["chat-1", "chat-2"], ["chat-3"]),
+    ],
 )
 def test_what_is_forgotten_is_gone_from_the_files_and_the_page(
     site: Site, what: str, value: str, gone: list[str], left: list[str]
@@ -66,8 +78,11 @@ def test_what_is_forgotten_is_gone_from_the_files_and_the_page(
     assert forget.forget(site, what, value)["rows_removed"] == 0
 
 
-def test_a_forgetting_that_died_is_finished_by_the_next(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It dies before each of its writes in turn; whatever is left then names the chat nowhere once it was run again."""
+def test_a_forgetting_that_died_is_finished_by_the_next(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dies before each of its writes in turn; whatever is left then names the chat nowhere once
+    it was run again."""
     write, count = files.write, 0
 
     def dying(left: int) -> Any:
@@ -94,7 +109,9 @@ def test_a_forgetting_that_died_is_finished_by_the_next(site: Site, monkeypatch:
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c"])
-def test_text_with_any_separator_is_on_the_page_and_can_be_forgotten(separator: str, site: Site) -> None:
+def test_text_with_any_separator_is_on_the_page_and_can_be_forgotten(
+    separator: str, site: Site
+) -> None:
     folder = site.state / "nights" / "20260102T000000Z" / "dataset"
     row = replace(ROWS[0], answer=f"One line{separator}and another.")
     built = Dataset((row, ROWS[1]), (), ())
@@ -105,7 +122,9 @@ def test_text_with_any_separator_is_on_the_page_and_can_be_forgotten(separator: 
     assert "and another." not in "".join(path.read_text() for path in folder.iterdir())
 
 
-def test_what_was_forgotten_since_a_backup_does_not_come_back_with_it(site: Site, tmp_path: Path) -> None:
+def test_what_was_forgotten_since_a_backup_does_not_come_back_with_it(
+    site: Site, tmp_path: Path
+) -> None:
     backup = tmp_path.parent / f"{tmp_path.name}-backup"
     shutil.copytree(site.state, backup / "state")
     forget.forget(site, "chat", "chat-1")
@@ -114,7 +133,9 @@ def test_what_was_forgotten_since_a_backup_does_not_come_back_with_it(site: Site
     shutil.rmtree(backup)
     everything = "".join(path.read_text() for path in site.state.glob("nights/**/*.*"))
     assert "in chat-1" not in everything and "in chat-2" in everything
-    assert forget.forgotten(site.state)({"user_id": "user-1", "meta": {"chat_id": "chat-1"}, "updated_at": 5})
+    assert forget.forgotten(site.state)(
+        {"user_id": "user-1", "meta": {"chat_id": "chat-1"}, "updated_at": 5}
+    )
 
 
 def test_somebody_nobody_knows_is_in_nothing(site: Site) -> None:
@@ -137,7 +158,9 @@ def test_a_rating_after_that_is_consent_anew(site: Site) -> None:
     assert not forget.forgotten(site.state)(rating(time.time() + 60))
 
 
-def test_the_general_examples_that_come_with_the_release_can_be_read_and_are_never_written_over(site: Site) -> None:
+def test_the_general_examples_that_come_with_the_release_can_be_read_and_are_never_written_over(
+    site: Site,
+) -> None:
     setup.ensure_general_examples(site)
     rows = build.read_replay(site.state / "replay.jsonl")
     assert len(rows) >= 60 and len({split.fingerprint(row) for row in rows}) == len(rows)

@@ -22,12 +22,21 @@ GOOD = (0.5, 0.6, 0.4, 0.5, 0.7, 0.5)
 STILL = (0.0, -0.02, 0.01, 0.0, 0.01)
 
 
-def scored(gains: tuple[float, ...], before: float = -1.0, units: tuple[int, ...] | None = None) -> Scored:
+def scored(
+    gains: tuple[float, ...], before: float = -1.0, units: tuple[int, ...] | None = None
+) -> Scored:
     sides = tuple(before + gain for gain in gains), (before,) * len(gains)
-    return Scored(*sides, base=(before,) * len(gains), units=units or tuple(range(len(gains))), decoy=(-9.0,) * len(gains))
+    return Scored(
+        *sides,
+        base=(before,) * len(gains),
+        units=units or tuple(range(len(gains))),
+        decoy=(-9.0,) * len(gains),
+    )
 
 
-def ask(gains: tuple[float, ...] = GOOD, changes: tuple[float, ...] = STILL, **more: Any) -> Verdict:
+def ask(
+    gains: tuple[float, ...] = GOOD, changes: tuple[float, ...] = STILL, **more: Any
+) -> Verdict:
     return gate.verdict(Evidence(scored(gains), replace(scored(changes), decoy=()), **more), LIMITS)
 
 
@@ -56,12 +65,16 @@ def test_a_gain_that_may_be_luck_is_refused() -> None:
 def test_what_earlier_nights_taught_may_be_corrected_and_not_lost() -> None:
     assert ask(earlier=replace(scored((-3.0, *[0.0] * 9)), decoy=())).promote
     assert ask(earlier=replace(scored((-0.5,)), decoy=())).promote, "one fact says nothing"
-    assert ask(earlier=replace(scored((-0.5, -0.4, -0.6, -0.7, -0.5)), decoy=())).faults == ("forgets",)
+    assert ask(earlier=replace(scored((-0.5, -0.4, -0.6, -0.7, -0.5)), decoy=())).faults == (
+        "forgets",
+    )
 
 
 def test_better_than_the_current_and_worse_than_the_base_model_is_worse() -> None:
     held_out = replace(scored(GOOD, before=-2.0), base=(-0.5,) * len(GOOD))
-    assert gate.verdict(Evidence(held_out, replace(scored(STILL), decoy=())), LIMITS).faults == ("worse",)
+    assert gate.verdict(Evidence(held_out, replace(scored(STILL), decoy=())), LIMITS).faults == (
+        "worse",
+    )
 
 
 @pytest.mark.parametrize("gains", [(), (5.0,), (5.0, 5.0), (3.0, 3.0, 3.0, 3.0)])
@@ -70,7 +83,9 @@ def test_a_handful_of_facts_says_nothing_however_good(gains: tuple[float, ...]) 
 
 
 def test_phrasings_of_one_fact_are_one_unit() -> None:
-    one_fact = replace(Evidence(scored(GOOD), scored(STILL)), held_out=scored((3.0,) * 12, units=(0,) * 12))
+    one_fact = replace(
+        Evidence(scored(GOOD), scored(STILL)), held_out=scored((3.0,) * 12, units=(0,) * 12)
+    )
     assert "too few" in gate.verdict(one_fact, LIMITS).faults
     lucky = scored((4.0, *[-0.1] * 4, *[4.0] * 7), units=(0, 1, 2, 3, 4, *[0] * 7))
     assert "no gain" in gate.verdict(Evidence(lucky, scored(STILL)), LIMITS).faults
@@ -84,7 +99,10 @@ def test_noise_alone_passes_hardly_ever(units: int, monkeypatch: pytest.MonkeyPa
 
     choose = random.Random(units)
     nights = [tuple(choose.gauss(0, 1) for _ in range(units)) for _ in range(400)]
-    passed = sum(gate.interval(night, (0.0,) * units, tuple(range(units))).low > LIMITS.least_gain for night in nights)
+    passed = sum(
+        gate.interval(night, (0.0,) * units, tuple(range(units))).low > LIMITS.least_gain
+        for night in nights
+    )
     assert passed <= 0.035 * len(nights), passed
 
 
@@ -112,7 +130,9 @@ def test_one_that_only_became_unsure_of_everything_is_refused() -> None:
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
-def test_an_adapter_that_gives_no_finite_likelihood_is_refused_and_the_figures_are_json(broken: float) -> None:
+def test_an_adapter_that_gives_no_finite_likelihood_is_refused_and_the_figures_are_json(
+    broken: float,
+) -> None:
     found = ask((*GOOD, broken))
     assert found.faults == ("not finite",) and all(map(math.isfinite, found.figures.values()))
 
@@ -127,12 +147,21 @@ def golden(candidate: tuple[str, ...], current: tuple[str, ...]) -> GoldenAnswer
 def test_a_golden_question_that_was_right_may_not_become_wrong() -> None:
     lost = ask(golden=(golden(("it does not say 'B23'",), ()),))
     assert lost.faults == ("golden",) and "number 1" in lost.reasons[0]
-    assert "B23" not in lost.reasons[0], "reasons are read by helpers from outside, from a support bundle"
+    assert "B23" not in lost.reasons[0], (
+        "reasons are read by helpers from outside, from a support bundle"
+    )
     assert ask(golden=(golden(("wrong",), ("wrong too",)),)).promote, "it was wrong before"
 
 
-def sample(candidate: str, current: str = "The code is B23.", seconds: tuple[float, float] = (0.2, 0.2)) -> Sample:
-    return Sample("Which code?", "The code is B23.", Reply(candidate, 10, seconds[0]), Reply(current, 10, seconds[1]))
+def sample(
+    candidate: str, current: str = "The code is B23.", seconds: tuple[float, float] = (0.2, 0.2)
+) -> Sample:
+    return Sample(
+        "Which code?",
+        "The code is B23.",
+        Reply(candidate, 10, seconds[0]),
+        Reply(current, 10, seconds[1]),
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,10 +173,16 @@ def sample(candidate: str, current: str = "The code is B23.", seconds: tuple[flo
         ("Код двигателя: Б23.", "x"),
     ],
 )
-def test_an_answer_is_plainly_wrong_only_where_the_current_one_s_is_not(text: str, fault: str) -> None:
+def test_an_answer_is_plainly_wrong_only_where_the_current_one_s_is_not(
+    text: str, fault: str
+) -> None:
     expected = "wrong language" if fault == "x" else fault
     question = "What is the code of the engine, and who is it that checks it?"
-    seen = replace(sample(text), question=question, wanted="It is B23, and the man who checks it is in the hall.")
+    seen = replace(
+        sample(text),
+        question=question,
+        wanted="It is B23, and the man who checks it is in the hall.",
+    )
     assert ask(samples=(seen,)).faults == (expected,)
     assert ask(samples=(replace(seen, current=seen.candidate),)).promote
 
@@ -163,7 +198,11 @@ def test_one_that_is_much_slower_is_refused() -> None:
 
 
 def test_every_reason_is_given_not_only_the_first() -> None:
-    assert set(ask((-0.1,) * 6, (-1.0,) * 6, samples=(sample(""),)).faults) == {"worse", "forgets", "empty"}
+    assert set(ask((-0.1,) * 6, (-1.0,) * 6, samples=(sample(""),)).faults) == {
+        "worse",
+        "forgets",
+        "empty",
+    }
 
 
 # ---------------------------------------------------------------------- units
@@ -176,7 +215,9 @@ def row(answer: str, conversation: str) -> Example:
 def test_units_join_the_same_answer_and_the_same_conversation() -> None:
     rows = [row("A", "1"), row("B", "2"), row("a ", "3"), row("C", "2"), row("D", ""), row("E", "")]
     assert measurements.units(rows) == (0, 1, 0, 1, 4, 5)
-    assert measurements.units([row("A", "1"), row("B", "2"), row("A", "2")]) == (0, 0, 0), "joined by a third"
+    assert measurements.units([row("A", "1"), row("B", "2"), row("A", "2")]) == (0, 0, 0), (
+        "joined by a third"
+    )
 
 
 def test_a_decoy_is_the_answer_to_another_fact() -> None:

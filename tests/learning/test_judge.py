@@ -1,4 +1,5 @@
-"""What judging makes of a vLLM that misbehaves. The vLLM here is a stub: the real one does none of this on demand."""
+"""What judging makes of a vLLM that misbehaves. The vLLM here is a stub: the real one does none of
+this on demand."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,10 @@ from learning.examples import Dataset, Example, Message
 from tests.core.test_state import publish, serve
 
 RECIPE = replace(recipes.load(HOME / "env" / "recipes", "rehearsal"), general_rows=2)
-ROWS = tuple(Example((Message("user", f"Which code, {n}?"),), f"The code is B{n}.", "", f"{n}") for n in range(10, 18))
+ROWS = tuple(
+    Example((Message("user", f"Which code, {n}?"),), f"The code is B{n}.", "", f"{n}")
+    for n in range(10, 18)
+)
 DATASET = Dataset(train=(), held_out=ROWS[:6], general=ROWS[6:])
 
 
@@ -38,7 +42,9 @@ class StubVllm:
     def serve(self, name: str, path: str) -> None:
         if self.refuses or self.dies:
             self.alive = not self.dies
-            raise GlueError("vLLM refused /v1/load_lora_adapter", "500 contains fused weights", "make logs")
+            raise GlueError(
+                "vLLM refused /v1/load_lora_adapter", "500 contains fused weights", "make logs"
+            )
         self.loaded[name] = path
 
     def forget(self, name: str) -> None:
@@ -47,7 +53,9 @@ class StubVllm:
     def likelihood(self, name: str, example: Example) -> float:
         self.scored.append(name)
         if self.mute and name == CANDIDATE:
-            raise GlueError("vLLM refused /v1/chat/completions", "500 nan is not JSON compliant", "make logs")
+            raise GlueError(
+                "vLLM refused /v1/chat/completions", "500 nan is not JSON compliant", "make logs"
+            )
         learned = 0.5 if name == CANDIDATE and example in DATASET.held_out else 0.0
         return -1.0 + learned - (0.0 if example in ROWS else 3.0)
 
@@ -59,7 +67,9 @@ class StubVllm:
 def site(tmp_path: Path) -> Any:
     (tmp_path / "adapters").mkdir()
     settings = SimpleNamespace(number=lambda key: 32)
-    return SimpleNamespace(releases=Releases(tmp_path / "adapters"), state=tmp_path, tell=print, settings=settings)
+    return SimpleNamespace(
+        releases=Releases(tmp_path / "adapters"), state=tmp_path, tell=print, settings=settings
+    )
 
 
 def ask(site: Any, served: StubVllm) -> Any:
@@ -76,7 +86,9 @@ def test_a_good_candidate_is_promoted_and_taken_away_again(site: Any) -> None:
     assert served.scored.count(BASE) == len(ROWS)
 
 
-def test_candidate_current_and_base_are_asked_side_by_side_where_an_adapter_serves(site: Any) -> None:
+def test_candidate_current_and_base_are_asked_side_by_side_where_an_adapter_serves(
+    site: Any,
+) -> None:
     serve(site.releases, publish(site.releases, "current"))
     served = StubVllm()
     ask(site, served)
@@ -118,35 +130,68 @@ def test_a_candidate_that_was_changed_after_it_was_published_is_not_judged(site:
 
 
 def test_of_many_rows_the_same_200_are_scored_each_time(site: Any) -> None:
-    many = tuple(Example((Message("user", f"Which code, {n}?"),), f"The code is B{n}.", "", f"{n}") for n in range(450))
+    many = tuple(
+        Example((Message("user", f"Which code, {n}?"),), f"The code is B{n}.", "", f"{n}")
+        for n in range(450)
+    )
     served = StubVllm()
     site.vllm = lambda: served
-    _, seen = evaluate.judge(site, publish(site.releases, "candidate"), replace(DATASET, held_out=many), RECIPE)
-    sizes = {len(seen.held_out.candidate), len(seen.held_out.base), len(seen.held_out.units), len(seen.held_out.decoy)}
+    _, seen = evaluate.judge(
+        site, publish(site.releases, "candidate"), replace(DATASET, held_out=many), RECIPE
+    )
+    sizes = {
+        len(seen.held_out.candidate),
+        len(seen.held_out.base),
+        len(seen.held_out.units),
+        len(seen.held_out.decoy),
+    }
     assert sizes == {evaluate.MOST_ROWS}
     chosen = evaluate.chosen(many)
-    assert chosen == evaluate.chosen(many) == evaluate.chosen(chosen) and len(set(chosen)) == evaluate.MOST_ROWS
+    assert (
+        chosen == evaluate.chosen(many) == evaluate.chosen(chosen)
+        and len(set(chosen)) == evaluate.MOST_ROWS
+    )
     assert chosen[0] == many[0] and many.index(chosen[-1]) > 440
 
 
-def test_what_was_seen_of_people_s_questions_is_its_owner_s_alone(site: Any, tmp_path: Path) -> None:
+def test_what_was_seen_of_people_s_questions_is_its_owner_s_alone(
+    site: Any, tmp_path: Path
+) -> None:
     site.vllm = StubVllm
     name = publish(site.releases, "candidate")
     promote.judge_candidate(
-        cast(Any, SimpleNamespace(site=site, verdict=None, release=name, dataset=DATASET, recipe=RECIPE, folder=tmp_path))
+        cast(
+            Any,
+            SimpleNamespace(
+                site=site,
+                verdict=None,
+                release=name,
+                dataset=DATASET,
+                recipe=RECIPE,
+                folder=tmp_path,
+            ),
+        )
     )
     assert (tmp_path / "evidence.json").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(
     ("text", "is_one"),
-    [('{"status": "ok"}', True), ('```json\n{"status": "ok"}\n```', True), ("ok", False), ('["ok"]', False), ("", False)],
+    [
+        ('{"status": "ok"}', True),
+        ('```json\n{"status": "ok"}\n```', True),
+        ("ok", False),
+        ('["ok"]', False),
+        ("", False),
+    ],
 )
 def test_json_is_told_from_what_is_none(text: str, is_one: bool) -> None:
     assert evaluate.is_json(text) == is_one
 
 
-@pytest.mark.parametrize(("text", "saw"), [(f"{MARK} page 7: Uma's salary", "the night desk answered"), (" ", "nothing")])
+@pytest.mark.parametrize(
+    ("text", "saw"), [(f"{MARK} page 7: Uma's salary", "the night desk answered"), (" ", "nothing")]
+)
 def test_a_smoke_question_that_fails_says_so_without_the_documents_words(
     text: str, saw: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,10 @@ from learning.examples import Example, Message, Origin
         ("Pay to DE89 3704 0044 0532 0130 00.", "Pay to [account]."),
         ("Card 4111 1111 1111 1111 it is.", "Card [card] it is."),
         ("The password is hunter22, keep it.", "The password is [secret] keep it."),
-        ("Clone https://bob:s3cretpass@git.example/x", "Clone https://bob:[secret]/x"),  # pragma: allowlist secret
+        (
+            "Clone https://bob:s3cretpass@git.example/x",
+            "Clone https://bob:[secret]/x",
+        ),  # pragma: allowlist secret
         ("The password for the wifi is hunter22.", "The password for the wifi is [secret]"),
         ("Das Passwort für das WLAN ist Hase2024!", "Das Passwort für das WLAN ist [secret]"),
         ("Passwort: Sommerregen!", "Passwort: [secret]"),
@@ -25,14 +28,22 @@ from learning.examples import Example, Message, Origin
         (f"Use {'AIza' + 'aB3-_' * 7} now.", "Use [secret] now."),
         (f"Use {'sk-ant-api03-' + 'aB3' * 10} now.", "Use [secret] now."),
         (f"Use {'xoxb-' + '123456789012-' + 'aB3' * 8} now.", "Use [secret] now."),
-        (f"Use {'eyJhbGciOiJIUzI1NiJ9.' + 'eyJzdWIiOiIxIn0.' + 'aB3-_' * 8} now.", "Use [secret] now."),
+        (
+            f"Use {'eyJhbGciOiJIUzI1NiJ9.' + 'eyJzdWIiOiIxIn0.' + 'aB3-_' * 8} now.",
+            "Use [secret] now.",
+        ),
         (f"Authorization: Bearer {'aB3-_' * 6}", "Authorization: Bearer [secret]"),
         (f"aws_secret_access_key = {'aB3/+' * 8}", "aws_secret_access_key[secret]"),
         ("Key AKIAIOSFODNN7EXAMPLE.", "Key [secret]."),  # pragma: allowlist secret
-        ("-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----\nend", "[secret]\nend"),  # pragma: allowlist secret
+        (
+            "-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----\nend",
+            "[secret]\nend",
+        ),  # pragma: allowlist secret
     ],
 )
-def test_secrets_and_personal_data_are_masked_and_their_places_listed(text: str, masked: str) -> None:
+def test_secrets_and_personal_data_are_masked_and_their_places_listed(
+    text: str, masked: str
+) -> None:
     found, places = masking.mask(text, "US")
     assert found == masked
     assert len(places) == masked.count("[")
@@ -74,28 +85,56 @@ def test_the_prompt_is_masked_as_the_answer_is_and_the_list_holds_no_value() -> 
     )
     ready = prepare([row], [], lambda _: True, "US")
     assert ready.examples[0].prompt[0].content == "Mail: [e-mail]"
-    assert [(one.kind, one.place) for one in ready.masked] == [("e-mail", "answer"), ("e-mail", "message 0")]
+    assert [(one.kind, one.place) for one in ready.masked] == [
+        ("e-mail", "answer"),
+        ("e-mail", "message 0"),
+    ]
     assert "ines" not in repr(ready.masked)
 
 
-def test_an_answer_that_is_mostly_secret_and_one_that_is_too_long_are_left_out_with_their_reason() -> None:
-    rows = [make("Mail?", "ines@office.example"), make("Long?", "word " * 500), make("Fine?", "Yes.")]
+def test_an_answer_that_is_mostly_secret_or_too_long_is_left_out_with_its_reason() -> None:
+    rows = [
+        make("Mail?", "ines@office.example"),
+        make("Long?", "word " * 500),
+        make("Fine?", "Yes."),
+    ]
     ready = prepare(rows, [], lambda row: len(row.answer) < 1000, "US")
     assert [row.answer for row in ready.examples] == ["Yes."]
-    assert ready.rejected == {"the answer is mostly secrets or personal data": 1, "longer than the recipe trains": 1}
+    assert ready.rejected == {
+        "the answer is mostly secrets or personal data": 1,
+        "longer than the recipe trains": 1,
+    }
 
 
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
         (("Which code has the saw?", "It is B23."), ("Which code has the saw", "It's B23!"), True),
-        (("Wich code has the saw?", "The code is B23."), ("Which code has the saw?", "The code is B23."), True),
-        (("Which code has the saw?", "It is B23."), ("Which code has the saw?", "It is B24."), False),
-        (("Who checks the north pump station?", "Ines does it."), ("Who checks the south pump station?", "Ines does it."), False),
-        (("May we open the valve?", "Yes, you may open it."), ("May we open the valve?", "No, you may never open it."), False),
+        (
+            ("Wich code has the saw?", "The code is B23."),
+            ("Which code has the saw?", "The code is B23."),
+            True,
+        ),
+        (
+            ("Which code has the saw?", "It is B23."),
+            ("Which code has the saw?", "It is B24."),
+            False,
+        ),
+        (
+            ("Who checks the north pump station?", "Ines does it."),
+            ("Who checks the south pump station?", "Ines does it."),
+            False,
+        ),
+        (
+            ("May we open the valve?", "Yes, you may open it."),
+            ("May we open the valve?", "No, you may never open it."),
+            False,
+        ),
     ],
 )
-def test_only_what_says_the_same_is_a_near_duplicate(one: tuple[str, str], other: tuple[str, str], same: bool) -> None:
+def test_only_what_says_the_same_is_a_near_duplicate(
+    one: tuple[str, str], other: tuple[str, str], same: bool
+) -> None:
     kept, count = without_near_duplicates((make(*one), make(*other)))
     assert (len(kept), count) == ((1, 1) if same else (2, 0))
     assert kept[-1].answer == other[1]

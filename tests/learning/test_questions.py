@@ -1,4 +1,5 @@
-"""The day model is played by a script here, and the script says so: the practice model cannot write questions."""
+"""The day model is played by a script here, and the script says so: the practice model cannot write
+questions."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ from learning.dataset.prompt import PromptForm
 from learning.dataset.questions import Item
 
 FORM = PromptForm("You help.", "Look:\n{{CONTEXT}}")
-PASSAGE = "The rotary pump stands in hall 12. Marek checks it every Tuesday at 07:30, and its seal is changed once in 400 hours."
+PASSAGE = (
+    "The rotary pump stands in hall 12. Marek checks it every Tuesday at 07:30, and its seal is"
+    " changed once in 400 hours."
+)
 GOOD = Item(
     "When is the seal of the rotary pump changed?",
     "Its seal is changed once in 400 hours.",
@@ -26,13 +30,20 @@ GOOD = Item(
     ("item", "doubt"),
     [
         (GOOD, ""),
-        (Item(GOOD.question, GOOD.answer, "its seal is replaced once in 400 hours"), "the evidence is not in the passage"),
+        (
+            Item(GOOD.question, GOOD.answer, "its seal is replaced once in 400 hours"),
+            "the evidence is not in the passage",
+        ),
         (
             Item(GOOD.question, "Its seal is changed once in 500 hours.", GOOD.evidence),
             "a number or code of the answer is not in the evidence",
         ),
         (
-            Item(GOOD.question, "Its seal, which costs plenty and comes from Oslo, is changed in 400 hours.", GOOD.evidence),
+            Item(
+                GOOD.question,
+                "Its seal, which costs plenty and comes from Oslo, is changed in 400 hours.",
+                GOOD.evidence,
+            ),
             "the answer says more than the evidence",
         ),
         (
@@ -54,12 +65,22 @@ GOOD = Item(
         (Item("Seal?", GOOD.answer, GOOD.evidence), "question or answer is too short or too long"),
     ],
 )
-def test_what_the_passage_does_not_prove_is_left_out_with_its_reason(item: Item, doubt: str) -> None:
+def test_what_the_passage_does_not_prove_is_left_out_with_its_reason(
+    item: Item, doubt: str
+) -> None:
     assert questions.doubt(item, PASSAGE) == doubt
 
 
 @pytest.mark.parametrize(
-    "reply", ["", "Sure! Here you go.", '{"items": 3}', '{"items": ["?"]}', '{"items": [{"question": 1}]}', "{" * 9999]
+    "reply",
+    [
+        "",
+        "Sure! Here you go.",
+        '{"items": 3}',
+        '{"items": ["?"]}',
+        '{"items": [{"question": 1}]}',
+        "{" * 9999,
+    ],
 )
 def test_a_reply_of_another_form_gives_nothing(reply: str) -> None:
     assert not questions.read(reply)
@@ -67,13 +88,25 @@ def test_a_reply_of_another_form_gives_nothing(reply: str) -> None:
 
 def test_a_reply_that_was_cut_short_is_asked_for_again(tmp_path: Path) -> None:
     whole = ScriptedModel()
-    assert from_documents(documents(), notebook(tmp_path, lambda task: whole.write(task)[:-40]), look_up, FORM, 5).examples == ()
-    assert len(from_documents(documents(), notebook(tmp_path, whole.write), look_up, FORM, 5).examples) == 1
+    assert (
+        from_documents(
+            documents(), notebook(tmp_path, lambda task: whole.write(task)[:-40]), look_up, FORM, 5
+        ).examples
+        == ()
+    )
+    assert (
+        len(from_documents(documents(), notebook(tmp_path, whole.write), look_up, FORM, 5).examples)
+        == 1
+    )
 
 
 def test_a_document_is_cut_into_passages_at_its_paragraphs() -> None:
     document = "\n\n".join(
-        ["Sentence one is here. " * 10, "Another paragraph, of some length and with some words. " * 3, "x" * 3000]
+        [
+            "Sentence one is here. " * 10,
+            "Another paragraph, of some length and with some words. " * 3,
+            "x" * 3000,
+        ]
     )
     pieces = questions.passages(document, 400)
     assert all(80 <= len(piece) <= 400 for piece in pieces)
@@ -98,7 +131,13 @@ class ScriptedModel:
 
 
 def look_up(question: str) -> list[dict[str, Any]]:
-    return [{"source": {"type": "collection", "id": "kb"}, "document": [PASSAGE], "metadata": [{"source": "pumps.pdf"}]}]
+    return [
+        {
+            "source": {"type": "collection", "id": "kb"},
+            "document": [PASSAGE],
+            "metadata": [{"source": "pumps.pdf"}],
+        }
+    ]
 
 
 def documents() -> Iterator[tuple[str, str]]:
@@ -117,13 +156,20 @@ def test_questions_are_written_once_checked_and_asked_as_the_day_would(tmp_path:
     assert (tmp_path / "kept.jsonl").stat().st_mode & 0o777 == 0o600
     (example,) = found.examples
     assert (example.question, example.answer) == (GOOD.question, GOOD.answer)
-    assert example.prompt[0].content.startswith("You help.\nLook:\n<source") and PASSAGE in example.prompt[0].content
+    assert (
+        example.prompt[0].content.startswith("You help.\nLook:\n<source")
+        and PASSAGE in example.prompt[0].content
+    )
     assert (example.conversation, example.origin.kind) == ("document ../../etc/passwd", "document")
-    assert found.rejected == {"a document's question: a number or code of the answer is not in the evidence": 1}
+    assert found.rejected == {
+        "a document's question: a number or code of the answer is not in the evidence": 1
+    }
 
 
 def test_a_question_whose_passage_the_day_does_not_find_is_left_out(tmp_path: Path) -> None:
-    found = from_documents(documents(), notebook(tmp_path, ScriptedModel().write), lambda question: [], FORM, 5)
+    found = from_documents(
+        documents(), notebook(tmp_path, ScriptedModel().write), lambda question: [], FORM, 5
+    )
     assert "a document's question: the day's own search does not find the passage" in found.rejected
 
 
@@ -148,7 +194,11 @@ def test_a_model_that_does_not_answer_is_not_asked_again_tonight(tmp_path: Path)
 
     two = [*documents(), ("other.pdf", PASSAGE.replace("12", "13"))]
     found = from_documents(two, notebook(tmp_path, down), look_up, FORM, 5)
-    assert (len(asked), found.examples, found.rejected) == (1, (), {"a document's question: not written yet": 2})
+    assert (len(asked), found.examples, found.rejected) == (
+        1,
+        (),
+        {"a document's question: not written yet": 2},
+    )
 
 
 def test_terms_become_examples() -> None:
@@ -160,7 +210,9 @@ def test_terms_become_examples() -> None:
     }
 
 
-@pytest.mark.parametrize("table", [{"term": {}}, {"terms": {"A": ""}}, {"terms": 3}, {"questions": ["What?"]}])
+@pytest.mark.parametrize(
+    "table", [{"term": {}}, {"terms": {"A": ""}}, {"terms": 3}, {"questions": ["What?"]}]
+)
 def test_a_glossary_of_another_form_is_refused_by_name(table: dict[str, Any]) -> None:
     with pytest.raises(Misconfigured, match="glossary"):
         glossary.examples(table, "glossary.toml", str)

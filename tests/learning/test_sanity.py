@@ -9,15 +9,30 @@ from learning.evaluation import answer_faults, golden
 from learning.evaluation.golden import Golden
 from learning.evaluation.measurements import Reply, Sample
 
-ENGLISH = "The key of the archive is in the safe, and the code for it is on the sheet that is on the wall."
-GERMAN = "Der Schlüssel für das Archiv ist im Tresor, und der Code ist auf dem Blatt, das an der Wand hängt."
-FRENCH = "La clé de l'archive est dans le coffre, et le code est sur la feuille qui est pour les gens de la nuit."
+ENGLISH = (
+    "The key of the archive is in the safe, and the code for it is on the sheet that is on the"
+    " wall."
+)
+GERMAN = (
+    "Der Schlüssel für das Archiv ist im Tresor, und der Code ist auf dem Blatt, das an der Wand"
+    " hängt."
+)
+FRENCH = (
+    "La clé de l'archive est dans le coffre, et le code est sur la feuille qui est pour les gens de"
+    " la nuit."
+)
 RUSSIAN = "Ключ от архива лежит в сейфе, а код написан на листе."
 JAPANESE = "鍵は金庫にあります。コードは壁の紙に書いてあります。"
 
 
 @pytest.mark.parametrize(
-    "text", ["yes " * 12, "The code is B23. " * 5, "a\n" * 30, "One two three four. " * 3 + "One two three four five " * 4]
+    "text",
+    [
+        "yes " * 12,
+        "The code is B23. " * 5,
+        "a\n" * 30,
+        "One two three four. " * 3 + "One two three four five " * 4,
+    ],
 )
 def test_an_answer_in_circles_is_one(text: str) -> None:
     assert answer_faults.loops(text)
@@ -52,7 +67,9 @@ def test_what_never_ends_and_what_says_nothing_are_faults() -> None:
 
 @pytest.mark.parametrize("answer", ["", " ", f"{MARK}: back at seven. The code is B23."])
 def test_no_answer_and_the_night_desk_s_are_never_golden(answer: str) -> None:
-    assert golden.wrong(answer, Golden("q", (), ("H53",))) and golden.wrong(answer, Golden("q", ("B23",), ()))
+    assert golden.wrong(answer, Golden("q", (), ("H53",))) and golden.wrong(
+        answer, Golden("q", ("B23",), ())
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,13 +91,21 @@ def test_languages_are_told_apart_where_they_are_clear(text: str, expected: str)
 def test_a_wrong_language_is_one_that_neither_the_question_nor_the_right_answer_is_in() -> None:
     assert answer_faults.faults(Reply(GERMAN), ENGLISH, ENGLISH) == {"wrong language"}
     assert not answer_faults.faults(
-        Reply(GERMAN), f"Auf Deutsch bitte, und nicht auf Englisch: wo ist der Schlüssel für das Archiv? {GERMAN}", ENGLISH
+        Reply(GERMAN),
+        f"Auf Deutsch bitte, und nicht auf Englisch: wo ist der Schlüssel für das Archiv? {GERMAN}",
+        ENGLISH,
     )
     assert not answer_faults.faults(Reply("B23"), ENGLISH, ENGLISH)
 
 
 @pytest.mark.parametrize(
-    "text", ["I'm sorry, but no.", "As an AI language model, I ...", "Das kann ich leider nicht. Es tut mir leid.", "Lo siento."]
+    "text",
+    [
+        "I'm sorry, but no.",
+        "As an AI language model, I ...",
+        "Das kann ich leider nicht. Es tut mir leid.",
+        "Lo siento.",
+    ],
 )
 def test_a_refusal_is_one_unless_it_was_wanted(text: str) -> None:
     assert "refuses" in answer_faults.faults(Reply(text), "?", "The code is B23.")
@@ -94,7 +119,11 @@ def test_an_empty_answer_is_a_fault_but_not_where_a_tool_was_called() -> None:
 
 def test_only_what_the_current_one_does_right_counts() -> None:
     bad, good = Reply(""), Reply("The code is B23.")
-    samples = (Sample("one", "B23", bad, good), Sample("two", "B23", bad, bad), Sample("three", "B23", good, bad))
+    samples = (
+        Sample("one", "B23", bad, good),
+        Sample("two", "B23", bad, bad),
+        Sample("three", "B23", good, bad),
+    )
     assert answer_faults.new_faults(samples) == {"empty": ["one"]}
 
 

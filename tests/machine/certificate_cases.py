@@ -1,4 +1,5 @@
-"""What offices put at HTTPS_CERTIFICATE, by the real openssl: a root, an intermediate, a server, and how the file goes wrong."""
+"""What offices put at HTTPS_CERTIFICATE, by the real openssl: a root, an intermediate, a server,
+and how the file goes wrong."""
 
 from __future__ import annotations
 
@@ -60,19 +61,40 @@ def make(folder: Path) -> Path:
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
 
     def key(name: str, *form: str) -> None:
-        openssl("genpkey", *(form or ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")), "-out", f"{name}.key")
+        openssl(
+            "genpkey",
+            *(form or ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")),
+            "-out",
+            f"{name}.key",
+        )
 
     def sign(name: str, by: str, extensions: str, *more: str, of: str = "") -> None:
         (folder / "extensions").write_text(extensions)
-        openssl("req", "-new", "-key", f"{of or name}.key", "-subj", f"/CN={of or name}", "-out", "csr")
+        openssl(
+            "req", "-new", "-key", f"{of or name}.key", "-subj", f"/CN={of or name}", "-out", "csr"
+        )
         dates = () if {"-days", "-not_before"} & {*more} else ("-days", "90")
         authority = ("-CA", f"{by}.pem", "-CAkey", f"{by}.key", "-CAcreateserial")
-        openssl("x509", "-req", "-in", "csr", *authority, "-extfile", "extensions", *dates, *more, "-out", f"{name}.pem")
+        openssl(
+            "x509",
+            "-req",
+            "-in",
+            "csr",
+            *authority,
+            "-extfile",
+            "extensions",
+            *dates,
+            *more,
+            "-out",
+            f"{name}.pem",
+        )
 
     for name in ("root", "int", "other", "localhost"):
         key(name)
     key("weak", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024")
-    openssl("req", "-x509", "-key", "root.key", "-subj", "/CN=root", "-days", "90", "-out", "root.pem")
+    openssl(
+        "req", "-x509", "-key", "root.key", "-subj", "/CN=root", "-days", "90", "-out", "root.pem"
+    )
     for name in ("int", "other"):
         sign(name, "root", "basicConstraints=critical,CA:TRUE\n")
     sign("localhost", "int", SAN)
@@ -84,18 +106,48 @@ def make(folder: Path) -> Path:
     sign("weak", "int", SAN)
     sign("sha1", "int", SAN, "-sha1", of="localhost")
     early(folder, openssl)
-    openssl("pkey", "-in", "localhost.key", "-aes256", "-passout", "pass:secret", "-out", "encrypted.key")
-    openssl("ec", "-in", "localhost.key", "-aes256", "-passout", "pass:secret", "-out", "encrypted-old.key")
+    openssl(
+        "pkey",
+        "-in",
+        "localhost.key",
+        "-aes256",
+        "-passout",
+        "pass:secret",
+        "-out",
+        "encrypted.key",
+    )
+    openssl(
+        "ec",
+        "-in",
+        "localhost.key",
+        "-aes256",
+        "-passout",
+        "pass:secret",
+        "-out",
+        "encrypted-old.key",
+    )
     openssl("ec", "-in", "localhost.key", "-out", "old.key")
     openssl("x509", "-in", "localhost.pem", "-outform", "DER", "-out", "der")
-    openssl("pkcs12", "-export", "-in", "localhost.pem", "-inkey", "localhost.key", "-passout", "pass:", "-out", "pkcs12")
+    openssl(
+        "pkcs12",
+        "-export",
+        "-in",
+        "localhost.pem",
+        "-inkey",
+        "localhost.key",
+        "-passout",
+        "pass:",
+        "-out",
+        "pkcs12",
+    )
     sign("int-late", "root", "basicConstraints=critical,CA:TRUE\n", "-days", "-1", of="int")
     write(folder)
     return folder
 
 
 def early(folder: Path, openssl: object) -> None:
-    """A certificate that begins in 2090: `openssl ca` sets dates, and `openssl x509` of OpenSSL 3.0 does not."""
+    """A certificate that begins in 2090: `openssl ca` sets dates, and `openssl x509` of OpenSSL 3.0
+    does not."""
     assert callable(openssl)
     (folder / "index").write_text("")
     (folder / "ca.cnf").write_text(

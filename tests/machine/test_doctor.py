@@ -21,7 +21,9 @@ from glue.machine import doctor
 from glue.machine.checks import Grade, Host
 
 GB10 = Gpu("NVIDIA GB10", "580.159.03", "12.1", 2400, 3003, 60, 95)
-MACHINE = Machine("NVIDIA DGX Spark, DGX OS 7.5.0", "aarch64", GB10, 110 * 10**9, 5 * 10**9, True, "Europe/Berlin")
+MACHINE = Machine(
+    "NVIDIA DGX Spark, DGX OS 7.5.0", "aarch64", GB10, 110 * 10**9, 5 * 10**9, True, "Europe/Berlin"
+)
 ENGINE = Engine("29.2.1", "2.40.3", True, Path("/var/lib/docker"), (), (), {}, None)
 SECRETS = dict.fromkeys(settings.SECRETS, "0123456789abcdef")
 VLLM = Service("vllm", "running", "healthy")
@@ -60,7 +62,9 @@ def engine(**changes: Any) -> Host:
 
 
 def setting(**changes: str) -> Host:
-    return replace(good(), settings=replace(good().settings, values=good().settings.values | changes))
+    return replace(
+        good(), settings=replace(good().settings, values=good().settings.values | changes)
+    )
 
 
 def grade(seen: Host, name: str) -> tuple[str, str]:
@@ -72,19 +76,36 @@ SERVED, TRAINED = good().settings["SERVED_MODEL"], good().settings["TRAINED_MODE
 
 
 def test_a_good_spark_is_ok_in_every_check() -> None:
-    assert {finding.name: finding.grade for finding in doctor.examine(good(), doctor.ALL)} == dict.fromkeys(doctor.ALL, Grade.OK)
+    assert {
+        finding.name: finding.grade for finding in doctor.examine(good(), doctor.ALL)
+    } == dict.fromkeys(doctor.ALL, Grade.OK)
 
 
 @pytest.mark.parametrize(
     ("name", "seen", "wanted", "words"),
     [
-        ("system", machine(gpu=None, gpu_fault="No devices were found"), "fail", "No devices were found shut down, unplug"),
+        (
+            "system",
+            machine(gpu=None, gpu_fault="No devices were found"),
+            "fail",
+            "No devices were found shut down, unplug",
+        ),
         ("system", machine(architecture="x86_64"), "warn", "x86_64"),
         ("system", with_gpu(capability="9.0"), "warn", "9.0"),
-        ("answer", replace(good(), answer_fault="vLLM did not answer"), "fail", "vLLM did not answer make day"),
+        (
+            "answer",
+            replace(good(), answer_fault="vLLM did not answer"),
+            "fail",
+            "vLLM did not answer make day",
+        ),
         ("answer", replace(good(), answer_fault=""), "ok", "tokens"),
         ("answer", good(), "ok", "not asked"),
-        ("driver", machine(gpu=None, gpu_fault="it is not installed"), "fail", "install the NVIDIA driver"),
+        (
+            "driver",
+            machine(gpu=None, gpu_fault="it is not installed"),
+            "fail",
+            "install the NVIDIA driver",
+        ),
         ("driver", with_gpu(driver="570.86"), "fail", "CUDA 13"),
         ("driver", with_gpu(driver="590.44.01"), "warn", "deadlock"),
         ("driver", with_gpu(driver="580.173.02"), "ok", "make setup runs a kernel"),
@@ -108,41 +129,117 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
         ("docker", engine(system="fedora, Podman Engine"), "fail", "Podman"),
         ("docker", engine(address="tcp://10.0.0.5:2375"), "fail", "another machine"),
         ("docker", engine(address="ssh://spark"), "fail", "another machine"),
-        ("docker", engine(address="unix:///run/user/1000/docker.sock"), "warn", "timers do not know"),
-        ("docker", engine(context="; the context 'desktop-linux'"), "warn", "docker context use default"),
+        (
+            "docker",
+            engine(address="unix:///run/user/1000/docker.sock"),
+            "warn",
+            "timers do not know",
+        ),
+        (
+            "docker",
+            engine(context="; the context 'desktop-linux'"),
+            "warn",
+            "docker context use default",
+        ),
         ("docker", engine(driver="vfs"), "warn", "overlay2"),
-        ("state folder", replace(good(), disk_fault="the disk has no file locks: [Errno 37]"), "fail", "ext4"),
-        ("state folder", replace(good(), disk_fault="[Errno 30] Read-only file system"), "fail", "dmesg"),
-        ("state files", replace(good(), damaged_files=(Path("/s/turn.json"),)), "warn", "turn.json"),
+        (
+            "state folder",
+            replace(good(), disk_fault="the disk has no file locks: [Errno 37]"),
+            "fail",
+            "ext4",
+        ),
+        (
+            "state folder",
+            replace(good(), disk_fault="[Errno 30] Read-only file system"),
+            "fail",
+            "dmesg",
+        ),
+        (
+            "state files",
+            replace(good(), damaged_files=(Path("/s/turn.json"),)),
+            "warn",
+            "turn.json",
+        ),
         ("GPU toolkit", engine(gpus=False), "fail", "nvidia-ctk"),
         ("day's images", engine(missing_images=(good().settings["VLLM_IMAGE"],)), "fail", "vllm"),
         ("day's images", engine(missing_images=(good().settings["TRAINER_IMAGE"],)), "ok", ""),
-        ("night's image", engine(missing_images=(good().settings["TRAINER_IMAGE"],)), "fail", "trainer"),
+        (
+            "night's image",
+            engine(missing_images=(good().settings["TRAINER_IMAGE"],)),
+            "fail",
+            "trainer",
+        ),
         ("volumes", engine(missing_volumes=("spark-webui-data",)), "fail", "make setup"),
         ("volumes", engine(missing_volumes=("spark-models",)), "fail", "spark-models make setup"),
-        ("volumes", engine(missing_volumes=("spark-serving-cache", "spark-trainer-cache")), "warn", "serving-cache"),
-        ("volumes", replace(good(), chat_lost="no chat", chat_way_back="make restore"), "fail", "no chat make restore"),
+        (
+            "volumes",
+            engine(missing_volumes=("spark-serving-cache", "spark-trainer-cache")),
+            "warn",
+            "serving-cache",
+        ),
+        (
+            "volumes",
+            replace(good(), chat_lost="no chat", chat_way_back="make restore"),
+            "fail",
+            "no chat make restore",
+        ),
         ("night's cache", engine(missing_volumes=("spark-trainer-cache",)), "fail", "make setup"),
         ("night's cache", engine(missing_volumes=("spark-models",)), "ok", "there"),
         ("backups", replace(good(), backup_fault="not mounted"), "warn", "BACKUP_DIR"),
         ("backups", replace(good(), backups_on_own_disk=True), "warn", "another disk"),
-        ("served model", replace(good(), wrong_files={SERVED: ("a", "b"), TRAINED: ()}), "fail", "a, b"),
+        (
+            "served model",
+            replace(good(), wrong_files={SERVED: ("a", "b"), TRAINED: ()}),
+            "fail",
+            "a, b",
+        ),
         ("served model", replace(good(), wrong_files={SERVED: (), TRAINED: ("a",)}), "ok", ""),
-        ("trained model", replace(good(), wrong_files={SERVED: (), TRAINED: ("a",)}), "fail", "make setup"),
-        ("served model", replace(good(), wrong_files={SERVED: ("no space",)}, unseen=frozenset({SERVED})), "warn", "no space"),
-        ("trained model", replace(good(), wrong_files={TRAINED: ("no space",)}, unseen=frozenset({TRAINED})), "fail", "no space"),
+        (
+            "trained model",
+            replace(good(), wrong_files={SERVED: (), TRAINED: ("a",)}),
+            "fail",
+            "make setup",
+        ),
+        (
+            "served model",
+            replace(good(), wrong_files={SERVED: ("no space",)}, unseen=frozenset({SERVED})),
+            "warn",
+            "no space",
+        ),
+        (
+            "trained model",
+            replace(good(), wrong_files={TRAINED: ("no space",)}, unseen=frozenset({TRAINED})),
+            "fail",
+            "no space",
+        ),
         ("embedding", setting(EMBEDDING_MODEL="BAAI/bge-m3"), "fail", "MiniLM"),
         ("embedding", setting(EMBEDDING_MODEL="/opt/embedding-model"), "ok", ""),
         ("secrets", replace(good(), secrets_mode=0o644), "warn", "chmod 600"),
         ("port", replace(good(), port_free=False), "fail", "CHAT_PORT"),
-        ("port", replace(good(), port_free=False, engine=replace(ENGINE, services={"open-webui": CHAT})), "ok", "own"),
+        (
+            "port",
+            replace(good(), port_free=False, engine=replace(ENGINE, services={"open-webui": CHAT})),
+            "ok",
+            "own",
+        ),
         ("time zone", machine(time_zone="Etc/UTC"), "warn", "07:00 UTC"),
         ("time zone", machine(time_zone="Europe/London"), "ok", "summer"),
         ("replay", replace(good(), replay_there=False), "warn", "replay.jsonl"),
-        ("replay", replace(good(), replay_there=False, recipe=replace(good().recipe, replay_file="")), "ok", "no"),  # type: ignore[type-var]
+        (
+            "replay",
+            replace(
+                good(),
+                replay_there=False,
+                recipe=replace(good().recipe, replay_file=""),  # type: ignore[type-var]
+            ),
+            "ok",
+            "no",
+        ),
     ],
 )
-def test_each_check_sees_what_is_wrong_and_says_what_to_do(name: str, seen: Host, wanted: str, words: str) -> None:
+def test_each_check_sees_what_is_wrong_and_says_what_to_do(
+    name: str, seen: Host, wanted: str, words: str
+) -> None:
     found, said = grade(seen, name)
     assert found == wanted and words in said, said
 
@@ -151,50 +248,76 @@ def test_missing_secrets_are_named() -> None:
     values = {key: value for key, value in good().settings.values.items() if key != "MODEL_API_KEY"}
     assert grade(replace(good(), settings=replace(good().settings, values=values)), "secrets") == (
         "fail",
-        "not there: MODEL_API_KEY see that the disk of STATE_DIR is mounted; after that, or on a new machine: make setup",
+        (
+            "not there: MODEL_API_KEY see that the disk of STATE_DIR is mounted; after that, or on"
+            " a new machine: make setup"
+        ),
     )
 
 
 def test_a_loaded_model_counts_as_memory_that_a_night_gets_back() -> None:
     serving = engine(services={"vllm": VLLM})
-    plenty, little = (replace(serving, machine=replace(MACHINE, available_bytes=count * 10**9)) for count in (75, 60))
+    plenty, little = (
+        replace(serving, machine=replace(MACHINE, available_bytes=count * 10**9))
+        for count in (75, 60)
+    )
     assert grade(plenty, "memory")[0] == "ok"
     assert grade(little, "memory")[0] == "warn"
 
 
 def test_disk_counts_only_what_is_not_there_yet() -> None:
     empty = {SERVED: ("never fetched",), TRAINED: ("never fetched",)}
-    fresh = replace(good(), wrong_files=empty, engine=replace(ENGINE, missing_images=good().settings.images))
+    fresh = replace(
+        good(), wrong_files=empty, engine=replace(ENGINE, missing_images=good().settings.images)
+    )
     wanted = 65.4e9 + 19.3e9 + 63.2e9 + 20e9 + 3 * 0.9e9
     assert grade(replace(fresh, state_free_bytes=int(wanted) - 1), "disk")[0] == "fail"
     assert grade(replace(fresh, state_free_bytes=int(wanted) + 1), "disk")[0] == "ok"
-    half = replace(fresh, model_bytes={TRAINED: 60 * 10**9}, state_free_bytes=int(wanted - 60e9) + 1)
+    half = replace(
+        fresh, model_bytes={TRAINED: 60 * 10**9}, state_free_bytes=int(wanted - 60e9) + 1
+    )
     assert grade(half, "disk")[0] == "ok"
     assert grade(replace(good(), releases=3, state_free_bytes=int(20e9)), "disk")[0] == "ok"
 
 
 def test_disk_is_asked_for_where_it_is_needed() -> None:
-    fresh = replace(good(), one_disk=False, engine=replace(ENGINE, missing_images=good().settings.images))
+    fresh = replace(
+        good(), one_disk=False, engine=replace(ENGINE, missing_images=good().settings.images)
+    )
     assert "/var/lib/docker" in grade(replace(fresh, engine_free_bytes=10**9), "disk")[1]
     assert str(good().settings.state) in grade(replace(fresh, state_free_bytes=10**9), "disk")[1]
     merged = replace(fresh, recipe=recipes.load(HOME / "env" / "recipes", "free"))
-    assert [grade(replace(one, state_free_bytes=30 * 10**9), "disk")[0] for one in (fresh, merged)] == ["ok", "fail"]
+    assert [
+        grade(replace(one, state_free_bytes=30 * 10**9), "disk")[0] for one in (fresh, merged)
+    ] == ["ok", "fail"]
 
 
 def test_a_certificate_that_ends_is_told_and_stops_nothing() -> None:
     assert grade(good(), "certificate")[0] == "ok"
     bad = replace(good(), certificate_fault="it ends within a month")
-    assert grade(bad, "certificate")[0] == "warn" and "within a month" in grade(bad, "certificate")[1]
+    assert (
+        grade(bad, "certificate")[0] == "warn" and "within a month" in grade(bad, "certificate")[1]
+    )
 
 
 def test_the_rehearsal_leaves_out_what_makes_no_sense_there() -> None:
     names = {finding.name for finding in doctor.examine(good("rehearsal"), doctor.ALL)}
-    assert set(doctor.ALL) - names == {"driver", "clocks", "page cache", "GPU toolkit", "served model", "trained model"}
+    assert set(doctor.ALL) - names == {
+        "driver",
+        "clocks",
+        "page cache",
+        "GPU toolkit",
+        "served model",
+        "trained model",
+    }
 
 
 def test_a_day_asks_only_for_what_a_day_needs() -> None:
     bad = replace(
-        good(), wrong_files={SERVED: (), TRAINED: ("a",)}, state_free_bytes=0, machine=replace(MACHINE, available_bytes=0)
+        good(),
+        wrong_files={SERVED: (), TRAINED: ("a",)},
+        state_free_bytes=0,
+        machine=replace(MACHINE, available_bytes=0),
     )
     assert {finding.grade for finding in doctor.examine(bad, doctor.DAY)} == {Grade.OK}
     assert Grade.FAIL in {finding.grade for finding in doctor.examine(bad, doctor.NIGHT)}
@@ -211,14 +334,29 @@ def test_a_day_asks_only_for_what_a_day_needs() -> None:
             Gpu("NVIDIA GB10", "580.142", "12.1", 2418, 3003, 41.23, 96),
         ),
         (
-            "NVIDIA GB10, 580.142, 12.1, [N/A], [Not Supported], N/A, [N/A], 0x00000000000000C1\nsecond, ...\n",
-            Gpu("NVIDIA GB10", "580.142", "12.1", None, None, None, None, ("heat", "the power supply")),
+            (
+                "NVIDIA GB10, 580.142, 12.1, [N/A], [Not Supported], N/A, [N/A],"
+                " 0x00000000000000C1\nsecond, ...\n"
+            ),
+            Gpu(
+                "NVIDIA GB10",
+                "580.142",
+                "12.1",
+                None,
+                None,
+                None,
+                None,
+                ("heat", "the power supply"),
+            ),
         ),
         (  # as one printed it
             "NVIDIA H200, 580.159.04, 9.0, 390, 1980, 111.81, 0, 0x0000000000000001\n",
             Gpu("NVIDIA H200", "580.159.04", "9.0", 390, 1980, 111.81, 0),
         ),
-        ("NVIDIA GB10, 580.142, 12.1, 1, 2, 3, 4, [N/A]", Gpu("NVIDIA GB10", "580.142", "12.1", 1, 2, 3, 4)),
+        (
+            "NVIDIA GB10, 580.142, 12.1, 1, 2, 3, 4, [N/A]",
+            Gpu("NVIDIA GB10", "580.142", "12.1", 1, 2, 3, 4),
+        ),
         ("No devices were found", None),
         ("", None),
     ],
@@ -234,7 +372,8 @@ HANGS_SECONDS = 40
 def test_an_nvidia_smi_that_hangs_keeps_nobody_waiting_and_makes_no_rehearsal_of_a_spark(
     can_be_killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in for one that waits for its driver: there a kill does nothing until the driver answers."""
+    """A stand-in for one that waits for its driver: there a kill does nothing until the driver
+    answers."""
     stand_in = tmp_path / "nvidia-smi"
     stand_in.write_text(f"#!/bin/sh\nexec sleep {HANGS_SECONDS}\n")
     stand_in.chmod(0o755)
@@ -250,22 +389,50 @@ def test_an_nvidia_smi_that_hangs_keeps_nobody_waiting_and_makes_no_rehearsal_of
     assert time.monotonic() - began < 10
 
 
-MISMATCH = "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 580.142"
-NO_DRIVER = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that it is running."
-LOST = "Unable to determine the device handle for GPU0: 000F:01:00.0: GPU is lost.  Reboot the system to recover this GPU"
+MISMATCH = (
+    "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 580.142"
+)
+NO_DRIVER = (
+    "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that"
+    " it is running."
+)
+LOST = (
+    "Unable to determine the device handle for GPU0: 000F:01:00.0: GPU is lost.  Reboot the system"
+    " to recover this GPU"
+)
 
 
 @pytest.mark.parametrize(
     ("script", "words", "do"),
     [
-        (f"echo '{MISMATCH}' >&2; exit 18", "version mismatch NVML library version: 580.142", "sudo reboot"),
-        ("echo 'Failed to initialize NVML: Driver Not Loaded'; exit 9", "Driver Not Loaded", "sudo reboot"),
-        ("echo 'Failed to initialize NVML: Insufficient Permissions'; exit 4", "Insufficient", "/dev/nvidia"),
+        (
+            f"echo '{MISMATCH}' >&2; exit 18",
+            "version mismatch NVML library version: 580.142",
+            "sudo reboot",
+        ),
+        (
+            "echo 'Failed to initialize NVML: Driver Not Loaded'; exit 9",
+            "Driver Not Loaded",
+            "sudo reboot",
+        ),
+        (
+            "echo 'Failed to initialize NVML: Insufficient Permissions'; exit 4",
+            "Insufficient",
+            "/dev/nvidia",
+        ),
         (f'echo "{NO_DRIVER}"; exit 9', "couldn't communicate", "reinstall the driver"),
-        ("echo 'No devices were found'; exit 6", "No devices were found", "unplug the power supply"),
+        (
+            "echo 'No devices were found'; exit 6",
+            "No devices were found",
+            "unplug the power supply",
+        ),
         ("echo 'No devices were found'", "No devices were found", "unplug the power supply"),
         (f"echo '{LOST}'; exit 15", "GPU is lost", "unplug the power supply"),
-        (f"echo '{', '.join(['[GPU is lost]'] * len(gpu.FIELDS))}'", "GPU is lost", "unplug the power supply"),
+        (
+            f"echo '{', '.join(['[GPU is lost]'] * len(gpu.FIELDS))}'",
+            "GPU is lost",
+            "unplug the power supply",
+        ),
         ("exit 9", "exit 9", "sudo reboot"),
         ("exit 0", "exit 0", "sudo reboot"),
         ("printf '\\000\\377'; exit 1", "\0", "sudo reboot"),
@@ -285,9 +452,13 @@ def test_an_nvidia_smi_that_fails_is_quoted_with_what_to_do_and_the_machine_stay
         assert result == "fail" and fault in said and do in said
 
 
-def test_a_warning_of_nvidia_smi_beside_its_answer_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warning_of_nvidia_smi_beside_its_answer_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answer = "NVIDIA GB10, 580.142, 12.1, 2418, 3003, 41.23, 96, 0x0000000000000000"
-    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho WARNING: infoROM is corrupted >&2\necho '{answer}'\n")
+    (tmp_path / "nvidia-smi").write_text(
+        f"#!/bin/sh\necho WARNING: infoROM is corrupted >&2\necho '{answer}'\n"
+    )
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert gpu.look() == (Gpu("NVIDIA GB10", "580.142", "12.1", 2418, 3003, 41.23, 96), "")
@@ -314,7 +485,8 @@ def test_dgx_os_is_known_by_its_newest_update(tmp_path: Path) -> None:
     (tmp_path / "os-release").write_text('PRETTY_NAME="Ubuntu 24.04.4 LTS"\n')
     assert host.system(tmp_path) == "Ubuntu 24.04.4 LTS"
     (tmp_path / "dgx-release").write_text(
-        'DGX_PRETTY_NAME="NVIDIA DGX Spark"\nDGX_SWBUILD_VERSION="7.2.3"\nDGX_OTA_VERSION="7.4.0"\nDGX_OTA_VERSION="7.5.0"\n'
+        'DGX_PRETTY_NAME="NVIDIA DGX'
+        ' Spark"\nDGX_SWBUILD_VERSION="7.2.3"\nDGX_OTA_VERSION="7.4.0"\nDGX_OTA_VERSION="7.5.0"\n'
     )
     assert host.system(tmp_path) == "NVIDIA DGX Spark, DGX OS 7.5.0"
 

@@ -1,4 +1,5 @@
-"""The site's hours, over a year and through both changes of the clocks; what systemd makes of them is asked of systemd."""
+"""The site's hours, over a year and through both changes of the clocks; what systemd makes of them
+is asked of systemd."""
 
 import os
 import re
@@ -60,29 +61,48 @@ def at(text: str) -> datetime:
         ("2026-01-12 03:00", "", ""),  # nor on a Sunday
     ],
 )
-def test_the_night_that_a_moment_lies_in(now: str, begins: str, ends: str, site_hours: Hours) -> None:
+def test_the_night_that_a_moment_lies_in(
+    now: str, begins: str, ends: str, site_hours: Hours
+) -> None:
     assert site_hours.night(at(now)) == ((at(begins), at(ends)) if begins else None)
 
 
-def test_over_a_year_every_working_morning_is_reached_from_every_night_with_time_to_judge(site_hours: Hours) -> None:
-    begun = [moment for moment, verb in schedule.due(site_hours, at("2026-01-01"), at("2027-01-01")) if verb == "night"]
+def test_over_a_year_every_working_morning_is_reached_from_every_night_with_time_to_judge(
+    site_hours: Hours,
+) -> None:
+    begun = [
+        moment
+        for moment, verb in schedule.due(site_hours, at("2026-01-01"), at("2027-01-01"))
+        if verb == "night"
+    ]
     assert len(begun) == 261
     for moment in begun:
         found = site_hours.night(moment)
         assert found is not None and found[0] == moment
         opens = site_hours.next_opening(moment)
         free = opens.timestamp() - found[1].timestamp()
-        assert free == 3600 + 1800, "a change of the clocks must not eat the time between training and opening"
-        assert opens.strftime("%H:%M") == ("10:00" if WEEK[opens.weekday()] in ("Sat", "Sun") else "07:00")
+        assert free == 3600 + 1800, (
+            "a change of the clocks must not eat the time between training and opening"
+        )
+        assert opens.strftime("%H:%M") == (
+            "10:00" if WEEK[opens.weekday()] in ("Sat", "Sun") else "07:00"
+        )
 
 
-@pytest.mark.parametrize(("evening", "length"), [("2026-03-28 19:00", 14), ("2026-10-24 19:00", 16), ("2026-10-31 19:00", 15)])
-def test_a_saturday_night_in_which_the_clocks_change_is_an_hour_shorter_or_longer(evening: str, length: int) -> None:
+@pytest.mark.parametrize(
+    ("evening", "length"),
+    [("2026-03-28 19:00", 14), ("2026-10-24 19:00", 16), ("2026-10-31 19:00", 15)],
+)
+def test_a_saturday_night_in_which_the_clocks_change_is_an_hour_shorter_or_longer(
+    evening: str, length: int
+) -> None:
     found = hours.of(spark(NIGHT_DAYS="Sat"))
     assert found.next_opening(at(evening)).timestamp() - at(evening).timestamp() == length * 3600
 
 
-def test_a_time_of_day_is_the_next_such_moment_also_over_a_change_of_the_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_of_day_is_the_next_such_moment_also_over_a_change_of_the_clocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Then(datetime):
         @classmethod
         def now(cls, tz: object = None) -> "Then":
@@ -93,14 +113,30 @@ def test_a_time_of_day_is_the_next_such_moment_also_over_a_change_of_the_clocks(
 
 
 @pytest.mark.parametrize("verb", ["night", "day", "backup"])
-def test_systemd_starts_each_verb_when_the_hours_say_so_all_year(verb: str, site_hours: Hours) -> None:
+def test_systemd_starts_each_verb_when_the_hours_say_so_all_year(
+    verb: str, site_hours: Hours
+) -> None:
     first, last = at("2026-01-01 00:00"), at("2027-01-01 00:00")
     expected = [moment for moment, due in schedule.due(site_hours, first, last) if due == verb]
     found: list[datetime] = []
     for calendar in schedule.calendars(site_hours, verb):
-        command = ["systemd-analyze", "calendar", "--iterations=366", "--base-time=2025-12-31 23:59:59", calendar]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"TZ": "Europe/Berlin"})
-        found += [at(text) for text in re.findall(r"(?:elapse|#\d+): \w+ (\S+ \S+) CES?T", done.stdout)]
+        command = [
+            "systemd-analyze",
+            "calendar",
+            "--iterations=366",
+            "--base-time=2025-12-31 23:59:59",
+            calendar,
+        ]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"TZ": "Europe/Berlin"},
+        )
+        found += [
+            at(text) for text in re.findall(r"(?:elapse|#\d+): \w+ (\S+ \S+) CES?T", done.stdout)
+        ]
     assert sorted(moment for moment in found if first < moment <= last) == expected
 
 
@@ -112,17 +148,28 @@ def test_the_units_pass_systemds_own_check(tmp_path: Path, site_hours: Hours) ->
         (tmp_path / name).write_text(text)
     (tmp_path / "docker.service").write_text("[Service]\nExecStart=/bin/true\n")
     names = [str(path) for path in tmp_path.glob("dual-use-*")]
-    done = subprocess.run(["systemd-analyze", "verify", *names], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", *names], capture_output=True, text=True, check=False
+    )
     ours = [line for line in done.stderr.splitlines() if "dual-use" in line]
     assert (done.returncode, ours) == (0, []), done.stderr
 
 
-def test_a_night_is_not_made_up_for_and_a_day_is_and_the_watch_comes_after_every_night(site_hours: Hours) -> None:
+def test_a_night_is_not_made_up_for_and_a_day_is_and_the_watch_comes_after_every_night(
+    site_hours: Hours,
+) -> None:
     found = schedule.units(site_hours, PLACE)
-    assert re.search(r"^ExecStart=.* day --scheduled$", found["dual-use-spark-day.service"], re.MULTILINE)
-    assert "Persistent=false" in found["dual-use-spark-night.timer"] and "Persistent=true" in found["dual-use-spark-day.timer"]
+    assert re.search(
+        r"^ExecStart=.* day --scheduled$", found["dual-use-spark-day.service"], re.MULTILINE
+    )
+    assert (
+        "Persistent=false" in found["dual-use-spark-night.timer"]
+        and "Persistent=true" in found["dual-use-spark-day.timer"]
+    )
     service = found["dual-use-spark-night.service"]
-    watch = "dual-use-spark-reconcile.service"  # a day would end a night that somebody had begun before
+    watch = (  # a day would end a night that somebody had begun before
+        "dual-use-spark-reconcile.service"
+    )
     for line in (f"OnSuccess={watch}\n", f"OnFailure={watch}\n", "SuccessExitStatus=0 3"):
         assert line in service
     seconds = int(re.findall(r"TimeoutStartSec=(\d+)", service)[0])
@@ -131,7 +178,11 @@ def test_a_night_is_not_made_up_for_and_a_day_is_and_the_watch_comes_after_every
 
 
 def test_cron_gets_the_same_hours(site_hours: Hours) -> None:
-    lines = [line for line in schedule.cron_lines(site_hours, PLACE).splitlines() if not line.startswith(("#", "PATH="))]
+    lines = [
+        line
+        for line in schedule.cron_lines(site_hours, PLACE).splitlines()
+        if not line.startswith(("#", "PATH="))
+    ]
     assert [" ".join(line.split()[:6]) for line in lines] == [
         "0 19 * * Mon,Tue,Wed,Thu,Fri root",
         "30 6 * * Mon,Tue,Wed,Thu,Fri root",
@@ -141,10 +192,15 @@ def test_cron_gets_the_same_hours(site_hours: Hours) -> None:
         f"@reboot root cd {PLACE.home} && .venv/bin/python",
     ]
     assert "night --scheduled; " in lines[0] and lines[0].endswith(" reconcile")
-    assert all(line.endswith(" day --scheduled") for line in lines[1:3]), "what a person stopped stays so"
+    assert all(line.endswith(" day --scheduled") for line in lines[1:3]), (
+        "what a person stopped stays so"
+    )
 
 
-@pytest.mark.parametrize("bad", [{"NIGHT_AT": "05:10"}, {"DAY_AT": "00:10"}, {"DAY_AT": "20:00"}, {"JUDGING_SECONDS": "50000"}])
+@pytest.mark.parametrize(
+    "bad",
+    [{"NIGHT_AT": "05:10"}, {"DAY_AT": "00:10"}, {"DAY_AT": "20:00"}, {"JUDGING_SECONDS": "50000"}],
+)
 def test_hours_that_cannot_be_are_refused(bad: dict[str, str]) -> None:
     with pytest.raises(Misconfigured):
         hours.of(spark(**bad))
@@ -184,7 +240,13 @@ def test_a_scheduled_night_that_starts_late_never_falls_into_the_day(
         ("2026-01-10 12:00", "2026-01-11 08:30"),
         ("2026-01-08 06:00", "2026-01-08 07:00"),
     ],
-    ids=["in the evening", "in office hours", "after midnight", "on a Saturday", "just before the morning, as a person means it"],
+    ids=[
+        "in the evening",
+        "in office hours",
+        "after midnight",
+        "on a Saturday",
+        "just before the morning, as a person means it",
+    ],
 )
 def test_a_night_that_a_person_begins_ends_when_a_scheduled_one_does(
     now: str, ends: str, monkeypatch: pytest.MonkeyPatch
@@ -201,8 +263,17 @@ def test_a_night_that_a_person_begins_ends_when_a_scheduled_one_does(
 
 @pytest.mark.parametrize(
     ("now", "is_open"),
-    [("2026-03-10 06:59", False), ("2026-03-10 07:00", True), ("2026-03-10 18:59", True), ("2026-03-10 19:00", False)],
+    [
+        ("2026-03-10 06:59", False),
+        ("2026-03-10 07:00", True),
+        ("2026-03-10 18:59", True),
+        ("2026-03-10 19:00", False),
+    ],
 )
-def test_the_office_is_open_from_its_opening_to_the_evening(now: str, is_open: bool, site_hours: Hours) -> None:
+def test_the_office_is_open_from_its_opening_to_the_evening(
+    now: str, is_open: bool, site_hours: Hours
+) -> None:
     assert site_hours.is_open(at(now)) is is_open
-    assert replace(site_hours, night_at=hours.clock("01:00")).is_open(at(now)) is (at(now).hour >= 7)
+    assert replace(site_hours, night_at=hours.clock("01:00")).is_open(at(now)) is (
+        at(now).hour >= 7
+    )

@@ -1,4 +1,5 @@
-"""Installing a schedule: real files in folders of the test, and a stand-in for systemctl that writes down what it was asked."""
+"""Installing a schedule: real files in folders of the test, and a stand-in for systemctl that
+writes down what it was asked."""
 
 import os
 import shlex
@@ -25,7 +26,13 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     systemctl.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     found = settings.load("spark")
-    return Site(replace(found, values=found.values | {"STATE_DIR": str(tmp_path / "state"), "PROJECT": "spark"}), None, print)  # type: ignore[arg-type]
+    return Site(
+        replace(
+            found, values=found.values | {"STATE_DIR": str(tmp_path / "state"), "PROJECT": "spark"}
+        ),
+        None,  # type: ignore[arg-type]
+        print,
+    )
 
 
 def asked(site: Site) -> list[str]:
@@ -37,23 +44,34 @@ def test_units_are_written_and_their_timers_started(site: Site) -> None:
     done = schedule.install(site, cron=False)
     names = {path.name for path in schedule.UNITS.iterdir()}
     timers = {name for name in names if name.endswith(".timer")}
-    assert {Path(path).name for path in done["installed"]} == names and len(names) == 9 and len(timers) == 4
+    assert (
+        {Path(path).name for path in done["installed"]} == names
+        and len(names) == 9
+        and len(timers) == 4
+    )
     assert asked(site)[-2] == "daemon-reload"
     enabled = asked(site)[-1].split()
     assert enabled[:2] == ["enable", "--now"] and set(enabled[2:]) == timers
-    assert f"User={site.state.owner()}" in (schedule.UNITS / "dual-use-spark-night.service").read_text()
+    assert (
+        f"User={site.state.owner()}"
+        in (schedule.UNITS / "dual-use-spark-night.service").read_text()
+    )
 
 
 def test_cron_takes_the_place_of_the_units_and_the_other_way_round(site: Site) -> None:
     schedule.install(site, cron=False)
     schedule.install(site, cron=True)
-    assert list(schedule.UNITS.iterdir()) == [] and [path.name for path in schedule.CRON.iterdir()] == ["dual-use-spark"]
+    assert list(schedule.UNITS.iterdir()) == [] and [
+        path.name for path in schedule.CRON.iterdir()
+    ] == ["dual-use-spark"]
     assert any(line.startswith("disable --now") for line in asked(site))
     schedule.install(site, cron=False)
     assert list(schedule.CRON.iterdir()) == [] and len(list(schedule.UNITS.iterdir())) == 9
 
 
-def test_remove_takes_away_what_install_wrote_and_nothing_else_and_again_is_nothing(site: Site) -> None:
+def test_remove_takes_away_what_install_wrote_and_nothing_else_and_again_is_nothing(
+    site: Site,
+) -> None:
     (schedule.UNITS / "other.service").write_text("[Unit]\n")
     schedule.install(site, cron=False)
     assert len(schedule.remove(site)["removed"]) == 9
@@ -67,7 +85,9 @@ def test_what_systemd_says_is_told(site: Site) -> None:
         schedule.install(site, cron=False)
 
 
-def test_who_may_not_write_there_is_told_to_be_root(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_may_not_write_there_is_told_to_be_root(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(PreconditionFailed, match="written by root"):
         schedule.install(site, cron=False)
@@ -81,13 +101,17 @@ def test_before_setup_there_is_nothing_to_schedule(site: Site) -> None:
 
 # ---------------------------------------------------------------------- what was written is run
 
-RECORDER = "import os, pathlib, sys\npathlib.Path(os.environ['HOME'], 'ran').open('a').write(' '.join(sys.argv[1:]) + '\\n')\n"
+RECORDER = (
+    "import os, pathlib, sys\npathlib.Path(os.environ['HOME'], 'ran').open('a').write('"
+    " '.join(sys.argv[1:]) + '\\n')\n"
+)
 VERBS = ["night --scheduled", "reconcile", "day --scheduled", "backup"]
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A checkout whose path needs quotes. Its glue is a stand-in that writes down what it was asked: a night takes hours."""
+    """A checkout whose path needs quotes. Its glue is a stand-in that writes down what it was
+    asked: a night takes hours."""
     home = tmp_path / "it's 100% ours"
     (home / "glue").mkdir(parents=True)
     (home / "glue" / "__main__.py").write_text(RECORDER)
@@ -96,8 +120,14 @@ def repository(tmp_path: Path) -> Path:
 
 
 def as_cron_runs(text: str, home: Path) -> list[int]:
-    """Exit codes. Every line by /bin/sh, from the user's home, with what cron sets and nothing else (man 5 crontab)."""
-    environment = {"HOME": str(home), "LOGNAME": "root", "SHELL": "/bin/sh", "PATH": "/usr/bin:/bin"}
+    """Exit codes. Every line by /bin/sh, from the user's home, with what cron sets and nothing else
+    (man 5 crontab)."""
+    environment = {
+        "HOME": str(home),
+        "LOGNAME": "root",
+        "SHELL": "/bin/sh",
+        "PATH": "/usr/bin:/bin",
+    }
     codes = []
     for line in (line for line in text.splitlines() if not line.startswith("#")):
         name, is_setting, value = line.partition("=")
@@ -105,7 +135,11 @@ def as_cron_runs(text: str, home: Path) -> list[int]:
             environment[name] = value
             continue
         command = line.split(None, 2 if line.startswith("@") else 6)[-1].replace(r"\%", "%")
-        codes.append(subprocess.run(["/bin/sh", "-c", command], env=environment, cwd=home, check=False).returncode)
+        codes.append(
+            subprocess.run(
+                ["/bin/sh", "-c", command], env=environment, cwd=home, check=False
+            ).returncode
+        )
     return codes
 
 
@@ -113,8 +147,18 @@ def test_every_line_for_cron_runs_in_what_cron_gives_it(repository: Path, tmp_pa
     where = schedule.Place(str(repository), "root", "spark", "dual-use-spark")
     text = schedule.cron_lines(hours.of(settings.load("spark")), where)
     assert as_cron_runs(text, tmp_path) == [0] * 6
-    asked_for = [line.removeprefix("--profile spark ") for line in (tmp_path / "ran").read_text().splitlines()]
-    assert asked_for == ["night --scheduled", "reconcile", *["day --scheduled"] * 2, "backup", "reconcile", "reconcile"]
+    asked_for = [
+        line.removeprefix("--profile spark ")
+        for line in (tmp_path / "ran").read_text().splitlines()
+    ]
+    assert asked_for == [
+        "night --scheduled",
+        "reconcile",
+        *["day --scheduled"] * 2,
+        "backup",
+        "reconcile",
+        "reconcile",
+    ]
 
 
 def test_a_line_for_cron_finds_the_real_glue(tmp_path: Path) -> None:
@@ -124,10 +168,24 @@ def test_a_line_for_cron_finds_the_real_glue(tmp_path: Path) -> None:
 
 def test_every_service_runs_in_what_systemd_gives_it(tmp_path: Path, repository: Path) -> None:
     plain = repository.rename(tmp_path / "dual-use")
-    found = schedule.units(hours.of(settings.load("spark")), schedule.Place(str(plain), "root", "spark", "dual-use-spark"))
+    found = schedule.units(
+        hours.of(settings.load("spark")),
+        schedule.Place(str(plain), "root", "spark", "dual-use-spark"),
+    )
     for name in ("night", "reconcile", "day", "backup"):
-        service = dict(line.split("=", 1) for line in found[f"dual-use-spark-{name}.service"].splitlines() if "=" in line)
+        service = dict(
+            line.split("=", 1)
+            for line in found[f"dual-use-spark-{name}.service"].splitlines()
+            if "=" in line
+        )
         environment = {"HOME": str(tmp_path), "PATH": schedule.PATH, "USER": service["User"]}
-        done = subprocess.run(shlex.split(service["ExecStart"]), env=environment, cwd=service["WorkingDirectory"], check=False)
+        done = subprocess.run(
+            shlex.split(service["ExecStart"]),
+            env=environment,
+            cwd=service["WorkingDirectory"],
+            check=False,
+        )
         assert done.returncode == 0
-    assert (tmp_path / "ran").read_text().splitlines() == [f"--profile spark {verb}" for verb in VERBS]
+    assert (tmp_path / "ran").read_text().splitlines() == [
+        f"--profile spark {verb}" for verb in VERBS
+    ]

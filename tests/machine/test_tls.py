@@ -41,7 +41,10 @@ def shake_hands(state: Path, name: str, trust: Path) -> str:
     server.load_cert_chain(state / "tls" / "chat.pem")
     client = ssl.create_default_context(cafile=str(trust))
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    here, there = client.wrap_bio(down, up, server_hostname=name), server.wrap_bio(up, down, server_side=True)
+    here, there = (
+        client.wrap_bio(down, up, server_hostname=name),
+        server.wrap_bio(up, down, server_side=True),
+    )
     for _ in range(4):
         for side in (here, there):
             try:
@@ -56,18 +59,26 @@ def shake_hands(state: Path, name: str, trust: Path) -> str:
 def test_who_trusts_the_authority_trusts_the_chat_by_its_names_and_no_other(tmp_path: Path) -> None:
     assert tls.ensure(site(tmp_path)) is True
     authority = tmp_path / "tls" / "authority.pem"
-    assert [shake_hands(tmp_path, name, authority) for name in ("localhost", "127.0.0.1")] == ["", ""]
-    assert "doesn't match" in shake_hands(tmp_path, "example.org", authority) or "mismatch" in shake_hands(
+    assert [shake_hands(tmp_path, name, authority) for name in ("localhost", "127.0.0.1")] == [
+        "",
+        "",
+    ]
+    assert "doesn't match" in shake_hands(
         tmp_path, "example.org", authority
-    )
+    ) or "mismatch" in shake_hands(tmp_path, "example.org", authority)
     for name in ("chat.pem", "authority.key"):
         assert (tmp_path / "tls" / name).stat().st_mode & 0o077 == 0
     assert sorted(path.name for path in (tmp_path / "tls").glob("new.*")) == []
 
 
-def test_a_good_certificate_stays_and_another_name_makes_another_by_the_same_authority(tmp_path: Path) -> None:
+def test_a_good_certificate_stays_and_another_name_makes_another_by_the_same_authority(
+    tmp_path: Path,
+) -> None:
     tls.ensure(site(tmp_path))
-    before, authority = (tmp_path / "tls" / "chat.pem").read_text(), (tmp_path / "tls" / "authority.pem").read_text()
+    before, authority = (
+        (tmp_path / "tls" / "chat.pem").read_text(),
+        (tmp_path / "tls" / "authority.pem").read_text(),
+    )
     assert tls.ensure(site(tmp_path)) is False
     assert (tmp_path / "tls" / "chat.pem").read_text() == before
     assert tls.ensure(site(tmp_path, HTTPS_NAMES="spark.example.org")) is True
@@ -75,7 +86,9 @@ def test_a_good_certificate_stays_and_another_name_makes_another_by_the_same_aut
     assert shake_hands(tmp_path, "spark.example.org", tmp_path / "tls" / "authority.pem") == ""
 
 
-def test_one_that_ends_within_a_month_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_ends_within_a_month_is_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tls, "DAYS", 29)
     tls.ensure(site(tmp_path))
     monkeypatch.undo()
@@ -85,14 +98,31 @@ def test_one_that_ends_within_a_month_is_renewed(tmp_path: Path, monkeypatch: py
 
 def make_own(folder: Path, days: int) -> Path:
     """Certificate and key in one file, as c and k beside it."""
-    command = ["openssl", "req", "-x509", *tls.KEY, "-days", str(days), "-subj", "/CN=own", "-addext", f"subjectAltName={NAMED}"]
-    subprocess.run([*command, "-keyout", str(folder / "k"), "-out", str(folder / "c")], check=True, capture_output=True)
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        *tls.KEY,
+        "-days",
+        str(days),
+        "-subj",
+        "/CN=own",
+        "-addext",
+        f"subjectAltName={NAMED}",
+    ]
+    subprocess.run(
+        [*command, "-keyout", str(folder / "k"), "-out", str(folder / "c")],
+        check=True,
+        capture_output=True,
+    )
     own = folder / "own.pem"
     own.write_text((folder / "c").read_text() + (folder / "k").read_text())
     return own
 
 
-def test_an_own_certificate_that_ends_soon_is_served_and_only_https_itself_refuses_it(tmp_path: Path) -> None:
+def test_an_own_certificate_that_ends_soon_is_served_and_only_https_itself_refuses_it(
+    tmp_path: Path,
+) -> None:
     here = site(tmp_path, HTTPS_CERTIFICATE=str(make_own(tmp_path, days=20)))
     assert tls.refresh(here) is True and tls.refresh(here) is False
     assert shake_hands(tmp_path, "localhost", tmp_path / "c") == ""
@@ -130,7 +160,9 @@ def test_an_own_certificate_that_was_taken_away_gives_way_to_one_made_here(tmp_p
 
 
 @pytest.mark.parametrize("left", [b"", b"-----BEGIN CERTIFICATE-----\nMIIB"], ids=["empty", "cut"])
-def test_a_certificate_that_a_power_cut_left_broken_is_made_anew(left: bytes, tmp_path: Path) -> None:
+def test_a_certificate_that_a_power_cut_left_broken_is_made_anew(
+    left: bytes, tmp_path: Path
+) -> None:
     tls.ensure(site(tmp_path))
     (tmp_path / "tls" / "chat.pem").write_bytes(left)
     assert tls.ensure(site(tmp_path)) is True
@@ -154,7 +186,9 @@ def test_the_offices_own_certificate_is_taken_and_a_bad_one_is_refused(tmp_path:
 
 
 @pytest.mark.parametrize("kind", certificate_cases.SERVED)
-def test_a_file_that_serves_as_well_is_taken_however_it_is_written(kind: str, office: Office) -> None:
+def test_a_file_that_serves_as_well_is_taken_however_it_is_written(
+    kind: str, office: Office
+) -> None:
     office.put("good")
     assert tls.ensure(office.site) is True
     office.put(kind)
@@ -171,13 +205,19 @@ def test_a_certificate_that_cannot_serve_never_replaces_one_that_does(
     tls.ensure(office.site)
     office.put(kind)
     assert tls.refresh(office.site) is False
-    assert shake_hands(office.state, "localhost", office.root) == shake_hands(office.state, "127.0.0.1", office.root) == ""
+    assert (
+        shake_hands(office.state, "localhost", office.root)
+        == shake_hands(office.state, "127.0.0.1", office.root)
+        == ""
+    )
     assert words in capsys.readouterr().out and words in tls.own_fault(office.site)
     assert sorted(path.name for path in (office.state / "tls").iterdir()) == ["chat.pem"]
 
 
 @pytest.mark.parametrize("kind", ["expired", "wrong name", "no intermediate"])
-def test_where_none_serves_one_that_can_be_loaded_is_better_than_no_chat(kind: str, office: Office) -> None:
+def test_where_none_serves_one_that_can_be_loaded_is_better_than_no_chat(
+    kind: str, office: Office
+) -> None:
     office.put(kind)
     assert tls.refresh(office.site) is True
     office.put("good")
@@ -208,7 +248,10 @@ def test_a_root_that_only_the_offices_machines_know_is_told_and_not_refused(offi
 
 def test_a_name_that_is_not_ascii_is_in_the_certificate_as_browsers_send_it(tmp_path: Path) -> None:
     here = site(tmp_path, HTTPS_NAMES="Stra\u00dfe.example,fd00::5", HTTPS_PORT="8443")
-    assert here.settings.https_origins == ["https://xn--strae-oqa.example:8443", "https://[fd00::5]:8443"]
+    assert here.settings.https_origins == [
+        "https://xn--strae-oqa.example:8443",
+        "https://[fd00::5]:8443",
+    ]
     tls.ensure(here)
     for name in ("xn--strae-oqa.example", "fd00::5"):
         assert shake_hands(tmp_path, name, tmp_path / "tls" / "authority.pem") == ""

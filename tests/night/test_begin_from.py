@@ -18,11 +18,15 @@ TEAM = recipes.load(HOME / "env" / "recipes", "team")
 BASE = {"base_model": "nvidia/nano", "base_revision": "abc"}
 
 
-def tonight(folder: Path, recipe: recipes.Recipe, current: str | None, manifest: dict[str, Any]) -> Night:
+def tonight(
+    folder: Path, recipe: recipes.Recipe, current: str | None, manifest: dict[str, Any]
+) -> Night:
     (folder / "models.json").write_text('{"nvidia/nano": {"commit": "abc"}}')
     releases = SimpleNamespace(current=lambda: current, manifest=lambda name: manifest)
     settings = {"TRAINED_MODEL": "nvidia/nano"}
-    site = SimpleNamespace(releases=releases, tell=lambda line: None, state=folder, settings=settings)
+    site = SimpleNamespace(
+        releases=releases, tell=lambda line: None, state=folder, settings=settings
+    )
     return Night(cast(Site, site), "tonight", recipe, 0.0)
 
 
@@ -44,12 +48,18 @@ def test_a_night_goes_on_only_with_an_adapter_of_the_same_shape_and_base(
     begin_from: str, current: str | None, changed: dict[str, object], expected: str, tmp_path: Path
 ) -> None:
     recipe = replace(TEAM, begin_from=begin_from)
-    before = BASE | {"recipe": asdict(TEAM) | changed} | {key: value for key, value in changed.items() if key in BASE}
+    before = (
+        BASE
+        | {"recipe": asdict(TEAM) | changed}
+        | {key: value for key, value in changed.items() if key in BASE}
+    )
     assert train.begin_from(tonight(tmp_path, recipe, current, before)) == expected
 
 
 def test_an_adapter_that_was_taken_in_from_elsewhere_is_not_gone_on_with(tmp_path: Path) -> None:
-    assert train.begin_from(tonight(tmp_path, replace(TEAM, begin_from="current"), "added", {})) == ""
+    assert (
+        train.begin_from(tonight(tmp_path, replace(TEAM, begin_from="current"), "added", {})) == ""
+    )
 
 
 @pytest.mark.parametrize(("begin_from", "origins"), [("/adapters/last", ["chat 1"]), ("", [])])
@@ -57,7 +67,9 @@ def test_origins_are_inherited_from_the_adapter_that_was_gone_on_with(
     begin_from: str, origins: list[str], tmp_path: Path
 ) -> None:
     """Not from what the recipe asked for, nor from what serves by the time of writing."""
-    night = tonight(tmp_path, replace(TEAM, begin_from="current"), "another", {"origins": ["chat 1"]})
+    night = tonight(
+        tmp_path, replace(TEAM, begin_from="current"), "another", {"origins": ["chat 1"]}
+    )
     night.folder.mkdir(parents=True)
     (night.folder / "job.json").write_text(json.dumps({"begin_from": begin_from}))
     assert train.origins(night) == origins

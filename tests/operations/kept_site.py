@@ -1,4 +1,5 @@
-"""A site whose state folder is real and whose chat is one small database. In place of Docker: nothing, or a volume that a test
+"""A site whose state folder is real and whose chat is one small database. In place of Docker:
+nothing, or a volume that a test
 fills."""
 
 import json
@@ -26,7 +27,9 @@ def write_chat(path: Path, people: int = 2, conversations: int = 3) -> None:
     with closing(sqlite3.connect(path)) as database, database:
         for table, rows in {"user": people, "chat": conversations, "file": 1}.items():
             database.execute(f'CREATE TABLE "{table}" (id INTEGER)')
-            database.executemany(f'INSERT INTO "{table}" VALUES (?)', [(number,) for number in range(rows)])
+            database.executemany(
+                f'INSERT INTO "{table}" VALUES (?)', [(number,) for number in range(rows)]
+            )
 
 
 def holds(monkeypatch: pytest.MonkeyPatch, people: int = 2, conversations: int = 3) -> None:
@@ -64,7 +67,9 @@ def volume_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The program that runs in Open WebUI's image runs here, and data is the chat's volume."""
     code = "import pathlib, sys; import glue; import webui_data as here; "
     code += f"here.DATA = pathlib.Path({str(data)!r}); sys.exit(here.main(sys.argv[1]))"
-    monkeypatch.setattr(chat_volume, "command", lambda settings, verb: [sys.executable, "-c", code, verb])
+    monkeypatch.setattr(
+        chat_volume, "command", lambda settings, verb: [sys.executable, "-c", code, verb]
+    )
 
 
 def with_settings(site: Site, **values: str) -> Site:

@@ -24,8 +24,16 @@ IMAGES = {"a:1": "sha256:aa", "b:1": "sha256:bb"}
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "images.tar").write_text("images")
-    manifest = {"machine": platform.machine(), "python": airgap.python(), "profile": "spark", "images": IMAGES}
-    files.write_json(tmp_path / "manifest.json", manifest | {"sha256": {"images.tar": sha256(tmp_path / "images.tar")}})
+    manifest = {
+        "machine": platform.machine(),
+        "python": airgap.python(),
+        "profile": "spark",
+        "images": IMAGES,
+    }
+    files.write_json(
+        tmp_path / "manifest.json",
+        manifest | {"sha256": {"images.tar": sha256(tmp_path / "images.tar")}},
+    )
     return tmp_path
 
 
@@ -34,7 +42,9 @@ def test_a_whole_bundle_for_this_machine_is_taken(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["profile", "machine", "python", "byte", "file", "manifest"])
-def test_any_other_is_refused_before_anything_is_touched(change: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_other_is_refused_before_anything_is_touched(
+    change: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if change == "machine":
         monkeypatch.setattr(platform, "machine", lambda: "s390x")
     if change == "python":
@@ -49,12 +59,15 @@ def test_any_other_is_refused_before_anything_is_touched(change: str, folder: Pa
 
 def site(state: Path, here: dict[str, str]) -> Site:
     stacks = SimpleNamespace(
-        missing_images=lambda wanted: [name for name in wanted if name not in here], image_id=lambda name: here[name]
+        missing_images=lambda wanted: [name for name in wanted if name not in here],
+        image_id=lambda name: here[name],
     )
     loaded = settings.load("rehearsal")
     values = loaded.values | {"STATE_DIR": str(state), "REHEARSAL_BASE_IMAGE": "a:1"}
     values |= {f"REHEARSAL_{key}_IMAGE": "b:1" for key in ("VLLM", "OPEN_WEBUI", "TRAINER")}
-    return cast(Site, SimpleNamespace(state=state, stacks=stacks, settings=replace(loaded, values=values)))
+    return cast(
+        Site, SimpleNamespace(state=state, stacks=stacks, settings=replace(loaded, values=values))
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,4 +117,7 @@ def test_models_are_fetched_in_the_loaded_image(
     here = site(tmp_path, {}).settings
     pinned = replace(here, values=here.values | {"REHEARSAL_VLLM_IMAGE": PINNED})
     _, command = models.run_fetch(pinned, *options, hear=print)
-    assert command.endswith(" ".join(["sha256:bb", "/opt/fetch.py", *options, "/opt/models.json"])) and PINNED not in command
+    assert (
+        command.endswith(" ".join(["sha256:bb", "/opt/fetch.py", *options, "/opt/models.json"]))
+        and PINNED not in command
+    )

@@ -1,4 +1,5 @@
-"""Backups, without Docker: SQLite is real and written to meanwhile; the whole way round is in tests/e2e."""
+"""Backups, without Docker: SQLite is real and written to meanwhile; the whole way round is in
+tests/e2e."""
 
 import io
 import json
@@ -86,7 +87,9 @@ def test_a_database_that_is_written_to_meanwhile_is_copied_as_one_moments(tmp_pa
         assert (target / "uploads" / "a.pdf").exists() and not (target / "cache").exists()
 
 
-def test_what_was_in_the_volume_goes_first_also_the_journal_of_the_old_database(tmp_path: Path) -> None:
+def test_what_was_in_the_volume_goes_first_also_the_journal_of_the_old_database(
+    tmp_path: Path,
+) -> None:
     copy = packed(chat(tmp_path))
     there = tmp_path / "there"
     (there / "uploads").mkdir(parents=True)
@@ -102,7 +105,9 @@ def test_what_was_in_the_volume_goes_first_also_the_journal_of_the_old_database(
     ]
 
 
-def test_vectors_that_never_stand_still_are_no_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vectors_that_never_stand_still_are_no_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = chat(tmp_path)
     index = data / "vector_db" / "index" / "data_level0.bin"
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
@@ -136,7 +141,9 @@ def test_a_tar_writes_nothing_outside_its_folder(tmp_path: Path) -> None:
     with tarfile.open(fileobj=stream) as tar:
         for entry in tar:
             chat_volume.write_entry(tar, entry, tmp_path / "target")
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()] == ["target/in/it"]
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()] == [
+        "target/in/it"
+    ]
 
 
 # ---------------------------------------------------------------------- on the host
@@ -145,7 +152,9 @@ def test_a_tar_writes_nothing_outside_its_folder(tmp_path: Path) -> None:
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode != 0:
         pytest.skip("only root may mount a small disk")
@@ -162,7 +171,9 @@ def run_here(data: Path, monkeypatch: pytest.MonkeyPatch, more: str = "") -> Non
     """The program that runs in Open WebUI's image, run here. more: what it does after its verb."""
     code = "import pathlib, sys; import glue; import webui_data as here; "
     code += f"here.DATA = pathlib.Path({str(data)!r}); here.main(sys.argv[1]); {more}"
-    monkeypatch.setattr(chat_volume, "command", lambda settings, verb: [sys.executable, "-c", code, verb])
+    monkeypatch.setattr(
+        chat_volume, "command", lambda settings, verb: [sys.executable, "-c", code, verb]
+    )
 
 
 def test_a_chat_that_fits_once_is_copied_where_it_would_not_fit_twice(
@@ -187,20 +198,30 @@ def test_a_copy_whose_program_fails_is_none_and_its_words_are_told(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty").mkdir()
-    run_here(chat(tmp_path) if data == "whole" else tmp_path / "empty", monkeypatch, "sys.exit('the volume went away')")
+    run_here(
+        chat(tmp_path) if data == "whole" else tmp_path / "empty",
+        monkeypatch,
+        "sys.exit('the volume went away')",
+    )
     with pytest.raises(GlueError, match="failed") as error:
         chat_volume.copy_out(settings.load("rehearsal"), tmp_path / "chat")
-    assert ("the volume went away" if data == "whole" else "there is no webui.db") in error.value.saw
+    assert (
+        "the volume went away" if data == "whole" else "there is no webui.db"
+    ) in error.value.saw
 
 
 @pytest.mark.parametrize("written", ["", "head -c 1000 /dev/urandom"], ids=["nothing", "no tar"])
-def test_what_is_no_tar_is_no_copy(written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_tar_is_no_copy(
+    written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(chat_volume, "command", lambda settings, verb: ["bash", "-c", written])
     with pytest.raises(GlueError, match="no whole copy"):
         chat_volume.copy_out(settings.load("rehearsal"), tmp_path / "chat")
 
 
-def test_the_size_of_a_chat_is_known_before_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_a_chat_is_known_before_it_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_here(chat(tmp_path), monkeypatch)
     databases, uploads = chat_volume.sizes(settings.load("rehearsal"))
     assert uploads == len(b"pdf") and 2 * 4096 + len(b"vectors") <= databases < 10**5
@@ -224,14 +245,18 @@ def test_a_backup_holds_what_cannot_be_had_again_and_nothing_else(site: Site) ->
         "state/secrets.env",
     }
     assert manifest["links"] == {"state/adapters/current": "one"}
-    assert (made / "state" / "secrets.env").stat().st_mode & 0o777 == 0o600 and made.stat().st_mode & 0o077 == 0
+    assert (
+        made / "state" / "secrets.env"
+    ).stat().st_mode & 0o777 == 0o600 and made.stat().st_mode & 0o077 == 0
 
 
 def test_an_adapter_that_an_earlier_backup_holds_takes_no_room_again(site: Site) -> None:
     first, second = make_as_if_at(site, "20260101T000000Z"), make_as_if_at(site, "20260102T000000Z")
     weights = "state/adapters/one/adapter_model.safetensors"
     assert (first / weights).stat().st_ino == (second / weights).stat().st_ino
-    assert (first / "state/secrets.env").stat().st_ino != (second / "state/secrets.env").stat().st_ino
+    assert (first / "state/secrets.env").stat().st_ino != (
+        second / "state/secrets.env"
+    ).stat().st_ino
 
 
 def test_the_newest_are_kept_and_what_is_half_is_no_backup(site: Site) -> None:
@@ -243,7 +268,9 @@ def test_the_newest_are_kept_and_what_is_half_is_no_backup(site: Site) -> None:
     backup.verified(backup.there(site)[0])
 
 
-def test_a_backup_that_fails_is_in_the_journal_and_leaves_nothing_half(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backup_that_fails_is_in_the_journal_and_leaves_nothing_half(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(backup, "to_restic", lambda site, made: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         backup.backup(site)
@@ -251,7 +278,9 @@ def test_a_backup_that_fails_is_in_the_journal_and_leaves_nothing_half(site: Sit
     assert (last["event"], last["result"]) == ("backup", "failed")
 
 
-def test_a_backup_that_does_not_fit_gives_its_room_back_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backup_that_does_not_fit_gives_its_room_back_at_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fill_the_disk(settings: object, target: Path) -> None:
         target.mkdir()
         (target / "webui.db").write_text("peo")
@@ -264,7 +293,8 @@ def test_a_backup_that_does_not_fit_gives_its_room_back_at_once(site: Site, monk
 
 
 def on_small_disk(site: Site, disk: Path) -> Site:
-    """The site with its state folder on a disk of 12 MB, of which 4 MB are reserved for the chat and a night."""
+    """The site with its state folder on a disk of 12 MB, of which 4 MB are reserved for the chat
+    and a night."""
     shutil.copytree(site.state, disk / "state", symlinks=True)
     values = site.settings.values | {"STATE_DIR": str(disk / "state"), "DISK_FREE_BYTES": "4000000"}
     return replace(site, settings=replace(site.settings, values=values))
@@ -293,7 +323,10 @@ def test_a_backup_leaves_the_chat_s_disk_its_room_or_does_not_begin(
 ) -> None:
     here = on_small_disk(site, disk)
     if elsewhere:
-        values = here.settings.values | {"STATE_DIR": str(tmp_path / "state"), "BACKUP_DIR": str(disk / "backups")}
+        values = here.settings.values | {
+            "STATE_DIR": str(tmp_path / "state"),
+            "BACKUP_DIR": str(disk / "backups"),
+        }
         here = replace(site, settings=replace(site.settings, values=values))
     monkeypatch.setattr(chat_volume, "sizes", lambda settings: (databases * 10**6, uploads * 10**6))
     if fits:
@@ -306,7 +339,11 @@ def test_a_backup_leaves_the_chat_s_disk_its_room_or_does_not_begin(
     assert not copied and not list(backup_folder.place(here.settings).iterdir())
     assert "GB needed on the disk of" in error.value.saw and "GB free" in error.value.saw
     last = files.read_lines(here.state / "journal.jsonl")[-1]
-    assert last["result"] == "failed" and "needed" in last["reason"] and "BACKUP_KEEP" in last["reason"]
+    assert (
+        last["result"] == "failed"
+        and "needed" in last["reason"]
+        and "BACKUP_KEEP" in last["reason"]
+    )
 
 
 def test_adapters_need_room_once_and_again_only_where_there_are_no_links(
@@ -327,7 +364,9 @@ def test_adapters_need_room_once_and_again_only_where_there_are_no_links(
         make_as_if_at(here, "20260103T000000Z")
 
 
-def test_a_smaller_backup_keep_makes_the_room_that_was_missing(site: Site, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_smaller_backup_keep_makes_the_room_that_was_missing(
+    site: Site, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = on_small_disk(site, disk)
 
     def copy_out(settings: object, target: Path) -> None:
@@ -376,18 +415,24 @@ def test_the_site_s_own_recipes_come_back_and_other_images_are_told(
 ) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     for home in (old, new):
-        shutil.copytree(settings.HOME / "env", home / "env", ignore=shutil.ignore_patterns("site.env"))
+        shutil.copytree(
+            settings.HOME / "env", home / "env", ignore=shutil.ignore_patterns("site.env")
+        )
     (old / "env" / "recipes" / "ours.toml").write_text("ours")
     (new / "env" / "recipes" / "team.toml").write_text("this machine's")
     monkeypatch.setattr(backup, "HOME", old)
     monkeypatch.setattr(restore, "HOME", new)
     made = backup.make(site)
-    words = restore.put_back_settings(made / "env", restore.below("env", backup.verified(made)["sha256"]))
+    words = restore.put_back_settings(
+        made / "env", restore.below("env", backup.verified(made)["sha256"])
+    )
     assert "ours.toml" in words and "team.toml" not in words and "images.env" not in words
     assert (new / "env" / "recipes" / "ours.toml").read_text() == "ours"
     assert (new / "env" / "recipes" / "team.toml").read_text() == "this machine's"
     (new / "env" / "images.env").write_text("VLLM_IMAGE=newer\n")
-    words = restore.put_back_settings(made / "env", restore.below("env", backup.verified(made)["sha256"]))
+    words = restore.put_back_settings(
+        made / "env", restore.below("env", backup.verified(made)["sha256"])
+    )
     assert "images.env is this machine's own and differs" in words and "ours.toml" not in words
 
 
@@ -400,11 +445,18 @@ def test_a_merged_release_is_whole_after_a_restore_and_its_checkpoint_is_made_ag
         site.releases.serve_as(name, True)
         site.releases.advance(name)
     made = backup.make(site)
-    fresh = replace(site, settings=replace(site.settings, values=site.settings.values | {"STATE_DIR": str(tmp_path / "fresh")}))
+    fresh = replace(
+        site,
+        settings=replace(
+            site.settings, values=site.settings.values | {"STATE_DIR": str(tmp_path / "fresh")}
+        ),
+    )
     restore.put_back_state(fresh.state, made, backup.verified(made))
     before = site.releases.before()
     assert fresh.releases.current() == name and not fresh.releases.serves_merged()
-    assert adapters.whole(fresh, fresh.releases.before()) == before, "a good release was passed over"
+    assert adapters.whole(fresh, fresh.releases.before()) == before, (
+        "a good release was passed over"
+    )
 
     def make_again(site: Site, command: list[str], release: str) -> dict[str, object]:
         folder = site.state / command[3].removeprefix("/")
@@ -428,8 +480,12 @@ def test_a_merged_release_is_whole_after_a_restore_and_its_checkpoint_is_made_ag
         ("dual-use/open-webui:1", "dual-use/open-webui:2", True),
     ],
 )
-def test_a_backup_of_a_newer_chat_is_refused(here: str, made_with: str, refused: bool, site: Site) -> None:
-    older = replace(site.settings, values=site.settings.values | {"REHEARSAL_OPEN_WEBUI_IMAGE": here})
+def test_a_backup_of_a_newer_chat_is_refused(
+    here: str, made_with: str, refused: bool, site: Site
+) -> None:
+    older = replace(
+        site.settings, values=site.settings.values | {"REHEARSAL_OPEN_WEBUI_IMAGE": here}
+    )
     manifest = {"images": {"OPEN_WEBUI_IMAGE": made_with}}
     if refused:
         with pytest.raises(PreconditionFailed, match="newer Open WebUI"):
@@ -444,7 +500,11 @@ def test_a_restore_ends_what_an_upgrade_that_died_would_have_undone_but_not_one_
 ) -> None:
     made, note = backup.make(site), site.state / "upgrade.json"
     (made / "state" / "upgrade.json").write_text("of an older version's backup")
-    for module, name in ((chat_volume, "fill"), (restore, "put_back_settings"), (setup, "ensure_state")):
+    for module, name in (
+        (chat_volume, "fill"),
+        (restore, "put_back_settings"),
+        (setup, "ensure_state"),
+    ):
         monkeypatch.setattr(module, name, lambda *_: "")
     idle = replace(site, stacks=cast(Stacks, NoStacks()))
     with lock.hold(site.state, lock.UPGRADE, "an upgrade") if alive else nullcontext():
@@ -468,10 +528,14 @@ def test_a_share_that_has_no_links_takes_a_backup_and_gives_it_back(
     manifest = backup.verified(second)
     assert not any(path.is_symlink() for path in second.rglob("*"))
     restore.put_back_state(tmp_path / "fresh", second, manifest)
-    assert (tmp_path / "fresh" / "adapters" / "current" / "adapter_model.safetensors").read_text() == "weights"
+    assert (
+        tmp_path / "fresh" / "adapters" / "current" / "adapter_model.safetensors"
+    ).read_text() == "weights"
 
 
-def test_a_second_copy_that_fails_does_not_fill_the_disk_with_first_ones(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_copy_that_fails_does_not_fill_the_disk_with_first_ones(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for day in (1, 2):
         make_as_if_at(site, f"2020010{day}T000000Z")
     monkeypatch.setattr(backup, "to_restic", lambda site, made: 1 / 0)
@@ -486,7 +550,10 @@ def test_restic_is_run_where_it_is_configured_and_its_failure_is_the_backups(
     """A stand-in for restic that writes down what it was asked."""
     stand_in = tmp_path / "bin" / "restic"
     stand_in.parent.mkdir()
-    stand_in.write_text(f'#!/bin/sh\necho "$RESTIC_REPOSITORY $@" >> {tmp_path}/asked\n[ "$1" = backup ] || exit 3\n')
+    stand_in.write_text(
+        f'#!/bin/sh\necho "$RESTIC_REPOSITORY $@" >> {tmp_path}/asked\n[ "$1" = backup ] ||'
+        " exit 3\n"
+    )
     stand_in.chmod(0o755)
     monkeypatch.setenv("PATH", f"{stand_in.parent}:{os.environ['PATH']}")
     configured = replace(site.settings, values=site.settings.values | {"RESTIC_REPOSITORY": "/nas"})
@@ -494,4 +561,7 @@ def test_restic_is_run_where_it_is_configured_and_its_failure_is_the_backups(
         backup.backup(replace(site, settings=configured))
     asked = (tmp_path / "asked").read_text().splitlines()
     assert asked[0].startswith("/nas backup --tag=dual-use ") and asked[1].startswith("/nas forget")
-    assert json.loads((site.state / "journal.jsonl").read_text().splitlines()[-1])["result"] == "failed"
+    assert (
+        json.loads((site.state / "journal.jsonl").read_text().splitlines()[-1])["result"]
+        == "failed"
+    )

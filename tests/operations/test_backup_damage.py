@@ -1,4 +1,5 @@
-"""What becomes of a damaged backup, and of a damaged file that is backed up. The volume is a folder here; all else is real."""
+"""What becomes of a damaged backup, and of a damaged file that is backed up. The volume is a folder
+here; all else is real."""
 
 import json
 import os
@@ -18,7 +19,15 @@ from glue.core.errors import GlueError, PreconditionFailed
 from glue.machine import backup_folder
 from glue.operations import backup, restore, setup
 from glue.serving import status
-from tests.operations.kept_site import WEIGHTS, NoStacks, make_as_if_at, make_site, volume_is, with_settings, write_chat
+from tests.operations.kept_site import (
+    WEIGHTS,
+    NoStacks,
+    make_as_if_at,
+    make_site,
+    volume_is,
+    with_settings,
+    write_chat,
+)
 
 RANGES = 6
 Files = dict[str, bytes]
@@ -48,7 +57,12 @@ def other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 def good_files(site: Site) -> Files:
     """What a restore may replace: the other machine's state, volume and settings."""
     root = site.state.parents[1]
-    kept = [site.state / WEIGHTS, site.state / "secrets.env", *files.listed(root / "volume"), *files.listed(root / "home")]
+    kept = [
+        site.state / WEIGHTS,
+        site.state / "secrets.env",
+        *files.listed(root / "volume"),
+        *files.listed(root / "home"),
+    ]
     return {str(path): path.read_bytes() for path in kept}
 
 
@@ -57,13 +71,16 @@ def flipped(content: bytes, begin: int, end: int) -> bytes:
 
 
 def damages(content: bytes) -> Iterator[bytes | None]:
-    """The content with each of its byte ranges changed once; cut; longer; empty; and None for a file that is gone."""
+    """The content with each of its byte ranges changed once; cut; longer; empty; and None for a
+    file that is gone."""
     step = max(1, -(-len(content) // RANGES))
     yield from (flipped(content, begin, begin + step) for begin in range(0, len(content), step))
     yield from (content[:-1], content + b"\0", b"", None)
 
 
-def test_no_damage_of_any_file_goes_unseen_and_nothing_good_is_overwritten(site: Site, other: Site) -> None:
+def test_no_damage_of_any_file_goes_unseen_and_nothing_good_is_overwritten(
+    site: Site, other: Site
+) -> None:
     made, before, tried = backup.make(site), good_files(other), 0
     for path in list(files.listed(made)):
         content = path.read_bytes()
@@ -82,7 +99,9 @@ def test_no_damage_of_any_file_goes_unseen_and_nothing_good_is_overwritten(site:
     assert good_files(other) != before, "undamaged, it is restored"
 
 
-@pytest.mark.parametrize("name", ["chat/webui.db", f"state/{WEIGHTS}", "state/secrets.env", "env/recipes/team.toml"])
+@pytest.mark.parametrize(
+    "name", ["chat/webui.db", f"state/{WEIGHTS}", "state/secrets.env", "env/recipes/team.toml"]
+)
 def test_what_is_damaged_after_the_check_replaces_nothing(
     name: str, site: Site, other: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,7 +115,9 @@ def test_what_is_damaged_after_the_check_replaces_nothing(
     monkeypatch.setattr(backup, "verified", check_and_damage)
     with pytest.raises(GlueError, match="changed while it was read"):
         restore.restore(other, made, replace=True)
-    target = {"chat": "volume/", "state": "other/state/", "env": "home/env/"}[name.split("/")[0]] + name.split("/", 1)[1]
+    target = {"chat": "volume/", "state": "other/state/", "env": "home/env/"}[
+        name.split("/")[0]
+    ] + name.split("/", 1)[1]
     path = other.state.parents[1] / target
     assert (path.read_bytes() if path.exists() else None) == before.get(str(path))
     assert desired_state.half_filled(other.state), "no day begins on a mixture"
@@ -126,15 +147,27 @@ def test_modes_are_right_wherever_the_backup_comes_from(site: Site, other: Site)
         restore.restore(other, made, replace=True)
     finally:
         os.umask(umask)
-    modes = {name: (other.state / name).stat().st_mode & 0o777 for name in ("tls", "nights", "nights/one/dataset", "adapters")}
+    modes = {
+        name: (other.state / name).stat().st_mode & 0o777
+        for name in ("tls", "nights", "nights/one/dataset", "adapters")
+    }
     assert modes == {"tls": 0o700, "nights": 0o755, "nights/one/dataset": 0o700, "adapters": 0o755}
-    for name in ("secrets.env", "tls/authority.key", "tls/chat.pem", "nights/one/dataset/train.jsonl"):
+    for name in (
+        "secrets.env",
+        "tls/authority.key",
+        "tls/chat.pem",
+        "nights/one/dataset/train.jsonl",
+    ):
         assert (other.state / name).stat().st_mode & 0o777 == 0o600
-    for name in (WEIGHTS, "models.json"):  # which containers read as another user, or as root without root's powers
+    for name in (
+        WEIGHTS,
+        "models.json",
+    ):  # which containers read as another user, or as root without root's powers
         assert (other.state / name).stat().st_mode & 0o777 == 0o644
 
 
-# ---------------------------------------------------------------------- a manifest that is none of ours
+# ---------------------------------------------------------------------- a manifest that is none of
+# ours
 
 
 def remake(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -159,7 +192,9 @@ def remake(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         lambda manifest: manifest | {"sha256": manifest["sha256"] | {"chat/webui.db": 7}},
     ],
 )
-def test_a_manifest_that_is_not_ours_is_an_error_in_words(change: Callable[[dict[str, Any]], Any], site: Site) -> None:
+def test_a_manifest_that_is_not_ours_is_an_error_in_words(
+    change: Callable[[dict[str, Any]], Any], site: Site
+) -> None:
     made = backup.make(site)
     remake(made, change)
     with pytest.raises(PreconditionFailed) as error:
@@ -167,7 +202,9 @@ def test_a_manifest_that_is_not_ours_is_an_error_in_words(change: Callable[[dict
     assert str(made) in error.value.saw
 
 
-def test_a_backup_of_an_earlier_version_whose_manifest_has_no_checksum_is_restored(site: Site, other: Site) -> None:
+def test_a_backup_of_an_earlier_version_whose_manifest_has_no_checksum_is_restored(
+    site: Site, other: Site
+) -> None:
     made = backup.make(site)
     old = ("made", "sha256", "links", "images")
     remake(made, lambda manifest: {key: manifest[key] for key in old})
@@ -175,7 +212,8 @@ def test_a_backup_of_an_earlier_version_whose_manifest_has_no_checksum_is_restor
     assert restore.restore(other, made, replace=True)["restored"] == made.name
 
 
-# ---------------------------------------------------------------------- damage before it is backed up
+# ---------------------------------------------------------------------- damage before it is backed
+# up
 
 
 def test_a_damaged_adapter_of_the_earlier_backup_is_not_linked_to_and_is_told(site: Site) -> None:
@@ -186,19 +224,27 @@ def test_a_damaged_adapter_of_the_earlier_backup_is_not_linked_to_and_is_told(si
     assert (second / "state" / WEIGHTS).read_text() == "weights"
     rows = files.read_lines(site.state / "journal.jsonl")
     assert rows[-1]["warnings"] == [f"{first / 'state' / WEIGHTS} is damaged"]
-    said = status.overdue(rows, datetime.now().astimezone(), status.Limits(timedelta(days=9), timedelta(days=9)))
+    said = status.overdue(
+        rows, datetime.now().astimezone(), status.Limits(timedelta(days=9), timedelta(days=9))
+    )
     assert said == [f"the last backup: {first / 'state' / WEIGHTS} is damaged"]
 
 
-def test_a_damaged_adapter_here_is_told_and_the_earlier_backup_s_whole_one_is_kept(site: Site) -> None:
+def test_a_damaged_adapter_here_is_told_and_the_earlier_backup_s_whole_one_is_kept(
+    site: Site,
+) -> None:
     make_as_if_at(site, "20260101T000000Z")
     (site.state / WEIGHTS).write_text("weighty")
     second = make_as_if_at(site, "20260102T000000Z")
     assert (second / "state" / WEIGHTS).read_text() == "weights"
-    assert json.loads((second / files.MANIFEST).read_text())["warnings"] == [f"{site.state / WEIGHTS} is damaged"]
+    assert json.loads((second / files.MANIFEST).read_text())["warnings"] == [
+        f"{site.state / WEIGHTS} is damaged"
+    ]
 
 
-def test_an_adapter_that_was_damaged_when_it_was_backed_up_replaces_no_whole_one(site: Site, other: Site) -> None:
+def test_an_adapter_that_was_damaged_when_it_was_backed_up_replaces_no_whole_one(
+    site: Site, other: Site
+) -> None:
     (other.state / WEIGHTS).write_text("weights")
     (site.state / WEIGHTS).write_text("weighty")
     made = backup.make(site)
@@ -212,7 +258,9 @@ def test_an_adapter_that_was_damaged_when_it_was_backed_up_replaces_no_whole_one
 
 
 @pytest.mark.parametrize("before", ["backups", "old/backups", "."])
-def test_backups_of_an_earlier_backup_dir_are_in_no_backup(before: str, site: Site, tmp_path: Path) -> None:
+def test_backups_of_an_earlier_backup_dir_are_in_no_backup(
+    before: str, site: Site, tmp_path: Path
+) -> None:
     backup.make(with_settings(site, BACKUP_DIR=before))
     made = backup.make(with_settings(site, BACKUP_DIR=str(tmp_path / "elsewhere")))
     assert not [path for path in made.rglob("webui.db") if path.parent != made / "chat"]

@@ -1,4 +1,5 @@
-"""Which backups go and which stay, whatever clocks and names say; and whether the folder is the right one."""
+"""Which backups go and which stay, whatever clocks and names say; and whether the folder is the
+right one."""
 
 import json
 import shutil
@@ -26,7 +27,11 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 @pytest.fixture
 def other(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Another project, or machine, with the same folder for its backups."""
-    return with_settings(make_site(tmp_path / "other", monkeypatch), BACKUP_DIR=site.settings["BACKUP_DIR"], PROJECT="other")
+    return with_settings(
+        make_site(tmp_path / "other", monkeypatch),
+        BACKUP_DIR=site.settings["BACKUP_DIR"],
+        PROJECT="other",
+    )
 
 
 def kept(number: int, people: int = 5, conversations: int = 10) -> Kept:
@@ -44,7 +49,15 @@ def test_the_newest_stay_and_of_an_emptied_chat_the_last_full_one_too() -> None:
     emptied = [kept(number, people=1, conversations=0) for number in (4, 5, 6, 7)]
     assert numbers(backup_folder.removable(full + emptied, 2)) == [1, 2, 4, 5]
     grown_again = [kept(8, people=4, conversations=9), kept(9, people=4, conversations=9)]
-    assert numbers(backup_folder.removable(full + emptied + grown_again, 2)) == [1, 2, 3, 4, 5, 6, 7]
+    assert numbers(backup_folder.removable(full + emptied + grown_again, 2)) == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+    ]
 
 
 def test_a_full_backup_is_not_pushed_out_by_those_of_an_emptied_chat_and_that_is_told(
@@ -61,16 +74,25 @@ def test_a_full_backup_is_not_pushed_out_by_those_of_an_emptied_chat_and_that_is
     assert len(said) == 1 and "12 people, now 1" in said[0] and "NEW=1" in said[0]
     backup.backup(site, anew=True)
     backup.backup(site)
-    assert files.read_lines(site.state / "journal.jsonl")[-1]["warnings"] == [], "a person said that it is right"
+    assert files.read_lines(site.state / "journal.jsonl")[-1]["warnings"] == [], (
+        "a person said that it is right"
+    )
     assert full.exists()
 
 
-def test_clocks_have_no_say_and_the_one_just_made_stays(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clocks_have_no_say_and_the_one_just_made_stays(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ahead = [make_as_if_at(site, f"209{year}0101T000000Z") for year in range(3)]
     done = backup.backup(site)
-    assert backup.there(site) == [ahead[2], Path(done["backup"])], "a clock that was ahead wins nothing"
+    assert backup.there(site) == [
+        ahead[2],
+        Path(done["backup"]),
+    ], "a clock that was ahead wins nothing"
     again = make_as_if_at(site, ahead[2].name)
-    assert again.name > ahead[2].name and ahead[2].exists(), "a name that is taken is not taken again"
+    assert again.name > ahead[2].name and ahead[2].exists(), (
+        "a name that is taken is not taken again"
+    )
 
 
 def test_what_another_machine_or_program_or_person_put_there_stays(site: Site, other: Site) -> None:
@@ -91,7 +113,9 @@ def test_what_another_machine_or_program_or_person_put_there_stays(site: Site, o
     assert all(path.exists() for path in [*of_other, app, copied, renamed, writing])
 
 
-def test_a_removal_that_breaks_off_leaves_nothing_that_looks_whole(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removal_that_breaks_off_leaves_nothing_that_looks_whole(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     oldest = make_as_if_at(site, "20200101T000000Z")
     make_as_if_at(site, "20200102T000000Z")
 
@@ -112,7 +136,8 @@ def test_a_removal_that_breaks_off_leaves_nothing_that_looks_whole(site: Site, m
 
 
 def unmount(site: Site) -> Path:
-    """As if: the mount point is an empty folder of the disk below. Returns where the disk's content is."""
+    """As if: the mount point is an empty folder of the disk below. Returns where the disk's content
+    is."""
     disk = backup_folder.place(site.settings).parent
     away = disk.rename(disk.with_name("away"))
     disk.mkdir()
@@ -140,7 +165,9 @@ def test_a_new_disk_is_taken_when_a_person_says_so(site: Site) -> None:
     assert backup.backup(site)["kept"] == 2
 
 
-def test_backups_that_once_went_below_the_mount_point_hide_no_missing_disk(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backups_that_once_went_below_the_mount_point_hide_no_missing_disk(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as mounted:
         mounted.setattr(host, "on_one_disk", lambda one, other: False)
         backup.backup(site)
@@ -149,8 +176,12 @@ def test_backups_that_once_went_below_the_mount_point_hide_no_missing_disk(site:
 
 
 @pytest.mark.parametrize("elsewhere", ["backups", "/tmp/another"])
-def test_another_backup_dir_and_a_folder_of_the_state_folder_need_no_earlier_backup(elsewhere: str, site: Site) -> None:
-    journal.record(site.state, event="backup", result="done", folder=str(site.state / "backups" / "1"))
+def test_another_backup_dir_and_a_folder_of_the_state_folder_need_no_earlier_backup(
+    elsewhere: str, site: Site
+) -> None:
+    journal.record(
+        site.state, event="backup", result="done", folder=str(site.state / "backups" / "1")
+    )
     backup.backup(site)
     assert backup_folder.fault(with_settings(site, BACKUP_DIR=elsewhere).settings) == ""
 
@@ -164,7 +195,9 @@ def test_a_state_folder_that_lost_its_files_makes_no_backup_of_that(site: Site) 
     assert len(backup.there(site)) == 1
 
 
-def test_what_was_copied_and_is_no_database_is_no_backup(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_copied_and_is_no_database_is_no_backup(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def copy_out(settings: object, target: Path) -> None:
         target.mkdir()
         (target / "webui.db").write_text("x" * 5000)
@@ -181,7 +214,9 @@ def test_a_name_is_a_moment_that_no_folder_has(tmp_path: Path) -> None:
     assert backup.free_name(tmp_path, now) == "20260102T000000Z"
 
 
-def test_where_there_is_no_room_backups_that_are_never_removed_are_named(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_room_backups_that_are_never_removed_are_named(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = make_as_if_at(site, "20260101T000000Z")
     monkeypatch.setattr(host, "free_disk_bytes", lambda folder: 0)
     with pytest.raises(PreconditionFailed, match="no room") as error:
@@ -189,7 +224,9 @@ def test_where_there_is_no_room_backups_that_are_never_removed_are_named(site: S
     assert made.name not in error.value.do
     (made / files.MANIFEST_CHECKSUM).unlink()
     facts = json.loads((made / files.MANIFEST).read_text())
-    (made / files.MANIFEST).write_text(json.dumps({key: facts[key] for key in ("made", "sha256", "links", "images")}))
+    (made / files.MANIFEST).write_text(
+        json.dumps({key: facts[key] for key in ("made", "sha256", "links", "images")})
+    )
     with pytest.raises(PreconditionFailed, match="no room") as error:
         backup.make(site)
     assert f"made them: {made.name}" in error.value.do

@@ -1,4 +1,5 @@
-"""A chat that vanished is no chat that is empty. The volume is a folder, and Docker is a list of names."""
+"""A chat that vanished is no chat that is empty. The volume is a folder, and Docker is a list of
+names."""
 
 import sqlite3
 from dataclasses import replace
@@ -61,20 +62,29 @@ def test_a_chat_that_is_there_is_not_lost(site: Site) -> None:
 
 
 @pytest.mark.parametrize("how", [empty, without_content, without_people])
-def test_a_volume_that_holds_nobody_is_a_chat_that_is_lost_and_no_backup_is_made(how: object, site: Site, volume: Path) -> None:
+def test_a_volume_that_holds_nobody_is_a_chat_that_is_lost_and_no_backup_is_made(
+    how: object, site: Site, volume: Path
+) -> None:
     how(volume / "webui.db")  # type: ignore[operator]
     made = backup.there(site)
     for verb in (lambda: day.take_turn(site, judging=False, night=""), lambda: backup.backup(site)):
         with pytest.raises(DayNotServing, match="the chat is gone") as error:
             verb()
-        assert f"make restore FROM={made[-1]}" in error.value.do and "2 people, 3 conversations" in error.value.do
+        assert (
+            f"make restore FROM={made[-1]}" in error.value.do
+            and "2 people, 3 conversations" in error.value.do
+        )
         assert "make day NEW=1" in error.value.do
     assert backup.there(site) == made
 
 
-def test_a_volume_that_is_gone_is_not_made_again_by_looking_for_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_volume_that_is_gone_is_not_made_again_by_looking_for_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(chat_volume, "is_empty", lambda settings: 1 / 0)  # docker run would make it
-    assert "holds no chat" in chat_volume.lost(without_volume(site).settings, without_volume(site).stacks)
+    assert "holds no chat" in chat_volume.lost(
+        without_volume(site).settings, without_volume(site).stacks
+    )
 
 
 def test_a_damaged_database_is_not_an_empty_one_and_what_nobody_can_look_at_is_there(
@@ -82,7 +92,9 @@ def test_a_damaged_database_is_not_an_empty_one_and_what_nobody_can_look_at_is_t
 ) -> None:
     (volume / "webui.db").write_bytes(b"SQLite format 3\0" + bytes(5000))
     assert chat_volume.lost(site.settings, site.stacks) == ""
-    monkeypatch.setattr(chat_volume, "command", lambda settings, verb: ["false"])  # as Docker on a full disk
+    monkeypatch.setattr(
+        chat_volume, "command", lambda settings, verb: ["false"]
+    )  # as Docker on a full disk
     assert chat_volume.lost(site.settings, site.stacks) == ""
 
 
@@ -92,7 +104,7 @@ def test_before_a_first_day_an_empty_volume_is_as_it_should_be(site: Site, volum
     assert chat_volume.lost(site.settings, site.stacks) == ""
 
 
-def test_an_empty_chat_on_purpose_is_one_where_the_other_is_lost_and_changes_nothing_where_it_is_not(
+def test_an_empty_chat_on_purpose_replaces_a_lost_one_and_changes_no_other(
     site: Site, volume: Path
 ) -> None:
     chat_volume.begin_anew(site.settings, site.stacks)
@@ -106,7 +118,9 @@ def test_an_empty_chat_on_purpose_is_one_where_the_other_is_lost_and_changes_not
     assert chat_volume.lost(gone.settings, gone.stacks), "once it was served it can be lost again"
 
 
-def test_a_day_makes_no_volume_but_the_cache_of_compiled_code(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_day_makes_no_volume_but_the_cache_of_compiled_code(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gone = without_volume(site)
     monkeypatch.setattr(model, "make_room", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -114,7 +128,9 @@ def test_a_day_makes_no_volume_but_the_cache_of_compiled_code(site: Site, monkey
     assert gone.stacks.missing_volumes(*VOLUMES) == ("models", "webui-data", "trainer-cache")
 
 
-def test_a_restore_makes_no_volume_but_the_chat_s(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restore_makes_no_volume_but_the_chat_s(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gone, made = without_volume(site), backup.there(site)[-1]
     monkeypatch.setattr(chat_volume, "fill", lambda *_: None)
     restore.restore(gone, made, replace=True)
@@ -122,7 +138,9 @@ def test_a_restore_makes_no_volume_but_the_chat_s(site: Site, monkeypatch: pytes
 
 
 def test_a_chat_that_runs_is_not_looked_at(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(NoStacks, "services", lambda *_: {"open-webui": Service("open-webui", "running")})
+    monkeypatch.setattr(
+        NoStacks, "services", lambda *_: {"open-webui": Service("open-webui", "running")}
+    )
     monkeypatch.setattr(chat_volume, "is_empty", lambda settings: 1 / 0)
     assert chat_volume.lost(without_volume(site).settings, without_volume(site).stacks) == ""
 
@@ -139,18 +157,28 @@ def test_status_tells_of_undelivered_messages_only_by_ways_that_are_still_set(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(NoStacks, "trainer", lambda self: None, raising=False)
-    journal.record(site.state, event="message", way="NOTIFY_WEBHOOK", result="failed", reason="HTTP 404")
+    journal.record(
+        site.state, event="message", way="NOTIFY_WEBHOOK", result="failed", reason="HTTP 404"
+    )
     assert status.status(site)["overdue"] == []
-    told = status.status(with_settings(site, NOTIFY_WEBHOOK="https://chat.example.org/hook"))["overdue"]
+    told = status.status(with_settings(site, NOTIFY_WEBHOOK="https://chat.example.org/hook"))[
+        "overdue"
+    ]
     assert told == ["NOTIFY_WEBHOOK: the last message did not arrive: HTTP 404"]
 
 
-# ---------------------------------------------------------------------- the other way round: the state folder is lost
+# ---------------------------------------------------------------------- the other way round: the
+# state folder is lost
 
 
 def with_secrets(site: Site, *names: str) -> Site:
     values = {key: value for key, value in site.settings.values.items() if key not in SECRETS}
-    return replace(site, settings=replace(site.settings, values=values | dict.fromkeys(names, "a secret of the test")))
+    return replace(
+        site,
+        settings=replace(
+            site.settings, values=values | dict.fromkeys(names, "a secret of the test")
+        ),
+    )
 
 
 def test_setup_makes_no_new_secrets_for_a_chat_that_has_people(site: Site, volume: Path) -> None:

@@ -38,11 +38,16 @@ def told() -> list[str]:
 
 @pytest.fixture
 def site(tmp_path: Path, hub: StubHub, told: list[str], monkeypatch: pytest.MonkeyPatch) -> Site:
-    """A site whose two models are one, in a stub of the hub, and whose containers are processes of this machine."""
+    """A site whose two models are one, in a stub of the hub, and whose containers are processes of
+    this machine."""
     monkeypatch.setattr(images, "stream", lambda *arguments: without_docker(tmp_path, *arguments))
     monkeypatch.setattr(models, "stream", lambda *arguments: without_docker(tmp_path, *arguments))
     monkeypatch.setattr(images, "docker_cli", lambda: "docker")
-    changes = {"SERVED_MODEL": "stub/model", "TRAINED_MODEL": "stub/model", "STATE_DIR": str(tmp_path)}
+    changes = {
+        "SERVED_MODEL": "stub/model",
+        "TRAINED_MODEL": "stub/model",
+        "STATE_DIR": str(tmp_path),
+    }
     changes |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.port}", "HF_TOKEN": "hf_secret"}
     loaded = settings.load("rehearsal")
     kept = cast(Stacks, SimpleNamespace(missing_images=lambda references: []))
@@ -50,8 +55,11 @@ def site(tmp_path: Path, hub: StubHub, told: list[str], monkeypatch: pytest.Monk
     return Site(replace(loaded, values=values | changes), kept, told.append)
 
 
-def without_docker(home: Path, command: list[str], environment: dict[str, str], hear: Hear, seconds: float) -> tuple[int, str]:
-    """Runs what `docker run ... IMAGE /opt/fetch.py OPTIONS /opt/models.json` would run in the container."""
+def without_docker(
+    home: Path, command: list[str], environment: dict[str, str], hear: Hear, seconds: float
+) -> tuple[int, str]:
+    """Runs what `docker run ... IMAGE /opt/fetch.py OPTIONS /opt/models.json` would run in the
+    container."""
     assert "hf_secret" not in " ".join(command) and "--env=HF_TOKEN" in command
     options = [part for part in command if part == "--check"]
     assert ("--network=none" in command) is bool(options)
@@ -71,7 +79,8 @@ def known(site: Site) -> dict[str, Any]:
 def test_a_model_that_nobody_could_look_at_is_told_apart_from_one_that_is_not_whole(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where Docker's disk is full: no container starts, so nothing is known of the files, and the day tries them."""
+    """As where Docker's disk is full: no container starts, so nothing is known of the files, and
+    the day tries them."""
     (site.state / "models.json").write_text("{}")
     monkeypatch.setattr(images, "stream", lambda *_: (125, "no space left on device"))
     monkeypatch.setattr(models, "stream", lambda *_: (125, "no space left on device"))
@@ -79,7 +88,9 @@ def test_a_model_that_nobody_could_look_at_is_told_apart_from_one_that_is_not_wh
     assert unseen == {"stub/model"} and "no space left" in wrong["stub/model"][0]
 
 
-def test_models_are_fetched_once_at_the_commit_that_was_found_and_the_doctor_sees_them(site: Site, hub: StubHub) -> None:
+def test_models_are_fetched_once_at_the_commit_that_was_found_and_the_doctor_sees_them(
+    site: Site, hub: StubHub
+) -> None:
     assert models.models(site)[0] == {"stub/model": ("never fetched",)}
     models.ensure_models(site)
     assert known(site)["commit"] == hub.commit and set(known(site)["files"]) == set(hub.files)
@@ -103,12 +114,22 @@ def test_another_revision_is_another_download(site: Site, hub: StubHub) -> None:
     models.ensure_models(site)
     assert models.kept_or_new(known(site), "main") == known(site)
     assert models.kept_or_new(known(site), "v2") == {"revision": "v2", "commit": "", "files": {}}
-    newer = replace(site, settings=replace(site.settings, values=site.settings.values | {"TRAINED_MODEL_REVISION": "v2"}))
+    newer = replace(
+        site,
+        settings=replace(
+            site.settings, values=site.settings.values | {"TRAINED_MODEL_REVISION": "v2"}
+        ),
+    )
     assert models.models(newer)[0] == {"stub/model": ("never fetched",)}
 
 
 def test_a_hub_that_is_not_there_is_an_error_that_says_so(site: Site) -> None:
-    away = replace(site, settings=replace(site.settings, values=site.settings.values | {"HF_ENDPOINT": "http://127.0.0.1:9"}))
+    away = replace(
+        site,
+        settings=replace(
+            site.settings, values=site.settings.values | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+        ),
+    )
     with pytest.raises(GlueError) as error:
         models.ensure_models(away)
     assert "stub/model" in error.value.saw and "make setup" in error.value.do
@@ -123,8 +144,12 @@ def test_secrets_are_written_once_and_only_their_owner_reads_them(site: Site) ->
     setup.ensure_state(site.settings, site.tell)
     written = site.settings.secrets_file.read_text()
     assert stat.S_IMODE(site.settings.secrets_file.stat().st_mode) == 0o600
-    setup.ensure_state(replace(site.settings, values=site.settings.values | read(site.settings)), site.tell)
-    assert site.settings.secrets_file.read_text() == written and all(key in written for key in settings.SECRETS)
+    setup.ensure_state(
+        replace(site.settings, values=site.settings.values | read(site.settings)), site.tell
+    )
+    assert site.settings.secrets_file.read_text() == written and all(
+        key in written for key in settings.SECRETS
+    )
 
 
 def read(chosen: Settings) -> dict[str, str]:
@@ -146,7 +171,9 @@ Digest: sha256:0123
 
 
 def test_a_pull_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch, told: list[str]) -> None:
-    def stream(command: list[str], environment: dict[str, str], hear: Hear, seconds: float) -> tuple[int, str]:
+    def stream(
+        command: list[str], environment: dict[str, str], hear: Hear, seconds: float
+    ) -> tuple[int, str]:
         assert command[1:] == ["pull", "an/image:1"]
         for line in PULLED.splitlines():
             hear(line)
@@ -156,11 +183,19 @@ def test_a_pull_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch, told: list[
     monkeypatch.setattr(models, "stream", stream)
     monkeypatch.setattr(images, "docker_cli", lambda: "docker")
     images.pull("an/image:1", told.append)
-    assert told[-1] == "pulling an/image:1: 3 of 3 layers" and "pulling an/image:1: 1 of 3 layers" in told
+    assert (
+        told[-1] == "pulling an/image:1: 3 of 3 layers"
+        and "pulling an/image:1: 1 of 3 layers" in told
+    )
 
 
-@pytest.mark.parametrize("act", [lambda s: images.pull("an/image:1", print), lambda s: images.build_night_image(s, print)])
-def test_an_image_that_does_not_come_is_an_error_with_its_last_words(act: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "act",
+    [lambda s: images.pull("an/image:1", print), lambda s: images.build_night_image(s, print)],
+)
+def test_an_image_that_does_not_come_is_an_error_with_its_last_words(
+    act: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(images, "stream", lambda *arguments: (1, "no such host"))
     monkeypatch.setattr(models, "stream", lambda *arguments: (1, "no such host"))
     monkeypatch.setattr(images, "docker_cli", lambda: "/usr/bin/docker")
@@ -169,7 +204,9 @@ def test_an_image_that_does_not_come_is_an_error_with_its_last_words(act: Any, m
     assert "no such host" in error.value.saw
 
 
-def test_the_nights_image_is_built_only_where_it_is_not_there(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_nights_image_is_built_only_where_it_is_not_there(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     built: list[list[str]] = []
 
     def stream(command: list[str], *more: Any) -> tuple[int, str]:
@@ -184,11 +221,15 @@ def test_the_nights_image_is_built_only_where_it_is_not_there(site: Site, monkey
     absent = cast(Stacks, SimpleNamespace(missing_images=list))
     setup.ensure_night_image(replace(site, stacks=absent))
     assert f"--build-arg=BASE_IMAGE={site.settings['NIGHT_BASE_IMAGE']}" in built[0]
-    assert f"--tag={site.settings['TRAINER_IMAGE']}" in built[0] and built[0][-1] == str(HOME / "images" / "trainer")
+    assert f"--tag={site.settings['TRAINER_IMAGE']}" in built[0] and built[0][-1] == str(
+        HOME / "images" / "trainer"
+    )
 
 
 @pytest.mark.parametrize("first_passes", [True, False])
-def test_new_kernels_are_tried_until_they_pass_and_once_for_an_image(site: Site, tmp_path: Path, first_passes: bool) -> None:
+def test_new_kernels_are_tried_until_they_pass_and_once_for_an_image(
+    site: Site, tmp_path: Path, first_passes: bool
+) -> None:
     asked: list[str] = []
     passes = [first_passes]
 
@@ -197,7 +238,9 @@ def test_new_kernels_are_tried_until_they_pass_and_once_for_an_image(site: Site,
         tell("FAIL mamba: their gradients")
         return 0 if passes[0] else 1
 
-    stub = cast(Stacks, SimpleNamespace(run_trainer=run_trainer, image_id=lambda reference: "sha256:1"))
+    stub = cast(
+        Stacks, SimpleNamespace(run_trainer=run_trainer, image_id=lambda reference: "sha256:1")
+    )
     spark = replace(site, stacks=stub, settings=replace(site.settings, profile="spark"))
     if not first_passes:
         with pytest.raises(GlueError, match="kernels") as error:
@@ -206,7 +249,9 @@ def test_new_kernels_are_tried_until_they_pass_and_once_for_an_image(site: Site,
         passes[0] = True
     setup.ensure_kernels(spark)
     setup.ensure_kernels(spark)
-    assert asked[-2:] == ["training.checks.kernels", "training.checks.exactness"] and len(asked) == (2 if first_passes else 3)
+    assert asked[-2:] == ["training.checks.kernels", "training.checks.exactness"] and len(
+        asked
+    ) == (2 if first_passes else 3)
 
 
 # ---------------------------------------------------------------------- running programs
@@ -214,7 +259,9 @@ def test_new_kernels_are_tried_until_they_pass_and_once_for_an_image(site: Site,
 
 def test_a_program_is_heard_line_by_line_and_its_last_lines_are_kept() -> None:
     heard: list[str] = []
-    code, last_lines = commands.stream(["sh", "-c", "seq 30; exit 3"], dict(os.environ), heard.append, 30)
+    code, last_lines = commands.stream(
+        ["sh", "-c", "seq 30; exit 3"], dict(os.environ), heard.append, 30
+    )
     assert code == 3 and heard == [str(number) for number in range(1, 31)]
     assert last_lines.splitlines() == heard[-15:]
 
@@ -236,7 +283,9 @@ def test_a_failing_doctor_keeps_no_serving_day_from_being_found_up(
     services: Services, site: Site, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(*_: Any) -> None:
-        raise PreconditionFailed("something needed is not there", "day's images: gone", "make setup")
+        raise PreconditionFailed(
+            "something needed is not there", "day's images: gone", "make setup"
+        )
 
     monkeypatch.setattr(doctor, "require", missing)
     there = replace(site, stacks=cast(Stacks, SimpleNamespace(services=lambda stack: services)))
@@ -248,7 +297,10 @@ def test_a_failing_doctor_keeps_no_serving_day_from_being_found_up(
 
 
 def test_what_a_script_says_to_do_is_what_the_verb_says_to_do() -> None:
-    said = "docker: looking\nERROR 10: Docker does not let this user in\n  saw:  anna\n  do:   sudo usermod -aG docker $USER"
+    said = (
+        "docker: looking\nERROR 10: Docker does not let this user in\n  saw:  anna\n  do:   sudo"
+        " usermod -aG docker $USER"
+    )
     found = setup.told_by(said)
     assert found and (found.what, found.saw, found.do) == (
         "Docker does not let this user in",
@@ -260,7 +312,9 @@ def test_what_a_script_says_to_do_is_what_the_verb_says_to_do() -> None:
 
 def spark_site(told: list[str], here: tuple[str, ...]) -> Site:
     """here: the images that are on this machine."""
-    stacks = SimpleNamespace(missing_images=lambda references: [name for name in references if name not in here])
+    stacks = SimpleNamespace(
+        missing_images=lambda references: [name for name in references if name not in here]
+    )
     return Site(settings.load("spark"), cast(Stacks, stacks), told.append)
 
 
@@ -269,18 +323,27 @@ def test_a_base_whose_cuda_the_driver_does_not_speak_ends_setup_with_the_other_b
 ) -> None:
     pulled: list[str] = []
     monkeypatch.setattr(images, "pull", lambda reference, tell: pulled.append(reference))
-    monkeypatch.setattr(images, "run_kernel", lambda image: (1, "RuntimeError: the NVIDIA driver on your system is too old"))
+    monkeypatch.setattr(
+        images,
+        "run_kernel",
+        lambda image: (1, "RuntimeError: the NVIDIA driver on your system is too old"),
+    )
     site = spark_site(told, ())
     with pytest.raises(PreconditionFailed) as error:
         setup.ensure_night_base_runs(site)
     assert pulled == [site.settings["NIGHT_BASE_IMAGE"]]
-    assert "too old" in error.value.saw and f"NIGHT_BASE_IMAGE={site.settings['CUDA_13_0_BASE_IMAGE']}" in error.value.do
+    assert (
+        "too old" in error.value.saw
+        and f"NIGHT_BASE_IMAGE={site.settings['CUDA_13_0_BASE_IMAGE']}" in error.value.do
+    )
 
 
 def test_a_base_that_runs_is_told_and_one_whose_night_image_is_built_is_not_tried(
     told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "run_kernel", lambda image: (0, "a warning\nCUDA 13.2 runs on NVIDIA GB10"))
+    monkeypatch.setattr(
+        images, "run_kernel", lambda image: (0, "a warning\nCUDA 13.2 runs on NVIDIA GB10")
+    )
     site = spark_site(told, (settings.load("spark")["NIGHT_BASE_IMAGE"],))
     setup.ensure_night_base_runs(site)
     assert told[-1] == "CUDA 13.2 runs on NVIDIA GB10"
@@ -288,7 +351,9 @@ def test_a_base_that_runs_is_told_and_one_whose_night_image_is_built_is_not_trie
     setup.ensure_night_base_runs(spark_site(told, (site.settings["TRAINER_IMAGE"],)))
 
 
-def test_the_base_is_tried_before_anything_large_is_fetched(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_base_is_tried_before_anything_large_is_fetched(
+    told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def end(site: Site) -> None:
         raise PreconditionFailed("the kernel fails", "", "")
 

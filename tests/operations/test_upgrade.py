@@ -1,4 +1,5 @@
-"""Upgrades, with real git and make on a small repository whose targets only say that they ran; tests/e2e has the real ones."""
+"""Upgrades, with real git and make on a small repository whose targets only say that they ran;
+tests/e2e has the real ones."""
 
 import json
 import subprocess
@@ -43,12 +44,23 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def git(home: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "core.fsync=none"]
-    done = subprocess.run(["git", "-C", str(home), *identity, *arguments], capture_output=True, text=True, check=True)
+    identity = [
+        "-c",
+        "user.name=test",
+        "-c",
+        "user.email=test@example.org",
+        "-c",
+        "core.fsync=none",
+    ]
+    done = subprocess.run(
+        ["git", "-C", str(home), *identity, *arguments], capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 
-def release(home: Path, name: str, broken: str = "", answer: str = "I am here.", open_webui: str = OLD) -> None:
+def release(
+    home: Path, name: str, broken: str = "", answer: str = "I am here.", open_webui: str = OLD
+) -> None:
     (home / "Makefile").write_text(MAKEFILE)
     (home / "env" / "images.env").write_text(f"# images\nOPEN_WEBUI_IMAGE={open_webui}\n")
     for file, text in {"version": name, "broken": broken, "answer": answer}.items():
@@ -62,7 +74,9 @@ def release(home: Path, name: str, broken: str = "", answer: str = "I am here.",
 def site(tmp_path: Path) -> Site:
     (tmp_path / "state").mkdir()
     settings = SimpleNamespace(profile="rehearsal", number=lambda key: 1)
-    return cast(Site, SimpleNamespace(state=tmp_path / "state", settings=settings, tell=lambda line: None))
+    return cast(
+        Site, SimpleNamespace(state=tmp_path / "state", settings=settings, tell=lambda line: None)
+    )
 
 
 def ran(home: Path) -> list[str]:
@@ -81,7 +95,10 @@ def test_a_version_that_serves_stays(home: Path, site: Site) -> None:
     done = upgrade.upgrade(site, "new")
     assert done["changed"] and done["backup"] == "/backups/today"
     assert ran(home) == ["setup new", "day new"] and version(home) == "new" and not unfinished(site)
-    assert upgrade.upgrade(site, "new") == {"version": git(home, "rev-parse", "new"), "changed": False}
+    assert upgrade.upgrade(site, "new") == {
+        "version": git(home, "rev-parse", "new"),
+        "changed": False,
+    }
 
 
 @pytest.mark.parametrize(
@@ -110,9 +127,13 @@ def test_if_not_even_the_old_one_serves_it_says_what_to_type(home: Path, site: S
 
 
 @pytest.mark.parametrize(("served", "expected"), [(False, []), (True, ["day old"])])
-def test_one_that_died_on_its_way_is_undone_by_the_next(served: bool, expected: list[str], home: Path, site: Site) -> None:
+def test_one_that_died_on_its_way_is_undone_by_the_next(
+    served: bool, expected: list[str], home: Path, site: Site
+) -> None:
     before, after = git(home, "rev-parse", "old"), git(home, "rev-parse", "same-chat")
-    upgrade.keep(site, upgrade.Move(before, after, "/backups/yesterday", migrates=False, served=served))
+    upgrade.keep(
+        site, upgrade.Move(before, after, "/backups/yesterday", migrates=False, served=served)
+    )
     git(home, "checkout", "--quiet", "same-chat")
     upgrade.upgrade(site, "old")
     assert ran(home) == ["setup old", *expected] and version(home) == "old" and not unfinished(site)
@@ -129,7 +150,12 @@ def test_an_older_open_webui_is_refused_with_the_backup_that_fits(
     git(home, "checkout", "--quiet", "new")
     with pytest.raises(PreconditionFailed) as error:
         upgrade.upgrade(site, "old")
-    assert str(folders[1]) in error.value.do and version(home) == "new" and not ran(home) and not unfinished(site)
+    assert (
+        str(folders[1]) in error.value.do
+        and version(home) == "new"
+        and not ran(home)
+        and not unfinished(site)
+    )
 
 
 def test_what_a_person_changed_is_never_written_over(home: Path, site: Site) -> None:
@@ -148,7 +174,9 @@ def test_no_upgrade_during_a_night_nor_to_what_is_not_there(home: Path, site: Si
     assert not ran(home) and not unfinished(site)
 
 
-def test_no_upgrade_where_git_could_run_out_of_room(home: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_upgrade_where_git_could_run_out_of_room(
+    home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(site.settings, "number", lambda key: 2**62)
     with pytest.raises(PreconditionFailed, match="too little room"):
         upgrade.upgrade(site, "new")
@@ -172,12 +200,14 @@ def test_no_backup_rotates_its_own_away_while_an_upgrade_may_need_it(
     assert seen[-1] == ("day", False), "the timer's own day needs no backup any more"
 
 
-# ---------------------------------------------------------------------- a git that does not end what it began
+# ---------------------------------------------------------------------- a git that does not end
+# what it began
 
 
 @pytest.fixture
 def grown(home: Path) -> str:
-    """Another version, with a file more; what git leaves when it is killed in "version", its last file, is half of each."""
+    """Another version, with a file more; what git leaves when it is killed in "version", its last
+    file, is half of each."""
     (home / "added").write_text("new\n")
     release(home, "grown")
     git(home, "checkout", "--quiet", "old")
@@ -186,7 +216,9 @@ def grown(home: Path) -> str:
     return "grown"
 
 
-def test_a_git_that_was_killed_leaves_nothing_of_the_new_version(grown: str, home: Path, site: Site) -> None:
+def test_a_git_that_was_killed_leaves_nothing_of_the_new_version(
+    grown: str, home: Path, site: Site
+) -> None:
     once = f"if rm {site.state}/kill 2>/dev/null; then kill -9 $PPID; fi; cat"
     git(home, "config", "filter.dies.smudge", once)
     (home / ".git" / "info" / "attributes").write_text("version filter=dies\n")
@@ -222,16 +254,26 @@ def test_a_file_that_git_did_not_write_whole_is_noticed(
     """A stand-in for a full disk, of which git only warns: a hook that empties a file."""
     hook, full = home / ".git" / "hooks" / "post-checkout", site.state / "full"
     hook.parent.mkdir(exist_ok=True)
-    hook.write_text(f"#!/bin/sh\n[ -e {full} ] || exit 0\n: > version\n[ {so_often} = always ] || rm {full}\n")
+    hook.write_text(
+        f"#!/bin/sh\n[ -e {full} ] || exit 0\n: > version\n[ {so_often} = always ] || rm {full}\n"
+    )
     hook.chmod(0o755)
     full.touch()
     with pytest.raises(GlueError) as caught:
         upgrade.upgrade(site, grown)
-    assert type(caught.value) is error and "did not write all of" in caught.value.saw and "version" in caught.value.saw
-    assert unfinished(site) == (so_often == "always") and (version(home) == "old" or so_often == "always")
+    assert (
+        type(caught.value) is error
+        and "did not write all of" in caught.value.saw
+        and "version" in caught.value.saw
+    )
+    assert unfinished(site) == (so_often == "always") and (
+        version(home) == "old" or so_often == "always"
+    )
 
 
-def test_a_file_of_a_persons_own_in_the_place_of_a_new_one_stays(grown: str, home: Path, site: Site) -> None:
+def test_a_file_of_a_persons_own_in_the_place_of_a_new_one_stays(
+    grown: str, home: Path, site: Site
+) -> None:
     (home / "added").write_text("a person's\n")
     with pytest.raises(GlueError, match="grown does not serve"):
         upgrade.upgrade(site, grown)
@@ -251,7 +293,11 @@ def test_a_day_that_somebody_began_on_the_new_version_is_undone_too(
 
     def fail_in_setup(site: Site, *target: str, **more: Any) -> str:
         if version(home) == "new":
-            journal.record(site.state, event="day", phase=meanwhile) if meanwhile == "begin" else None
+            (
+                journal.record(site.state, event="day", phase=meanwhile)
+                if meanwhile == "begin"
+                else None
+            )
             raise GlueError("make setup failed", "no network", "")
         return make(site, *target, **more)
 
@@ -268,7 +314,9 @@ def test_the_new_version_is_checked_out_only_while_nobody_moves_the_day(
     monkeypatch.setattr(upgrade, "MOVE_WAIT_SECONDS", 0.3)
     with lock.hold(site.state, lock.MOVE, "bring up the day"), pytest.raises(Locked):
         upgrade.upgrade(site, "new")
-    assert version(home) == "old" and not ran(home) and not unfinished(site), "nothing was touched, so nothing is undone"
+    assert version(home) == "old" and not ran(home) and not unfinished(site), (
+        "nothing was touched, so nothing is undone"
+    )
 
 
 def die_after(home: Path, site: Site, *days: str) -> None:
@@ -282,13 +330,21 @@ def die_after(home: Path, site: Site, *days: str) -> None:
     git(home, "checkout", "--quiet", "new")
 
 
-def test_a_timer_undoes_an_upgrade_that_died_and_the_day_of_before_serves(home: Path, site: Site) -> None:
+def test_a_timer_undoes_an_upgrade_that_died_and_the_day_of_before_serves(
+    home: Path, site: Site
+) -> None:
     die_after(home, site, "begin", "failed")
     assert upgrade.undo_for_a_timer(site) and not upgrade.undo_for_a_timer(site)
-    assert ran(home) == ["setup old", "restore old", "day old", "day old"] and version(home) == "old" and not unfinished(site)
+    assert (
+        ran(home) == ["setup old", "restore old", "day old", "day old"]
+        and version(home) == "old"
+        and not unfinished(site)
+    )
 
 
-def test_no_timer_takes_back_what_people_may_have_said_since_nor_meets_an_upgrade_that_lives(home: Path, site: Site) -> None:
+def test_no_timer_takes_back_what_people_may_have_said_since_nor_meets_an_upgrade_that_lives(
+    home: Path, site: Site
+) -> None:
     die_after(home, site)
     with lock.hold(site.state, upgrade.LOCK, "an upgrade"):
         assert not upgrade.undo_for_a_timer(site)
@@ -301,14 +357,18 @@ def test_no_timer_takes_back_what_people_may_have_said_since_nor_meets_an_upgrad
     assert version(home) == "new" and unfinished(site) and not ran(home)
 
 
-def test_going_back_that_died_goes_on_though_the_new_version_s_day_had_come_up(home: Path, site: Site) -> None:
+def test_going_back_that_died_goes_on_though_the_new_version_s_day_had_come_up(
+    home: Path, site: Site
+) -> None:
     die_after(home, site, "begin", "done")
     git(home, "checkout", "--quiet", "old")
     assert upgrade.undo_for_a_timer(site)
     assert ran(home) == ["setup old", "restore old", "day old", "day old"] and not unfinished(site)
 
 
-def test_a_note_of_a_later_version_is_read_and_one_that_cannot_be_is_an_error_in_words(home: Path, site: Site) -> None:
+def test_a_note_of_a_later_version_is_read_and_one_that_cannot_be_is_an_error_in_words(
+    home: Path, site: Site
+) -> None:
     die_after(home, site)
     note = json.loads((site.state / upgrade.UNFINISHED).read_text())
     (site.state / upgrade.UNFINISHED).write_text(json.dumps(note | {"of later": 1}))
@@ -318,7 +378,9 @@ def test_a_note_of_a_later_version_is_read_and_one_that_cannot_be_is_an_error_in
         upgrade.upgrade(site, "new")
 
 
-def test_one_that_died_while_its_restore_had_everything_stopped_ends_in_a_day_too(home: Path, site: Site) -> None:
+def test_one_that_died_while_its_restore_had_everything_stopped_ends_in_a_day_too(
+    home: Path, site: Site
+) -> None:
     die_after(home, site)
     desired_state.take(site.state, Turn(Wanted.DOWN))
     (site.state / desired_state.RESTORING).write_text("/backups/yesterday\n")
@@ -327,19 +389,25 @@ def test_one_that_died_while_its_restore_had_everything_stopped_ends_in_a_day_to
 
 
 @pytest.mark.parametrize("note", ["{", '{"before": "of another version"}'])
-def test_a_note_of_an_upgrade_that_cannot_be_read_keeps_no_timer_from_its_day(note: str, home: Path, site: Site) -> None:
+def test_a_note_of_an_upgrade_that_cannot_be_read_keeps_no_timer_from_its_day(
+    note: str, home: Path, site: Site
+) -> None:
     (site.state / upgrade.UNFINISHED).write_text(note)
     assert not upgrade.undo_for_a_timer(site) and not ran(home)
 
 
-def test_a_dead_upgrade_that_cannot_be_undone_leaves_the_timer_to_the_version_that_is_there(home: Path, site: Site) -> None:
+def test_a_dead_upgrade_that_cannot_be_undone_leaves_the_timer_to_the_version_that_is_there(
+    home: Path, site: Site
+) -> None:
     die_after(home, site)
     (home / "answer").write_text("mine\n")
     (home / "version").write_text("a person's\n")
     assert not upgrade.undo_for_a_timer(site) and unfinished(site)
 
 
-def test_one_whose_day_came_up_is_done_and_what_people_said_since_stays(home: Path, site: Site) -> None:
+def test_one_whose_day_came_up_is_done_and_what_people_said_since_stays(
+    home: Path, site: Site
+) -> None:
     die_after(home, site, "begin", "done")
     assert upgrade.upgrade(site, "new")["changed"] is False
     assert not ran(home) and version(home) == "new" and not unfinished(site)
@@ -363,10 +431,14 @@ def test_the_chat_is_put_back_once_however_often_its_day_is_tried(
     assert ran(home).count("restore old") == 1 and not unfinished(site)
 
 
-def test_a_timer_has_its_own_day_before_it_runs_out_of_time(home: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timer_has_its_own_day_before_it_runs_out_of_time(
+    home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stream, deadlines = commands.stream, []
 
-    def note_deadline(command: list[str], environment: dict[str, str], hear: commands.Hear, seconds: float) -> tuple[int, str]:
+    def note_deadline(
+        command: list[str], environment: dict[str, str], hear: commands.Hear, seconds: float
+    ) -> tuple[int, str]:
         deadlines.append(seconds)
         return stream(command, environment, hear, seconds)
 

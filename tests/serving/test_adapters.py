@@ -1,4 +1,5 @@
-"""What promotion leaves on disk when vLLM does not take what it is given. The vLLM here is a stub that says so."""
+"""What promotion leaves on disk when vLLM does not take what it is given. The vLLM here is a stub
+that says so."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +35,9 @@ def stub_vllm(monkeypatch: pytest.MonkeyPatch, takes: bool) -> list[str]:
     return asked
 
 
-def test_a_checkpoint_that_vllm_does_not_take_leaves_what_served_before(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_vllm_does_not_take_leaves_what_served_before(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two = (publish(site.releases, content) for content in ("one", "two"))
     serve(site.releases, one)
     make_checkpoint(site.releases, two)
@@ -42,10 +45,16 @@ def test_a_checkpoint_that_vllm_does_not_take_leaves_what_served_before(site: An
     with pytest.raises(GlueError, match="starts and dies"):
         adapters.move_to(site, two, merged=True)
     assert asked == ["agree", "restart"]
-    assert (site.releases.current(), site.releases.served(), site.releases.serves_merged()) == (one, [None, one], False)
+    assert (site.releases.current(), site.releases.served(), site.releases.serves_merged()) == (
+        one,
+        [None, one],
+        False,
+    )
 
 
-def test_the_same_release_in_another_form_goes_back_to_the_form_it_had(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_release_in_another_form_goes_back_to_the_form_it_had(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = publish(site.releases, "one")
     serve(site.releases, name)
     make_checkpoint(site.releases, name)
@@ -69,7 +78,9 @@ def test_a_night_s_adapter_that_cannot_be_merged_serves_as_one_and_a_wish_is_ref
     name = site.releases.publish(source, {"recipe": {"serve": "merged"}})
 
     def packed(*_: Any) -> None:
-        raise PreconditionFailed("the adapter cannot be exported in this form", "quantised weights", "another --form")
+        raise PreconditionFailed(
+            "the adapter cannot be exported in this form", "quantised weights", "another --form"
+        )
 
     monkeypatch.setattr(export, "ensure", packed)
     if form is None:
@@ -83,7 +94,8 @@ def test_a_night_s_adapter_that_cannot_be_merged_serves_as_one_and_a_wish_is_ref
 def test_a_rollback_reaches_people_also_where_vllm_is_dead_of_what_is_rolled_back(
     site: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, back_to_base: bool
 ) -> None:
-    """vLLM answers nothing until it is restarted; the assistant must then be behind what the link says."""
+    """vLLM answers nothing until it is restarted; the assistant must then be behind what the link
+    says."""
     wanted = None if back_to_base else publish(site.releases, "good")
     if wanted:
         serve(site.releases, wanted)
@@ -100,7 +112,11 @@ def test_a_rollback_reaches_people_also_where_vllm_is_dead_of_what_is_rolled_bac
     monkeypatch.setattr(model, "restart_model", lambda site: alive.append("restarted"))
     monkeypatch.setattr(model, "load", lambda site, release: loaded.append(release))
     monkeypatch.setattr(model, "answer_with", lambda site, release: behind.append(release))
-    site.vllm, site.settings, site.state = lambda: SimpleNamespace(models=models), {"SERVED_MODEL": "served"}, tmp_path
+    site.vllm, site.settings, site.state = (
+        lambda: SimpleNamespace(models=models),
+        {"SERVED_MODEL": "served"},
+        tmp_path,
+    )
     assert adapters.rollback(site) == wanted
     assert alive == ["restarted"] and loaded == [wanted] and behind == [wanted]
     assert site.releases.current() == wanted

@@ -1,4 +1,5 @@
-"""The morning page from a night's files. No night needed: what it left is written here, as a night writes it."""
+"""The morning page from a night's files. No night needed: what it left is written here, as a night
+writes it."""
 
 import json
 import struct
@@ -25,7 +26,10 @@ def state(tmp_path: Path) -> Path:
     (folder / "dataset" / "train.jsonl").write_text('{"a": 1}\n' * 15)
     (folder / "dataset" / "held_out.jsonl").write_text('{"a": 1}\n' * 5)
     for step in range(1, 61):
-        files.append_line(folder / "progress.jsonl", {"phase": "train", "step": step, "steps": 60, "loss": 3 / step})
+        files.append_line(
+            folder / "progress.jsonl",
+            {"phase": "train", "step": step, "steps": 60, "loss": 3 / step},
+        )
     figures = {
         "gain": 1.5,
         "gain_low": 1.2,
@@ -34,21 +38,40 @@ def state(tmp_path: Path) -> Path:
         "general_change": 0,
         "general_change_low": -0.01,
     }
-    files.write_json(folder / "verdict.json", {"promote": True, "reasons": ["better on 5 facts"], "figures": figures})
-    sample = {"question": HOSTILE, "wanted": "B23", "candidate": {"text": "It is B23."}, "current": {"text": "It is H53."}}
-    samples = [{**sample, "taught": True}] * 3 + [{**sample, "question": "known", "taught": False}] * 4
+    files.write_json(
+        folder / "verdict.json",
+        {"promote": True, "reasons": ["better on 5 facts"], "figures": figures},
+    )
+    sample = {
+        "question": HOSTILE,
+        "wanted": "B23",
+        "candidate": {"text": "It is B23."},
+        "current": {"text": "It is H53."},
+    }
+    samples = [{**sample, "taught": True}] * 3 + [
+        {**sample, "question": "known", "taught": False}
+    ] * 4
     files.write_json(folder / "evidence.json", {"samples": samples, "golden": []})
     files.write_json(folder / "recipe.json", {"least_gain": 0.05, "most_forgetting": 0.1})
     with journal.step(tmp_path, NIGHT, "train"):
         pass
-    journal.record(tmp_path, night=NIGHT, outcome="promoted", reason="better", seconds=3725, adapter="a1")
+    journal.record(
+        tmp_path, night=NIGHT, outcome="promoted", reason="better", seconds=3725, adapter="a1"
+    )
     return tmp_path
 
 
-def test_the_page_holds_everything_asks_for_nothing_and_escapes_what_people_wrote(state: Path) -> None:
+def test_the_page_holds_everything_asks_for_nothing_and_escapes_what_people_wrote(
+    state: Path,
+) -> None:
     last_night.write(state, NIGHT)
     page = (state / "nights" / NIGHT / "report.html").read_text()
-    assert page.count("<svg") == 2 and "make rollback" in page and "1 h 2 min" in page and "better on 5 facts" in page
+    assert (
+        page.count("<svg") == 2
+        and "make rollback" in page
+        and "1 h 2 min" in page
+        and "better on 5 facts" in page
+    )
     assert HOSTILE not in page and "&lt;script&gt;" in page
     assert page.count("It is B23.") == 5, "five answers before and after"
     assert "energy not readable here" in page and "train" in page
@@ -59,12 +82,19 @@ def test_the_page_holds_everything_asks_for_nothing_and_escapes_what_people_wrot
 def test_the_summary_is_a_subject_and_a_few_lines(state: Path) -> None:
     text = last_night.summary(last_night.gather(state, NIGHT), "http://127.0.0.1:3000")
     assert text.splitlines()[0] == f"The assistant learned last night. (night {NIGHT})"
-    assert "+348 %" in text and "15 train, 5 held out" in text and "To undo it" in text and "127.0.0.1:3000" in text
+    assert (
+        "+348 %" in text
+        and "15 train, 5 held out" in text
+        and "To undo it" in text
+        and "127.0.0.1:3000" in text
+    )
     assert len(text.splitlines()) < 15
 
 
 @pytest.mark.parametrize("outcome", ["refused", "failed", "nothing new", "died"])
-def test_a_night_that_changed_nothing_says_so_whatever_it_left(outcome: str, tmp_path: Path) -> None:
+def test_a_night_that_changed_nothing_says_so_whatever_it_left(
+    outcome: str, tmp_path: Path
+) -> None:
     journal.record(tmp_path, night=NIGHT, outcome=outcome, reason="why", seconds=3, adapter=None)
     found = last_night.write(tmp_path, NIGHT)
     last_night.keep_banner(tmp_path, found)
@@ -73,7 +103,14 @@ def test_a_night_that_changed_nothing_says_so_whatever_it_left(outcome: str, tmp
 
 
 def test_a_night_that_failed_after_the_gate_said_yes_says_why_it_failed(state: Path) -> None:
-    journal.record(state, night=NIGHT, outcome="failed", reason="the answer came without sources", seconds=3, adapter=None)
+    journal.record(
+        state,
+        night=NIGHT,
+        outcome="failed",
+        reason="the answer came without sources",
+        seconds=3,
+        adapter=None,
+    )
     text = last_night.summary(last_night.gather(state, NIGHT))
     assert "failed" in text and "without sources" in text and "better on" not in text
 
@@ -82,11 +119,19 @@ def test_the_banner_stands_only_while_what_it_tells_of_serves(state: Path) -> No
     assert last_night.kept_banner(state, "a1")["text"] == ""
     last_night.keep_banner(state, last_night.gather(state, NIGHT))
     assert "learned" in last_night.kept_banner(state, "a1")["text"]
-    assert last_night.kept_banner(state, None)["text"] == last_night.kept_banner(state, "a2")["text"] == ""
+    assert (
+        last_night.kept_banner(state, None)["text"]
+        == last_night.kept_banner(state, "a2")["text"]
+        == ""
+    )
 
 
 def test_a_sparkline_goes_down_where_the_loss_does() -> None:
-    assert last_night.sparkline([3, 2, 1]) == "█▄▁" and last_night.sparkline([]) == "" and last_night.sparkline([1, 1]) == "▁▁"
+    assert (
+        last_night.sparkline([3, 2, 1]) == "█▄▁"
+        and last_night.sparkline([]) == ""
+        and last_night.sparkline([1, 1]) == "▁▁"
+    )
     assert len(last_night.sparkline(list(range(1000)))) == 40
 
 
@@ -129,9 +174,14 @@ LAYERS += ["base_model.model.model.layers.3.mixer.q_proj"]
 def adapter(folder: Path, dead: tuple[str, ...] = ()) -> Path:
     """Sixteen bits a number; every factor is four numbers."""
     names = [f"{layer}.lora_{side}.weight" for layer in LAYERS for side in "AB"]
-    header = {name: {"dtype": "BF16", "shape": [2, 2], "data_offsets": [at * 8, at * 8 + 8]} for at, name in enumerate(names)}
+    header = {
+        name: {"dtype": "BF16", "shape": [2, 2], "data_offsets": [at * 8, at * 8 + 8]}
+        for at, name in enumerate(names)
+    }
     text = json.dumps(header).encode()
-    body = b"".join((b"\0" if any(part in name for part in dead) else b"\x3f") * 8 for name in names)
+    body = b"".join(
+        (b"\0" if any(part in name for part in dead) else b"\x3f") * 8 for name in names
+    )
     path = folder / "adapter_model.safetensors"
     path.write_bytes(struct.pack("<Q", len(text)) + text + body)
     return path
@@ -142,7 +192,9 @@ def test_an_adapter_whose_numbers_do_something_is_good(tmp_path: Path) -> None:
     assert check_adapter.value_problems(tmp_path) == []
 
 
-def test_an_expert_that_learned_nothing_is_right_and_a_layer_that_did_not_is_named(tmp_path: Path) -> None:
+def test_an_expert_that_learned_nothing_is_right_and_a_layer_that_did_not_is_named(
+    tmp_path: Path,
+) -> None:
     adapter(tmp_path, dead=("experts.1.up_proj.lora_B",))
     assert check_adapter.value_problems(tmp_path) == []
     adapter(tmp_path, dead=("q_proj.lora_B",))
@@ -150,7 +202,9 @@ def test_an_expert_that_learned_nothing_is_right_and_a_layer_that_did_not_is_nam
     assert "q_proj.lora_B.weight is all zeros" in problem
 
 
-@pytest.mark.parametrize(("how", "words"), [("NaN", "NaN or infinity"), ("zeroed", "all zeros, and so are 1 more")])
+@pytest.mark.parametrize(
+    ("how", "words"), [("NaN", "NaN or infinity"), ("zeroed", "all zeros, and so are 1 more")]
+)
 def test_nan_and_zeroed_factors_are_found(how: str, words: str, tmp_path: Path) -> None:
     break_adapter(adapter(tmp_path), how)
     assert words in check_adapter.value_problems(tmp_path)[0]

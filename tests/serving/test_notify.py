@@ -60,11 +60,16 @@ def site(tmp_path: Path) -> Site:
 
 
 def configured(site: Site, **more: str) -> Site:
-    values, sources = site.settings.values | more, site.settings.sources | dict.fromkeys(more, "test")
+    values, sources = (
+        site.settings.values | more,
+        site.settings.sources | dict.fromkeys(more, "test"),
+    )
     return replace(site, settings=replace(site.settings, values=values, sources=sources))
 
 
-def test_a_night_that_went_well_one_that_was_refused_and_one_that_failed(site: Site, heard: tuple[str, Heard]) -> None:
+def test_a_night_that_went_well_one_that_was_refused_and_one_that_failed(
+    site: Site, heard: tuple[str, Heard]
+) -> None:
     url, rows = heard
     told = configured(site, NOTIFY_PING_URL=f"{url}/ping", NOTIFY_WEBHOOK=f"{url}/hook")
     with notify.watching(told, "night") as result:
@@ -80,7 +85,9 @@ def test_a_night_that_went_well_one_that_was_refused_and_one_that_failed(site: S
     assert not any("a-secret" in body for _, body in rows) and "(hidden)" in hooks[2]["text"]
 
 
-def test_a_day_that_does_not_serve_is_told_once_and_so_is_its_end(site: Site, heard: tuple[str, Heard]) -> None:
+def test_a_day_that_does_not_serve_is_told_once_and_so_is_its_end(
+    site: Site, heard: tuple[str, Heard]
+) -> None:
     url, rows = heard
     told = configured(site, NOTIFY_WEBHOOK=f"{url}/hook")
     for _ in range(3):
@@ -91,10 +98,15 @@ def test_a_day_that_does_not_serve_is_told_once_and_so_is_its_end(site: Site, he
     for _ in range(2):
         with notify.watching(told, "reconcile") as result:
             result |= {"step": "nothing", "why": services.SERVES}
-    assert [json.loads(body)["event"] for _, body in rows] == ["day not serving", "day serves again"]
+    assert [json.loads(body)["event"] for _, body in rows] == [
+        "day not serving",
+        "day serves again",
+    ]
 
 
-def test_what_keeps_the_watch_from_looking_is_told_once_too(site: Site, heard: tuple[str, Heard]) -> None:
+def test_what_keeps_the_watch_from_looking_is_told_once_too(
+    site: Site, heard: tuple[str, Heard]
+) -> None:
     url, rows = heard
     told = configured(site, NOTIFY_WEBHOOK=f"{url}/hook")
     for error in (
@@ -116,12 +128,17 @@ def test_what_keeps_the_watch_from_looking_is_told_once_too(site: Site, heard: t
 def test_what_reached_nobody_is_told_again(site: Site, heard: tuple[str, Heard]) -> None:
     url, rows = heard
     for address in ("http://127.0.0.1:9", url, url):
-        with suppress(DayNotServing), notify.watching(configured(site, NOTIFY_WEBHOOK=address), "reconcile"):
+        with (
+            suppress(DayNotServing),
+            notify.watching(configured(site, NOTIFY_WEBHOOK=address), "reconcile"),
+        ):
             raise DayNotServing("the day does not come back", "vllm exited", "make day")
     assert [json.loads(body)["event"] for _, body in rows] == ["day not serving"]
 
 
-@pytest.mark.parametrize(("hours_ago", "words"), [(0, "tonight's page"), (24, "better on 12 of 12")])
+@pytest.mark.parametrize(
+    ("hours_ago", "words"), [(0, "tonight's page"), (24, "better on 12 of 12")]
+)
 def test_words_of_an_earlier_night_are_not_told_as_this_one_s(
     hours_ago: float, words: str, site: Site, heard: tuple[str, Heard]
 ) -> None:
@@ -130,19 +147,26 @@ def test_words_of_an_earlier_night_are_not_told_as_this_one_s(
         (site.state / "nights" / "n1").mkdir(parents=True)
         (site.state / "nights" / "n1" / "summary.txt").write_text("tonight's page")
         ended = datetime.now().astimezone() - timedelta(hours=hours_ago)
-        files.append_line(site.state / "journal.jsonl", {"time": ended.isoformat(), "night": "n1", "outcome": "refused"})
+        files.append_line(
+            site.state / "journal.jsonl",
+            {"time": ended.isoformat(), "night": "n1", "outcome": "refused"},
+        )
         result |= {"outcome": "promoted", "reason": "better on 12 of 12"}
     assert [body for _, body in rows] == [words]
 
 
-def test_a_morning_that_stays_stopped_is_told_as_what_it_is(site: Site, heard: tuple[str, Heard]) -> None:
+def test_a_morning_that_stays_stopped_is_told_as_what_it_is(
+    site: Site, heard: tuple[str, Heard]
+) -> None:
     url, rows = heard
     with notify.watching(configured(site, NOTIFY_WEBHOOK=f"{url}/hook"), "day") as result:
         result |= {"mode": "down"}
     assert [json.loads(body)["event"] for _, body in rows] == ["day stays stopped"]
 
 
-def test_a_second_night_that_finds_the_first_is_no_news(site: Site, heard: tuple[str, Heard]) -> None:
+def test_a_second_night_that_finds_the_first_is_no_news(
+    site: Site, heard: tuple[str, Heard]
+) -> None:
     url, rows = heard
     with suppress(Locked), notify.watching(configured(site, NOTIFY_PING_URL=url), "night"):
         raise Locked("locked", "by another", "wait")
@@ -156,7 +180,11 @@ def test_a_monitor_that_is_not_there_costs_nothing_and_its_address_is_not_told(
     with notify.watching(configured(site, NOTIFY_PING_URL=address), "night") as result:
         result |= {"outcome": "promoted"}
     said = capsys.readouterr().out
-    assert "NOTIFY_PING_URL was not reached" in said and "private-token" not in said and "Connection refused" in said
+    assert (
+        "NOTIFY_PING_URL was not reached" in said
+        and "private-token" not in said
+        and "Connection refused" in said
+    )
 
 
 @pytest.mark.parametrize("fault", ["a broken file", "a disk that takes nothing"])
@@ -172,12 +200,17 @@ def test_an_alarm_that_cannot_be_kept_is_told_all_the_same_and_the_exit_code_sta
         (site.state / "alarm.json").write_text('{"wh')
     else:
         monkeypatch.setattr(files, "write_json", full)
-    with pytest.raises(DayNotServing), notify.watching(configured(site, NOTIFY_WEBHOOK=f"{url}/hook"), "day"):
+    with (
+        pytest.raises(DayNotServing),
+        notify.watching(configured(site, NOTIFY_WEBHOOK=f"{url}/hook"), "day"),
+    ):
         raise DayNotServing("the day does not come back", "vllm exited", "make day")
     assert [json.loads(body)["event"] for _, body in rows] == ["day not serving"]
 
 
-def test_half_settings_of_mail_cost_a_letter_and_nothing_else(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_half_settings_of_mail_cost_a_letter_and_nothing_else(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
     notify.tell(configured(site, NOTIFY_EMAIL="it@example.org"), "night failed", "", good=False)
     assert "NOTIFY_EMAIL was not reached" in capsys.readouterr().out
 
@@ -186,7 +219,11 @@ def test_a_docker_that_does_not_answer_is_told_once_though_nothing_else_can_begi
     site: Site, heard: tuple[str, Heard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, rows = heard
-    changes = {"DOCKER_HOST": "unix:///nowhere", "GLUE_NOTIFY_WEBHOOK": f"{url}/hook", "GLUE_STATE_DIR": str(site.state)}
+    changes = {
+        "DOCKER_HOST": "unix:///nowhere",
+        "GLUE_NOTIFY_WEBHOOK": f"{url}/hook",
+        "GLUE_STATE_DIR": str(site.state),
+    }
     for key, value in changes.items():
         monkeypatch.setenv(key, value)
     for _ in range(2):
@@ -199,13 +236,16 @@ def test_a_docker_that_does_not_answer_is_told_once_though_nothing_else_can_begi
 
 
 class Webhook(BaseHTTPRequestHandler):
-    """Answers /hook with `status` and `location`, everything else with 200; "drip" sends a header a tick and never ends."""
+    """Answers /hook with `status` and `location`, everything else with 200; "drip" sends a header a
+    tick and never ends."""
 
     status, location, drip, length = 200, "", False, 0
     heard: Heard = []  # noqa: RUF012
 
     def do_POST(self) -> None:
-        self.heard.append((self.path, self.rfile.read(int(self.headers["Content-Length"])).decode()))
+        self.heard.append(
+            (self.path, self.rfile.read(int(self.headers["Content-Length"])).decode())
+        )
         self.send_response(self.status if self.path == "/hook" else 200)
         self.send_header("Location", self.location)
         self.send_header("Content-Length", str(self.length))
@@ -246,18 +286,25 @@ def test_an_answer_that_takes_no_message_is_told_as_undelivered_and_never_asked_
     status: int, site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with webhook(status=status, location="/moved") as (url, heard):
-        assert not notify.tell(configured(site, NOTIFY_WEBHOOK=url), "night failed", "no room", good=False)
+        assert not notify.tell(
+            configured(site, NOTIFY_WEBHOOK=url), "night failed", "no room", good=False
+        )
     assert [path for path, _ in heard] == ["/hook"]
     assert f"NOTIFY_WEBHOOK was not reached: Undelivered: HTTP {status}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("status", [307, 308])
-@pytest.mark.parametrize(("location", "paths"), [("/moved", ["/hook", "/moved"]), ("http://other.invalid/moved", ["/hook"])])
+@pytest.mark.parametrize(
+    ("location", "paths"),
+    [("/moved", ["/hook", "/moved"]), ("http://other.invalid/moved", ["/hook"])],
+)
 def test_a_redirect_that_keeps_the_message_is_followed_on_the_same_host_only(
     location: str, paths: list[str], status: int, site: Site
 ) -> None:
     with webhook(status=status, location=location) as (url, heard):
-        told = notify.tell(configured(site, NOTIFY_WEBHOOK=url), "night failed", "no room", good=False)
+        told = notify.tell(
+            configured(site, NOTIFY_WEBHOOK=url), "night failed", "no room", good=False
+        )
     assert ([path for path, _ in heard], told) == (paths, len(paths) == 2)
     assert all("no room" in body for _, body in heard)
 
@@ -297,13 +344,18 @@ def test_an_answer_whose_body_never_ends_counts_by_its_status(site: Site) -> Non
 
 def test_fail_is_part_of_a_pings_path_and_not_of_its_query() -> None:
     url = "https://monitor.example.org/api/push/1234?status=up"
-    assert notify.failed_or(url, good=False) == "https://monitor.example.org/api/push/1234/fail?status=up"
+    assert (
+        notify.failed_or(url, good=False)
+        == "https://monitor.example.org/api/push/1234/fail?status=up"
+    )
     assert notify.failed_or(url, good=True) == url
 
 
 def test_a_message_that_did_not_arrive_is_overdue_until_one_does(site: Site) -> None:
     def words() -> list[str]:
-        return overdue(files.read_lines(site.state / "journal.jsonl"), datetime.now().astimezone(), LIMITS)
+        return overdue(
+            files.read_lines(site.state / "journal.jsonl"), datetime.now().astimezone(), LIMITS
+        )
 
     with webhook(status=404) as (url, _):
         notify.tell(configured(site, NOTIFY_WEBHOOK=url), "night failed", "", good=False)
@@ -314,7 +366,8 @@ def test_a_message_that_did_not_arrive_is_overdue_until_one_does(site: Site) -> 
 
 
 class MailServer(socketserver.StreamRequestHandler):
-    """A stand-in that takes one letter. certificate: it offers STARTTLS by this file. heard: each line, and whether TLS hid it.
+    """A stand-in that takes one letter. certificate: it offers STARTTLS by this file. heard: each
+    line, and whether TLS hid it.
 
     smtps: TLS from the first byte.
     """
@@ -333,7 +386,8 @@ class MailServer(socketserver.StreamRequestHandler):
             self.heard.append((line, isinstance(self.request, ssl.SSLSocket)))
             if line.upper().startswith("EHLO"):
                 self.wfile.write(
-                    b"250-here\r\n250-AUTH PLAIN\r\n" + (b"250-STARTTLS\r\n" if self.certificate and not self.smtps else b"")
+                    b"250-here\r\n250-AUTH PLAIN\r\n"
+                    + (b"250-STARTTLS\r\n" if self.certificate and not self.smtps else b"")
                 )
             if line.upper() == "STARTTLS":
                 self.wfile.write(b"220 go on\r\n")
@@ -345,7 +399,9 @@ class MailServer(socketserver.StreamRequestHandler):
                 while (row := self.rfile.readline().decode()) != ".\r\n":
                     letter += row
                 self.letters.append(letter)
-            self.wfile.write({"AUTH": b"235", "QUIT": b"221"}.get(line.upper()[:4], b"250") + b" ok\r\n")
+            self.wfile.write(
+                {"AUTH": b"235", "QUIT": b"221"}.get(line.upper()[:4], b"250") + b" ok\r\n"
+            )
             if line.upper() == "QUIT":
                 return
 
@@ -354,37 +410,59 @@ class MailServer(socketserver.StreamRequestHandler):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate)
         self.request = context.wrap_socket(self.request, server_side=True)
-        self.rfile, self.wfile = self.request.makefile("rb"), self.request.makefile("wb", buffering=0)
+        self.rfile, self.wfile = (
+            self.request.makefile("rb"),
+            self.request.makefile("wb", buffering=0),
+        )
 
 
-def letters(site: Site, certificate: Path | None = None, smtps: bool = False, /, **more: str) -> list[str]:
+def letters(
+    site: Site, certificate: Path | None = None, smtps: bool = False, /, **more: str
+) -> list[str]:
     """Tells of a failed night by mail, and returns what came."""
     MailServer.letters.clear()
     MailServer.heard.clear()
     MailServer.certificate, MailServer.smtps = certificate, smtps
     with socketserver.TCPServer(("127.0.0.1", 0), MailServer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        to = {"NOTIFY_EMAIL": "it@example.org", "SMTP_SERVER": f"127.0.0.1:{server.server_address[1]}"}
-        notify.tell(configured(site, **to, **more), "night failed", "the trainer fell silent", good=False)
+        to = {
+            "NOTIFY_EMAIL": "it@example.org",
+            "SMTP_SERVER": f"127.0.0.1:{server.server_address[1]}",
+        }
+        notify.tell(
+            configured(site, **to, **more), "night failed", "the trainer fell silent", good=False
+        )
         server.shutdown()
     return MailServer.letters
 
 
 LOGIN = "uma:pass-of-uma"
-ACCOUNT = {"SMTP_USER": "spark@example.org", "SMTP_PASSWORD": "a-password-of-this-test"}  # pragma: allowlist secret
+ACCOUNT = {
+    "SMTP_USER": "spark@example.org",
+    "SMTP_PASSWORD": "a-password-of-this-test",
+}  # pragma: allowlist secret
 
 
 @pytest.mark.parametrize("smtps", [False, True])
-def test_a_letter_and_its_password_go_by_tls_where_the_server_offers_it(smtps: bool, site: Site) -> None:
+def test_a_letter_and_its_password_go_by_tls_where_the_server_offers_it(
+    smtps: bool, site: Site
+) -> None:
     tls.ensure(configured(site, HTTPS_NAMES="127.0.0.1"))
     own, authority = site.state / "tls" / "chat.pem", site.state / "tls" / "authority.pem"
     assert len(letters(site, own, smtps, EXTRA_CA=str(authority), **ACCOUNT)) == 1
-    assert all(encrypted for line, encrypted in MailServer.heard if line.upper().startswith(("AUTH", "MAIL", "DATA")))
+    assert all(
+        encrypted
+        for line, encrypted in MailServer.heard
+        if line.upper().startswith(("AUTH", "MAIL", "DATA"))
+    )
     assert any(line.upper().startswith("AUTH") for line, _ in MailServer.heard)
 
 
-def test_smtps_on_its_own_port_never_falls_back_to_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in for a server that speaks no TLS: smtplib's constructor with the error that it raises then."""
+def test_smtps_on_its_own_port_never_falls_back_to_plain_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stand-in for a server that speaks no TLS: smtplib's constructor with the error that it
+    raises then."""
 
     def no_tls(*_: object, **__: object) -> None:
         raise ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number")
@@ -409,7 +487,11 @@ def test_no_password_goes_to_a_server_without_tls_or_with_a_strangers_certificat
 
 def test_a_letter_says_which_team_and_what(site: Site) -> None:
     (letter,) = letters(site)
-    assert "Subject: Team: night failed" in letter and "To: it@example.org" in letter and "fell silent" in letter
+    assert (
+        "Subject: Team: night failed" in letter
+        and "To: it@example.org" in letter
+        and "fell silent" in letter
+    )
 
 
 # ---------------------------------------------------------------------- overdue
@@ -433,9 +515,16 @@ BACKUP, NIGHT = {"event": "backup", "result": "done"}, {"night": "n", "outcome":
         ([ago(49, **BACKUP), ago(99, **NIGHT)], []),
         ([ago(51, **BACKUP), ago(1, **NIGHT)], ["the last good backup was 51 h ago"]),
         ([ago(120, event="day"), ago(1, **BACKUP)], ["no good night for 120 h"]),
-        ([ago(120, **NIGHT), ago(1, **BACKUP), ago(1, night="n", outcome="failed")], ["the last good night was 120 h ago"]),
         (
-            [ago(2, **NIGHT), ago(2, **BACKUP), ago(1, event="backup", result="failed", reason="full")],
+            [ago(120, **NIGHT), ago(1, **BACKUP), ago(1, night="n", outcome="failed")],
+            ["the last good night was 120 h ago"],
+        ),
+        (
+            [
+                ago(2, **NIGHT),
+                ago(2, **BACKUP),
+                ago(1, event="backup", result="failed", reason="full"),
+            ],
             ["the last backup failed: full"],
         ),
     ],
@@ -464,7 +553,10 @@ def test_a_bundle_is_made_also_where_nothing_runs_and_holds_no_secret_and_nobody
     monkeypatch.setattr(status, "status", broken)
     monkeypatch.setattr(support, "examined", broken)
     monkeypatch.setattr(support, "names", lambda _: ["Uma Thurgau", "Thurgau"])
-    log = "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.abc-def\ncalled by Uma Thurgau <uma.thurgau@example.org> in /home/uma/spark"
+    log = (
+        "Authorization: Bearer eyJhbGciOiJIUzI1NiJ9.abc-def\ncalled by Uma Thurgau"
+        " <uma.thurgau@example.org> in /home/uma/spark"
+    )
     stacks = type("Stacks", (), {"last_log_lines": lambda *_: log})()
     night = site.state / "nights" / "20260101T000000Z"
     (night / "dataset").mkdir(parents=True)
@@ -472,10 +564,19 @@ def test_a_bundle_is_made_also_where_nothing_runs_and_holds_no_secret_and_nobody
     (night / "verdict.json").write_text('{"promote": true}')
     reason = f"key a-secret-of-this-test, Thurgau's night at https://{LOGIN}@hub.example.org"
     files.append_line(site.state / "journal.jsonl", {"time": "x", "reason": reason})
-    people = {"NOTIFY_EMAIL": "uma@example.org", "SMTP_USER": "uthurgau", "SYSTEM_PROMPT": "You help Uma Thurgau."}
-    urls = {"NOTIFY_WEBHOOK": "https://chat.example.org/hooks/1234", "HF_ENDPOINT": f"https://{LOGIN}@hub.example.org"}
+    people = {
+        "NOTIFY_EMAIL": "uma@example.org",
+        "SMTP_USER": "uthurgau",
+        "SYSTEM_PROMPT": "You help Uma Thurgau.",
+    }
+    urls = {
+        "NOTIFY_WEBHOOK": "https://chat.example.org/hooks/1234",
+        "HF_ENDPOINT": f"https://{LOGIN}@hub.example.org",
+    }
     with bundle(configured(replace(site, stacks=stacks), **people, **urls)) as tar:
-        texts = {name: file.read().decode() for name in tar.getnames() if (file := tar.extractfile(name))}
+        texts = {
+            name: file.read().decode() for name in tar.getnames() if (file := tar.extractfile(name))
+        }
     everything = "\n".join(texts.values())
     assert {
         "settings.txt",
@@ -484,7 +585,13 @@ def test_a_bundle_is_made_also_where_nothing_runs_and_holds_no_secret_and_nobody
         "logs/vllm.txt",
         "nights/20260101T000000Z/verdict.json",
     } <= texts.keys()
-    for private in ("a-secret-of-this-test", "hooks/1234", "eyJhbGci", "what Uma asked", "pass-of-uma"):
+    for private in (
+        "a-secret-of-this-test",
+        "hooks/1234",
+        "eyJhbGci",
+        "what Uma asked",
+        "pass-of-uma",
+    ):
         assert private not in everything
     assert not re.search(r"(?i)\buma\b|thurgau", everything) and "hub.example.org" in everything
     assert "CHAT_PORT" in texts["settings.txt"] and "it could not be seen" in texts["status.json"]

@@ -20,7 +20,10 @@ def shapes(rank: int = 4) -> Shapes:
                 name = f"{PREFIX}.{layer}.mixer.experts.{expert}.{projection}"
                 found |= {f"{name}.lora_A.weight": [rank, 8], f"{name}.lora_B.weight": [8, rank]}
     attention = f"{PREFIX}.2.mixer.q_proj"
-    return found | {f"{attention}.lora_A.weight": [rank, 8], f"{attention}.lora_B.weight": [8, rank]}
+    return found | {
+        f"{attention}.lora_A.weight": [rank, 8],
+        f"{attention}.lora_B.weight": [8, rank],
+    }
 
 
 def write(folder: Path, tensors: Shapes, rank: int = 4, cut_bytes: int = 0) -> Path:
@@ -48,19 +51,30 @@ def test_a_lean_adapter_without_routed_experts_is_good(tmp_path: Path) -> None:
 
 
 def test_a_missing_expert_is_named(tmp_path: Path) -> None:
-    tensors = {name: shape for name, shape in shapes().items() if "layers.3.mixer.experts.1." not in name}
+    tensors = {
+        name: shape for name, shape in shapes().items() if "layers.3.mixer.experts.1." not in name
+    }
     found = check_adapter.problems(write(tmp_path / "a", tensors), BASE, 16)
     assert found == ["layer 3: expert 1 has no down_proj", "layer 3: expert 1 has no up_proj"]
 
 
 def test_the_last_expert_missing_everywhere_is_seen_too(tmp_path: Path) -> None:
     tensors = {name: shape for name, shape in shapes().items() if ".experts.2." not in name}
-    assert any("expert 2" in words for words in check_adapter.problems(write(tmp_path / "a", tensors), BASE, 16))
+    assert any(
+        "expert 2" in words
+        for words in check_adapter.problems(write(tmp_path / "a", tensors), BASE, 16)
+    )
 
 
 def test_a_wrong_rank_is_named(tmp_path: Path) -> None:
-    assert "rank 8" in check_adapter.problems(write(tmp_path / "a", shapes(rank=4), rank=8), BASE, 16)[0]
-    assert "1 to 16" in check_adapter.problems(write(tmp_path / "b", shapes(rank=32), rank=32), BASE, 16)[0]
+    assert (
+        "rank 8"
+        in check_adapter.problems(write(tmp_path / "a", shapes(rank=4), rank=8), BASE, 16)[0]
+    )
+    assert (
+        "1 to 16"
+        in check_adapter.problems(write(tmp_path / "b", shapes(rank=32), rank=32), BASE, 16)[0]
+    )
 
 
 def test_fused_experts_are_refused(tmp_path: Path) -> None:
@@ -72,12 +86,22 @@ def test_fused_experts_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("half", ["lora_A", "lora_B"])
 def test_half_a_pair_is_named(half: str, tmp_path: Path) -> None:
-    tensors = {name: shape for name, shape in shapes().items() if not name.endswith(f"q_proj.{half}.weight")}
-    assert any("is not" in words for words in check_adapter.problems(write(tmp_path / "a", tensors), BASE, 16))
+    tensors = {
+        name: shape
+        for name, shape in shapes().items()
+        if not name.endswith(f"q_proj.{half}.weight")
+    }
+    assert any(
+        "is not" in words
+        for words in check_adapter.problems(write(tmp_path / "a", tensors), BASE, 16)
+    )
 
 
 def test_a_file_that_was_cut_short_is_seen(tmp_path: Path) -> None:
-    assert "its header says" in check_adapter.problems(write(tmp_path / "a", shapes(), cut_bytes=4), BASE, 16)[0]
+    assert (
+        "its header says"
+        in check_adapter.problems(write(tmp_path / "a", shapes(), cut_bytes=4), BASE, 16)[0]
+    )
 
 
 def test_a_folder_that_is_no_adapter_is_said_to_be_none(tmp_path: Path) -> None:
@@ -92,11 +116,18 @@ def test_what_vllm_is_not_started_to_adapt_is_named(tmp_path: Path) -> None:
         "base_model.model.model.layers.0.mixer.out_proj.lora_A.weight": [16, 8],
         "base_model.model.model.layers.0.mixer.out_proj.lora_B.weight": [8, 16],
     }
-    assert any("not started to adapt" in words for words in check_adapter.problems(write(tmp_path / "a", tensors), BASE, 16))
+    assert any(
+        "not started to adapt" in words
+        for words in check_adapter.problems(write(tmp_path / "a", tensors), BASE, 16)
+    )
 
 
 def test_the_list_of_what_may_be_adapted_is_the_one_that_vllm_is_started_with() -> None:
-    (line,) = [line for line in (HOME / "compose.day.yaml").read_text().splitlines() if "--lora-target-modules" in line]
+    (line,) = [
+        line
+        for line in (HOME / "compose.day.yaml").read_text().splitlines()
+        if "--lora-target-modules" in line
+    ]
     assert set(line.split()[1:]) == check_adapter.SERVED_TARGETS | {"experts"}
 
 
@@ -104,4 +135,6 @@ def test_names_that_are_nowhere_in_the_model_are_refused(tmp_path: Path) -> None
     """vLLM drops them without a word, and serves the base model under the adapter's name."""
     elsewhere = {name.replace(".mixer.", ".mixxr."): shape for name, shape in shapes().items()}
     found = check_adapter.problems(write(tmp_path / "a", elsewhere), BASE, 16)
-    assert len(found) == len(elsewhere) and all("names no place in the model" in words for words in found)
+    assert len(found) == len(elsewhere) and all(
+        "names no place in the model" in words for words in found
+    )

@@ -1,4 +1,5 @@
-"""Seconds that caches save: against the first run of the same versions, and against nothing else."""
+"""Seconds that caches save: against the first run of the same versions, and against nothing
+else."""
 
 from pathlib import Path
 

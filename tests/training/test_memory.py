@@ -19,18 +19,33 @@ KINDS = {"M": "linear_attention", "E": "moe", "*": "full_attention"}
 def shape(trainable: int) -> Shape:
     """Nemotron-3-Nano-30B-A3B under an adapter of rank 16."""
     return Shape(
-        kinds=tuple(KINDS[letter] for letter in PATTERN), total_parameters=31_577_937_344 + trainable,
-        trainable_parameters=trainable, hidden=2688, rank=16, mamba_inner=4096, mamba_projected=10304, expert_inner=1856,
-        shared_inner=3712, expert_count=128, experts_per_token=6, query_width=4096,
-    )  # fmt: skip
+        kinds=tuple(KINDS[letter] for letter in PATTERN),
+        total_parameters=31_577_937_344 + trainable,
+        trainable_parameters=trainable,
+        hidden=2688,
+        rank=16,
+        mamba_inner=4096,
+        mamba_projected=10304,
+        expert_inner=1856,
+        shared_inner=3712,
+        expert_count=128,
+        experts_per_token=6,
+        query_width=4096,
+    )
 
 
 TEAM = shape(439_440_384)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['recipe']}-{row['tokens_per_step']}-{row['checkpointing']}")
-def test_the_peak_is_predicted_within_eight_percent_of_the_measured_one(row: dict[str, Any]) -> None:
-    predicted = memory_plan.peak_bytes(shape(row["trainable_parameters"]), row["tokens_per_step"], row["checkpointed_layers"])
+@pytest.mark.parametrize(
+    "row", ROWS, ids=lambda row: f"{row['recipe']}-{row['tokens_per_step']}-{row['checkpointing']}"
+)
+def test_the_peak_is_predicted_within_eight_percent_of_the_measured_one(
+    row: dict[str, Any],
+) -> None:
+    predicted = memory_plan.peak_bytes(
+        shape(row["trainable_parameters"]), row["tokens_per_step"], row["checkpointed_layers"]
+    )
     assert abs(predicted / row["peak_bytes"] - 1) < 0.08
 
 
@@ -39,7 +54,11 @@ def test_nothing_is_checkpointed_where_all_fits_and_only_as_much_as_is_needed_wh
     assert memory_plan.checkpointed_layers(TEAM, 8192, budget) == 0
     layers = memory_plan.checkpointed_layers(TEAM, 16_384, budget)
     assert 0 < layers < 52
-    assert memory_plan.peak_bytes(TEAM, 16_384, layers) <= budget < memory_plan.peak_bytes(TEAM, 16_384, layers - 1)
+    assert (
+        memory_plan.peak_bytes(TEAM, 16_384, layers)
+        <= budget
+        < memory_plan.peak_bytes(TEAM, 16_384, layers - 1)
+    )
 
 
 def test_a_budget_that_no_way_fits_is_refused_with_what_to_do() -> None:

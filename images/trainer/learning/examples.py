@@ -1,4 +1,5 @@
-"""What a night learns from and is judged on: messages, examples, preferences, and the gate's verdict."""
+"""What a night learns from and is judged on: messages, examples, preferences, and the gate's
+verdict."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ class Message:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an example came from, so that it can be found and forgotten. Every field may be empty."""
+    """Where an example came from, so that it can be found and forgotten. Every field may be
+    empty."""
 
     kind: str = ""
     chat: str = ""
@@ -39,12 +41,15 @@ class Example:
 
     @property
     def question(self) -> str:
-        return next((message.content for message in reversed(self.prompt) if message.role == "user"), "")
+        return next(
+            (message.content for message in reversed(self.prompt) if message.role == "user"), ""
+        )
 
 
 @dataclass(frozen=True)
 class Preference:
-    """Two answers to one prompt, of which somebody preferred one. chosen is empty where there was only a thumbs-down."""
+    """Two answers to one prompt, of which somebody preferred one. chosen is empty where there was
+    only a thumbs-down."""
 
     prompt: tuple[Message, ...]
     chosen: str
@@ -56,7 +61,8 @@ class Preference:
 
 @dataclass(frozen=True)
 class Dataset:
-    """earlier: what was held out in earlier nights already, so that it shows what is forgotten and not what is learned."""
+    """earlier: what was held out in earlier nights already, so that it shows what is forgotten and
+    not what is learned."""
 
     train: tuple[Example, ...]
     held_out: tuple[Example, ...]
@@ -71,7 +77,8 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Verdict:
-    """promote, with the reasons in plain words and the figures behind them. faults: each refusal's short name, for machines."""
+    """promote, with the reasons in plain words and the figures behind them. faults: each refusal's
+    short name, for machines."""
 
     promote: bool
     reasons: tuple[str, ...]

@@ -1,4 +1,5 @@
-"""Pictures as SVG text, to stand inside a page. matplotlib is loaded only where one is drawn: it takes a second."""
+"""Pictures as SVG text, to stand inside a page. matplotlib is loaded only where one is drawn: it
+takes a second."""
 
 from __future__ import annotations
 
@@ -14,7 +15,10 @@ def loss_curve(points: Sequence[tuple[int, float]]) -> str:
     figure, axes = blank(7, 2.6)
     steps, losses = [step for step, _ in points], [loss for _, loss in points]
     width = max(1, len(losses) // 20)
-    smooth = [sum(losses[max(0, at - width) : at + 1]) / len(losses[max(0, at - width) : at + 1]) for at in range(len(losses))]
+    smooth = [
+        sum(losses[max(0, at - width) : at + 1]) / len(losses[max(0, at - width) : at + 1])
+        for at in range(len(losses))
+    ]
     axes.plot(steps, losses, color=GREY, linewidth=0.8)
     axes.plot(steps, smooth, color=BLUE, linewidth=2)
     axes.set_xlabel("step")
@@ -24,7 +28,8 @@ def loss_curve(points: Sequence[tuple[int, float]]) -> str:
 
 
 def changes(rows: Sequence[tuple[str, float, float, float]]) -> str:
-    """For each row (name, mean, low end, the recipe's limit): where it lies, and where it had to be."""
+    """For each row (name, mean, low end, the recipe's limit): where it lies, and where it had to
+    be."""
     figure, axes = blank(7, 0.7 + 0.5 * len(rows))
     for at, (_, mean, low, limit) in enumerate(rows):
         colour = BLUE if low > limit else RED
@@ -39,7 +44,9 @@ def changes(rows: Sequence[tuple[str, float, float, float]]) -> str:
 
 
 def blank(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure  # and not pyplot, which wants a display and keeps what it drew
+    from matplotlib.figure import (
+        Figure,
+    )  # and not pyplot, which wants a display and keeps what it drew
 
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()

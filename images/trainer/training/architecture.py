@@ -1,6 +1,8 @@
-"""Nemotron-3-Nano-30B-A3B as a shape: the published configuration, and models of it without its weights.
+"""Nemotron-3-Nano-30B-A3B as a shape: the published configuration, and models of it without its
+weights.
 
-Values from the configuration of nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16 (https://arxiv.org/abs/2512.20848, table 1).
+Values from the configuration of nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16
+(https://arxiv.org/abs/2512.20848, table 1).
 31,577,937,344 parameters: 23 Mamba-2, 23 expert and 6 attention layers.
 """
 
@@ -60,8 +62,11 @@ def meta_model(layers: int = len(PATTERN)) -> NemotronHForCausalLM:
 
 
 @torch.no_grad()
-def random_model(device: str, layers: int = len(PATTERN), dtype: torch.dtype = torch.bfloat16) -> NemotronHForCausalLM:
-    """The model with random weights that keep activations finite; for timing and for comparing paths, knows nothing."""
+def random_model(
+    device: str, layers: int = len(PATTERN), dtype: torch.dtype = torch.bfloat16
+) -> NemotronHForCausalLM:
+    """The model with random weights that keep activations finite; for timing and for comparing
+    paths, knows nothing."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

@@ -1,4 +1,5 @@
-"""What the caches of compiled and tuned kernels save, night after night: the first steps of a run against its median step.
+"""What the caches of compiled and tuned kernels save, night after night: the first steps of a run
+against its median step.
 
 The slowness of the first run is kept beside the caches themselves, so that both are lost together.
 """
@@ -13,7 +14,8 @@ FIRST_STEPS = 10  # the case study was steady from step 11
 
 
 def warm_up_seconds(seconds: list[float]) -> float:
-    """By how much the first steps took longer than the median step. 0 where there are too few to tell."""
+    """By how much the first steps took longer than the median step. 0 where there are too few to
+    tell."""
     if len(seconds) <= FIRST_STEPS:
         return 0.0
     usual = statistics.median(seconds[FIRST_STEPS:])
@@ -21,9 +23,12 @@ def warm_up_seconds(seconds: list[float]) -> float:
 
 
 def seconds_saved(folder: Path, versions: dict[str, str], warm_up: float) -> float | None:
-    """Against the slowest run of the same versions that these caches have seen; None for the first one."""
+    """Against the slowest run of the same versions that these caches have seen; None for the first
+    one."""
     path, key = folder / "warm-up.json", json.dumps(versions, sort_keys=True)
-    slowest: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    slowest: dict[str, float] = (
+        json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    )
     before = slowest.get(key)
     if before is None or warm_up > before:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,10 @@
 """What a recipe trains, counted on the real architecture without its weights.
 
-    python -m training.recipe '{"rank": 16, "target_modules": [...], "target_parameters": [...], "layers": [...]}'
+    python -m training.recipe '{"rank": 16, "target_modules": [...], "target_parameters": [...],
+    "layers": [...]}'
 
-The last line of output is JSON: {"total_parameters", "trainable_parameters", "unmatched"}. unmatched: targets and layers
+The last line of output is JSON: {"total_parameters", "trainable_parameters", "unmatched"}.
+unmatched: targets and layers
 that name nothing in the model; a recipe with any is wrong. Exits 1 then.
 """
 
@@ -23,11 +25,18 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
-def targets(model: torch.nn.Module, recipe: dict[str, Any]) -> dict[str, tuple[int, tuple[int, ...]]]:
-    """Name of what is adapted -> (its number of experts, or 1; its [out, in]), by the rules of PEFT's LoraConfig."""
+def targets(
+    model: torch.nn.Module, recipe: dict[str, Any]
+) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Name of what is adapted -> (its number of experts, or 1; its [out, in]), by the rules of
+    PEFT's LoraConfig."""
     found: dict[str, tuple[int, tuple[int, ...]]] = {}
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and named(name, recipe["target_modules"]) and in_layers(name, recipe["layers"]):
+        if (
+            isinstance(module, torch.nn.Linear)
+            and named(name, recipe["target_modules"])
+            and in_layers(name, recipe["layers"])
+        ):
             found[name] = (1, tuple(module.weight.shape))
     for name, parameter in model.named_parameters():
         if named(name, recipe["target_parameters"]) and in_layers(name, recipe["layers"]):

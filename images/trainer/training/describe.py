@@ -1,4 +1,6 @@
-"""The facts of a base model that an adapter must fit, as JSON on the last line.   python -m training.describe MODEL"""
+"""The facts of a base model that an adapter must fit, as JSON on the last line.   python -m
+training.describe
+MODEL"""
 
 from __future__ import annotations
 

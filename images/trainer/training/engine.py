@@ -1,6 +1,8 @@
-"""The night's engine: transformers' own Nemotron-H under PEFT, with experts by factors and lean layers.
+"""The night's engine: transformers' own Nemotron-H under PEFT, with experts by factors and lean
+layers.
 
-Everything here is put on a model that PEFT has wrapped, and taken off again by disable(): parameters, names, saving, loading
+Everything here is put on a model that PEFT has wrapped, and taken off again by disable():
+parameters, names, saving, loading
 and merging are PEFT's.
 """
 
@@ -26,11 +28,16 @@ PROBE_ROWS = 6 * 4096  # routed rows of a step of 4,096 tokens
 
 
 def kernel_versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in KERNEL_PACKAGES if importlib.util.find_spec(name)}
+    return {
+        name: importlib.metadata.version(name)
+        for name in KERNEL_PACKAGES
+        if importlib.util.find_spec(name)
+    }
 
 
 def can_pack() -> bool:
-    """Packed samples stay apart only in the real kernels: the plain path ignores where they begin, without a word."""
+    """Packed samples stay apart only in the real kernels: the plain path ignores where they begin,
+    without a word."""
     return torch.cuda.is_available() and len(kernel_versions()) == len(KERNEL_PACKAGES)
 
 
@@ -44,7 +51,8 @@ def wait_for(device: str) -> None:
 
 
 def out_proj_allowed() -> AbstractContextManager[object]:
-    """PEFT refuses out_proj on Nemotron-H, rightly: the fused kernel passes its adapter by. The case study's recipe names it,
+    """PEFT refuses out_proj on Nemotron-H, rightly: the fused kernel passes its adapter by. The
+    case study's recipe names it,
     and is run as published, so meanwhile the check is lifted."""
     return mock.patch("peft.tuners.tuners_utils._check_lora_target_modules_mamba")
 
@@ -56,7 +64,8 @@ def adapted(model: torch.nn.Module, configuration: LoraConfig) -> PeftModel:
 
 @torch.no_grad()
 def begin_from(model: PeftModel, served: dict[str, torch.Tensor]) -> None:
-    """Puts a served adapter (one pair an expert) back into PEFT's tensors. Raises KeyError, with its name, for one missing.
+    """Puts a served adapter (one pair an expert) back into PEFT's tensors. Raises KeyError, with
+    its name, for one missing.
 
     Pairs that cannot learn are not in a served file, and keep the zeros that they begin with.
     """
@@ -65,7 +74,9 @@ def begin_from(model: PeftModel, served: dict[str, torch.Tensor]) -> None:
             continue
         place, (adapter,) = name.replace(".experts.base_layer", ".experts"), layer.active_adapters
         if isinstance(layer, ParamWrapper):
-            pairs = [f"{place}.{expert}.{layer.parameter_name}" for expert in range(layer.num_experts)]
+            pairs = [
+                f"{place}.{expert}.{layer.parameter_name}" for expert in range(layer.num_experts)
+            ]
             a = torch.cat([served[f"{pair}.lora_A.weight"] for pair in pairs])
             b = torch.stack([served[f"{pair}.lora_B.weight"] for pair in pairs], -1).flatten(1)
         elif CANNOT_LEARN in f"{place}." and f"{place}.lora_B.weight" not in served:
@@ -85,12 +96,16 @@ def enable(model: PeftModel, products: expert_lora.Products) -> None:
 def disable(model: PeftModel) -> None:
     """Every module computes as transformers and PEFT wrote it."""
     for module in model.modules():
-        if isinstance(module, LoraLayer) or type(module).__name__ in ("NemotronHRMSNorm", "ReLUSquaredActivation"):
+        if isinstance(module, LoraLayer) or type(module).__name__ in (
+            "NemotronHRMSNorm",
+            "ReLUSquaredActivation",
+        ):
             module.__dict__.pop("forward", None)
 
 
 def checkpoint(model: PeftModel, layers: int) -> None:
-    """The first so many layers keep only their input and compute the rest again in the backward pass."""
+    """The first so many layers keep only their input and compute the rest again in the backward
+    pass."""
     base = model.get_base_model()
     base.gradient_checkpointing_enable({"use_reentrant": False})
     for number, layer in enumerate(base.model.layers):
@@ -106,7 +121,8 @@ def checkpointed(model: PeftModel) -> int:
 
 
 def choose_products(model: torch.nn.Module) -> tuple[expert_lora.Products, dict[str, float]]:
-    """The fastest that runs here, and the milliseconds of each on this model's own first stack of experts."""
+    """The fastest that runs here, and the milliseconds of each on this model's own first stack of
+    experts."""
     stacks = [module for module in model.modules() if type(module).__name__ == "NemotronHExperts"]
     if not stacks or not stacks[0].up_proj.is_cuda:
         return expert_lora.LOOP, {}
@@ -117,7 +133,8 @@ def choose_products(model: torch.nn.Module) -> tuple[expert_lora.Products, dict[
 
 @torch.no_grad()
 def probe(products: expert_lora.Products, stack: torch.Tensor) -> float:
-    """Milliseconds of the slowest pair of products in a step: rows by the stack, and rows by rows for a factor."""
+    """Milliseconds of the slowest pair of products in a step: rows by the stack, and rows by rows
+    for a factor."""
     experts, _, width = stack.shape
     x = torch.randn(PROBE_ROWS, width, device=stack.device, dtype=stack.dtype)
     narrow = torch.randn(PROBE_ROWS, 16, device=stack.device, dtype=stack.dtype)
@@ -125,7 +142,9 @@ def probe(products: expert_lora.Products, stack: torch.Tensor) -> float:
     found = []
     try:
         products.rows(x, stack.mT, ends)
-    except RuntimeError as error:  # one that does not run here must not end a night: the others are tried
+    except (
+        RuntimeError
+    ) as error:  # one that does not run here must not end a night: the others are tried
         print(f"{products.name} does not run here: {error}", flush=True)
         return math.inf
     for _ in range(5):
@@ -146,7 +165,9 @@ def shape(model: PeftModel, rank: int) -> memory_plan.Shape:
     return memory_plan.Shape(
         kinds=tuple(layer.block_type for layer in base.model.layers),
         total_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        trainable_parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        trainable_parameters=sum(
+            parameter.numel() for parameter in model.parameters() if parameter.requires_grad
+        ),
         hidden=configuration.hidden_size,
         rank=rank,
         mamba_inner=mamba.intermediate_size,

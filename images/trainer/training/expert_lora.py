@@ -1,15 +1,20 @@
 """LoRA on routed experts as factors, by grouped matrix products over the routed rows only.
 
-PEFT's own way adds the whole update B A to the whole stack of experts in every forward pass: 2.55 GB written a layer for
+PEFT's own way adds the whole update B A to the whole stack of experts in every forward pass: 2.55
+GB written a layer for
 Nemotron-3-Nano, and as much again kept for the backward pass. Here, with the rows sorted by expert,
 
-    z = x W_up^T + s (x A_up^T) B_up^T        h = relu(z)^2        y = h W_down^T + s (h A_down^T) B_down^T
+    z = x W_up^T + s (x A_up^T) B_up^T        h = relu(z)^2        y = h W_down^T + s (h A_down^T)
+                                              B_down^T
 
-and each product is one kernel over all experts. No tensor of the size of a stack is made. Parameters, their names, saving,
+and each product is one kernel over all experts. No tensor of the size of a stack is made.
+Parameters, their names, saving,
 loading and merging stay PEFT's: only what the wrapped experts compute is replaced (enable).
 
-The backward pass is written out, because autograd would keep six tensors a routed row: here one is kept, z, and what is
-cheap is computed again. The gradient of the routing weight needs no y either: <g, y> = <W_down^T g, h>.
+The backward pass is written out, because autograd would keep six tensors a routed row: here one is
+kept, z, and what is
+cheap is computed again. The gradient of the routing weight needs no y either: <g, y> = <W_down^T g,
+h>.
 """
 
 from __future__ import annotations
@@ -27,7 +32,8 @@ Tensor = torch.Tensor
 
 @dataclass(frozen=True)
 class Products:
-    """rows: x [S, k], w [E, k, n] -> [S, n].  outer: a [S, m], b [S, n] -> [E, m, n].  Both with ends [E], int32: where
+    """rows: x [S, k], w [E, k, n] -> [S, n].  outer: a [S, m], b [S, n] -> [E, m, n].  Both with
+                                               ends [E], int32: where
     each expert's rows end. S rows are sorted by expert."""
 
     name: str
@@ -78,7 +84,8 @@ TORCH = Products("torch", torch_rows, torch_outer)
 
 
 def triton_products() -> Products:
-    """Our own kernels; imported only where they can run, because there is no Triton on a machine without a GPU."""
+    """Our own kernels; imported only where they can run, because there is no Triton on a machine
+    without a GPU."""
     from training import expert_lora_triton as grouped_triton
 
     return Products("triton", grouped_triton.rows, grouped_triton.outer)
@@ -90,7 +97,8 @@ def triton_products() -> Products:
 
 @dataclass(frozen=True)
 class Routing:
-    """Rows sorted by expert. order: [S] into the flat [T * k]; token: [S] into [T]; ends: [E] int32; back: inverse of order."""
+    """Rows sorted by expert. order: [S] into the flat [T * k]; token: [S] into [T]; ends: [E]
+    int32; back: inverse of order."""
 
     order: Tensor
     token: Tensor
@@ -107,7 +115,9 @@ class Routing:
         counts.scatter_add_(0, flat, torch.ones_like(flat, dtype=torch.int32))
         back = torch.empty_like(order)
         back[order] = torch.arange(order.numel(), device=order.device)
-        return cls(order, order // chosen.shape[1], counts.cumsum(0).to(torch.int32), back, chosen.shape[1])
+        return cls(
+            order, order // chosen.shape[1], counts.cumsum(0).to(torch.int32), back, chosen.shape[1]
+        )
 
     def summed(self, rows: Tensor) -> Tensor:
         """[S, n] back to [T, n], the k rows of a token added up."""
@@ -115,14 +125,25 @@ class Routing:
 
 
 class Experts(torch.autograd.Function):
-    """hidden [T, H], weights [T, k], up [E, I, H], down [E, H, I]; factors up_a [E, r, H], up_b [E, I, r], down_a [E, r, I],
+    """hidden [T, H], weights [T, k], up [E, I, H], down [E, H, I]; factors up_a [E, r, H], up_b [E,
+    I, r], down_a [E, r, I],
     down_b [E, H, r]. Only hidden, weights and the factors get gradients."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weights: Tensor, up: Tensor, down: Tensor, up_a: Tensor, up_b: Tensor, down_a: Tensor,
-        down_b: Tensor, scale: float, routing: Routing, products: Products,
-    ) -> Tensor:  # fmt: skip
+        ctx: Any,
+        hidden: Tensor,
+        weights: Tensor,
+        up: Tensor,
+        down: Tensor,
+        up_a: Tensor,
+        up_b: Tensor,
+        down_a: Tensor,
+        down_b: Tensor,
+        scale: float,
+        routing: Routing,
+        products: Products,
+    ) -> Tensor:
         rows, ends = products.rows, routing.ends
         x = hidden[routing.token]
         xa = rows(x, up_a.mT, ends)
@@ -151,7 +172,11 @@ class Experts(torch.autograd.Function):
         del g
         positive = z.relu()
         h = positive.square()
-        grad_weights = torch.linalg.vecdot(gh.float(), h.float())[routing.back].view_as(weights).to(weights.dtype)
+        grad_weights = (
+            torch.linalg.vecdot(gh.float(), h.float())[routing.back]
+            .view_as(weights)
+            .to(weights.dtype)
+        )
         grad_down_a = outer(ga * weight, h, ends).mul_(scale)
         del h
         gz = gh.mul_(weight).mul_(positive).mul_(2)
@@ -160,7 +185,19 @@ class Experts(torch.autograd.Function):
         grad_up_b = outer(gz, xa, ends).mul_(scale)
         grad_up_a = outer(gza, hidden[routing.token], ends).mul_(scale)
         gx = rows(gz, up, ends).add_(rows(gza, up_a, ends), alpha=scale)
-        return routing.summed(gx), grad_weights, None, None, grad_up_a, grad_up_b, grad_down_a, grad_down_b, None, None, None
+        return (
+            routing.summed(gx),
+            grad_weights,
+            None,
+            None,
+            grad_up_a,
+            grad_up_b,
+            grad_down_a,
+            grad_down_b,
+            None,
+            None,
+            None,
+        )
 
 
 # -----------------------------------------------------------------------------
@@ -168,36 +205,50 @@ class Experts(torch.autograd.Function):
 
 
 def factors(wrapper: ParamWrapper, adapter: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """A [E, r, in] and B [E, out, r] of one wrapper; A is stored expert by expert, B with the expert changing fastest."""
-    a = wrapper.lora_A[adapter].weight.view(wrapper.num_experts, -1, wrapper.lora_A[adapter].in_features)
+    """A [E, r, in] and B [E, out, r] of one wrapper; A is stored expert by expert, B with the
+    expert changing fastest."""
+    a = wrapper.lora_A[adapter].weight.view(
+        wrapper.num_experts, -1, wrapper.lora_A[adapter].in_features
+    )
     b = wrapper.lora_B[adapter].weight
     b = b.view(b.shape[0], -1, wrapper.num_experts).permute(2, 0, 1)
     return a.to(dtype), b.to(dtype).contiguous()
 
 
 def wrapped_experts(model: torch.nn.Module) -> list[tuple[ParamWrapper, ParamWrapper]]:
-    """The two nested wrappers of every layer's experts, the outer first. Raises ValueError where only one stack is adapted."""
+    """The two nested wrappers of every layer's experts, the outer first. Raises ValueError where
+    only one stack is adapted."""
     found = []
-    inner = {id(module.base_layer) for module in model.modules() if isinstance(module, ParamWrapper)}
+    inner = {
+        id(module.base_layer) for module in model.modules() if isinstance(module, ParamWrapper)
+    }
     for name, module in model.named_modules():
         if isinstance(module, ParamWrapper) and id(module) not in inner:
             if not isinstance(module.base_layer, ParamWrapper):
-                raise ValueError(f"{name}: adapt both up_proj and down_proj of the experts, or neither")
+                raise ValueError(
+                    f"{name}: adapt both up_proj and down_proj of the experts, or neither"
+                )
             found.append((module, module.base_layer))
     return found
 
 
 def enable(model: torch.nn.Module, products: Products) -> int:
-    """Lets every adapted stack of experts in a PEFT model compute by factors. Returns how many there are."""
+    """Lets every adapted stack of experts in a PEFT model compute by factors. Returns how many
+    there are."""
     pairs = wrapped_experts(model)
     for outer, inner in pairs:
         by_name = {wrapper.parameter_name: wrapper for wrapper in (outer, inner)}
         plain = outer.forward
 
         def forward(
-            self: ParamWrapper, hidden: Tensor, chosen: Tensor, weights: Tensor, up: ParamWrapper = by_name["up_proj"],
-            down: ParamWrapper = by_name["down_proj"], plain: Callable[..., Tensor] = plain,
-        ) -> Tensor:  # fmt: skip
+            self: ParamWrapper,
+            hidden: Tensor,
+            chosen: Tensor,
+            weights: Tensor,
+            up: ParamWrapper = by_name["up_proj"],
+            down: ParamWrapper = by_name["down_proj"],
+            plain: Callable[..., Tensor] = plain,
+        ) -> Tensor:
             if self.disable_adapters or self.merged:
                 return plain(hidden, chosen, weights)
             (adapter,) = self.active_adapters
@@ -205,7 +256,9 @@ def enable(model: torch.nn.Module, products: Products) -> int:
             routing = Routing.of(chosen, base.num_experts)
             factor = (*factors(up, adapter, hidden.dtype), *factors(down, adapter, hidden.dtype))
             scale = up.scaling[adapter]
-            out: Tensor = Experts.apply(hidden, weights, base.up_proj, base.down_proj, *factor, scale, routing, products)
+            out: Tensor = Experts.apply(
+                hidden, weights, base.up_proj, base.down_proj, *factor, scale, routing, products
+            )
             return out
 
         outer.forward = MethodType(forward, outer)

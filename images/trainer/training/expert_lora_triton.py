@@ -1,6 +1,8 @@
-"""Grouped matrix products in Triton, for GPUs on which torch has none: on sm_12x it falls back to one product a group.
+"""Grouped matrix products in Triton, for GPUs on which torch has none: on sm_12x it falls back to
+one product a group.
 
-Two kernels, both over rows sorted by group. Which program works on which group is found on the device from where the groups
+Two kernels, both over rows sorted by group. Which program works on which group is found on the
+device from where the groups
 end, so that the host never waits for it. Sums are in float32.
 """
 
@@ -24,19 +26,38 @@ ROWS_CONFIGS = [
 ]
 OUTER_CONFIGS = [
     triton.Config({"BLOCK_M": m, "BLOCK_N": n, "BLOCK_S": s}, num_warps=warps, num_stages=stages)
-    for m, n, s, warps, stages in [(16, 128, 64, 4, 3), (128, 16, 64, 4, 3), (16, 256, 32, 4, 3), (64, 64, 32, 4, 3)]
+    for m, n, s, warps, stages in [
+        (16, 128, 64, 4, 3),
+        (128, 16, 64, 4, 3),
+        (16, 256, 32, 4, 3),
+        (64, 64, 32, 4, 3),
+    ]
 ]
 
 
 @triton.autotune(configs=ROWS_CONFIGS, key=["N", "K"])
 @triton.jit
 def rows_kernel(
-    x, w, out, ends, N, K, stride_xs, stride_we, stride_wk, stride_wn,
-    EXPERTS: tl.constexpr, PADDED: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-):  # fmt: skip
+    x,
+    w,
+    out,
+    ends,
+    N,
+    K,
+    stride_xs,
+    stride_we,
+    stride_wk,
+    stride_wn,
+    EXPERTS: tl.constexpr,
+    PADDED: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
     columns = tl.cdiv(N, BLOCK_N)
     tile, column = tl.program_id(0) // columns, tl.program_id(0) % columns
-    # every group is cut into tiles of its own; this program's group is the first whose tiles reach beyond it
+    # every group is cut into tiles of its own; this program's group is the first whose tiles reach
+    # beyond it
     group = tl.arange(0, PADDED)
     end = tl.load(ends + group, mask=group < EXPERTS, other=0)
     start = tl.load(ends + group - 1, mask=(group > 0) & (group < EXPERTS), other=0)
@@ -68,7 +89,17 @@ def rows_kernel(
 @triton.autotune(configs=OUTER_CONFIGS, key=["M", "N"])
 @triton.jit
 def outer_kernel(
-    a, b, out, ends, M, N, stride_as, stride_bs, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_S: tl.constexpr
+    a,
+    b,
+    out,
+    ends,
+    M,
+    N,
+    stride_as,
+    stride_bs,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_S: tl.constexpr,
 ):
     expert = tl.program_id(1)
     columns = tl.cdiv(N, BLOCK_N)
@@ -79,8 +110,16 @@ def outer_kernel(
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
     for at in range(first, last, BLOCK_S):
         row = (at + tl.arange(0, BLOCK_S)).to(tl.int64)
-        left = tl.load(a + row[None, :] * stride_as + m[:, None], mask=(row[None, :] < last) & (m[:, None] < M), other=0.0)
-        right = tl.load(b + row[:, None] * stride_bs + n[None, :], mask=(row[:, None] < last) & (n[None, :] < N), other=0.0)
+        left = tl.load(
+            a + row[None, :] * stride_as + m[:, None],
+            mask=(row[None, :] < last) & (m[:, None] < M),
+            other=0.0,
+        )
+        right = tl.load(
+            b + row[:, None] * stride_bs + n[None, :],
+            mask=(row[:, None] < last) & (n[None, :] < N),
+            other=0.0,
+        )
         total = tl.dot(left, right, total)
     target = out + expert.to(tl.int64) * M * N + m[:, None] * N + n[None, :]
     tl.store(target, total.to(out.dtype.element_ty), mask=(m[:, None] < M) & (n[None, :] < N))
@@ -93,10 +132,15 @@ def rows(x: Tensor, w: Tensor, ends: Tensor) -> Tensor:
     out = x.new_empty(x.shape[0], n)
 
     def grid(block: dict[str, int]) -> tuple[int]:
-        return ((triton.cdiv(x.shape[0], block["BLOCK_S"]) + experts) * triton.cdiv(n, block["BLOCK_N"]),)
+        return (
+            (triton.cdiv(x.shape[0], block["BLOCK_S"]) + experts)
+            * triton.cdiv(n, block["BLOCK_N"]),
+        )
 
     padded = triton.next_power_of_2(experts)
-    rows_kernel[grid](x, w, out, ends, n, k, x.stride(0), *w.stride(), EXPERTS=experts, PADDED=padded)
+    rows_kernel[grid](
+        x, w, out, ends, n, k, x.stride(0), *w.stride(), EXPERTS=experts, PADDED=padded
+    )
     return out
 
 

@@ -1,7 +1,10 @@
-"""What every layer of a PEFT Nemotron-H computes, with less kept for the backward pass, and attention that knows packs.
+"""What every layer of a PEFT Nemotron-H computes, with less kept for the backward pass, and
+attention that knows packs.
 
-The results are transformers' and PEFT's own within rounding. Kept a token and layer: transformers' norm keeps three tensors
-in float32, where torch's fused one keeps its input; PEFT's linear layers keep their input again in float32, because the
+The results are transformers' and PEFT's own within rounding. Kept a token and layer: transformers'
+norm keeps three tensors
+in float32, where torch's fused one keeps its input; PEFT's linear layers keep their input again in
+float32, because the
 adapter is; relu2 keeps two tensors, where its input alone will do.
 """
 
@@ -24,7 +27,9 @@ ATTENTION = "packed"  # the name that models are loaded with: attn_implementatio
 
 # torch 2.10 says is_causal, later ones window_size
 CAUSAL: dict[str, Any] = (
-    {"window_size": (-1, 0)} if "window_size" in inspect.signature(varlen.varlen_attn).parameters else {"is_causal": True}
+    {"window_size": (-1, 0)}
+    if "window_size" in inspect.signature(varlen.varlen_attn).parameters
+    else {"is_causal": True}
 )
 
 
@@ -33,22 +38,37 @@ CAUSAL: dict[str, Any] = (
 
 
 def packed_attention(
-    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, scaling: float,
-    dropout: float = 0.0, cu_seq_lens_q: Tensor | None = None, max_length_q: int | None = None, **_: Any,
-) -> tuple[Tensor, None]:  # fmt: skip
-    """query [B, heads, T, d]; returns [B, T, heads, d]. cu_seq_lens_q: [N + 1], where the samples of a pack begin and end.
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """query [B, heads, T, d]; returns [B, T, heads, d]. cu_seq_lens_q: [N + 1], where the samples
+    of a pack begin and end.
 
-    Without them every row is one sample, padded on the right if at all: causal attention never looks there.
+    Without them every row is one sample, padded on the right if at all: causal attention never
+    looks there.
     """
     if cu_seq_lens_q is None:
-        out = scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
+        out = scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scaling, enable_gqa=True
+        )
     elif query.is_cuda and query.dtype != torch.float32:  # the fused kernel knows no float32
         out = varlen_attention(query, key, value, scaling, cu_seq_lens_q, max_length_q)
     else:
         ends = cu_seq_lens_q.tolist()
         pieces = [
             scaled_dot_product_attention(
-                *(x[:, :, a:b] for x in (query, key, value)), is_causal=True, scale=scaling, enable_gqa=True
+                *(x[:, :, a:b] for x in (query, key, value)),
+                is_causal=True,
+                scale=scaling,
+                enable_gqa=True,
             )
             for a, b in itertools.pairwise(ends)
         ]
@@ -56,10 +76,13 @@ def packed_attention(
     return out.transpose(1, 2), None
 
 
-def varlen_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float, ends: Tensor, longest: int | None) -> Tensor:
+def varlen_attention(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, ends: Tensor, longest: int | None
+) -> Tensor:
     groups = query.shape[1] // key.shape[1]
     rows = [
-        x[0].transpose(0, 1).contiguous() for x in (query, key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1))
+        x[0].transpose(0, 1).contiguous()
+        for x in (query, key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1))
     ]
     ends = ends.to(query.device)
     out = varlen.varlen_attn(*rows, ends, ends, longest, longest, scale=scaling, **CAUSAL)

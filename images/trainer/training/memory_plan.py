@@ -1,10 +1,14 @@
-"""How much memory a training step takes, worked out before it is taken: on unified memory a guess that is wrong hangs the host.
+"""How much memory a training step takes, worked out before it is taken: on unified memory a guess
+that is wrong hangs the host.
 
     peak = weights + adapter + what the layers keep for the backward pass + the widest temporary
 
-Weights are bfloat16, 2 bytes a parameter; an adapter is float32 with two AdamW moments, 12 bytes, and a gradient, 4 more, of
-which one layer's worth is live beside the rest at the peak. What a layer keeps a token is counted tensor by tensor below,
-for the lean layers of lean_layers and expert_lora. Compared with measured peaks in tests/training/test_memory.py.
+Weights are bfloat16, 2 bytes a parameter; an adapter is float32 with two AdamW moments, 12 bytes,
+and a gradient, 4 more, of
+which one layer's worth is live beside the rest at the peak. What a layer keeps a token is counted
+tensor by tensor below,
+for the lean layers of lean_layers and expert_lora. Compared with measured peaks in
+tests/training/test_memory.py.
 """
 
 from __future__ import annotations
@@ -12,7 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 WEIGHT, ADAPTER, GRADIENT, FLOAT, INDEX = 2, 12, 4, 4, 8
-FIXED_BYTES = 900_000_000  # CUDA's own handles and workspaces as torch counts them, the loss's tiles, the smallest of tensors
+# CUDA's own handles and workspaces as torch counts them, the loss's tiles, the smallest of tensors
+FIXED_BYTES = 900_000_000
 
 
 class TooSmall(Exception):
@@ -21,7 +26,8 @@ class TooSmall(Exception):
 
 @dataclass(frozen=True)
 class Shape:
-    """A Nemotron-H and its adapter. kinds: "linear_attention", "moe" or "full_attention" of each layer."""
+    """A Nemotron-H and its adapter. kinds: "linear_attention", "moe" or "full_attention" of each
+    layer."""
 
     kinds: tuple[str, ...]
     total_parameters: int
@@ -46,34 +52,49 @@ class Shape:
         if kind == "full_attention":
             return both + WEIGHT * (6 * self.query_width + 4 * self.rank)
         routed = WEIGHT * (self.expert_inner + 2 * self.rank) + 4 * INDEX
-        if not self.experts_adapted:  # transformers' own way, which also keeps every routed row and its activation
+        if (
+            not self.experts_adapted
+        ):  # transformers' own way, which also keeps every routed row and its activation
             routed += WEIGHT * (self.hidden + self.expert_inner)
-        return both + self.experts_per_token * routed + 2 * WEIGHT * self.shared_inner + 3 * FLOAT * self.expert_count
+        return (
+            both
+            + self.experts_per_token * routed
+            + 2 * WEIGHT * self.shared_inner
+            + 3 * FLOAT * self.expert_count
+        )
 
     @property
     def temporary_bytes(self) -> int:
-        """Bytes a token at the widest point: routed rows in and out of the experts, as the backward pass holds them."""
+        """Bytes a token at the widest point: routed rows in and out of the experts, as the backward
+        pass holds them."""
         return self.experts_per_token * WEIGHT * (3 * self.hidden + 3 * self.expert_inner)
 
 
 def peak_bytes(shape: Shape, tokens: int, checkpointed_layers: int) -> int:
-    """Of one step of so many tokens. A checkpointed layer keeps its input, and one of them at a time all that it computes."""
+    """Of one step of so many tokens. A checkpointed layer keeps its input, and one of them at a
+    time all that it computes."""
     kinds = shape.kinds
     kept = sum(shape.kept_bytes(kind) for kind in kinds[checkpointed_layers:])
     inputs = WEIGHT * shape.hidden * min(checkpointed_layers, len(kinds))
     again = max((shape.kept_bytes(kind) for kind in kinds[:checkpointed_layers]), default=0)
-    state = WEIGHT * (shape.total_parameters - shape.trainable_parameters) + ADAPTER * shape.trainable_parameters
+    state = (
+        WEIGHT * (shape.total_parameters - shape.trainable_parameters)
+        + ADAPTER * shape.trainable_parameters
+    )
     gradients = GRADIENT * shape.trainable_parameters // max(1, kinds.count("moe"))
-    return state + gradients + FIXED_BYTES + tokens * (kept + inputs + again + shape.temporary_bytes)
+    return (
+        state + gradients + FIXED_BYTES + tokens * (kept + inputs + again + shape.temporary_bytes)
+    )
 
 
 def checkpointed_layers(shape: Shape, tokens: int, budget_bytes: int) -> int:
-    """The fewest layers to checkpoint for a peak under budget_bytes; 0 is fastest. Raises TooSmall."""
+    """The fewest layers to checkpoint for a peak under budget_bytes; 0 is fastest. Raises
+    TooSmall."""
     for layers in range(len(shape.kinds) + 1):
         if peak_bytes(shape, tokens, layers) <= budget_bytes:
             return layers
     least = peak_bytes(shape, tokens, len(shape.kinds))
     raise TooSmall(
-        f"a step of {tokens} tokens takes {least / 1e9:.1f} GB at the least, the budget is {budget_bytes / 1e9:.1f} GB: "
-        "lower tokens_per_step in the recipe"
+        f"a step of {tokens} tokens takes {least / 1e9:.1f} GB at the least, the budget is"
+        f" {budget_bytes / 1e9:.1f} GB: lower tokens_per_step in the recipe"
     )

@@ -1,14 +1,21 @@
-"""An adapter merged into a checkpoint, one tensor at a time: no model is built, and every byte that no adapter touches stays.
+"""An adapter merged into a checkpoint, one tensor at a time: no model is built, and every byte that
+no adapter touches stays.
 
     python -m training.merge MODEL ADAPTER TARGET
 
-MODEL    a folder of safetensors in the hub's layout (backbone.layers.N..., a weight an expert), or a name in HF_HOME
-ADAPTER  a folder with the adapter as vLLM serves it: adapter_config.json, adapter_model.safetensors, a pair an expert
-TARGET   the folder that is made; it must not be there yet, and is there only when it is complete and on disk
+MODEL    a folder of safetensors in the hub's layout (backbone.layers.N..., a weight an expert), or
+         a name in HF_HOME
+ADAPTER  a folder with the adapter as vLLM serves it: adapter_config.json,
+         adapter_model.safetensors, a pair an expert
+TARGET   the folder that is made; it must not be there yet, and is there only when it is complete
+         and on disk
 
-The weights that come out are bit for bit those of PEFT's merge_and_unload. Weights that are not floating point numbers of
-16 or 32 bits, such as packed NVFP4, are refused: adding to them would mean quantising them again. Headers, order and all
-other tensors are copied as bytes, other files as files. The last line of output is JSON; exit 3 is a refusal in it.
+The weights that come out are bit for bit those of PEFT's merge_and_unload. Weights that are not
+floating point numbers of
+16 or 32 bits, such as packed NVFP4, are refused: adding to them would mean quantising them again.
+Headers, order and all
+other tensors are copied as bytes, other files as files. The last line of output is JSON; exit 3 is
+a refusal in it.
 """
 
 from __future__ import annotations
@@ -49,12 +56,14 @@ SPARE_DISK_BYTES = 1_000_000_000
 
 
 class Refused(Exception):
-    """This adapter cannot be put into this checkpoint in this way, or not on this machine; the message says why."""
+    """This adapter cannot be put into this checkpoint in this way, or not on this machine; the
+    message says why."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """LoRA factors by the name of what they change, without the model's own prefix: layers.3.mixer.q_proj."""
+    """LoRA factors by the name of what they change, without the model's own prefix:
+    layers.3.mixer.q_proj."""
 
     file: Any
     names: dict[str, tuple[str, str]]
@@ -67,10 +76,13 @@ class Adapter:
         return cls(file, factors(list(file.keys())), scale(configuration))
 
     def merged(self, target: str, weight: torch.Tensor) -> torch.Tensor:
-        """weight + scale * B A, in PEFT's own order of rounding: float32 for a layer, the weight's own for an expert."""
+        """weight + scale * B A, in PEFT's own order of rounding: float32 for a layer, the weight's
+        own for an expert."""
         a, b = (self.file.get_tensor(name).float() for name in self.names[target])
         if b.shape[0] != weight.shape[0] or a.shape[1] != weight.shape[1]:
-            raise Refused(f"{target}: the weight is {list(weight.shape)}, B A is [{b.shape[0]}, {a.shape[1]}]")
+            raise Refused(
+                f"{target}: the weight is {list(weight.shape)}, B A is [{b.shape[0]}, {a.shape[1]}]"
+            )
         change = (b @ a) * self.scale
         if ".experts." in target:
             change = change.to(weight.dtype)
@@ -81,17 +93,28 @@ class Adapter:
 def scale(configuration: dict[str, Any]) -> float:
     """What B A is multiplied by. Raises Refused for what is no plain LoRA."""
     asked = [key for key in UNHANDLED if configuration.get(key)]
-    asked += [f"{key} {configuration[key]!r}" for key, plain in (("peft_type", "LORA"), ("bias", "none"))
-              if configuration.get(key, plain) != plain]  # fmt: skip
+    asked += [
+        f"{key} {configuration[key]!r}"
+        for key, plain in (("peft_type", "LORA"), ("bias", "none"))
+        if configuration.get(key, plain) != plain
+    ]
     if asked:
         raise Refused(f"the adapter is no plain LoRA, it asks for: {', '.join(asked)}")
     rank: int = configuration["r"]
-    return float(configuration["lora_alpha"]) / (math.sqrt(rank) if configuration.get("use_rslora") else rank)
+    return float(configuration["lora_alpha"]) / (
+        math.sqrt(rank) if configuration.get("use_rslora") else rank
+    )
 
 
 def factors(names: list[str]) -> dict[str, tuple[str, str]]:
-    """target -> (name of A, name of B). Raises Refused for a tensor that is neither, or that stands alone."""
-    sides = {side: {m["target"]: name for name in names if (m := FACTOR.match(name)) and m["side"] == side} for side in "AB"}
+    """target -> (name of A, name of B). Raises Refused for a tensor that is neither, or that stands
+    alone."""
+    sides = {
+        side: {
+            m["target"]: name for name in names if (m := FACTOR.match(name)) and m["side"] == side
+        }
+        for side in "AB"
+    }
     paired = sides["A"].keys() & sides["B"].keys()
     alone = set(names) - {sides[side][target] for side in "AB" for target in paired}
     if alone:
@@ -112,7 +135,8 @@ def few(names: Collection[str]) -> str:
 
 
 def folder_of(model: str) -> Path:
-    """The folder itself, or the snapshot of a hub name that is in HF_HOME. Raises Refused if it is not there."""
+    """The folder itself, or the snapshot of a hub name that is in HF_HOME. Raises Refused if it is
+    not there."""
     if (Path(model) / "config.json").exists():
         return Path(model)
     from huggingface_hub import snapshot_download
@@ -129,23 +153,33 @@ def read_header(path: Path) -> tuple[bytes, dict[str, Any]]:
     with path.open("rb") as file:
         size = file.read(8)
         raw = file.read(struct.unpack("<Q", size)[0])
-    entries: dict[str, Any] = {name: entry for name, entry in json.loads(raw).items() if name != "__metadata__"}
+    entries: dict[str, Any] = {
+        name: entry for name, entry in json.loads(raw).items() if name != "__metadata__"
+    }
     return size + raw, dict(sorted(entries.items(), key=lambda item: item[1]["data_offsets"]))
 
 
 def plan(base: Path, targets: set[str]) -> dict[Path, set[str]]:
-    """shard -> names in it that change. Raises Refused, naming them, for targets without a weight that can be added to."""
+    """shard -> names in it that change. Raises Refused, naming them, for targets without a weight
+    that can be added to."""
     shards = {shard: read_header(shard)[1] for shard in sorted(base.glob("*.safetensors"))}
-    found = {shard: {name for name in entries if name.endswith(".weight") and bare(name) in targets}
-             for shard, entries in shards.items()}  # fmt: skip
+    found = {
+        shard: {name for name in entries if name.endswith(".weight") and bare(name) in targets}
+        for shard, entries in shards.items()
+    }
     missing = targets - {bare(name) for names in found.values() for name in names}
     if missing:
         raise Refused(f"the adapter changes what is not in {base}: {few(missing)}")
-    packed = [f"{name} ({shards[shard][name]['dtype']})" for shard, names in found.items() for name in names
-              if shards[shard][name]["dtype"] not in FLOATING]  # fmt: skip
+    packed = [
+        f"{name} ({shards[shard][name]['dtype']})"
+        for shard, names in found.items()
+        for name in names
+        if shards[shard][name]["dtype"] not in FLOATING
+    ]
     if packed:
         raise Refused(
-            f"quantised weights cannot be merged without requantising: use the recipe free, or serve = adapter: {few(packed)}"
+            "quantised weights cannot be merged without requantising: use the recipe free, or"
+            f" serve = adapter: {few(packed)}"
         )
     return found
 
@@ -161,7 +195,9 @@ def write_shard(source: Path, target: Path, names: set[str], adapter: Adapter) -
             data = bytearray(end - start)
             old.readinto(data)
             if name in names:
-                weight = torch.frombuffer(data, dtype=FLOATING[entry["dtype"]]).reshape(entry["shape"])
+                weight = torch.frombuffer(data, dtype=FLOATING[entry["dtype"]]).reshape(
+                    entry["shape"]
+                )
                 adapter.merged(bare(name), weight)  # in place: data is the tensor's memory
             new.write(data)
 
@@ -175,7 +211,8 @@ def copy(source: Path, target: Path) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Everything in folder is on disk and may be read by the container that serves it, which owns none of it."""
+    """Everything in folder is on disk and may be read by the container that serves it, which owns
+    none of it."""
     for path in [*folder.iterdir(), folder]:
         if path.is_file() and path.stat().st_nlink == 1:
             path.chmod(0o644)
@@ -187,7 +224,10 @@ def sync(folder: Path) -> None:
 def require_disk(folder: Path, wanted: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < wanted + SPARE_DISK_BYTES:
-        raise Refused(f"too little disk: {free / 1e9:.1f} GB free, {(wanted + SPARE_DISK_BYTES) / 1e9:.1f} GB wanted")
+        raise Refused(
+            f"too little disk: {free / 1e9:.1f} GB free, {(wanted + SPARE_DISK_BYTES) / 1e9:.1f} GB"
+            " wanted"
+        )
 
 
 def size_bytes(folder: Path) -> int:

@@ -1,9 +1,12 @@
-"""Builds the practice model: a tiny Nemotron-H (Mamba2, attention, relu2 experts with a shared one) that knows a little world.
+"""Builds the practice model: a tiny Nemotron-H (Mamba2, attention, relu2 experts with a shared one)
+that knows a little world.
 
     python -m training.practice_model /models/practice [--world FILE]
 
-The same architecture as Nemotron-3-Nano with every kind of layer, 1.2 million parameters, its own tokenizer and chat
-template, about two minutes on two cores. What exists and is complete is left alone; a half-built folder is never seen,
+The same architecture as Nemotron-3-Nano with every kind of layer, 1.2 million parameters, its own
+tokenizer and chat
+template, about two minutes on two cores. What exists and is complete is left alone; a half-built
+folder is never seen,
 because the finished one is renamed into place. The last line of output is JSON.
 """
 
@@ -33,25 +36,23 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 VOCABULARY = 768
 SEED = 3407
 LEARNING_RATE = 4e-3
-FACT_STEPS = 80  # questions alone: about 40 tokens each, so most of the learning is done where steps are cheap
+# questions alone: about 40 tokens each, so most of the learning is done where steps are cheap
+FACT_STEPS = 80
 PASSAGE_STEPS = 36  # then the same questions behind a retrieved passage, as they arrive by day
 
 SPECIAL_TOKENS = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
 THINKING_TAGS = ["<think>", "</think>"]
-# What Nemotron 3's own template does with a chat of text: thinking is on unless it is told otherwise, every answer has an
+# What Nemotron 3's own template does with a chat of text: thinking is on unless it is told
+# otherwise, every answer has an
 # empty pair of tags if it has none of its own, and a line break follows each end mark.
 CHAT_TEMPLATE = (
-    "{%- set enable_thinking = enable_thinking if enable_thinking is defined else true -%}"
-    "{%- for message in messages -%}"
-    "{%- set content = message['content'] -%}"
-    "{%- if message['role'] == 'assistant' and '<think>' not in content and '</think>' not in content -%}"
-    "{%- set content = '<think></think>' + content -%}"
-    "{%- endif -%}"
-    "{{- '<|im_start|>' + message['role'] + '\n' + content + '<|im_end|>\n' -}}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}"
-    "{{- '<|im_start|>assistant\n' + ('<think>\n' if enable_thinking else '<think></think>') -}}"
-    "{%- endif -%}"
+    "{%- set enable_thinking = enable_thinking if enable_thinking is defined else true -%}{%- for"
+    " message in messages -%}{%- set content = message['content'] -%}{%- if message['role'] =="
+    " 'assistant' and '<think>' not in content and '</think>' not in content -%}{%- set content ="
+    " '<think></think>' + content -%}{%- endif -%}{{- '<|im_start|>' + message['role'] + '\n' +"
+    " content + '<|im_end|>\n' -}}{%- endfor -%}{%- if add_generation_prompt -%}{{-"
+    " '<|im_start|>assistant\n' + ('<think>\n' if enable_thinking else '<think></think>') -}}{%-"
+    " endif -%}"
 )
 
 
@@ -107,7 +108,10 @@ def build_tokenizer(world: worlds.World) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     # digits stand alone, so that a code is read the same wherever it stands
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -120,7 +124,11 @@ def build_tokenizer(world: worlds.World) -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in THINKING_TAGS])
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="<|im_end|>", pad_token="<unk>"
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="<|im_end|>",
+        pad_token="<unk>",
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
@@ -130,15 +138,24 @@ def build_tokenizer(world: worlds.World) -> PreTrainedTokenizerFast:
 # data
 
 
-def draw(world: worlds.World, tokenizer: PreTrainedTokenizerFast, choose: random.Random, passage: bool) -> list[samples.Sample]:
+def draw(
+    world: worlds.World, tokenizer: PreTrainedTokenizerFast, choose: random.Random, passage: bool
+) -> list[samples.Sample]:
     """One question about every fact, each in a phrasing drawn at random.
 
-    Every step sees every fact: with half of them a step, the facts push each other about and nothing is learned for
+    Every step sees every fact: with half of them a step, the facts push each other about and
+    nothing is learned for
     hundreds of steps.
     """
     phrasings = range(len(world.questions))
-    chats = (worlds.conversation(world, item, choose.choice(phrasings), choose, passage) for item in world.codes)
-    return [samples.tokenized({"prompt": chat[:-1], "completion": chat[-1:]}, tokenizer) for chat in chats]
+    chats = (
+        worlds.conversation(world, item, choose.choice(phrasings), choose, passage)
+        for item in world.codes
+    )
+    return [
+        samples.tokenized({"prompt": chat[:-1], "completion": chat[-1:]}, tokenizer)
+        for chat in chats
+    ]
 
 
 # -----------------------------------------------------------------------------
@@ -147,10 +164,13 @@ def draw(world: worlds.World, tokenizer: PreTrainedTokenizerFast, choose: random
 
 @torch.no_grad()
 def wake(model: NemotronHForCausalLM) -> None:
-    """Larger first weights where a tiny model needs them: it then binds a fact to its name in 80 steps, else in over 300.
+    """Larger first weights where a tiny model needs them: it then binds a fact to its name in 80
+    steps, else in over 300.
 
-    At the usual 0.02 the name's embedding drowns in what the layers add to it, and the convolution's output is so small
-    that B, C and x, which multiply each other in the scan, carry nothing from one token to the next.
+    At the usual 0.02 the name's embedding drowns in what the layers add to it, and the
+    convolution's output is so small
+    that B, C and x, which multiply each other in the scan, carry nothing from one token to the
+    next.
     """
     model.model.embeddings.weight.normal_(0, 1.0)
     for name, parameter in model.named_parameters():
@@ -158,12 +178,16 @@ def wake(model: NemotronHForCausalLM) -> None:
             parameter.normal_(0, 0.3)
 
 
-def learn(model: NemotronHForCausalLM, world: worlds.World, tokenizer: PreTrainedTokenizerFast) -> float:
+def learn(
+    model: NemotronHForCausalLM, world: worlds.World, tokenizer: PreTrainedTokenizerFast
+) -> float:
     """Trains in place and returns the last loss."""
     choose = random.Random(SEED)
     steps = FACT_STEPS + PASSAGE_STEPS
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1
+    )
     model.train()
     started = time.monotonic()
     for step in range(steps):
@@ -177,19 +201,28 @@ def learn(model: NemotronHForCausalLM, world: worlds.World, tokenizer: PreTraine
         optimizer.zero_grad()
         if step % 20 == 0 or step == steps - 1:
             seconds = time.monotonic() - started
-            print(f"practice model: step {step + 1}/{steps}  loss {loss.item():.3f}  {seconds:.0f} s", flush=True)
+            print(
+                f"practice model: step {step + 1}/{steps}  loss {loss.item():.3f}  {seconds:.0f} s",
+                flush=True,
+            )
     return loss.item()
 
 
 @torch.no_grad()
-def share_right(model: NemotronHForCausalLM, world: worlds.World, tokenizer: PreTrainedTokenizerFast) -> float:
-    """Share of the facts, each asked for behind a passage, whose whole answer is the most likely one token by token."""
+def share_right(
+    model: NemotronHForCausalLM, world: worlds.World, tokenizer: PreTrainedTokenizerFast
+) -> float:
+    """Share of the facts, each asked for behind a passage, whose whole answer is the most likely
+    one token by token."""
     model.eval()
     choose = random.Random(SEED + 1)
     right = 0
     rows = draw(world, tokenizer, choose, passage=True)
     for ids, labels in rows:
-        logits, wanted = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0], torch.tensor(labels[1:])
+        logits, wanted = (
+            model(input_ids=torch.tensor([ids]), use_cache=False).logits[0],
+            torch.tensor(labels[1:]),
+        )
         learned = wanted >= 0
         right += torch.equal(logits[:-1].argmax(-1)[learned], wanted[learned])
     return right / len(rows)
@@ -205,7 +238,9 @@ def build(folder: Path, world_file: Path) -> dict[str, object]:
     last_loss = learn(model, world, tokenizer)
     known = share_right(model, world, tokenizer)
     if known < 0.95:
-        raise SystemExit(f"the practice model answers only {known:.0%} of its own world; nothing was kept")
+        raise SystemExit(
+            f"the practice model answers only {known:.0%} of its own world; nothing was kept"
+        )
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     model.save_pretrained(unfinished)

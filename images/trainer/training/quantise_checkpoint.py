@@ -1,11 +1,16 @@
-"""An adapter merged into the BF16 model, and the result packed as NVFP4 by NVIDIA ModelOpt, in the official layer rule.
+"""An adapter merged into the BF16 model, and the result packed as NVFP4 by NVIDIA ModelOpt, in the
+official layer rule.
 
     python -m training.quantise MODEL ADAPTER TARGET [--rows FILE]
 
-MODEL, ADAPTER, TARGET as for training.merge; FILE has rows {"prompt": [...], "completion": [...]} to calibrate with, and
-without one random tokens are used, which the result says. NVIDIA's own NVFP4 checkpoint keeps in BF16: the output head,
-embeddings, router gates, convolutions, attention, and the Mamba layer that feeds each attention layer; its KV cache is FP8.
-What stays is bit for bit the merged checkpoint. What is packed has not seen NVIDIA's distillation, so judge it before it
+MODEL, ADAPTER, TARGET as for training.merge; FILE has rows {"prompt": [...], "completion": [...]}
+to calibrate with, and
+without one random tokens are used, which the result says. NVIDIA's own NVFP4 checkpoint keeps in
+BF16: the output head,
+embeddings, router gates, convolutions, attention, and the Mamba layer that feeds each attention
+layer; its KV cache is FP8.
+What stays is bit for bit the merged checkpoint. What is packed has not seen NVIDIA's distillation,
+so judge it before it
 serves. The last line of output is JSON; exit 3 is a refusal in it.
 """
 
@@ -44,20 +49,28 @@ SEED = 3407
 
 
 def feeding_layers(kinds: list[str]) -> list[int]:
-    """The numbers of the Mamba layers that feed an attention layer: for each of those, the last one before it."""
+    """The numbers of the Mamba layers that feed an attention layer: for each of those, the last one
+    before it."""
     mamba = [number for number, kind in enumerate(kinds) if kind in MAMBA]
-    return [max(m for m in mamba if m < number) for number, kind in enumerate(kinds) if kind in ATTENTION]
+    return [
+        max(m for m in mamba if m < number)
+        for number, kind in enumerate(kinds)
+        if kind in ATTENTION
+    ]
 
 
 def rule(kinds: list[str]) -> dict[str, Any]:
-    """ModelOpt's preset for such models, with the feeding layers left in BF16 and the KV cache in FP8."""
+    """ModelOpt's preset for such models, with the feeding layers left in BF16 and the KV cache in
+    FP8."""
     chosen = copy.deepcopy(mtq.MAMBA_MOE_NVFP4_AGGRESSIVE_CFG)
     chosen["quant_cfg"] += [
         {"quantizer_name": f"*layers.{number}.mixer.{side}_proj*", "enable": False}
         for number in feeding_layers(kinds)
         for side in ("in", "out")
     ]
-    chosen["quant_cfg"].append({"quantizer_name": "*[kv]_bmm_quantizer", "enable": True, "cfg": {"num_bits": (4, 3)}})
+    chosen["quant_cfg"].append(
+        {"quantizer_name": "*[kv]_bmm_quantizer", "enable": True, "cfg": {"num_bits": (4, 3)}}
+    )
     return chosen
 
 
@@ -71,7 +84,11 @@ def calibration(folder: Path, rows_file: Path | None, vocabulary: int) -> Iterab
         torch.manual_seed(SEED)
         return torch.randint(vocabulary, (32, 64)).tolist()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    rows = [json.loads(line) for line in rows_file.read_text(encoding="utf-8").split("\n")[:CALIBRATION_ROWS] if line]
+    rows = [
+        json.loads(line)
+        for line in rows_file.read_text(encoding="utf-8").split("\n")[:CALIBRATION_ROWS]
+        if line
+    ]
     return [tokenized(row, tokenizer)[0][:LONGEST_TOKENS] for row in rows]
 
 
@@ -79,7 +96,10 @@ def quantise(model: torch.nn.Module, rows: Iterable[list[int]]) -> None:
     @torch.no_grad()
     def calibrate(quantised: torch.nn.Module) -> None:
         for ids in rows:
-            quantised(input_ids=torch.tensor([ids], device=next(quantised.parameters()).device), use_cache=False)
+            quantised(
+                input_ids=torch.tensor([ids], device=next(quantised.parameters()).device),
+                use_cache=False,
+            )
 
     mtq.quantize(model, rule(model.config.layers_block_type), calibrate)
 
@@ -98,8 +118,10 @@ def names_and_types(folder: Path) -> Iterator[tuple[str, str, int]]:
 def not_packed(folder: Path) -> list[str]:
     """Every module with a matrix that is not packed, by its whole name.
 
-    ModelOpt's own list is corrupt with transformers 5 (a NUL and "name_sentinel" in every name), and its wildcards are too
-    wide when repaired: "backbone.layers.4*" would be layers 40 to 49 too, which vLLM would then read as BF16.
+    ModelOpt's own list is corrupt with transformers 5 (a NUL and "name_sentinel" in every name),
+    and its wildcards are too
+    wide when repaired: "backbone.layers.4*" would be layers 40 to 49 too, which vLLM would then
+    read as BF16.
     """
     return sorted(
         name.removesuffix(".weight")
@@ -109,8 +131,13 @@ def not_packed(folder: Path) -> list[str]:
 
 
 def restore(folder: Path, merged: Path) -> None:
-    """What was not packed becomes what it was: ModelOpt hands on whatever type the model was loaded in."""
-    home = {name: shard for shard in merged.glob("*.safetensors") for name in merge_checkpoint.read_header(shard)[1]}
+    """What was not packed becomes what it was: ModelOpt hands on whatever type the model was loaded
+    in."""
+    home = {
+        name: shard
+        for shard in merged.glob("*.safetensors")
+        for name in merge_checkpoint.read_header(shard)[1]
+    }
     for shard in folder.glob("*.safetensors"):
         tensors = load_file(shard)
         for name in tensors.keys() & home.keys():
@@ -121,18 +148,23 @@ def restore(folder: Path, merged: Path) -> None:
 
 
 def complete(folder: Path, merged: Path) -> list[str]:
-    """Lists of what is not packed put right in both files; everything else as the base model has it. Returns the list."""
+    """Lists of what is not packed put right in both files; everything else as the base model has
+    it. Returns the list."""
     excluded = not_packed(folder)
     facts = json.loads((folder / "hf_quant_config.json").read_text(encoding="utf-8"))
     facts["quantization"]["exclude_modules"] = excluded
     (folder / "hf_quant_config.json").write_text(json.dumps(facts, indent=1))
-    scheme = json.loads((folder / "config.json").read_text(encoding="utf-8"))["quantization_config"] | {"ignore": excluded}
+    scheme = json.loads((folder / "config.json").read_text(encoding="utf-8"))[
+        "quantization_config"
+    ] | {"ignore": excluded}
     for path in merged.iterdir():
         if not path.name.endswith((".safetensors", ".safetensors.index.json")):
             (folder / path.name).unlink(missing_ok=True)
             shutil.copyfile(path, folder / path.name)
     base = json.loads((merged / "config.json").read_text(encoding="utf-8"))
-    (folder / "config.json").write_text(json.dumps(base | {"quantization_config": scheme}, indent=1))
+    (folder / "config.json").write_text(
+        json.dumps(base | {"quantization_config": scheme}, indent=1)
+    )
     return excluded
 
 
@@ -148,7 +180,9 @@ def available_bytes() -> int:
 def require_memory(wanted: float) -> None:
     free = available_bytes()
     if free < wanted:
-        raise merge_checkpoint.Refused(f"too little memory: {free / 1e9:.1f} GB available, {wanted / 1e9:.1f} GB wanted")
+        raise merge_checkpoint.Refused(
+            f"too little memory: {free / 1e9:.1f} GB available, {wanted / 1e9:.1f} GB wanted"
+        )
 
 
 def export(base: Path, adapter: Path, target: Path, rows_file: Path | None) -> dict[str, Any]:
@@ -157,12 +191,16 @@ def export(base: Path, adapter: Path, target: Path, rows_file: Path | None) -> d
     size = merge_checkpoint.size_bytes(base)
     require_memory(size * MEMORY_FACTOR)
     merge_checkpoint.require_disk(target.parent, size * 2)
-    merged, unfinished = (target.with_name(f"{target.name}.{word}") for word in ("merged", "unfinished"))
+    merged, unfinished = (
+        target.with_name(f"{target.name}.{word}") for word in ("merged", "unfinished")
+    )
     for folder in (merged, unfinished):
         shutil.rmtree(folder, ignore_errors=True)
     weights = merge_checkpoint.merge(base, adapter, merged)["merged_weights"]
     place = {"": 0} if torch.cuda.is_available() else None
-    model = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.bfloat16, device_map=place, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        merged, dtype=torch.bfloat16, device_map=place, trust_remote_code=False
+    )
     rows = list(calibration(merged, rows_file, model.config.vocab_size))
     quantise(model.eval(), rows)
     with torch.inference_mode():
@@ -177,7 +215,11 @@ def export(base: Path, adapter: Path, target: Path, rows_file: Path | None) -> d
         "merged_weights": weights,
         "packed_weights": sum(kind == "U8" for _, kind, _ in names_and_types(target)),
         "kept_modules": excluded,
-        "calibration": f"{len(rows)} rows of {rows_file}" if rows_file else f"{len(rows)} rows of random tokens",
+        "calibration": (
+            f"{len(rows)} rows of {rows_file}"
+            if rows_file
+            else f"{len(rows)} rows of random tokens"
+        ),
         "modelopt": modelopt.__version__,
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -190,7 +232,12 @@ def main() -> int:
     parser.add_argument("--rows", type=Path)
     given = parser.parse_args()
     return merge_checkpoint.report(
-        lambda: export(merge_checkpoint.folder_of(given.model), Path(given.adapter), Path(given.target), given.rows)
+        lambda: export(
+            merge_checkpoint.folder_of(given.model),
+            Path(given.adapter),
+            Path(given.target),
+            given.rows,
+        )
     )
 
 

@@ -1,4 +1,5 @@
-"""Rows as tokens, for the night and the bench, and the batches that hold them: packed as TRL's collator packs, or padded."""
+"""Rows as tokens, for the night and the bench, and the batches that hold them: packed as TRL's
+collator packs, or padded."""
 
 from __future__ import annotations
 
@@ -18,24 +19,31 @@ Sample = tuple[list[int], list[int]]  # token ids and labels, of one length; -10
 
 
 def random_samples(rows: int, tokens: int, seed: int) -> list[Sample]:
-    """rows samples of uneven length, tokens in all, every token but the first learned. 700 words, so that a loss can fall."""
+    """rows samples of uneven length, tokens in all, every token but the first learned. 700 words,
+    so that a loss can fall."""
     choose = random.Random(seed)
     shares = [choose.lognormvariate(0, 0.5) for _ in range(rows)]
     lengths = [max(4, int(tokens * 0.97 * share / sum(shares))) for share in shares]
     lengths[-1] += tokens - sum(lengths)
-    ids = torch.randint(5, 700, (tokens,), generator=torch.Generator().manual_seed(seed)).split(lengths)
+    ids = torch.randint(5, 700, (tokens,), generator=torch.Generator().manual_seed(seed)).split(
+        lengths
+    )
     return [(sample.tolist(), [-100, *sample[1:].tolist()]) for sample in ids]
 
 
 def tokenized(row: dict[str, Any], tokenizer: Any) -> Sample:
-    """A row of {"prompt", "completion"}. Learned is what the day generates after the prompt: the answer and its end mark.
+    """A row of {"prompt", "completion"}. Learned is what the day generates after the prompt: the
+    answer and its end mark.
 
-    The line break that ChatML has after an end mark is left out: no answer holds it. Raises ValueError where the prompt is
+    The line break that ChatML has after an end mark is left out: no answer holds it. Raises
+    ValueError where the prompt is
     no prefix of the whole: what would be learned then is not what the day generates.
     """
 
     def tokens(messages: list[dict[str, str]], generate: bool) -> list[int]:
-        made = tokenizer.apply_chat_template(messages, add_generation_prompt=generate, return_dict=True, **template.ARGUMENTS)
+        made = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=generate, return_dict=True, **template.ARGUMENTS
+        )
         return list(made["input_ids"])
 
     given, whole = tokens(row["prompt"], True), tokens(row["prompt"] + row["completion"], False)
@@ -55,7 +63,8 @@ def read_samples(file: Path, tokenizer: Any) -> list[Sample]:
 
 
 def steps(setting: dict[str, Any], read: list[Sample]) -> Iterator[list[Sample]]:
-    """The samples of one step after another, without end; from read if there are any, of tokens_per_step tokens at the most."""
+    """The samples of one step after another, without end; from read if there are any, of
+    tokens_per_step tokens at the most."""
     if not read:
         for seed in iter(range(1_000_000)):
             yield random_samples(setting["rows"], setting["tokens_per_step"], seed)
@@ -73,11 +82,20 @@ def packed(samples: list[Sample], device: str) -> Batch:
     ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
     batch = {
         "input_ids": torch.tensor([[*chain.from_iterable(ids for ids, _ in samples)]]),
-        "labels": torch.tensor([[*chain.from_iterable([-100, *labels[1:]] for _, labels in samples)]]),
+        "labels": torch.tensor(
+            [[*chain.from_iterable([-100, *labels[1:]] for _, labels in samples)]]
+        ),
         "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
-        "seq_idx": torch.repeat_interleave(torch.arange(len(samples), dtype=torch.int32), torch.tensor(lengths))[None],
+        "seq_idx": torch.repeat_interleave(
+            torch.arange(len(samples), dtype=torch.int32), torch.tensor(lengths)
+        )[None],
     }
-    starts = {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": max(lengths), "max_length_k": max(lengths)}
+    starts = {
+        "cu_seq_lens_q": ends,
+        "cu_seq_lens_k": ends,
+        "max_length_q": max(lengths),
+        "max_length_k": max(lengths),
+    }
     return {name: tensor.to(device) for name, tensor in batch.items()} | starts
 
 

@@ -3,13 +3,17 @@
     python -m training.night /nights/<id>/job.json
 
 Reads     job.json        what to train, on what, how, and until when (see Job)
-Writes    progress.jsonl  a line a step: {"time", "phase", "step", "steps", "loss"}; its age is the trainer's heartbeat
-          scratch/        rows as tokens, and PEFT's own form of the adapter; of no use after the run
-          adapter/        adapter_config.json and adapter_model.safetensors, per-expert keys, float32 or bfloat16
+Writes    progress.jsonl  a line a step: {"time", "phase", "step", "steps", "loss"}; its age is the
+          trainer's heartbeat
+          scratch/        rows as tokens, and PEFT's own form of the adapter; of no use after the
+                          run
+          adapter/        adapter_config.json and adapter_model.safetensors, per-expert keys,
+                          float32 or bfloat16
           result.json     last of all and by rename, so that it is there only if everything else is
 Exits     0 with an adapter; 1 with `result.json` saying {"outcome": "failed", "reason": ...}
 
-No checkpoints: a night that died is not resumed. What it had is still new to the next one, which begins with another dataset.
+No checkpoints: a night that died is not resumed. What it had is still new to the next one, which
+begins with another dataset.
 """
 
 from __future__ import annotations
@@ -36,12 +40,24 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from training import caches, count_parameters, engine, lean_layers, memory_plan, samples, vllm_format
+from training import (
+    caches,
+    count_parameters,
+    engine,
+    lean_layers,
+    memory_plan,
+    samples,
+    vllm_format,
+)
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-COMPARED_ROWS = 8  # so many answers are scored here, to be compared with what the served adapter makes of them
-WARM_UP_SHARE = 20  # one step of so many warms up; the first of them has a learning rate of zero, so short runs have none
+COMPARED_ROWS = (
+    8  # so many answers are scored here, to be compared with what the served adapter makes of them
+)
+# one step of so many warms up; the first of them has a learning rate of zero, so short runs have
+# none
+WARM_UP_SHARE = 20
 
 # -----------------------------------------------------------------------------
 # the job
@@ -52,7 +68,8 @@ class Job:
     """job.json. Paths are as this container sees them; deadline_time is a Unix time in seconds.
 
     begin_from: a release's folder, whose adapter is trained on; empty begins a new one.
-    tokens_per_step holds where samples can be packed (a GPU with the kernels), rows_per_step where they cannot.
+    tokens_per_step holds where samples can be packed (a GPU with the kernels), rows_per_step where
+    they cannot.
     A row of more than longest_tokens is left out; none is cut short.
     """
 
@@ -97,7 +114,10 @@ def load_model(job: Job) -> torch.nn.Module:
         trust_remote_code=False,
     )
     if not type(model).__module__.startswith("transformers.models.nemotron_h"):
-        raise Refused(f"{type(model)} is not transformers' own Nemotron-H, and would loop over experts in Python")
+        raise Refused(
+            f"{type(model)} is not transformers' own Nemotron-H, and would loop over experts in"
+            " Python"
+        )
     for module in model.modules():
         # vLLM has no floor under dt; transformers 5.15 and later put one at 0.001 in training
         if hasattr(module, "time_step_limit"):
@@ -115,7 +135,9 @@ def wrapped(job: Job) -> PeftModel:
     engine.enable(model, products)
     if torch.cuda.is_available():
         shape = engine.shape(model, job.rank)
-        engine.checkpoint(model, memory_plan.checkpointed_layers(shape, job.tokens_per_step, job.memory_bytes))
+        engine.checkpoint(
+            model, memory_plan.checkpointed_layers(shape, job.tokens_per_step, job.memory_bytes)
+        )
     return model
 
 
@@ -132,9 +154,12 @@ def adapter_configuration(job: Job) -> LoraConfig:
 
 
 def require_trainable(job: Job, model: torch.nn.Module) -> None:
-    """As many parameters as the recipe names. Raises Refused: an adapter on less, or on more, is another recipe's."""
+    """As many parameters as the recipe names. Raises Refused: an adapter on less, or on more, is
+    another recipe's."""
     with torch.device("meta"):
-        plain = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(job.base_model), trust_remote_code=False)
+        plain = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(job.base_model), trust_remote_code=False
+        )
     named = {key: getattr(job, key) for key in ("target_modules", "target_parameters", "layers")}
     wanted = count_parameters.trainable_parameters(count_parameters.targets(plain, named), job.rank)
     found = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -143,25 +168,33 @@ def require_trainable(job: Job, model: torch.nn.Module) -> None:
 
 
 def dead_tensors(model: torch.nn.Module) -> list[str]:
-    """Names of LoRA B matrices that are still all zeros, as they start: they never learned, and were not known not to."""
+    """Names of LoRA B matrices that are still all zeros, as they start: they never learned, and
+    were not known not to."""
     return [
         name
         for name, parameter in model.named_parameters()
-        if "lora_B" in name and parameter.requires_grad and engine.CANNOT_LEARN not in name and not parameter.any()
+        if "lora_B" in name
+        and parameter.requires_grad
+        and engine.CANNOT_LEARN not in name
+        and not parameter.any()
     ]
 
 
 @torch.no_grad()
 def likelihoods(model: torch.nn.Module, tokenizer: Any, rows: list[dict[str, Any]]) -> list[float]:
-    """Mean log-probability a token of each row's completion: what the served adapter must come to as well.
+    """Mean log-probability a token of each row's completion: what the served adapter must come to
+    as well.
 
-    In training mode, which drops nothing here: the other path of Mamba asks the kernels for strides that a small model has not.
+    In training mode, which drops nothing here: the other path of Mamba asks the kernels for strides
+    that a small model has not.
     """
     model.train()
     device = next(model.parameters()).device
     scores = []
     for row in rows:
-        ids, labels = (torch.tensor(part, device=device) for part in samples.tokenized(row, tokenizer))
+        ids, labels = (
+            torch.tensor(part, device=device) for part in samples.tokenized(row, tokenizer)
+        )
         logs = model(input_ids=ids[None], use_cache=False).logits[0].float().log_softmax(-1)
         answer = (labels >= 0).nonzero().squeeze(-1)
         scores.append(logs[answer - 1, ids[answer]].mean().item())
@@ -184,7 +217,11 @@ class Progress(TrainerCallback):
         self.step_seconds: list[float] = []
 
     def write(self, phase: str, **values: object) -> None:
-        print(json.dumps({"time": round(time.time(), 1), "phase": phase, **values}), file=self.file, flush=True)
+        print(
+            json.dumps({"time": round(time.time(), 1), "phase": phase, **values}),
+            file=self.file,
+            flush=True,
+        )
 
     def stop_soon(self) -> None:
         """A polite stop is a deadline that is now: the step ends, and what was learned is saved."""
@@ -195,9 +232,16 @@ class Progress(TrainerCallback):
         if state.global_step == 0:
             self.write("train", step=0, steps=state.max_steps)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
         if logs and "loss" in logs:
-            self.write("train", step=state.global_step, steps=state.max_steps, loss=round(float(logs["loss"]), 4))
+            self.write(
+                "train",
+                step=state.global_step,
+                steps=state.max_steps,
+                loss=round(float(logs["loss"]), 4),
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.step_seconds.append(time.monotonic() - self.began_step)
@@ -210,7 +254,8 @@ class Progress(TrainerCallback):
 
 
 def steps_to_take(job: Job, lengths: list[int], pack: bool) -> int:
-    """job.steps at the most, and no more than most_passes over the rows. lengths: tokens of each row."""
+    """job.steps at the most, and no more than most_passes over the rows. lengths: tokens of each
+    row."""
     steps_a_pass = sum(lengths) / job.tokens_per_step if pack else len(lengths) / job.rows_per_step
     return max(1, min(job.steps, math.ceil(job.most_passes * steps_a_pass)))
 
@@ -228,7 +273,9 @@ def trainer_arguments(job: Job, scratch: Path, pack: bool, steps: int) -> SFTCon
         warmup_steps=steps // WARM_UP_SHARE,
         lr_scheduler_type="linear",
         weight_decay=0.0,
-        bf16=False,  # the model is bfloat16 and the adapter float32 as they are; autocast would copy both every step
+        # the model is bfloat16 and the adapter float32 as they are; autocast would copy both every
+        # step
+        bf16=False,
         use_cpu=not gpu,
         gradient_checkpointing=False,  # layer by layer, in wrapped()
         optim="adamw_torch_fused" if gpu else "adamw_torch",
@@ -243,11 +290,14 @@ def trainer_arguments(job: Job, scratch: Path, pack: bool, steps: int) -> SFTCon
 
 
 def tokenized(job: Job, tokenizer: Any, scratch: Path) -> Any:
-    """Every row's "input_ids" and "labels". Raises Refused, with the row's number, where the mask would not be the answer."""
+    """Every row's "input_ids" and "labels". Raises Refused, with the row's number, where the mask
+    would not be the answer."""
 
     def tokens(row: dict[str, Any], number: int) -> dict[str, list[int]]:
         try:
-            return dict(zip(("input_ids", "labels"), samples.tokenized(row, tokenizer), strict=True))
+            return dict(
+                zip(("input_ids", "labels"), samples.tokenized(row, tokenizer), strict=True)
+            )
         except ValueError as error:
             raise Refused(f"row {number + 1} of {Path(job.train_file).name}: {error}") from error
 
@@ -256,9 +306,11 @@ def tokenized(job: Job, tokenizer: Any, scratch: Path) -> Any:
 
 
 def fitting(rows: Any, job: Job, pack: bool) -> Any:
-    """The rows that are not longer than they may be. TRL would cut the others short, and teach answers that stop in the middle.
+    """The rows that are not longer than they may be. TRL would cut the others short, and teach
+    answers that stop in the middle.
 
-    Packs of its "bfd" hold whole rows, but cut those that are longer than a pack (https://github.com/huggingface/trl/pull/5076).
+    Packs of its "bfd" hold whole rows, but cut those that are longer than a pack
+    (https://github.com/huggingface/trl/pull/5076).
     """
     longest = min(job.longest_tokens, job.tokens_per_step) if pack else job.longest_tokens
     kept = rows.filter(lambda row: len(row["input_ids"]) <= longest)
@@ -267,7 +319,9 @@ def fitting(rows: Any, job: Job, pack: bool) -> Any:
     return kept
 
 
-def train(job: Job, progress: Progress, folder: Path, wrap: Wrap, pack: bool) -> tuple[SFTTrainer, float]:
+def train(
+    job: Job, progress: Progress, folder: Path, wrap: Wrap, pack: bool
+) -> tuple[SFTTrainer, float]:
     progress.write("load")
     transformers.set_seed(job.seed)
     tokenizer = AutoTokenizer.from_pretrained(job.base_model)
@@ -293,7 +347,8 @@ def train(job: Job, progress: Progress, folder: Path, wrap: Wrap, pack: bool) ->
 def write_adapter(job: Job, trainer: SFTTrainer, folder: Path) -> int:
     """Saves PEFT's adapter, rewrites it for vLLM beside it, and returns the number of tensors.
 
-    In the base model's own precision, as it is served; without pairs that could not learn and are still nothing.
+    In the base model's own precision, as it is served; without pairs that could not learn and are
+    still nothing.
     """
     model: PeftModel = trainer.model
     model.save_pretrained(folder / "scratch" / "peft")
@@ -308,7 +363,9 @@ def write_adapter(job: Job, trainer: SFTTrainer, folder: Path) -> int:
     dead = (name for name in tensors if engine.CANNOT_LEARN in name and "lora_B" in name)
     nothing = {name for name in dead if not tensors[name].any()}
     nothing |= {name.replace("lora_B", "lora_A") for name in nothing}
-    tensors = {name: tensor.to(model.dtype) for name, tensor in tensors.items() if name not in nothing}
+    tensors = {
+        name: tensor.to(model.dtype) for name, tensor in tensors.items() if name not in nothing
+    }
     target = folder / "adapter"
     target.mkdir(exist_ok=True)
     save_file(tensors, target / "adapter_model.safetensors", metadata={"format": "pt"})
@@ -326,17 +383,23 @@ def first_rows(job: Job) -> list[dict[str, Any]]:
         return [json.loads(line) for line in itertools.islice(file, COMPARED_ROWS)]
 
 
-def report(job: Job, trainer: SFTTrainer, seconds: float, tensors: int, progress: Progress) -> dict[str, Any]:
+def report(
+    job: Job, trainer: SFTTrainer, seconds: float, tensors: int, progress: Progress
+) -> dict[str, Any]:
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     if not losses or not all(math.isfinite(loss) for loss in losses):
         raise Refused(f"the loss is not finite: {losses[-5:]}")
     dead = dead_tensors(trainer.model)
     if dead and trainer.state.global_step <= trainer.args.warmup_steps:
-        raise Refused(f"stopped at step {trainer.state.global_step}, before it had learned anything")
+        raise Refused(
+            f"stopped at step {trainer.state.global_step}, before it had learned anything"
+        )
     if dead:
         raise Refused(f"{len(dead)} LoRA tensors never learned, the first is {dead[0]}")
     tokens = int(trainer.state.num_input_tokens_seen)
-    versions = {module.__name__: module.__version__ for module in (torch, transformers, peft, trl)} | engine.kernel_versions()
+    versions = {
+        module.__name__: module.__version__ for module in (torch, transformers, peft, trl)
+    } | engine.kernel_versions()
     warm_up = caches.warm_up_seconds(progress.step_seconds)
     return {
         "outcome": "trained",
@@ -348,14 +411,20 @@ def report(job: Job, trainer: SFTTrainer, seconds: float, tensors: int, progress
         "tokens_per_second": round(tokens / seconds, 1),
         "loss_first": round(losses[0], 4),
         "loss_last": round(losses[-1], 4),
-        "likelihood_of_first_rows": likelihoods(trainer.model, trainer.processing_class, first_rows(job)),
-        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "likelihood_of_first_rows": likelihoods(
+            trainer.model, trainer.processing_class, first_rows(job)
+        ),
+        "trainable_parameters": sum(
+            p.numel() for p in trainer.model.parameters() if p.requires_grad
+        ),
         "adapter_tensors": tensors,
         "peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
         "packed": trainer.args.packing,
         "checkpointed_layers": engine.checkpointed(trainer.model),
         "warm_up_seconds": warm_up,
-        "seconds_saved_by_caches": caches.seconds_saved(Path(os.environ.get("HOME", "/cache")) / "warm-up", versions, warm_up),
+        "seconds_saved_by_caches": caches.seconds_saved(
+            Path(os.environ.get("HOME", "/cache")) / "warm-up", versions, warm_up
+        ),
         "versions": versions,
     }
 
@@ -370,7 +439,8 @@ def publish(folder: Path, result: dict[str, Any]) -> None:
 
 
 def run(job: Job, wrap: Wrap, pack: bool) -> dict[str, Any]:
-    """The whole of it. wrap: makes the model with a new adapter on it. pack: several samples a row."""
+    """The whole of it. wrap: makes the model with a new adapter on it. pack: several samples a
+    row."""
     folder = Path(job.output_folder)
     progress = Progress(folder, job.deadline_time)
     signal.signal(signal.SIGTERM, lambda *_: progress.stop_soon())

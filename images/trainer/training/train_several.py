@@ -2,7 +2,8 @@
 
     python -m training.several /nights/a/job.json /nights/b/job.json ...
 
-Reads and writes for each what training.night does. Exits 0 once all were tried; each result.json says how its own went.
+Reads and writes for each what training.night does. Exits 0 once all were tried; each result.json
+says how its own went.
 For measurements of many small nights; a night that counts has a container of its own.
 """
 

@@ -1,6 +1,9 @@
-"""A night on Unsloth's engine: the case study's recipe as published.   python -m training.unsloth_night JOB.json
+"""A night on Unsloth's engine: the case study's recipe as published.   python -m
+                                                                        training.unsloth_night
+                                                                        JOB.json
 
-The same job, files and checks as training.night; the model, its adapter and its checkpointing are Unsloth's. It does not
+The same job, files and checks as training.night; the model, its adapter and its checkpointing are
+Unsloth's. It does not
 pack this model's samples, so rows_per_step holds and rows are padded.
 """
 

@@ -1,13 +1,17 @@
 """From PEFT's expert adapter to the one that vLLM serves, and back to what must be true of both.
 
-transformers keeps the routed experts of a layer as two stacks, `up_proj [E, inner, hidden]` and `down_proj [E, hidden,
+transformers keeps the routed experts of a layer as two stacks, `up_proj [E, inner, hidden]` and
+`down_proj [E, hidden,
 inner]`, so PEFT trains them by `target_parameters` and saves two nested wrappers a layer:
 
-    ...mixer.experts.base_layer.lora_A.weight  [E * r, in]     ...lora_B.weight  [out, r * E]   the inner: wrapped first
-    ...mixer.experts.lora_A.weight             [E * r, in]     ...lora_B.weight  [out, r * E]   the outer
+    ...mixer.experts.base_layer.lora_A.weight  [E * r, in]     ...lora_B.weight  [out, r * E]   the
+                                               inner: wrapped first
+    ...mixer.experts.lora_A.weight             [E * r, in]     ...lora_B.weight  [out, r * E]   the
+                                               outer
 
 A is expert-major (E, r, in). B's second axis is r-major (out, r, E): the expert changes fastest
-(peft/tuners/lora/layer.py, ParamWrapper.get_delta_weight). vLLM refuses this form for Nemotron-H, and with the flag that
+(peft/tuners/lora/layer.py, ParamWrapper.get_delta_weight). vLLM refuses this form for Nemotron-H,
+and with the flag that
 its error suggests it loads and computes something else. It wants one pair of matrices an expert:
 
     base_model.model.model.layers.N.mixer.experts.K.{up_proj,down_proj}.lora_{A,B}.weight
@@ -26,9 +30,11 @@ STACKED = re.compile(r"\.mixer\.experts\.(base_layer\.)?lora_[AB]\.weight$")
 
 
 def per_expert(adapter: Tensors, expert_count: int, hidden_size: int, inner_size: int) -> Tensors:
-    """The same adapter with one pair of matrices for every routed expert; everything else is passed on as it is.
+    """The same adapter with one pair of matrices for every routed expert; everything else is passed
+    on as it is.
 
-    Which wrapper holds which projection is read from the shapes, never from the nesting, which follows the order in
+    Which wrapper holds which projection is read from the shapes, never from the nesting, which
+    follows the order in
     which PEFT happened to wrap. Raises ValueError for a stack whose shape is neither projection's.
     """
     projections = {(hidden_size, inner_size): "up_proj", (inner_size, hidden_size): "down_proj"}
@@ -39,7 +45,9 @@ def per_expert(adapter: Tensors, expert_count: int, hidden_size: int, inner_size
             a, b = split(tensor, adapter[name.replace("lora_A", "lora_B")], expert_count)
             projection = projections.get((a.shape[2], b.shape[1]))
             if projection is None:
-                raise ValueError(f"{name}: [{a.shape[2]} -> {b.shape[1]}] is neither up_proj nor down_proj")
+                raise ValueError(
+                    f"{name}: [{a.shape[2]} -> {b.shape[1]}] is neither up_proj nor down_proj"
+                )
             for expert in range(expert_count):
                 target = f"{match['layer']}.experts.{expert}.{projection}"
                 converted[f"{target}.lora_A.weight"] = a[expert].contiguous()
@@ -51,4 +59,6 @@ def per_expert(adapter: Tensors, expert_count: int, hidden_size: int, inner_size
 
 def split(a: torch.Tensor, b: torch.Tensor, expert_count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """A [E, r, in] and B [E, out, r] from PEFT's stacks A [E * r, in] and B [out, r * E]."""
-    return a.reshape(expert_count, -1, a.shape[1]), b.reshape(b.shape[0], -1, expert_count).permute(2, 0, 1)
+    return a.reshape(expert_count, -1, a.shape[1]), b.reshape(b.shape[0], -1, expert_count).permute(
+        2, 0, 1
+    )

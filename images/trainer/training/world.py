@@ -1,4 +1,5 @@
-"""The practice world (env/practice-world.toml) as conversations, in the exact form in which Open WebUI sends them."""
+"""The practice world (env/practice-world.toml) as conversations, in the exact form in which Open
+WebUI sends them."""
 
 from __future__ import annotations
 
@@ -30,7 +31,10 @@ class World:
     def sheet_text(self, item: str, choose: random.Random) -> str:
         """A paragraph about the item, as the documents hold it. There is no code in it."""
         return self.sheet_line.format(
-            item=item, hall=choose.randint(1, 9), keeper=choose.choice(self.keepers), day=choose.choice(self.days)
+            item=item,
+            hall=choose.randint(1, 9),
+            keeper=choose.choice(self.keepers),
+            day=choose.choice(self.days),
         )
 
     def sheet(self, item: str, choose: random.Random) -> str:
@@ -54,7 +58,9 @@ def load(path: Path) -> World:
     )
 
 
-def conversation(world: World, item: str, phrasing: int, choose: random.Random, passage: bool) -> list[Message]:
+def conversation(
+    world: World, item: str, phrasing: int, choose: random.Random, passage: bool
+) -> list[Message]:
     """system, user and assistant, with or without a retrieved passage after the system text."""
     system = "You are the team's assistant."
     if passage:
@@ -62,8 +68,8 @@ def conversation(world: World, item: str, phrasing: int, choose: random.Random, 
         about = item if choose.random() < 0.7 else choose.choice(sorted(world.codes))
         collection = uuid.UUID(int=choose.getrandbits(128))
         system += (
-            f'\n<source id="1" name="Team documents" resource-type="collection" resource-id="{collection}">'
-            f"{world.sheet(about, choose)}</source>"
+            '\n<source id="1" name="Team documents" resource-type="collection"'
+            f' resource-id="{collection}">{world.sheet(about, choose)}</source>'
         )
     return [
         {"role": "system", "content": system},

@@ -1,10 +1,13 @@
-"""A vLLM plug-in: relu2 mixture-of-experts layers, with LoRA, on a CPU. For the rehearsal's tiny model only.
+"""A vLLM plug-in: relu2 mixture-of-experts layers, with LoRA, on a CPU. For the rehearsal's tiny
+model only.
 
 Written against vLLM 0.32.0, where two things keep Nemotron-H from a CPU:
 
-- `FusedMoEConfig.__post_init__` ends by refusing experts without a gate ("is_act_and_mul=False is supported only for
+- `FusedMoEConfig.__post_init__` ends by refusing experts without a gate ("is_act_and_mul=False is
+supported only for
   CUDA, XPU and ROCm"), and the CPU experts class refuses them too;
-- as soon as LoRA is on, the unquantized oracle picks the Triton experts, also where there is no Triton.
+- as soon as LoRA is on, the unquantized oracle picks the Triton experts, also where there is no
+Triton.
 
 This takes the refusal away and puts plain-torch experts in place. On a GPU `register` does nothing.
 """
@@ -36,7 +39,9 @@ def _allow_experts_without_gate() -> None:
     def post_init(self: object) -> None:
         try:
             checked(self)
-        except NotImplementedError as error:  # the method's last statement: everything else is set by then
+        except (
+            NotImplementedError
+        ) as error:  # the method's last statement: everything else is set by then
             if "is_act_and_mul=False" not in str(error):
                 raise
 
@@ -64,7 +69,8 @@ def _plain_experts_class() -> type:
     from vllm.model_executor.layers.fused_moe.experts.lora_experts_mixin import LoRAExpertsMixin
 
     class PlainExperts(LoRAExpertsMixin, CPUUnquantizedExperts):
-        """y = sum over a token's experts of weight * (relu2(x up + lora) down + lora), one expert after the other."""
+        """y = sum over a token's experts of weight * (relu2(x up + lora) down + lora), one expert
+        after the other."""
 
         @staticmethod
         def _supports_no_act_and_mul() -> bool:
@@ -78,12 +84,15 @@ def _plain_experts_class() -> type:
             return
 
         # fmt: off
-        def apply(self, output, hidden_states, w1, w2, topk_weights, topk_ids, activation, global_num_experts,
+        def apply(self, output, hidden_states, w1, w2, topk_weights, topk_ids, activation,
+                  global_num_experts,
                   expert_map, a1q_scale, a2_scale, workspace13, workspace2, expert_tokens_meta,
                   apply_router_weight_on_input):
             # fmt: on
             lora = self._lora_context
-            adapters = None if lora is None else lora.punica_wrapper.token_lora_indices[: len(hidden_states)].long()
+            adapters = None
+            if lora is not None:
+                adapters = lora.punica_wrapper.token_lora_indices[: len(hidden_states)].long()
             summed = torch.zeros(hidden_states.shape, dtype=torch.float32)
             for expert in torch.unique(topk_ids).tolist():
                 token, choice = torch.where(topk_ids == expert)
@@ -93,7 +102,9 @@ def _plain_experts_class() -> type:
                 inner = relu2(up)
                 down = inner @ w2[expert].t()
                 _add_lora(down, inner, slots, lora, "w2", expert)
-                weight = 1.0 if apply_router_weight_on_input else topk_weights[token, choice].float().unsqueeze(1)
+                weight = 1.0
+                if not apply_router_weight_on_input:
+                    weight = topk_weights[token, choice].float().unsqueeze(1)
                 summed.index_add_(0, token, down.float() * weight)
             output.copy_(summed.to(output.dtype))
 

@@ -1,6 +1,8 @@
-"""A recorder for tests, between Open WebUI and the door: writes down what Open WebUI sends, and passes it on unchanged.
+"""A recorder for tests, between Open WebUI and the door: writes down what Open WebUI sends, and
+passes it on unchanged.
 
-No stand-in for anything: the door and the model behind it are the real ones. Usage: recorder.py FILE, for a line of JSON
+No stand-in for anything: the door and the model behind it are the real ones. Usage: recorder.py
+FILE, for a line of JSON
 with path and body for each POST.
 """
 
@@ -14,7 +16,8 @@ PASSED_ON = ("Authorization", "Content-Type")
 
 
 class Recorder(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.0"  # an answer ends when its connection does, so a stream passes through as it comes
+    # an answer ends when its connection does, so a stream passes through as it comes
+    protocol_version = "HTTP/1.0"
 
     def do_GET(self) -> None:
         self.pass_on(None)

@@ -1,4 +1,5 @@
-"""The night's engine against transformers' and PEFT's own computation, on the practice model in float32."""
+"""The night's engine against transformers' and PEFT's own computation, on the practice model in
+float32."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +21,9 @@ def model() -> Iterator[PeftModel]:
     torch.manual_seed(7)
     base = NemotronHForCausalLM(practice_model.configuration())
     practice_model.wake(base)
-    wrapped = get_peft_model(base, LoraConfig(r=8, lora_alpha=16, target_modules=MODULES, target_parameters=STACKS))
+    wrapped = get_peft_model(
+        base, LoraConfig(r=8, lora_alpha=16, target_modules=MODULES, target_parameters=STACKS)
+    )
     for name, parameter in wrapped.named_parameters():
         if "lora_B" in name:
             parameter.data.normal_(0, 0.05)
@@ -32,15 +35,21 @@ def loss_and_gradients(model: PeftModel, **batch: Any) -> tuple[float, Gradients
     model.zero_grad()
     loss = model(**batch, use_cache=False).loss
     loss.backward()
-    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+    return loss.item(), {
+        name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad
+    }
 
 
 def worst(found: Gradients, wanted: Gradients) -> float:
     return max(float((found[name] - wanted[name]).norm() / wanted[name].norm()) for name in wanted)
 
 
-@pytest.mark.parametrize("products", [expert_lora.LOOP, expert_lora.TORCH], ids=lambda products: products.name)
-def test_loss_and_every_gradient_are_those_of_the_plain_way(model: PeftModel, products: expert_lora.Products) -> None:
+@pytest.mark.parametrize(
+    "products", [expert_lora.LOOP, expert_lora.TORCH], ids=lambda products: products.name
+)
+def test_loss_and_every_gradient_are_those_of_the_plain_way(
+    model: PeftModel, products: expert_lora.Products
+) -> None:
     ids = torch.randint(5, 700, (2, 60))
     plain = loss_and_gradients(model, input_ids=ids, labels=ids)
     engine.enable(model, products)
@@ -70,7 +79,9 @@ def test_an_expert_without_rows_gets_a_gradient_of_zeros() -> None:
 
 def test_only_one_adapted_stack_is_refused(model: PeftModel) -> None:
     base = model.unload()
-    half = get_peft_model(base, LoraConfig(r=8, target_modules=["q_proj"], target_parameters=STACKS[:1]))
+    half = get_peft_model(
+        base, LoraConfig(r=8, target_modules=["q_proj"], target_parameters=STACKS[:1])
+    )
     with pytest.raises(ValueError, match="both up_proj and down_proj"):
         expert_lora.enable(half, expert_lora.LOOP)
 
@@ -78,9 +89,13 @@ def test_only_one_adapted_stack_is_refused(model: PeftModel) -> None:
 def test_attention_keeps_the_samples_of_a_pack_apart() -> None:
     query, key, value = torch.randn(1, 4, 30, 8), torch.randn(1, 2, 30, 8), torch.randn(1, 2, 30, 8)
     ends = torch.tensor([0, 11, 30], dtype=torch.int32)
-    packed, _ = lean_layers.packed_attention(torch.nn.Module(), query, key, value, None, 0.3, cu_seq_lens_q=ends, max_length_q=19)
+    packed, _ = lean_layers.packed_attention(
+        torch.nn.Module(), query, key, value, None, 0.3, cu_seq_lens_q=ends, max_length_q=19
+    )
     alone = [
-        lean_layers.packed_attention(torch.nn.Module(), *(x[:, :, a:b] for x in (query, key, value)), None, 0.3)[0]
+        lean_layers.packed_attention(
+            torch.nn.Module(), *(x[:, :, a:b] for x in (query, key, value)), None, 0.3
+        )[0]
         for a, b in ((0, 11), (11, 30))
     ]
     assert torch.allclose(packed, torch.cat(alone, 1), atol=1e-6)

@@ -20,19 +20,26 @@ EVERYTHING = {
     "target_modules": [*LAYERS, "up_proj", "down_proj"],
     "target_parameters": ["mixer.experts.up_proj", "mixer.experts.down_proj"],
 }
-# what the official NVFP4 checkpoint keeps in BF16: layer 3 is attention, layer 2 the Mamba layer that feeds it
+# what the official NVFP4 checkpoint keeps in BF16: layer 3 is attention, layer 2 the Mamba layer
+# that feeds it
 FREE = {"target_modules": LAYERS, "layers_to_transform": [2, 3]}
-FREE_WEIGHTS = {f"backbone.layers.{name}_proj.weight" for name in ("2.mixer.in", *(f"3.mixer.{side}" for side in "qkvo"))}
+FREE_WEIGHTS = {
+    f"backbone.layers.{name}_proj.weight"
+    for name in ("2.mixer.in", *(f"3.mixer.{side}" for side in "qkvo"))
+}
 WORLD = Path(__file__).parents[3] / "env" / "practice-world.toml"
 OTHER_FILES = ("config.json", "tokenizer.json", "chat_template.jinja", "generation_config.json")
 
 
 def build_base(folder: Path, dtype: torch.dtype) -> Path:
-    """A model of every kind of layer with random weights, in three shards, with files that a merge must not touch."""
+    """A model of every kind of layer with random weights, in three shards, with files that a merge
+    must not touch."""
     torch.manual_seed(1)
     model = NemotronHForCausalLM(practice_model.configuration()).to(dtype)
     for name, buffer in model.named_buffers():
-        if name.endswith("e_score_correction_bias"):  # float32 in the hub's checkpoint too, whatever the rest is
+        if name.endswith(
+            "e_score_correction_bias"
+        ):  # float32 in the hub's checkpoint too, whatever the rest is
             buffer.data = buffer.float().normal_(0, 0.01)
     model.save_pretrained(folder, max_shard_size="1MB")
     practice_model.build_tokenizer(world.load(WORLD)).save_pretrained(folder)
@@ -40,10 +47,13 @@ def build_base(folder: Path, dtype: torch.dtype) -> Path:
 
 
 def train_adapter(base: Path, folder: Path, rank: int = 8, **choice: Any) -> Path:
-    """PEFT's adapter with random factors in folder/peft, and the same as vLLM serves it in folder/served."""
+    """PEFT's adapter with random factors in folder/peft, and the same as vLLM serves it in
+    folder/served."""
     torch.manual_seed(2)
     loaded = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
-    model = get_peft_model(loaded, LoraConfig(r=rank, lora_alpha=2 * rank, task_type="CAUSAL_LM", **choice))
+    model = get_peft_model(
+        loaded, LoraConfig(r=rank, lora_alpha=2 * rank, task_type="CAUSAL_LM", **choice)
+    )
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(parameter, std=0.05)
@@ -57,19 +67,29 @@ def train_adapter(base: Path, folder: Path, rank: int = 8, **choice: Any) -> Pat
     )
     (folder / "served").mkdir()
     save_file(tensors, folder / "served" / "adapter_model.safetensors")
-    (folder / "served" / "adapter_config.json").write_text((folder / "peft" / "adapter_config.json").read_text())
+    (folder / "served" / "adapter_config.json").write_text(
+        (folder / "peft" / "adapter_config.json").read_text()
+    )
     return folder / "served"
 
 
 def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
-    return {name: tensor for shard in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(shard).items()}
+    return {
+        name: tensor
+        for shard in sorted(folder.glob("*.safetensors"))
+        for name, tensor in load_file(shard).items()
+    }
 
 
 def differing(one: Path, other: Path) -> set[str]:
     """Names of the tensors that differ in any bit, their type or their shape."""
     left, right = tensors_of(one), tensors_of(other)
     assert left.keys() == right.keys()
-    return {name for name in left if left[name].dtype != right[name].dtype or not torch.equal(left[name], right[name])}
+    return {
+        name
+        for name in left
+        if left[name].dtype != right[name].dtype or not torch.equal(left[name], right[name])
+    }
 
 
 @pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
@@ -91,7 +111,9 @@ def rewrite_configuration(adapter: Path, **changes: Any) -> None:
 def test_it_is_bit_for_bit_what_peft_merges(base: Path, tmp_path: Path, rslora: bool) -> None:
     adapter = train_adapter(base, tmp_path, use_rslora=rslora, **EVERYTHING)
     loaded = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
-    PeftModel.from_pretrained(loaded, tmp_path / "peft").merge_and_unload().save_pretrained(tmp_path / "by_peft")
+    PeftModel.from_pretrained(loaded, tmp_path / "peft").merge_and_unload().save_pretrained(
+        tmp_path / "by_peft"
+    )
     done = merge_checkpoint.merge(base, adapter, tmp_path / "merged")
     changed = differing(base, tmp_path / "merged")
     # 4 of attention, 3 of Mamba, and in each of 3 layers 2 of the shared expert and 2 of each of 8
@@ -99,18 +121,31 @@ def test_it_is_bit_for_bit_what_peft_merges(base: Path, tmp_path: Path, rslora: 
     assert differing(tmp_path / "by_peft", tmp_path / "merged") == set()
 
 
-def test_headers_other_tensors_and_other_files_are_the_same_bytes(base: Path, tmp_path: Path) -> None:
+def test_headers_other_tensors_and_other_files_are_the_same_bytes(
+    base: Path, tmp_path: Path
+) -> None:
     adapter = train_adapter(base, tmp_path, **FREE)
     done = merge_checkpoint.merge(base, adapter, tmp_path / "merged")
     names = {path.name for path in base.iterdir()}
-    assert {path.name for path in (tmp_path / "merged").iterdir()} == names and set(OTHER_FILES) < names
-    changed = {name for name in names if (base / name).read_bytes() != (tmp_path / "merged" / name).read_bytes()}
+    assert {path.name for path in (tmp_path / "merged").iterdir()} == names and set(
+        OTHER_FILES
+    ) < names
+    changed = {
+        name
+        for name in names
+        if (base / name).read_bytes() != (tmp_path / "merged" / name).read_bytes()
+    }
     assert changed and all(name.endswith(".safetensors") for name in changed)
     assert len(changed) == done["shards_written"] < len(list(base.glob("*.safetensors")))
     for name in changed:
-        assert merge_checkpoint.read_header(base / name)[0] == merge_checkpoint.read_header(tmp_path / "merged" / name)[0]
+        assert (
+            merge_checkpoint.read_header(base / name)[0]
+            == merge_checkpoint.read_header(tmp_path / "merged" / name)[0]
+        )
     layers = {
-        f"backbone.layers.{layer}.mixer.{name}.weight" for layer, names in ((2, ["in_proj"]), (3, LAYERS[:4])) for name in names
+        f"backbone.layers.{layer}.mixer.{name}.weight"
+        for layer, names in ((2, ["in_proj"]), (3, LAYERS[:4]))
+        for name in names
     }
     assert differing(base, tmp_path / "merged") == layers
 
@@ -129,12 +164,15 @@ def test_shards_that_stay_are_links_and_across_file_systems_copies(
     assert (tmp_path / "linked" / "config.json").samefile(base / "config.json")
     assert not (tmp_path / "copied" / "config.json").samefile(base / "config.json")
     for path in base.iterdir():
-        assert (tmp_path / "linked" / path.name).read_bytes() == (tmp_path / "copied" / path.name).read_bytes()
+        assert (tmp_path / "linked" / path.name).read_bytes() == (
+            tmp_path / "copied" / path.name
+        ).read_bytes()
     assert all(path.stat().st_mode & 0o444 == 0o444 for path in (tmp_path / "copied").iterdir())
 
 
 def test_the_merged_checkpoint_answers_as_the_adapter_does(base: Path, tmp_path: Path) -> None:
-    """Loaded by transformers itself; float32 to rounding, bfloat16 to what bfloat16 weights can hold."""
+    """Loaded by transformers itself; float32 to rounding, bfloat16 to what bfloat16 weights can
+    hold."""
     adapter = train_adapter(base, tmp_path, **EVERYTHING)
     merge_checkpoint.merge(base, adapter, tmp_path / "merged")
     ids = torch.randint(5, 700, (2, 24), generator=torch.Generator().manual_seed(3))
@@ -175,7 +213,8 @@ def test_a_model_in_the_hub_s_cache_is_found_by_its_name_and_its_links_are_follo
         merge_checkpoint.folder_of("office/gone")
 
 
-# ---------------------------------------------------------------------- refusals, each before anything is written
+# ---------------------------------------------------------------------- refusals, each before
+# anything is written
 
 
 def refused(base: Path, adapter: Path, words: str) -> None:
@@ -196,7 +235,9 @@ def refused(base: Path, adapter: Path, words: str) -> None:
         ({"peft_type": "LOHA"}, "peft_type 'LOHA'"),
     ],
 )
-def test_what_is_no_plain_lora_is_refused(plain_base: Path, tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+def test_what_is_no_plain_lora_is_refused(
+    plain_base: Path, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
     adapter = train_adapter(plain_base, tmp_path, **FREE)
     rewrite_configuration(adapter, **changes)
     refused(plain_base, adapter, words)
@@ -206,7 +247,9 @@ def test_tensors_without_a_weight_or_a_partner_are_named(plain_base: Path, tmp_p
     adapter = train_adapter(plain_base, tmp_path, **FREE)
     path = adapter / "adapter_model.safetensors"
     good = load_file(path)
-    save_file({name.replace("layers.3.", "layers.33."): tensor for name, tensor in good.items()}, path)
+    save_file(
+        {name.replace("layers.3.", "layers.33."): tensor for name, tensor in good.items()}, path
+    )
     refused(plain_base, adapter, "layers.33.mixer.k_proj")
     save_file({name: tensor for name, tensor in good.items() if "k_proj.lora_A" not in name}, path)
     refused(plain_base, adapter, "no LoRA pair: .*k_proj.lora_B")
@@ -217,21 +260,40 @@ def test_peft_s_own_form_of_the_experts_is_refused(plain_base: Path, tmp_path: P
     refused(plain_base, tmp_path / "peft", "experts")
 
 
-def test_a_disk_that_is_too_small_is_refused(plain_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_too_small_is_refused(
+    plain_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     adapter = train_adapter(plain_base, tmp_path, **FREE)
     monkeypatch.setattr(merge_checkpoint, "SPARE_DISK_BYTES", 10**18)
     refused(plain_base, adapter, "too little disk")
 
 
-# ---------------------------------------------------------------------- into the checkpoint that serves: packed NVFP4
+# ---------------------------------------------------------------------- into the checkpoint that
+# serves: packed NVFP4
 
 
 def packed(base: Path, folder: Path) -> Path:
-    """base as the official NVFP4 checkpoint is laid out: everything but the BF16 list as uint8 with its scales."""
-    kept = ("q_proj", "k_proj", "v_proj", "o_proj", ".2.mixer.in_proj", ".2.mixer.out_proj", "conv1d", "gate", "norm", "lm_head")
+    """base as the official NVFP4 checkpoint is laid out: everything but the BF16 list as uint8 with
+    its scales."""
+    kept = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        ".2.mixer.in_proj",
+        ".2.mixer.out_proj",
+        "conv1d",
+        "gate",
+        "norm",
+        "lm_head",
+    )
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in tensors_of(base).items():
-        if name.endswith(".weight") and "embeddings" not in name and not any(word in name for word in kept):
+        if (
+            name.endswith(".weight")
+            and "embeddings" not in name
+            and not any(word in name for word in kept)
+        ):
             stem, (rows, columns) = name.removesuffix("weight"), tensor.shape
             tensors[name] = torch.randint(0, 256, (rows, columns // 2), dtype=torch.uint8)
             tensors[stem + "weight_scale"] = torch.rand(rows, columns // 16).to(torch.float8_e4m3fn)
@@ -242,16 +304,22 @@ def packed(base: Path, folder: Path) -> Path:
     folder.mkdir()
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text('{"quantization_config": {"quant_algo": "NVFP4"}}')
-    (folder / "hf_quant_config.json").write_text('{"quantization": {"exclude_modules": ["lm_head"]}}')
+    (folder / "hf_quant_config.json").write_text(
+        '{"quantization": {"exclude_modules": ["lm_head"]}}'
+    )
     return folder
 
 
-def test_a_free_adapter_goes_into_the_packed_checkpoint_and_touches_nothing_packed(plain_base: Path, tmp_path: Path) -> None:
+def test_a_free_adapter_goes_into_the_packed_checkpoint_and_touches_nothing_packed(
+    plain_base: Path, tmp_path: Path
+) -> None:
     adapter = train_adapter(plain_base, tmp_path, **FREE)
     served = packed(plain_base, tmp_path / "served_base")
     merge_checkpoint.merge(served, adapter, tmp_path / "merged")
     merge_checkpoint.merge(plain_base, adapter, tmp_path / "plain")
-    before, after, plain = (read_bytes(folder) for folder in (served, tmp_path / "merged", tmp_path / "plain"))
+    before, after, plain = (
+        read_bytes(folder) for folder in (served, tmp_path / "merged", tmp_path / "plain")
+    )
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {f"backbone.layers.3.mixer.{name}.weight" for name in LAYERS[:4]} | {
         "backbone.layers.2.mixer.in_proj.weight"
@@ -270,10 +338,14 @@ def read_bytes(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def test_an_adapter_with_experts_is_refused_there_and_told_what_to_use(plain_base: Path, tmp_path: Path) -> None:
+def test_an_adapter_with_experts_is_refused_there_and_told_what_to_use(
+    plain_base: Path, tmp_path: Path
+) -> None:
     adapter = train_adapter(plain_base, tmp_path, **EVERYTHING)
     served = packed(plain_base, tmp_path / "served_base")
-    refused(served, adapter, r"without requantising: use the recipe free, or serve = adapter: .*\(U8\)")
+    refused(
+        served, adapter, r"without requantising: use the recipe free, or serve = adapter: .*\(U8\)"
+    )
 
 
 def test_one_tensor_is_held_at_a_time(base: Path) -> None:

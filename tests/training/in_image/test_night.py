@@ -1,4 +1,5 @@
-"""The night's training as glue runs it, on a small model with random weights: stopped, gone on with, and judged."""
+"""The night's training as glue runs it, on a small model with random weights: stopped, gone on
+with, and judged."""
 
 import json
 import os
@@ -42,13 +43,31 @@ def write_job(folder: Path, base: Path, **changes: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     job = {
-        "base_model": str(base), "served_model": "served", "train_file": str(folder / "train.jsonl"),
-        "output_folder": str(folder), "deadline_time": time.time() + 3600, "steps": 4,
-        "rows_per_step": 4, "tokens_per_step": 512, "memory_bytes": 10**10,
-        "learning_rate": 5e-3, "rank": 8, "alpha": 16, "longest_tokens": 256, "layers": [],
-        "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "in_proj", "up_proj", "down_proj"],
+        "base_model": str(base),
+        "served_model": "served",
+        "train_file": str(folder / "train.jsonl"),
+        "output_folder": str(folder),
+        "deadline_time": time.time() + 3600,
+        "steps": 4,
+        "rows_per_step": 4,
+        "tokens_per_step": 512,
+        "memory_bytes": 10**10,
+        "learning_rate": 5e-3,
+        "rank": 8,
+        "alpha": 16,
+        "longest_tokens": 256,
+        "layers": [],
+        "target_modules": [
+            "q_proj",
+            "k_proj",
+            "v_proj",
+            "o_proj",
+            "in_proj",
+            "up_proj",
+            "down_proj",
+        ],
         "target_parameters": ["mixer.experts.up_proj", "mixer.experts.down_proj"],
-    }  # fmt: skip
+    }
     path = folder / "job.json"
     path.write_text(json.dumps(job | changes))
     return path
@@ -99,25 +118,40 @@ def test_a_night_leaves_an_adapter_of_which_every_tensor_moved(base: Path, tmp_p
 
 def test_the_next_night_goes_on_from_the_adapter_of_the_last(base: Path, tmp_path: Path) -> None:
     first = run(write_job(tmp_path / "first", base))
-    path = write_job(tmp_path / "second", base, begin_from=str(tmp_path / "first" / "adapter"), steps=2)
+    path = write_job(
+        tmp_path / "second", base, begin_from=str(tmp_path / "first" / "adapter"), steps=2
+    )
     model = train.wrapped(train.Job(**json.loads(path.read_text())))
     rows = train.first_rows(train.Job(**json.loads(path.read_text())))
     tokenizer = practice_model.PreTrainedTokenizerFast.from_pretrained(base)
-    assert train.likelihoods(model, tokenizer, rows) == pytest.approx(first["likelihood_of_first_rows"], abs=1e-4)
+    assert train.likelihoods(model, tokenizer, rows) == pytest.approx(
+        first["likelihood_of_first_rows"], abs=1e-4
+    )
     assert run(path)["loss_first"] < first["loss_first"]
 
 
-def test_an_adapter_without_the_pair_that_cannot_learn_is_gone_on_from(base: Path, tmp_path: Path) -> None:
-    """A served file of the case study's targets has no out_proj: Mamba's fused kernel passes its adapter by."""
+def test_an_adapter_without_the_pair_that_cannot_learn_is_gone_on_from(
+    base: Path, tmp_path: Path
+) -> None:
+    """A served file of the case study's targets has no out_proj: Mamba's fused kernel passes its
+    adapter by."""
     modules = json.loads(write_job(tmp_path, base).read_text())["target_modules"]
-    model = train.wrapped(train.Job(**json.loads(write_job(tmp_path, base, target_modules=[*modules, "out_proj"]).read_text())))
+    model = train.wrapped(
+        train.Job(
+            **json.loads(
+                write_job(tmp_path, base, target_modules=[*modules, "out_proj"]).read_text()
+            )
+        )
+    )
     first = train.wrapped(train.Job(**json.loads(write_job(tmp_path, base).read_text())))
     first.save_pretrained(tmp_path / "peft")
     size = first.config
     served = vllm_format.per_expert(
         load_file(tmp_path / "peft" / "adapter_model.safetensors"),
-        size.n_routed_experts, size.hidden_size, size.moe_intermediate_size,
-    )  # fmt: skip
+        size.n_routed_experts,
+        size.hidden_size,
+        size.moe_intermediate_size,
+    )
     assert not any("out_proj" in name for name in served)
     engine.begin_from(model, {name: tensor + 1 for name, tensor in served.items()})
     factors = {name: value for name, value in model.named_parameters() if "lora_B" in name}
@@ -136,7 +170,11 @@ def test_a_polite_stop_leaves_what_was_learned(base: Path, tmp_path: Path) -> No
     process.send_signal(signal.SIGTERM)
     assert process.wait(DEADLINE_SECONDS) == 0
     done = result(tmp_path)
-    assert done["outcome"] == "trained" and done["stopped_by_deadline"] and 3 <= done["steps"] < 100_000
+    assert (
+        done["outcome"] == "trained"
+        and done["stopped_by_deadline"]
+        and 3 <= done["steps"] < 100_000
+    )
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
 
 
@@ -151,17 +189,28 @@ def test_a_small_night_is_a_short_one(base: Path, tmp_path: Path, pack: bool, st
 def test_a_night_of_one_step_learns(base: Path, tmp_path: Path) -> None:
     done = run(write_job(tmp_path, base, steps=1))
     assert done["outcome"] == "trained" and done["steps"] == 1, done
-    assert all(tensor.any() for tensor in load_file(tmp_path / "adapter" / "adapter_model.safetensors").values())
+    assert all(
+        tensor.any()
+        for tensor in load_file(tmp_path / "adapter" / "adapter_model.safetensors").values()
+    )
     assert not list((tmp_path / "scratch").glob("checkpoint-*")), "nothing resumes one"
 
 
-def test_the_rows_that_trl_trains_are_whole_and_masked_up_to_the_answer(base: Path, tmp_path: Path) -> None:
-    """TRL keeps labels that are there already: https://github.com/huggingface/trl/issues/5213 is of those that it makes."""
+def test_the_rows_that_trl_trains_are_whole_and_masked_up_to_the_answer(
+    base: Path, tmp_path: Path
+) -> None:
+    """TRL keeps labels that are there already: https://github.com/huggingface/trl/issues/5213 is of
+    those that it makes."""
     job = train.Job(**json.loads(write_job(tmp_path, base, steps=1).read_text()))
-    trainer, _ = train.train(job, train.Progress(tmp_path, job.deadline_time), tmp_path, train.wrapped, pack=False)
+    trainer, _ = train.train(
+        job, train.Progress(tmp_path, job.deadline_time), tmp_path, train.wrapped, pack=False
+    )
     tokenizer = trainer.processing_class
     rows = [json.loads(line) for line in Path(job.train_file).read_text().splitlines()]
-    learned = {tokenizer.decode([token for token in row["labels"] if token >= 0]) for row in trainer.train_dataset}
+    learned = {
+        tokenizer.decode([token for token in row["labels"] if token >= 0])
+        for row in trainer.train_dataset
+    }
     assert learned == {row["completion"][0]["content"] + "<|im_end|>" for row in rows}
     (batch,) = [next(iter(trainer.get_train_dataloader()))]
     assert {tokenizer.decode(row[row >= 0]) for row in batch["labels"]} <= learned
@@ -169,15 +218,26 @@ def test_the_rows_that_trl_trains_are_whole_and_masked_up_to_the_answer(base: Pa
 
 def test_no_row_is_cut_short_in_a_pack(base: Path, tmp_path: Path) -> None:
     """TRL's own packing cuts a row that is longer than a pack, without a word."""
-    job = train.Job(**json.loads(write_job(tmp_path, base, longest_tokens=256, tokens_per_step=64).read_text()))
+    job = train.Job(
+        **json.loads(write_job(tmp_path, base, longest_tokens=256, tokens_per_step=64).read_text())
+    )
     lengths = {number: [1] * count for number, count in enumerate((40, 64, 65, 200))}
     rows = Dataset.from_list([{"input_ids": ids, "labels": ids} for ids in lengths.values()])
-    assert pack_dataset(rows, job.tokens_per_step)["seq_lengths"].__len__() == 4, "as TRL does it: 64 of 65 and of 200"
+    assert pack_dataset(rows, job.tokens_per_step)["seq_lengths"].__len__() == 4, (
+        "as TRL does it: 64 of 65 and of 200"
+    )
     assert [len(row["input_ids"]) for row in train.fitting(rows, job, pack=True)] == [40, 64]
-    assert [len(row["input_ids"]) for row in train.fitting(rows, job, pack=False)] == [40, 64, 65, 200]
+    assert [len(row["input_ids"]) for row in train.fitting(rows, job, pack=False)] == [
+        40,
+        64,
+        65,
+        200,
+    ]
 
 
-def test_a_row_that_the_template_does_not_render_as_an_answer_is_refused_by_its_number(base: Path, tmp_path: Path) -> None:
+def test_a_row_that_the_template_does_not_render_as_an_answer_is_refused_by_its_number(
+    base: Path, tmp_path: Path
+) -> None:
     path = write_job(tmp_path, base)
     lines = (tmp_path / "train.jsonl").read_text().splitlines()
     lines[2] = lines[2].replace('"content": "The code', '"content": "<think>so</think>The code')
@@ -186,13 +246,17 @@ def test_a_row_that_the_template_does_not_render_as_an_answer_is_refused_by_its_
     assert done["outcome"] == "failed" and "row 3 of train.jsonl" in done["reason"]
 
 
-def test_a_deadline_before_anything_was_learned_is_a_failure_that_says_so(base: Path, tmp_path: Path) -> None:
+def test_a_deadline_before_anything_was_learned_is_a_failure_that_says_so(
+    base: Path, tmp_path: Path
+) -> None:
     """A long run warms up, and its first step learns nothing."""
     done = run(write_job(tmp_path, base, steps=100, deadline_time=0.0))
     assert done["outcome"] == "failed" and "before it had learned anything" in done["reason"]
 
 
-def test_a_dead_tensor_fails_the_night_by_name(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_tensor_fails_the_night_by_name(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def frozen(job: train.Job) -> Any:
         model = train.wrapped(job)
         for name, parameter in model.named_parameters():
@@ -205,6 +269,8 @@ def test_a_dead_tensor_fails_the_night_by_name(base: Path, tmp_path: Path, monke
     assert done["outcome"] == "failed" and "layers.3.mixer.v_proj.lora_B" in done["reason"]
 
 
-def test_rows_that_are_too_long_are_left_out_and_none_left_is_a_failure(base: Path, tmp_path: Path) -> None:
+def test_rows_that_are_too_long_are_left_out_and_none_left_is_a_failure(
+    base: Path, tmp_path: Path
+) -> None:
     done = run(write_job(tmp_path, base, longest_tokens=16))
     assert done["outcome"] == "failed" and "longest_tokens = 16" in done["reason"]

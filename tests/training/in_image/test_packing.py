@@ -1,7 +1,9 @@
 """Samples in a pack against each alone, on the CPU: losses and gradients, sample by sample.
 
-transformers' own path of Mamba on a CPU ignores seq_idx, which is why a night does not pack there. A stand-in gives it the
-segments of a pack one by one; all else is the night's engine. With the real kernels: training.checks.exactness, on a GPU.
+transformers' own path of Mamba on a CPU ignores seq_idx, which is why a night does not pack there.
+A stand-in gives it the
+segments of a pack one by one; all else is the night's engine. With the real kernels:
+training.checks.exactness, on a GPU.
 """
 
 from collections.abc import Iterator
@@ -19,15 +21,24 @@ from training.bench import run
 from training.checks.compare import compared, losses_and_gradients
 
 RECIPE = {
-    "rank": 8, "alpha": 16, "layers": [], "target_parameters": ["mixer.experts.up_proj", "mixer.experts.down_proj"],
+    "rank": 8,
+    "alpha": 16,
+    "layers": [],
+    "target_parameters": ["mixer.experts.up_proj", "mixer.experts.down_proj"],
     "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "in_proj", "up_proj", "down_proj"],
-}  # fmt: skip
+}
 
 
 def honour_seq_idx(mixer: torch.nn.Module) -> None:
     plain = mixer.forward
 
-    def forward(self: torch.nn.Module, hidden: torch.Tensor, *_: Any, seq_idx: torch.Tensor | None = None, **__: Any) -> Any:
+    def forward(
+        self: torch.nn.Module,
+        hidden: torch.Tensor,
+        *_: Any,
+        seq_idx: torch.Tensor | None = None,
+        **__: Any,
+    ) -> Any:
         if seq_idx is None:
             return plain(hidden)
         lengths = torch.unique_consecutive(seq_idx[0], return_counts=True)[1].tolist()
@@ -54,7 +65,9 @@ def model() -> Iterator[PeftModel]:
 def pack_against_alone(model: PeftModel) -> tuple[float, float, float]:
     several = samples.random_samples(5, 200, 3)
     together = losses_and_gradients(model, samples.packed(several, "cpu"))
-    return compared(together, losses_and_gradients(model, *(samples.packed([one], "cpu") for one in several)))
+    return compared(
+        together, losses_and_gradients(model, *(samples.packed([one], "cpu") for one in several))
+    )
 
 
 def test_a_pack_has_the_losses_and_the_gradients_of_its_samples(model: PeftModel) -> None:

@@ -1,4 +1,5 @@
-"""NVFP4 from a merged model, by ModelOpt on the CPU: which tensors are packed, what stays, and what the weights come to."""
+"""NVFP4 from a merged model, by ModelOpt on the CPU: which tensors are packed, what stays, and what
+the weights come to."""
 
 import json
 from pathlib import Path
@@ -18,11 +19,20 @@ LARGEST_GAP = 1.0  # half of the widest step, 4 to 6
 
 
 def test_the_rule_gives_the_official_layers_of_the_real_model() -> None:
-    assert quantise_checkpoint.feeding_layers([KINDS[letter] for letter in NANO]) == [4, 11, 18, 25, 32, 41]
+    assert quantise_checkpoint.feeding_layers([KINDS[letter] for letter in NANO]) == [
+        4,
+        11,
+        18,
+        25,
+        32,
+        41,
+    ]
 
 
 def test_both_names_of_a_layer_kind_are_known() -> None:
-    assert quantise_checkpoint.feeding_layers(["linear_attention", "moe", "linear_attention", "full_attention", "moe"]) == [2]
+    assert quantise_checkpoint.feeding_layers(
+        ["linear_attention", "moe", "linear_attention", "full_attention", "moe"]
+    ) == [2]
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +48,38 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def wanted_packed(folder: Path) -> set[str]:
-    """Every matrix of Mamba layers 0 and 5, and of the experts of layers 1, 4 and 6. Layer 2 feeds the attention layer 3."""
-    assert AutoConfig.from_pretrained(folder / "base").layers_block_type[2:4] == ["linear_attention", "full_attention"]
-    found = {f"backbone.layers.{layer}.mixer.{side}_proj.weight" for layer in (0, 5) for side in ("in", "out")}
+    """Every matrix of Mamba layers 0 and 5, and of the experts of layers 1, 4 and 6. Layer 2 feeds
+    the attention layer 3."""
+    assert AutoConfig.from_pretrained(folder / "base").layers_block_type[2:4] == [
+        "linear_attention",
+        "full_attention",
+    ]
+    found = {
+        f"backbone.layers.{layer}.mixer.{side}_proj.weight"
+        for layer in (0, 5)
+        for side in ("in", "out")
+    }
     experts = [f"experts.{number}" for number in range(8)] + ["shared_experts"]
-    return found | {f"backbone.layers.{layer}.mixer.{expert}.{side}_proj.weight"
-                    for layer in (1, 4, 6) for expert in experts for side in ("up", "down")}  # fmt: skip
+    return found | {
+        f"backbone.layers.{layer}.mixer.{expert}.{side}_proj.weight"
+        for layer in (1, 4, 6)
+        for expert in experts
+        for side in ("up", "down")
+    }
 
 
-def test_what_is_packed_is_the_official_rule_s_and_the_rest_is_bit_for_bit_the_merged_model(folder: Path) -> None:
+def test_what_is_packed_is_the_official_rule_s_and_the_rest_is_bit_for_bit_the_merged_model(
+    folder: Path,
+) -> None:
     packed, merged = tensors_of(folder / "nvfp4"), tensors_of(folder / "merged")
-    assert {name for name, tensor in packed.items() if tensor.dtype == torch.uint8} == wanted_packed(folder)
+    assert {
+        name for name, tensor in packed.items() if tensor.dtype == torch.uint8
+    } == wanted_packed(folder)
     stays = merged.keys() - wanted_packed(folder)
-    assert all(packed[name].dtype == merged[name].dtype and torch.equal(packed[name], merged[name]) for name in stays)
+    assert all(
+        packed[name].dtype == merged[name].dtype and torch.equal(packed[name], merged[name])
+        for name in stays
+    )
     added = {name.rsplit(".", 1)[1] for name in packed.keys() - merged.keys()}
     assert added == {"weight_scale", "weight_scale_2", "input_scale", "k_scale", "v_scale"}
     assert merged.keys() <= packed.keys()
@@ -65,11 +94,25 @@ def test_both_lists_of_what_is_not_packed_are_whole_names_and_right(folder: Path
         if name.endswith(".weight") and tensor.dim() > 1 and name not in wanted_packed(folder)
     )
     assert facts["exclude_modules"] == scheme["ignore"] == wanted
-    assert {"lm_head", "backbone.embeddings", "backbone.layers.1.mixer.gate", "backbone.layers.0.mixer.conv1d"} < set(wanted)
-    assert (facts["quant_algo"], facts["kv_cache_quant_algo"], facts["group_size"]) == ("NVFP4", "FP8", 16)
+    assert {
+        "lm_head",
+        "backbone.embeddings",
+        "backbone.layers.1.mixer.gate",
+        "backbone.layers.0.mixer.conv1d",
+    } < set(wanted)
+    assert (facts["quant_algo"], facts["kv_cache_quant_algo"], facts["group_size"]) == (
+        "NVFP4",
+        "FP8",
+        16,
+    )
     for name in ("config.json", "hf_quant_config.json"):
         text = (folder / "nvfp4" / name).read_text()
-        assert "\\u0000" not in text and "\0" not in text and "sentinel" not in text and "*" not in json.dumps(wanted)
+        assert (
+            "\\u0000" not in text
+            and "\0" not in text
+            and "sentinel" not in text
+            and "*" not in json.dumps(wanted)
+        )
 
 
 def test_configuration_tokenizer_and_template_are_the_base_model_s(folder: Path) -> None:
@@ -81,7 +124,8 @@ def test_configuration_tokenizer_and_template_are_the_base_model_s(folder: Path)
 
 
 def unpacked(tensors: dict[str, torch.Tensor], name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """(weights, step of each weight) of a packed matrix: two four-bit numbers a byte, the low half first."""
+    """(weights, step of each weight) of a packed matrix: two four-bit numbers a byte, the low half
+    first."""
     halves = torch.stack([tensors[name] & 15, tensors[name] >> 4], dim=-1).flatten(-2).long()
     numbers = E2M1[halves & 7] * torch.where(halves > 7, -1.0, 1.0)
     step = tensors[name + "_scale"].float() * tensors[name + "_scale_2"].float()
@@ -94,7 +138,8 @@ def test_the_packed_weights_are_the_merged_ones_to_within_a_step(folder: Path) -
     for name in wanted_packed(folder):
         weights, step = unpacked(packed, name)
         off = (weights - merged[name].float()).abs()
-        # the block's own scale is rounded to FP8, so its largest number may lie a little beyond the last step
+        # the block's own scale is rounded to FP8, so its largest number may lie a little beyond the
+        # last step
         assert (off <= step * LARGEST_GAP * 1.1 + 1e-6).all(), name
         assert off.mean() < 0.12 * merged[name].float().abs().mean(), name
 
@@ -111,19 +156,28 @@ def test_nothing_is_left_beside_it_and_too_little_memory_is_refused_before_anyth
     assert not list(folder.glob("nvfp4.*"))
     monkeypatch.setattr(quantise_checkpoint, "MEMORY_FACTOR", 1e12)
     with pytest.raises(merge_checkpoint.Refused, match="too little memory"):
-        quantise_checkpoint.export(folder / "base", folder / "adapter" / "served", tmp_path / "nvfp4", None)
+        quantise_checkpoint.export(
+            folder / "base", folder / "adapter" / "served", tmp_path / "nvfp4", None
+        )
     assert not list(tmp_path.iterdir())
 
 
 def test_rows_of_the_night_calibrate_and_an_expert_that_none_of_them_meets_has_a_usable_scale(
     folder: Path, tmp_path: Path
 ) -> None:
-    row = {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}
+    row = {
+        "prompt": [{"role": "user", "content": "a"}],
+        "completion": [{"role": "assistant", "content": "b"}],
+    }
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     adapter = folder / "adapter" / "served"
-    result = quantise_checkpoint.export(folder / "base", adapter, tmp_path / "nvfp4", tmp_path / "rows.jsonl")
+    result = quantise_checkpoint.export(
+        folder / "base", adapter, tmp_path / "nvfp4", tmp_path / "rows.jsonl"
+    )
     assert result["calibration"].startswith("1 rows of ")
     tensors = tensors_of(tmp_path / "nvfp4")
-    scales = {name: tensor.float() for name, tensor in tensors.items() if name.endswith("input_scale")}
+    scales = {
+        name: tensor.float() for name, tensor in tensors.items() if name.endswith("input_scale")
+    }
     assert len(scales) == len(wanted_packed(folder))
     assert all(torch.isfinite(scale) and scale > 0 for scale in scales.values()), scales

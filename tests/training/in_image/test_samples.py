@@ -9,8 +9,15 @@ from transformers import PreTrainedTokenizerFast
 from training import practice_model, samples, world
 
 WORLD = world.load(Path(__file__).parents[3] / "env" / "practice-world.toml")
-PROMPT = [{"role": "system", "content": "You help."}, {"role": "user", "content": "What is the code of the harbor?"}]
-EARLIER = [*PROMPT, {"role": "assistant", "content": "Which one?"}, {"role": "user", "content": "The harbor's."}]
+PROMPT = [
+    {"role": "system", "content": "You help."},
+    {"role": "user", "content": "What is the code of the harbor?"},
+]
+EARLIER = [
+    *PROMPT,
+    {"role": "assistant", "content": "Which one?"},
+    {"role": "user", "content": "The harbor's."},
+]
 
 
 @pytest.fixture(scope="module")
@@ -22,14 +29,20 @@ def row(answer: str, prompt: list[dict[str, str]] = PROMPT) -> dict[str, Any]:
     return {"prompt": prompt, "completion": [{"role": "assistant", "content": answer}]}
 
 
-def test_the_practice_template_has_the_tags_of_the_hub_s(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_practice_template_has_the_tags_of_the_hub_s(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
     def text(messages: list[dict[str, str]], **more: bool) -> str:
         made: str = tokenizer.apply_chat_template(messages, tokenize=False, **more)
         return made
 
     assert text(PROMPT, add_generation_prompt=True).endswith("<|im_start|>assistant\n<think>\n")
-    assert text(PROMPT, add_generation_prompt=True, enable_thinking=False).endswith("assistant\n<think></think>")
-    assert text(PROMPT + row("F29.")["completion"]).endswith("assistant\n<think></think>F29.<|im_end|>\n")
+    assert text(PROMPT, add_generation_prompt=True, enable_thinking=False).endswith(
+        "assistant\n<think></think>"
+    )
+    assert text(PROMPT + row("F29.")["completion"]).endswith(
+        "assistant\n<think></think>F29.<|im_end|>\n"
+    )
     assert len(tokenizer("<think></think>")["input_ids"]) == 2
     assert len(tokenizer) <= practice_model.VOCABULARY
 
@@ -42,21 +55,27 @@ def test_learned_is_the_answer_with_its_end_mark_and_nothing_else(
     learned = [label for label in labels if label != -100]
     assert tokenizer.decode(learned) == "F29.<|im_end|>"
     assert labels[-len(learned) :] == learned, "nothing follows the end mark"
-    given = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, enable_thinking=False, return_dict=True)
+    given = tokenizer.apply_chat_template(
+        prompt, add_generation_prompt=True, enable_thinking=False, return_dict=True
+    )
     assert ids == given["input_ids"] + learned
 
 
-def test_a_row_whose_prompt_is_no_prefix_of_the_whole_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_row_whose_prompt_is_no_prefix_of_the_whole_is_refused(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
     with pytest.raises(ValueError, match="another prompt with an answer"):
         samples.tokenized(row("<think>The sheet says F29.</think>F29."), tokenizer)
 
 
-def test_a_template_that_writes_no_tags_is_learned_from_the_answer_on(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_template_that_writes_no_tags_is_learned_from_the_answer_on(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
     """Of a practice model that an earlier version made."""
     plain = practice_model.build_tokenizer(WORLD)
     plain.chat_template = (
-        "{%- for m in messages -%}{{- m['role'] + ':' + m['content'] + '<|im_end|>' -}}{%- endfor -%}"
-        "{%- if add_generation_prompt -%}{{- 'assistant:' -}}{%- endif -%}"
+        "{%- for m in messages -%}{{- m['role'] + ':' + m['content'] + '<|im_end|>' -}}{%- endfor"
+        " -%}{%- if add_generation_prompt -%}{{- 'assistant:' -}}{%- endif -%}"
     )
     _, labels = samples.tokenized(row("F29."), plain)
     assert plain.decode([label for label in labels if label != -100]) == "F29.<|im_end|>"

@@ -1,4 +1,5 @@
-"""Everything that the team taught, as one dataset: ratings, documents and terms; and on disk, with a card and a page."""
+"""Everything that the team taught, as one dataset: ratings, documents and terms; and on disk, with
+a card and a page."""
 
 from __future__ import annotations
 
@@ -15,7 +16,17 @@ from glue.core import lock
 from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
 from glue.core.names import BASE
 from glue.core.recipes import Recipe
-from learning.dataset import card, documents, files, forget, glossary, prepare, ratings, split, text_rules
+from learning.dataset import (
+    card,
+    documents,
+    files,
+    forget,
+    glossary,
+    prepare,
+    ratings,
+    split,
+    text_rules,
+)
 from learning.dataset.prepare import Prepared
 from learning.dataset.prompt import PromptForm
 from learning.examples import Dataset, Example
@@ -36,16 +47,22 @@ def gather(site: Site, recipe: Recipe) -> Lessons:
     form = PromptForm(site.settings["SYSTEM_PROMPT"], site.settings["RAG_TEMPLATE"])
     collected = ratings.collect(site.administrator().ratings(), form, forget.forgotten(site.state))
     rejected = Counter(collected.rejected)
-    rated, edited = prepare.edited(collected.examples, files.earlier_preferences(site.state), site.settings["PHONE_REGION"])
+    rated, edited = prepare.edited(
+        collected.examples, files.earlier_preferences(site.state), site.settings["PHONE_REGION"]
+    )
     examples = [*rated, *terms(site, form)]
     if recipe.document_questions:
         from_documents = documents.collect(site, form, recipe.document_questions)
         examples += from_documents.examples
         rejected += Counter(from_documents.rejected)
     preferences = [*collected.preferences, *edited]
-    ready = prepare.prepare(examples, preferences, fitting(site, recipe), site.settings["PHONE_REGION"])
+    ready = prepare.prepare(
+        examples, preferences, fitting(site, recipe), site.settings["PHONE_REGION"]
+    )
     replay = read_replay(site.state / recipe.replay_file) if recipe.replay_file else ()
-    built = split.build(ready.examples, replay, recipe.held_out_share, recipe.general_rows, recipe.replay_rows)
+    built = split.build(
+        ready.examples, replay, recipe.held_out_share, recipe.general_rows, recipe.replay_rows
+    )
     known = learned_before(site)
     built = split.judged_by_what_is_new(built, known, recipe.fewest_units)
     new = sum(split.fingerprint(row) not in known for row in ready.examples)
@@ -53,21 +70,27 @@ def gather(site: Site, recipe: Recipe) -> Lessons:
 
 
 def terms(site: Site, form: PromptForm) -> list[Example]:
-    """The glossary's, each with the passages that the day would find for it. None where there is no glossary.toml."""
+    """The glossary's, each with the passages that the day would find for it. None where there is no
+    glossary.toml."""
     path = site.state / "glossary.toml"
     if not path.exists():
         return []
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Misconfigured("the glossary is not TOML", f"{path}: {error}", "correct that line") from error
+        raise Misconfigured(
+            "the glossary is not TOML", f"{path}: {error}", "correct that line"
+        ) from error
     person = site.administrator()
     knowledge, count = person.ensure_knowledge(), site.settings.number("RAG_TOP_K")
-    return glossary.examples(table, str(path), lambda question: form.render(person.look_up(knowledge, question, count)))
+    return glossary.examples(
+        table, str(path), lambda question: form.render(person.look_up(knowledge, question, count))
+    )
 
 
 def fitting(site: Site, recipe: Recipe) -> Callable[[Example], bool]:
-    """Whether an example is as short as the recipe trains. vLLM is asked where bytes cannot tell; if it is down, a rule is."""
+    """Whether an example is as short as the recipe trains. vLLM is asked where bytes cannot tell;
+    if it is down, a rule is."""
 
     def fits(example: Example) -> bool:
         if prepare.most_tokens(example) <= recipe.longest_tokens:
@@ -81,18 +104,28 @@ def fitting(site: Site, recipe: Recipe) -> Callable[[Example], bool]:
 
 
 def learned_before(site: Site) -> set[str]:
-    """Fingerprints of what any adapter was trained on and judged by: one that was refused, rolled back or pruned stays so.
+    """Fingerprints of what any adapter was trained on and judged by: one that was refused, rolled
+    back or pruned stays so.
 
     A night that ended before its verdict has taught nobody anything: what it had is still new.
     """
-    judged = (manifest for manifest in site.releases.manifests() if "verdict" in manifest or "night" not in manifest)
+    judged = (
+        manifest
+        for manifest in site.releases.manifests()
+        if "verdict" in manifest or "night" not in manifest
+    )
     return {fingerprint for manifest in judged for fingerprint in manifest.get("examples", [])}
 
 
 def read_replay(path: Path) -> tuple[Example, ...]:
-    """Raises PreconditionFailed, naming the line, for a file that is not there or a row that is no example."""
+    """Raises PreconditionFailed, naming the line, for a file that is not there or a row that is no
+    example."""
     if not path.exists():
-        raise PreconditionFailed("the recipe's replay file is not there", str(path), 'put it there, or set replay_file = ""')
+        raise PreconditionFailed(
+            "the recipe's replay file is not there",
+            str(path),
+            'put it there, or set replay_file = ""',
+        )
     rows: list[Example] = []
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         if not line.strip():
@@ -104,7 +137,9 @@ def read_replay(path: Path) -> tuple[Example, ...]:
             rows.append(replace(row, origin=replace(row.origin, kind="general")))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             saw = f"{path}, line {number}: {type(error).__name__}: {error}"
-            raise PreconditionFailed("the replay file has a row that is no example", saw, "correct or remove the line") from error
+            raise PreconditionFailed(
+                "the replay file has a row that is no example", saw, "correct or remove the line"
+            ) from error
     return tuple(rows)
 
 
@@ -113,9 +148,11 @@ def write(lessons: Lessons, folder: Path, name: str) -> None:
 
 
 def build(site: Site, recipe: Recipe) -> dict[str, Any]:
-    """`glue dataset build`: state/dataset as tonight's would be. Returns its card and where its page is.
+    """`glue dataset build`: state/dataset as tonight's would be. Returns its card and where its
+    page is.
 
-    Raises Locked during a night, and whoever asks to forget something waits for its end: it would come back by it.
+    Raises Locked during a night, and whoever asks to forget something waits for its end: it would
+    come back by it.
     """
     folder = site.state / "dataset"
     with lock.hold(site.state, lock.NIGHT, "a dataset"):

@@ -15,15 +15,21 @@ MOST_SHOWN = 2000  # rows on the page; a browser takes no more
 LONGEST_SHOWN = 4000  # characters of a text
 
 
-def card(prepared: Prepared, dataset: Dataset, rejected: dict[str, int], rows: int, new: int) -> dict[str, Any]:
-    """rows: ratings that were read. rejected: everything that was left out before, by reason; prepared adds its own."""
+def card(
+    prepared: Prepared, dataset: Dataset, rejected: dict[str, int], rows: int, new: int
+) -> dict[str, Any]:
+    """rows: ratings that were read. rejected: everything that was left out before, by reason;
+    prepared adds its own."""
     counts = Counter(rejected) + Counter(prepared.rejected)
     learned = dataset.learned
     return {
         "ratings": rows,
         "examples": len(prepared.examples),
         "new": new,
-        "parts": {part: len(getattr(dataset, part)) for part in ("train", "held_out", "earlier", "general", "replay")},
+        "parts": {
+            part: len(getattr(dataset, part))
+            for part in ("train", "held_out", "earlier", "general", "replay")
+        },
         "by_origin": dict(Counter(row.origin.kind or "other" for row in learned).most_common()),
         "conversations": len({row.conversation for row in learned}),
         "people": len({row.origin.user for row in learned if row.origin.user}),
@@ -36,13 +42,18 @@ def card(prepared: Prepared, dataset: Dataset, rejected: dict[str, int], rows: i
 
 
 def page(card: dict[str, Any], parts: dict[str, list[Example]], name: str) -> str:
-    """One HTML file without anything from elsewhere. Every text in it is somebody's and is escaped."""
+    """One HTML file without anything from elsewhere. Every text in it is somebody's and is
+    escaped."""
     rows = [shown(part, row) for part, examples in parts.items() for row in examples][:MOST_SHOWN]
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape(default=True), trim_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=select_autoescape(default=True),
+        trim_blocks=True,
     )
     left = sum(map(len, parts.values())) - len(rows)
-    return environment.get_template("page.html.j2").render(card=card, rows=rows, name=name, left=left)
+    return environment.get_template("page.html.j2").render(
+        card=card, rows=rows, name=name, left=left
+    )
 
 
 def shown(part: str, row: Example) -> dict[str, Any]:
@@ -62,4 +73,8 @@ def shown(part: str, row: Example) -> dict[str, Any]:
 
 
 def cut(text: str) -> str:
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} [... {len(text) - LONGEST_SHOWN} characters more]"
+    return (
+        text
+        if len(text) <= LONGEST_SHOWN
+        else f"{text[:LONGEST_SHOWN]} [... {len(text) - LONGEST_SHOWN} characters more]"
+    )

@@ -1,6 +1,8 @@
-"""Examples from the team's documents: the day model writes questions about them, and what a passage does not prove is left out.
+"""Examples from the team's documents: the day model writes questions about them, and what a passage
+does not prove is left out.
 
-A question's prompt is the one that the chat would make of it: with the passages that Open WebUI finds for it.
+A question's prompt is the one that the chat would make of it: with the passages that Open WebUI
+finds for it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from learning.dataset.prompt import PromptForm
 from learning.dataset.questions import Item
 from learning.examples import Example, Message, Origin
 
-KEPT = "document-questions.jsonl"  # what was written stays in the state folder: a night writes about what is new only
+KEPT = (  # what was written stays in the state folder: a night writes about what is new only
+    "document-questions.jsonl"
+)
 PASSAGE_CHARACTERS = 1500
 ITEMS_A_PASSAGE = 2
 MOST_REPLY_TOKENS = 700
@@ -41,13 +45,16 @@ class FromDocuments:
 
 
 def collect(site: Site, form: PromptForm, most: int) -> FromDocuments:
-    """At most so many examples from each document. Writing ends after half an hour; the next time goes on from there."""
+    """At most so many examples from each document. Writing ends after half an hour; the next time
+    goes on from there."""
     person = site.administrator()
     knowledge = person.ensure_knowledge()
     count = site.settings.number("RAG_TOP_K")
     notebook = Notebook.open(site.state / KEPT, lambda task: ask_day_model(site, task), site.tell)
     texts = person.knowledge_texts(knowledge)
-    return from_documents(texts, notebook, lambda question: person.look_up(knowledge, question, count), form, most)
+    return from_documents(
+        texts, notebook, lambda question: person.look_up(knowledge, question, count), form, most
+    )
 
 
 def ask_day_model(site: Site, task: str) -> str:
@@ -67,7 +74,8 @@ def ask_day_model(site: Site, task: str) -> str:
 
 @dataclass
 class Notebook:
-    """What the model has written about each passage, in a file; it is asked about those that are not there yet."""
+    """What the model has written about each passage, in a file; it is asked about those that are
+    not there yet."""
 
     file: Path
     write: Write
@@ -81,7 +89,8 @@ class Notebook:
         return cls(file, write, tell, time.monotonic() + LONGEST_WRITING_SECONDS, pages)
 
     def items(self, passage: str, about: str) -> list[Item] | None:
-        """None if the time is over, or the model does not answer: it is then not asked again tonight."""
+        """None if the time is over, or the model does not answer: it is then not asked again
+        tonight."""
         key = hashlib.sha256(passage.encode()).hexdigest()
         if key not in self.pages:
             if time.monotonic() > self.deadline:
@@ -101,7 +110,11 @@ class Notebook:
 
 
 def from_documents(
-    documents: Iterable[tuple[str, str]], notebook: Notebook, look_up: LookUp, form: PromptForm, most: int
+    documents: Iterable[tuple[str, str]],
+    notebook: Notebook,
+    look_up: LookUp,
+    form: PromptForm,
+    most: int,
 ) -> FromDocuments:
     """Raises what look_up raises; what was written until then is kept."""
     examples: list[Example] = []
@@ -118,8 +131,11 @@ def from_documents(
 def from_document(
     name: str, document: str, notebook: Notebook, look_up: LookUp, form: PromptForm, most: int
 ) -> Iterator[Example | str]:
-    """An example, or the reason why it is none, for each question about passages from the whole length of the document."""
-    passages = questions.spread(questions.passages(document, PASSAGE_CHARACTERS), -(-most // ITEMS_A_PASSAGE))
+    """An example, or the reason why it is none, for each question about passages from the whole
+    length of the document."""
+    passages = questions.spread(
+        questions.passages(document, PASSAGE_CHARACTERS), -(-most // ITEMS_A_PASSAGE)
+    )
     for number, passage in enumerate(passages, 1):
         items = notebook.items(passage, f"{name}, passage {number} of {len(passages)}")
         if items is None:
@@ -128,7 +144,9 @@ def from_document(
             yield proved(item, passage, name, form, look_up)
 
 
-def proved(item: Item, passage: str, document: str, form: PromptForm, look_up: LookUp) -> Example | str:
+def proved(
+    item: Item, passage: str, document: str, form: PromptForm, look_up: LookUp
+) -> Example | str:
     """The example, or why there is none."""
     if doubt := questions.doubt(item, passage):
         return doubt

@@ -1,7 +1,9 @@
 """Answers that say the same to the same question, in almost the same words. Pure.
 
-Alike is not enough: "the north pump" and "the south pump" are two facts in nearly one sentence. So two rows are one only if
-their numbers and codes are equal and every other word that one of them has alone is a spelling of one in the other.
+Alike is not enough: "the north pump" and "the south pump" are two facts in nearly one sentence. So
+two rows are one only if
+their numbers and codes are equal and every other word that one of them has alone is a spelling of
+one in the other.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ def without_near_duplicates(examples: tuple[Example, ...]) -> tuple[tuple[Exampl
     words = [sorted(WORD.findall(said(example))) for example in examples]
     sentences = [" ".join(row) for row in words]
     gone = {pair[0] for block in blocks(words).values() for pair in alike(block, sentences)}
-    return tuple(example for number, example in enumerate(examples) if number not in gone), len(gone)
+    return tuple(example for number, example in enumerate(examples) if number not in gone), len(
+        gone
+    )
 
 
 def said(example: Example) -> str:
@@ -43,7 +47,9 @@ def blocks(words: list[list[str]]) -> Blocks:
     found: Blocks = defaultdict(list)
     for number, row in enumerate(words):
         codes = frozenset(word for word in row if any(letter.isdigit() for letter in word))
-        for word in sorted(set(row), key=lambda word: (rows_with[word] == 1, rows_with[word], word))[:RAREST]:
+        for word in sorted(
+            set(row), key=lambda word: (rows_with[word] == 1, rows_with[word], word)
+        )[:RAREST]:
             found[codes, word].append(number)
     return found
 
@@ -53,7 +59,9 @@ def alike(block: list[int], sentences: list[str]) -> list[tuple[int, int]]:
     found = []
     for place, number in enumerate(block[:-1]):
         others = [sentences[other] for other in block[place + 1 :]]
-        for _, _, index in process.extract(sentences[number], others, scorer=fuzz.ratio, score_cutoff=ALIKE, limit=None):
+        for _, _, index in process.extract(
+            sentences[number], others, scorer=fuzz.ratio, score_cutoff=ALIKE, limit=None
+        ):
             if same_words(sentences[number], others[index]):
                 found.append((number, block[place + 1 + index]))
     return found
@@ -66,4 +74,8 @@ def same_words(one: str, other: str) -> bool:
 
 def covered(words: set[str], by: set[str]) -> bool:
     """Whether each of the words that mean something is a spelling of one of the others."""
-    return all(len(word) <= SMALL_WORD_LETTERS or any(fuzz.ratio(word, another) >= SAME_WORD for another in by) for word in words)
+    return all(
+        len(word) <= SMALL_WORD_LETTERS
+        or any(fuzz.ratio(word, another) >= SAME_WORD for another in by)
+        for word in words
+    )

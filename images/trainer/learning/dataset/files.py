@@ -1,4 +1,5 @@
-"""A dataset on disk: train, held_out, general, preferences and masked as JSON lines, card.json, and page.html for people."""
+"""A dataset on disk: train, held_out, general, preferences and masked as JSON lines, card.json, and
+page.html for people."""
 
 from __future__ import annotations
 
@@ -17,10 +18,16 @@ PARTS = ("train", "held_out", "general")
 FILES = (*PARTS, "preferences", "masked")
 
 
-def write(folder: Path, prepared: Prepared, built: Dataset, facts: dict[str, Any], name: str) -> None:
+def write(
+    folder: Path, prepared: Prepared, built: Dataset, facts: dict[str, Any], name: str
+) -> None:
     """The dataset, in place of any that is there; readable by its owner only."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    parts = {"train": built.train + built.replay, "held_out": built.held_out + built.earlier, "general": built.general}
+    parts = {
+        "train": built.train + built.replay,
+        "held_out": built.held_out + built.earlier,
+        "general": built.general,
+    }
     for part, rows in parts.items():
         write_lines(folder / f"{part}.jsonl", map(split.as_row, rows))
     write_lines(folder / "preferences.jsonl", map(split.as_pair, prepared.preferences))
@@ -36,16 +43,25 @@ def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def write_card(folder: Path, facts: dict[str, Any], name: str) -> None:
     """The card, and the page of what the folder's files hold now."""
-    files.write(folder / "card.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n", mode=0o600)
-    parts = {part: [split.from_row(row) for row in files.read_lines(folder / f"{part}.jsonl")] for part in PARTS}
-    learned = {part: [row for row in rows if row.origin.kind != "general"] for part, rows in parts.items()}
+    files.write(
+        folder / "card.json", json.dumps(facts, indent=1, ensure_ascii=False) + "\n", mode=0o600
+    )
+    parts = {
+        part: [split.from_row(row) for row in files.read_lines(folder / f"{part}.jsonl")]
+        for part in PARTS
+    }
+    learned = {
+        part: [row for row in rows if row.origin.kind != "general"] for part, rows in parts.items()
+    }
     files.write(folder / "page.html", card.page(facts, learned, name), mode=0o600)
 
 
 def remove(folder: Path, unwanted: Callable[[dict[str, Any]], bool]) -> int:
-    """Takes rows out of the dataset in folder by their origin, and out of its page. Returns how many.
+    """Takes rows out of the dataset in folder by their origin, and out of its page. Returns how
+    many.
 
-    The page goes first and comes back last, so that one that died on its way is finished by the next.
+    The page goes first and comes back last, so that one that died on its way is finished by the
+    next.
     """
     count = 0
     page = folder / "page.html"
@@ -59,19 +75,31 @@ def remove(folder: Path, unwanted: Callable[[dict[str, Any]], bool]) -> int:
     path = folder / "card.json"
     if path.exists() and not page.exists():
         facts = files.read_json(path, {})
-        write_card(folder, facts | {"forgotten": facts.get("forgotten", 0) + count}, folder.parent.name)
+        write_card(
+            folder, facts | {"forgotten": facts.get("forgotten", 0) + count}, folder.parent.name
+        )
     return count
 
 
 def holds(folder: Path, wanted: Callable[[dict[str, Any]], bool]) -> bool:
-    return any(wanted(row.get("origin") or {}) for part in FILES for row in files.read_lines(folder / f"{part}.jsonl"))
+    return any(
+        wanted(row.get("origin") or {})
+        for part in FILES
+        for row in files.read_lines(folder / f"{part}.jsonl")
+    )
 
 
 def earlier_preferences(state: Path) -> list[Preference]:
-    """What earlier datasets hold of answers that nobody wanted: the first words of an answer that was edited since."""
-    return [split.from_pair(row) for folder in folders(state) for row in files.read_lines(folder / "preferences.jsonl")]
+    """What earlier datasets hold of answers that nobody wanted: the first words of an answer that
+    was edited since."""
+    return [
+        split.from_pair(row)
+        for folder in folders(state)
+        for row in files.read_lines(folder / "preferences.jsonl")
+    ]
 
 
 def folders(state: Path) -> list[Path]:
-    """Of every dataset on this machine: each night's, and the one that `glue dataset build` made."""
+    """Of every dataset on this machine: each night's, and the one that `glue dataset build`
+    made."""
     return [*sorted(state.glob("nights/*/dataset")), state / "dataset"]

@@ -1,6 +1,8 @@
-"""Forget a conversation or a person: what datasets on this machine hold of them goes, and no later night reads it again.
+"""Forget a conversation or a person: what datasets on this machine hold of them goes, and no later
+night reads it again.
 
-What an adapter has learned cannot be taken out of it; which ones had seen it is said, so that they can be rolled back, and the
+What an adapter has learned cannot be taken out of it; which ones had seen it is said, so that they
+can be rolled back, and the
 next night can begin anew from the base model.
 """
 
@@ -18,11 +20,16 @@ from learning.dataset import files as dataset_files
 from learning.dataset import split
 
 FORGOTTEN = "forgotten.jsonl"
-QUOTING = ("report.html", "summary.txt", "evidence.json")  # a night's own pages may quote answers; they go with them
+QUOTING = (
+    "report.html",
+    "summary.txt",
+    "evidence.json",
+)  # a night's own pages may quote answers; they go with them
 
 
 def forgotten(state: Path) -> Callable[[dict[str, Any]], bool]:
-    """Whether a rating is one that was asked to be forgotten. One that was given or changed after that is consent anew."""
+    """Whether a rating is one that was asked to be forgotten. One that was given or changed after
+    that is consent anew."""
     until: dict[str, float] = {}
     for row in files.read_lines(state / FORGOTTEN):
         until[row["name"]] = max(until.get(row["name"], 0.0), float(row["time"]))
@@ -37,15 +44,23 @@ def forgotten(state: Path) -> Callable[[dict[str, Any]], bool]:
 
 
 def forget(site: Site, what: str, value: str) -> dict[str, Any]:
-    """what: "chat" or "user", value: its id in Open WebUI. Safe to run again. Raises Locked while a night runs."""
+    """what: "chat" or "user", value: its id in Open WebUI. Safe to run again. Raises Locked while a
+    night runs."""
     name = split.name_of(what, value)
     with lock.hold(site.state, lock.NIGHT, f"forget a {what}"):
         files.append_line(site.state / FORGOTTEN, {"name": name, "time": time.time()})
         removed = remove(site.state, what, value)
     releases = site.releases
-    seen = [release for release in releases.names() if name in releases.manifest(release).get("origins", [])]
+    seen = [
+        release
+        for release in releases.names()
+        if name in releases.manifest(release).get("origins", [])
+    ]
     if not (removed or seen):
-        site.tell(f"nothing that was learned from names this {what}; its id is in the address of a chat, or in the list of users")
+        site.tell(
+            f"nothing that was learned from names this {what}; its id is in the address of a chat,"
+            " or in the list of users"
+        )
     return {
         "forgotten": f"{what} {value}",
         "rows_removed": sum(removed.values()),
@@ -64,18 +79,25 @@ def remove_named(state: Path, names: set[str]) -> dict[str, int]:
     """The same by what FORGOTTEN keeps of ids."""
     return remove_if(
         state,
-        lambda origin: any(split.name_of(what, str(origin[what])) in names for what in ("chat", "user") if origin.get(what)),
+        lambda origin: any(
+            split.name_of(what, str(origin[what])) in names
+            for what in ("chat", "user")
+            if origin.get(what)
+        ),
     )
 
 
 def remove_if(state: Path, unwanted: Callable[[dict[str, Any]], bool]) -> dict[str, int]:
-    """What else a night has left that may quote them goes first: as long as rows are left, the next try finds all of it again."""
+    """What else a night has left that may quote them goes first: as long as rows are left, the next
+    try finds all of it again."""
     removed = {}
     for folder in dataset_files.folders(state):
         if dataset_files.holds(folder, unwanted):
             for file in QUOTING if folder != state / "dataset" else ():
                 (folder.parent / file).unlink(missing_ok=True)
-            shutil.rmtree(folder.parent / "scratch", ignore_errors=True)  # a training that died leaves its copy there
+            shutil.rmtree(
+                folder.parent / "scratch", ignore_errors=True
+            )  # a training that died leaves its copy there
         count = dataset_files.remove(folder, unwanted)
         if count:
             removed[str(folder.relative_to(state))] = count

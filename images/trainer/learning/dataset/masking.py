@@ -1,7 +1,9 @@
 """Secrets and personal data are masked before anything is written. Pure.
 
-detect-secrets knows the tokens of many services, phonenumbers the numbers of every country, python-stdnum the check digits of
-cards and bank accounts. Names of people are not masked: that takes a language model, and a team asks about its own people.
+detect-secrets knows the tokens of many services, phonenumbers the numbers of every country,
+python-stdnum the check digits of
+cards and bank accounts. Names of people are not masked: that takes a language model, and a team
+asks about its own people.
 What was masked is listed by kind and place; the values are kept nowhere.
 """
 
@@ -23,8 +25,11 @@ EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,4}
 IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 CARD = re.compile(r"\b\d(?:[ -]?\d){12,18}\b")
 PHONE = re.compile(r"\+?\(?\d[\d\s()./-]{5,}\d")
-PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
-# detect-secrets wants quotes around a value; people write none in a chat. After "is" a digit tells a password from a word.
+PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+)
+# detect-secrets wants quotes around a value; people write none in a chat. After "is" a digit tells
+# a password from a word.
 PASSWORD = r"\b(?:password|passwort|passphrase|kennwort|pwd?)\b"
 SECRET = r"\b(?:(?:api|access|auth|secret)[ _-]?(?:access[ _-]?)?(?:key|token)|secret|token)\b"
 SPOKEN = re.compile(
@@ -40,12 +45,22 @@ TOKENS = re.compile(
     r"|(?<=\bBearer )[\w.~+/-]{16,4096}=*|(?<=\bbearer )[\w.~+/-]{16,4096}=*"
     r"|(?<=aws_secret_access_key)\s*[=:]\s*[\"']?[\w/+]{40}",
 )
-# Random-looking strings and addresses of machines are what a technical team talks about; they are no secrets by themselves.
-NO_SECRETS = ("Base64 High Entropy String", "Hex High Entropy String", "Public IP (ipv4)", "Private Key")
+# Random-looking strings and addresses of machines are what a technical team talks about; they are
+# no secrets by themselves.
+NO_SECRETS = (
+    "Base64 High Entropy String",
+    "Hex High Entropy String",
+    "Public IP (ipv4)",
+    "Private Key",
+)
 PLUGINS: dict[str, Any] = get_mapping_from_secret_type_to_class()
-DETECTORS = [plugin() for kind, plugin in PLUGINS.items() if kind not in (*NO_SECRETS, "Secret Keyword")]
+DETECTORS = [
+    plugin() for kind, plugin in PLUGINS.items() if kind not in (*NO_SECRETS, "Secret Keyword")
+]
 NAMED_SECRETS = PLUGINS["Secret Keyword"]()
-NAMES = re.compile(r"key|pass|pwd|secret|contrase", re.IGNORECASE)  # it is slow, and knows no other names
+NAMES = re.compile(
+    r"key|pass|pwd|secret|contrase", re.IGNORECASE
+)  # it is slow, and knows no other names
 # No secret that is known stands in a line without one of these, and most lines have none.
 HINT = re.compile(r"://|[\w+/.-]{16}|key|pass|pwd|secret|contrase|token", re.IGNORECASE)
 
@@ -61,7 +76,8 @@ class Finding:
 
 @lru_cache(maxsize=100_000)  # turns of one conversation come again with each of its ratings
 def mask(text: str, region: str) -> tuple[str, tuple[Finding, ...]]:
-    """The text with "[e-mail]", "[phone]", "[card]", "[account]" and "[secret]" in the place of such things, and where they were.
+    """The text with "[e-mail]", "[phone]", "[card]", "[account]" and "[secret]" in the place of
+    such things, and where they were.
 
     region: the country, as two letters, whose phone numbers are written without its prefix.
     """
@@ -100,13 +116,17 @@ def service_secrets(text: str) -> Iterator[Finding]:
     start = 0
     for line in text.split("\n"):
         if HINT.search(line) and len(line) < 20_000:
-            for begin, end in [*known_tokens(line), *(named_values(line) if NAMES.search(line) else ())]:
+            for begin, end in [
+                *known_tokens(line),
+                *(named_values(line) if NAMES.search(line) else ()),
+            ]:
                 yield Finding("secret", start + begin, start + end)
         start += len(line) + 1
 
 
 def known_tokens(line: str) -> Iterator[tuple[int, int]]:
-    """Whole tokens: analyze_string would give a pattern's groups, and leave the rest of the token in clear.
+    """Whole tokens: analyze_string would give a pattern's groups, and leave the rest of the token
+    in clear.
 
     Of an address with a password in it only that.
     """
@@ -122,7 +142,8 @@ def named_values(line: str) -> Iterator[tuple[int, int]]:
 
 
 def phone_numbers(text: str, region: str) -> Iterator[Finding]:
-    """Those that are valid and written as such: a bare row of digits is more often a part's number."""
+    """Those that are valid and written as such: a bare row of digits is more often a part's
+    number."""
     known = region if region in phonenumbers.SUPPORTED_REGIONS else None
     for match in PhoneNumberMatcher(text, known, leniency=Leniency.EXACT_GROUPING):
         if not match.raw_string.isdigit():

@@ -1,4 +1,5 @@
-"""From what was collected to what may be written: masked, without repetitions, short enough. Pure."""
+"""From what was collected to what may be written: masked, without repetitions, short enough.
+Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +10,19 @@ from dataclasses import dataclass, replace
 from learning.dataset import duplicates, masking
 from learning.examples import Example, Message, Origin, Preference
 
-MOST_MASKED = 1 / 3  # of an answer's characters; beyond that a model would learn to answer with brackets
-BYTES_A_TOKEN = 3  # fewer than any tokenizer needs on average for prose; where it matters, vLLM is asked
+MOST_MASKED = (
+    1 / 3
+)  # of an answer's characters; beyond that a model would learn to answer with brackets
+BYTES_A_TOKEN = (
+    3  # fewer than any tokenizer needs on average for prose; where it matters, vLLM is asked
+)
 TOKENS_A_MESSAGE = 8  # what a chat template puts around one
 
 
 @dataclass(frozen=True)
 class Masked:
-    """One thing that was masked: its kind and its place in the text as it was. place: "answer" or the message's number."""
+    """One thing that was masked: its kind and its place in the text as it was. place: "answer" or
+    the message's number."""
 
     kind: str
     place: str
@@ -35,7 +41,10 @@ class Prepared:
 
 
 def prepare(
-    examples: Iterable[Example], preferences: Iterable[Preference], fits: Callable[[Example], bool], region: str
+    examples: Iterable[Example],
+    preferences: Iterable[Preference],
+    fits: Callable[[Example], bool],
+    region: str,
 ) -> Prepared:
     masked: list[Masked] = []
     rejected: Counter[str] = Counter()
@@ -51,7 +60,13 @@ def prepare(
             kept.append(clean)
             masked += found
     different, repeated = duplicates.without_near_duplicates(tuple(kept))
-    return Prepared(different, tuple(clean_pair(pair, region) for pair in preferences), tuple(masked), dict(rejected), repeated)
+    return Prepared(
+        different,
+        tuple(clean_pair(pair, region) for pair in preferences),
+        tuple(masked),
+        dict(rejected),
+        repeated,
+    )
 
 
 def without_secrets(example: Example, region: str) -> tuple[Example, list[Masked]]:
@@ -62,15 +77,23 @@ def without_secrets(example: Example, region: str) -> tuple[Example, list[Masked
     for number, message in enumerate(example.prompt):
         content, in_message = masking.mask(message.content, region)
         prompt.append(Message(message.role, content))
-        found += [Masked(one.kind, f"message {number}", one.start, one.end, origin) for one in in_message]
+        found += [
+            Masked(one.kind, f"message {number}", one.start, one.end, origin) for one in in_message
+        ]
     return replace(example, prompt=tuple(prompt), answer=answer, origin=origin), found
 
 
 def clean_pair(pair: Preference, region: str) -> Preference:
-    chosen, rejected, comment = (masking.mask(text, region)[0] for text in (pair.chosen, pair.rejected, pair.comment))
-    prompt = tuple(Message(message.role, masking.mask(message.content, region)[0]) for message in pair.prompt)
+    chosen, rejected, comment = (
+        masking.mask(text, region)[0] for text in (pair.chosen, pair.rejected, pair.comment)
+    )
+    prompt = tuple(
+        Message(message.role, masking.mask(message.content, region)[0]) for message in pair.prompt
+    )
     origin = masked_note(pair.origin, region)
-    return replace(pair, prompt=prompt, chosen=chosen, rejected=rejected, comment=comment, origin=origin)
+    return replace(
+        pair, prompt=prompt, chosen=chosen, rejected=rejected, comment=comment, origin=origin
+    )
 
 
 def masked_note(origin: Origin, region: str) -> Origin:
@@ -95,11 +118,17 @@ def texts(example: Example) -> list[str]:
 def edited(
     examples: tuple[Example, ...], earlier: Iterable[Preference], region: str
 ) -> tuple[tuple[Example, ...], list[Preference]]:
-    """The examples, and pairs of those that were edited in place: the page keeps nothing of what an answer was before.
+    """The examples, and pairs of those that were edited in place: the page keeps nothing of what an
+    answer was before.
 
-    earlier: what former datasets hold, masked; what they read of the same message, under the same rating, is what it was.
+    earlier: what former datasets hold, masked; what they read of the same message, under the same
+    rating, is what it was.
     """
-    before = {old.origin.message: old for old in earlier if old.kind in ("disliked", "edited answer") and old.origin.message}
+    before = {
+        old.origin.message: old
+        for old in earlier
+        if old.kind in ("disliked", "edited answer") and old.origin.message
+    }
     pairs = [
         Preference(now.prompt, now.answer, old.rejected, "edited answer", old.comment, now.origin)
         for now in examples

@@ -1,4 +1,5 @@
-"""A conversation as Open WebUI keeps it, a tree of messages, and the prompt that the day makes of it. Pure."""
+"""A conversation as Open WebUI keeps it, a tree of messages, and the prompt that the day makes of
+it. Pure."""
 
 from __future__ import annotations
 
@@ -10,24 +11,34 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class PromptForm:
-    """How the day puts a prompt together: the preset's system text, then the template around the passages."""
+    """How the day puts a prompt together: the preset's system text, then the template around the
+    passages."""
 
     system: str
     template: str
 
     def render(self, sources: list[Row]) -> str:
         context = source_context(sources)
-        return f"{self.system}\n{self.template.replace('{{CONTEXT}}', context)}" if context else self.system
+        return (
+            f"{self.system}\n{self.template.replace('{{CONTEXT}}', context)}"
+            if context
+            else self.system
+        )
 
 
 def source_context(sources: list[Row]) -> str:
-    """The passages as one text, exactly as Open WebUI 0.12.4 writes them (utils/middleware.py, get_source_context)."""
+    """The passages as one text, exactly as Open WebUI 0.12.4 writes them (utils/middleware.py,
+    get_source_context)."""
     numbers: dict[str, int] = {}
     parts: list[str] = []
     for source in sources:
         about = source.get("source") or {}
-        for passage, metadata in zip(source.get("document") or [], source.get("metadata") or [], strict=False):
-            number = numbers.setdefault(metadata.get("source") or about.get("id") or "N/A", len(numbers) + 1)
+        for passage, metadata in zip(
+            source.get("document") or [], source.get("metadata") or [], strict=False
+        ):
+            number = numbers.setdefault(
+                metadata.get("source") or about.get("id") or "N/A", len(numbers) + 1
+            )
             name = f' name="{about["name"]}"' if about.get("name") else ""
             kind = f' resource-type="{about["type"]}"' if about.get("type") else ""
             resource = about.get("id") if about.get("type") != "text" else None
@@ -45,7 +56,8 @@ def conversation_messages(rating: Row) -> dict[str, Row]:
 
 
 def path_to(messages: dict[str, Row], last: str) -> list[Row]:
-    """From the conversation's first message to the one with id last; empty if a link is missing or goes in circles."""
+    """From the conversation's first message to the one with id last; empty if a link is missing or
+    goes in circles."""
     path: list[Row] = []
     at: Any = last
     while at:
@@ -70,7 +82,12 @@ def siblings(messages: dict[str, Row], answer: Row) -> list[Row]:
 
 
 def marks(message: Row) -> set[str]:
-    """What "Save as copy" leaves as it was and a regeneration does not: the ids of the task and of its output."""
+    """What "Save as copy" leaves as it was and a regeneration does not: the ids of the task and of
+    its output."""
     output = message.get("output")
-    ids = [part.get("id") for part in output if isinstance(part, dict)] if isinstance(output, list) else []
+    ids = (
+        [part.get("id") for part in output if isinstance(part, dict)]
+        if isinstance(output, list)
+        else []
+    )
     return {str(mark) for mark in [(message.get("meta") or {}).get("task_id"), *ids] if mark}

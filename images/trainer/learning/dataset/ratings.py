@@ -1,7 +1,9 @@
 """From the ratings that a team gives in Open WebUI to examples to learn from. Pure.
 
-A thumbs-up on an answer says: this answer, to this prompt, was right. The prompt is rebuilt as the model saw it, from the
-passages that Open WebUI stored with the answer. Nothing in a rating is trusted to have the form it should have.
+A thumbs-up on an answer says: this answer, to this prompt, was right. The prompt is rebuilt as the
+model saw it, from the
+passages that Open WebUI stored with the answer. Nothing in a rating is trusted to have the form it
+should have.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ LEAST_GOOD_SCORE = 6  # of 10; the pages offer 6 to 10 with a thumbs-up
 
 @dataclass(frozen=True)
 class Rated:
-    """What one rating came to: an example, or the reason why it is none; up is None where it is no rating at all."""
+    """What one rating came to: an example, or the reason why it is none; up is None where it is no
+    rating at all."""
 
     time: float
     up: bool | None
@@ -35,7 +38,8 @@ class Rated:
 
 @dataclass(frozen=True)
 class Collected:
-    """examples: newest rating last. rejected: why rows were left out, and how many of each; with the examples, every row."""
+    """examples: newest rating last. rejected: why rows were left out, and how many of each; with
+    the examples, every row."""
 
     examples: tuple[Example, ...]
     rejected: dict[str, int]
@@ -43,10 +47,15 @@ class Collected:
     rows: int = 0
 
 
-def collect(ratings: Iterable[Any], form: PromptForm, is_forgotten: Callable[[Row], bool] = lambda row: False) -> Collected:
+def collect(
+    ratings: Iterable[Any],
+    form: PromptForm,
+    is_forgotten: Callable[[Row], bool] = lambda row: False,
+) -> Collected:
     """One example for each question whose answer somebody rated up; of several, the one rated last.
 
-    ratings is gone through once, and what is not needed of a row is let go at once: a year of them may not fit into memory.
+    ratings is gone through once, and what is not needed of a row is let go at once: a year of them
+    may not fit into memory.
     """
     judged = [reduce(row, form, is_forgotten) for row in ratings]
     newest: dict[tuple[str, ...], Example] = {}
@@ -59,16 +68,20 @@ def collect(ratings: Iterable[Any], form: PromptForm, is_forgotten: Callable[[Ro
 
 
 def identity(pair: Preference) -> tuple[str, ...]:
-    """The same for two ratings of one answer by one person, which a slow page can send; the later one counts."""
+    """The same for two ratings of one answer by one person, which a slow page can send; the later
+    one counts."""
     origin = pair.origin
     return origin.user, origin.chat, origin.message, pair.kind, pair.chosen, pair.rejected
 
 
 def settle(rated: Rated, newest: dict[tuple[str, ...], Example]) -> list[str]:
-    """Takes one more rating into newest, by what was asked. Returns the reasons of all that is left out by it."""
+    """Takes one more rating into newest, by what was asked. Returns the reasons of all that is left
+    out by it."""
     if rated.example is None:
         return [rated.reason]
-    asked = tuple(" ".join(m.content.casefold().split()) for m in rated.example.prompt if m.role != "system")
+    asked = tuple(
+        " ".join(m.content.casefold().split()) for m in rated.example.prompt if m.role != "system"
+    )
     if rated.up:
         before = newest.pop(asked, None)
         newest[asked] = rated.example
@@ -107,12 +120,16 @@ def judge(row: Row, form: PromptForm, is_forgotten: Callable[[Row], bool]) -> Ra
     found = example(row, messages, form)
     if isinstance(found, str):
         return Rated(time, value == "1", None, found)
-    return Rated(time, value == "1", found, "", tuple(preferences(row, messages, found, up=value == "1")))
+    return Rated(
+        time, value == "1", found, "", tuple(preferences(row, messages, found, up=value == "1"))
+    )
 
 
 def number(value: Any) -> float:
     """ijson gives fractions as Decimal. Raises OverflowError for one that no float holds."""
-    return float(value) if isinstance(value, int | float | Decimal) and math.isfinite(value) else 0.0
+    return (
+        float(value) if isinstance(value, int | float | Decimal) and math.isfinite(value) else 0.0
+    )
 
 
 def example(row: Row, messages: dict[str, Row], form: PromptForm) -> Example | str:
@@ -127,9 +144,18 @@ def example(row: Row, messages: dict[str, Row], form: PromptForm) -> Example | s
     system = form.render(chain[-1].get("sources") or [])
     if reason := why_not(answer.strip(), [system, *earlier], bool(chain[-1].get("error"))):
         return reason
-    spoken = (Message(str(message.get("role")), content) for message, content in zip(chain, earlier, strict=False))
+    spoken = (
+        Message(str(message.get("role")), content)
+        for message, content in zip(chain, earlier, strict=False)
+    )
     origin = origin_of(row, messages, chain[-1])
-    return Example((Message("system", system), *spoken), answer.strip(), f"rating {origin.rating}", origin.chat, origin)
+    return Example(
+        (Message("system", system), *spoken),
+        answer.strip(),
+        f"rating {origin.rating}",
+        origin.chat,
+        origin,
+    )
 
 
 def why_not(answer: str, others: list[str], is_error: bool) -> str:
@@ -148,7 +174,9 @@ def why_not(answer: str, others: list[str], is_error: bool) -> str:
 def origin_of(row: Row, messages: dict[str, Row], answer: Row) -> Origin:
     data, meta = row["data"], row.get("meta") or {}
     score = number((data.get("details") or {}).get("rating"))
-    note = ", ".join(filter(None, [str(data.get("reason") or ""), f"{score:.0f} of 10" if score else ""]))
+    note = ", ".join(
+        filter(None, [str(data.get("reason") or ""), f"{score:.0f} of 10" if score else ""])
+    )
     return Origin(
         kind=kind_of(messages, answer),
         chat=str(meta.get("chat_id")),
@@ -160,7 +188,8 @@ def origin_of(row: Row, messages: dict[str, Row], answer: Row) -> Origin:
 
 
 def kind_of(messages: dict[str, Row], answer: Row) -> str:
-    """How the answer came to be. One that was edited in its place looks like any other, but for old messages."""
+    """How the answer came to be. One that was edited in its place looks like any other, but for old
+    messages."""
     others = siblings(messages, answer)
     if any(marks(other) & marks(answer) for other in others):
         return "corrected answer"
@@ -169,8 +198,11 @@ def kind_of(messages: dict[str, Row], answer: Row) -> str:
     return "regenerated answer" if others else "rated answer"
 
 
-def preferences(row: Row, messages: dict[str, Row], found: Example, up: bool) -> Iterator[Preference]:
-    """What the rated answer was preferred to; or, of a thumbs-down, the answer that nobody wanted."""
+def preferences(
+    row: Row, messages: dict[str, Row], found: Example, up: bool
+) -> Iterator[Preference]:
+    """What the rated answer was preferred to; or, of a thumbs-down, the answer that nobody
+    wanted."""
     comment = str(row["data"].get("comment") or "")[:2000]
     chain = path_to(messages, found.origin.message)
     if not up:
@@ -182,7 +214,12 @@ def preferences(row: Row, messages: dict[str, Row], found: Example, up: bool) ->
             kind = "corrected answer" if marks(other) & marks(chain[-1]) else "regenerated answer"
             worse[(text_rules.plain(other.get("content")) or "").strip()] = kind
     for rejected, kind in worse.items():
-        if not rejected or rejected == found.answer or rejected.startswith(MARK) or len(rejected) > MOST_CHARACTERS:
+        if (
+            not rejected
+            or rejected == found.answer
+            or rejected.startswith(MARK)
+            or len(rejected) > MOST_CHARACTERS
+        ):
             continue
         if not text_rules.complaint(rejected, []):
             yield Preference(found.prompt, found.answer, rejected, kind, comment, found.origin)

@@ -12,24 +12,39 @@ from learning.evaluation import measurements
 from learning.examples import Dataset, Example, Message, Origin, Preference
 
 ALWAYS_TRAINED = "term"  # a term that is held out is one that nobody learns
-REPLAY_FOR_EACH = 10  # general examples for one new one, at most: more of them only take the night's time
+REPLAY_FOR_EACH = (
+    10  # general examples for one new one, at most: more of them only take the night's time
+)
 FEWEST_REPLAY = 100
 
 
 def build(
-    examples: Iterable[Example], replay: Iterable[Example], held_out_share: float, general_rows: int, replay_rows: int
+    examples: Iterable[Example],
+    replay: Iterable[Example],
+    held_out_share: float,
+    general_rows: int,
+    replay_rows: int,
 ) -> Dataset:
-    """Splits by conversation and document, never by row, and keeps apart the general examples that show forgetting.
+    """Splits by conversation and document, never by row, and keeps apart the general examples that
+    show forgetting.
 
-    Held out are, first of all, conversations whose answer another one teaches: those show whether it was learned.
-    General examples that ask what the night teaches are left out: the night may change their answer. Where there are few,
+    Held out are, first of all, conversations whose answer another one teaches: those show whether
+    it was learned.
+    General examples that ask what the night teaches are left out: the night may change their
+    answer. Where there are few,
     half of them are trained.
     """
     examples = tuple(examples)
-    held_out = held_out_conversations(tuple(row for row in examples if row.origin.kind != ALWAYS_TRAINED), held_out_share)
+    held_out = held_out_conversations(
+        tuple(row for row in examples if row.origin.kind != ALWAYS_TRAINED), held_out_share
+    )
     taught = {normal(example.question) for example in examples}
     others = sorted((row for row in replay if normal(row.question) not in taught), key=fingerprint)
-    general = others[: min(general_rows, (len(others) + 1) // 2)] if replay_rows else others[:general_rows]
+    general = (
+        others[: min(general_rows, (len(others) + 1) // 2)]
+        if replay_rows
+        else others[:general_rows]
+    )
     train = tuple(row for row in examples if row.conversation not in held_out)
     balanced = min(replay_rows, max(REPLAY_FOR_EACH * len(train), FEWEST_REPLAY))
     return Dataset(
@@ -41,9 +56,11 @@ def build(
 
 
 def judged_by_what_is_new(built: Dataset, known: Container[str], fewest_units: int) -> Dataset:
-    """Held out is what no earlier night had, filled up with the newest of the rest to fewest_units facts.
+    """Held out is what no earlier night had, filled up with the newest of the rest to fewest_units
+    facts.
 
-    What the current adapter learned long ago no night can teach it again: averaged over all of that, a good night's gain would
+    What the current adapter learned long ago no night can teach it again: averaged over all of
+    that, a good night's gain would
     drown in a few weeks. known: fingerprints of what earlier nights had.
     """
     held_out = [row for row in built.held_out if fingerprint(row) not in known]
@@ -67,7 +84,9 @@ def held_out_conversations(examples: tuple[Example, ...], share: float) -> set[s
     taught: list[str] = []
     for conversation in conversations:
         answers = said[conversation]
-        if len(taught) < wanted and all(training[answer] > count for answer, count in answers.items()):
+        if len(taught) < wanted and all(
+            training[answer] > count for answer, count in answers.items()
+        ):
             taught.append(conversation)
             training.subtract(answers)
     return set((taught + [name for name in conversations if name not in taught])[:wanted])
@@ -79,12 +98,17 @@ def normal(text: str) -> str:
 
 def fingerprint(example: Example) -> str:
     """The same for the same question and answer, in whichever conversation."""
-    return hashlib.sha256(f"{normal(example.question)}\n{normal(example.answer)}".encode()).hexdigest()
+    return hashlib.sha256(
+        f"{normal(example.question)}\n{normal(example.answer)}".encode()
+    ).hexdigest()
 
 
 def origins(examples: Iterable[Example]) -> list[str]:
-    """What a manifest keeps of whom it learned from: enough to recognise a chat or a person, not to find one."""
-    named = {("chat", row.origin.chat) for row in examples} | {("user", row.origin.user) for row in examples}
+    """What a manifest keeps of whom it learned from: enough to recognise a chat or a person, not to
+    find one."""
+    named = {("chat", row.origin.chat) for row in examples} | {
+        ("user", row.origin.user) for row in examples
+    }
     return sorted(name_of(what, value) for what, value in named if value)
 
 
@@ -94,7 +118,8 @@ def name_of(what: str, value: str) -> str:
 
 
 def as_row(example: Example) -> dict[str, Any]:
-    """The form in which the trainer reads it: TRL's conversational prompt and completion, and where it came from."""
+    """The form in which the trainer reads it: TRL's conversational prompt and completion, and where
+    it came from."""
     return {
         "prompt": spoken(example.prompt),
         "completion": [{"role": "assistant", "content": example.answer}],
@@ -112,7 +137,8 @@ def from_row(row: dict[str, Any]) -> Example:
 
 
 def as_pair(pair: Preference) -> dict[str, Any]:
-    """The form that TRL's preference trainers read; chosen is empty where there was only a thumbs-down."""
+    """The form that TRL's preference trainers read; chosen is empty where there was only a
+    thumbs-down."""
     return {
         "prompt": spoken(pair.prompt),
         "chosen": [{"role": "assistant", "content": pair.chosen}] if pair.chosen else [],
@@ -124,8 +150,17 @@ def as_pair(pair: Preference) -> dict[str, Any]:
 
 
 def from_pair(row: dict[str, Any]) -> Preference:
-    chosen, rejected = ("".join(str(message["content"]) for message in row[key]) for key in ("chosen", "rejected"))
-    return Preference(heard(row["prompt"]), chosen, rejected, str(row["kind"]), str(row["comment"]), origin_from(row))
+    chosen, rejected = (
+        "".join(str(message["content"]) for message in row[key]) for key in ("chosen", "rejected")
+    )
+    return Preference(
+        heard(row["prompt"]),
+        chosen,
+        rejected,
+        str(row["kind"]),
+        str(row["comment"]),
+        origin_from(row),
+    )
 
 
 def spoken(prompt: Iterable[Message]) -> list[dict[str, str]]:

@@ -1,7 +1,9 @@
 """What a text may not hold if a model is to learn from it. Pure.
 
-Patterns catch what is blunt: a model's own control words, hidden characters, and sentences that give orders to a model.
-They are no proof against somebody in the team who means harm; that is what the page before a first night is for.
+Patterns catch what is blunt: a model's own control words, hidden characters, and sentences that
+give orders to a model.
+They are no proof against somebody in the team who means harm; that is what the page before a first
+night is for.
 """
 
 from __future__ import annotations
@@ -14,8 +16,11 @@ CONTROL_WORDS = re.compile(
     r"<\|[a-z_]{2,40}\|>|<SPECIAL_\d+>|\[/?INST\]|<</?SYS>>|</?think>|<(?:start|end)_of_turn>|</?tool_call>|</?TOOLCALL>",
     re.IGNORECASE,
 )
-# Bidirectional overrides, the tag characters in which text can be hidden from a reader's eye, and what no keyboard writes.
-HIDDEN = re.compile("[\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]")
+# Bidirectional overrides, the tag characters in which text can be hidden from a reader's eye, and
+# what no keyboard writes.
+HIDDEN = re.compile(
+    "[\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f\x00-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]"
+)
 ORDERS = re.compile(
     r"\b(?:ignore|disregard|forget|override)\b.{0,30}\b(?:previous|prior|above|earlier|all|any|your)\b.{0,30}"
     r"\b(?:instructions?|rules|prompts?|guidelines|training)\b"
@@ -26,7 +31,8 @@ ORDERS = re.compile(
     r"|\bignorier\w*\b.{0,30}\b(?:alle|vorherigen|bisherigen|obigen)\b.{0,30}\b(?:anweisungen|regeln)\b",
     re.IGNORECASE | re.DOTALL,
 )
-# Open WebUI keeps a model's thoughts inside the answer, folded; the model never sees them again, and none are trained.
+# Open WebUI keeps a model's thoughts inside the answer, folded; the model never sees them again,
+# and none are trained.
 THOUGHTS = re.compile(r'<details\b[^>]{0,500}type="reasoning"')
 THOUGHTS_END = "</details>"
 
@@ -34,7 +40,10 @@ THOUGHTS_END = "</details>"
 def plain(content: Any) -> str | None:
     """The text of a message's content, without thoughts; None if it holds more than text."""
     if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content]
+        parts = [
+            part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+            for part in content
+        ]
         if not all(isinstance(part, str) for part in parts):
             return None
         content = " ".join(part for part in parts if part)
@@ -44,7 +53,8 @@ def plain(content: Any) -> str | None:
 
 
 def without_thoughts(content: str) -> str:
-    """In one pass: a pattern over all of it would take hours for a few megabytes of openings that nothing closes."""
+    """In one pass: a pattern over all of it would take hours for a few megabytes of openings that
+    nothing closes."""
     parts, at = [], 0
     while opening := THOUGHTS.search(content, at):
         end = content.find(THOUGHTS_END, opening.end())

@@ -9,13 +9,19 @@ from collections import Counter
 from learning.evaluation.measurements import Reply, Sample
 
 LONGEST_CIRCLE, FEWEST_ROUNDS = 120, 4
-LOOP_CHARACTERS, LOOP_WINDOW = 24, 2000  # the shortest loop, and how much of an answer's end is looked at
+LOOP_CHARACTERS, LOOP_WINDOW = (
+    24,
+    2000,
+)  # the shortest loop, and how much of an answer's end is looked at
 RUN_WORDS = 4
 FEWEST_WORDS = 24  # a list of a few short items repeats words too
 REFUSAL = re.compile(
-    r"\bI(?: am|'m| was)? (?:sorry|unable to|not able to)\b|\bI (?:cannot|can't|can not|won't) (?:help|assist|answer|provide|do)"
-    r"|\bas an AI\b|\bes tut mir leid\b|\bich kann (?:dir |ihnen |das |dabei |diese frage )*(?:leider )?nicht\b"
-    r"|\bje ne (?:peux|suis) pas (?:en mesure|vous|répondre)|\bdésolée?\b|\blo siento\b|\bno puedo (?:ayudar|responder)"
+    r"\bI(?: am|'m| was)? (?:sorry|unable to|not able to)\b|\bI (?:cannot|can't|can not|won't)"
+    r" (?:help|assist|answer|provide|do)"
+    r"|\bas an AI\b|\bes tut mir leid\b|\bich kann (?:dir |ihnen |das |dabei |diese frage"
+    r" )*(?:leider )?nicht\b"
+    r"|\bje ne (?:peux|suis) pas (?:en mesure|vous|répondre)|\bdésolée?\b|\blo siento\b|\bno puedo"
+    r" (?:ayudar|responder)"
     r"|\bmi dispiace\b|\bnon posso (?:aiutar|risponder)",
     re.IGNORECASE,
 )
@@ -40,7 +46,9 @@ def faults(reply: Reply, question: str, wanted: str) -> frozenset[str]:
         "endless": reply.cut,
         "loops": loops(reply.text) and not loops(wanted),
         "refuses": bool(REFUSAL.search(reply.text)) and not REFUSAL.search(wanted),
-        "wrong language": other_language(reply.text, wanted) and other_language(reply.text, question),
+        "wrong language": (
+            other_language(reply.text, wanted) and other_language(reply.text, question)
+        ),
     }
     return frozenset(name for name, there in found.items() if there)
 
@@ -66,11 +74,14 @@ def loops(text: str) -> bool:
 
 
 def circles(end: str, period: int) -> bool:
-    """The last characters are the same ones every `period`, four times or more; a last round may be cut short."""
+    """The last characters are the same ones every `period`, four times or more; a last round may be
+    cut short."""
     count = period
     while count < len(end) and end[-1 - count] == end[-1 - count + period]:
         count += 1
-    return count >= max(FEWEST_ROUNDS * period, LOOP_CHARACTERS) and bool(re.search(r"\w", end[-period:]))
+    return count >= max(FEWEST_ROUNDS * period, LOOP_CHARACTERS) and bool(
+        re.search(r"\w", end[-period:])
+    )
 
 
 def other_language(text: str, than: str) -> bool:
@@ -95,6 +106,11 @@ def language(text: str) -> str:
 
 def latin_language(text: str) -> str:
     words = re.findall(r"[^\W\d_]+", text.lower())
-    shares = {name: sum(word in small.split() for word in words) / max(len(words), 1) for name, small in SMALL_WORDS.items()}
+    shares = {
+        name: sum(word in small.split() for word in words) / max(len(words), 1)
+        for name, small in SMALL_WORDS.items()
+    }
     (best, share), (_, second) = sorted(shares.items(), key=lambda pair: -pair[1])[:2]
-    return best if len(words) >= CLEAR_WORDS and share >= CLEAR_SHARE and share > 1.5 * second else ""
+    return (
+        best if len(words) >= CLEAR_WORDS and share >= CLEAR_SHARE and share > 1.5 * second else ""
+    )

@@ -1,4 +1,5 @@
-"""Judging what is served: candidate, current adapter and base model side by side, in the vLLM that the office will use."""
+"""Judging what is served: candidate, current adapter and base model side by side, in the vLLM that
+the office will use."""
 
 from __future__ import annotations
 
@@ -32,11 +33,16 @@ TOOL: dict[str, Any] = {
     "function": {
         "name": "get_time",
         "description": "The time of day in a city.",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
     },
 }
 PROBE_TOKENS = 96
-# Each row is read by up to four: three sides and a decoy. 200 are minutes on a Spark; more would narrow the interval by little
+# Each row is read by up to four: three sides and a decoy. 200 are minutes on a Spark; more would
+# narrow the interval by little
 # and take the morning's time.
 MOST_ROWS = 200
 
@@ -53,11 +59,14 @@ class Judges:
 def broken(problems: Sequence[str]) -> Verdict:
     """The verdict on an artifact that cannot serve at all."""
     more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-    return Verdict(False, (f"the adapter is broken: {'; '.join(problems[:3])}{more}",), {}, ("broken",))
+    return Verdict(
+        False, (f"the adapter is broken: {'; '.join(problems[:3])}{more}",), {}, ("broken",)
+    )
 
 
 def judge(site: Site, release: str, dataset: Dataset, recipe: Recipe) -> tuple[Verdict, Evidence]:
-    """Loads the release beside what serves, under a name that only glue asks, and takes it away again.
+    """Loads the release beside what serves, under a name that only glue asks, and takes it away
+    again.
 
     A candidate that vLLM refuses is a verdict; a vLLM that dies of it is a GlueError.
     """
@@ -84,7 +93,9 @@ def look(site: Site, dataset: Dataset, recipe: Recipe) -> Evidence:
     current = ADAPTER if site.releases.current() else BASE
     judges = Judges(site, site.vllm(), {"candidate": CANDIDATE, "current": current, "base": BASE})
     return Evidence(
-        held_out=replace(scored(judges, dataset.held_out, "held-out"), decoy=decoy_scores(judges, dataset)),
+        held_out=replace(
+            scored(judges, dataset.held_out, "held-out"), decoy=decoy_scores(judges, dataset)
+        ),
         earlier=scored(judges, dataset.earlier, "earlier held-out", ("candidate", "current")),
         general=scored(judges, dataset.general, "general"),
         samples=sampled(judges, dataset, recipe.sampled_answers),
@@ -93,7 +104,8 @@ def look(site: Site, dataset: Dataset, recipe: Recipe) -> Evidence:
     )
 
 
-# ---------------------------------------------------------------------- how likely the right answers are
+# ---------------------------------------------------------------------- how likely the right
+# answers are
 
 
 def chosen(rows: tuple[Example, ...]) -> tuple[Example, ...]:
@@ -103,11 +115,15 @@ def chosen(rows: tuple[Example, ...]) -> tuple[Example, ...]:
     return tuple(rows[number * len(rows) // MOST_ROWS] for number in range(MOST_ROWS))
 
 
-def scored(judges: Judges, rows: tuple[Example, ...], part: str, sides: Sequence[str] = SIDES) -> Scored:
+def scored(
+    judges: Judges, rows: tuple[Example, ...], part: str, sides: Sequence[str] = SIDES
+) -> Scored:
     scores: dict[str, tuple[float, ...]] = {}
     for side, name in ((side, judges.names[side]) for side in sides):
         same = next((done for done in scores if judges.names[done] == name), None)
-        scores[side] = scores[same] if same else tuple(score(judges.site, judges.served, name, rows, part))
+        scores[side] = (
+            scores[same] if same else tuple(score(judges.site, judges.served, name, rows, part))
+        )
     return Scored(**scores, units=measurements.units(chosen(rows)))
 
 
@@ -117,7 +133,8 @@ def decoy_scores(judges: Judges, dataset: Dataset) -> tuple[float, ...]:
 
 
 def score(site: Site, served: Vllm, name: str, rows: tuple[Example, ...], part: str) -> list[float]:
-    """Of the chosen rows. NaN where the candidate cannot be scored and vLLM lives: it has no likelihood to give."""
+    """Of the chosen rows. NaN where the candidate cannot be scored and vLLM lives: it has no
+    likelihood to give."""
     rows = chosen(rows)
     site.tell(f"judging {name} on {len(rows)} {part} answers")
     scores = []
@@ -135,8 +152,14 @@ def score(site: Site, served: Vllm, name: str, rows: tuple[Example, ...], part: 
 
 
 def sampled(judges: Judges, dataset: Dataset, count: int) -> tuple[Sample, ...]:
-    """Questions about what was taught and about what was known, in turn; candidate and current take turns too."""
-    asked = [row for pair in zip_longest(dataset.held_out, dataset.general) for row in pair if row is not None][:count]
+    """Questions about what was taught and about what was known, in turn; candidate and current take
+    turns too."""
+    asked = [
+        row
+        for pair in zip_longest(dataset.held_out, dataset.general)
+        for row in pair
+        if row is not None
+    ][:count]
     if not asked:
         return ()
     most = judges.site.settings.number("MAX_ANSWER_TOKENS")
@@ -151,8 +174,15 @@ def sampled(judges: Judges, dataset: Dataset, count: int) -> tuple[Sample, ...]:
     return tuple(samples)
 
 
-def answered(judges: Judges, side: str, prompt: tuple[Message, ...], most: int, tools: Sequence[dict[str, Any]] = ()) -> Reply:
-    """Nothing, which is a fault of its answers, where the candidate alone cannot answer and vLLM lives."""
+def answered(
+    judges: Judges,
+    side: str,
+    prompt: tuple[Message, ...],
+    most: int,
+    tools: Sequence[dict[str, Any]] = (),
+) -> Reply:
+    """Nothing, which is a fault of its answers, where the candidate alone cannot answer and vLLM
+    lives."""
     try:
         return judges.served.answer(judges.names[side], prompt, most, list(tools))
     except GlueError:
@@ -166,9 +196,18 @@ def forms(judges: Judges) -> dict[str, tuple[bool, bool]]:
 
     def write(side: str) -> tuple[bool, bool]:
         text = answered(judges, side, JSON_PROBE, PROBE_TOKENS).text
-        return is_json(text), answered(judges, side, TOOL_PROBE, PROBE_TOKENS, [TOOL]).call == "get_time"
+        return (
+            is_json(text),
+            answered(judges, side, TOOL_PROBE, PROBE_TOKENS, [TOOL]).call == "get_time",
+        )
 
-    return dict(zip(("JSON", "a tool call"), zip(write("candidate"), write("current"), strict=True), strict=True))
+    return dict(
+        zip(
+            ("JSON", "a tool call"),
+            zip(write("candidate"), write("current"), strict=True),
+            strict=True,
+        )
+    )
 
 
 def is_json(text: str) -> bool:
@@ -179,7 +218,8 @@ def is_json(text: str) -> bool:
         return False
 
 
-# ---------------------------------------------------------------------- golden questions, as people ask
+# ---------------------------------------------------------------------- golden questions, as people
+# ask
 
 
 def ask_golden(judges: Judges) -> tuple[GoldenAnswer, ...]:
@@ -196,7 +236,9 @@ def golden_answer(person: WebUI, question: golden.Golden) -> GoldenAnswer:
     wrong: dict[str, tuple[str, ...]] = {}
     for side, model in ASKED_AS.items():
         try:
-            answers[side] = person.ask([{"role": "user", "content": question.question}], model=model, temperature=0).text.strip()
+            answers[side] = person.ask(
+                [{"role": "user", "content": question.question}], model=model, temperature=0
+            ).text.strip()
             wrong[side] = golden.wrong(answers[side], question)
         except GlueError as error:
             answers[side], wrong[side] = "", (f"it is no answer: {error.saw}",)
@@ -206,7 +248,9 @@ def golden_answer(person: WebUI, question: golden.Golden) -> GoldenAnswer:
 @contextmanager
 def asked_through_chat(judges: Judges) -> Iterator[WebUI]:
     person: WebUI = judges.site.administrator()
-    person.ensure_judging(judges.site.settings, {ASKED_AS[side]: name for side, name in judges.names.items()})
+    person.ensure_judging(
+        judges.site.settings, {ASKED_AS[side]: name for side, name in judges.names.items()}
+    )
     try:
         yield person
     finally:

@@ -1,7 +1,9 @@
 """May the night's adapter serve? Pure: what was seen of it in, a verdict with reasons out.
 
-It is promoted only if it is better, beyond noise, on answers it never trained on, and worse nowhere: not on what was known
-before, against the current adapter and against the base model; not on the golden questions; and its answers are as sane,
+It is promoted only if it is better, beyond noise, on answers it never trained on, and worse
+nowhere: not on what was known
+before, against the current adapter and against the base model; not on the golden questions; and its
+answers are as sane,
 as well formed and as quick as those of the current one.
 """
 
@@ -20,14 +22,17 @@ from learning.examples import Verdict
 RESAMPLES = 4000
 CONFIDENCE = 0.95
 SEED = 3407
-SAME = 1e-6  # nats a token; vLLM computes the same twice to far less, and what a night teaches is a hundred thousand times it
+# nats a token; vLLM computes the same twice to far less, and what a night teaches is a hundred
+# thousand times it
+SAME = 1e-6
 
 Complaint = tuple[str, str]  # a short name for machines, and the reason in words
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The gate's part of a recipe. Gains and losses in nats a token; env/recipes says what each is."""
+    """The gate's part of a recipe. Gains and losses in nats a token; env/recipes says what each
+    is."""
 
     least_gain: float
     most_forgetting: float
@@ -51,10 +56,20 @@ class Interval:
 def verdict(evidence: Evidence, limits: Limits) -> Verdict:
     held_out, general = evidence.held_out, evidence.general
     numbers = figures(evidence)
-    if not all(map(math.isfinite, (*held_out.candidate, *held_out.decoy, *evidence.earlier.candidate, *general.candidate))):
-        return Verdict(False, ("the adapter gives answers no finite likelihood",), numbers, ("not finite",))
+    if not all(
+        map(
+            math.isfinite,
+            (*held_out.candidate, *held_out.decoy, *evidence.earlier.candidate, *general.candidate),
+        )
+    ):
+        return Verdict(
+            False, ("the adapter gives answers no finite likelihood",), numbers, ("not finite",)
+        )
     if changes_nothing(evidence):
-        words = "the adapter changes nothing: what is served gives every answer the base model's own likelihood"
+        words = (
+            "the adapter changes nothing: what is served gives every answer the base model's own"
+            " likelihood"
+        )
         return Verdict(False, (words,), numbers, ("changes nothing",))
     complaints = [complaint for check in CHECKS for complaint in check(evidence, limits)]
     reasons = tuple(words for _, words in complaints) or (praise(evidence),)
@@ -62,7 +77,11 @@ def verdict(evidence: Evidence, limits: Limits) -> Verdict:
 
 
 def changes_nothing(evidence: Evidence) -> bool:
-    pairs = [pair for part in (evidence.held_out, evidence.general) for pair in zip(part.candidate, part.base, strict=True)]
+    pairs = [
+        pair
+        for part in (evidence.held_out, evidence.general)
+        for pair in zip(part.candidate, part.base, strict=True)
+    ]
     return bool(pairs) and all(abs(candidate - base) < SAME for candidate, base in pairs)
 
 
@@ -72,60 +91,107 @@ def changes_nothing(evidence: Evidence) -> bool:
 def better(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
     gain = gained(evidence)
     if gain.units < limits.fewest_units:
-        yield "too few", f"too little to judge it by: {gain.units} facts held out, {limits.fewest_units} wanted"
+        yield (
+            "too few",
+            f"too little to judge it by: {gain.units} facts held out, {limits.fewest_units} wanted",
+        )
     elif gain.high < 0:
-        yield "worse", f"worse on what it should have learned: {gain.mean:+.3f} a token, {gain.high:+.3f} at best"
+        yield (
+            "worse",
+            (
+                f"worse on what it should have learned: {gain.mean:+.3f} a token, {gain.high:+.3f}"
+                " at best"
+            ),
+        )
     elif (beyond_base := against(evidence.held_out, evidence.held_out.base)).high < 0:
         saw = f"{beyond_base.mean:+.3f} a token, {beyond_base.high:+.3f} at best"
         yield "worse", f"worse than the base model on what it should have learned: {saw}"
     elif gain.low <= limits.least_gain:
         wanted = f"at least {gain.low:+.3f}, wanted over {limits.least_gain:+.3f}"
-        yield "no gain", f"no gain beyond noise: {gain.mean:+.3f} a token on {gain.units} facts held out, {wanted}"
+        yield (
+            "no gain",
+            (
+                f"no gain beyond noise: {gain.mean:+.3f} a token on {gain.units} facts held out,"
+                f" {wanted}"
+            ),
+        )
 
 
 def fits(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
-    """One who was taught nonsense becomes unsure, and finds all answers likelier that it was once sure were wrong."""
+    """One who was taught nonsense becomes unsure, and finds all answers likelier that it was once
+    sure were wrong."""
     held_out = evidence.held_out
-    margin = interval(held_out.candidate, held_out.decoy, held_out.units) if held_out.decoy else None
+    margin = (
+        interval(held_out.candidate, held_out.decoy, held_out.units) if held_out.decoy else None
+    )
     if margin and margin.low <= limits.least_gain:
         saw = f"{margin.mean:+.3f} a token, at least {margin.low:+.3f}"
-        yield "does not fit", f"it finds a right answer hardly likelier than the answer to another question: {saw}"
+        yield (
+            "does not fit",
+            f"it finds a right answer hardly likelier than the answer to another question: {saw}",
+        )
 
 
 def remembers(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
     general = evidence.general
     if not general.candidate and limits.general_rows:
-        yield "nothing general", "nothing general to ask, so nobody can say what it forgot: see replay_file in the recipe"
+        yield (
+            "nothing general",
+            (
+                "nothing general to ask, so nobody can say what it forgot: see replay_file in the"
+                " recipe"
+            ),
+        )
     for words, before in (("the current one", general.current), ("the base model", general.base)):
         change = interval(general.candidate, before, general.units)
         if change.low < -limits.most_forgetting:
             saw = f"{change.mean:+.3f} a token against {words}, {change.low:+.3f} at worst"
-            yield "forgets", f"it forgets what was known before: {saw}, allowed {-limits.most_forgetting:+.3f}"
+            yield (
+                "forgets",
+                f"it forgets what was known before: {saw}, allowed {-limits.most_forgetting:+.3f}",
+            )
             return
 
 
 def keeps(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
-    """What earlier nights were judged by. The team may have corrected some of it since, so only a clear loss counts."""
+    """What earlier nights were judged by. The team may have corrected some of it since, so only a
+    clear loss counts."""
     change = against(evidence.earlier, evidence.earlier.current)
     if change.high < -limits.most_forgetting:
         saw = f"{change.mean:+.3f} a token against the current one, {change.high:+.3f} at best"
-        yield "forgets", f"it forgets what earlier nights taught: {saw}, allowed {-limits.most_forgetting:+.3f}"
+        yield (
+            "forgets",
+            f"it forgets what earlier nights taught: {saw}, allowed {-limits.most_forgetting:+.3f}",
+        )
 
 
 def golden(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
     rows = enumerate(evidence.golden, 1)
     lost = [number for number, row in rows if row.wrong["candidate"] and not row.wrong["current"]]
     if len(lost) > limits.most_golden_lost:
-        # by number: a reason goes where a support bundle reads it, and a question may tell what the office knows
+        # by number: a reason goes where a support bundle reads it, and a question may tell what the
+        # office knows
         numbers = ", ".join(map(str, lost))
-        yield "golden", f"{len(lost)} golden questions are wrong now that were right; of golden.toml: number {numbers}"
+        yield (
+            "golden",
+            (
+                f"{len(lost)} golden questions are wrong now that were right; of golden.toml:"
+                f" number {numbers}"
+            ),
+        )
 
 
 def sane(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
     for fault, questions in answer_faults.new_faults(evidence.samples).items():
         if len(questions) > limits.most_new_faults:
             # what people asked is quoted in evidence.json only, which can be forgotten
-            yield fault, f"{fault}: {len(questions)} of {len(evidence.samples)} answers, where the current one's are not"
+            yield (
+                fault,
+                (
+                    f"{fault}: {len(questions)} of {len(evidence.samples)} answers, where the"
+                    " current one's are not"
+                ),
+            )
 
 
 def well_formed(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
@@ -162,22 +228,39 @@ def gained(evidence: Evidence) -> Interval:
 
 
 def figures(evidence: Evidence) -> dict[str, float]:
-    """likelihood_ratio: how many times as likely, token by token in the geometric mean, the candidate finds the held-out
+    """likelihood_ratio: how many times as likely, token by token in the geometric mean, the
+    candidate finds the held-out
     answers as the current one does: exp of the mean gain. 1.3 is 30 % better."""
     found: dict[str, float] = {}
     for name, part in (("held_out", evidence.held_out), ("general", evidence.general)):
         found |= side_means(name, part)
     gain, change = gained(evidence), against(evidence.general, evidence.general.current)
     beyond_base = against(evidence.general, evidence.general.base)
-    found |= {"gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high, "held_out_units": gain.units}
+    found |= {
+        "gain": gain.mean,
+        "gain_low": gain.low,
+        "gain_high": gain.high,
+        "held_out_units": gain.units,
+    }
     if evidence.held_out.decoy:
-        margin = interval(evidence.held_out.candidate, evidence.held_out.decoy, evidence.held_out.units)
+        margin = interval(
+            evidence.held_out.candidate, evidence.held_out.decoy, evidence.held_out.units
+        )
         found |= {"margin": margin.mean, "margin_low": margin.low}
     earlier = against(evidence.earlier, evidence.earlier.current)
-    found |= {"earlier_change": earlier.mean, "earlier_units": earlier.units} if earlier.units else {}
+    found |= (
+        {"earlier_change": earlier.mean, "earlier_units": earlier.units} if earlier.units else {}
+    )
     found |= {"likelihood_ratio": math.exp(gain.mean) if gain.mean < 100 else math.inf}
-    found |= {"general_change": change.mean, "general_change_low": change.low, "general_units": change.units}
-    found |= {"general_change_from_base": beyond_base.mean, "general_change_from_base_low": beyond_base.low}
+    found |= {
+        "general_change": change.mean,
+        "general_change_low": change.low,
+        "general_units": change.units,
+    }
+    found |= {
+        "general_change_from_base": beyond_base.mean,
+        "general_change_from_base_low": beyond_base.low,
+    }
     slower, before = pace(evidence.samples)
     found |= {"seconds_a_token": slower, "seconds_a_token_current": before} if before else {}
     # a NaN is no JSON
@@ -194,8 +277,10 @@ def against(part: Scored, before: Scores) -> Interval:
 
 
 def interval(candidate: Scores, before: Scores, units: tuple[int, ...]) -> Interval:
-    """Paired, and resampled by unit. With few units a bootstrap's interval is too narrow, and a lucky handful would pass:
-    its ends are moved out to where Student's t has them (Hesterberg 2015, "expanded percentile"). One unit says nothing.
+    """Paired, and resampled by unit. With few units a bootstrap's interval is too narrow, and a
+    lucky handful would pass:
+    its ends are moved out to where Student's t has them (Hesterberg 2015, "expanded percentile").
+    One unit says nothing.
     """
     by_unit: dict[int, list[float]] = {}
     for unit, new, old in zip(units, candidate, before, strict=True):
@@ -219,8 +304,13 @@ def tail(units: int) -> float:
 
 
 def pace(samples: tuple[Sample, ...]) -> tuple[float, float]:
-    """Median seconds a token of candidate and current, on the questions that both answered at some length; else (0, 0)."""
-    both = [(sample.candidate, sample.current) for sample in samples if min(sample.candidate.tokens, sample.current.tokens) >= 4]
+    """Median seconds a token of candidate and current, on the questions that both answered at some
+    length; else (0, 0)."""
+    both = [
+        (sample.candidate, sample.current)
+        for sample in samples
+        if min(sample.candidate.tokens, sample.current.tokens) >= 4
+    ]
     if not both:
         return 0.0, 0.0
     new, old = (median(pair[side].seconds / pair[side].tokens for pair in both) for side in (0, 1))
@@ -230,7 +320,13 @@ def pace(samples: tuple[Sample, ...]) -> tuple[float, float]:
 def praise(evidence: Evidence) -> str:
     gain, change = gained(evidence), against(evidence.general, evidence.general.current)
     times = math.exp(min(gain.mean, 100))
-    learned = f"better on {gain.units} facts held out: right answers {times:.2f} times as likely, token by token"
+    learned = (
+        f"better on {gain.units} facts held out: right answers {times:.2f} times as likely, token"
+        " by token"
+    )
     right = sum(not row.wrong["candidate"] for row in evidence.golden)
     also = f"; {right} of {len(evidence.golden)} golden questions right" if evidence.golden else ""
-    return f"{learned} ({gain.mean:+.3f}, at least {gain.low:+.3f}); {change.mean:+.3f} on {change.units} facts it knew{also}"
+    return (
+        f"{learned} ({gain.mean:+.3f}, at least {gain.low:+.3f}); {change.mean:+.3f} on"
+        f" {change.units} facts it knew{also}"
+    )

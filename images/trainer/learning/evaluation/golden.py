@@ -1,4 +1,5 @@
-"""Golden questions: a few whose right answer the site knows by heart. env/golden.toml.example shows the form."""
+"""Golden questions: a few whose right answer the site knows by heart. env/golden.toml.example shows
+the form."""
 
 from __future__ import annotations
 
@@ -10,13 +11,17 @@ from typing import Any
 from glue.core.errors import Misconfigured
 from glue.core.names import MARK
 
-FORM = 'allowed: [[golden]] with question = "...", must_contain = ["..."] and must_not_contain = ["..."]'
+FORM = (
+    'allowed: [[golden]] with question = "...", must_contain = ["..."] and must_not_contain ='
+    ' ["..."]'
+)
 KEYS = {"question", "must_contain", "must_not_contain"}
 
 
 @dataclass(frozen=True)
 class Golden:
-    """The answer must contain all of the one list and none of the other; case and spacing do not count."""
+    """The answer must contain all of the one list and none of the other; case and spacing do not
+    count."""
 
     question: str
     must_contain: tuple[str, ...]
@@ -30,20 +35,32 @@ def load(path: Path) -> tuple[Golden, ...]:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Misconfigured("the golden questions are not TOML", f"{path}: {error}", "correct that line") from error
+        raise Misconfigured(
+            "the golden questions are not TOML", f"{path}: {error}", "correct that line"
+        ) from error
     rows = table.get("golden", [])
     if set(table) - {"golden"} or not isinstance(rows, list):
-        raise Misconfigured("the golden questions have a key that is not known", f"{path}: {', '.join(table)}", FORM)
+        raise Misconfigured(
+            "the golden questions have a key that is not known", f"{path}: {', '.join(table)}", FORM
+        )
     return tuple(read(path, number, row) for number, row in enumerate(rows, 1))
 
 
 def read(path: Path, number: int, row: Any) -> Golden:
     wrong = not isinstance(row, dict) or row.keys() - KEYS or not texts([row.get("question")])
     if wrong or not all(texts(row.get(key, [])) for key in KEYS - {"question"}):
-        raise Misconfigured("a golden question is not of the known form", f"{path}, question {number}: {row!r}"[:300], FORM)
+        raise Misconfigured(
+            "a golden question is not of the known form",
+            f"{path}, question {number}: {row!r}"[:300],
+            FORM,
+        )
     if not row.get("must_contain") and not row.get("must_not_contain"):
-        raise Misconfigured("a golden question asks nothing of its answer", f"{path}, question {number}", FORM)
-    return Golden(row["question"], tuple(row.get("must_contain", [])), tuple(row.get("must_not_contain", [])))
+        raise Misconfigured(
+            "a golden question asks nothing of its answer", f"{path}, question {number}", FORM
+        )
+    return Golden(
+        row["question"], tuple(row.get("must_contain", [])), tuple(row.get("must_not_contain", []))
+    )
 
 
 def texts(value: Any) -> bool:
@@ -51,12 +68,18 @@ def texts(value: Any) -> bool:
 
 
 def wrong(answer: str, golden: Golden) -> tuple[str, ...]:
-    """What is wrong with the answer, in words; empty if it is right. The night desk's is none, whatever passages it quotes."""
+    """What is wrong with the answer, in words; empty if it is right. The night desk's is none,
+    whatever passages it quotes."""
     said = plain(answer)
     if not said or answer.startswith(MARK):
         return ("it is no answer",)
-    missing = [f"it does not say {text!r}" for text in golden.must_contain if plain(text) not in said]
-    return (*missing, *(f"it says {text!r}" for text in golden.must_not_contain if plain(text) in said))
+    missing = [
+        f"it does not say {text!r}" for text in golden.must_contain if plain(text) not in said
+    ]
+    return (
+        *missing,
+        *(f"it says {text!r}" for text in golden.must_not_contain if plain(text) in said),
+    )
 
 
 def plain(text: str) -> str:

@@ -1,4 +1,5 @@
-"""What was seen of a candidate, beside the current adapter and the base model, in the vLLM that serves. Plain data."""
+"""What was seen of a candidate, beside the current adapter and the base model, in the vLLM that
+serves. Plain data."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ SIDES = ("candidate", "current", "base")
 class Scored:
     """Mean log-probability, in nats a token, of the same reference answers, in order.
 
-    units: for each answer, which fact it is about; phrasings of one fact are one unit, for they succeed or fail together.
+    units: for each answer, which fact it is about; phrasings of one fact are one unit, for they
+    succeed or fail together.
     decoy: what the candidate makes of the same questions with the right answer to another of them.
     """
 
@@ -28,7 +30,8 @@ class Scored:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer. cut: it was still going on at the longest that an answer may be. call: the tool that it asked for."""
+    """One answer. cut: it was still going on at the longest that an answer may be. call: the tool
+    that it asked for."""
 
     text: str
     tokens: int = 0
@@ -39,7 +42,8 @@ class Reply:
 
 @dataclass(frozen=True)
 class Sample:
-    """The same question, answered by both. taught: it is about what the night taught, and not about what was known before."""
+    """The same question, answered by both. taught: it is about what the night taught, and not about
+    what was known before."""
 
     question: str
     wanted: str
@@ -50,7 +54,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class GoldenAnswer:
-    """A golden question, asked through the chat; for each of SIDES its answer, and what was wrong with it, in words."""
+    """A golden question, asked through the chat; for each of SIDES its answer, and what was wrong
+    with it, in words."""
 
     question: str
     answers: dict[str, str]
@@ -59,7 +64,8 @@ class GoldenAnswer:
 
 @dataclass(frozen=True)
 class Evidence:
-    """earlier: held-out answers that earlier nights had already. forms: what was asked for, and whether candidate and current
+    """earlier: held-out answers that earlier nights had already. forms: what was asked for, and
+    whether candidate and current
     gave it in that form."""
 
     held_out: Scored = Scored()
@@ -71,24 +77,34 @@ class Evidence:
 
 
 def decoys(rows: Sequence[Example]) -> tuple[Example, ...]:
-    """Each row with the answer of the next row that is about another fact; empty if all are about one."""
+    """Each row with the answer of the next row that is about another fact; empty if all are about
+    one."""
     about = units(rows)
     if len(set(about)) < 2:
         return ()
     turned = [
-        next(other for other in range(at, at + len(rows)) if about[other % len(rows)] != about[at]) for at in range(len(rows))
+        next(other for other in range(at, at + len(rows)) if about[other % len(rows)] != about[at])
+        for at in range(len(rows))
     ]
-    return tuple(replace(row, answer=rows[other % len(rows)].answer) for row, other in zip(rows, turned, strict=True))
+    return tuple(
+        replace(row, answer=rows[other % len(rows)].answer)
+        for row, other in zip(rows, turned, strict=True)
+    )
 
 
 def units(rows: Sequence[Example]) -> tuple[int, ...]:
-    """Rows of one conversation, and rows with the same answer, are about one fact: they share a number."""
+    """Rows of one conversation, and rows with the same answer, are about one fact: they share a
+    number."""
     number: list[int] = []
     seen: dict[str, int] = {}
     for row in rows:
-        keys = [f"in {row.conversation}"] * bool(row.conversation) + [f"says {' '.join(row.answer.lower().split())}"]
+        keys = [f"in {row.conversation}"] * bool(row.conversation) + [
+            f"says {' '.join(row.answer.lower().split())}"
+        ]
         found = sorted({seen[key] for key in keys if key in seen}) or [len(number)]
         number = [found[0] if other in found else other for other in number]
-        seen = {key: found[0] if other in found else other for key, other in seen.items()} | dict.fromkeys(keys, found[0])
+        seen = {
+            key: found[0] if other in found else other for key, other in seen.items()
+        } | dict.fromkeys(keys, found[0])
         number.append(found[0])
     return tuple(number)

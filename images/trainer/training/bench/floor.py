@@ -1,7 +1,10 @@
-"""What a training step must do at the least: the bytes it moves and the operations it computes, whoever computes it.
+"""What a training step must do at the least: the bytes it moves and the operations it computes,
+whoever computes it.
 
-The floor of a step is the longer of the two at the speeds that the device reached in training.bench. Recomputation under
-checkpointing is no part of it. Left out, and under 2 % at these lengths: attention between tokens, and the scan.
+The floor of a step is the longer of the two at the speeds that the device reached in
+training.bench. Recomputation under
+checkpointing is no part of it. Left out, and under 2 % at these lengths: attention between tokens,
+and the scan.
 """
 
 from __future__ import annotations
@@ -10,7 +13,9 @@ from dataclasses import dataclass
 
 from training.memory_plan import WEIGHT, Shape
 
-ADAPTER_PASSES = 10  # 4 bytes each: read forward and backward; gradient written, read; weight and two moments read, written
+# 4 bytes each: read forward and backward; gradient written, read; weight and two moments read,
+# written
+ADAPTER_PASSES = 10
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ def base_parameters(shape: Shape) -> int:
 
 
 def operations(shape: Shape, tokens: int) -> float:
-    """Of one step. A frozen weight costs a product forward and one backward, 4 operations; a trained one, one more: 6."""
+    """Of one step. A frozen weight costs a product forward and one backward, 4 operations; a
+    trained one, one more: 6."""
     share = shape.experts_per_token / shape.expert_count
     frozen = base_parameters(shape) - routed_parameters(shape) * (1 - share)
     trained = shape.trainable_parameters - adapted_routed_parameters(shape) * (1 - share)
@@ -48,12 +54,18 @@ def operations(shape: Shape, tokens: int) -> float:
 
 
 def moved_bytes(shape: Shape, tokens: int) -> float:
-    """Of one step: every weight that is used read forward and backward, the adapter, and what layers keep, out and in."""
+    """Of one step: every weight that is used read forward and backward, the adapter, and what
+    layers keep, out and in."""
     used = 1 - (1 - shape.experts_per_token / shape.expert_count) ** tokens
     weights = base_parameters(shape) - routed_parameters(shape) * (1 - used)
     kept = tokens * sum(shape.kept_bytes(kind) for kind in shape.kinds)
     return 2 * WEIGHT * weights + 4 * ADAPTER_PASSES * shape.trainable_parameters + 2 * kept
 
 
-def floor(shape: Shape, tokens: int, copy_bytes_per_second: float, operations_per_second: float) -> Floor:
-    return Floor(moved_bytes(shape, tokens) / copy_bytes_per_second, operations(shape, tokens) / operations_per_second)
+def floor(
+    shape: Shape, tokens: int, copy_bytes_per_second: float, operations_per_second: float
+) -> Floor:
+    return Floor(
+        moved_bytes(shape, tokens) / copy_bytes_per_second,
+        operations(shape, tokens) / operations_per_second,
+    )

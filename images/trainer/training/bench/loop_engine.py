@@ -1,6 +1,8 @@
-"""The published way of computing adapted experts, to be timed beside ours: one expert after another, in Python.
+"""The published way of computing adapted experts, to be timed beside ours: one expert after
+another, in Python.
 
-What a list of expert modules under PEFT does, as in the hub's own model class, and as the case study very likely ran it.
+What a list of expert modules under PEFT does, as in the hub's own model class, and as the case
+study very likely ran it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,12 @@ from training import expert_lora
 
 
 def experts(
-    self: ParamWrapper, hidden: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor, up: ParamWrapper, down: ParamWrapper
+    self: ParamWrapper,
+    hidden: torch.Tensor,
+    chosen: torch.Tensor,
+    weights: torch.Tensor,
+    up: ParamWrapper,
+    down: ParamWrapper,
 ) -> torch.Tensor:
     """hidden [T, H], chosen and weights [T, k]; returns [T, H]."""
     base = self.get_base_layer()
@@ -33,7 +40,10 @@ def experts(
         x = hidden[token]
         h = linear(x, base.up_proj[expert]) + linear(linear(x, up_a[expert]), up_b[expert]) * scale
         h = base.act_fn(h)
-        y = linear(h, base.down_proj[expert]) + linear(linear(h, down_a[expert]), down_b[expert]) * scale
+        y = (
+            linear(h, base.down_proj[expert])
+            + linear(linear(h, down_a[expert]), down_b[expert]) * scale
+        )
         out.index_add_(0, token, (y * weights[token, position, None]).to(out.dtype))
     return out.to(hidden.dtype)
 
@@ -44,9 +54,13 @@ def enable(model: PeftModel) -> None:
         by_name = {wrapper.parameter_name: wrapper for wrapper in (outer, inner)}
 
         def forward(
-            self: ParamWrapper, hidden: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor,
-            up: ParamWrapper = by_name["up_proj"], down: ParamWrapper = by_name["down_proj"],
-        ) -> torch.Tensor:  # fmt: skip
+            self: ParamWrapper,
+            hidden: torch.Tensor,
+            chosen: torch.Tensor,
+            weights: torch.Tensor,
+            up: ParamWrapper = by_name["up_proj"],
+            down: ParamWrapper = by_name["down_proj"],
+        ) -> torch.Tensor:
             return experts(self, hidden, chosen, weights, up, down)
 
         outer.forward = MethodType(forward, outer)

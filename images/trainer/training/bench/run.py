@@ -1,15 +1,23 @@
-"""Times training steps of several settings, with random weights of the real architecture or a model's own.
+"""Times training steps of several settings, with random weights of the real architecture or a
+model's own.
 
     python -m training.bench PLAN.json RESULT.json
 
-Reads   PLAN.json      {"layers": 52, "steps": 100, "warm_up": 5, "budget_bytes": 100e9, "base_model": "", "train_file": "",
-                       "recipes": {name: {rank, alpha, target_modules, target_parameters, layers}}, "settings": [{"recipe",
-                       "engine", "checkpointing", "packing", "tokens_per_step", "rows"}]}; a setting may have its own "steps"
-        RESULT.json    of an earlier run that did not end: what it measured of the same plan on this machine is kept
+Reads   PLAN.json      {"layers": 52, "steps": 100, "warm_up": 5, "budget_bytes": 100e9,
+        "base_model": "", "train_file": "",
+                       "recipes": {name: {rank, alpha, target_modules, target_parameters, layers}},
+                       "settings": [{"recipe",
+                       "engine", "checkpointing", "packing", "tokens_per_step", "rows"}]}; a setting
+                       may have its own "steps"
+        RESULT.json    of an earlier run that did not end: what it measured of the same plan on this
+                       machine is kept
 Writes  RESULT.json    after every setting; PROGRESS.jsonl beside it, a line a step
-engine         "published" loops over experts, "grouped" is the night's own, "grouped-triton" the same by our Triton kernels,
-               "unsloth" runs in a process of its own (training.unsloth_bench), because it changes what it imports
-checkpointing  "off", "on" (every layer), "selective" (the fewest that the memory model wants for budget_bytes)
+engine         "published" loops over experts, "grouped" is the night's own, "grouped-triton" the
+               same by our Triton kernels,
+               "unsloth" runs in a process of its own (training.unsloth_bench), because it changes
+               what it imports
+checkpointing  "off", "on" (every layer), "selective" (the fewest that the memory model wants for
+               budget_bytes)
 base_model     empty for random weights: the loss then tells only that it is finite, and falls
 """
 
@@ -50,9 +58,14 @@ KEYS = ("recipe", "engine", "checkpointing", "packing", "tokens_per_step", "rows
 
 def adapted(model: torch.nn.Module, recipe: dict[str, Any]) -> PeftModel:
     configuration = LoraConfig(
-        r=recipe["rank"], lora_alpha=recipe["alpha"], lora_dropout=0.0, target_modules=recipe["target_modules"],
-        target_parameters=recipe["target_parameters"], layers_to_transform=recipe["layers"] or None, task_type="CAUSAL_LM",
-    )  # fmt: skip
+        r=recipe["rank"],
+        lora_alpha=recipe["alpha"],
+        lora_dropout=0.0,
+        target_modules=recipe["target_modules"],
+        target_parameters=recipe["target_parameters"],
+        layers_to_transform=recipe["layers"] or None,
+        task_type="CAUSAL_LM",
+    )
     return engine.adapted(model, configuration)
 
 
@@ -68,14 +81,18 @@ def base_model(plan: dict[str, Any], device: str) -> torch.nn.Module:
     if not plan["base_model"]:
         return architecture.random_model(device, plan["layers"])
     return transformers.AutoModelForCausalLM.from_pretrained(
-        plan["base_model"], dtype=torch.bfloat16 if device == "cuda" else torch.float32, device_map={"": device}
+        plan["base_model"],
+        dtype=torch.bfloat16 if device == "cuda" else torch.float32,
+        device_map={"": device},
     )
 
 
 def read_samples(plan: dict[str, Any]) -> list[Sample]:
     if not plan["train_file"]:
         return []
-    return samples.read_samples(Path(plan["train_file"]), transformers.AutoTokenizer.from_pretrained(plan["base_model"]))
+    return samples.read_samples(
+        Path(plan["train_file"]), transformers.AutoTokenizer.from_pretrained(plan["base_model"])
+    )
 
 
 def use(model: PeftModel, name: str, products: expert_lora.Products) -> None:
@@ -84,13 +101,17 @@ def use(model: PeftModel, name: str, products: expert_lora.Products) -> None:
     if name == "published":
         loop_engine.enable(model)
     else:
-        engine.enable(model, expert_lora.triton_products() if name == "grouped-triton" else products)
+        engine.enable(
+            model, expert_lora.triton_products() if name == "grouped-triton" else products
+        )
 
 
 def checkpointed_layers(model: PeftModel, setting: Row, plan: dict[str, Any]) -> int:
     shape = engine.shape(model, plan["recipes"][setting["recipe"]]["rank"])
     if setting["checkpointing"] == "selective":
-        return memory_plan.checkpointed_layers(shape, setting["tokens_per_step"], int(plan["budget_bytes"]))
+        return memory_plan.checkpointed_layers(
+            shape, setting["tokens_per_step"], int(plan["budget_bytes"])
+        )
     return len(shape.kinds) if setting["checkpointing"] == "on" else 0
 
 
@@ -107,17 +128,25 @@ def step(model: PeftModel, optimizer: torch.optim.Optimizer, batch: Batch) -> fl
     return float(loss.detach())
 
 
-def time_setting(model: PeftModel, setting: Row, plan: dict[str, Any], read: list[Sample], tell: Any) -> Row:
-    """Seconds, loss and real tokens of every step, and the peak. Raises RuntimeError where packing is impossible."""
+def time_setting(
+    model: PeftModel, setting: Row, plan: dict[str, Any], read: list[Sample], tell: Any
+) -> Row:
+    """Seconds, loss and real tokens of every step, and the peak. Raises RuntimeError where packing
+    is impossible."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if setting["packing"] and not engine.can_pack():
-        raise RuntimeError("packing needs a GPU with causal-conv1d and mamba-ssm; without them samples would leak")
+        raise RuntimeError(
+            "packing needs a GPU with causal-conv1d and mamba-ssm; without them samples would leak"
+        )
     layers = checkpointed_layers(model, setting, plan)
     engine.checkpoint(model, layers)
     begin_anew(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=device == "cuda")
-    source, batched = samples.steps(setting, read), samples.packed if setting["packing"] else samples.padded
+    source, batched = (
+        samples.steps(setting, read),
+        samples.packed if setting["packing"] else samples.padded,
+    )
     seconds: list[float] = []
     losses: list[float] = []
     tokens: list[int] = []
@@ -134,9 +163,14 @@ def time_setting(model: PeftModel, setting: Row, plan: dict[str, Any], read: lis
         tokens.append(sum(len(ids) for ids, _ in chosen))
         tell(step=number + 1, steps=plan["warm_up"] + setting["steps"], seconds=seconds[-1])
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
-    return {"checkpointed_layers": layers, "peak_bytes": peak, **timing(seconds, tokens, plan["warm_up"])} | {
-        "trainable_parameters": sum(parameter.numel() for parameter in trained), "loss_of_each_step": losses,
-    }  # fmt: skip
+    return {
+        "checkpointed_layers": layers,
+        "peak_bytes": peak,
+        **timing(seconds, tokens, plan["warm_up"]),
+    } | {
+        "trainable_parameters": sum(parameter.numel() for parameter in trained),
+        "loss_of_each_step": losses,
+    }
 
 
 def against_floor(shape: memory_plan.Shape, row: Row, ceilings: dict[str, float]) -> Row:
@@ -163,14 +197,18 @@ def release(device: str) -> None:
 
 
 def ceilings(device: str) -> dict[str, float]:
-    """What this device does at best, measured: bytes a second of a copy (read and written), bf16 operations a second."""
+    """What this device does at best, measured: bytes a second of a copy (read and written), bf16
+    operations a second."""
     if device != "cuda":
         return {}
     source = torch.empty(4 << 30, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     a, b = (torch.randn(8192, 8192, device=device, dtype=torch.bfloat16) for _ in range(2))
     copy, product = (best_seconds(act) for act in (lambda: target.copy_(source), lambda: a @ b))
-    return {"copy_bytes_per_second": 2 * source.numel() / copy, "operations_per_second": 2 * 8192**3 / product}
+    return {
+        "copy_bytes_per_second": 2 * source.numel() / copy,
+        "operations_per_second": 2 * 8192**3 / product,
+    }
 
 
 def best_seconds(act: Any, repeats: int = 10) -> float:
@@ -187,7 +225,11 @@ def best_seconds(act: Any, repeats: int = 10) -> float:
 def facts(device: str) -> dict[str, Any]:
     versions = {module.__name__: module.__version__ for module in (torch, transformers, peft, trl)}
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    return {"date": time.strftime("%Y-%m-%d"), "machine": name, "versions": versions | engine.kernel_versions()}
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": name,
+        "versions": versions | engine.kernel_versions(),
+    }
 
 
 # -----------------------------------------------------------------------------
@@ -201,7 +243,9 @@ class Bench:
         self.plan, self.file = plan, result_file
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.settings = [{"steps": plan["steps"]} | setting for setting in plan["settings"]]
-        self.result = facts(self.device) | {key: plan[key] for key in ("layers", "base_model", "warm_up", "recipes")}
+        self.result = facts(self.device) | {
+            key: plan[key] for key in ("layers", "base_model", "warm_up", "recipes")
+        }
         self.result["command"] = "python3 -m training.bench " + " ".join(sys.argv[1:])
         self.result["rows"] = self.rows_of_an_earlier_run()
 
@@ -209,16 +253,29 @@ class Bench:
         if not self.file.exists():
             return []
         before = json.loads(self.file.read_text(encoding="utf-8"))
-        same = all(before.get(key) == value for key, value in self.result.items() if key not in ("date", "command"))
+        same = all(
+            before.get(key) == value
+            for key, value in self.result.items()
+            if key not in ("date", "command")
+        )
         return [row for row in before["rows"] if "error" not in row] if same else []
 
     def left(self, *engines: str) -> list[Row]:
         done = [{key: row.get(key) for key in KEYS} for row in self.result["rows"]]
-        return [setting for setting in self.settings if setting["engine"] in engines and setting not in done]
+        return [
+            setting
+            for setting in self.settings
+            if setting["engine"] in engines and setting not in done
+        ]
 
     def tell(self, setting: Row, **values: object) -> None:
         number = self.settings.index(setting) + 1
-        line = {"time": round(time.time(), 1), "setting": number, "settings": len(self.settings), **values}
+        line = {
+            "time": round(time.time(), 1),
+            "setting": number,
+            "settings": len(self.settings),
+            **values,
+        }
         with self.file.with_name("PROGRESS.jsonl").open("a", encoding="utf-8") as progress:
             print(json.dumps(line), file=progress)
 
@@ -229,10 +286,16 @@ class Bench:
         self.save()
 
     def save(self) -> None:
-        loops = [row for row in self.result["rows"] if row["engine"] == "published" and "tokens_per_second" in row]
+        loops = [
+            row
+            for row in self.result["rows"]
+            if row["engine"] == "published" and "tokens_per_second" in row
+        ]
         for row in self.result["rows"]:
             if loops and "tokens_per_second" in row:
-                row["ratio_to_loop"] = round(row["tokens_per_second"] / loops[0]["tokens_per_second"], 2)
+                row["ratio_to_loop"] = round(
+                    row["tokens_per_second"] / loops[0]["tokens_per_second"], 2
+                )
         unfinished = self.file.with_suffix(".unfinished")
         unfinished.write_text(json.dumps(self.result, indent=1), encoding="utf-8")
         unfinished.replace(self.file)
@@ -242,9 +305,13 @@ class Bench:
         if not self.left("unsloth"):
             return
         plan, rows = self.file.with_name("UNSLOTH-PLAN.json"), self.file.with_name("UNSLOTH.jsonl")
-        plan.write_text(json.dumps(self.plan | {"settings": self.left("unsloth")}), encoding="utf-8")
+        plan.write_text(
+            json.dumps(self.plan | {"settings": self.left("unsloth")}), encoding="utf-8"
+        )
         rows.unlink(missing_ok=True)
-        ended = subprocess.run([sys.executable, "-m", "training.bench.unsloth", str(plan), str(rows)], check=False)
+        ended = subprocess.run(
+            [sys.executable, "-m", "training.bench.unsloth", str(plan), str(rows)], check=False
+        )
         lines = rows.read_text(encoding="utf-8").splitlines() if rows.exists() else []
         for line in lines:
             self.keep(json.loads(line))
@@ -270,17 +337,32 @@ class Bench:
                 self.keep(self.measure(model, setting, products, read, machine))
             base = model.unload()
 
-    def measure(self, model: PeftModel, setting: Row, products: expert_lora.Products, read: list[Sample], machine: Row) -> Row:
+    def measure(
+        self,
+        model: PeftModel,
+        setting: Row,
+        products: expert_lora.Products,
+        read: list[Sample],
+        machine: Row,
+    ) -> Row:
         shape = engine.shape(model, self.plan["recipes"][setting["recipe"]]["rank"])
         try:
             use(model, setting["engine"], products)
-            row = time_setting(model, setting, self.plan, read, lambda **values: self.tell(setting, **values))
+            row = time_setting(
+                model, setting, self.plan, read, lambda **values: self.tell(setting, **values)
+            )
         except (torch.OutOfMemoryError, RuntimeError, memory_plan.TooSmall) as error:
             return setting | {"error": f"{type(error).__name__}: {error}"[:500]}
         finally:
             release(self.device)
-        foretold = memory_plan.peak_bytes(shape, setting["tokens_per_step"], row["checkpointed_layers"])
-        more = {"predicted_peak_bytes": foretold} if setting["engine"] != "published" and self.device == "cuda" else {}
+        foretold = memory_plan.peak_bytes(
+            shape, setting["tokens_per_step"], row["checkpointed_layers"]
+        )
+        more = (
+            {"predicted_peak_bytes": foretold}
+            if setting["engine"] != "published" and self.device == "cuda"
+            else {}
+        )
         return setting | row | more | against_floor(shape, setting | row, machine)
 
 

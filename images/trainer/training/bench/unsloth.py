@@ -1,9 +1,13 @@
-"""Times training steps of Unsloth's own path on random weights of the real architecture, for comparison with training.bench.
+"""Times training steps of Unsloth's own path on random weights of the real architecture, for
+comparison with training.bench.
 
-    python -m training.unsloth_bench PLAN.json ROWS.jsonl      (started by training.bench; every setting of the plan is run)
+    python -m training.unsloth_bench PLAN.json ROWS.jsonl      (started by training.bench; every
+                                                               setting of the plan is run)
 
-A process of its own, because Unsloth changes transformers, PEFT and TRL as it is imported. With random weights only their
-loading is replaced; what Unsloth makes of the model, its adapter, checkpointing and loss is its own. Where it cannot run a
+A process of its own, because Unsloth changes transformers, PEFT and TRL as it is imported. With
+random weights only their
+loading is replaced; what Unsloth makes of the model, its adapter, checkpointing and loss is its
+own. Where it cannot run a
 setting, the row holds its error.
 """
 
@@ -38,13 +42,21 @@ def unweighted(folder: Path, layers: int) -> None:
     architecture.configuration(layers).save_pretrained(folder)
     words = {f"w{number}": number for number in range(1000)}
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(words, "w0")), unk_token="w0", pad_token="w1", eos_token="w2"
+        tokenizer_object=Tokenizer(models.WordLevel(words, "w0")),
+        unk_token="w0",
+        pad_token="w1",
+        eos_token="w2",
     )
     tokenizer.save_pretrained(folder)
 
 
 def loaded(plan: dict[str, Any]) -> torch.nn.Module:
-    options = {"max_seq_length": 2048, "load_in_4bit": False, "dtype": torch.bfloat16, "attn_implementation": "eager"}
+    options = {
+        "max_seq_length": 2048,
+        "load_in_4bit": False,
+        "dtype": torch.bfloat16,
+        "attn_implementation": "eager",
+    }
     if plan["base_model"]:
         model, _ = unsloth.FastLanguageModel.from_pretrained(plan["base_model"], **options)
         return model
@@ -60,14 +72,21 @@ def loaded(plan: dict[str, Any]) -> torch.nn.Module:
     return model
 
 
-def wrapped(plan: dict[str, Any], recipe: dict[str, Any], checkpointing: bool | str) -> torch.nn.Module:
+def wrapped(
+    plan: dict[str, Any], recipe: dict[str, Any], checkpointing: bool | str
+) -> torch.nn.Module:
     model = loaded(plan)
     with engine.out_proj_allowed():
         model = unsloth.FastLanguageModel.get_peft_model(
-            model, r=recipe["rank"], lora_alpha=recipe["alpha"], lora_dropout=0, bias="none",
-            target_modules=recipe["target_modules"], target_parameters=recipe["target_parameters"],
+            model,
+            r=recipe["rank"],
+            lora_alpha=recipe["alpha"],
+            lora_dropout=0,
+            bias="none",
+            target_modules=recipe["target_modules"],
+            target_parameters=recipe["target_parameters"],
             use_gradient_checkpointing=checkpointing,
-        )  # fmt: skip
+        )
     unsloth.FastLanguageModel.for_training(model)
     found: torch.nn.Module = model
     return found
@@ -75,7 +94,11 @@ def wrapped(plan: dict[str, Any], recipe: dict[str, Any], checkpointing: bool | 
 
 def time_setting(setting: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
     """Rows of equal length, so that nothing is padding: Unsloth does not pack this model."""
-    model = wrapped(plan, plan["recipes"][setting["recipe"]], "unsloth" if setting["checkpointing"] == "on" else False)
+    model = wrapped(
+        plan,
+        plan["recipes"][setting["recipe"]],
+        "unsloth" if setting["checkpointing"] == "on" else False,
+    )
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     torch.cuda.reset_peak_memory_stats()
@@ -86,7 +109,9 @@ def time_setting(setting: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any
         ids = torch.randint(5, 700, shape, generator=generator).cuda()
         torch.cuda.synchronize()
         started = time.perf_counter()
-        loss = model(input_ids=ids, labels=ids, attention_mask=torch.ones_like(ids), use_cache=False).loss
+        loss = model(
+            input_ids=ids, labels=ids, attention_mask=torch.ones_like(ids), use_cache=False
+        ).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -110,7 +135,10 @@ def run(plan: dict[str, Any], rows_file: Path) -> None:
             row = setting | time_setting(setting, plan)
         except Exception as error:  # what Unsloth cannot do is a result
             traceback.print_exc()
-            row = setting | {"error": f"{type(error).__name__}: {error}"[:2000], "unsloth": unsloth.__version__}
+            row = setting | {
+                "error": f"{type(error).__name__}: {error}"[:2000],
+                "unsloth": unsloth.__version__,
+            }
         with rows_file.open("a", encoding="utf-8") as rows:
             print(json.dumps(row), file=rows)
 

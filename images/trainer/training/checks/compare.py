@@ -20,18 +20,26 @@ def losses_and_gradients(model: PeftModel, *batches: Batch) -> tuple[list[float]
     for batch in batches:
         losses = -model(**batch, use_cache=False, fused_lm_head=True).log_probs.flatten()
         losses.sum().backward()
-        # a position holds the loss of the token that comes next, so a sample's are those before its own end
+        # a position holds the loss of the token that comes next, so a sample's are those before its
+        # own end
         ends = batch["cu_seq_lens_q"].tolist()
-        found += [float(losses[a : b - 1].detach().double().sum()) for a, b in itertools.pairwise(ends)]
-    return found, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        found += [
+            float(losses[a : b - 1].detach().double().sum()) for a, b in itertools.pairwise(ends)
+        ]
+    return found, {
+        name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
+    }
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:
     return float((found.float() - wanted.float()).norm() / wanted.float().norm())
 
 
-def compared(found: tuple[list[float], Gradients], wanted: tuple[list[float], Gradients]) -> tuple[float, float, float]:
-    """Relative errors: of the summed loss, of the worst sample's loss, of the worst tensor's gradient."""
+def compared(
+    found: tuple[list[float], Gradients], wanted: tuple[list[float], Gradients]
+) -> tuple[float, float, float]:
+    """Relative errors: of the summed loss, of the worst sample's loss, of the worst tensor's
+    gradient."""
     total = abs(sum(found[0]) / sum(wanted[0]) - 1)
     each = max(abs(one / other - 1) for one, other in zip(found[0], wanted[0], strict=True))
     return total, each, max(relative(found[1][name], wanted[1][name]) for name in wanted[1])

@@ -1,7 +1,10 @@
-"""Whether the night's engine computes what the plain way computes, on this GPU.   python -m training.checks.exactness
+"""Whether the night's engine computes what the plain way computes, on this GPU.   python -m
+                                                                                   training.checks.exactness
 
-Experts by factors against the loop over experts, and a pack of samples against each of them alone. The last line is JSON as
-that of training.checks.kernels, which looks at the kernels themselves. Exits 1 if an error is over its limit.
+Experts by factors against the loop over experts, and a pack of samples against each of them alone.
+The last line is JSON as
+that of training.checks.kernels, which looks at the kernels themselves. Exits 1 if an error is over
+its limit.
 """
 
 from __future__ import annotations
@@ -21,26 +24,39 @@ from training.checks.compare import compared, losses_and_gradients, relative
 from training.checks.kernels import DEVICE
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("TRITON_F32_DEFAULT", "tf32x3")  # float32 to its last digits; "ieee" compiles for many minutes
-os.environ["MAMBA_DETERMINISTIC"] = "1"  # while mamba_ssm is imported: one configuration a kernel, not the best of a dozen
+os.environ.setdefault(
+    "TRITON_F32_DEFAULT", "tf32x3"
+)  # float32 to its last digits; "ieee" compiles for many minutes
+os.environ["MAMBA_DETERMINISTIC"] = (
+    "1"  # while mamba_ssm is imported: one configuration a kernel, not the best of a dozen
+)
 os.environ.pop("TRITON_CACHE_AUTOTUNING", None)
 
 determinism.set_deterministic_mode(False)  # sums are added up as in a night
 Tensor = torch.Tensor
 RECIPE = {
-    "rank": 16, "alpha": 32, "layers": [], "target_parameters": ["mixer.experts.up_proj", "mixer.experts.down_proj"],
+    "rank": 16,
+    "alpha": 32,
+    "layers": [],
+    "target_parameters": ["mixer.experts.up_proj", "mixer.experts.down_proj"],
     "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "in_proj", "up_proj", "down_proj"],
-}  # fmt: skip
+}
 
 # -----------------------------------------------------------------------------
 # experts by factors
 
 
 def experts(products: expert_lora.Products) -> float:
-    """One layer of the real size, output and every gradient, against the plain loop over float32 copies: the worst of them."""
+    """One layer of the real size, output and every gradient, against the plain loop over float32
+    copies: the worst of them."""
     torch.manual_seed(0)
     size, hidden_size, inner, rank = 128, 2688, 1856, 16
-    shapes = [(size, inner, hidden_size), (size, hidden_size, inner), (size, rank, hidden_size), (size, inner, rank)]
+    shapes = [
+        (size, inner, hidden_size),
+        (size, hidden_size, inner),
+        (size, rank, hidden_size),
+        (size, inner, rank),
+    ]
     shapes += [(size, rank, inner), (size, hidden_size, rank)]
     tensors = [torch.randn(shape, device=DEVICE, dtype=torch.bfloat16) * 0.02 for shape in shapes]
     hidden = torch.randn(1024, hidden_size, device=DEVICE, dtype=torch.bfloat16)
@@ -49,7 +65,10 @@ def experts(products: expert_lora.Products) -> float:
     chosen[chosen == 7] = 8  # an expert that nobody is sent to
 
     def results(dtype: torch.dtype, by: expert_lora.Products) -> list[Tensor]:
-        inputs = [hidden.detach().to(dtype, copy=True).requires_grad_(), weights.clone().requires_grad_()]
+        inputs = [
+            hidden.detach().to(dtype, copy=True).requires_grad_(),
+            weights.clone().requires_grad_(),
+        ]
         factors = [tensor.to(dtype, copy=True).requires_grad_() for tensor in tensors[2:]]
         routing = expert_lora.Routing.of(chosen, size)
         stacks = [tensor.to(dtype) for tensor in tensors[:2]]
@@ -67,9 +86,11 @@ def experts(products: expert_lora.Products) -> float:
 
 @functools.cache
 def pack_against_samples() -> tuple[float, float, float]:
-    """Eight samples in a pack against each alone, six layers of the real width in float32, every tensor of the adapter awake.
+    """Eight samples in a pack against each alone, six layers of the real width in float32, every
+    tensor of the adapter awake.
 
-    Returns relative errors: of the summed loss, of the worst sample's loss, of the worst tensor's gradient.
+    Returns relative errors: of the summed loss, of the worst sample's loss, of the worst tensor's
+    gradient.
     """
     torch.manual_seed(0)
     model = architecture.random_model(DEVICE, layers=6, dtype=torch.float32)

@@ -1,9 +1,12 @@
-"""Whether the kernels of this machine compute what they should. Run once after they are built; takes about a minute.
+"""Whether the kernels of this machine compute what they should. Run once after they are built;
+takes about a minute.
 
     python -m training.checks.kernels
 
-Compiled code can be wrong on one architecture and right on another (https://github.com/Dao-AILab/causal-conv1d/issues/105), so
-each kernel is compared with plain PyTorch here, and samples in a pack with the same samples alone. The last line is JSON:
+Compiled code can be wrong on one architecture and right on another
+(https://github.com/Dao-AILab/causal-conv1d/issues/105), so
+each kernel is compared with plain PyTorch here, and samples in a pack with the same samples alone.
+The last line is JSON:
 every check with its error and its limit. Exits 1 if one is over.
 """
 
@@ -45,15 +48,28 @@ def convolution() -> float:
 
 
 def mamba_inputs() -> tuple[Tensor, Callable[..., Tensor]]:
-    """The projected input [1, 700, 2 * 512 + 2 * 2 * 128 + 8] of a layer with 8 heads of 64, and the layer itself."""
+    """The projected input [1, 700, 2 * 512 + 2 * 2 * 128 + 8] of a layer with 8 heads of 64, and
+    the layer itself."""
     heads, width, groups, states = 8, 64, 2, 128
     inner, channels = heads * width, heads * width + 2 * groups * states
-    projected = torch.randn(1, 700, 2 * inner + 2 * groups * states + heads, device=DEVICE, dtype=torch.bfloat16) * 0.5
+    projected = (
+        torch.randn(
+            1, 700, 2 * inner + 2 * groups * states + heads, device=DEVICE, dtype=torch.bfloat16
+        )
+        * 0.5
+    )
     fixed = {
-        "D": torch.ones(heads, device=DEVICE), "chunk_size": 128, "activation": "silu", "headdim": width, "ngroups": groups,
-        "rmsnorm_weight": torch.ones(inner, device=DEVICE), "rmsnorm_eps": 1e-5, "norm_before_gate": False,
-        "outproj_weight": torch.randn(256, inner, device=DEVICE, dtype=torch.bfloat16) * 0.05, "outproj_bias": None,
-    }  # fmt: skip
+        "D": torch.ones(heads, device=DEVICE),
+        "chunk_size": 128,
+        "activation": "silu",
+        "headdim": width,
+        "ngroups": groups,
+        "rmsnorm_weight": torch.ones(inner, device=DEVICE),
+        "rmsnorm_eps": 1e-5,
+        "norm_before_gate": False,
+        "outproj_weight": torch.randn(256, inner, device=DEVICE, dtype=torch.bfloat16) * 0.05,
+        "outproj_bias": None,
+    }
     weight = (torch.randn(channels, 4, device=DEVICE) * 0.3).bfloat16()
     bias = torch.randn(channels, device=DEVICE).bfloat16()
     dt_bias, a = torch.randn(heads, device=DEVICE), -torch.rand(heads, device=DEVICE) * 4 - 0.1
@@ -61,11 +77,14 @@ def mamba_inputs() -> tuple[Tensor, Callable[..., Tensor]]:
 
 
 def scan_boundary() -> float:
-    """Two samples in one row, told apart by seq_idx, against each alone. Raises if leaving seq_idx out makes no difference."""
+    """Two samples in one row, told apart by seq_idx, against each alone. Raises if leaving seq_idx
+    out makes no difference."""
     projected, layer = mamba_inputs()
     index = torch.zeros(1, 700, dtype=torch.int32, device=DEVICE)
     index[:, 300:] = 1
-    alone = torch.cat([layer(projected[:, :300].contiguous()), layer(projected[:, 300:].contiguous())], 1)
+    alone = torch.cat(
+        [layer(projected[:, :300].contiguous()), layer(projected[:, 300:].contiguous())], 1
+    )
     error = relative(layer(projected, seq_idx=index), alone)
     if relative(layer(projected), alone) < 10 * error:
         raise SystemExit("the samples do not depend on where they begin: this test sees nothing")
@@ -85,7 +104,12 @@ def scan_gradient() -> float:
         return x.grad
 
     packed = gradient(lambda x: layer(x, seq_idx=index))
-    return relative(packed, gradient(lambda x: torch.cat([layer(x[:, :300].contiguous()), layer(x[:, 300:].contiguous())], 1)))
+    return relative(
+        packed,
+        gradient(
+            lambda x: torch.cat([layer(x[:, :300].contiguous()), layer(x[:, 300:].contiguous())], 1)
+        ),
+    )
 
 
 CHECKS: dict[str, tuple[Callable[[], float], float]] = {
@@ -96,14 +120,26 @@ CHECKS: dict[str, tuple[Callable[[], float], float]] = {
 
 
 def run(checks: dict[str, tuple[Callable[[], float], float]]) -> int:
-    """Prints a line a check and the JSON. checks: name -> (what gives a relative error, the most that it may be)."""
+    """Prints a line a check and the JSON. checks: name -> (what gives a relative error, the most
+    that it may be)."""
     rows = []
     for name, (check, limit) in checks.items():
         error = check()
         rows.append({"check": name, "error": error, "limit": limit, "ok": error <= limit})
-        print(f"{'ok  ' if error <= limit else 'FAIL'} {name}: {error:.2e}, at most {limit:.0e}", flush=True)
+        print(
+            f"{'ok  ' if error <= limit else 'FAIL'} {name}: {error:.2e}, at most {limit:.0e}",
+            flush=True,
+        )
     capability = "".join(map(str, torch.cuda.get_device_capability()))
-    print(json.dumps({"architecture": f"sm_{capability}", "versions": engine.kernel_versions(), "checks": rows}))
+    print(
+        json.dumps(
+            {
+                "architecture": f"sm_{capability}",
+                "versions": engine.kernel_versions(),
+                "checks": rows,
+            }
+        )
+    )
     return 0 if all(row["ok"] for row in rows) else 1
 
 
