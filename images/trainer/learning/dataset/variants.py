@@ -1,0 +1,284 @@
+"""More examples out of one that its passages support: asked otherwise, with a changed passage, with
+none that holds the answer, with a note beside an old document. Pure; one seed makes the same again.
+
+Nights on such examples make a model read what stands before it; nights on the bare answers make it
+recite (docs/how-it-learns.md). Some ways to ask train and others are held out, so that a correction
+that was made once can be learned and judged. The distractors are RAFT's (arXiv 2403.10131).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from learning.dataset import facts, passages, split, support, wording
+from learning.dataset.facts import Fact
+from learning.dataset.passages import Passage
+from learning.dataset.wording import Wording
+from learning.examples import Example, Message
+
+PHRASED, CHANGED, ABSENT, NOTE = KINDS = ("phrased", "changed", "absent", "note")
+TRAINED_TEMPLATES = 2 / 3  # of the ways to ask; the others are held out
+MOST_DISTRACTORS = 2
+FEWEST_LEFT = 40  # characters of a passage whose sentence about the fact was cut out
+NAMES = (
+    "Halvorsen Ostrava Brenner Calloway Dunmore Elverum Fontana Greifen Hartwig Iversen Kallio"
+    " Lindgren Marbella Norwood Osterby Pellegrin Quimper Rosvik Salerno Tavira"
+)
+WORDS = "falcon marble juniper copper walnut saffron pebble harbor lantern thistle"
+UNKNOWN = Fact()  # what an absent answer is about
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A recipe's part. The four kinds are shares of per_example rows and add up to 1; distracted is
+    the share of all rows that get passages about something else beside their own."""
+
+    phrased: float = 0.3
+    changed: float = 0.3
+    absent: float = 0.2
+    note: float = 0.2
+    distracted: float = 0.5
+    per_example: int = 10
+
+
+@dataclass(frozen=True)
+class Variant:
+    """fact: the unit that all variants of one example share. right: what an answer must say; empty
+    where it must say that the documents do not. stale: what it must not say: what the example
+    itself says (changed, absent), or the old document (note)."""
+
+    kind: str
+    example: Example
+    fact: str
+    right: Fact = UNKNOWN
+    stale: str = ""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a variant is made from. other: another value of the same form. aside: passages that do
+    not hold the fact."""
+
+    example: Example
+    fact: Fact
+    language: str
+    own: tuple[Passage, ...]
+    aside: tuple[Passage, ...]
+    words: Wording
+    choose: random.Random
+    other: Callable[[], str]
+
+
+def train(
+    supported: Sequence[Example], shares: Shares, seed: int, words: Wording | None = None
+) -> tuple[Variant, ...]:
+    """What a night trains on. Examples whose passages do not support them are left out."""
+    made: list[Variant] = []
+    for material in materials(supported, f"train {seed}", words or Wording()):
+        templates, _ = ways_to_ask(material)
+        kinds = allotted(shares, possible(material))
+        for number, kind in enumerate(kinds):
+            way = ("{q}", *templates)[number % (len(templates) + 1)]
+            made += variant(material, kind, way, shares.distracted)
+    return tuple(made)
+
+
+def held_out(
+    supported: Sequence[Example], shares: Shares, seed: int, words: Wording | None = None
+) -> tuple[Variant, ...]:
+    """What a night is judged by: one of each kind for each example, in a way to ask that train
+    never uses, with values that it does not use either but by chance."""
+    made: list[Variant] = []
+    for material in materials(supported, f"held out {seed}", words or Wording()):
+        _, templates = ways_to_ask(material)
+        for number, kind in enumerate(possible(material)):
+            way = templates[number % len(templates)]
+            made += variant(material, kind, way, shares.distracted)
+    return tuple(made)
+
+
+def beside_note(example: Example, words: Wording | None = None) -> Example:
+    """A contradicted example with its own note in the prompt, as tomorrow's retrieval gives it."""
+    note = note_of(example.answer, words or Wording())
+    return passages.put(example, [note, *passages.of(example)])
+
+
+# ---------------------------------------------------------------------- what they are made from
+
+
+def materials(rows: Sequence[Example], seed: str, words: Wording) -> Iterator[Material]:
+    rows = [row for row in rows if support.of(row) == support.SUPPORTED]
+    found = [fact_of(row) for row in rows]
+    pool = tuple(dict.fromkeys(passage for row in rows for passage in passages.of(row)))
+    known = [fact.value for fact in found if fact.value]
+    for row, fact in zip(rows, found, strict=True):
+        choose = random.Random(f"{seed} {split.fingerprint(row)}")
+        own = passages.of(row)
+        texts = "\n".join(passage.text for passage in own)
+        yield Material(
+            row,
+            fact,
+            wording.language(row.question, row.answer, texts),
+            own,
+            tuple(one for one in pool if one not in own and not facts.says_fact(one.text, fact)),
+            words,
+            choose,
+            lambda fact=fact, choose=choose, texts=texts: other(fact.value, known, texts, choose),  # type: ignore[misc]
+        )
+
+
+def fact_of(row: Example) -> Fact:
+    texts = [passage.text for passage in passages.of(row)]
+    return facts.of(row.question, row.answer, support.evidence(row.question, row.answer, texts))
+
+
+def other(value: str, known: Sequence[str], beside: str, choose: random.Random) -> str:
+    """Another value of the same form, which the passages do not hold: digits for digits, a name for
+    a name."""
+    for _ in range(20):
+        found = turned(value, choose) if facts.is_code(value) else named(value, known, choose)
+        if found.casefold() != value.casefold() and not facts.says(beside, found):
+            return found
+    return ""
+
+
+def turned(value: str, choose: random.Random) -> str:
+    """Each digit, and each capital that stands alone, becomes another; 04:30 stays a time."""
+    if clock := facts.CLOCK.fullmatch(value):
+        return f"{choose.randrange(24):0{len(clock[1])}}:{choose.randrange(60):02}"
+    return "".join(
+        choose.choice("123456789" if at == 0 or not value[at - 1].isdigit() else "0123456789")
+        if letter.isdigit()
+        else choose.choice("ABCDEFGHKLMNPRSTUVWX")
+        if letter.isupper() and not value[at + 1 : at + 2].islower()
+        else letter
+        for at, letter in enumerate(value)
+    )
+
+
+def named(value: str, known: Sequence[str], choose: random.Random) -> str:
+    """Of as many words, from the other facts or from a list."""
+    size = len(value.split())
+    alike = [
+        one
+        for one in known
+        if len(one.split()) == size
+        and one[:1].isupper() == value[:1].isupper()
+        and not facts.is_code(one)
+    ]
+    if len(alike) > 2 and choose.random() < 0.5:
+        return choose.choice(alike)
+    return " ".join(choose.sample((NAMES if value[:1].isupper() else WORDS).split(), size))
+
+
+def ways_to_ask(material: Material) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(those that train, those that are held out): others for each fact, so that no way to ask is
+    always the held-out one."""
+    templates = list(material.words.templates_in(material.language))
+    random.Random(split.fingerprint(material.example)).shuffle(templates)
+    trained = round(len(templates) * TRAINED_TEMPLATES)
+    return tuple(templates[:trained]), tuple(templates[trained:])
+
+
+# ---------------------------------------------------------------------- the kinds
+
+
+def possible(material: Material) -> tuple[str, ...]:
+    """A passage can be changed where the fact is one value; absent needs another passage."""
+    changes = bool(material.fact.value) and bool(material.other())
+    allowed = {PHRASED: True, CHANGED: changes, NOTE: changes, ABSENT: bool(material.aside)}
+    return tuple(kind for kind in KINDS if allowed[kind])
+
+
+def allotted(shares: Shares, kinds: Sequence[str]) -> list[str]:
+    """per_example kinds in their shares, by largest remainder, mixed."""
+    weights = {kind: getattr(shares, kind) for kind in kinds}
+    total = sum(weights.values()) or 1.0
+    exact = {kind: shares.per_example * weight / total for kind, weight in weights.items()}
+    counts = {kind: int(size) for kind, size in exact.items()}
+    by_rest = sorted(exact, key=lambda kind: counts[kind] - exact[kind])
+    for kind in by_rest[: shares.per_example - sum(counts.values())]:
+        counts[kind] += 1
+    most = max(counts.values(), default=0)
+    return [kind for turn in range(most) for kind in counts if turn < counts[kind]]
+
+
+def variant(material: Material, kind: str, way: str, distracted: float) -> Iterator[Variant]:
+    made = MAKERS[kind](material)
+    if made is None:
+        return
+    own, answer, right, stale = made
+    if kind != ABSENT and material.choose.random() < distracted:
+        own = with_distractors(material, own)
+    asked = wording.asked(way, material.example.question)
+    row = passages.put(material.example, own)
+    prompt = (*row.prompt[:-1], Message("user", asked))
+    row = replace(row, prompt=prompt, answer=answer, source=f"{row.source}, {kind}")
+    yield Variant(kind, row, split.fingerprint(material.example), right, stale)
+
+
+Made = tuple[tuple[Passage, ...], str, Fact, str]  # passages, answer, right, stale
+
+
+def phrased(material: Material) -> Made | None:
+    return material.own, material.example.answer, material.fact, ""
+
+
+def changed(material: Material) -> Made | None:
+    value, new = material.fact.value, material.other()
+    own, answer = turned_to(material.own, value, new), material.example.answer
+    answer = facts.replaced(answer, value, new)
+    return (own, answer, Fact(new), value) if new and facts.says(answer, new) else None
+
+
+def note(material: Material) -> Made | None:
+    """The document is old: it holds another value. The note is right."""
+    value, old = material.fact.value, material.other()
+    own = [*turned_to(material.own, value, old), note_of(material.example.answer, material.words)]
+    material.choose.shuffle(own)
+    return (tuple(own), material.example.answer, material.fact, old) if old else None
+
+
+def absent(material: Material) -> Made | None:
+    """Half the time its own passage without the sentence that matters, else passages about
+    something else."""
+    near = tuple(filter(None, (without(passage, material.fact) for passage in material.own)))
+    count = material.choose.randint(1, MOST_DISTRACTORS)
+    far = tuple(material.choose.sample(material.aside, min(count, len(material.aside))))
+    kept = near if near and material.choose.random() < 0.5 else far
+    answer = material.words.absent_in(material.language)
+    return kept, answer, UNKNOWN, material.fact.value
+
+
+MAKERS: dict[str, Callable[[Material], Made | None]] = {
+    PHRASED: phrased,
+    CHANGED: changed,
+    ABSENT: absent,
+    NOTE: note,
+}
+
+
+def turned_to(own: Iterable[Passage], value: str, new: str) -> tuple[Passage, ...]:
+    return tuple(replace(one, text=facts.replaced(one.text, value, new)) for one in own)
+
+
+def without(passage: Passage, fact: Fact) -> Passage | None:
+    """None where hardly anything is left, or the rest still says it."""
+    left = [one for one in facts.sentences(passage.text) if not facts.says_fact(one, fact)]
+    text = " ".join(left)
+    if len(text) < FEWEST_LEFT or facts.says_fact(text, fact):
+        return None
+    return replace(passage, text=text)
+
+
+def with_distractors(material: Material, own: tuple[Passage, ...]) -> tuple[Passage, ...]:
+    count = min(material.choose.randint(1, MOST_DISTRACTORS), len(material.aside))
+    mixed = [*own, *material.choose.sample(material.aside, count)]
+    material.choose.shuffle(mixed)
+    return tuple(mixed)
+
+
+def note_of(answer: str, words: Wording) -> Passage:
+    return Passage.named(words.note_name, words.note.replace("{answer}", answer))

@@ -1,0 +1,104 @@
+"""Nobody shouts: one person counts once for each question, and a question that people answer
+differently is settled by how many of them say so. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from learning.dataset import duplicates, facts, split
+from learning.examples import Example
+
+FEWEST_WORDS = 3  # of a sentence that two questions do not share by chance
+REPEATED = "one person said the same already"
+AGAINST_ONESELF = "one person gave two answers to the same question"
+OUTVOTED = "more people answer the question otherwise"
+UNSETTLED = "as many people answer the question otherwise"
+
+
+@dataclass(frozen=True)
+class Heard:
+    """kept: in their order. left_out: why, and how many. unsettled: each question that two answers
+    stand against, with the people to be asked."""
+
+    kept: tuple[Example, ...]
+    left_out: dict[str, int]
+    unsettled: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+def heard(examples: Sequence[Example]) -> Heard:
+    """Rows without a person (documents, terms) are all kept and have no vote. Newest last, as
+    ratings.collect gives them."""
+    by_question: dict[int, list[int]] = defaultdict(list)
+    for number, group in enumerate(same_questions(examples)):
+        if examples[number].origin.user:
+            by_question[group].append(number)
+    why = repeated(examples)
+    unsettled = []
+    for numbers in by_question.values():
+        found = settle([(examples[number], number) for number in numbers])
+        why = found | why
+        if {AGAINST_ONESELF, UNSETTLED} & set(found.values()):
+            people = sorted({examples[number].origin.user for number in numbers})
+            unsettled.append((examples[numbers[-1]].question, tuple(people)))
+    kept = tuple(row for number, row in enumerate(examples) if number not in why)
+    return Heard(kept, dict(Counter(why.values())), tuple(unsettled))
+
+
+def repeated(examples: Sequence[Example]) -> dict[int, str]:
+    """The same sentence by the same person counts once, whatever was asked; the newest is kept. A
+    short answer, such as a yes, may be right for many questions."""
+    last: dict[tuple[str, str], int] = {}
+    why: dict[int, str] = {}
+    for number, row in enumerate(examples):
+        said = (row.origin.user, split.normal(row.answer))
+        if row.origin.user and len(facts.told(row.answer)) >= FEWEST_WORDS:
+            if said in last:
+                why[last[said]] = REPEATED
+            last[said] = number
+    return why
+
+
+def settle(rows: Sequence[tuple[Example, int]]) -> dict[int, str]:
+    """Of rows that ask the same: number -> why it is left out."""
+    said: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for row, number in rows:
+        said[row.origin.user][meant(row)].append(number)
+    why = {n: REPEATED for told in said.values() for same in told.values() for n in same[:-1]}
+    votes = Counter(answer for told in said.values() if len(told) == 1 for answer in told)
+    most = max(votes.values(), default=0)
+    winners = [answer for answer, count in votes.items() if count == most]
+    for told in said.values():
+        for answer, numbers in told.items():
+            if reason := against(answer, winners, alone=len(told) == 1):
+                why[numbers[-1]] = reason
+    return why
+
+
+def against(answer: str, winners: Sequence[str], alone: bool) -> str:
+    if not alone and [answer] != winners:
+        return AGAINST_ONESELF
+    if answer not in winners:
+        return OUTVOTED
+    return UNSETTLED if len(winners) > 1 else ""
+
+
+def meant(row: Example) -> str:
+    """The same for two answers that give the same values, however they are worded."""
+    values = sorted({facts.flat(value) for _, value in facts.values(row.answer)})
+    return " | ".join(values) or split.normal(row.answer)
+
+
+def same_questions(examples: Sequence[Example]) -> list[int]:
+    """For each example a number that it shares with those that ask the same in almost the same
+    words (the rule of learning.dataset.duplicates)."""
+    words = [sorted(duplicates.WORD.findall(row.question.casefold())) for row in examples]
+    sentences = [" ".join(row) for row in words]
+    group = list(range(len(examples)))
+    for block in duplicates.blocks(words).values():
+        for earlier, later in duplicates.alike(block, sentences):
+            old, new = group[later], group[earlier]
+            group = [new if number == old else number for number in group]
+    return group

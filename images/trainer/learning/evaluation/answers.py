@@ -1,0 +1,189 @@
+"""May the night's adapter serve, by right answers? Pure: what was answered in, a verdict out.
+
+Likelihood measures form: a night can make right answers eight times as likely and answer none of
+them right. So what is served answers greedily, beside the current one, and each answer is right or
+wrong by the fact in its reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from learning.dataset import facts, variants
+from learning.dataset.facts import Fact
+from learning.dataset.variants import Variant
+from learning.dataset.wording import Wording
+from learning.evaluation import golden, paired
+from learning.evaluation.golden import Golden
+from learning.evaluation.paired import LEVEL, Paired
+from learning.examples import Message, Verdict
+
+READING, GOLDEN, GENERAL = "reading", "golden", "general"
+TAUGHT = variants.KINDS
+KINDS = (*TAUGHT, READING, GOLDEN, GENERAL)
+IN_WORDS = {
+    variants.PHRASED: "questions in other words",
+    variants.CHANGED: "changed documents",
+    variants.ABSENT: "questions that the documents do not answer",
+    variants.NOTE: "notes against old documents",
+    READING: "reading about other things",
+    GOLDEN: "golden questions",
+    GENERAL: "general questions",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """fact: the unit of the test. right: what the answer must say; empty where it must say that the
+    documents do not. stale: what it must not say. golden: its own rule instead, if it has one."""
+
+    kind: str
+    fact: str
+    prompt: tuple[Message, ...]
+    right: Fact = variants.UNKNOWN
+    stale: str = ""
+    golden: Golden | None = None
+
+
+@dataclass(frozen=True)
+class Graded:
+    """memorised: it repeats what was taught against the passage. absent: it says that the documents
+    do not say it."""
+
+    right: bool
+    memorised: bool = False
+    absent: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    kind: str
+    fact: str
+    candidate: Graded
+    before: Graded
+
+
+Complaint = tuple[str, str]  # a short name for machines, and the reason in words
+
+
+def question(variant: Variant) -> Question:
+    return Question(
+        variant.kind, variant.fact, variant.example.prompt, variant.right, variant.stale
+    )
+
+
+def grade(asked: Question, answer: str, words: Wording) -> Graded:
+    if asked.golden:
+        return Graded(not golden.wrong(answer, asked.golden))
+    stale = bool(asked.stale) and facts.says(answer, asked.stale)
+    absent = words.says_absent(answer)
+    said = facts.says_fact(answer, asked.right) if asked.right else absent
+    memorised = asked.kind == variants.CHANGED and stale and not said
+    return Graded(said and not stale, memorised, absent)
+
+
+def verdict(rows: Sequence[Row], fewest_facts: int) -> Verdict:
+    """Better beyond noise on what was taught, taken together, and worse beyond noise on no kind."""
+    complaints = [*better(rows, fewest_facts), *worse(rows), *memorises(rows)]
+    reasons = tuple(words for _, words in complaints) or (praise(rows),)
+    return Verdict(
+        not complaints, reasons, figures(rows), tuple(dict.fromkeys(name for name, _ in complaints))
+    )
+
+
+# ---------------------------------------------------------------------- the checks
+
+
+def better(rows: Sequence[Row], fewest_facts: int) -> Iterator[Complaint]:
+    found = compared(taught(rows))
+    if found.facts < fewest_facts:
+        words = f"too little to judge it by: {found.facts} facts, {fewest_facts} wanted"
+        yield "too few", words
+    elif found.p_better > LEVEL:
+        seen = paired.smallest_seen(found.facts)
+        can = f"{seen:.0%} of the facts or more" if seen <= 1 else "none, with so few facts"
+        yield "no gain", f"{told(rows)}: no gain beyond noise. A gain that it would see: {can}"
+
+
+def worse(rows: Sequence[Row]) -> Iterator[Complaint]:
+    """Several tests are made, so each allows noise less (Bonferroni): a night that changes nothing
+    is called worse one time in twenty at most."""
+    kinds = [kind for kind in KINDS if of_kind(rows, kind)]
+    for kind in kinds:
+        found = compared(of_kind(rows, kind))
+        if found.p_worse <= LEVEL / len(kinds):
+            now, before = right(of_kind(rows, kind))
+            words = f"{IN_WORDS[kind]}: {now} right, {before} before; worse on {found.lost} facts"
+            yield f"worse: {kind}", f"{words}, better on {found.won}"
+
+
+def memorises(rows: Sequence[Row]) -> Iterator[Complaint]:
+    changed = of_kind(rows, variants.CHANGED)
+    found = paired.over_facts(
+        (row.fact, row.candidate.memorised, row.before.memorised) for row in changed
+    )
+    if found.p_better <= LEVEL:
+        count = sum(row.candidate.memorised for row in changed)
+        words = f"{count} of {len(changed)} answers repeat what was taught against the document"
+        yield "memorises", words
+
+
+# ---------------------------------------------------------------------- numbers
+
+
+def compared(rows: Sequence[Row]) -> Paired:
+    return paired.over_facts((row.fact, row.candidate.right, row.before.right) for row in rows)
+
+
+def taught(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.kind in TAUGHT]
+
+
+def of_kind(rows: Sequence[Row], kind: str) -> list[Row]:
+    return [row for row in rows if row.kind == kind]
+
+
+def right(rows: Sequence[Row]) -> tuple[int, int]:
+    """(the candidate's, the one's before)."""
+    return sum(row.candidate.right for row in rows), sum(row.before.right for row in rows)
+
+
+def figures(rows: Sequence[Row]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for kind in (kind for kind in KINDS if of_kind(rows, kind)):
+        some = of_kind(rows, kind)
+        now, before = right(some)
+        found |= {f"{kind}_asked": len(some), f"{kind}_right": now, f"{kind}_right_before": before}
+    changed = of_kind(rows, variants.CHANGED)
+    there = [row for row in taught(rows) if row.kind != variants.ABSENT]
+    test = compared(taught(rows))
+    return found | {
+        "memorised": sum(row.candidate.memorised for row in changed),
+        "memorised_before": sum(row.before.memorised for row in changed),
+        "wrongly_absent": sum(row.candidate.absent for row in there),
+        "facts": test.facts,
+        "facts_won": test.won,
+        "facts_lost": test.lost,
+        "p_better": test.p_better,
+        "smallest_gain_seen": paired.smallest_seen(test.facts),
+    }
+
+
+def told(rows: Sequence[Row]) -> str:
+    some = taught(rows)
+    now, before = right(some)
+    test = compared(some)
+    return (
+        f"{now} of {len(some)} answers about what was taught are right, {before} before"
+        f" ({test.won} of {test.facts} facts better, {test.lost} worse)"
+    )
+
+
+def praise(rows: Sequence[Row]) -> str:
+    others = [kind for kind in (READING, GOLDEN, GENERAL) if of_kind(rows, kind)]
+    kept = [
+        f"{IN_WORDS[kind]} {'{} right, {} before'.format(*right(of_kind(rows, kind)))}"
+        for kind in others
+    ]
+    return "; ".join([told(rows), *kept])
