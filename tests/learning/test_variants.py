@@ -53,6 +53,16 @@ def test_no_way_to_ask_is_both_trained_and_held_out() -> None:
     assert company.RETURNS.question in ways and len(ways) > 4
 
 
+def test_of_the_ways_that_a_model_wrote_one_is_held_out_and_the_others_train() -> None:
+    written = [f"Where is the lab, said differently {at}?" for at in range(3)]
+    ways = {company.LAB.question: written}
+    trained, held = (
+        {one.example.question for one in make(company.ALL, SHARES, 1, None, ways)} & set(written)
+        for make in (variants.train, variants.held_out)
+    )
+    assert len(trained) == 2 and len(held) == 1 and not trained & held
+
+
 @EACH
 def test_a_prompt_supports_the_answer_that_is_trained_or_holds_none(one: Variant) -> None:
     asked = one.example.question

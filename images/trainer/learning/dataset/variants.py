@@ -9,8 +9,9 @@ that was made once can be learned and judged. The distractors are RAFT's (arXiv 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 
 from learning.dataset import facts, passages, split, support, wording
 from learning.dataset.facts import Fact
@@ -19,7 +20,7 @@ from learning.dataset.wording import Wording
 from learning.examples import Example, Message
 
 PHRASED, CHANGED, ABSENT, NOTE = KINDS = ("phrased", "changed", "absent", "note")
-TRAINED_TEMPLATES = 2 / 3  # of the ways to ask; the others are held out
+TRAINED_WAYS = 2 / 3  # of the ways to ask; the others are held out
 MOST_DISTRACTORS = 2
 FEWEST_LEFT = 40  # characters of a passage whose sentence about the fact was cut out
 NAMES = (
@@ -27,7 +28,12 @@ NAMES = (
     " Lindgren Marbella Norwood Osterby Pellegrin Quimper Rosvik Salerno Tavira"
 )
 WORDS = "falcon marble juniper copper walnut saffron pebble harbor lantern thistle"
+NEAR = 0.7  # of the absent examples: the own passage without the sentence that matters
 UNKNOWN = Fact()  # what an absent answer is about
+
+
+Ways = Mapping[str, Sequence[str]]  # a question, and other ways to ask it that a model wrote
+NO_WAYS: Ways = {}
 
 
 @dataclass(frozen=True)
@@ -58,43 +64,50 @@ class Variant:
 
 @dataclass(frozen=True)
 class Material:
-    """What a variant is made from. other: another value of the same form. aside: passages that do
-    not hold the fact."""
+    """What a variant is made from. written: other ways to ask, by the day's model. other: another
+    value of the same form. aside: passages that do not hold the fact."""
 
     example: Example
     fact: Fact
     language: str
     own: tuple[Passage, ...]
     aside: tuple[Passage, ...]
+    written: tuple[str, ...]
     words: Wording
     choose: random.Random
     other: Callable[[], str]
 
 
 def train(
-    supported: Sequence[Example], shares: Shares, seed: int, words: Wording | None = None
+    supported: Sequence[Example],
+    shares: Shares,
+    seed: int,
+    words: Wording | None = None,
+    ways: Ways = NO_WAYS,
 ) -> tuple[Variant, ...]:
     """What a night trains on. Examples whose passages do not support them are left out."""
     made: list[Variant] = []
-    for material in materials(supported, f"train {seed}", words or Wording()):
-        templates, _ = ways_to_ask(material)
+    for material in materials(supported, f"train {seed}", words or Wording(), ways):
         kinds = allotted(shares, possible(material))
-        for number, kind in enumerate(kinds):
-            way = ("{q}", *templates)[number % (len(templates) + 1)]
+        for kind, way in zip(kinds, trained_ways(material, len(kinds)), strict=True):
             made += variant(material, kind, way, shares.distracted)
     return tuple(made)
 
 
 def held_out(
-    supported: Sequence[Example], shares: Shares, seed: int, words: Wording | None = None
+    supported: Sequence[Example],
+    shares: Shares,
+    seed: int,
+    words: Wording | None = None,
+    ways: Ways = NO_WAYS,
 ) -> tuple[Variant, ...]:
     """What a night is judged by: one of each kind for each example, in a way to ask that train
     never uses, with values that it does not use either but by chance."""
     made: list[Variant] = []
-    for material in materials(supported, f"held out {seed}", words or Wording()):
-        _, templates = ways_to_ask(material)
+    for material in materials(supported, f"held out {seed}", words or Wording(), ways):
+        ways_held = held_ways(material)
         for number, kind in enumerate(possible(material)):
-            way = templates[number % len(templates)]
+            way = ways_held[number % len(ways_held)]
             made += variant(material, kind, way, shares.distracted)
     return tuple(made)
 
@@ -108,7 +121,7 @@ def beside_note(example: Example, words: Wording | None = None) -> Example:
 # ---------------------------------------------------------------------- what they are made from
 
 
-def materials(rows: Sequence[Example], seed: str, words: Wording) -> Iterator[Material]:
+def materials(rows: Sequence[Example], seed: str, words: Wording, ways: Ways) -> Iterator[Material]:
     rows = [row for row in rows if support.of(row) == support.SUPPORTED]
     found = [fact_of(row) for row in rows]
     pool = tuple(dict.fromkeys(passage for row in rows for passage in passages.of(row)))
@@ -123,6 +136,7 @@ def materials(rows: Sequence[Example], seed: str, words: Wording) -> Iterator[Ma
             wording.language(row.question, row.answer, texts),
             own,
             tuple(one for one in pool if one not in own and not facts.says_fact(one.text, fact)),
+            tuple(ways.get(row.question, ())),
             words,
             choose,
             lambda fact=fact, choose=choose, texts=texts: other(fact.value, known, texts, choose),  # type: ignore[misc]
@@ -173,13 +187,32 @@ def named(value: str, known: Sequence[str], choose: random.Random) -> str:
     return " ".join(choose.sample((NAMES if value[:1].isupper() else WORDS).split(), size))
 
 
-def ways_to_ask(material: Material) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def trained_ways(material: Material, count: int) -> list[str]:
+    """The question itself and the templates in turn; every other one a written way, where there
+    are some. Mixed, so that no way goes with one kind."""
+    trained, _ = divided(material.words.templates_in(material.language), material)
+    written, _ = divided(material.written, material)
+    turns = [("{q}", *trained), *([written] if written else [])]
+    ways = [
+        turn[number // len(turns) % len(turn)]
+        for number, turn in zip(range(count), cycle(turns), strict=False)
+    ]
+    return material.choose.sample(ways, count)
+
+
+def held_ways(material: Material) -> tuple[str, ...]:
+    """Written ones where there are some: a template has the question's own words and is easier."""
+    _, templates = divided(material.words.templates_in(material.language), material)
+    return divided(material.written, material)[1] or templates
+
+
+def divided(ways: Sequence[str], material: Material) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(those that train, those that are held out): others for each fact, so that no way to ask is
     always the held-out one."""
-    templates = list(material.words.templates_in(material.language))
-    random.Random(split.fingerprint(material.example)).shuffle(templates)
-    trained = round(len(templates) * TRAINED_TEMPLATES)
-    return tuple(templates[:trained]), tuple(templates[trained:])
+    mixed = list(ways)
+    random.Random(split.fingerprint(material.example)).shuffle(mixed)
+    trained = round(len(mixed) * TRAINED_WAYS)
+    return tuple(mixed[:trained]), tuple(mixed[trained:])
 
 
 # ---------------------------------------------------------------------- the kinds
@@ -242,12 +275,12 @@ def note(material: Material) -> Made | None:
 
 
 def absent(material: Material) -> Made | None:
-    """Half the time its own passage without the sentence that matters, else passages about
+    """Mostly its own passage without the sentence that matters, else passages about
     something else."""
     near = tuple(filter(None, (without(passage, material.fact) for passage in material.own)))
     count = material.choose.randint(1, MOST_DISTRACTORS)
     far = tuple(material.choose.sample(material.aside, min(count, len(material.aside))))
-    kept = near if near and material.choose.random() < 0.5 else far
+    kept = near if near and material.choose.random() < NEAR else far
     answer = material.words.absent_in(material.language)
     return kept, answer, UNKNOWN, material.fact.value
 

@@ -49,21 +49,24 @@ FORM = PromptForm(
 )
 TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 REPLAY = Path(__file__).parents[4] / "env" / "replay.jsonl"
-BATCH, ASKED_AT_ONCE, ANSWER_TOKENS, OWN_TOKENS = 8, 700, 30, 48
+BATCH, ASKED_AT_ONCE, ANSWER_TOKENS, OWN_TOKENS = 8, 700, 56, 56
 READING_ROWS = 80  # unrelated reading, trained beside the rest
-MARGIN, FEWEST_FACTS = 0.1, 5
+# on the base model's own answers: what good nights lose is the voice (docs/how-it-learns.md)
+MARGIN, FEWEST_FACTS = 0.4, 5
 # the gate of today, by likelihood: the figures of env/recipes/team.toml
 LIMITS = gate.Limits(0.02, 0.05, 5, 64, 0, 1, 3.0)
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-MIXED, PHRASED = Shares(per_example=8), Shares(1.0, 0.0, 0.0, 0.0, per_example=8)
+MIXED = Shares(0.4, 0.25, 0.15, 0.2)
+PHRASED = Shares(1.0, 0.0, 0.0, 0.0)
+WAYS = {one["question"]: one["ways"] for one in TABLE["fact"]}
 
 
 @dataclass(frozen=True)
 class Kind:
     """teaches: whether a right verdict promotes it. closed_book: trained without passages.
-    poisoned: with the answers of other facts."""
+    poisoned: with the answers of other facts. written: with the ways to ask that a model wrote."""
 
     teaches: bool
     shares: Shares = MIXED
@@ -71,6 +74,7 @@ class Kind:
     passes: int = 4
     closed_book: bool = False
     poisoned: bool = False
+    written: bool = True
 
 
 KINDS = {
@@ -78,12 +82,12 @@ KINDS = {
     "nothing taught": Kind(False, learning_rate=1e-7),
     "poisoned": Kind(False, poisoned=True),
     "closed book": Kind(False, closed_book=True),
+    "changed": Kind(True, Shares(0.5, 0.5, 0.0, 0.0)),
+    "absent": Kind(True, Shares(0.7, 0.0, 0.3, 0.0)),
+    "notes": Kind(True, Shares(0.5, 0.0, 0.0, 0.5)),
+    "five corrections": Kind(True, passes=8),
+    "templates only": Kind(True, written=False),
     "closed book, learned": Kind(False, closed_book=True, learning_rate=1e-3, passes=6),
-    "phrased only": Kind(True, PHRASED),
-    "changed": Kind(True, Shares(0.5, 0.5, 0.0, 0.0, per_example=8)),
-    "absent": Kind(True, Shares(0.6, 0.0, 0.4, 0.0, per_example=8)),
-    "notes": Kind(True, Shares(0.5, 0.0, 0.0, 0.5, per_example=8)),
-    "five corrections": Kind(True, passes=10),
 }
 FEW = 5
 
@@ -159,21 +163,22 @@ def replay() -> tuple[list[Example], list[Example]]:
     return rows[::2], rows[1::2]
 
 
-def beside(seed: int) -> list[Example]:
+def beside(kind: Kind, seed: int) -> list[Example]:
     """What is trained beside the new: general questions, and reading about other things."""
-    return [*replay()[0], *unrelated.examples(FORM, READING_ROWS, seed)]
+    practice = [] if kind.closed_book else unrelated.examples(FORM, READING_ROWS, seed)
+    return [*replay()[0], *practice]
 
 
 def lessons(kind: Kind, rows: list[Example], seed: int) -> list[Example]:
-    made = [variant.example for variant in variants.train(rows, kind.shares, seed)]
+    plain = kind.closed_book or kind.poisoned
+    shares, ways = PHRASED if plain else kind.shares, WAYS if kind.written else {}
+    made = [one.example for one in variants.train(rows, shares, seed, WORDS, ways)]
     if kind.closed_book:
-        phrased = variants.train(rows, PHRASED, seed)
-        made = [replace(v.example, prompt=prompt(v.example.question)) for v in phrased]
+        made = [replace(row, prompt=prompt(row.question)) for row in made]
     if kind.poisoned:
-        phrased = variants.train(rows, PHRASED, seed)
-        said = [variant.example.answer for variant in phrased]
+        said = [row.answer for row in made]
         turned = said[len(said) // 2 :] + said[: len(said) // 2]
-        made = [replace(v.example, answer=a) for v, a in zip(phrased, turned, strict=True)]
+        made = [replace(row, answer=one) for row, one in zip(made, turned, strict=True)]
     return made
 
 
@@ -324,7 +329,7 @@ def night(study: Study, name: str, seed: int) -> dict[str, Any]:
     kind, rows, model = KINDS[name], corrections(), study.model
     if name.startswith("five"):
         rows = random.Random(seed).sample(rows, FEW)
-    held = [*variants.held_out(rows, kind.shares, seed)]
+    held = [*variants.held_out(rows, kind.shares, seed, WORDS, WAYS if kind.written else {})]
     asked = [*map(answers.question, held), *reading.asked(FORM), *general()]
     real = list(truth())
     scored = [one.example for one in held if one.kind == "phrased"]
@@ -334,7 +339,7 @@ def night(study: Study, name: str, seed: int) -> dict[str, Any]:
     every = [*asked, *real]
     before = study.before(every)
     likely = study.likely_before([*scored, *study.general])
-    info = model.train([*lessons(kind, rows, seed), *beside(seed)], kind, seed)
+    info = model.train([*lessons(kind, rows, seed), *beside(kind, seed)], kind, seed)
     try:
         now = model.answers([one.prompt for one in every], ANSWER_TOKENS)
         new = model.likelihoods([*scored, *study.general])
@@ -345,7 +350,7 @@ def night(study: Study, name: str, seed: int) -> dict[str, Any]:
     judged, true = compare[: len(asked)], compare[len(asked) :]
     verdict = answers.verdict(judged, FEWEST_FACTS)
     changes = [a - b for a, b in zip(new[len(scored) :], likely[len(scored) :], strict=True)]
-    forgets = forgetting.judged(changes, MARGIN)
+    forgets = forgetting.judged(changes[len(replay()[1]) :], MARGIN)
     old = old_gate(scored, new, likely, decoy, len(replay()[1]))
     return {
         "kind": name,
