@@ -1,7 +1,12 @@
 """Which answers a prompt's own passages support, and what the fact in an answer is."""
 
+import tomllib
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 
+from glue.core.settings import HOME
 from learning.dataset import facts, passages, support
 from learning.dataset.facts import Fact
 from learning.dataset.passages import Passage
@@ -9,6 +14,7 @@ from learning.dataset.support import CONTRADICTED, NO_PASSAGE, SUPPORTED
 from tests.learning import company
 from tests.learning.company import example
 
+STUDY = HOME / "images" / "trainer" / "training" / "bench" / "learning_study.toml"
 BIRDS = Passage.named("birds", "Herons nest in April. They eat fish, and stand in shallow water.")
 
 
@@ -35,6 +41,8 @@ BIRDS = Passage.named("birds", "Herons nest in April. They eat fish, and stand i
             CONTRADICTED,
         ),
         ("Where is the calibration lab?", "The lab is in Tromsdal.", BIRDS, NO_PASSAGE),
+        ("Where do herons stand?", "They stand in shallow water.", BIRDS, SUPPORTED),
+        ("Where do herons stand?", "They stand in muddy water.", BIRDS, NO_PASSAGE),
         (
             "Wie schnell muss die Bereitschaft antworten?",
             "Die Bereitschaft muss innerhalb von 25 Minuten antworten.",
@@ -63,6 +71,40 @@ def test_an_answer_that_adds_a_number_or_a_name_is_not_supported() -> None:
     for more in ("It costs 90 euros.", "Marit Oyen runs it.", "It has three rooms."):
         row = example(company.LAB.question, f"{company.LAB.answer} {more}", company.GUIDE)
         assert support.of(row) != SUPPORTED, more
+
+
+def test_answers_that_belong_to_other_questions_are_never_supported() -> None:
+    turned = [
+        replace(row, answer=other.answer)
+        for row, other in zip(company.ALL, company.ALL[1:] + company.ALL[:1], strict=True)
+    ]
+    assert support.sort(turned).supported == ()
+
+
+def test_of_the_study_s_questions_no_wrong_lesson_counts_as_supported() -> None:
+    """Thirty facts, each asked in six ways, over the document as it is, changed, and over another
+    one."""
+    table = tomllib.loads(STUDY.read_text(encoding="utf-8"))
+    found: Counter[tuple[str, str]] = Counter()
+    for fact in table["fact"]:
+        own, other = sorted(
+            table["document"], key=lambda row: f"{{{fact['id']}}}" not in row["text"]
+        )[:2]
+        values, swaps = (
+            {one["id"]: one[key] for one in table["fact"]} for key in ("value", "swap")
+        )
+        texts = {
+            "right": own["text"].format(**values),
+            "changed": own["text"].format(**swaps),
+            "other": other["text"].format(**values),
+        }
+        answer = fact["answer"].format(value=fact["value"])
+        for question in (fact["question"], *fact["ways"], *fact["unseen"]):
+            for name, text in texts.items():
+                found[name, support.by_texts(question, answer, [text])] += 1
+    assert found["right", SUPPORTED] >= 165
+    assert not found["changed", SUPPORTED] and not found["other", SUPPORTED]
+    assert found["changed", CONTRADICTED] >= 120 and found["other", CONTRADICTED] <= 2
 
 
 def test_sorting_loses_no_example() -> None:

@@ -27,7 +27,7 @@ def shown(one: Variant) -> str:
 
 def test_the_shares_are_the_recipe_s() -> None:
     count = Counter(one.kind for one in MADE)
-    assert count == {PHRASED: 24, CHANGED: 24, ABSENT: 16, NOTE: 16}
+    assert count == {PHRASED: 32, CHANGED: 20, ABSENT: 12, NOTE: 16}
     assert Counter(one.kind for one in HELD) == dict.fromkeys(variants.KINDS, len(company.ALL))
 
 

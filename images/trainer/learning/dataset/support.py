@@ -1,7 +1,7 @@
 """Do an example's own passages support its answer? Pure.
 
 An answer that its prompt does not support teaches a model to recite, and one that its prompt
-contradicts teaches it to ignore what it reads (docs/how-it-learns.md). The rules are those of
+contradicts teaches it to ignore what it reads (docs/learning-answers.md). The rules are those of
 learning.dataset.questions: numbers, codes and names must stand in the passages, most of the words
 that mean something too, and a denial must be one in both.
 """
@@ -43,7 +43,8 @@ def of(example: Example) -> str:
 def by_texts(question: str, answer: str, texts: list[str]) -> str:
     """SUPPORTED, CONTRADICTED or NO_PASSAGE."""
     window = evidence(question, answer, texts)
-    if proves(question, answer, window, "\n".join(texts)):
+    takes_up = stems(question) & stems(f"{answer}\n{evidence('', answer, texts)}")
+    if takes_up and proves(question, answer, window, "\n".join(texts)):
         return SUPPORTED
     return CONTRADICTED if denies(question, answer, window) else NO_PASSAGE
 
@@ -64,17 +65,24 @@ def windows_of(text: str) -> list[str]:
 
 
 def proves(question: str, answer: str, window: str, proof: str) -> bool:
-    if not facts.of(question, answer, window):
+    fact = facts.of(question, answer, window)
+    if not fact or not holds_values(question, answer, proof):
         return False
-    known = f"{question}\n{proof}"
-    numbers = facts.told(answer) & facts.NUMBER_WORDS
-    hard = [*(value for _, value in facts.values(answer)), *numbers]
-    if not all(facts.says(known, value) for value in hard):
+    # a fact in plain words has nothing else to be known by: each of its words must be there
+    plain = not any(value == fact.value for _, value in facts.values(answer))
+    if plain and not stems(answer) <= stems(question) | stems(proof):
         return False
     said = questions.meaning(answer)
     proved = said & (questions.meaning(proof) | questions.meaning(question))
     enough = len(proved) >= questions.LEAST_PROVED * len(said)
     return enough and denials(answer) == denials(window)
+
+
+def holds_values(question: str, answer: str, proof: str) -> bool:
+    """Every number, code and name of the answer stands in the passages or in the question."""
+    numbers = facts.told(answer) & facts.NUMBER_WORDS
+    hard = [*(value for _, value in facts.values(answer)), *numbers]
+    return all(facts.says(f"{question}\n{proof}", value) for value in hard)
 
 
 def denies(question: str, answer: str, window: str) -> bool:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from learning.dataset import variants
+from learning.dataset import values
 from learning.dataset.prompt import PromptForm
 from learning.examples import Example, Message, Origin
 
@@ -34,10 +34,10 @@ def example(form: PromptForm, number: int, choose: random.Random) -> Example:
     own = rows[number % len(rows)]
     other = rows[(number + choose.randrange(1, len(rows))) % len(rows)]
     question, answer = choose.choice(own["ask"])
-    slots = values(choose)
+    slots = filled(choose)
     texts = [own["text"].format(**slots)]
     if choose.random() < BESIDE:
-        texts.append(other["text"].format(**values(choose)))
+        texts.append(other["text"].format(**filled(choose)))
         choose.shuffle(texts)
     prompt = (
         Message("system", form.render([source(text) for text in texts])),
@@ -47,8 +47,8 @@ def example(form: PromptForm, number: int, choose: random.Random) -> Example:
     return Example(prompt, answer.format(**slots), name, name, Origin(kind="general"))
 
 
-def values(choose: random.Random) -> dict[str, str]:
-    first, second = choose.sample(variants.NAMES.split(), 2)
+def filled(choose: random.Random) -> dict[str, str]:
+    first, second = choose.sample(values.NAMES.split(), 2)
     numbers = choose.sample(range(2, 999), 2)
     return {"a": first, "b": second, "n": str(numbers[0]), "m": str(numbers[1])}
 

@@ -1,9 +1,10 @@
 """More examples out of one that its passages support: asked otherwise, with a changed passage, with
 none that holds the answer, with a note beside an old document. Pure; one seed makes the same again.
 
-Nights on such examples make a model read what stands before it; nights on the bare answers make it
-recite (docs/how-it-learns.md). Some ways to ask train and others are held out, so that a correction
-that was made once can be learned and judged. The distractors are RAFT's (arXiv 2403.10131).
+Nights on such examples make a model read what stands before it, nights on the bare answers make it
+recite (docs/learning-answers.md). Some ways to ask train and others are held out, so that a
+correction that was made once can be learned and judged. The distractors are RAFT's (arXiv
+2403.10131).
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import cycle
 
-from learning.dataset import facts, passages, split, support, wording
+from learning.dataset import facts, passages, split, support, values, wording
 from learning.dataset.facts import Fact
 from learning.dataset.passages import Passage
 from learning.dataset.wording import Wording
@@ -23,11 +25,6 @@ PHRASED, CHANGED, ABSENT, NOTE = KINDS = ("phrased", "changed", "absent", "note"
 TRAINED_WAYS = 2 / 3  # of the ways to ask; the others are held out
 MOST_DISTRACTORS = 2
 FEWEST_LEFT = 40  # characters of a passage whose sentence about the fact was cut out
-NAMES = (
-    "Halvorsen Ostrava Brenner Calloway Dunmore Elverum Fontana Greifen Hartwig Iversen Kallio"
-    " Lindgren Marbella Norwood Osterby Pellegrin Quimper Rosvik Salerno Tavira"
-)
-WORDS = "falcon marble juniper copper walnut saffron pebble harbor lantern thistle"
 NEAR = 0.7  # of the absent examples: the own passage without the sentence that matters
 UNKNOWN = Fact()  # what an absent answer is about
 
@@ -38,12 +35,13 @@ NO_WAYS: Ways = {}
 
 @dataclass(frozen=True)
 class Shares:
-    """A recipe's part. The four kinds are shares of per_example rows and add up to 1; distracted is
-    the share of all rows that get passages about something else beside their own."""
+    """A recipe's part; docs/learning-answers.md says why these. The four kinds are shares of
+    per_example rows and add up to 1; distracted is the share of all rows that get passages about
+    something else beside their own."""
 
-    phrased: float = 0.3
-    changed: float = 0.3
-    absent: float = 0.2
+    phrased: float = 0.4
+    changed: float = 0.25
+    absent: float = 0.15
     note: float = 0.2
     distracted: float = 0.5
     per_example: int = 10
@@ -139,52 +137,13 @@ def materials(rows: Sequence[Example], seed: str, words: Wording, ways: Ways) ->
             tuple(ways.get(row.question, ())),
             words,
             choose,
-            lambda fact=fact, choose=choose, texts=texts: other(fact.value, known, texts, choose),  # type: ignore[misc]
+            partial(values.other, fact.value, known, texts, choose),
         )
 
 
 def fact_of(row: Example) -> Fact:
     texts = [passage.text for passage in passages.of(row)]
     return facts.of(row.question, row.answer, support.evidence(row.question, row.answer, texts))
-
-
-def other(value: str, known: Sequence[str], beside: str, choose: random.Random) -> str:
-    """Another value of the same form, which the passages do not hold: digits for digits, a name for
-    a name."""
-    for _ in range(20):
-        found = turned(value, choose) if facts.is_code(value) else named(value, known, choose)
-        if found.casefold() != value.casefold() and not facts.says(beside, found):
-            return found
-    return ""
-
-
-def turned(value: str, choose: random.Random) -> str:
-    """Each digit, and each capital that stands alone, becomes another; 04:30 stays a time."""
-    if clock := facts.CLOCK.fullmatch(value):
-        return f"{choose.randrange(24):0{len(clock[1])}}:{choose.randrange(60):02}"
-    return "".join(
-        choose.choice("123456789" if at == 0 or not value[at - 1].isdigit() else "0123456789")
-        if letter.isdigit()
-        else choose.choice("ABCDEFGHKLMNPRSTUVWX")
-        if letter.isupper() and not value[at + 1 : at + 2].islower()
-        else letter
-        for at, letter in enumerate(value)
-    )
-
-
-def named(value: str, known: Sequence[str], choose: random.Random) -> str:
-    """Of as many words, from the other facts or from a list."""
-    size = len(value.split())
-    alike = [
-        one
-        for one in known
-        if len(one.split()) == size
-        and one[:1].isupper() == value[:1].isupper()
-        and not facts.is_code(one)
-    ]
-    if len(alike) > 2 and choose.random() < 0.5:
-        return choose.choice(alike)
-    return " ".join(choose.sample((NAMES if value[:1].isupper() else WORDS).split(), size))
 
 
 def trained_ways(material: Material, count: int) -> list[str]:
