@@ -24,6 +24,7 @@ from learning.examples import Example, Message
 PHRASED, CHANGED, ABSENT, NOTE = KINDS = ("phrased", "changed", "absent", "note")
 TRAINED_WAYS = 2 / 3  # of the ways to ask; the others are held out
 MOST_DISTRACTORS = 2
+MOST_ASIDE = 16  # passages that one example's distractors are taken from
 FEWEST_LEFT = 40  # characters of a passage whose sentence about the fact was cut out
 NEAR = 0.7  # of the absent examples: the own passage without the sentence that matters
 UNKNOWN = Fact()  # what an absent answer is about
@@ -133,12 +134,20 @@ def materials(rows: Sequence[Example], seed: str, words: Wording, ways: Ways) ->
             fact,
             wording.language(row.question, row.answer, texts),
             own,
-            tuple(one for one in pool if one not in own and not facts.says_fact(one.text, fact)),
+            beside(pool, own, fact, choose),
             tuple(ways.get(row.question, ())),
             words,
             choose,
             partial(values.other, fact.value, known, texts, choose),
         )
+
+
+def beside(
+    pool: Sequence[Passage], own: Sequence[Passage], fact: Fact, choose: random.Random
+) -> tuple[Passage, ...]:
+    """Some passages that do not hold the fact; not all, of which there may be thousands."""
+    some = choose.sample(pool, min(MOST_ASIDE, len(pool)))
+    return tuple(one for one in some if one not in own and not facts.says_fact(one.text, fact))
 
 
 def fact_of(row: Example) -> Fact:

@@ -94,11 +94,19 @@ def meant(row: Example) -> str:
 def same_questions(examples: Sequence[Example]) -> list[int]:
     """For each example a number that it shares with those that ask the same in almost the same
     words (the rule of learning.dataset.duplicates)."""
-    words = [sorted(duplicates.WORD.findall(row.question.casefold())) for row in examples]
-    sentences = [" ".join(row) for row in words]
-    group = list(range(len(examples)))
-    for block in duplicates.blocks(words).values():
+    sorted_words = [
+        " ".join(sorted(duplicates.WORD.findall(row.question.casefold()))) for row in examples
+    ]
+    sentences = list(dict.fromkeys(sorted_words))
+    first = list(range(len(sentences)))
+
+    def root(number: int) -> int:
+        while first[number] != number:
+            first[number] = number = first[first[number]]
+        return number
+
+    for block in duplicates.blocks([sentence.split() for sentence in sentences]).values():
         for earlier, later in duplicates.alike(block, sentences):
-            old, new = group[later], group[earlier]
-            group = [new if number == old else number for number in group]
-    return group
+            first[root(later)] = root(earlier)
+    number_of = {sentence: root(number) for number, sentence in enumerate(sentences)}
+    return [number_of[sentence] for sentence in sorted_words]
