@@ -39,12 +39,12 @@ def test_one_person_does_not_outvote_the_rest_however_often_it_is_said() -> None
     assert found.kept == tuple(rest) and found.left_out[voices.OUTVOTED] == 1
 
 
-def test_one_against_one_is_settled_by_nobody_and_both_are_named() -> None:
+def test_one_against_one_trains_neither_and_both_are_named() -> None:
     found = voices.heard([says("uma", "Vikholm"), says("per", "Tromsdal")])
     assert not found.kept and found.unsettled == ((LAB, ("per", "uma")),)
 
 
-def test_whoever_gave_two_answers_is_heard_where_another_person_backs_one() -> None:
+def test_a_person_with_two_answers_is_heard_where_another_person_backs_one() -> None:
     rows = [says("uma", "Vikholm"), says("uma", "Tromsdal"), says("per", "Tromsdal")]
     assert voices.heard(rows).kept == tuple(rows[1:])
 

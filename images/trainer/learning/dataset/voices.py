@@ -1,4 +1,4 @@
-"""Nobody shouts: one person counts once for each question, and a question that people answer
+"""One person, one voice: each counts once for each question, and a question that people answer
 differently is settled by how many of them say so. Pure.
 """
 
