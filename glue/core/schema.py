@@ -58,11 +58,11 @@ def check(
         adapter.validate_python(values)
         return
     except ValidationError as error:
-        faults = [(fault["type"], str(fault["loc"][0])) for fault in error.errors()]
+        faults = [(fault["type"], *map(str, fault["loc"])) for fault in error.errors()]
     words = {k: v.get("description", "") for k, v in adapter.json_schema()["properties"].items()}
-    for key in (key for fault, key in faults if fault in UNKNOWN):
+    for key in (fault[1] for fault in faults if fault[0] in UNKNOWN and len(fault) == 2):
         raise Invalid(f"Unknown key in {where}", key, replacement(key, words, renamed or {}))
-    for _, key in faults:
+    for _, key, *_ in faults:
         if key in values:
             shown = "(hidden)" if key in hidden else repr(values[key])[:SHOWN_CHARACTERS]
             raise Invalid(f"Invalid value for {key} in {where}", shown, f"Expected {words[key]}.")
