@@ -1,4 +1,4 @@
-"""Errors that a person must read, and the exit codes that timers and scripts act on."""
+"""Errors with what to do, and exit codes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from glue.core import redact
 
 
 class Exit(IntEnum):
-    """Exit codes are an interface: timers and scripts act on them."""
+    """An interface: timers and scripts act on them."""
 
     DONE = 0
     FAILED = 1

@@ -63,7 +63,9 @@ def test_logins_and_webhooks_are_hidden_in_any_url(said: str, shown: str | None)
         (json.dumps("M\u00fcller"), '"(person)"'),
     ],
 )
-def test_a_stranger_sees_no_key_and_no_person_but_figures(said: str, shown: str | None) -> None:
+def test_a_support_bundle_shows_figures_but_no_keys_and_no_people(
+    said: str, shown: str | None
+) -> None:
     assert redact.strangers(said, ["Thurgau", "M\u00fcller"]) == (shown or said)
 
 
@@ -78,7 +80,7 @@ def test_a_stranger_sees_no_key_and_no_person_but_figures(said: str, shown: str 
         quote(WEBHOOK, safe=""),
     ],
 )
-def test_a_secret_is_hidden_whole_and_in_part_as_any_program_writes_it(said: str) -> None:
+def test_a_secret_is_hidden_whole_in_parts_and_in_any_encoding(said: str) -> None:
     hidden = redact.hidden(said, redact.secrets(VALUES, settings.HIDDEN))
     for private in ("0123", "very-private-token", "Mirror!Pass", "Mirror%21Pass"):
         assert private not in hidden

@@ -31,7 +31,7 @@ def test_both_profiles_are_complete_and_no_secret_has_a_default(
     assert not set(settings.SECRETS) & loaded.values.keys()
 
 
-def test_the_site_wins_and_the_source_is_known(tmp_path: Path) -> None:
+def test_site_env_overrides_the_profile_and_the_source_is_known(tmp_path: Path) -> None:
     home = copy_env(tmp_path)
     (home / "env" / "site.env").write_text("CHAT_PORT=3100\n")
     loaded = settings.load("rehearsal", home)
@@ -126,7 +126,9 @@ def test_a_secret_is_not_shown_in_an_error() -> None:
 
 
 @pytest.mark.parametrize("line", ["NOTIFY_EMAIL=it@example.org", "SMTP_PASSWORD=letters"])
-def test_half_of_a_pair_is_refused_and_its_value_is_not_shown(line: str, tmp_path: Path) -> None:
+def test_a_setting_that_needs_another_is_refused_alone_and_its_value_is_not_shown(
+    line: str, tmp_path: Path
+) -> None:
     home = copy_env(tmp_path)
     (home / "env" / "site.env").write_text(line + "\n")
     with pytest.raises(Misconfigured, match=line.partition("=")[0]) as error:
@@ -138,7 +140,7 @@ def test_the_restic_repository_is_hidden_because_it_may_contain_a_password() -> 
     assert "RESTIC_REPOSITORY" in settings.HIDDEN
 
 
-def test_every_recipe_in_the_repository_is_good() -> None:
+def test_every_recipe_in_the_repository_is_valid() -> None:
     names = [path.stem for path in (HOME / "env" / "recipes").glob("*.toml")]
     assert {"team", "rehearsal"} <= {
         recipes.load(HOME / "env" / "recipes", name).name for name in names
@@ -177,7 +179,7 @@ def test_a_bad_recipe_names_file_key_value_and_what_is_expected(
     assert message.format(tmp_path / "bad.toml") in str(error.value)
 
 
-def test_the_unsloth_engine_cannot_go_on_with_an_adapter(tmp_path: Path) -> None:
+def test_the_unsloth_engine_cannot_continue_an_adapter(tmp_path: Path) -> None:
     text = (HOME / "env" / "recipes" / "case-study.toml").read_text()
     (tmp_path / "bad.toml").write_text(
         text.replace('begin_from = "base"', 'begin_from = "current"')
