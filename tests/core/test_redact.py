@@ -20,17 +20,17 @@ VALUES = {
     ("said", "shown"),
     [
         (
-            "https://uma:pass@hub.example.org/x",
+            "https://uma:pass@hub.example.org/x",  # pragma: allowlist secret
             "https://(hidden)@hub.example.org/x",
-        ),  # pragma: allowlist secret
+        ),
         (
-            "proxy http://uma:p@ss/w:rd@10.0.0.1:3128 refused",
+            "proxy http://uma:p@ss/w:rd@10.0.0.1:3128 refused",  # pragma: allowlist secret
             "proxy http://(hidden)@10.0.0.1:3128 refused",
-        ),  # pragma: allowlist secret
+        ),
         (
-            "rest:https://uma:pass@backup/",
+            "rest:https://uma:pass@backup/",  # pragma: allowlist secret
             "rest:https://(hidden)@backup/",
-        ),  # pragma: allowlist secret
+        ),
         ("ssh://git@example.org", "ssh://(hidden)@example.org"),
         (json.dumps("https://u:p@h").replace("/", "\\/"), '"https:\\/\\/(hidden)@h"'),
         ("?next=" + quote("https://u:p@h", safe=""), "?next=https%3A%2F%2F(hidden)%40h"),
