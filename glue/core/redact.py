@@ -19,7 +19,7 @@ TOKEN = re.compile(
 EMAIL = re.compile(
     r"""(?:"?(?:[^\W\d_a-z][\w.'-]*"?[ ]){1,3}<)?[\w.+\-']+@[\w\-]+(?:\.[\w\-]+)*>?"""
 )
-HOME = re.compile(r"""((?:/home|/Users)/)[^/\s"':]+""")
+HOME_FOLDER = re.compile(r"""((?:/home|/Users)/)[^/\s"':]+""")
 
 
 def urls(text: str) -> str:
@@ -63,7 +63,7 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
 
 def strangers(text: str, names: Iterable[str]) -> str:
     """text for a reader outside the team: without people and without what looks like a key."""
-    text = HOME.sub(rf"\1{PERSON}", EMAIL.sub(PERSON, TOKEN.sub(rf"\1{HIDDEN}", text)))
+    text = HOME_FOLDER.sub(rf"\1{PERSON}", EMAIL.sub(PERSON, TOKEN.sub(rf"\1{HIDDEN}", text)))
     forms = {form for name in names for form in (name, json.dumps(name)[1:-1])}
     for name in sorted(forms, key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", PERSON, text)

@@ -179,7 +179,7 @@ def _layers(
     yield "env/site.env", site
     environment = {k[5:]: v for k, v in os.environ.items() if k.startswith("GLUE_")}
     yield "the environment (GLUE_...)", environment
-    secrets = home / so_far["STATE_DIR"] / "secrets.env"
+    secrets = home / so_far.get("STATE_DIR", "") / "secrets.env"
     if secrets.exists():
         yield str(secrets), read_env_file(secrets)
 

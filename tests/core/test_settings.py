@@ -1,10 +1,12 @@
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from glue.core import recipes, settings
 from glue.core.errors import Misconfigured
+from glue.core.setting_keys import Keys
 
 HOME = settings.HOME
 
@@ -111,12 +113,28 @@ def test_the_environment_wins_over_the_site_and_its_unknown_keys_are_refused(
         settings.load("rehearsal", home)
 
 
-def test_a_key_that_a_profile_leaves_out_is_named_with_what_it_takes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", [k for k, f in Keys.model_fields.items() if f.is_required()])
+def test_a_key_that_is_missing_is_named_with_what_it_takes(key: str, tmp_path: Path) -> None:
     home = copy_env(tmp_path)
-    profile = home / "env" / "rehearsal.env"
-    profile.write_text(profile.read_text().replace("NIGHT_AT=", "#NIGHT_AT="))
-    with pytest.raises(Misconfigured, match=r"NIGHT_AT. Expected a time such as 07:00."):
+    for name in ("images.env", "rehearsal.env"):
+        path = home / "env" / name
+        path.write_text(re.sub(rf"^{key}=", f"#{key}=", path.read_text(), flags=re.MULTILINE))
+    message = f"Missing key in .*: {key}. Expected {Keys.model_fields[key].description}"
+    with pytest.raises(Misconfigured, match=re.escape(message).replace(r"\.\*", ".*")):
         settings.load("rehearsal", home)
+
+
+@pytest.mark.parametrize("key", Keys.model_fields)
+def test_every_key_says_what_it_takes_and_none_is_empty(key: str) -> None:
+    with pytest.raises(Misconfigured, match=f"Invalid value for {key} in env/site.env") as error:
+        settings.check({key: ""}, "env/site.env")
+    assert error.value.do == f"Expected {Keys.model_fields[key].description}."
+
+
+def test_the_keys_that_setup_generates_and_nobody_sees() -> None:
+    secrets = {"MODEL_API_KEY", "WEBUI_SECRET_KEY", "WEBUI_ADMIN_PASSWORD"}
+    assert set(settings.SECRETS) == secrets
+    assert {"SMTP_PASSWORD", "HF_TOKEN", "RESTIC_REPOSITORY"} | secrets < set(settings.HIDDEN)
 
 
 def test_a_secret_is_not_shown_in_an_error() -> None:
@@ -134,10 +152,6 @@ def test_a_setting_that_needs_another_is_refused_alone_and_its_value_is_not_show
     with pytest.raises(Misconfigured, match=line.partition("=")[0]) as error:
         settings.load("rehearsal", home)
     assert "SMTP_" in error.value.saw and line.partition("=")[2] not in str(error.value)
-
-
-def test_the_restic_repository_is_hidden_because_it_may_contain_a_password() -> None:
-    assert "RESTIC_REPOSITORY" in settings.HIDDEN
 
 
 def test_every_recipe_in_the_repository_is_valid() -> None:
