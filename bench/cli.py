@@ -226,7 +226,11 @@ SCALE_OPTIONS = (
         type=click.Path(exists=True, path_type=Path),
         default=HOME / "docs" / "measurements" / "rag-paced.json",
     ),
-    click.option("--out", type=click.Path(path_type=Path), default=HOME / "docs" / "scale.md"),
+    click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        default=HOME / "docs" / "measurements" / "scale.md",
+    ),
 )
 RAG_OPTIONS = (
     click.option(

@@ -17,8 +17,8 @@ from rich.table import Table
 from glue.cli.framework import cli, lines, open_site, open_watched, teller, verb
 from glue.clients import adapter_store, chat_volume
 from glue.clients.site import Site
-from glue.core import settings, waiting
-from glue.core.errors import Exit, GlueError, Misconfigured
+from glue.core import waiting
+from glue.core.errors import Exit, GlueError, Invalid, Misconfigured
 from glue.core.services import Mode
 from glue.machine import doctor, images, schedule
 from glue.machine.checks import Grade
@@ -415,11 +415,11 @@ def until_time(clock: str | None) -> float | None:
     """The next moment at which the clock shows this, as a Unix time."""
     if clock is None:
         return None
-    if not settings.CLOCK.accepts(clock):
-        raise Misconfigured(
-            "--until is no time of day", clock, f"allowed: {settings.CLOCK.allowed}"
-        )
-    return waiting.next_moment(clock)
+    try:
+        return waiting.next_moment(clock)
+    except ValueError:
+        do = "Expected a time such as 07:00."
+        raise Invalid("Invalid value for --until", repr(clock), do) from None
 
 
 def show_status(result: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ def clean(site: Site) -> dict[str, list[str]]:
         raise Misconfigured(
             "only a rehearsal is cleaned away",
             f"profile {site.settings.profile}",
-            "docs/operations.md, Backup and restore",
+            "docs/administrator.md, Backup and restore",
         )
     removed = site.stacks.take_away() + site.stacks.remove_old_images()
     shutil.rmtree(site.state, ignore_errors=True)

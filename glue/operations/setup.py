@@ -209,7 +209,7 @@ def run_checks(site: Site, module: str) -> None:
         raise GlueError(
             "the night's kernels do not compute what they should",
             "\n".join(lines[-10:]),
-            "see docs/spark.md",
+            "see docs/administrator.md, Setup",
         )
 
 

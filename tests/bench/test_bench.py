@@ -442,9 +442,9 @@ def test_thirty_papers_and_twelve_questions_about_them() -> None:
 
 
 def test_what_is_asked_about_your_own_documents_is_about_them(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match="nobody knows what to ask"):
+    with pytest.raises(Misconfigured, match="--documents needs --questions"):
         questions.about(tmp_path, None)
-    with pytest.raises(Misconfigured, match="not there") as error:
+    with pytest.raises(Misconfigured, match="are missing") as error:
         questions.about(tmp_path, ARXIV)
     assert "1706.03762.pdf" in error.value.saw
     for case in questions.read(ARXIV):
@@ -453,12 +453,27 @@ def test_what_is_asked_about_your_own_documents_is_about_them(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["", "questions = []", "questions = 3", '[[questions]]\nquestion = "a"', "["]
+    ("text", "message"),
+    [
+        ("", "Missing key in {}: questions. Expected [[questions]] tables with question"),
+        ("questions = []", "Invalid value for questions in {}: []. Expected [[questions]]"),
+        ("questions = 3", "Invalid value for questions in {}: 3. Expected [[questions]]"),
+        ('[[questions]]\nquestion = "a"', "Invalid value for questions in {}: [{{'question"),
+        (
+            '[[questions]]\nquestion = "a"\ndocument = "b"\nanswer = "c"',
+            "Invalid value for questions in {}: [{{'question",
+        ),
+        ("question = 1", "Unknown key in {}: question. Did you mean questions?"),
+        ("[", "a file is not TOML\n  saw:  {}"),
+    ],
 )
-def test_a_file_of_questions_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+def test_a_file_of_questions_of_another_form_is_refused(
+    text: str, message: str, tmp_path: Path
+) -> None:
     (tmp_path / "q.toml").write_text(text)
-    with pytest.raises(Misconfigured, match="cannot be read"):
+    with pytest.raises(Misconfigured) as error:
         questions.read(tmp_path / "q.toml")
+    assert message.format(tmp_path / "q.toml") in str(error.value)
 
 
 def test_a_question_without_a_labelled_passage_is_found_by_its_document() -> None:

@@ -111,7 +111,7 @@ def test_a_tag_becomes_a_tag_with_the_registry_s_digest_and_again_is_nothing(
     expected = f"# a word\nDOOR_IMAGE={wanted}\nREHEARSAL_BASE_IMAGE=dual-use/base:1\n"
     expected += f"NIGHT_DESK_IMAGE={wanted}\n"
     assert path.read_text() == expected
-    settings.check("DOOR_IMAGE", wanted, "env/images.env")
+    settings.check({"DOOR_IMAGE": wanted}, "env/images.env")
     assert pin(stacks, path) == [] and path.read_text() == expected
 
 

@@ -83,7 +83,7 @@ def test_what_is_asked_is_found_as_often_as_a_perfect_search_query_finds_it(rag:
         assert ours[kind]["passage"] >= stock[kind]["passage"], kind
         assert ours[kind]["document"] >= stock[kind]["document"] - 0.04, (
             kind
-        )  # one of thirty, as docs/bench.md says
+        )  # one of thirty, as docs/measurements/bench.md says
 
 
 def test_glue_adds_little_to_the_container_s_own_swap(report: Row, site: Site) -> None:

@@ -197,6 +197,6 @@ def test_a_smoke_question_that_fails_says_so_without_the_documents_words(
 ) -> None:
     monkeypatch.setattr(promote, "SMOKE_SECONDS", 0)
     person = SimpleNamespace(ask=lambda messages: SimpleNamespace(text=text, sources=[]))
-    with pytest.raises(GlueError, match="the model's answer was waited for") as error:
+    with pytest.raises(GlueError, match="waiting for the model's answer") as error:
         promote.ask_for_smoke(SimpleNamespace(administrator=lambda: person), "Who earns what?")  # type: ignore[arg-type]
     assert error.value.saw == saw
