@@ -14,25 +14,17 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = (
     "training",
     "glue.core",
-    "learning",
     "glue.clients",
     "glue.machine",
     "glue.serving",
     "glue.operations",
     "glue.night",
     "glue.cli",
+    "learning",  # runs in the trainer's image
     "bench",
     "rehearsal",
 )
 FOLDERS = {"training": "images/trainer/training", "learning": "images/trainer/learning"}
-# These still open the site themselves. They come down when data sets and evaluation run as jobs in
-# the trainer's image.
-JOBS_TO_BE = (
-    "learning.dataset.build",
-    "learning.dataset.documents",
-    "learning.dataset.forget",
-    "learning.evaluation.evaluate",
-)
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,7 @@ def upward(modules: dict[str, Module]) -> list[str]:
         f"{one.name} -> {other}"
         for one in modules.values()
         for other in sorted(one.imports)
-        if floor[modules[other].room] > floor[one.room] and one.name not in JOBS_TO_BE
+        if floor[modules[other].room] > floor[one.room]
     ]
 
 
@@ -135,7 +127,6 @@ def report(modules: dict[str, Module]) -> str:
     )
     rows.append(f"imports upward: {'; '.join(upward(modules)) or 'none'}")
     rows.append(f"circles in a room: {'; '.join(circles(modules)) or 'none'}")
-    rows.append(f"let through until they run as jobs: {', '.join(JOBS_TO_BE)}")
     return "\n".join(rows)
 
 

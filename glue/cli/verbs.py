@@ -23,9 +23,18 @@ from glue.core.services import Mode
 from glue.machine import doctor, images, schedule
 from glue.machine.checks import Grade
 from glue.night import night
-from glue.operations import airgap, backup, clean, documents, restore, setup, support, upgrade
+from glue.operations import (
+    airgap,
+    backup,
+    clean,
+    dataset,
+    documents,
+    restore,
+    setup,
+    support,
+    upgrade,
+)
 from glue.serving import adapters, day, export, notify, reconcile, status
-from learning.dataset import build, forget
 
 __all__ = ["cli"]
 
@@ -180,7 +189,7 @@ def build_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
     """Build state/dataset as tonight's would be, with a card and a page to read through. Changes
     nothing else."""
     site = open_site(profile)
-    return build.build(site, site.recipe()), lines
+    return dataset.build(site), lines
 
 
 verb(build_verb, dataset_group)
@@ -197,7 +206,7 @@ def forget_verb(
         raise Misconfigured(
             "forget what?", "neither or both of --user and --chat", "name one of them"
         )
-    return forget.forget(open_site(profile), "user" if user else "chat", str(user or chat)), lines
+    return dataset.forget(open_site(profile), "user" if user else "chat", str(user or chat)), lines
 
 
 @verb

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ijson
 import requests
 
 from glue.clients import vllm
@@ -36,7 +35,6 @@ DESCRIPTION = (
 # the knowledge.
 EVERYONE_READS = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
 FILE_DEADLINE_SECONDS = 600
-EXPORT_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -236,36 +234,6 @@ class WebUI:
                 return sorted(names)
             page += 1
 
-    def knowledge_texts(self, knowledge: str) -> Iterator[tuple[str, str]]:
-        """(name, extracted text) of every document in the collection."""
-        page, seen = 1, 0
-        while True:
-            listing = self.call("GET", f"/api/v1/knowledge/{knowledge}/files?page={page}")
-            for item in listing["items"]:
-                yield (
-                    item["filename"],
-                    str(
-                        self.call("GET", f"/api/v1/files/{item['id']}/data/content")["content"]
-                        or ""
-                    ),
-                )
-            seen += len(listing["items"])
-            if not listing["items"] or seen >= listing["total"]:
-                return
-            page += 1
-
-    def look_up(self, knowledge: str, question: str, count: int) -> list[dict[str, Any]]:
-        """The sources that a chat would get for this question, in the form in which it stores
-        them."""
-        body = {"collection_names": [knowledge], "query": question, "k": count}
-        found = self.call("POST", "/api/v1/retrieval/query/collection", json=body)
-        if not found.get("documents") or not found["documents"][0]:
-            return []
-        about = {"type": "collection", "id": knowledge, "name": KNOWLEDGE_NAME}
-        return [
-            {"source": about, "document": found["documents"][0], "metadata": found["metadatas"][0]}
-        ]
-
     def compare_folder(
         self, knowledge: str, manifest: list[dict[str, Any]]
     ) -> dict[str, list[Any]]:
@@ -312,33 +280,7 @@ class WebUI:
                 "open the PDF; a scan needs a text layer first",
             )
 
-    # ------------------------------------------------------------------ ratings
-
-    def ratings(self) -> Iterator[Any]:
-        """Every rating with the whole conversation it was given in, one at a time: all at once may
-        not fit into memory.
-
-        A rating is consent; nothing else can be read.
-        """
-        path = "/api/v1/evaluations/feedbacks/all/export"
-        try:
-            with self.session.get(self.url + path, stream=True, timeout=EXPORT_SECONDS) as response:
-                if response.status_code >= 400:
-                    raise GlueError(
-                        "the ratings cannot be read",
-                        f"{response.status_code} {response.text[:400]}",
-                        "make status",
-                    )
-                response.raw.decode_content = True
-                yield from ijson.items(
-                    response.raw, "item"
-                )  # as floats, a number over 64 bit would end it
-        except (requests.RequestException, ijson.JSONError, OSError) as error:
-            raise GlueError(
-                "the ratings cannot be read to their end",
-                str(error),
-                "make logs SERVICE=open-webui",
-            ) from error
+    # ------------------------------------------------------------------ people
 
     def people(self) -> list[dict[str, Any]]:
         """Everybody with an account in the chat: "name", "email", and more."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 # Open WebUI's preset points at one of these two; which one is all that promotion ever changes for
 # it.
 BASE = "team-base"
@@ -15,3 +17,17 @@ ASSISTANT = "team-assistant"
 
 # The first words of every answer from here; datasets leave out answers that begin with them.
 MARK = "🌙 **Night desk**"
+
+# files of the state folder that learning reads, or adds to
+FORGOTTEN = "forgotten.jsonl"
+GLOSSARY = "glossary.toml"
+GOLDEN = "golden.toml"
+DOCUMENT_QUESTIONS = "document-questions.jsonl"
+
+
+def hashed(what: str, value: str) -> str:
+    """How manifests and FORGOTTEN name a chat or a person: enough to recognise, not to find one.
+
+    what: "chat" or "user"; value: its id in Open WebUI.
+    """
+    return hashlib.sha256(f"{what} {value}".encode()).hexdigest()

@@ -4,7 +4,6 @@ refused."""
 from __future__ import annotations
 
 from dataclasses import asdict
-from statistics import fmean
 
 from glue.clients.open_webui import Answer
 from glue.clients.site import Site
@@ -12,9 +11,9 @@ from glue.core import desired_state, files, waiting
 from glue.core.errors import GlueError
 from glue.core.names import BASE, MARK
 from glue.core.waiting import Seen
+from glue.night import evaluate
 from glue.night.tonight import Night
 from glue.serving import adapters, day, last_night
-from learning.evaluation import evaluate
 
 SMOKE_SECONDS = 30
 
@@ -29,8 +28,9 @@ def judge_candidate(night: Night) -> None:
     """A release keeps what was said of it. An artifact that was broken when it was made is no
     release, and was judged then."""
     if night.verdict is None:
-        night.verdict, seen = evaluate.judge(night.site, night.release, night.dataset, night.recipe)
-        files.write_json(night.folder / "evidence.json", asdict(seen), mode=0o600)
+        night.verdict = evaluate.judge(
+            night, lambda: desired_state.require(night.site.state, night.name)
+        )
         night.site.releases.note_verdict(night.release, asdict(night.verdict))
     files.write_json(night.folder / "recipe.json", asdict(night.recipe))
     files.write_json(night.folder / "verdict.json", asdict(night.verdict))
@@ -54,7 +54,7 @@ def smoke(night: Night) -> None:
     site = night.site
     try:
         confirm_merged(night)
-        ask_for_smoke(site, night.dataset.learned[0].question)
+        ask_for_smoke(site, night.dataset["question"])
     except BaseException:
         if night.verdict is not None and night.verdict.promote:
             site.tell("the smoke question failed: rolling back")
@@ -71,9 +71,7 @@ def confirm_merged(night: Night) -> None:
         or not night.site.releases.serves_merged()
     ):
         return
-    found = fmean(
-        evaluate.score(night.site, night.site.vllm(), BASE, night.dataset.held_out, "held-out")
-    )
+    found = evaluate.score(night, BASE)
     judged = night.verdict.figures["held_out_candidate"]
     if found < judged - night.recipe.most_forgetting:
         saw = f"{found:.3f} a token, the adapter came to {judged:.3f}"
@@ -135,8 +133,7 @@ def tell(site: Site, night: str) -> None:
             site.administrator().ensure_banner(
                 **last_night.kept_banner(site.state, site.releases.current())
             )
-        site.tell(f"{found.headline} The page: {site.state / 'nights' / night / 'report.html'}")
-    except (
-        Exception
-    ) as error:  # whatever it is, the day serves and the night has its end in the journal
+        site.tell(found.headline)
+        site.tell(f"The page: {last_night.draw(site, found)}")
+    except Exception as error:  # the day serves, and the night has its end in the journal
         site.tell(f"the morning page could not be written: {error}")

@@ -8,18 +8,19 @@ from typing import Any
 
 from glue.clients.site import Site
 from glue.core.recipes import Recipe
-from learning.examples import Dataset, Verdict
+from glue.core.verdict import Verdict
 
 
 @dataclass
 class Night:
-    """What one night knows so far; each step adds to it."""
+    """What one night knows so far; each step adds to it. dataset: what the job that built it
+    says."""
 
     site: Site
     name: str
     recipe: Recipe
     deadline_time: float
-    dataset: Dataset = field(default_factory=lambda: Dataset((), (), ()))
+    dataset: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     release: str = ""
     verdict: Verdict | None = None

@@ -18,10 +18,9 @@ from glue.core.desired_state import Turn, Wanted
 from glue.core.errors import GlueError
 from glue.core.waiting import Seen
 from glue.machine import hours
+from glue.night import evaluate
 from glue.night.tonight import Night
 from glue.serving import adapters, model, watch
-from learning.dataset import split
-from learning.evaluation import evaluate
 
 DRAIN_SECONDS = 120  # the longest that a running answer is waited for
 ENGINES = {"grouped": "training.train", "unsloth": "training.train_unsloth"}
@@ -245,11 +244,8 @@ def manifest(night: Night) -> dict[str, Any]:
             "glue": glue.__version__,
             "images": {key: settings.image(key) for key in ("VLLM_IMAGE", "TRAINER_IMAGE")},
         },
-        "counts": {
-            part: len(getattr(night.dataset, part))
-            for part in ("train", "held_out", "earlier", "general", "replay")
-        },
-        "examples": sorted(split.fingerprint(row) for row in night.dataset.learned),
+        "counts": night.dataset["card"]["parts"],
+        "examples": night.dataset["fingerprints"],
         "origins": origins(night),
     }
 
@@ -270,7 +266,7 @@ def origins(night: Night) -> list[str]:
         files.read_json_if_whole(night.folder / "job.json", {}).get("begin_from", "")
     ).name
     inherited = night.site.releases.manifest(before).get("origins", []) if before else []
-    return sorted({*split.origins(night.dataset.learned), *inherited})
+    return sorted({*night.dataset["origins"], *inherited})
 
 
 def revision(models: dict[str, Any], name: str) -> str:

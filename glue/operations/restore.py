@@ -8,13 +8,12 @@ from typing import Any
 
 from glue.clients import chat_volume
 from glue.clients.site import Site
-from glue.core import desired_state, files, journal, lock
+from glue.core import desired_state, files, journal, lock, names
 from glue.core.desired_state import Turn, Wanted
 from glue.core.errors import PreconditionFailed
 from glue.core.settings import HOME, SECRETS
-from glue.operations import backup, setup
+from glue.operations import backup, dataset, setup
 from glue.serving import model
-from learning.dataset import forget
 
 PUBLIC = (
     "adapters",
@@ -35,10 +34,10 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
     replace: also where there is a chat already; else PreconditionFailed, with nothing touched.
     """
     manifest = backup.verified(folder)
-    missing = site.stacks.missing_images((site.settings.image("OPEN_WEBUI_IMAGE"),))
-    if missing:
+    needed = tuple(site.settings.image(f"{name}_IMAGE") for name in ("OPEN_WEBUI", "TRAINER"))
+    if missing := site.stacks.missing_images(needed):
         raise PreconditionFailed(
-            "Open WebUI's image is not on this machine", str(missing), "make setup, then restore"
+            "an image is not on this machine", ", ".join(missing), "make setup, then restore"
         )
     refuse_downgrade(site, manifest)
     site.stacks.ensure_volumes(
@@ -72,6 +71,7 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         site.tell("putting back adapters, nights, secrets and journal")
         for words in put_back_state(site.state, folder, manifest):
             site.tell(words)
+        forget_again(site)
         kept = put_back_settings(folder / "env", below("env", manifest["sha256"]))
         site.tell(kept)
         desired_state.take(site.state, Turn(Wanted.DOWN))
@@ -126,7 +126,7 @@ def put_back_state(state: Path, folder: Path, manifest: dict[str, Any]) -> list[
 
     Only what the manifest names is taken. Returns, in words, what was left out.
     """
-    asked = files.read_lines(state / forget.FORGOTTEN)
+    asked = files.read_lines(state / names.FORGOTTEN)
     (state / "adapters" / "current").unlink(missing_ok=True)
     (state / "adapters" / "judging").unlink(missing_ok=True)
     left_out = []
@@ -148,7 +148,9 @@ def put_back_state(state: Path, folder: Path, manifest: dict[str, Any]) -> list[
         link.unlink(missing_ok=True)
         link.symlink_to(leads_to)
     (state / "webui-token").unlink(missing_ok=True)
-    forget_again(state, asked)
+    for row in asked:  # what was to be forgotten since the backup stays so
+        if row not in files.read_lines(state / names.FORGOTTEN):
+            files.append_line(state / names.FORGOTTEN, row)
     return left_out
 
 
@@ -163,13 +165,10 @@ def put_back_file(source: Path, state: Path, name: str, checksum: str) -> None:
     files.copy_checked(source, target, checksum, 0o644 if public else 0o600)
 
 
-def forget_again(state: Path, asked: list[dict[str, Any]]) -> None:
-    """What was to be forgotten since the backup, and what datasets in it hold of that, does not
-    come back with it."""
-    for row in asked:
-        if row not in files.read_lines(state / forget.FORGOTTEN):
-            files.append_line(state / forget.FORGOTTEN, row)
-    forget.remove_named(state, {row["name"] for row in files.read_lines(state / forget.FORGOTTEN)})
+def forget_again(site: Site) -> None:
+    """What data sets in the backup hold of what was to be forgotten goes."""
+    rows = files.read_lines(site.state / names.FORGOTTEN)
+    dataset.remove(site, [row["name"] for row in rows])
 
 
 def put_back_settings(source: Path, checksums: dict[str, str]) -> str:

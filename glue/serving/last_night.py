@@ -1,5 +1,4 @@
-"""What a person reads in the morning: a page, a short text, a line above every chat. Made from the
-night's files alone.
+"""What a person reads in the morning: a page, a short text, a banner. Made from the night's files.
 
 state/nights/<night>/report.html   one file, nothing from elsewhere, for a browser
 state/nights/<night>/summary.txt   a few lines, for an e-mail, a webhook or a terminal
@@ -13,14 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, select_autoescape
-
+from glue.clients import jobs
+from glue.clients.site import Site
 from glue.core import files
-from learning import report_page
 
 PARTS = ("train", "held_out", "general")
-SHOWN_ANSWERS = 5
-LONGEST_SHOWN = 600  # characters of an answer
 BANNER = "glue-night"
 UNDO = "make rollback"
 LEARNED = (
@@ -47,7 +43,6 @@ class Morning:
     card: dict[str, Any]
     losses: list[tuple[int, float]]
     verdict: dict[str, Any]
-    evidence: dict[str, Any]
     training: dict[str, Any]
     energy: dict[str, float]
     recipe: dict[str, Any]
@@ -91,7 +86,6 @@ def gather(state: Path, night: str) -> Morning:
             if row.get("phase") == "train" and "loss" in row
         ],
         verdict=files.read_json_if_whole(folder / "verdict.json", {}),
-        evidence=files.read_json_if_whole(folder / "evidence.json", {}),
         training=files.read_json_if_whole(folder / "result.json", {}),
         energy=files.read_json_if_whole(folder / "energy.json", {}),
         recipe=files.read_json_if_whole(folder / "recipe.json", {}),
@@ -181,74 +175,45 @@ def average_watts(energy: dict[str, float]) -> float:
     return energy["watt_hours"] * 3600 / max(energy["seconds"], 1)
 
 
-# ---------------------------------------------------------------------- the page
-
-
-def page(morning: Morning) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=select_autoescape(default=True),
-        trim_blocks=True,
-    )
-    return environment.get_template("morning.html.j2").render(
-        morning=morning,
-        loss_picture=report_page.loss_curve(morning.losses) if len(morning.losses) > 1 else "",
-        change_picture=change_picture(morning),
-        answers=shown_answers(morning.evidence),
-        golden=morning.evidence.get("golden", []),
-        duration=duration(float(morning.end.get("seconds") or 0)),
-        steps={name: duration(seconds) for name, seconds in morning.steps.items()},
-        energy=energy_words(morning.energy),
-        undo=UNDO,
-    )
-
-
-def change_picture(morning: Morning) -> str:
-    figures, recipe = morning.verdict.get("figures", {}), morning.recipe
-    wanted = (
-        ("learned, against the current", "gain", recipe.get("least_gain", 0.0)),
-        ("right answer against another", "margin", recipe.get("least_gain", 0.0)),
-        (
-            "known before, against the current",
-            "general_change",
-            -recipe.get("most_forgetting", 0.0),
-        ),
-        (
-            "known before, against the base",
-            "general_change_from_base",
-            -recipe.get("most_forgetting", 0.0),
-        ),
-    )
-    rows = [
-        (name, figures[key], figures[f"{key}_low"], limit)
-        for name, key, limit in wanted
-        if f"{key}_low" in figures
-    ]
-    return report_page.changes(rows) if rows else ""
-
-
-def shown_answers(evidence: dict[str, Any]) -> list[dict[str, str]]:
-    """Five answers before and after: first of all about what was taught."""
-    samples = sorted(evidence.get("samples", []), key=lambda sample: not sample["taught"])
-    return [
-        {
-            "question": sample["question"],
-            "wanted": sample["wanted"][:LONGEST_SHOWN],
-            "before": sample["current"]["text"].strip()[:LONGEST_SHOWN],
-            "after": sample["candidate"]["text"].strip()[:LONGEST_SHOWN],
-        }
-        for sample in samples[:SHOWN_ANSWERS]
-    ]
+# ---------------------------------------------------------------------- files
 
 
 def write(state: Path, night: str, chat_url: str = "") -> Morning:
-    """Both files, from whatever the night left."""
+    """summary.txt, from whatever the night left."""
     morning = gather(state, night)
     folder = state / "nights" / night
     folder.mkdir(parents=True, exist_ok=True)
     files.write(folder / "summary.txt", summary(morning, chat_url), mode=0o600)
-    files.write(folder / "report.html", page(morning), mode=0o600)
     return morning
+
+
+def draw(site: Site, morning: Morning) -> Path:
+    """report.html, by a job: pictures need the trainer's image."""
+    folder = site.state / "nights" / morning.night
+    jobs.ensure_folder(folder, 0o755)
+    order = {"night": f"nights/{morning.night}", "facts": facts(morning)}
+    jobs.run(site, jobs.Job("learning.report_page", order, writes=(folder,)))
+    return folder / "report.html"
+
+
+def facts(morning: Morning) -> dict[str, Any]:
+    """What the page says, but for the evidence."""
+    return {
+        "night": morning.night,
+        "outcome": morning.outcome,
+        "headline": morning.headline,
+        "reasons": morning.reasons,
+        "adapter": morning.end.get("adapter"),
+        "duration": duration(float(morning.end.get("seconds") or 0)),
+        "steps": {name: duration(seconds) for name, seconds in morning.steps.items()},
+        "energy": energy_words(morning.energy),
+        "undo": UNDO,
+        "counts": morning.counts,
+        "left_out": morning.card.get("rejected", {}),
+        "losses": morning.losses,
+        "verdict": morning.verdict,
+        "recipe": morning.recipe,
+    }
 
 
 BARS = "▁▂▃▄▅▆▇█"

@@ -25,6 +25,7 @@ from learning.dataset import split
 from rehearsal import demo as demonstration
 from rehearsal.demo import sheet
 from tests.e2e.conftest import Glue
+from tests.learning import on_host
 from training import world as worlds
 
 Demo = dict[str, Any]
@@ -77,7 +78,7 @@ def test_what_is_served_is_what_was_trained(demo: Demo, site: Site) -> None:
         json.loads(line) for line in (folder / "dataset" / "train.jsonl").read_text().splitlines()
     ]
     trained = manifest["training"]["likelihood_of_first_rows"]
-    served = site.vllm()
+    served = on_host.served(site)
     for row, expected in zip(rows, trained, strict=False):
         example = split.from_row(row)
         assert served.likelihood(ADAPTER, example) == pytest.approx(expected, abs=0.01)
@@ -97,7 +98,7 @@ def test_the_prompt_that_training_saw_is_the_one_that_vllm_got(demo: Demo, site:
     example = split.from_row(json.loads(rows[0]))
     answer = site.administrator().ask(question(example.question))
     prompt = [{"role": message.role, "content": message.content} for message in example.prompt]
-    counted = len(site.vllm().tokens(BASE, prompt, generate=True))
+    counted = len(on_host.served(site).tokens(BASE, prompt, generate=True))
     assert answer.usage is not None and answer.usage["prompt_tokens"] == counted
 
 
@@ -112,7 +113,7 @@ def test_an_answer_can_be_scored_while_others_are_being_written(demo: Demo, site
         / "train.jsonl"
     )
     example = split.from_row(json.loads(rows.read_text().splitlines()[0]))
-    served = site.vllm()
+    served = on_host.served(site)
 
     def score(_: int) -> float:
         return served.likelihood(ADAPTER, example)

@@ -20,12 +20,13 @@ from glue.core.errors import GlueError
 from glue.core.settings import SECRETS, load
 from glue.machine import models, tls
 from glue.night import night
-from glue.operations import upgrade
+from glue.operations import dataset, upgrade
 from glue.serving import adapters, day, last_night, notify, reconcile, status
-from learning.dataset import build, card, forget
+from learning.dataset import build, card
 from learning.dataset import files as dataset_files
 from learning.dataset.prepare import Prepared
-from tests.faults.stand_ins import DATASET, StandInSite
+from learning.examples import Dataset
+from tests.faults.stand_ins import StandInSite
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
@@ -65,7 +66,7 @@ def fill(site: StandInSite) -> None:
         f"nights/{last.name}/evidence.json": {"samples": []},
         f"nights/{last.name}/recipe.json": {"least_gain": 0.1},
         f"nights/{last.name}/dataset/card.json": card.card(
-            Prepared((), (), (), {}, 0), DATASET, {}, 1, 1
+            Prepared((), (), (), {}, 0), Dataset((), (), ()), {}, 1, 1
         ),
     }
     lines = {
@@ -105,9 +106,9 @@ def verbs(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> dict[str, Calla
         "rollback": lambda: adapters.rollback(site),
         "promote": lambda: adapters.promote(site, site.releases.names()[-1]),
         "prune": lambda: adapters.prune(site, 1),
-        "forget": lambda: forget.forget(site, "chat", "c"),
+        "forget": lambda: dataset.forget(site, "chat", "c"),
         "dataset": lambda: (
-            build.learned_before(site),
+            dataset.learned_before(site),
             dataset_files.earlier_preferences(site.state),
         ),
         "replay": lambda: build.read_replay(site.state / "replay.jsonl"),

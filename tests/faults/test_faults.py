@@ -20,16 +20,14 @@ from glue.core import desired_state, journal, lock, services, waiting
 from glue.core.desired_state import Preempted, Turn, Wanted
 from glue.core.errors import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed
 from glue.core.names import ADAPTER, BASE
+from glue.core.verdict import Verdict
 from glue.core.waiting import Seen
 from glue.machine import checks, doctor, hours
-from glue.night import collect, night, promote, train
+from glue.night import collect, evaluate, night, promote, train
 from glue.night.tonight import Night
 from glue.operations import backup, restore, setup
 from glue.serving import adapters, day, model, notify, reconcile, watch
 from glue.serving.watch import Step
-from learning.evaluation import evaluate
-from learning.evaluation.measurements import Evidence
-from learning.examples import Verdict
 from tests.faults import stand_ins
 from tests.faults.stand_ins import StandInSite, StandInStacks
 from tests.faults.test_kill import begin, in_a_child, require_a_good_day
@@ -108,7 +106,7 @@ def test_a_candidate_that_vllm_refuses_or_that_does_not_answer_does_not_serve(
 ) -> None:
     good = begin(site)
 
-    def break_down(*_: object) -> tuple[Verdict, Evidence]:
+    def break_down(*_: object) -> Verdict:
         with site.ledger.change() as world:
             world[fault] = True
         return stand_ins.good_verdict()
@@ -284,7 +282,7 @@ def test_a_refusal_after_the_office_has_opened_restarts_nothing(
         stopped.append(name)
         stop(stacks, stack, name)
 
-    def refuse_late(*_: object) -> tuple[Verdict, Evidence]:
+    def refuse_late(*_: object) -> Verdict:
         desired_state.take(
             site.state,
             replace(
@@ -292,7 +290,7 @@ def test_a_refusal_after_the_office_has_opened_restarts_nothing(
             ),
         )
         monkeypatch.setattr(StandInStacks, "stop", note_stop)
-        return Verdict(False, ("worse",), {}), Evidence()
+        return Verdict(False, ("worse",), {})
 
     monkeypatch.setattr(evaluate, "judge", refuse_late)
     with pytest.raises(GateRefused):

@@ -71,5 +71,6 @@ def test_origins_are_inherited_from_the_adapter_that_was_gone_on_with(
         tmp_path, replace(TEAM, begin_from="current"), "another", {"origins": ["chat 1"]}
     )
     night.folder.mkdir(parents=True)
+    night.dataset["origins"] = []
     (night.folder / "job.json").write_text(json.dumps({"begin_from": begin_from}))
     assert train.origins(night) == origins

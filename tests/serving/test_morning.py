@@ -12,6 +12,8 @@ import pytest
 from glue.clients import host
 from glue.core import files, journal
 from glue.serving import adapters, last_night
+from learning import report_page
+from learning.job import Job
 from tests.gate_study import break_adapter
 from training import check_adapter
 
@@ -64,8 +66,12 @@ def state(tmp_path: Path) -> Path:
 def test_the_page_holds_everything_asks_for_nothing_and_escapes_what_people_wrote(
     state: Path,
 ) -> None:
-    last_night.write(state, NIGHT)
-    page = (state / "nights" / NIGHT / "report.html").read_text()
+    order = {"night": f"nights/{NIGHT}", "facts": last_night.facts(last_night.write(state, NIGHT))}
+    nothing: Any = None
+    report_page.draw(Job(json.loads(json.dumps(order)), state, nothing, nothing))
+    path = state / "nights" / NIGHT / "report.html"
+    page = path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
     assert (
         page.count("<svg") == 2
         and "make rollback" in page

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, median
 
+from glue.core.verdict import Verdict
 from learning.evaluation import answer_faults
 from learning.evaluation.measurements import Evidence, Sample, Scored, Scores
-from learning.examples import Verdict
 
 RESAMPLES = 4000
 CONFIDENCE = 0.95
