@@ -12,7 +12,11 @@ help: ## Show this list
 .venv/ready: requirements.txt scripts/make-venv.sh
 	@bash scripts/make-venv.sh requirements.txt
 
-.venv/ready-dev: requirements-dev.txt .venv/ready
+# order-only: each of these installs more into the same .venv, and so touches .venv/ready
+.venv/ready-bench: requirements-bench.txt | .venv/ready
+	@bash scripts/make-venv.sh requirements-bench.txt && touch $@
+
+.venv/ready-dev: requirements-dev.txt requirements.txt | .venv/ready
 	@bash scripts/make-venv.sh requirements-dev.txt && touch $@
 
 setup: .venv/ready ## Check the machine, write secrets, get or build the images and models
@@ -21,7 +25,7 @@ setup: .venv/ready ## Check the machine, write secrets, get or build the images 
 doctor: .venv/ready ## Look at everything that days and nights need; changes nothing
 	@$(GLUE) doctor
 
-demo: .venv/ready ## Play the whole cycle on practice data: day, corrections, night, a better day, rollback
+demo: .venv/ready-bench ## Play the whole cycle on practice data: day, corrections, night, a better day, rollback
 	@$(PYTHON) -m rehearsal
 
 day: .venv/ready ## Bring up the chat and wait until it answers; NEW=1: an empty one, where the chat is lost
@@ -93,7 +97,7 @@ logs: .venv/ready ## The last lines of a service: make logs SERVICE=vllm
 recipe: .venv/ready ## Count what a recipe trains: make recipe RECIPE=team
 	@$(GLUE) recipe show $(RECIPE) --json
 
-bench-training: .venv/ready ## Time training steps on this machine: make bench-training ARGS="--tokens 1600 --tokens 8192"
+bench-training: .venv/ready-bench ## Time training steps on this machine: make bench-training ARGS="--tokens 1600 --tokens 8192"
 	@$(PYTHON) -m bench training $(ARGS)
 
 clean: .venv/ready ## Remove the rehearsal: containers, volumes, state, images of other versions; never on a Spark
@@ -105,7 +109,7 @@ pin: .venv/ready ## Add its digest to every image in env/images.env, from its re
 kill-study: .venv/ready-dev ## After make demo: kill everything at every step of a night; about two hours
 	@$(PYTHON) -m tests.e2e.killing
 
-bench: .venv/ready ## Measure this machine beside the case study: state/bench/report.html. The chat's model restarts
+bench: .venv/ready-bench ## Measure this machine beside the case study: state/bench/report.html. The chat's model restarts
 	@$(PYTHON) -m bench all
 
 test: .venv/ready-dev ## All but the longest, on the real stacks; about ten minutes, and twenty the first time
@@ -124,5 +128,5 @@ lint: .venv/ready-dev ## Style and types only
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
 
 lock: ## Resolve requirements*.in again, with hashes
-	@for name in requirements requirements-dev; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	@for name in requirements requirements-bench requirements-dev; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --custom-compile-command "make lock" $$name.in --output-file $$name.txt; done

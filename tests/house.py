@@ -76,6 +76,12 @@ def imported(tree: ast.Module) -> set[str]:
     return names
 
 
+def packages(path: Path) -> set[str]:
+    """The first part of each name that a file imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {name.split(".")[0] for name in imported(tree)}
+
+
 def upward(modules: dict[str, Module]) -> list[str]:
     """Imports from a room to one above it."""
     floor = {room: number for number, room in enumerate(ROOMS)}
