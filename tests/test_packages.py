@@ -20,7 +20,7 @@ GLUE = ("glue.cli", "glue.night", "glue.operations", "glue.serving", "glue.machi
 LISTS = {
     "requirements.in": GLUE,
     "requirements-bench.in": ("bench", "rehearsal"),
-    "images/trainer/requirements.txt": ("learning",),
+    "images/trainer/requirements.txt": ("learning", "training"),
 }
 
 

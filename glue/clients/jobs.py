@@ -24,14 +24,16 @@ WAIT_SECONDS = 60
 class Job:
     """module: what runs, with order as images/trainer/learning/job.py reads it.
 
-    reads, writes: the only paths of the state folder that it sees; those that are missing are left
-    out. online: it reaches vLLM and Open WebUI, with their keys; else no network.
+    reads, writes: the only paths of the state folder that it sees; missing ones are left out.
+    mounts: paths from elsewhere, to read, and where it sees them. online: it reaches vLLM and Open
+    WebUI, with their keys; else no network.
     """
 
     module: str
     order: dict[str, Any]
     reads: tuple[Path, ...] = ()
     writes: tuple[Path, ...] = ()
+    mounts: tuple[tuple[Path, str], ...] = ()
     online: bool = False
     timeout_seconds: float = 600
 
@@ -69,7 +71,7 @@ def streamed(site: Site, job: Job, still_wanted: Callable[[], object]) -> tuple[
 
 
 def arguments(state: Path, order: Path, job: Job) -> list[str]:
-    mounts = [f"{order}:{ORDER}:ro"]
+    mounts = [f"{path}:{place}:ro" for path, place in ((order, ORDER), *job.mounts)]
     for paths, mode in ((job.reads, "ro"), (job.writes, "rw")):
         mounts += [
             f"{path}:{STATE}/{path.relative_to(state)}:{mode}" for path in paths if path.exists()

@@ -53,7 +53,14 @@ def build_in(
         "name": name,
         "for_night": for_night,
     }
-    job = Job("learning.dataset.build", order, reads, tuple(outputs), True, BUILD_SECONDS)
+    job = Job(
+        "learning.dataset.build",
+        order,
+        reads,
+        tuple(outputs),
+        online=True,
+        timeout_seconds=BUILD_SECONDS,
+    )
     return jobs.run(site, job)
 
 

@@ -11,15 +11,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from glue.clients import jobs
 from glue.clients.adapter_store import Release, shown
+from glue.clients.jobs import Job
 from glue.clients.site import Site
 from glue.core import desired_state, files, lock
 from glue.core.desired_state import Wanted
 from glue.core.errors import GlueError, Locked, PreconditionFailed
 from glue.serving import export, model
 from glue.serving.model import MOVE_WAIT_SECONDS
-from training import check_adapter
-from training.check_adapter import BaseModel
 
 
 def listing(site: Site) -> list[dict[str, Any]]:
@@ -183,13 +183,18 @@ def prune(site: Site, keep: int, dry: bool = False) -> list[str]:
 
 
 def problems(site: Site, folder: Path) -> list[str]:
-    """Why the adapter in folder could not serve, or would do nothing: its names and shapes, then
-    its numbers."""
-    facts = files.read_json(site.state / "base_model.json", {})
-    base = BaseModel.of(facts) if facts else None
-    return check_adapter.problems(
-        folder, base, site.settings.number("MAX_LORA_RANK")
-    ) or check_adapter.value_problems(folder)
+    """Why the adapter in folder could not serve, or would do nothing, by a job that reads it."""
+    if not folder.is_dir():
+        return [f"{folder} is not a folder"]
+    order = {
+        "folder": "/adapter",
+        "name": str(folder),
+        "base": files.read_json(site.state / "base_model.json", {}) or None,
+        "largest_rank": site.settings.number("MAX_LORA_RANK"),
+    }
+    job = Job("training.check_adapter", order, mounts=((folder.resolve(), "/adapter"),))
+    found: list[str] = jobs.run(site, job)["problems"]
+    return found
 
 
 def require_good(site: Site, folder: Path) -> None:

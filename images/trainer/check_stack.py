@@ -15,6 +15,7 @@ LEARNING = {
     "ijson": "ijson",
     "jinja2": "jinja2",
     "matplotlib.figure": "matplotlib",
+    "ml_dtypes": "ml-dtypes",
     "phonenumbers": "phonenumbers",
     "rapidfuzz": "rapidfuzz",
     "stdnum": "python-stdnum",

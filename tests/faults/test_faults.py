@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from glue.clients import chat_volume, host
+from glue.clients import chat_volume, host, jobs
 from glue.core import desired_state, journal, lock, services, waiting
 from glue.core.desired_state import Preempted, Turn, Wanted
 from glue.core.errors import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed
@@ -667,3 +667,18 @@ def test_a_restore_that_died_lets_no_day_and_no_backup_begin_until_it_was_run_ag
     restore.restore(site, Path("/backups/one"))
     day.ensure(site)
     require_a_good_day(site)
+
+
+def test_promotion_and_rollback_run_no_job_so_they_work_without_the_trainer_s_image(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = begin(site)
+    night.run(site)
+    newer = site.releases.current()
+
+    def no_image(*_: object) -> dict[str, object]:
+        raise GlueError("no such image", "the stand-in has none", "make setup")
+
+    monkeypatch.setattr(jobs, "run", no_image)
+    assert adapters.rollback(site) == good != newer
+    assert adapters.promote(site, newer, "adapter") == newer
