@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,20 +115,8 @@ def error_of(code: int) -> type[GlueError]:
     return next((kind for kind in GlueError.__subclasses__() if kind.exit_code == code), GlueError)
 
 
-def ensure_folder(path: Path, mode: int) -> None:
-    """A folder in which a job can write: the state folder owner's, also where root makes it."""
-    path.mkdir(parents=True, exist_ok=True)
-    give(os.open(path, os.O_RDONLY), path, mode)
-
-
 def ensure_file(path: Path) -> None:
-    """The same for a file, which a mount needs before a job can write it."""
+    """An empty file, if there is none: a mount needs one before a job can write it."""
     if not path.exists():
-        give(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), path, 0o600)
-
-
-def give(descriptor: int, path: Path, mode: int) -> None:
-    try:
-        files.give(descriptor, path.parent, mode)
-    finally:
-        os.close(descriptor)
+        path.touch()
+        files.take_over(path, 0o600)

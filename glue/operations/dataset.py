@@ -43,7 +43,7 @@ def build_in(
         "dataset",
     )
     outputs = [folder] if for_night is False else [folder.parent]
-    jobs.ensure_folder(outputs[0], 0o755 if for_night else 0o700)
+    files.make_folder(outputs[0], 0o755 if for_night else 0o700)
     if recipe.document_questions:
         jobs.ensure_file(state / names.DOCUMENT_QUESTIONS)
         outputs.append(state / names.DOCUMENT_QUESTIONS)

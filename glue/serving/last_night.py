@@ -182,7 +182,7 @@ def write(state: Path, night: str, chat_url: str = "") -> Morning:
     """summary.txt, from whatever the night left."""
     morning = gather(state, night)
     folder = state / "nights" / night
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     files.write(folder / "summary.txt", summary(morning, chat_url), mode=0o600)
     return morning
 
@@ -190,7 +190,7 @@ def write(state: Path, night: str, chat_url: str = "") -> Morning:
 def draw(site: Site, morning: Morning) -> Path:
     """report.html, by a job: pictures need the trainer's image."""
     folder = site.state / "nights" / morning.night
-    jobs.ensure_folder(folder, 0o755)
+    files.make_folder(folder)
     order = {"night": f"nights/{morning.night}", "facts": facts(morning)}
     jobs.run(site, jobs.Job("learning.report_page", order, writes=(folder,)))
     return folder / "report.html"

@@ -150,11 +150,9 @@ def test_a_job_that_is_not_wanted_any_more_is_ended_at_its_next_line(site: Any) 
 def test_what_a_job_writes_belongs_to_the_state_folder_s_owner(site: Any) -> None:
     before = os.umask(0o077)
     try:
-        jobs.ensure_folder(site.state / "dataset", 0o700)
         jobs.ensure_file(site.state / "document-questions.jsonl")
     finally:
         os.umask(before)
     owner = site.state.stat()
-    for name, mode in (("dataset", 0o700), ("document-questions.jsonl", 0o600)):
-        found = (site.state / name).stat()
-        assert (found.st_mode & 0o777, found.st_uid) == (mode, owner.st_uid)
+    found = (site.state / "document-questions.jsonl").stat()
+    assert (found.st_mode & 0o777, found.st_uid) == (0o600, owner.st_uid)
