@@ -21,7 +21,7 @@ from glue.core.waiting import Seen
 NIGHT = "night.lock"  # one night at a time, from its first step to its last
 # from an upgrade's backup to its end, while code and compose files may be another version's
 UPGRADE = "upgrade.lock"
-MOVE = "glue.core.lock"  # held only while something changes what serves, never while training
+MOVE = "glue.lock"  # held only while something changes what serves, never while training
 LOCAL_DISK = (
     "set STATE_DIR in env/site.env to a folder on a disk of this machine, such as ext4 or xfs"
 )
