@@ -13,7 +13,8 @@ from learning.examples import Dataset, Verdict
 
 @dataclass
 class Night:
-    """What one night knows so far; each step adds to it."""
+    """Each step adds to it. result: the trainer's. energy: see Report. evidence: the answers that
+    the verdict is of. steps: seconds by step. switched: the day was stopped."""
 
     site: Site
     name: str
@@ -21,9 +22,12 @@ class Night:
     deadline_time: float
     dataset: Dataset = field(default_factory=lambda: Dataset((), (), ()))
     result: dict[str, Any] = field(default_factory=dict)
+    energy: dict[str, float] = field(default_factory=dict)
     release: str = ""
     verdict: Verdict | None = None
-    moved: bool = False
+    evidence: dict[str, Any] = field(default_factory=dict)
+    steps: dict[str, float] = field(default_factory=dict)
+    switched: bool = False
 
     @property
     def folder(self) -> Path:
@@ -31,9 +35,9 @@ class Night:
 
     @property
     def reserve(self) -> Path:
-        """Holds room on the disk from before the day stops until the release is written."""
+        """Reserves disk space from before the day stops until the release is written."""
         return self.folder / "reserve"
 
 
 class NothingNew(Exception):
-    """Too little to learn from; the day was never touched."""
+    """Too few new examples; the day was not touched."""
