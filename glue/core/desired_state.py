@@ -58,8 +58,8 @@ def night_is_late(state: Path) -> bool:
 
 
 def write(state: Path, desired: DesiredState) -> None:
-    """Under the lock for switches. A full disk keeps nobody from a day: where nothing can be
-    written, the file is removed."""
+    """Under the lock for switches. A full disk does not keep the day from starting: where nothing
+    can be written, the file is removed."""
     if read(state) == desired:
         return
     try:

@@ -111,7 +111,7 @@ def held_seconds(state: Path, name: str) -> float:
 
 
 def held(state: Path, name: str) -> bool:
-    """Whether it is held at this moment. A no is certain of whoever held it before."""
+    """Whether it is held at this moment. If not, an earlier holder certainly ended."""
     try:
         with (state / name).open("rb") as file:
             return not take(file, fcntl.LOCK_SH)

@@ -111,7 +111,7 @@ def scheduled_end(site: Site) -> float:
         settings = site.settings
         begin = f"{settings['NIGHT_AT']}, {settings['NIGHT_DAYS']}"
         saw = f"it is {now:%a %H:%M}; nights start at {begin}"
-        do = "make night, to start one now all the same"
+        do = "make night, to start one now anyway"
         raise PreconditionFailed("it is outside the hours for nights", saw, do)
     return found[1].timestamp()
 

@@ -85,7 +85,7 @@ def ask_for_smoke(site: Site, question: str) -> None:
         of_desk = answer.text.startswith(MARK)
         good = bool(answer.text.strip()) and not of_desk
         # never its text, which may quote the team's documents
-        words = "an answer" if good else "the night desk's answer" if of_desk else "an empty answer"
+        words = "an answer" if good else "the night desk answered" if of_desk else "an empty answer"
         return Seen(good, words, answer)
 
     do = "make logs SERVICE=vllm"

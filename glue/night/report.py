@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 from glue.core import files, journal
 from glue.night.tonight import Night
@@ -23,16 +22,12 @@ def build(night: Night, outcome: str, reason: str, seconds: float) -> Report:
         seconds=round(seconds),
         verdict=asdict(night.verdict) if night.verdict else {},
         counts={part: count for part in PARTS if (count := len(getattr(night.dataset, part)))},
-        rejected=card(night).get("rejected", {}),
+        rejected=night.card.get("rejected", {}),
         steps=night.steps,
         losses=losses(night),
         energy=night.energy,
         limits={name: getattr(night.recipe, name) for name in LIMITS},
     )
-
-
-def card(night: Night) -> dict[str, Any]:
-    return files.read_json_if_whole(night.folder / "dataset" / "card.json", {})
 
 
 def losses(night: Night) -> list[tuple[int, float]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glue.clients.site import Site
+from glue.core import files
 from glue.core.recipes import Recipe
 from learning.examples import Dataset, Verdict
 
@@ -32,6 +33,11 @@ class Night:
     @property
     def folder(self) -> Path:
         return self.site.state / "nights" / self.name
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """Of the data set; empty before there is one."""
+        return files.read_json_if_whole(self.folder / "dataset" / "card.json", {})
 
     @property
     def reserve(self) -> Path:

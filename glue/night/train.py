@@ -27,6 +27,11 @@ DRAIN_SECONDS = 120  # the longest that a running answer is waited for
 ENGINES = {"grouped": "training.train", "unsloth": "training.train_unsloth"}
 # of an adapter that training can continue
 SHAPE = ("rank", "alpha", "target_modules", "target_parameters", "layers")
+# of the recipe, what the trainer is told besides
+SCHEDULE = (
+    *("steps", "most_passes", "rows_per_step", "tokens_per_step"),
+    *("learning_rate", "longest_tokens"),
+)
 LOOK_SECONDS = 1.0
 # loading 63 GB took the case study 7 minutes; no step takes longer
 SILENT_TRAINER_SECONDS = 1200
@@ -75,7 +80,7 @@ def drain(site: Site) -> None:
     try:
         waiting.until("the last answers", look, DRAIN_SECONDS, tell=site.tell)
     except GlueError as error:
-        site.tell(f"stopping the model all the same: {error.saw}")
+        site.tell(f"stopping the model anyway: {error.saw}")
 
 
 def train(night: Night) -> None:
@@ -110,7 +115,7 @@ def read_result(path: Path) -> dict[str, Any]:
 
 def job(night: Night) -> dict[str, Any]:
     """What images/trainer/training/train.py reads; paths as the container sees them."""
-    recipe, settings = night.recipe, night.site.settings
+    settings = night.site.settings
     inside = f"/nights/{night.name}"
     return {
         "base_model": settings["TRAINED_MODEL"],
@@ -118,19 +123,9 @@ def job(night: Night) -> dict[str, Any]:
         "train_file": f"{inside}/dataset/train.jsonl",
         "output_folder": inside,
         "deadline_time": night.deadline_time,
-        "steps": recipe.steps,
-        "most_passes": recipe.most_passes,
-        "rows_per_step": recipe.rows_per_step,
-        "tokens_per_step": recipe.tokens_per_step,
         "memory_bytes": settings.number("TRAINING_MEMORY_BYTES"),
-        "learning_rate": recipe.learning_rate,
-        "rank": recipe.rank,
-        "alpha": recipe.alpha,
-        "longest_tokens": recipe.longest_tokens,
-        "target_modules": recipe.target_modules,
-        "target_parameters": recipe.target_parameters,
-        "layers": recipe.layers,
         "begin_from": begin_from(night),
+        **{name: getattr(night.recipe, name) for name in (*SHAPE, *SCHEDULE)},
     }
 
 
@@ -210,7 +205,7 @@ def manifest(night: Night) -> dict[str, Any]:
         **base(night.site),
         "served_model": settings["SERVED_MODEL"],
         "served_revision": revision(models, settings["SERVED_MODEL"]),
-        "dataset": files.read_json_if_whole(night.folder / "dataset" / "card.json", {}),
+        "dataset": night.card,
         "training": night.result,
         "versions": {
             "glue": glue.__version__,

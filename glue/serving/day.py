@@ -22,14 +22,11 @@ STAYS_DOWN = "make stop stopped everything; it stays stopped until: make day"
 
 
 class Caller(StrEnum):
-    """Who starts the day. NIGHT holds the training lock and has stopped the day, or found it so.
-
-    The watch is none of them: it holds the lock for switches already and calls start_locked.
-    """
+    """Who starts the day. The watch, which holds the lock for switches, calls start_locked."""
 
     PERSON = "person"
     TIMER = "timer"  # leaves stopped what a person stopped; refused during an upgrade
-    NIGHT = "night"  # the doctor does not keep it from trying
+    NIGHT = "night"  # holds the training lock; tries it whatever the doctor says
 
 
 def start(site: Site, caller: Caller = Caller.PERSON, night: str = "") -> dict[str, Any]:

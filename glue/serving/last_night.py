@@ -68,7 +68,7 @@ class Report:
 
     @property
     def reasons(self) -> list[str]:
-        """The gate's only where it had the last word: a night may also fail after it said yes."""
+        """The gate's, if it decided the outcome: a night may also fail after the gate accepted."""
         judged = self.outcome in ("promoted", "refused")
         return (judged and self.verdict.get("reasons")) or [self.reason or "no reason was recorded"]
 
@@ -94,8 +94,8 @@ def write(folder: Path, report: Report, chat_url: str, evidence: dict[str, Any])
 
 
 def read(state: Path, end: dict[str, Any]) -> Report:
-    """The report of the night that ended so. end: the journal's line, which is the whole report
-    where there is none, as of a night that died or was run by an earlier version."""
+    """A night's report. end: its line in the journal, which is shown instead where there is no
+    report, since the night died or an earlier version ran it."""
     known = {one.name for one in fields(Report)}
     found = files.read_json_if_whole(state / "nights" / str(end["night"]) / "report.json", {})
     row = found if found.get("outcome") == end["outcome"] else end
@@ -110,7 +110,7 @@ def summary(report: Report, chat_url: str = "") -> str:
     lines = [f"{report.headline} (night {report.night})", ""]
     lines += [f"- {line}" for line in (*report.reasons, *figure_lines(report))]
     if report.outcome == "promoted":
-        lines += ["", f"To undo it: {UNDO}. Nothing restarts, and nobody has to do anything."]
+        lines += ["", f"To undo it: {UNDO}. Nothing restarts."]
     return "\n".join(lines + ([f"The chat: {chat_url}"] if chat_url else [])) + "\n"
 
 

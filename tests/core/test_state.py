@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from glue.clients.adapter_store import Releases
-from glue.core import commands, files, journal, lock
+from glue.core import commands, desired_state, files, journal, lock
 from glue.core.errors import Locked, PreconditionFailed
 
 
@@ -121,6 +121,12 @@ def test_a_second_holder_is_told_who_holds_it_and_a_dead_one_holds_nothing(tmp_p
     with lock.hold(tmp_path, lock.TRAINING, "after its death"):
         assert lock.held(tmp_path, lock.TRAINING)
     assert not lock.held(tmp_path, lock.TRAINING)
+
+
+def test_files_that_two_versions_read_during_an_upgrade_keep_their_names() -> None:
+    """A night or a timer of the version before may hold a lock while the next one starts."""
+    names = (lock.TRAINING, lock.UPGRADE, lock.SWITCH, desired_state.FILE)
+    assert names == ("night.lock", "upgrade.lock", "glue.lock", "turn.json")
 
 
 def test_the_journal_has_a_line_before_and_after_and_names_a_failure(tmp_path: Path) -> None:

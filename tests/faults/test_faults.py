@@ -157,7 +157,7 @@ def test_a_user_who_streams_an_answer_in_the_evening_is_waited_for_and_not_for_e
         world["streaming"] = 1
     assert night.run(site)["outcome"] == "promoted"
     assert "1 answers still running" in said and any(
-        "stopping the model all the same" in line for line in said
+        "stopping the model anyway" in line for line in said
     )
 
 
