@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glue.clients.site import Site
+from glue.core import files
 from glue.core.errors import GlueError, PreconditionFailed
 
 # form -> the module that makes it, and the setting that names the model it is merged into. "merged"
@@ -38,7 +39,7 @@ def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
     for left in (site.state / "nights").glob(".export-*"):  # of an export that was killed
         shutil.rmtree(left, ignore_errors=True)
     work = site.state / "nights" / f".export-{release}"
-    work.mkdir(parents=True)
+    files.make_folder(work)
     output = f"/nights/{work.name}/checkpoint"
     try:
         result = make(site, [module, asked["base_model"], f"/adapters/{release}", output], release)

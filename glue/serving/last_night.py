@@ -87,7 +87,7 @@ class NightRefused(GateRefused):
 
 def write(folder: Path, report: Report, chat_url: str, evidence: dict[str, Any]) -> None:
     """All three files. evidence: the answers that the page quotes."""
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     files.write_json(folder / "report.json", asdict(report), mode=0o600)
     files.write(folder / "summary.txt", summary(report, chat_url), mode=0o600)
     files.write(folder / "report.html", page(report, evidence), mode=0o600)
