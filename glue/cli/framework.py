@@ -56,7 +56,7 @@ def open_watched(profile: str | None) -> Site:
         return Site(chosen, Stacks(chosen), teller())
     except GlueError as error:
         unseen = Site(chosen, cast(Stacks, None), teller())  # telling asks no container
-        notify.once(unseen, notify.NOT_SERVING, str(error))
+        notify.tell_once(unseen, notify.NOT_SERVING, str(error))
         raise
 
 

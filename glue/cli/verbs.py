@@ -80,7 +80,8 @@ def day_verb(profile: str | None, scheduled: bool, anew: bool) -> tuple[Any, Cal
         undone = scheduled and upgrade.undo_for_a_timer(site)
         if anew:
             chat_volume.begin_anew(site.settings, site.stacks)
-        told |= day.summary(site) if undone else day.ensure(site, scheduled=scheduled)
+        caller = day.Caller.TIMER if scheduled else day.Caller.PERSON
+        told |= day.summary(site) if undone else day.start(site, caller)
     return told, lambda result: print(
         day.STAYS_DOWN if result["mode"] == Mode.DOWN else f"The chat answers at {result['url']}"
     )

@@ -23,7 +23,7 @@ def build(site: Site) -> dict[str, Any]:
     """`glue dataset build`: state/dataset as tonight's would be. Returns its card and where its
     page is. Raises Locked during a night."""
     folder = site.state / "dataset"
-    with lock.hold(site.state, lock.NIGHT, "a data set"):
+    with lock.hold(site.state, lock.TRAINING, "a data set"):
         found = build_in(site, site.recipe(), folder, "tonight", for_night=False)
     return {**found["card"], "folder": str(folder), "page": str(folder / "page.html")}
 
@@ -95,7 +95,7 @@ def forget(site: Site, what: str, value: str) -> dict[str, Any]:
     What an adapter has learned cannot be taken out of it: those that had seen it are named.
     """
     name = names.hashed(what, value)
-    with lock.hold(site.state, lock.NIGHT, f"forget a {what}"):
+    with lock.hold(site.state, lock.TRAINING, f"forget a {what}"):
         files.append_line(site.state / names.FORGOTTEN, {"name": name, "time": time.time()})
         removed = remove(site, [name])
     releases = site.releases

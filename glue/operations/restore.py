@@ -9,7 +9,7 @@ from typing import Any
 from glue.clients import chat_volume
 from glue.clients.site import Site
 from glue.core import desired_state, files, journal, lock, names
-from glue.core.desired_state import Turn, Wanted
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import PreconditionFailed
 from glue.core.settings import HOME, SECRETS
 from glue.operations import backup, dataset, setup
@@ -44,7 +44,9 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         chat_volume.VOLUME
     )  # no other: what the rest held is not in a backup, and setup makes it again
     if not (
-        replace or desired_state.half_filled(site.state) or chat_volume.is_empty(site.settings)
+        replace
+        or desired_state.unfinished_restore(site.state)
+        or chat_volume.is_empty(site.settings)
     ):
         saw = f"the volume {site.settings['PROJECT']}-webui-data holds people and conversations"
         raise PreconditionFailed(
@@ -54,14 +56,14 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         )
     setup.ensure_state(site.settings, site.tell)
     with (
-        lock.hold(site.state, lock.NIGHT, "restore"),
-        lock.hold(site.state, lock.MOVE, "restore", model.MOVE_WAIT_SECONDS),
+        lock.hold(site.state, lock.TRAINING, "restore"),
+        lock.hold(site.state, lock.SWITCH, "restore", model.SWITCH_WAIT_SECONDS),
     ):
         site.tell("stopping what runs")
         site.stacks.remove_trainer()
         if site.stacks.services("day"):
             with_secrets(site).stacks.compose("day", "down")
-        desired_state.take(site.state, Turn(Wanted.DOWN))
+        desired_state.write(site.state, DesiredState(Wanted.DOWN))
         unfinished = site.state / desired_state.RESTORING
         files.write(unfinished, f"{folder}\n")
         if not lock.held(site.state, lock.UPGRADE):
@@ -74,7 +76,7 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         forget_again(site)
         kept = put_back_settings(folder / "env", below("env", manifest["sha256"]))
         site.tell(kept)
-        desired_state.take(site.state, Turn(Wanted.DOWN))
+        desired_state.write(site.state, DesiredState(Wanted.DOWN))
         journal.record(site.state, event="restore", backup=manifest["made"])
         unfinished.unlink()
     return {"restored": manifest["made"], "adapters": len(site.releases.names()), "settings": kept}

@@ -200,7 +200,7 @@ def run_checks(site: Site, module: str) -> None:
     lines: list[str] = []
     site.tell(f"comparing the new kernels with plain PyTorch: {module}")
     with lock.hold(
-        site.state, lock.NIGHT, "the kernels' tests"
+        site.state, lock.TRAINING, "the kernels' tests"
     ):  # or the watch takes them for a trainer by day
         code = site.stacks.run_trainer(module, tell=lines.append, timeout_seconds=SELFTEST_SECONDS)
     if code != 0:
@@ -287,7 +287,7 @@ def ensure_base_facts(site: Site) -> None:
         return
     lines: list[str] = []
     site.tell("reading the base model's shape")
-    with lock.hold(site.state, lock.NIGHT, "a look at the base model"):
+    with lock.hold(site.state, lock.TRAINING, "a look at the base model"):
         code = site.stacks.run_trainer(
             "training.describe",
             site.settings["TRAINED_MODEL"],

@@ -1,7 +1,7 @@
 """The job that draws a night's page, report.html: one file for a browser, nothing from elsewhere.
 
 Its order: night (its folder in the state folder), and facts, which are what the template names but
-for pictures and answers, with verdict, recipe and losses beside them.
+for pictures and answers, with verdict, limits and losses beside them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def page(facts: dict[str, Any], evidence: dict[str, Any]) -> str:
     return environment.get_template("report_page.html.j2").render(
         **facts,
         loss_picture=loss_curve(facts["losses"]) if len(facts["losses"]) > 1 else "",
-        change_picture=change_picture(facts["verdict"].get("figures", {}), facts["recipe"]),
+        change_picture=change_picture(facts["verdict"].get("figures", {}), facts["limits"]),
         answers=shown_answers(evidence),
         golden=evidence.get("golden", []),
     )
@@ -61,8 +61,8 @@ def shown_answers(evidence: dict[str, Any]) -> list[dict[str, str]]:
 # ---------------------------------------------------------------------- pictures, as SVG text
 
 
-def change_picture(figures: dict[str, float], recipe: dict[str, Any]) -> str:
-    gain, loss = recipe.get("least_gain", 0.0), -recipe.get("most_forgetting", 0.0)
+def change_picture(figures: dict[str, float], limits: dict[str, float]) -> str:
+    gain, loss = limits.get("least_gain", 0.0), -limits.get("most_forgetting", 0.0)
     wanted = (
         ("learned, against the current", "gain", gain),
         ("right answer against another", "margin", gain),
