@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,10 @@ from glue.clients.open_webui import (
     holds,
     reference,
 )
-from glue.clients.site import Site
 from glue.core import files
 from glue.core.errors import GlueError
 from glue.core.names import ASSISTANT
+from glue.core.services import Service
 
 REMEMBERED = "knowledge.json"  # in the state folder: {"id": the collection's}
 FILE_DEADLINE_SECONDS = 600
@@ -83,15 +83,14 @@ def current(person: WebUI, state: Path, assistant: dict[str, Any] | None = None)
     return named(person) if found is None and not (kept and assistant) else found
 
 
-def fault(site: Site) -> str:
+def fault(chat: Service | None, administrator: Callable[[], WebUI], state: Path) -> str:
     """In words, if the chat runs and its documents are gone; reads only."""
-    chat = site.stacks.services("day").get("open-webui")
     if chat is None or not chat.serves:
         return ""
     with suppress(GlueError):  # why it does not answer is told elsewhere
-        person = site.administrator()
+        person = administrator()
         assistant = person.registered_models().get(ASSISTANT)
-        if assistant and current(person, site.state, assistant) is None:
+        if assistant and current(person, state, assistant) is None:
             return DELETED
     return ""
 

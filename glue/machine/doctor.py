@@ -155,7 +155,11 @@ def observe(site: Site, aim: Aim) -> Host:
         damaged_files=tuple(files.damaged_files(settings.state)),
         chat_lost=(lost := chat_volume.lost(settings, site.stacks)),
         chat_way_back=chat_volume.way_back(settings) if lost else "",
-        documents_fault=knowledge.fault(site) if "documents" in aim else "",
+        documents_fault=(
+            knowledge.fault(engine.services.get("open-webui"), site.administrator, settings.state)
+            if "documents" in aim
+            else ""
+        ),
         backup_fault=backup_folder.fault(settings),
         backups_on_own_disk=backup_folder.on_own_disk(settings),
     )

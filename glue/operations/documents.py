@@ -19,11 +19,10 @@ from glue.clients import knowledge
 from glue.clients.knowledge import Held
 from glue.clients.open_webui import Refused, TooSlow, WebUI
 from glue.clients.site import Site
-from glue.core import files, lock
+from glue.core import control_words, files, lock
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.operations import documents_plan as planning
 from glue.operations.documents_plan import Document, Folder, Plan
-from learning import control_words
 
 LOCK = "ingest.lock"
 # {"texts": checksum of a file -> checksum of its text, "clean": checksums of texts without control

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from glue.clients.knowledge import Held
-from learning import control_words
+from glue.core import control_words
 
 KINDS = (".pdf", ".docx", ".pptx", ".xlsx", ".md", ".txt", ".html", ".htm")
 LARGEST_BYTES = 100 << 20  # RAG_FILE_MAX_SIZE in compose.day.yaml

@@ -24,7 +24,7 @@ def status(site: Site) -> dict[str, Any]:
         mode = Mode.MOVING
     current = site.releases.current()
     lost = chat_volume.lost(site.settings, site.stacks)
-    without_documents = knowledge.fault(site)
+    without_documents = knowledge.fault(services.get("open-webui"), site.administrator, site.state)
     rows = [row for row in files.read_lines(site.state / "journal.jsonl") if is_in_force(site, row)]
     limits = Limits(
         *(

@@ -10,8 +10,8 @@ import requests
 
 from glue.clients import knowledge
 from glue.clients.open_webui import EVERYONE_READS, KNOWLEDGE_NAME, Refused, WebUI, reference
-from glue.clients.site import Site
 from glue.core.names import ASSISTANT
+from glue.core.services import Service
 
 
 class Chat:
@@ -93,10 +93,9 @@ def test_status_and_doctor_say_that_it_was_deleted(
     tmp_path: Path, chat: Chat, serves: bool, words: str
 ) -> None:
     (tmp_path / knowledge.REMEMBERED).write_text('{"id": "a"}')
-    services = {"open-webui": SimpleNamespace(serves=serves)}
-    stacks = SimpleNamespace(services=lambda stack: services)
-    site = SimpleNamespace(stacks=stacks, administrator=lambda: chat, state=tmp_path)
-    assert knowledge.fault(cast(Site, site)) == words
+    service = cast(Service, SimpleNamespace(serves=serves))
+    assert knowledge.fault(service, lambda: cast(WebUI, chat), tmp_path) == words
+    assert not knowledge.fault(None, lambda: cast(WebUI, chat), tmp_path)
 
 
 @pytest.mark.parametrize(

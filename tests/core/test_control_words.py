@@ -1,6 +1,6 @@
 import pytest
 
-from learning.control_words import broken
+from glue.core.control_words import broken
 
 
 @pytest.mark.parametrize(
