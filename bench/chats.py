@@ -25,7 +25,8 @@ from glue.core import services as observed
 from glue.core.names import ADAPTER, ASSISTANT, BASE
 from glue.core.settings import HOME
 from glue.core.waiting import Seen
-from glue.operations import documents, documents_plan
+from glue.operations import documents_plan
+from glue.operations.documents_folder import look_through
 from glue.operations.documents_plan import Document
 
 OURS, STOCK = "ours", "stock"
@@ -230,7 +231,7 @@ def ingest(site: Site, chat: Chat, folder: Path) -> int:
     person = chat.person
     collection = team_collection(person)
     held = knowledge.held(person, collection)
-    plan = documents_plan.compare(documents.look_through(folder), held, {})
+    plan = documents_plan.compare(look_through(folder), held, {})
     knowledge.remove(person, collection, [one for one in held if one.id not in plan.stays])
 
     def add(numbered: tuple[int, Document]) -> None:

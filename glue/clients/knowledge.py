@@ -34,9 +34,7 @@ FILE_DEADLINE_SECONDS = 600
 PAGE = 500  # Open WebUI gives 30 at a time; its administrators may ask for more
 MARK = "ingest_path"  # in the metadata of each file that glue put in
 EARLIER_MARK = {"knowledge_id", "file_hash"}  # what versions without MARK wrote, and nothing else
-DELETED = (
-    "the collection of the team's documents was deleted in Open WebUI, so answers use no documents"
-)
+DELETED = "the team's documents were deleted in Open WebUI: answers use none"
 INGEST = "make ingest DIR=<the folder of documents>"
 MOST_CHUNKS = 100_000
 
@@ -97,8 +95,8 @@ def fault(chat: Service | None, administrator: Callable[[], WebUI], state: Path)
 
 def named(person: WebUI) -> str | None:
     """The first collection with the name that glue gives; among many, it is on any page."""
-    rows = listed(person, "/api/v1/knowledge/")
-    return next((str(row["id"]) for row in rows if row["name"] == KNOWLEDGE_NAME), None)
+    found = listed(person, "/api/v1/knowledge/")
+    return next((str(one["id"]) for one in found if one["name"] == KNOWLEDGE_NAME), None)
 
 
 def attached(assistant: dict[str, Any] | None) -> list[str]:
@@ -166,8 +164,7 @@ def from_row(row: dict[str, Any]) -> Held:
     key, clean = data.get(MARK), MARK in data
     if key is None and set(data) == EARLIER_MARK and user.get("role") in ("admin", None):
         key = quote(row["filename"])
-    checksum = str(meta.get("file_hash") or "")
-    text = str(row.get("hash") or "")
+    checksum, text = str(meta.get("file_hash") or ""), str(row.get("hash") or "")
     return Held(row["id"], row["filename"], key, checksum, text, user.get("name") or "", clean)
 
 
@@ -277,10 +274,9 @@ def link(person: WebUI, knowledge: str, file_id: str) -> None:
 
 def remove(person: WebUI, knowledge: str, gone: list[Held]) -> None:
     if gone:
+        path = f"/api/v1/knowledge/{knowledge}/sync/cleanup"
         body = {"file_ids": [one.id for one in gone], "dir_ids": []}
-        person.call(
-            "POST", f"/api/v1/knowledge/{knowledge}/sync/cleanup", FILE_DEADLINE_SECONDS, json=body
-        )
+        person.call("POST", path, FILE_DEADLINE_SECONDS, json=body)
 
 
 def discard(person: WebUI, file_id: str) -> None:
@@ -297,5 +293,6 @@ def discard_unfinished(person: WebUI, knowledge: str, linked: list[Held]) -> Non
     for one in unfinished(person, knowledge, linked):
         if one.text and one.text not in served:  # the index is cleared by the text's checksum
             body = {"collection_name": knowledge, "file_id": one.id}
-            person.call("POST", "/api/v1/retrieval/delete", json=body)
+            with suppress(Refused):  # what it still refuses later is named then
+                person.call("POST", "/api/v1/retrieval/delete", json=body)
         discard(person, one.id)

@@ -7,10 +7,8 @@ keeps no other from going in.
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from glue.clients.site import Site
 from glue.core import control_words, files, lock
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.operations import documents_plan as planning
+from glue.operations.documents_folder import look_through
 from glue.operations.documents_plan import Document, Folder, Plan
 
 LOCK = "ingest.lock"
@@ -61,7 +60,7 @@ def ingest(
     """
     found = look_through(folder)
     if not found.documents:
-        saw = planning.listing([f"{folder}: {len(found.keys)} files", *described(found.refused)])
+        saw = planning.listing([f"{len(found.keys)} other files", *described(found.refused)])
         do = f"put documents into it: {', '.join(planning.KINDS)}"
         raise PreconditionFailed("there is no document in the folder", saw, do)
     with lock.hold(site.state, LOCK, "an ingest"):
@@ -74,75 +73,6 @@ def ingest(
         remove_gone(run, plan, found)
         clean_others(run)
         return conclude(run, plan, found, took, skip_bad)
-
-
-# ---------------------------------------------------------------------- the folder
-
-
-def look_through(folder: Path) -> Folder:
-    """Everything below folder; links are followed, and no folder is read twice."""
-    if not folder.is_dir():
-        raise PreconditionFailed(
-            "there is no such folder", name(folder), "name a folder of documents"
-        )
-    documents: list[Document] = []
-    refused: dict[str, str] = {}
-    not_read: dict[str, str] = {}
-    keys: set[str] = set()
-    closed: list[str] = []
-    for path in walk(folder, lambda error: closed.append(str(error.filename))):
-        relative = os.path.relpath(path, folder)
-        keys.add(key := planning.key_of(relative))
-        shown = planning.name_of(relative)
-        if not path.exists():
-            closed.append(str(path))  # the link may be to a folder that is not mounted now
-        elif reason := why_not_read(path):
-            not_read[shown] = reason
-        elif reason := why_unreadable(path):
-            refused[shown] = reason
-        else:
-            size, checksum = path.stat().st_size, files.sha256(path)
-            documents.append(Document(path, key, shown, checksum, size))
-    relatives = [os.path.relpath(one, folder) for one in closed]
-    not_read |= {planning.name_of(one): "it cannot be opened" for one in relatives}
-    shut = tuple(map(planning.key_of, relatives))
-    return Folder(tuple(documents), refused, not_read, frozenset(keys), shut)
-
-
-def walk(folder: Path, closed: Callable[[OSError], None]) -> Iterator[Path]:
-    """Every file below folder, sorted; a link that leads back into a folder is not followed."""
-    seen: set[tuple[int, int]] = set()
-    for top, folders, names in os.walk(folder, onerror=closed, followlinks=True):
-        found = Path(top).stat()
-        if (found.st_dev, found.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((found.st_dev, found.st_ino))
-        folders.sort()
-        yield from (Path(top, one) for one in sorted(names))
-
-
-def why_not_read(path: Path) -> str:
-    """Why a file is no document; empty if it is one."""
-    if path.name.startswith((".", "~$")):
-        return "hidden, or a program's own"
-    if path.suffix.lower() not in planning.KINDS:
-        return "another kind of file"
-    return "" if stat.S_ISREG(path.stat().st_mode) else "no file"
-
-
-def why_unreadable(path: Path) -> str:
-    """What this machine knows without Open WebUI; empty if it may go in."""
-    size = path.stat().st_size
-    if not size:
-        return "it is empty"
-    if size > planning.LARGEST_BYTES:
-        return f"it is larger than {planning.LARGEST_BYTES >> 20} MB"
-    return "" if os.access(path, os.R_OK) else "this user may not read it"
-
-
-def name(path: Path) -> str:
-    return planning.name_of(str(path))
 
 
 # ---------------------------------------------------------------------- before anything changes
@@ -190,14 +120,14 @@ def announce(site: Site, plan: Plan) -> None:
 
 
 def take_in_all(run: Run, plan: Plan) -> list[Document]:
-    """Those that are in now. Raises GlueError if Open WebUI stops answering."""
+    """Those that went in. Raises GlueError if Open WebUI stops answering."""
     took: list[Document] = []
     todo, begun = list(plan.todo), time.monotonic()
     for number, document in enumerate(todo, 1):
         run.site.tell(planning.progress(number, todo, time.monotonic() - begun))
         try:
-            take_in(run, document)
-            took.append(document)
+            if take_in(run, document):
+                took.append(document)
         except (GlueError, OSError) as error:
             reason = why_refused(error)
             if not reason:
@@ -224,18 +154,20 @@ def interrupted(took: int, todo: int, error: Exception) -> GlueError:
     return GlueError(what, saw, "make status, then the same make ingest again")
 
 
-def take_in(run: Run, document: Document) -> None:
-    """The new version is in when this returns, and then the old one is gone."""
+def take_in(run: Run, document: Document) -> bool:
+    """The new version is in when this returns, and then the old one is gone. False if its text was
+    in already."""
     args = (document.path, document.name, document.key, document.checksum)
     file_id = knowledge.upload(run.person, *args)
     try:
         text = read(run, document, file_id)
-        settle(run, document, file_id, text)
-    except GlueError:
+        new = settle(run, document, file_id, text)
+    except Refused:  # else Open WebUI may still be at work on it; the next ingest looks
         knowledge.discard(run.person, file_id)
         raise
     old = [one for one in run.held.values() if one.key == document.key]
     drop(run, [one for one in old if one.id not in run.stays])
+    return new
 
 
 def read(run: Run, document: Document, file_id: str) -> str:
@@ -257,8 +189,8 @@ def broken_words(words: tuple[str, ...]) -> str:
     return f"it holds control words of a model, broken so that they command nothing: {words[0]}"
 
 
-def settle(run: Run, document: Document, file_id: str, text: str) -> None:
-    """Links it, or leaves it out where its text is in already. Open WebUI takes a text only once,
+def settle(run: Run, document: Document, file_id: str, text: str) -> bool:
+    """Links it, or leaves it out and returns False where its text is in already. Open WebUI takes a text only once,
     so one under a name that goes makes room first."""
     twin = next((one for one in run.held.values() if one.text == text), None)
     if twin and (twin.id in run.stays or twin.key == document.key):
@@ -266,13 +198,14 @@ def settle(run: Run, document: Document, file_id: str, text: str) -> None:
         knowledge.discard(run.person, file_id)
         if twin.key != document.key:
             run.notes.append(same_as(document.name, twin.name))
-        return
+        return False
     if twin:
         drop(run, [twin])
     knowledge.link(run.person, run.collection, file_id)
     new = Held(file_id, document.name, document.key, document.checksum, text, clean=True)
     run.held[file_id] = new
     run.stays.add(file_id)
+    return True
 
 
 def same_as(one: str, other: str) -> str:

@@ -128,13 +128,14 @@ def compare(folder: Folder, held: Iterable[Held], texts: Mapping[str, str]) -> P
     ours = [one for one in held if one.key is not None]
     checksums = {document.checksum for document in folder.documents}
     shared = [one for one in ours if one.key in folder.keys or one.checksum in checksums]
+    gone = tuple(one for one in ours if not folder.may_hold(one.key or ""))
     return Plan(
         tuple(todo),
         twins,
         frozenset(one.id for one in stays),
-        tuple(one for one in ours if not folder.may_hold(one.key or "")),
+        gone,
         tuple(one for one in held if one.key is None),
-        bool(ours) and not shared,
+        bool(gone) and not shared,
     )
 
 
@@ -160,4 +161,8 @@ def why_refused(reason: str) -> str:
         return "it holds no text; a scan needs a text layer (OCR) first"
     if "not been decrypted" in reason:
         return "it opens with a password only; save a copy without one"
+    if "Duplicate content" in reason:
+        return (
+            "Open WebUI has its text in the index only; Admin Panel, Settings, Documents: Reindex"
+        )
     return f"Open WebUI cannot read it: {reason}"

@@ -149,6 +149,7 @@ def test_the_same_text_is_in_once_and_every_change_goes_in(apart: Site, folder: 
     write(folder / "pump.pdf", "Pump P3 needs oil X90.")
     done = documents.ingest(apart, folder)
     assert held(apart) == ["book-2025.pdf", "leave.pdf", "pump.pdf"]
+    assert done["added"] == ["book-2025.pdf", "pump.pdf"]
     assert "30 days" in found(apart, "leave")
     told = "\n".join(documents.lines(done))
     assert "book-2026.pdf: the same text as book-2025.pdf" in told

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from glue.clients.knowledge import Held
+from glue.core import files
 from glue.core.errors import PreconditionFailed
 from glue.operations import documents
+from glue.operations.documents_folder import look_through
 from glue.operations.documents_plan import (
     SHOWN_NAMES,
     Document,
@@ -104,7 +106,7 @@ def test_a_name_is_shown_on_one_line_and_its_key_is_ascii(name: bytes, shown: st
 
 
 def test_a_folder_is_looked_through(tmp_path: Path) -> None:
-    for name in ("b.pdf", "a.DOCX", "2024/c.md", "plan.dwg", ".hidden.pdf", "~$a.docx"):
+    for name in ("b.pdf", "a.DOCX", "2024/c.md", "plan.dwg", ".trash/d.pdf", "~$a.docx"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     (tmp_path / "empty.txt").touch()
@@ -114,17 +116,29 @@ def test_a_folder_is_looked_through(tmp_path: Path) -> None:
     (tmp_path / "2024" / "round").symlink_to(tmp_path)
     (tmp_path / "link.txt").symlink_to(tmp_path / "b.pdf")
     (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("latin")
-    found = documents.look_through(tmp_path)
+    found = look_through(tmp_path)
     names = {one.name for one in found.documents}
     assert names == {"b.pdf", "a.DOCX", "2024/c.md", "link.txt", "caf\\xe9.txt"}
     assert found.refused == {"empty.txt": "it is empty", "large.pdf": "it is larger than 100 MB"}
-    assert found.not_read.keys() == {"plan.dwg", ".hidden.pdf", "~$a.docx", "nowhere.pdf"}
+    assert found.not_read.keys() == {"plan.dwg", ".trash/d.pdf", "~$a.docx", "nowhere.pdf"}
     assert found.may_hold("nowhere.pdf/below"), "the link may be to a disk that is not mounted"
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
+    """A stub of a bad disk: root may read every file."""
+    (tmp_path / "a.txt").write_text("a")
+
+    def fails(path: Path) -> str:
+        raise OSError(5, "Input/output error")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "sha256", fails)
+        assert look_through(tmp_path).refused == {"a.txt": "Input/output error"}
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
-    assert documents.look_through(tmp_path).not_read == {"pipe.txt": "no file"}
+    assert look_through(tmp_path).not_read == {"pipe.txt": "no file"}
 
 
 def test_progress_says_the_name_and_the_time_left() -> None:
