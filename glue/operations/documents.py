@@ -190,8 +190,8 @@ def broken_words(words: tuple[str, ...]) -> str:
 
 
 def settle(run: Run, document: Document, file_id: str, text: str) -> bool:
-    """Links it, or leaves it out and returns False where its text is in already. Open WebUI takes a text only once,
-    so one under a name that goes makes room first."""
+    """Links it. Returns False, and leaves it out, where its text is in already: Open WebUI takes a
+    text only once, so one under a name that goes makes room first."""
     twin = next((one for one in run.held.values() if one.text == text), None)
     if twin and (twin.id in run.stays or twin.key == document.key):
         run.stays.add(twin.id)
