@@ -106,6 +106,8 @@ def verb(function: Callable[..., Any], parent: click.Group = cli, name: str = ""
             show(result)
         if isinstance(result, dict) and result.get("overdue"):
             sys.exit(Exit.OVERDUE)
+        if isinstance(result, dict) and result.get("incomplete"):
+            sys.exit(Exit.FAILED)
 
     wrapped: Any = update_wrapper(command, function)
     name = name or function.__name__.removesuffix("_verb")

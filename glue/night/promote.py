@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from glue.clients import knowledge
 from glue.clients.open_webui import Answer
 from glue.clients.site import Site
 from glue.core import desired_state, files, journal, waiting
@@ -88,6 +89,7 @@ def ask_for_smoke(site: Site, question: str) -> None:
     do = "make logs SERVICE=vllm"
     answer = waiting.until("the model's answer", look, SMOKE_SECONDS, 2, do).value
     assert answer is not None
-    if not answer.sources and person.knowledge_files(person.ensure_knowledge()):
+    collection = knowledge.current(person, site.state)
+    if not answer.sources and knowledge.held(person, collection):
         what, saw = "the answer came without sources", "Open WebUI retrieved no document"
         raise GlueError(what, saw, "make logs SERVICE=open-webui")

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from glue.clients import jobs
+from glue.clients import jobs, knowledge
 from glue.clients.jobs import Job
 from glue.clients.site import Site
 from glue.core import files, lock, names
@@ -69,7 +69,7 @@ def order_for(site: Site, recipe: Recipe) -> dict[str, Any]:
     return {
         "recipe": asdict(recipe),
         "known": sorted(learned_before(site)),
-        "knowledge": site.administrator().ensure_knowledge(),
+        "knowledge": knowledge.current(site.administrator(), site.state),
         "system_prompt": settings["SYSTEM_PROMPT"],
         "rag_template": settings["RAG_TEMPLATE"],
         "rag_top_k": settings.number("RAG_TOP_K"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glue.clients import host
+from glue.clients import host, knowledge
 from glue.clients.adapter_store import Release, shown
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
@@ -129,8 +129,16 @@ def load(site: Site, release: Release) -> None:
 
 def ensure_assistant(site: Site, person: WebUI, release: Release) -> None:
     """The assistant answers with the adapter, or the base model, and the banner fits it."""
-    person.ensure_assistant(site.settings, ADAPTER if release else BASE)
+    set_assistant(site, person, release)
     person.ensure_banner(**last_night.kept_banner(site.state, release))
+
+
+def set_assistant(site: Site, person: WebUI, release: Release) -> None:
+    """Without documents, and says so, if people deleted the collection."""
+    collection = knowledge.ensure(person, site.state)
+    if collection is None:
+        site.tell(f"{knowledge.DELETED}: {knowledge.INGEST}")
+    person.ensure_assistant(site.settings, ADAPTER if release else BASE, collection)
 
 
 def answer_with(site: Site, release: Release) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from glue.clients import chat_volume
+from glue.clients import chat_volume, knowledge
 from glue.clients.site import Site
 from glue.core import journal, lock, services
 from glue.core.journal import Row
@@ -26,6 +26,7 @@ def status(site: Site) -> dict[str, Any]:
     current = site.releases.current()
     last = journal.last_night(site.state)
     lost = chat_volume.lost(site.settings, site.stacks)
+    without_documents = knowledge.fault(found.get("open-webui"), site.administrator, site.state)
     rows = [row for row in journal.rows(site.state) if is_in_force(site, row)]
     return {
         "mode": mode.value,
@@ -39,7 +40,7 @@ def status(site: Site) -> dict[str, Any]:
         "last_night": last,
         "morning": last_night.summary(last_night.read(site.state, last)) if last else None,
         "overdue": [
-            *([lost] if lost else []),
+            *filter(None, (lost, without_documents)),
             *overdue(rows, datetime.now().astimezone(), limits(site)),
         ],
     }

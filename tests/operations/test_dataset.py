@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from glue.clients import jobs
+from glue.clients import jobs, knowledge
 from glue.clients.jobs import Job
 from glue.core import names
 from glue.core.recipes import load as load_recipe
@@ -29,13 +29,13 @@ def site(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(jobs, "run", run)
     manifests = [{"verdict": {}, "examples": ["b"]}, {"examples": ["a"]}, {"night": "n"}]
-    person = SimpleNamespace(ensure_knowledge=lambda: "knowledge-id")
+    monkeypatch.setattr(knowledge, "current", lambda person, state: "knowledge-id")
     return SimpleNamespace(
         state=tmp_path,
         settings=load("rehearsal"),
         recipe=lambda: RECIPE,
         releases=SimpleNamespace(manifests=lambda: manifests, names=list, current=lambda: None),
-        administrator=lambda: person,
+        administrator=lambda: None,
         tell=lambda line: None,
         asked=asked,
     )

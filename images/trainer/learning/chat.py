@@ -1,4 +1,4 @@
-"""What learning reads in Open WebUI: ratings, documents, and what its search finds."""
+"""Open WebUI's ratings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import ijson
 import requests
 
-from glue.clients.open_webui import KNOWLEDGE_NAME, WebUI
+from glue.clients.open_webui import WebUI
 from glue.core.errors import GlueError
 
 EXPORT_SECONDS = 600
@@ -38,27 +38,3 @@ class Chat(WebUI):
         except (requests.RequestException, ijson.JSONError, OSError) as error:
             do = "make logs SERVICE=open-webui"
             raise GlueError("the ratings cannot be read to their end", str(error), do) from error
-
-    def knowledge_texts(self, knowledge: str) -> Iterator[tuple[str, str]]:
-        """(name, extracted text) of every document in the collection."""
-        page, seen = 1, 0
-        while True:
-            listing = self.call("GET", f"/api/v1/knowledge/{knowledge}/files?page={page}")
-            for item in listing["items"]:
-                found = self.call("GET", f"/api/v1/files/{item['id']}/data/content")
-                yield item["filename"], str(found["content"] or "")
-            seen += len(listing["items"])
-            if not listing["items"] or seen >= listing["total"]:
-                return
-            page += 1
-
-    def look_up(self, knowledge: str, question: str, count: int) -> list[dict[str, Any]]:
-        """The sources that a chat gets for this question, in the form in which it stores them."""
-        body = {"collection_names": [knowledge], "query": question, "k": count}
-        found = self.call("POST", "/api/v1/retrieval/query/collection", json=body)
-        if not found.get("documents") or not found["documents"][0]:
-            return []
-        about = {"type": "collection", "id": knowledge, "name": KNOWLEDGE_NAME}
-        return [
-            {"source": about, "document": found["documents"][0], "metadata": found["metadatas"][0]}
-        ]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from glue.clients import knowledge
 from glue.core.errors import GlueError
 from learning import chat, model
 
@@ -38,7 +39,8 @@ class Job:
 
     def look_up(self, question: str) -> list[dict[str, Any]]:
         """The sources that the day finds for this question."""
-        return self.chat.look_up(self.order["knowledge"], question, self.order["rag_top_k"])
+        collection, count = self.order["knowledge"], self.order["rag_top_k"]
+        return knowledge.look_up(self.chat, collection, question, count)
 
 
 def run(act: Callable[[Job], dict[str, Any]]) -> None:

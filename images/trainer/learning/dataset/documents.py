@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from glue.clients import knowledge
 from glue.core import files, waiting
 from glue.core.errors import GlueError
 from glue.core.names import BASE, DOCUMENT_QUESTIONS
@@ -47,7 +48,7 @@ def collect(job: Job, form: PromptForm, most: int) -> FromDocuments:
     # what was written is kept: a night asks about new passages only
     file = job.state / DOCUMENT_QUESTIONS
     notebook = Notebook.open(file, lambda task: ask_day_model(job, task), job.tell)
-    texts = job.chat.knowledge_texts(job.order["knowledge"])
+    texts = knowledge.texts(job.chat, job.order["knowledge"])
     return from_documents(texts, notebook, job.look_up, form, most)
 
 
