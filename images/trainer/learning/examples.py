@@ -47,8 +47,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Preference:
-    """Two answers to one prompt, of which somebody preferred one. chosen is empty where there was
-    only a thumbs-down."""
+    """Two answers to one prompt, one of them preferred. chosen is empty if there was only a
+    thumbs-down."""
 
     prompt: tuple[Message, ...]
     chosen: str

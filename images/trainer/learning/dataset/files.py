@@ -111,8 +111,7 @@ def holds(folder: Path, wanted: Callable[[dict[str, Any]], bool]) -> bool:
 
 
 def earlier_preferences(state: Path) -> list[Preference]:
-    """What earlier datasets hold of answers that nobody wanted: the first words of an answer that
-    was edited since."""
+    """Of earlier data sets: they have the first form of an answer that was edited since."""
     return [
         split.from_pair(row)
         for folder in folders(state)

@@ -12,7 +12,7 @@ from glue.core import names
 from learning.evaluation import measurements
 from learning.examples import Dataset, Example, Message, Origin, Preference
 
-ALWAYS_TRAINED = "term"  # a term that is held out is one that nobody learns
+ALWAYS_TRAINED = "term"  # a term that is held out is never learned
 REPLAY_FOR_EACH = (
     10  # general examples for one new one, at most: more of them only take the night's time
 )

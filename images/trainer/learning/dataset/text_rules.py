@@ -1,9 +1,8 @@
 """What a text may not hold if a model is to learn from it. Pure.
 
-Patterns catch what is blunt: a model's own control words, hidden characters, and sentences that
-give orders to a model.
-They are no proof against somebody in the team who means harm; that is what the page before a first
-night is for.
+Patterns catch what is blunt: a model's control words, hidden characters, and sentences that give
+orders to a model. They do not stop a team member who means harm: read the page before the first
+night.
 """
 
 from __future__ import annotations
