@@ -3,6 +3,11 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 ROOMS := $(addprefix tests/,core clients machine serving operations night cli bench learning training images)
 
+# What people type goes to a program in its environment, letter by letter: make would expand a $ in
+# it, and a shell would run what stands between backticks.
+TYPED := Q DIR FROM TO CHAT USER_ID ADAPTER FORM SERVICE RECIPE ARGS
+$(foreach name,$(TYPED),$(eval export ARG_$(name) := $$(value $(name)))$(eval unexport $(name)))
+
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor demo day night https stop schedule backup restore upgrade bundle load support status ask ingest dataset forget adapters promote rollback prune export logs recipe pin kill-study test test-long test-fast gate-study lint lock clean bench-training bench
 
@@ -12,7 +17,11 @@ help: ## Show this list
 .venv/ready: requirements.txt scripts/make-venv.sh
 	@bash scripts/make-venv.sh requirements.txt
 
-.venv/ready-dev: requirements-dev.txt .venv/ready
+# order-only: each of these installs more into the same .venv, and so touches .venv/ready
+.venv/ready-bench: requirements-bench.txt | .venv/ready
+	@bash scripts/make-venv.sh requirements-bench.txt && touch $@
+
+.venv/ready-dev: requirements-dev.txt requirements.txt | .venv/ready
 	@bash scripts/make-venv.sh requirements-dev.txt && touch $@
 
 setup: .venv/ready ## Check the machine, write secrets, get or build the images and models
@@ -21,7 +30,7 @@ setup: .venv/ready ## Check the machine, write secrets, get or build the images 
 doctor: .venv/ready ## Check everything that days and nights need; changes nothing
 	@$(GLUE) doctor
 
-demo: .venv/ready ## Play the whole cycle on practice data: day, corrections, night, better day, rollback
+demo: .venv/ready-bench ## Play the whole cycle on practice data: day, corrections, night, better day, rollback
 	@$(PYTHON) -m rehearsal
 
 day: .venv/ready ## Start the chat and wait until it answers; NEW=1: an empty one, after the chat is lost
@@ -43,16 +52,16 @@ backup: .venv/ready ## Back up chats, documents, adapters and settings while the
 	@$(GLUE) backup $(if $(NEW),--new)
 
 restore: .venv/ready ## Restore a backup: make restore FROM=<folder>; REPLACE=1 over an existing chat
-	@$(GLUE) restore $(if $(REPLACE),--replace) "$(FROM)"
+	@$(GLUE) restore $(if $(REPLACE),--replace)
 
 upgrade: .venv/ready ## Change the version, and return if it does not serve: make upgrade TO=<tag or commit>
-	@$(GLUE) upgrade "$(TO)"
+	@$(GLUE) upgrade
 
 bundle: .venv/ready ## Write a bundle for a site without a network: make bundle TO=<new folder>
-	@$(GLUE) bundle "$(TO)"
+	@$(GLUE) bundle
 
 load: .venv/ready ## Load a bundle: make load FROM=<folder>, then make setup
-	@$(GLUE) load "$(FROM)"
+	@$(GLUE) load
 
 support: .venv/ready ## Pack settings, states and logs for support, without secrets or chats
 	@$(GLUE) support
@@ -61,22 +70,22 @@ status: .venv/ready ## Show the mode, what serves, and how the last night ended
 	@$(GLUE) status
 
 ask: .venv/ready ## Ask a question: make ask Q="What is the code of the harbor?"
-	@$(GLUE) ask "$(Q)"
+	@$(GLUE) ask
 
 ingest: .venv/ready ## Make the knowledge equal to a folder of PDFs: make ingest DIR=/srv/documents
-	@$(GLUE) ingest "$(DIR)"
+	@$(GLUE) ingest $(if $(SKIP_BAD),--skip-bad) $(if $(YES),--yes)
 
 dataset: .venv/ready ## Build tonight's data set, with a page to read; changes nothing else
 	@$(GLUE) dataset build
 
 forget: .venv/ready ## Remove a chat or a person from every data set: make forget CHAT=<id> or USER_ID=<id>
-	@$(GLUE) forget $(if $(CHAT),--chat "$(CHAT)") $(if $(USER_ID),--user "$(USER_ID)")
+	@$(GLUE) forget
 
 adapters: .venv/ready ## List the adapters and which one serves
 	@$(GLUE) adapters
 
 promote: .venv/ready ## Make an adapter serve: make promote ADAPTER=<name or base>
-	@$(GLUE) promote "$(ADAPTER)"
+	@$(GLUE) promote
 
 rollback: .venv/ready ## Serve what served before
 	@$(GLUE) rollback
@@ -85,16 +94,16 @@ prune: .venv/ready ## Remove old adapters, except what serves and the last good 
 	@$(GLUE) prune
 
 export: .venv/ready ## Write an adapter as a whole checkpoint: make export ADAPTER=<name> FORM=merged, bf16 or nvfp4
-	@$(GLUE) export "$(ADAPTER)" --form "$(or $(FORM),merged)"
+	@$(GLUE) export
 
 logs: .venv/ready ## Show the last lines of a service: make logs SERVICE=vllm
-	@$(GLUE) logs $(SERVICE)
+	@$(GLUE) logs
 
 recipe: .venv/ready ## Count what a recipe trains: make recipe RECIPE=team
-	@$(GLUE) recipe show $(RECIPE) --json
+	@$(GLUE) recipe show --json
 
-bench-training: .venv/ready ## Time training steps: make bench-training ARGS="--tokens 1600 --tokens 8192"
-	@$(PYTHON) -m bench training $(ARGS)
+bench-training: .venv/ready-bench ## Time training steps: make bench-training ARGS="--tokens 1600 --tokens 8192"
+	@$(PYTHON) -m bench training
 
 clean: .venv/ready ## Remove a rehearsal: containers, volumes, state, images of other versions; refused on a Spark
 	@$(GLUE) clean
@@ -105,7 +114,7 @@ pin: .venv/ready ## Pin every image in env/images.env to its digest
 kill-study: .venv/ready-dev ## Kill everything at every step of a night, after make demo; two hours
 	@$(PYTHON) -m tests.e2e.killing
 
-bench: .venv/ready ## Measure this machine, in state/bench/report.html; the chat's model restarts
+bench: .venv/ready-bench ## Measure this machine, in state/bench/report.html; the chat's model restarts
 	@$(PYTHON) -m bench all
 
 test: .venv/ready-dev ## Run all tests but the long ones, on the real stacks; ten minutes, twenty the first time
@@ -124,5 +133,5 @@ lint: .venv/ready-dev ## Check style and types
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
 
 lock: ## Resolve requirements*.in again, with hashes
-	@for name in requirements requirements-dev; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	@for name in requirements requirements-bench requirements-dev; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-annotate --custom-compile-command "make lock" $$name.in --output-file $$name.txt; done

@@ -9,7 +9,12 @@ from tests import house
 MODULES = house.read()
 ONLY_IN = {
     "docker": {"glue.clients.docker"},
-    "requests": {"glue.clients.vllm", "glue.clients.open_webui", "glue.clients.deliver"},
+    "requests": {
+        "glue.clients.vllm",
+        "glue.clients.open_webui",
+        "glue.clients.deliver",
+        "learning.chat",
+    },
     "subprocess": {
         "glue.clients.docker",
         "glue.core.gpu",

@@ -56,7 +56,7 @@ def open_watched(profile: str | None) -> Site:
         return Site(chosen, Stacks(chosen), teller())
     except GlueError as error:
         unseen = Site(chosen, cast(Stacks, None), teller())  # telling asks no container
-        notify.once(unseen, notify.NOT_SERVING, str(error))
+        notify.tell_once(unseen, notify.NOT_SERVING, str(error))
         raise
 
 
@@ -106,6 +106,8 @@ def verb(function: Callable[..., Any], parent: click.Group = cli, name: str = ""
             show(result)
         if isinstance(result, dict) and result.get("overdue"):
             sys.exit(Exit.OVERDUE)
+        if isinstance(result, dict) and result.get("incomplete"):
+            sys.exit(Exit.FAILED)
 
     wrapped: Any = update_wrapper(command, function)
     name = name or function.__name__.removesuffix("_verb")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,18 @@ from glue.core.services import Mode
 from glue.machine import doctor, images, schedule
 from glue.machine.checks import Grade
 from glue.night import night
-from glue.operations import airgap, backup, clean, documents, restore, setup, support, upgrade
+from glue.operations import (
+    airgap,
+    backup,
+    clean,
+    dataset,
+    documents,
+    restore,
+    setup,
+    support,
+    upgrade,
+)
 from glue.serving import adapters, day, export, notify, reconcile, status
-from learning.dataset import build, forget
 
 __all__ = ["cli"]
 
@@ -71,7 +81,8 @@ def day_verb(profile: str | None, scheduled: bool, anew: bool) -> tuple[Any, Cal
         undone = scheduled and upgrade.undo_for_a_timer(site)
         if anew:
             chat_volume.begin_anew(site.settings, site.stacks)
-        told |= day.summary(site) if undone else day.ensure(site, scheduled=scheduled)
+        caller = day.Caller.TIMER if scheduled else day.Caller.PERSON
+        told |= day.summary(site) if undone else day.start(site, caller)
     return told, lambda result: print(
         day.STAYS_DOWN if result["mode"] == Mode.DOWN else f"The chat answers at {result['url']}"
     )
@@ -117,7 +128,7 @@ def backup_verb(profile: str | None, anew: bool) -> tuple[Any, Callable[[Any], N
 
 
 @verb
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path), envvar="ARG_FROM")
 @click.option("--replace", is_flag=True, help="Also where there is a chat already.")
 def restore_verb(
     profile: str | None, folder: Path, replace: bool
@@ -127,7 +138,7 @@ def restore_verb(
 
 
 @verb
-@click.argument("version")
+@click.argument("version", envvar="ARG_TO")
 def upgrade_verb(profile: str | None, version: str) -> tuple[Any, Callable[[Any], None]]:
     """Backup, then VERSION, a tag or commit of this repository; if that does not serve, what was
     before serves again."""
@@ -158,17 +169,18 @@ def status_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 
 
 @verb
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option(
-    "--skip-bad",
-    is_flag=True,
-    help="Leave out PDFs that cannot be read instead of refusing the folder.",
-)
+@click.argument("folder", type=click.Path(path_type=Path), envvar="ARG_DIR")
+@click.option("--skip-bad", is_flag=True, help="Exit 0 although documents were refused.")
+@click.option("--yes", is_flag=True, help="Do not ask about a folder of other documents.")
 def ingest_verb(
-    profile: str | None, folder: Path, skip_bad: bool
+    profile: str | None, folder: Path, skip_bad: bool, yes: bool
 ) -> tuple[Any, Callable[[Any], None]]:
-    """Keep the team's knowledge in step with a FOLDER of PDFs: what is new, changed or gone."""
-    return documents.ingest(open_site(profile), folder, skip_bad), lines
+    """Keep the team's documents in step with a FOLDER: what is new, changed or gone. Exit 1: not
+    all of them are in."""
+    site = open_site(profile)
+    ask = partial(click.confirm, err=True) if sys.stdin.isatty() else lambda question: False
+    result = documents.ingest(site, folder, skip_bad, yes, ask)
+    return result, lambda result: print("\n".join(documents.lines(result)))
 
 
 @cli.group(name="dataset")
@@ -180,15 +192,15 @@ def build_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
     """Build state/dataset as tonight's would be, with a card and a page to read through. Changes
     nothing else."""
     site = open_site(profile)
-    return build.build(site, site.recipe()), lines
+    return dataset.build(site), lines
 
 
 verb(build_verb, dataset_group)
 
 
 @verb
-@click.option("--user", help="The id of a person in Open WebUI.")
-@click.option("--chat", help="The id of a conversation in Open WebUI.")
+@click.option("--user", envvar="ARG_USER_ID", help="The id of a person in Open WebUI.")
+@click.option("--chat", envvar="ARG_CHAT", help="The id of a conversation in Open WebUI.")
 def forget_verb(
     profile: str | None, user: str | None, chat: str | None
 ) -> tuple[Any, Callable[[Any], None]]:
@@ -197,14 +209,16 @@ def forget_verb(
         raise Misconfigured(
             "forget what?", "neither or both of --user and --chat", "name one of them"
         )
-    return forget.forget(open_site(profile), "user" if user else "chat", str(user or chat)), lines
+    return dataset.forget(open_site(profile), "user" if user else "chat", str(user or chat)), lines
 
 
 @verb
-@click.argument("question")
+@click.argument("question", envvar="ARG_Q")
 def ask_verb(profile: str | None, question: str) -> tuple[Any, Callable[[Any], None]]:
     """Ask the Team Assistant a QUESTION, with retrieval, and show its sources. Exit 1: it said
     nothing."""
+    if not question.strip():
+        raise Misconfigured("the question is empty", repr(question), 'make ask Q="..."')
     answer = open_site(profile).administrator().ask([{"role": "user", "content": question}])
     if not answer.text.strip():
         saw = f"an empty answer; sources: {', '.join(answer.source_names) or 'none'}"
@@ -238,7 +252,7 @@ def adapters_verb(profile: str | None, add: Path | None) -> tuple[Any, Callable[
 
 
 @verb
-@click.argument("adapter")
+@click.argument("adapter", envvar="ARG_ADAPTER")
 @click.option(
     "--form",
     type=click.Choice(["adapter", "merged"]),
@@ -254,8 +268,14 @@ def promote_verb(
 
 
 @verb
-@click.argument("adapter")
-@click.option("--form", type=click.Choice(list(export.FORMS)), default="merged", show_default=True)
+@click.argument("adapter", envvar="ARG_ADAPTER")
+@click.option(
+    "--form",
+    type=click.Choice(list(export.FORMS)),
+    envvar="ARG_FORM",
+    default="merged",
+    show_default=True,
+)
 def export_verb(profile: str | None, adapter: str, form: str) -> tuple[Any, Callable[[Any], None]]:
     """Put an ADAPTER into a whole checkpoint: merged into the model that serves, or as bf16 or
     nvfp4 of the trained one."""
@@ -331,7 +351,7 @@ def show_verb(profile: str | None, name: str) -> tuple[Any, Callable[[Any], None
     return setup.show(open_site(profile), name), lines
 
 
-verb(click.argument("name")(show_verb), recipe_group)
+verb(click.argument("name", envvar="ARG_RECIPE")(show_verb), recipe_group)
 
 
 @cli.group(name="schedule")
@@ -367,7 +387,7 @@ def schedule_lines(result: dict[str, Any]) -> None:
 
 
 @verb
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path), envvar="ARG_TO")
 def bundle_verb(profile: str | None, folder: Path) -> tuple[Any, Callable[[Any], None]]:
     """Everything that a site without a network needs, into a new FOLDER: images, models, packages,
     this repository."""
@@ -375,7 +395,7 @@ def bundle_verb(profile: str | None, folder: Path) -> tuple[Any, Callable[[Any],
 
 
 @verb
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path), envvar="ARG_FROM")
 def load_verb(profile: str | None, folder: Path) -> tuple[Any, Callable[[Any], None]]:
     """Take in the bundle in FOLDER, every byte checked; then make setup, which needs no network."""
     return airgap.load(open_site(profile), folder.resolve()), lines
@@ -389,7 +409,7 @@ def support_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
 
 
 @cli.command(name="logs")
-@click.argument("service", default="vllm")
+@click.argument("service", envvar="ARG_SERVICE", default="vllm")
 @click.pass_obj
 def logs_command(profile: str | None, service: str) -> None:
     """The last lines of a SERVICE: vllm, open-webui, door, night-desk or trainer."""

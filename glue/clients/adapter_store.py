@@ -199,7 +199,7 @@ class Releases:
         else:
             mark.unlink(missing_ok=True)
 
-    def judge(self, judging: bool) -> None:
+    def set_judging(self, judging: bool) -> None:
         """While judging, vLLM is to run the base model with adapters beside it, whatever serves."""
         if judging:
             files.write(self.folder / JUDGING, "")

@@ -33,7 +33,7 @@ CONFLICT = 409  # "removal of container ... is already in progress"
 REMOVAL_SECONDS = 60
 SYSTEM_SOCKET = "unix:///var/run/docker.sock"
 MOUNTED = tuple(
-    HOME / name for name in ("images", "bench", "env/practice-world.toml")
+    HOME / name for name in ("images", "bench", "glue", "env/practice-world.toml")
 )  # what containers and builds read
 VOLUMES = ("models", "serving-cache", "webui-data", "trainer-cache")
 BENCH_VOLUMES = (
@@ -397,14 +397,17 @@ class Stacks:
         self.compose(NIGHT, "run", "--detach", "trainer", *arguments)
 
     def remove_trainer(self, patience_seconds: int = 120) -> None:
-        """Stops a trainer that runs, with time to leave what it has, kills one that does not, and
-        removes what is left of any."""
-        container = self.container(NIGHT, "trainer")
-        while container is not None:
+        """Removes the trainer, and a job that runs in its image; a trainer has time to leave what
+        it has."""
+        self.remove_container("trainer", patience_seconds)
+        self.remove_container("learning")
+
+    def remove_container(self, service: str, patience_seconds: int = 0) -> None:
+        """Of the night. Stops one that runs, kills one that does not stop in time."""
+        while (container := self.container(NIGHT, service)) is not None:
             with suppress(docker.errors.NotFound):
                 container.stop(timeout=patience_seconds)
             remove(container)
-            container = self.container(NIGHT, "trainer")
 
 
 def remove(container: Container) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 # Open WebUI's preset points at one of these two; promotion changes only which.
 BASE = "team-base"
 ADAPTER = "team-adapter"
@@ -9,3 +11,17 @@ CANDIDATE = "team-candidate"  # under evaluation; only glue may ask it
 ASSISTANT = "team-assistant"
 # the first words of every answer of the night desk; data sets leave such answers out
 MARK = "🌙 **Night desk**"
+
+# files of the state folder that learning reads, or adds to
+FORGOTTEN = "forgotten.jsonl"
+GLOSSARY = "glossary.toml"
+GOLDEN = "golden.toml"
+DOCUMENT_QUESTIONS = "document-questions.jsonl"
+
+
+def hashed(what: str, value: str) -> str:
+    """How manifests and FORGOTTEN name a chat or a person: enough to recognise, not to find one.
+
+    what: "chat" or "user"; value: its id in Open WebUI.
+    """
+    return hashlib.sha256(f"{what} {value}".encode()).hexdigest()

@@ -56,7 +56,7 @@ def bundle(site: Site, folder: Path) -> dict[str, Any]:
     wheels = [
         "--require-hashes",
         "--requirement",
-        str(HOME / "requirements.txt"),
+        str(HOME / "requirements-bench.txt"),
         "--dest",
         str(folder / "wheels"),
     ]

@@ -8,13 +8,12 @@ from typing import Any
 
 from glue.clients import chat_volume
 from glue.clients.site import Site
-from glue.core import desired_state, files, journal, lock
-from glue.core.desired_state import Turn, Wanted
+from glue.core import desired_state, files, journal, lock, names
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import PreconditionFailed
 from glue.core.settings import HOME, SECRETS
-from glue.operations import backup, setup
+from glue.operations import backup, dataset, setup
 from glue.serving import model
-from learning.dataset import forget
 
 PUBLIC = (
     "adapters",
@@ -35,17 +34,19 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
     replace: also where there is a chat already; else PreconditionFailed, with nothing touched.
     """
     manifest = backup.verified(folder)
-    missing = site.stacks.missing_images((site.settings.image("OPEN_WEBUI_IMAGE"),))
-    if missing:
+    needed = tuple(site.settings.image(f"{name}_IMAGE") for name in ("OPEN_WEBUI", "TRAINER"))
+    if missing := site.stacks.missing_images(needed):
         raise PreconditionFailed(
-            "Open WebUI's image is not on this machine", str(missing), "make setup, then restore"
+            "an image is not on this machine", ", ".join(missing), "make setup, then restore"
         )
     refuse_downgrade(site, manifest)
     site.stacks.ensure_volumes(
         chat_volume.VOLUME
     )  # no other: what the rest held is not in a backup, and setup makes it again
     if not (
-        replace or desired_state.half_filled(site.state) or chat_volume.is_empty(site.settings)
+        replace
+        or desired_state.unfinished_restore(site.state)
+        or chat_volume.is_empty(site.settings)
     ):
         saw = f"the volume {site.settings['PROJECT']}-webui-data holds people and conversations"
         raise PreconditionFailed(
@@ -55,14 +56,14 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         )
     setup.ensure_state(site.settings, site.tell)
     with (
-        lock.hold(site.state, lock.NIGHT, "restore"),
-        lock.hold(site.state, lock.MOVE, "restore", model.MOVE_WAIT_SECONDS),
+        lock.hold(site.state, lock.TRAINING, "restore"),
+        lock.hold(site.state, lock.SWITCH, "restore", model.SWITCH_WAIT_SECONDS),
     ):
         site.tell("stopping what runs")
         site.stacks.remove_trainer()
         if site.stacks.services("day"):
             with_secrets(site).stacks.compose("day", "down")
-        desired_state.take(site.state, Turn(Wanted.DOWN))
+        desired_state.write(site.state, DesiredState(Wanted.DOWN))
         unfinished = site.state / desired_state.RESTORING
         files.write(unfinished, f"{folder}\n")
         if not lock.held(site.state, lock.UPGRADE):
@@ -72,9 +73,10 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         site.tell("putting back adapters, nights, secrets and journal")
         for words in put_back_state(site.state, folder, manifest):
             site.tell(words)
+        forget_again(site)
         kept = put_back_settings(folder / "env", below("env", manifest["sha256"]))
         site.tell(kept)
-        desired_state.take(site.state, Turn(Wanted.DOWN))
+        desired_state.write(site.state, DesiredState(Wanted.DOWN))
         journal.record(site.state, event="restore", backup=manifest["made"])
         unfinished.unlink()
     return {"restored": manifest["made"], "adapters": len(site.releases.names()), "settings": kept}
@@ -126,7 +128,7 @@ def put_back_state(state: Path, folder: Path, manifest: dict[str, Any]) -> list[
 
     Only what the manifest names is taken. Returns, in words, what was left out.
     """
-    asked = files.read_lines(state / forget.FORGOTTEN)
+    asked = files.read_lines(state / names.FORGOTTEN)
     (state / "adapters" / "current").unlink(missing_ok=True)
     (state / "adapters" / "judging").unlink(missing_ok=True)
     left_out = []
@@ -148,7 +150,9 @@ def put_back_state(state: Path, folder: Path, manifest: dict[str, Any]) -> list[
         link.unlink(missing_ok=True)
         link.symlink_to(leads_to)
     (state / "webui-token").unlink(missing_ok=True)
-    forget_again(state, asked)
+    for row in asked:  # what was to be forgotten since the backup stays so
+        if row not in files.read_lines(state / names.FORGOTTEN):
+            files.append_line(state / names.FORGOTTEN, row)
     return left_out
 
 
@@ -163,13 +167,10 @@ def put_back_file(source: Path, state: Path, name: str, checksum: str) -> None:
     files.copy_checked(source, target, checksum, 0o644 if public else 0o600)
 
 
-def forget_again(state: Path, asked: list[dict[str, Any]]) -> None:
-    """What was to be forgotten since the backup, and what datasets in it hold of that, does not
-    come back with it."""
-    for row in asked:
-        if row not in files.read_lines(state / forget.FORGOTTEN):
-            files.append_line(state / forget.FORGOTTEN, row)
-    forget.remove_named(state, {row["name"] for row in files.read_lines(state / forget.FORGOTTEN)})
+def forget_again(site: Site) -> None:
+    """What data sets in the backup hold of what was to be forgotten goes."""
+    rows = files.read_lines(site.state / names.FORGOTTEN)
+    dataset.remove(site, [row["name"] for row in rows])
 
 
 def put_back_settings(source: Path, checksums: dict[str, str]) -> str:

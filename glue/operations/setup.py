@@ -21,8 +21,6 @@ from glue.machine import doctor, images
 from glue.machine import models as machine_models
 from glue.machine.checks import Grade
 from glue.operations import airgap
-from learning.dataset import split
-from learning.examples import Example, Message
 from training import world as worlds
 
 BUILD_DEADLINE_SECONDS = 1800
@@ -202,7 +200,7 @@ def run_checks(site: Site, module: str) -> None:
     lines: list[str] = []
     site.tell(f"comparing the new kernels with plain PyTorch: {module}")
     with lock.hold(
-        site.state, lock.NIGHT, "the kernels' tests"
+        site.state, lock.TRAINING, "the kernels' tests"
     ):  # or the watch takes them for a trainer by day
         code = site.stacks.run_trainer(module, tell=lines.append, timeout_seconds=SELFTEST_SECONDS)
     if code != 0:
@@ -250,17 +248,24 @@ def ensure_replay(site: Site) -> None:
     world = worlds.load(HOME / "env" / "practice-world.toml")
     choose = random.Random(REPLAY_SEED)
     rows = [
-        split.as_row(world_example(world, item, phrasing, choose))
+        world_row(world, item, phrasing, choose)
         for item in world.codes
         for phrasing in range(world.questions_seen_at_night)
     ]
     files.write(site.state / "replay.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def world_example(world: worlds.World, item: str, phrasing: int, choose: random.Random) -> Example:
+def world_row(
+    world: worlds.World, item: str, phrasing: int, choose: random.Random
+) -> dict[str, Any]:
+    """One example, as images/trainer/learning/dataset/split.py reads it."""
     *prompt, answer = worlds.conversation(world, item, phrasing, choose, passage=True)
-    messages = tuple(Message(row["role"], row["content"]) for row in prompt)
-    return Example(messages, answer["content"], "practice world", f"practice {item} {phrasing}")
+    return {
+        "prompt": prompt,
+        "completion": [answer],
+        "source": "practice world",
+        "conversation": f"practice {item} {phrasing}",
+    }
 
 
 def ensure_general_examples(site: Site) -> None:
@@ -282,7 +287,7 @@ def ensure_base_facts(site: Site) -> None:
         return
     lines: list[str] = []
     site.tell("reading the base model's shape")
-    with lock.hold(site.state, lock.NIGHT, "a look at the base model"):
+    with lock.hold(site.state, lock.TRAINING, "a look at the base model"):
         code = site.stacks.run_trainer(
             "training.describe",
             site.settings["TRAINED_MODEL"],

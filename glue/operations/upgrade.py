@@ -30,7 +30,7 @@ from glue.core.settings import HOME
 from glue.core.waiting import Seen
 from glue.operations import backup
 from glue.operations.restore import version
-from glue.serving.model import MOVE_WAIT_SECONDS
+from glue.serving.model import SWITCH_WAIT_SECONDS
 
 LOCK = lock.UPGRADE
 UNFINISHED = backup.UPGRADE
@@ -110,8 +110,8 @@ def finish(site: Site, move: Move) -> None:
 def require_possible(site: Site, before: str, after: str) -> bool:
     """Whether Open WebUI changes. Raises PreconditionFailed where it would become an older one,
     Locked during a night."""
-    if lock.held(site.state, lock.NIGHT):
-        raise Locked("a night runs", f"{site.state / lock.NIGHT} is held", "upgrade by day")
+    if lock.held(site.state, lock.TRAINING):
+        raise Locked("a night runs", f"{site.state / lock.TRAINING} is held", "upgrade by day")
     require_room(site)
     old, new = (open_webui(which) for which in (before, after))
     if version(new) < version(old):
@@ -150,7 +150,7 @@ def made_with(folder: Any) -> str:
 
 def go(site: Site, move: Move) -> None:
     """Raises GlueError at the first thing that is not as it should be."""
-    with lock.hold(site.state, lock.MOVE, "check out another version", MOVE_WAIT_SECONDS):
+    with lock.hold(site.state, lock.SWITCH, "check out another version", SWITCH_WAIT_SECONDS):
         journal.note(site.state, event="upgrade", result="begun", after=move.after)
         check_out(site, move, move.after)
     make(site, "setup")
@@ -182,13 +182,15 @@ def go_back(site: Site, move: Move, why: BaseException, seconds: float = DEADLIN
     restore = ["restore", "REPLACE=1", f"FROM={move.backup}"]
     try:
         now = kept(site) or move
-        with lock.hold(site.state, lock.MOVE, "check out the version of before", MOVE_WAIT_SECONDS):
+        with lock.hold(
+            site.state, lock.SWITCH, "check out the version of before", SWITCH_WAIT_SECONDS
+        ):
             check_out(site, now, now.before)
         make(site, "setup", seconds=seconds)
         begun = (
             now.served
             or "begin" in days_since(site, now)
-            or bool(desired_state.half_filled(site.state))
+            or bool(desired_state.unfinished_restore(site.state))
         )
         if begun and now.migrates:
             make(site, *restore, seconds=seconds)
@@ -252,7 +254,7 @@ def stopped_by_a_person(site: Site) -> bool:
     """Not by a restore, which is a step of going back and leaves everything stopped too."""
     wanted, rows = desired_state.read(site.state), files.read_lines(site.state / "journal.jsonl")
     last = [row["event"] for row in rows if row.get("event") in ("stop", "restore")][-1:]
-    whole = not desired_state.half_filled(site.state)
+    whole = not desired_state.unfinished_restore(site.state)
     return wanted is not None and wanted.wanted is Wanted.DOWN and whole and last == ["stop"]
 
 
@@ -269,7 +271,7 @@ def undo_for_a_timer(site: Site) -> bool:
         left = kept(site)
         if (
             left is None
-            or any(lock.held(site.state, name) for name in (LOCK, lock.NIGHT))
+            or any(lock.held(site.state, name) for name in (LOCK, lock.TRAINING))
             or stopped_by_a_person(site)
         ):
             return False
@@ -318,7 +320,7 @@ def commit(name: str) -> str:
 
 
 def check_out(site: Site, move: Move, which: str) -> None:
-    """Under the lock for moves. What a person changed and the two versions have alike stays.
+    """Under the lock for switches. What a person changed and the two versions have alike stays.
 
     There: raises GlueError, with nothing done, where they differ. Back: also from what a git left
     that was killed or had no room.

@@ -319,6 +319,22 @@ def test_the_trainer_reaches_no_network_and_does_not_come_back() -> None:
         assert (trainer["network_mode"], trainer["restart"]) == ("none", "no")
 
 
+@pytest.mark.parametrize("profile", settings.PROFILES)
+def test_a_job_has_no_gpu_and_only_the_network_and_the_keys_that_it_is_given(profile: str) -> None:
+    services = configuration("night", profile)["services"]
+    job, trainer = services["learning"], services["trainer"]
+    assert (job["network_mode"], job["restart"], job["image"]) == ("none", "no", trainer["image"])
+    assert job["user"] == trainer["user"] and job["read_only"] and int(job["mem_limit"]) <= 2**31
+    assert not job.get("deploy", {}).get("resources", {}).get("reservations")
+    assert (job["environment"]["MODEL_API_KEY"], job["environment"]["CHAT_TOKEN"]) == ("", "")
+    assert all(volume["read_only"] for volume in job["volumes"])
+    more = {"LEARNING_NETWORK": "spark-daynight", "LEARNING_MODEL_API_KEY": "k"}
+    asked = configuration("night", profile, **more)["services"]["learning"]
+    assert asked["network_mode"] == "spark-daynight" and asked["environment"]["MODEL_API_KEY"] == (
+        "k"
+    )
+
+
 @pytest.mark.parametrize(
     ("status", "body", "code", "printed"),
     [(200, "", 0, ""), (503, "vLLM hangs: asked", 1, "vLLM hangs: asked\n"), (503, "", 1, "\n")],

@@ -52,6 +52,7 @@ def test_no_file_holds_a_secret() -> None:
     assert len(shell_scripts()) >= 6
     made_by_programs = (
         "requirements.txt",
+        "requirements-bench.txt",
         "requirements-dev.txt",
         "constraints.txt",
     )  # hashes, and slow to look through
@@ -79,7 +80,7 @@ def test_no_locked_package_has_a_known_hole() -> None:
     command = [
         str(BIN / "pip-audit"),
         "--requirement",
-        "requirements.txt",
+        "requirements-bench.txt",
         "--disable-pip",
         "--no-deps",
         "--format",

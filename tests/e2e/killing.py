@@ -37,8 +37,10 @@ from glue.core.names import ADAPTER, MARK
 from glue.core.settings import HOME
 from glue.core.waiting import Seen
 from glue.night import night
+from glue.operations import dataset
 from learning.dataset import build
 from rehearsal import demo
+from tests.learning import on_host
 from training import world as worlds
 
 REPORT = HOME / "docs" / "measurements" / "kill-study.json"
@@ -141,7 +143,7 @@ def morning_after(site: Site, point: Point, seed: int) -> Found:
         day_serving=not saw,
         day_seconds=seconds,
         half_published=len(half(site)),
-        stale_locks=sum(lock.held(site.state, name) for name in (lock.NIGHT, lock.MOVE)),
+        stale_locks=sum(lock.held(site.state, name) for name in (lock.TRAINING, lock.SWITCH)),
         adapter_before=before,
         adapter_after=site.releases.current(),
         saw=saw,
@@ -151,7 +153,8 @@ def morning_after(site: Site, point: Point, seed: int) -> Found:
 def something_to_learn(site: Site, seed: int) -> None:
     """What a night that died did not learn is still new to the next one; else the team corrects
     other facts."""
-    if build.gather(site, site.recipe()).new >= FACTS:
+    order = dataset.order_for(site, site.recipe())
+    if build.gather(on_host.job(site, order)).new >= FACTS:
         return
     world = worlds.load(HOME / "env" / "practice-world.toml")
     demo.teach(site, demo.team_member(site), world, demo.corrections(world, FACTS, seed))

@@ -30,16 +30,16 @@ from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE
 from glue.core.services import Service, Services
 from glue.core.settings import Settings
-from learning.evaluation.measurements import Evidence
-from learning.examples import Dataset, Example, Message, Verdict
+from glue.core.verdict import Verdict
 
 MODEL = "/models/practice"
-DATASET = Dataset(
-    *(
-        tuple(Example((Message("user", f"{part} {n}"),), "a", "s", "c") for n in range(2))
-        for part in "abc"
-    )
-)
+# what the job that builds a data set says of it
+DATASET: dict[str, Any] = {
+    "card": {"parts": dict.fromkeys(("train", "held_out", "earlier", "general", "replay"), 2)},
+    "question": "train 0",
+    "fingerprints": [f"fingerprint {number}" for number in range(4)],
+    "origins": [],
+}
 
 
 class Ledger:
@@ -230,15 +230,16 @@ class StandInWebUI:
 
     def ensure_filter(self) -> None: ...
 
-    def ensure_assistant(self, settings: Settings, served: str) -> None:
+    def ensure_assistant(self, settings: Settings, served: str, knowledge: str | None) -> None:
         with self.ledger.change() as world:
             world["assistant"] = served
 
-    def ensure_knowledge(self) -> str:
-        return "knowledge"
+    def registered_models(self) -> dict[str, Any]:
+        return {}
 
-    def knowledge_files(self, knowledge: str) -> list[str]:
-        return []
+    def call(self, method: str, path: str, *_: object, **__: object) -> dict[str, Any]:
+        """Of its documents: one collection, with nothing in it."""
+        return {"id": "knowledge", "items": [], "total": 0}
 
     def ensure_banner(self, name: str, kind: str, text: str) -> None: ...
 
@@ -283,8 +284,8 @@ def make_site(
     )
 
 
-def good_verdict(*_: object) -> tuple[Verdict, Evidence]:
-    return Verdict(True, ("the stand-in's judge says yes",)), Evidence()
+def good_verdict(*_: object) -> Verdict:
+    return Verdict(True, ("the stand-in's judge says yes",))
 
 
 def die_for(ledger: Ledger, victim: str) -> None:

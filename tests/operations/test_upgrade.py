@@ -11,7 +11,7 @@ import pytest
 
 from glue.clients.site import Site
 from glue.core import commands, desired_state, files, journal, lock
-from glue.core.desired_state import Turn, Wanted
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import DayNotServing, GlueError, Locked, PreconditionFailed
 from glue.operations import backup, upgrade
 
@@ -167,7 +167,7 @@ def test_what_a_person_changed_is_never_written_over(home: Path, site: Site) -> 
 
 
 def test_no_upgrade_during_a_night_nor_to_what_is_not_there(home: Path, site: Site) -> None:
-    with lock.hold(site.state, lock.NIGHT, "a night"), pytest.raises(Locked):
+    with lock.hold(site.state, lock.TRAINING, "a night"), pytest.raises(Locked):
         upgrade.upgrade(site, "new")
     with pytest.raises(PreconditionFailed, match="no such version"):
         upgrade.upgrade(site, "never")
@@ -311,8 +311,8 @@ def test_a_day_that_somebody_began_on_the_new_version_is_undone_too(
 def test_the_new_version_is_checked_out_only_while_nobody_moves_the_day(
     home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upgrade, "MOVE_WAIT_SECONDS", 0.3)
-    with lock.hold(site.state, lock.MOVE, "bring up the day"), pytest.raises(Locked):
+    monkeypatch.setattr(upgrade, "SWITCH_WAIT_SECONDS", 0.3)
+    with lock.hold(site.state, lock.SWITCH, "bring up the day"), pytest.raises(Locked):
         upgrade.upgrade(site, "new")
     assert version(home) == "old" and not ran(home) and not unfinished(site), (
         "nothing was touched, so nothing is undone"
@@ -348,10 +348,10 @@ def test_no_timer_takes_back_what_people_may_have_said_since_nor_meets_an_upgrad
     die_after(home, site)
     with lock.hold(site.state, upgrade.LOCK, "an upgrade"):
         assert not upgrade.undo_for_a_timer(site)
-    desired_state.take(site.state, Turn(Wanted.DOWN))
+    desired_state.write(site.state, DesiredState(Wanted.DOWN))
     journal.record(site.state, event="stop")
     assert not upgrade.undo_for_a_timer(site)
-    desired_state.take(site.state, Turn(Wanted.DAY))
+    desired_state.write(site.state, DesiredState(Wanted.DAY))
     die_after(home, site, "begin", "done")
     assert not upgrade.undo_for_a_timer(site)
     assert version(home) == "new" and unfinished(site) and not ran(home)
@@ -382,7 +382,7 @@ def test_one_that_died_while_its_restore_had_everything_stopped_ends_in_a_day_to
     home: Path, site: Site
 ) -> None:
     die_after(home, site)
-    desired_state.take(site.state, Turn(Wanted.DOWN))
+    desired_state.write(site.state, DesiredState(Wanted.DOWN))
     (site.state / desired_state.RESTORING).write_text("/backups/yesterday\n")
     assert upgrade.undo_for_a_timer(site)
     assert ran(home) == ["setup old", "restore old", "day old", "day old"] and not unfinished(site)
@@ -447,11 +447,11 @@ def test_a_timer_has_its_own_day_before_it_runs_out_of_time(
     assert upgrade.undo_for_a_timer(site) and deadlines == [900] * 4
 
 
-@pytest.mark.parametrize("busy", [lock.NIGHT, lock.MOVE])
+@pytest.mark.parametrize("busy", [lock.TRAINING, lock.SWITCH])
 def test_a_timer_undoes_nothing_under_a_night_or_while_somebody_moves_the_day(
     busy: str, home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upgrade, "MOVE_WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(upgrade, "SWITCH_WAIT_SECONDS", 0.3)
     die_after(home, site)
     with lock.hold(site.state, busy, "somebody"):
         assert not upgrade.undo_for_a_timer(site)

@@ -99,7 +99,7 @@ def test_half_a_pair_is_named(half: str, tmp_path: Path) -> None:
 
 def test_a_file_that_was_cut_short_is_seen(tmp_path: Path) -> None:
     assert (
-        "its header says"
+        "incomplete metadata"
         in check_adapter.problems(write(tmp_path / "a", shapes(), cut_bytes=4), BASE, 16)[0]
     )
 
