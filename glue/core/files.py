@@ -202,6 +202,12 @@ def damaged(folder: Path, checksums: Mapping[str, str]) -> list[str]:
     return [name for name in checksums if is_damaged(name)]
 
 
+def below(folder: str, checksums: Mapping[str, str]) -> dict[str, str]:
+    """Of a manifest's files, those of one folder, by their paths below it."""
+    found = {name: name.removeprefix(f"{folder}/") for name in checksums}
+    return {short: checksums[name] for name, short in found.items() if short != name}
+
+
 def write_checksums(folder: Path, facts: Mapping[str, Any]) -> None:
     """manifest.json: facts and the SHA-256 of every file below folder; manifest.sha256: that of
     manifest.json, for sha256sum."""

@@ -68,11 +68,11 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         if not lock.held(site.state, lock.UPGRADE):
             (site.state / backup.UPGRADE).unlink(missing_ok=True)
         site.tell("putting back the chat")
-        chat_volume.fill(site.settings, folder / "chat", below("chat", manifest["sha256"]))
+        chat_volume.fill(site.settings, folder / "chat", files.below("chat", manifest["sha256"]))
         site.tell("putting back adapters, nights, secrets and journal")
         for words in put_back_state(site.state, folder, manifest):
             site.tell(words)
-        kept = put_back_settings(folder / "env", below("env", manifest["sha256"]))
+        kept = put_back_settings(folder / "env", files.below("env", manifest["sha256"]))
         site.tell(kept)
         desired_state.take(site.state, Turn(Wanted.DOWN))
         journal.record(site.state, event="restore", backup=manifest["made"])
@@ -111,15 +111,6 @@ def with_secrets(site: Site) -> Site:
     return site if whole else setup.open_site(site.settings.profile, site.tell)
 
 
-def below(folder: str, checksums: dict[str, str]) -> dict[str, str]:
-    """Of all files of a backup, those of one of its folders, by their paths below that folder."""
-    return {
-        name.removeprefix(f"{folder}/"): found
-        for name, found in checksums.items()
-        if name.startswith(f"{folder}/")
-    }
-
-
 def put_back_state(state: Path, folder: Path, manifest: dict[str, Any]) -> list[str]:
     """Releases and nights that are there and not in the backup stay; what the backup holds wins,
     but for damaged adapters.
@@ -130,7 +121,7 @@ def put_back_state(state: Path, folder: Path, manifest: dict[str, Any]) -> list[
     (state / "adapters" / "current").unlink(missing_ok=True)
     (state / "adapters" / "judging").unlink(missing_ok=True)
     left_out = []
-    for name, checksum in below("state", manifest["sha256"]).items():
+    for name, checksum in files.below("state", manifest["sha256"]).items():
         if any(unneeded in name for unneeded in backup.NOT_NEEDED):  # older backups hold some of it
             continue
         if backup.published(folder / "state" / name) in (None, checksum):
@@ -139,7 +130,7 @@ def put_back_state(state: Path, folder: Path, manifest: dict[str, Any]) -> list[
             left_out.append(
                 f"{name} was damaged before it was backed up, and is left as it is here"
             )
-    for name, leads_to in below("state", manifest["links"]).items():
+    for name, leads_to in files.below("state", manifest["links"]).items():
         link = state / name
         if link.is_dir() and not link.is_symlink():
             left_out.append(f"{name} was a link, and is left as the folder it is here")

@@ -424,14 +424,14 @@ def test_the_site_s_own_recipes_come_back_and_other_images_are_told(
     monkeypatch.setattr(restore, "HOME", new)
     made = backup.make(site)
     words = restore.put_back_settings(
-        made / "env", restore.below("env", backup.verified(made)["sha256"])
+        made / "env", files.below("env", backup.verified(made)["sha256"])
     )
     assert "ours.toml" in words and "team.toml" not in words and "images.env" not in words
     assert (new / "env" / "recipes" / "ours.toml").read_text() == "ours"
     assert (new / "env" / "recipes" / "team.toml").read_text() == "this machine's"
     (new / "env" / "images.env").write_text("VLLM_IMAGE=newer\n")
     words = restore.put_back_settings(
-        made / "env", restore.below("env", backup.verified(made)["sha256"])
+        made / "env", files.below("env", backup.verified(made)["sha256"])
     )
     assert "images.env is this machine's own and differs" in words and "ours.toml" not in words
 

@@ -182,7 +182,7 @@ def with_secrets(site: Site, *names: str) -> Site:
 
 
 def test_setup_makes_no_new_secrets_for_a_chat_that_has_people(site: Site, volume: Path) -> None:
-    with pytest.raises(PreconditionFailed, match="secrets of this chat are gone") as error:
+    with pytest.raises(PreconditionFailed, match="secrets of this chat are missing") as error:
         setup.require_its_secrets(with_secrets(site))
     assert "STATE_DIR" in error.value.do and "make restore REPLACE=1" in error.value.do
     setup.require_its_secrets(with_secrets(site, "WEBUI_ADMIN_PASSWORD"))

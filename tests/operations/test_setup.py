@@ -2,7 +2,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -233,25 +233,28 @@ def test_new_kernels_are_tried_until_they_pass_and_once_for_an_image(
     asked: list[str] = []
     passes = [first_passes]
 
-    def run_trainer(module: str, tell: Callable[[str], None], timeout_seconds: float) -> int:
-        asked.append(module)
-        tell("FAIL mamba: their gradients")
-        return 0 if passes[0] else 1
+    def compose_command(stack: str, *arguments: str) -> list[str]:
+        asked.append(arguments[-1])
+        row = "ok" if passes[0] else "FAIL"
+        said = f"echo '{row} mamba: their gradients'; echo '{{\"checks\": []}}'"
+        return ["sh", "-c", f"{said}; {str(passes[0]).lower()}"]
 
-    stub = cast(
-        Stacks, SimpleNamespace(run_trainer=run_trainer, image_id=lambda reference: "sha256:1")
+    stub = SimpleNamespace(
+        compose_command=compose_command,
+        compose_environment=lambda: dict(os.environ),
+        settings=site.settings,
+        image_id=lambda reference: "sha256:1",
     )
-    spark = replace(site, stacks=stub, settings=replace(site.settings, profile="spark"))
+    chosen = replace(site.settings, profile="spark")
+    spark = replace(site, stacks=cast(Stacks, stub), settings=chosen)
     if not first_passes:
         with pytest.raises(GlueError, match="kernels") as error:
             setup.ensure_kernels(spark)
-        assert "their gradients" in error.value.saw
+        assert "FAIL mamba: their gradients" in error.value.saw
         passes[0] = True
     setup.ensure_kernels(spark)
     setup.ensure_kernels(spark)
-    assert asked[-2:] == ["training.checks.kernels", "training.checks.exactness"] and len(
-        asked
-    ) == (2 if first_passes else 3)
+    assert asked[-2:] == list(setup.KERNEL_CHECKS) and len(asked) == (2 if first_passes else 3)
 
 
 # ---------------------------------------------------------------------- running programs
