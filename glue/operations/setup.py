@@ -207,13 +207,14 @@ def open_volumes(site: Site) -> None:
     """The trainer and vLLM can write their caches: a new volume belongs to root, an old one to the
     state folder's owner of then."""
     # the container's root has no privileges: FOWNER is for chmod on what has another owner
-    rights = [f"--cap-add={right}" for right in ("CHOWN", "DAC_READ_SEARCH", "FOWNER")]
-    run = ("run", "--rm", "--no-TTY", "--user=0:0", *rights)
-    models = ("--entrypoint=chmod", "trainer", "1777", "/cache", "/models")
+    capabilities = ("CHOWN", "DAC_READ_SEARCH", "FOWNER")
+    rights = [part for name in capabilities for part in ("--cap-add", name)]
+    run = ("run", "--rm", "--no-TTY", "--user", "0:0", *rights)
+    models = ("--entrypoint", "chmod", "trainer", "1777", "/cache", "/models")
     site.stacks.compose("night", *run, *models)
-    volume = f"--volume={site.settings['PROJECT']}-serving-cache:/serving-cache"
+    volume = ("--volume", f"{site.settings['PROJECT']}-serving-cache:/serving-cache")
     caches = ("trainer", "-R", site.stacks.owner(), "/cache", "/serving-cache")
-    site.stacks.compose("night", *run, volume, "--entrypoint=chown", *caches)
+    site.stacks.compose("night", *run, *volume, "--entrypoint", "chown", *caches)
 
 
 def ensure_practice_model(site: Site) -> None:

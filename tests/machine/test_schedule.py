@@ -89,7 +89,7 @@ def test_who_may_not_write_there_is_told_to_be_root(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(PreconditionFailed, match="written by root"):
+    with pytest.raises(PreconditionFailed, match="must be written by root"):
         schedule.install(site, cron=False)
 
 
