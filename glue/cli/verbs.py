@@ -68,10 +68,9 @@ def day_verb(profile: str | None, scheduled: bool, anew: bool) -> tuple[Any, Cal
     site = open_watched(profile)
     site.tell(f"profile {site.settings.profile}")
     with notify.watching(site, "day") as told:
-        undone = scheduled and upgrade.undo_for_a_timer(site)
         if anew:
             chat_volume.begin_anew(site.settings, site.stacks)
-        told |= day.summary(site) if undone else day.ensure(site, scheduled=scheduled)
+        told |= day.ensure(site, scheduled=scheduled)
     return told, lambda result: print(
         day.STAYS_DOWN if result["mode"] == Mode.DOWN else f"The chat answers at {result['url']}"
     )
@@ -96,8 +95,7 @@ def reconcile_verb(profile: str | None) -> tuple[Any, Callable[[Any], None]]:
     12: it gave up."""
     site = open_watched(profile)
     with notify.watching(site, "reconcile") as told:
-        undone = upgrade.undo_for_a_timer(site)
-        told |= {"step": "undo", "why": "an upgrade died"} if undone else reconcile.reconcile(site)
+        told |= reconcile.reconcile(site)
     return told, lines
 
 

@@ -176,6 +176,13 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [row for row in rows if isinstance(row, dict)]
 
 
+def names(found: Iterable[object], most: int = 3) -> str:
+    """For people: "a, b, c and 4 more"."""
+    shown = [str(one) for one in found]
+    more = len(shown) - most
+    return ", ".join(shown[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 # ---------------------------------------------------------------------- checksums
 
 

@@ -97,18 +97,6 @@ def sign(file: TextIO, holder: dict[str, object] | None) -> None:
         os.write(file.fileno(), json.dumps(holder).encode() if holder else b"")
 
 
-def require_no_upgrade(state: Path) -> None:
-    """For what timers begin, under a lock that an upgrade waits for. Raises Locked while an upgrade
-    is alive."""
-    if held(state, UPGRADE):
-        holder = (state / UPGRADE).read_text(encoding="utf-8", errors="replace").strip()
-        raise Locked(
-            "an upgrade is going on",
-            holder or "its holder left no name",
-            "wait for its end, or: make status",
-        )
-
-
 def held_seconds(state: Path, name: str) -> float:
     """How long its holder has had it, who signed it then; 0 where nobody holds it."""
     return time.time() - (state / name).stat().st_mtime if held(state, name) else 0.0

@@ -23,7 +23,7 @@ from typing import Any
 
 from glue.clients import chat_volume, host
 from glue.clients.site import Site
-from glue.core import commands, files, journal, lock
+from glue.core import commands, files, journal, lock, upgrade_note
 from glue.core.errors import PreconditionFailed
 from glue.core.files import sha256
 from glue.core.settings import HOME
@@ -38,13 +38,11 @@ LEFT_OUT = (
     "desk",
     "demo",
 )  # folders anywhere in the state folder
-# what an upgrade that goes on, or died, would have undone: of this moment, not of a restore's
-UPGRADE = "upgrade.json"
 MUST_BE = (
     "secrets.env",
     "journal.jsonl",
 )  # a state folder that had them and has not is on a disk that is not mounted
-NOT_NEEDED = (".lock", ".unfinished", "reserve", UPGRADE, "alarm.json", "attempts.json")
+NOT_NEEDED = (".lock", ".unfinished", "reserve", upgrade_note.NOTE, "alarm.json", "attempts.json")
 RESTIC_SECONDS = 6 * 3600
 
 
@@ -330,10 +328,12 @@ def copy_settings(target: Path) -> None:
 def forget_old(site: Site, made: Path | None = None) -> None:
     """Of this machine's alone, and never made, the one just made. A removal that breaks off leaves
     nothing that looks whole."""
+    note = upgrade_note.read(site.state)
+    needed = Path(note.get("backup", "")) if note else None
     for old in backup_folder.removable(
         backup_folder.there(site.settings), site.settings.number("BACKUP_KEEP")
     ):
-        if old.folder != made:
+        if old.folder not in (made, needed):
             goes = old.folder.with_name(
                 f".unfinished-{backup_folder.machine(site.settings)}-{old.folder.name}"
             )

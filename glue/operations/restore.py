@@ -8,7 +8,7 @@ from typing import Any
 
 from glue.clients import chat_volume
 from glue.clients.site import Site
-from glue.core import desired_state, files, journal, lock
+from glue.core import desired_state, files, image_tags, journal, lock, upgrade_note
 from glue.core.desired_state import Turn, Wanted
 from glue.core.errors import PreconditionFailed
 from glue.core.settings import HOME, SECRETS
@@ -66,7 +66,7 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         unfinished = site.state / desired_state.RESTORING
         files.write(unfinished, f"{folder}\n")
         if not lock.held(site.state, lock.UPGRADE):
-            (site.state / backup.UPGRADE).unlink(missing_ok=True)
+            (site.state / upgrade_note.NOTE).unlink(missing_ok=True)
         site.tell("putting back the chat")
         chat_volume.fill(site.settings, folder / "chat", files.below("chat", manifest["sha256"]))
         site.tell("putting back adapters, nights, secrets and journal")
@@ -83,25 +83,12 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
 def refuse_downgrade(site: Site, manifest: dict[str, Any]) -> None:
     """Open WebUI changes its database one way only, so an older one than the backup's must not get
     it."""
-    image, made_with = (
-        site.settings.image("OPEN_WEBUI_IMAGE"),
-        str(manifest["images"].get("OPEN_WEBUI_IMAGE", "")),
-    )
-    if version(image) < version(made_with):
+    image = site.settings.image("OPEN_WEBUI_IMAGE")
+    made_with = str(manifest["images"].get("OPEN_WEBUI_IMAGE", ""))
+    if image_tags.is_older(image, made_with):
         do = f"set OPEN_WEBUI_IMAGE={made_with} in env/images.env, make setup, then restore"
-        raise PreconditionFailed(
-            "the backup is from a newer Open WebUI", f"{made_with}, here {image}", do
-        )
-
-
-def version(image: str) -> tuple[int, ...]:
-    """Of a reference's tag, such as v0.12.4@sha256:...; whatever cannot be compared is equal."""
-    tag = image.partition("@")[0].rpartition(":")[2].lstrip("v")
-    return (
-        tuple(int(part) for part in tag.split("."))
-        if all(part.isdigit() for part in tag.split("."))
-        else ()
-    )
+        saw = f"{made_with}, here {image}"
+        raise PreconditionFailed("the backup is from a newer Open WebUI", saw, do)
 
 
 def with_secrets(site: Site) -> Site:

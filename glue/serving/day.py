@@ -9,7 +9,7 @@ from typing import Any
 from glue.clients import chat_volume, host
 from glue.clients.docker import MOUNTED
 from glue.clients.site import Site
-from glue.core import desired_state, journal, lock
+from glue.core import desired_state, journal, lock, upgrade_note
 from glue.core import services as observed
 from glue.core.desired_state import Turn, Wanted
 from glue.core.errors import DayNotServing, GlueError, PreconditionFailed
@@ -62,8 +62,7 @@ def ensure(
         site.tell(f"started all the same: {missing.saw}")
     with lock.hold(site.state, lock.MOVE, "bring up the day", serving_model.MOVE_WAIT_SECONDS):
         (site.state / ATTEMPTS).unlink(missing_ok=True)
-        if scheduled:
-            lock.require_no_upgrade(site.state)
+        (upgrade_note.require_none if scheduled else upgrade_note.require_none_died)(site.state)
         if scheduled and stays_down(site):  # a person's stop may have been what it waited for
             return summary(site) | {"mode": Mode.DOWN.value}
         if take_turn(site, judging, night):

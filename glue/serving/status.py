@@ -9,7 +9,7 @@ from typing import Any
 
 from glue.clients import chat_volume
 from glue.clients.site import Site
-from glue.core import files, journal, lock
+from glue.core import files, journal, lock, upgrade_note
 from glue.core import services as observed
 from glue.core.services import Mode, Service
 from glue.serving import last_night
@@ -45,7 +45,10 @@ def status(site: Site) -> dict[str, Any]:
         "morning": (
             last_night.summary(last_night.gather(site.state, last["night"])) if last else None
         ),
-        "overdue": [*([lost] if lost else []), *overdue(rows, datetime.now().astimezone(), limits)],
+        "overdue": [
+            *filter(None, (lost, upgrade_note.died(site.state))),
+            *overdue(rows, datetime.now().astimezone(), limits),
+        ],
     }
 
 
