@@ -184,7 +184,7 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
             "no chat make restore",
         ),
         ("night's cache", engine(missing_volumes=("spark-trainer-cache",)), "fail", "make setup"),
-        ("night's cache", engine(missing_volumes=("spark-models",)), "ok", "there"),
+        ("night's cache", engine(missing_volumes=("spark-models",)), "ok", "exist"),
         ("backups", replace(good(), backup_fault="not mounted"), "warn", "BACKUP_DIR"),
         ("backups", replace(good(), backups_on_own_disk=True), "warn", "another disk"),
         (
@@ -249,8 +249,8 @@ def test_missing_secrets_are_named() -> None:
     assert grade(replace(good(), settings=replace(good().settings, values=values)), "secrets") == (
         "fail",
         (
-            "not there: MODEL_API_KEY see that the disk of STATE_DIR is mounted; after that, or on"
-            " a new machine: make setup"
+            "missing: MODEL_API_KEY check that the disk of STATE_DIR is mounted; on a new machine:"
+            " make setup"
         ),
     )
 
