@@ -1,5 +1,4 @@
-"""A rehearsal taken away without a trace, also one whose clone is gone: the next begins from
-nothing."""
+"""Removes a rehearsal completely, also one whose clone no longer exists."""
 
 from __future__ import annotations
 
@@ -10,16 +9,13 @@ from glue.core.errors import Misconfigured
 
 
 def clean(site: Site) -> dict[str, list[str]]:
-    """Removes the rehearsal's containers, volumes and state, and the images of other versions.
+    """Removes the rehearsal's containers, volumes and state, and other versions' images.
 
     Raises Misconfigured on a Spark, which holds what a team wrote.
     """
     if not site.settings.rehearsal:
-        raise Misconfigured(
-            "only a rehearsal is cleaned away",
-            f"profile {site.settings.profile}",
-            "docs/operations.md, Backup and restore",
-        )
+        saw, do = f"profile {site.settings.profile}", "docs/operations.md, Backup and restore"
+        raise Misconfigured("only a rehearsal can be removed", saw, do)
     removed = site.stacks.take_away() + site.stacks.remove_old_images()
     shutil.rmtree(site.state, ignore_errors=True)
     return {"removed": [*removed, str(site.state)]}

@@ -76,13 +76,14 @@ def go_or_go_back(site: Site, to: str, move: Move) -> None:
             raise
         with uninterrupted():
             go_back(site, move, error)
-        what = f"{to} does not serve; {move.before[:12]} serves again"
-        saw = f"{type(error).__name__}: {error}"
-        raise GlueError(what, saw, "correct that, or try another version") from error
+        what, saw = f"{to} does not serve", f"{type(error).__name__}: {error}"
+        do = "correct that, or try another version"
+        raise GlueError(f"{what}; {move.before[:12]} serves again", saw, do) from error
     end(site, move, "done")
 
 
 def end(site: Site, move: Move, result: str, reason: str = "") -> None:
+    """result: "done" or "undone"."""
     journal.note(site.state, event="upgrade", result=result, reason=reason, **asdict(move))
     (site.state / NOTE).unlink(missing_ok=True)
 

@@ -28,7 +28,7 @@ from glue.core import files, lock, settings
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.core.files import sha256
 from glue.machine import backup_folder
-from glue.operations import backup, restore, setup
+from glue.operations import backup, backup_contents, restore, setup
 from glue.serving import adapters, export
 from tests.core.test_state import make_checkpoint, publish
 from tests.operations.kept_site import NoStacks, make_as_if_at, make_site
@@ -420,7 +420,7 @@ def test_the_site_s_own_recipes_come_back_and_other_images_are_told(
         )
     (old / "env" / "recipes" / "ours.toml").write_text("ours")
     (new / "env" / "recipes" / "team.toml").write_text("this machine's")
-    monkeypatch.setattr(backup, "HOME", old)
+    monkeypatch.setattr(backup_contents, "HOME", old)
     monkeypatch.setattr(restore, "HOME", new)
     made = backup.make(site)
     words = restore.put_back_settings(
@@ -433,7 +433,7 @@ def test_the_site_s_own_recipes_come_back_and_other_images_are_told(
     words = restore.put_back_settings(
         made / "env", files.below("env", backup.verified(made)["sha256"])
     )
-    assert "images.env is this machine's own and differs" in words and "ours.toml" not in words
+    assert "images.env is this machine's, and differs" in words and "ours.toml" not in words
 
 
 def test_a_merged_release_is_whole_after_a_restore_and_its_checkpoint_is_made_again(

@@ -594,4 +594,4 @@ def test_a_bundle_is_made_also_where_nothing_runs_and_holds_no_secret_and_nobody
     ):
         assert private not in everything
     assert not re.search(r"(?i)\buma\b|thurgau", everything) and "hub.example.org" in everything
-    assert "CHAT_PORT" in texts["settings.txt"] and "it could not be seen" in texts["status.json"]
+    assert "CHAT_PORT" in texts["settings.txt"] and "not available: " in texts["status.json"]
