@@ -26,7 +26,7 @@ from glue.core.names import MARK
 from glue.core.settings import HOME
 from glue.core.upgrade_note import NOTE, came_up, days_since
 from glue.core.waiting import Seen
-from glue.operations import backup
+from glue.operations import backup, versions
 from glue.serving.model import MOVE_WAIT_SECONDS
 
 DEADLINE_SECONDS = 6 * 3600  # of each make: a new model is 19 GB and comes over the office's line
@@ -58,7 +58,7 @@ def upgrade(site: Site, to: str) -> dict[str, Any]:
     """
     with lock.hold(site.state, lock.UPGRADE, "an upgrade"):
         end_a_dead_one(site)
-        before, after = commit("HEAD"), commit(to)
+        before, after = versions.commit("HEAD"), versions.commit(to)
         if before == after:
             return {"version": after, "changed": False}
         migrates = require_possible(site, before, after)
@@ -96,7 +96,7 @@ def require_possible(site: Site, before: str, after: str) -> bool:
     during a night."""
     if lock.held(site.state, lock.NIGHT):
         raise Locked("a night runs", f"{site.state / lock.NIGHT} is held", "upgrade by day")
-    require_unchanged(before, after)
+    versions.require_unchanged(before, after)
     require_room(site)
     old, new = open_webui(before), open_webui(after)
     if image_tags.is_older(new, old):
@@ -106,15 +106,6 @@ def require_possible(site: Site, before: str, after: str) -> bool:
         what = "an older Open WebUI cannot read the newer one's database"
         raise PreconditionFailed(what, f"{old}, to {new}", do)
     return old != new
-
-
-def require_unchanged(before: str, after: str) -> None:
-    """Raises PreconditionFailed if a file that differs between the two was changed here. Other
-    changes of a person stay."""
-    if changed := unlike(before, differing(before, after)):
-        do = "git stash --include-untracked keeps them; settings belong into env/site.env"
-        saw = f"in {HOME}: {files.names(sorted(changed))}"
-        raise PreconditionFailed("files that the other version replaces were changed here", saw, do)
 
 
 def require_room(site: Site) -> None:
@@ -129,7 +120,7 @@ def require_room(site: Site) -> None:
 
 def open_webui(which: str) -> str:
     """The reference in a version's env/images.env, without its digest."""
-    text = git("show", f"{which}:env/images.env")
+    text = versions.text(which, "env/images.env")
     return (dotenv_values(stream=StringIO(text)).get("OPEN_WEBUI_IMAGE") or "").partition("@")[0]
 
 
@@ -144,10 +135,11 @@ def made_with(folder: Path) -> str:
 def go(site: Site, move: Move) -> None:
     """Raises GlueError at the first fault."""
     with lock.hold(site.state, lock.MOVE, "check out another version", MOVE_WAIT_SECONDS):
-        require_unchanged(move.before, move.after)
+        versions.require_unchanged(move.before, move.after)
         keep(site, move)
         journal.note(site.state, event="upgrade", result="begun", after=move.after)
-        check_out(site, move, move.after)
+        site.tell(f"version {move.after[:12]}")
+        versions.check_out(move.before, move.after, move.after)
     make(site, "setup")
     keep(site, replace(move, served=True))
     make(site, "day")
@@ -175,7 +167,7 @@ def go_back(site: Site, move: Move, why: BaseException) -> None:
     try:
         with lock.hold(site.state, lock.MOVE, "check out the old version", MOVE_WAIT_SECONDS):
             now = as_undoing(site, kept(site) or move)
-            check_out(site, now, now.before)
+            versions.check_out(now.before, now.after, now.before)
         make(site, "setup")
         if now.served and now.migrates:
             make(site, *restore)
@@ -234,61 +226,6 @@ def kept(site: Site) -> Move | None:
         what = "the note of an upgrade that died cannot be read"
         do = f"see which version serves (git log -1; make ask Q=...), then rm {path}"
         raise GlueError(what, f"{path}: {error}", do) from error
-
-
-# ---------------------------------------------------------------------- git and make
-
-
-def commit(name: str) -> str:
-    try:
-        return git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
-    except GlueError as error:
-        do = "git fetch --tags; git tag"
-        raise PreconditionFailed("this repository has no such version", name, do) from error
-
-
-def check_out(site: Site, move: Move, which: str) -> None:
-    """Under the lock for moves. Every file that differs between the two becomes that of which,
-    whatever a git that was killed, or had no room, left of it.
-
-    Raises GlueError if a file is not whole afterwards: git itself only warns of some.
-    """
-    site.tell(f"version {which[:12]}")
-    for name in ("index.lock", "HEAD.lock"):
-        (HOME / git("rev-parse", "--git-path", name).strip()).unlink(missing_ok=True)
-    paths = differing(move.before, move.after)
-    there = paths & set(paths_of("ls-tree", "-r", which))
-    git("reset", "--quiet", which, "--", *sorted(paths))
-    for path in (HOME / name for name in paths - there):
-        if path.is_file() or path.is_symlink():
-            path.unlink()
-    if there:
-        git("checkout", "--quiet", which, "--", *sorted(there))
-    git("checkout", "--quiet", "--detach", which)
-    if broken := unlike(which, paths):
-        do = "make room, or see who may write there (df -h; ls -l; lsattr), then make upgrade again"
-        saw = files.names(sorted(broken))
-        raise GlueError(f"git did not write all of {which[:12]}", saw, do)
-
-
-def differing(before: str, after: str) -> set[str]:
-    return set(paths_of("diff", "--no-renames", before, after))
-
-
-def unlike(which: str, paths: set[str]) -> set[str]:
-    """Those of the paths that are not here as that version has them."""
-    unknown = paths - set(paths_of("ls-tree", "-r", which))
-    extra = {path for path in unknown if (HOME / path).exists() or (HOME / path).is_symlink()}
-    return paths & set(paths_of("diff", "--no-renames", which)) | extra
-
-
-def paths_of(verb: str, *arguments: str) -> list[str]:
-    return git(verb, "-z", "--name-only", *arguments).split("\0")[:-1]
-
-
-def git(*arguments: str) -> str:
-    command = ["git", "-C", str(HOME), "--literal-pathspecs", *arguments]
-    return commands.run(command, "git status; git stash keeps what you changed here").text
 
 
 def make(site: Site, *target: str) -> str:

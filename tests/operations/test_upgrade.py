@@ -14,7 +14,7 @@ from glue.core import desired_state, files, journal, lock, upgrade_note
 from glue.core.desired_state import Turn, Wanted
 from glue.core.errors import DayNotServing, GlueError, Locked, PreconditionFailed
 from glue.core.upgrade_note import NOTE
-from glue.operations import backup, upgrade
+from glue.operations import backup, upgrade, versions
 
 MAKEFILE = """setup day restore:
 \t@echo "$@ $(shell cat version)" >> ran
@@ -32,6 +32,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(home, "init", "--quiet", "--initial-branch=main")
     (home / ".gitignore").write_text("ran\n")
     monkeypatch.setattr(upgrade, "HOME", home)
+    monkeypatch.setattr(versions, "HOME", home)
     monkeypatch.setattr(upgrade, "ASK_SECONDS", 0)
     monkeypatch.setattr(backup, "backup", lambda site: {"backup": "/backups/today"})
     release(home, "old")
@@ -179,6 +180,16 @@ def test_what_a_person_changes_during_the_backup_is_not_written_over_either(
     with pytest.raises(PreconditionFailed, match="were changed here"):
         upgrade.upgrade(site, "no-answer")
     assert (home / "answer").read_text() == "mine\n" and not ran(home) and not unfinished(site)
+
+
+def test_a_version_with_the_same_files_moves_no_branch(home: Path, site: Site) -> None:
+    git(home, "checkout", "--quiet", "-b", "mine", "old")
+    git(home, "commit", "--quiet", "--allow-empty", "--message", "same files")
+    git(home, "tag", "same-files")
+    git(home, "reset", "--quiet", "--hard", "old")
+    upgrade.upgrade(site, "same-files")
+    assert git(home, "rev-parse", "mine") == git(home, "rev-parse", "old")
+    assert git(home, "rev-parse", "HEAD") == git(home, "rev-parse", "same-files")
 
 
 def test_no_upgrade_during_a_night_nor_to_what_is_not_there(home: Path, site: Site) -> None:
