@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from glue.clients import jobs
+from glue.clients import one_shot
 from glue.clients.docker import Stacks, docker_cli
 from glue.core import files
 from glue.core.commands import Hear, run, stream
@@ -49,7 +49,7 @@ def run_kernel(image: str) -> tuple[int, str]:
     lines."""
     script = "/opt/first_kernel.py"
     volumes = {f"{script}:ro": HOME / "images" / "trainer" / "first_kernel.py"}
-    command = jobs.command(image, "python3", script, options=("--gpus=all",), volumes=volumes)
+    command = one_shot.command(image, "python3", script, options=("--gpus=all",), volumes=volumes)
     return stream(command, dict(os.environ), lambda line: None, KERNEL_DEADLINE_SECONDS)
 
 
@@ -66,7 +66,7 @@ def copy_practice_model(settings: Settings) -> None:
     """Copies it from its image into the volume of base models, unless it is there."""
     image, volumes = settings["REHEARSAL_MODEL_IMAGE"], {"/models": f"{settings['PROJECT']}-models"}
     script = ("-c", PLACE, settings["TRAINED_MODEL"])
-    command = jobs.command(image, "sh", *script, options=("--user=0:0",), volumes=volumes)
+    command = one_shot.command(image, "sh", *script, options=("--user=0:0",), volumes=volumes)
     run(command, "make setup", timeout_seconds=COPY_DEADLINE_SECONDS)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from glue.clients import host, jobs
+from glue.clients import host, one_shot
 from glue.clients.site import Site
 from glue.core import files
 from glue.core.commands import stream
@@ -49,7 +49,7 @@ def run_fetch(settings: Settings, *options: str, hear: Callable[[Row], None]) ->
     if authorities := settings.values.get("EXTRA_CA") or host_ca_bundle():
         volumes["/opt/authorities.pem:ro"] = authorities
         environment["SSL_CERT_FILE"] = "/opt/authorities.pem"
-    command = jobs.command(
+    command = one_shot.command(
         settings.local(settings.image("VLLM_IMAGE")),
         "python3",
         *("/opt/fetch.py", *options, "/opt/models.json"),

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from glue.clients import host, jobs
+from glue.clients import host, one_shot
 from glue.clients.docker import Stacks, docker_cli
 from glue.clients.site import Site
 from glue.core import commands, files
@@ -161,4 +161,4 @@ def tar_in_volume(settings: Settings, access: str, *arguments: str) -> list[str]
     volumes = {f"/models{access}": f"{settings['PROJECT']}-models"}
     options = ("--interactive", "--user=0:0", "--log-driver=none")
     tar = ("tar", "--no-same-owner", *arguments)
-    return jobs.command(image, *tar, options=options, volumes=volumes)
+    return one_shot.command(image, *tar, options=options, volumes=volumes)

@@ -11,7 +11,7 @@ import secrets
 from dataclasses import asdict
 from typing import Any
 
-from glue.clients import chat_volume, host, jobs
+from glue.clients import chat_volume, host, one_shot
 from glue.clients.docker import MOUNTED, Stacks
 from glue.clients.site import Site, Tell
 from glue.core import commands, files, lock, recipes, settings
@@ -197,7 +197,7 @@ def ensure_kernels(site: Site) -> None:
 def run_job(site: Site, *command: str, what: str, do: str, seconds: float) -> dict[str, Any]:
     """Under the night's lock, or the watch takes it for a night's trainer and stops it."""
     with lock.hold(site.state, lock.NIGHT, command[0]):
-        return jobs.run(site.stacks, *command, what=what, do=do, timeout_seconds=seconds)
+        return one_shot.run(site.stacks, *command, what=what, do=do, timeout_seconds=seconds)
 
 
 # ---------------------------------------------------------------------- volumes and models
@@ -275,7 +275,7 @@ def show(site: Site, name: str) -> dict[str, Any]:
     """What a recipe trains. Raises Misconfigured if one of its targets or layers matches nothing in
     the model."""
     recipe = asdict(recipes.load(HOME / "env" / "recipes", name))
-    facts = jobs.run(
+    facts = one_shot.run(
         site.stacks,
         "training.count_parameters",
         json.dumps({key: recipe[key] for key in TARGETS}),

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from glue.clients import jobs
+from glue.clients import one_shot
 from glue.clients.docker import Stacks
 from glue.core.errors import Exit, GlueError, PreconditionFailed
 
@@ -24,7 +24,7 @@ def run(script: str, **more: Any) -> dict[str, Any]:
         settings=SimpleNamespace(hide=lambda text: text.replace("secret", "***")),
     )
     named = {"what": "the job failed", "do": "make setup", "timeout_seconds": 30, **more}
-    found = jobs.run(cast(Stacks, stacks), "a.module", "an argument", **named)
+    found = one_shot.run(cast(Stacks, stacks), "a.module", "an argument", **named)
     assert asked == ["night", "run", "--rm", "--no-TTY", "trainer", "a.module", "an argument"]
     return found
 
