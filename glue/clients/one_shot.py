@@ -23,15 +23,14 @@ def run(
     timeout_seconds: float,
     hear: Hear = lambda line: None,
 ) -> dict[str, Any]:
-    """Runs `python3 -m module` in the trainer's container and returns the JSON object that it prints
-    as its last line.
+    """Runs `python3 -m module` in the trainer's container and returns the JSON object on its last
+    line.
 
     Raises GlueError(what, its last lines, do) if it fails or prints none. A job that prints
     {"refused": why} raises PreconditionFailed.
     """
-    command = stacks.compose_command(
-        NIGHT, "run", "--rm", "--no-TTY", "trainer", module, *arguments
-    )
+    options = ("run", "--rm", "--no-TTY", "trainer")
+    command = stacks.compose_command(NIGHT, *options, module, *arguments)
     environment = stacks.compose_environment()
     code, last_lines = commands.stream(command, environment, hear, timeout_seconds)
     result = parsed(last_lines)

@@ -117,7 +117,7 @@ def load(site: Site, folder: Path) -> dict[str, Any]:
     with (folder / "models.tar").open("rb") as file:
         command = tar_in_volume(site.settings, "", *unpacking)
         commands.run(command, ROOM, source=file, timeout_seconds=LONG_SECONDS)
-    site.state.mkdir(parents=True, exist_ok=True)
+    files.make_folder(site.state)
     for name, checksum in files.below("state", manifest["sha256"]).items():
         files.copy_checked(folder / "state" / name, site.state / name, checksum, 0o644)
     files.write_json(site.state / LOADED, images)
