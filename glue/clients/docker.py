@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 DAY, NIGHT, BENCH = "day", "night", "bench"
 CONFLICT = 409  # "removal of container ... is already in progress"
 REMOVAL_SECONDS = 60
+# The HTTPS proxy's name in earlier versions. It holds the port, and Compose 5 may start containers
+# while it removes orphans: https://github.com/docker/compose/blob/main/pkg/compose/reconcile.go
+FORMER_HTTPS_PROXY = "gate"
 SYSTEM_SOCKET = "unix:///var/run/docker.sock"
 MOUNTED = tuple(
     HOME / name for name in ("images", "bench", "env/practice-world.toml")
@@ -134,7 +137,7 @@ class Stacks:
             made |= {
                 "HTTPS_URL": origins[0],
                 "HTTPS_ORIGINS": ";".join(origins),
-                "GATE_IMAGE": self.settings.image("DOOR_IMAGE"),
+                "HTTPS_PROXY_IMAGE": self.settings.image("DOOR_IMAGE"),
             }
         return kept | {
             key: self.settings.local(value) for key, value in (self.settings.values | made).items()
@@ -325,8 +328,9 @@ class Stacks:
         return True
 
     def up(self, *services: str) -> None:
-        """An orphan is the gate of a site that has no HTTPS any more; the night's containers are
-        another project's."""
+        """Starts the day, and removes the HTTPS proxy of a site that has no HTTPS any more."""
+        if (former := self.container(DAY, FORMER_HTTPS_PROXY)) is not None:
+            remove(former)
         self.compose(DAY, "up", "--detach", "--no-build", "--remove-orphans", *services)
 
     def stop(self, stack: str, service: str) -> None:

@@ -1,7 +1,7 @@
 """The certificate of the office's HTTPS: the site's own, or one by an authority that is made here
 and stays here, by openssl.
 
-state/tls/   chat.pem        chain and key, for the gate
+state/tls/   chat.pem        chain and key, for the HTTPS proxy
              authority.pem   what the office's machines are told to trust; authority.key signs, and
                              is the owner's alone
 """

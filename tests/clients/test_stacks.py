@@ -213,3 +213,26 @@ def test_a_container_that_docker_removes_already_is_waited_for(
     )
     docker_client.remove(cast(Container, container))
     assert asked == (["removed"] if waits else [])
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_https_proxy_of_an_earlier_version_is_gone_before_the_new_one_starts(
+    there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for Docker: both proxies publish the same port."""
+    done: list[object] = []
+    former = SimpleNamespace(remove=lambda force: done.append("gate removed"))
+    stacks = Stacks.__new__(Stacks)
+    stacks.settings = settings.load("rehearsal")
+    wanted = ["com.docker.compose.project=rehearsal-day", "com.docker.compose.service=gate"]
+
+    def found(all: bool, filters: dict[str, list[str]], ignore_removed: bool) -> list[object]:
+        assert filters["label"] == wanted
+        return [former] if there else []
+
+    stacks.docker = cast(
+        docker.DockerClient, SimpleNamespace(containers=SimpleNamespace(list=found))
+    )
+    monkeypatch.setattr(stacks, "compose", lambda *arguments: done.append(arguments[1]))
+    stacks.up()
+    assert done == (["gate removed", "up"] if there else ["up"])
