@@ -117,7 +117,7 @@ def test_a_part_that_fails_does_not_end_the_others_and_is_named(
     monkeypatch.setattr(rag, "run", lambda site, plan, command, keep: keep({"plan": plan.name}))
     monkeypatch.setattr(swap, "run", lambda site, command, keep: keep({"rows": []}))
     monkeypatch.setattr(training, "in_between", lambda site, command, keep: keep({"rows": []}))
-    monkeypatch.setattr(cli, "report_verb", lambda *_: ({"page": "report.html"}, print))
+    monkeypatch.setattr(cli, "report_verb", lambda *_: {"page": "report.html"})
     environment.save(site, "direct", {"rows": ["of another day"]})
     with pytest.raises(GlueError, match="parts of the bench failed") as error:
         cli.all_verb(site, 1)
