@@ -9,7 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from re import findall
 
-from glue.clients.docker import MOUNTED, SYSTEM_SOCKET, Engine
+from glue.clients.containers import SYSTEM_SOCKET
+from glue.clients.docker import MOUNTED, Engine
 from glue.clients.host import Machine, open_line, readable
 from glue.core import gpu as gpus
 from glue.core.lock import LOCAL_DISK

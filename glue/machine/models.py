@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glue.clients import host
-from glue.clients.docker import run_command
+from glue.clients.compose import run_command
 from glue.clients.site import Site
 from glue.core import files
 from glue.core.commands import stream

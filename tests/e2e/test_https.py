@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from glue.clients import open_webui
-from glue.clients.docker import docker_cli
+from glue.clients.compose import docker_cli
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.core.settings import HOME

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from glue.clients.docker import docker_cli
+from glue.clients.compose import docker_cli
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.core import services as observed
