@@ -151,7 +151,7 @@ class Releases:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{hashes[ADAPTER_FILES[1]][:8]}"
         unfinished = self.folder / f".unfinished-{name}"
         shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
+        files.make_folder(unfinished)
         for file in ADAPTER_FILES:
             shutil.copyfile(source / file, unfinished / file)
             with (unfinished / file).open("rb") as written:
@@ -305,7 +305,7 @@ class Releases:
                 shutil.rmtree(left)
         names = self.removable(keep)
         for name in names:
-            (self.folder / PRUNED).mkdir(exist_ok=True)
+            files.make_folder(self.folder / PRUNED)
             files.write_json(self.folder / PRUNED / f"{name}.json", self.manifest(name))
             (self.folder / name).rename(self.folder / f".unfinished-{name}")
             files.sync_folder(self.folder)

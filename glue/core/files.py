@@ -73,6 +73,25 @@ def give(descriptor: int, folder: Path, mode: int) -> None:
     os.fchmod(descriptor, mode)
 
 
+def make_folder(folder: Path, mode: int = 0o755) -> None:
+    """The folder and its missing parents, with this mode whatever the umask, and of the owner of
+    the folder above. One that exists stays as it is."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent, mode)
+    folder.mkdir(exist_ok=True)
+    take_over(folder, mode)
+
+
+def take_over(path: Path, mode: int) -> None:
+    """What another program made gets this mode, and the owner of the folder that it is in."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        give(descriptor, path.parent, mode)
+    finally:
+        os.close(descriptor)
+
+
 def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
     write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", mode)
 

@@ -36,7 +36,7 @@ def hold(state: Path, name: str, purpose: str, wait_seconds: float | None = None
 
     Children do not inherit it: Python opens files close-on-exec.
     """
-    state.mkdir(parents=True, exist_ok=True)
+    files.make_folder(state)
     with (state / name).open("a+", encoding="utf-8", errors="replace") as file:
         if (
             os.geteuid() == 0

@@ -48,7 +48,7 @@ def ensure(site: Site) -> bool:
     """state/tls/chat.pem is the site's own, or good for the next month. Returns whether it is a new
     one."""
     folder, names = site.state / "tls", site.settings.https_names
-    folder.mkdir(mode=0o700, exist_ok=True)
+    files.make_folder(folder, mode=0o700)
     if own := site.settings.values.get("HTTPS_CERTIFICATE"):
         return take_in(site, Path(own))
     if is_signed_here(folder, names) and not expires(folder / "chat.pem"):
@@ -105,7 +105,8 @@ def ensure_authority(folder: Path, team: str) -> None:
         ),
         *("-keyout", str(folder / "authority.key"), "-out", str(folder / "authority.pem")),
     )
-    (folder / "authority.key").chmod(0o600)
+    files.take_over(folder / "authority.key", 0o600)
+    files.take_over(folder / "authority.pem", 0o644)
 
 
 def sign(folder: Path, name: str, wanted: str) -> None:

@@ -147,7 +147,7 @@ def load(site: Site, folder: Path) -> dict[str, Any]:
             site.settings, "rw", "--extract", "--file=-", "--directory=/models"
         )
         commands.run(unpacking, ROOM, source=file, timeout_seconds=LONG)
-    site.state.mkdir(parents=True, exist_ok=True)
+    files.make_folder(site.state)
     for name in sorted(name for name in manifest["sha256"] if name.startswith("state/")):
         files.copy_checked(
             folder / name, site.state / Path(name).name, manifest["sha256"][name], 0o644

@@ -119,7 +119,7 @@ def told_by(last_lines: str) -> PreconditionFailed | None:
 def ensure_state(chosen: Settings, tell: Tell) -> None:
     """The state folder, and secrets that only its owner can read."""
     for name in OPEN_FOLDERS:
-        (chosen.state / name).mkdir(parents=True, exist_ok=True)
+        files.make_folder(chosen.state / name)
         (chosen.state / name).chmod(0o755)  # containers run as others and read here
     missing = [key for key in SECRETS if key not in chosen.values]
     if missing:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glue.clients.site import Site
+from glue.core import files
 from glue.core.errors import GlueError, PreconditionFailed
 
 # form -> what makes it, and the setting that names the model it is merged into. "merged" is exact,
@@ -41,7 +42,7 @@ def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
     for left in (site.state / "nights").glob(".export-*"):  # of an export that was killed
         shutil.rmtree(left, ignore_errors=True)
     work = site.state / "nights" / f".export-{release}"
-    work.mkdir(parents=True)
+    files.make_folder(work)
     try:
         result = make(
             site,

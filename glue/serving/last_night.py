@@ -245,7 +245,7 @@ def write(state: Path, night: str, chat_url: str = "") -> Morning:
     """Both files, from whatever the night left."""
     morning = gather(state, night)
     folder = state / "nights" / night
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     files.write(folder / "summary.txt", summary(morning, chat_url), mode=0o600)
     files.write(folder / "report.html", page(morning), mode=0o600)
     return morning

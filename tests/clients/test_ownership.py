@@ -202,6 +202,10 @@ def test_what_root_writes_belongs_to_the_folder_s_owner_and_the_rest_is_named(
     files.append_line(tmp_path / "journal.jsonl", {})
     with lock.hold(tmp_path, lock.MOVE, "root's turn"):
         assert host.foreign_files(tmp_path) == []
+    files.make_folder(tmp_path / "tls" / "old", mode=0o700)
+    assert host.foreign_files(tmp_path) == []
+    made = (tmp_path / "tls" / "old").stat()
+    assert (made.st_uid, made.st_gid, made.st_mode & 0o777) == (2001, 2001, 0o700)
     (tmp_path / "nights").mkdir()
     (tmp_path / "nights" / "one").touch()
     assert host.foreign_files(tmp_path) == [tmp_path / "nights"]

@@ -1,5 +1,6 @@
 """Certificates by the real openssl, judged by Python's own TLS."""
 
+import os
 import ssl
 import subprocess
 from dataclasses import replace
@@ -54,6 +55,17 @@ def shake_hands(state: Path, name: str, trust: Path) -> str:
             except ssl.SSLCertVerificationError as error:
                 return error.verify_message
     return ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for another user")
+def test_what_root_makes_belongs_to_the_state_folders_owner_as_whom_the_proxy_runs(
+    tmp_path: Path,
+) -> None:
+    os.chown(tmp_path, 12345, 12345)
+    assert tls.ensure(site(tmp_path)) is True
+    made = [tmp_path / "tls", tmp_path / "tls" / "authority.key", tmp_path / "tls" / "chat.pem"]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(12345, 12345)}
+    assert tmp_path.joinpath("tls", "authority.pem").stat().st_uid == 12345
 
 
 def test_who_trusts_the_authority_trusts_the_chat_by_its_names_and_no_other(tmp_path: Path) -> None:
