@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench import containers
 from bench.browser import Page
 from bench.client import Endpoint, Sample, ask
 from glue.clients import open_webui
 from glue.clients.adapter_store import shown
-from glue.clients.docker import BENCH, DAY, Stacks
+from glue.clients.compose import BENCH, DAY
+from glue.clients.docker import Stacks
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
@@ -120,8 +122,8 @@ def running(
         bench.stacks.compose(BENCH, "up", "--detach", "--no-build", *wanted)
         if model == SERVED:
             for name in names:
-                bench.stacks.join_network(
-                    SERVICES[name], BENCH, f"{site.settings['PROJECT']}-daynight"
+                containers.join_network(
+                    bench.stacks, SERVICES[name], BENCH, f"{site.settings['PROJECT']}-daynight"
                 )
         waiting.until(
             "the bench's containers",

@@ -8,10 +8,10 @@ from tests import house
 
 MODULES = house.read()
 ONLY_IN = {
-    "docker": {"glue.clients.docker"},
+    "docker": {"glue.clients.containers", "glue.clients.docker", "bench.containers"},
     "requests": {"glue.clients.vllm", "glue.clients.open_webui", "glue.clients.deliver"},
     "subprocess": {
-        "glue.clients.docker",
+        "glue.clients.compose",
         "glue.core.gpu",
         "glue.core.commands",
         "glue.cli.main",

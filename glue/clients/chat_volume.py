@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO, cast
 
 import webui_data
-from glue.clients.docker import DAY, Stacks, run_command
+from glue.clients.compose import DAY, run_command
+from glue.clients.docker import Stacks
 from glue.core import commands, desired_state, files, journal
 from glue.core.errors import DayNotServing, GlueError
 from glue.core.settings import HOME, Settings

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from glue.clients.docker import NIGHT, Stacks, run_command
+from glue.clients.compose import NIGHT, run_command
+from glue.clients.docker import Stacks
 from glue.core import commands
 from glue.core.commands import Hear
 from glue.core.errors import GlueError, PreconditionFailed

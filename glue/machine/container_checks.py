@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from glue.clients.docker import SYSTEM_SOCKET, Engine
+from glue.clients.containers import SYSTEM_SOCKET
+from glue.clients.docker import Engine
 from glue.core.image_tags import version
 from glue.machine.checks import Host, View, fail, ok, warn
 

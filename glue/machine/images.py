@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from glue.clients import one_shot
-from glue.clients.docker import Stacks, docker_cli
+from glue.clients.compose import docker_cli
+from glue.clients.docker import Stacks
 from glue.core import files
 from glue.core.commands import Hear, run, stream
 from glue.core.errors import GlueError

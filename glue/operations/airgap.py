@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from glue.clients import host, one_shot
-from glue.clients.docker import Stacks, docker_cli
+from glue.clients.compose import docker_cli
+from glue.clients.docker import Stacks
 from glue.clients.site import Site
 from glue.core import commands, files
 from glue.core.errors import GlueError, PreconditionFailed

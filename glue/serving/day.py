@@ -203,7 +203,7 @@ def start(site: Site) -> None:
     site.stacks.up()
     if renewed:
         site.stacks.compose(
-            "day", "restart", observed.GATE
+            "day", "restart", observed.HTTPS_PROXY
         )  # it reads its certificate when it starts
     serving_model.wait_until_it_serves(site)
     serving_model.ensure_form(site)

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from bench.browser import Page
-from glue.clients import docker
+from glue.clients import compose
 from glue.clients.open_webui import WebUI
 from glue.clients.vllm import Vllm
 from glue.core.errors import GlueError
@@ -114,7 +114,7 @@ def test_containers_are_told_of_no_proxy_in_both_spellings() -> None:
 def test_only_the_download_of_models_uses_the_proxy(
     monkeypatch: pytest.MonkeyPatch, proxy: list[str]
 ) -> None:
-    monkeypatch.setattr(docker, "docker_cli", lambda: "docker")
+    monkeypatch.setattr(compose, "docker_cli", lambda: "docker")
     monkeypatch.setattr(images, "stream", lambda command, *_: (0, " ".join(command)))
     monkeypatch.setattr(models, "stream", lambda command, *_: (0, " ".join(command)))
     online, check = (

@@ -106,18 +106,18 @@ def test_with_https_one_more_service_is_published_and_the_chat_itself_still_only
         for name, service in services.items()
     }
     assert {name: ports for name, ports in published.items() if ports} == {
-        "gate": [("0.0.0.0", "443")],
+        "https-proxy": [("0.0.0.0", "443")],
         "open-webui": [("127.0.0.1", "3000")],
     }
-    gate, chat = services["gate"], services["open-webui"]["environment"]
+    proxy, chat = services["https-proxy"], services["open-webui"]["environment"]
     assert (
-        gate["image"] == services["door"]["image"]
-        and gate["read_only"]
-        and gate["cap_drop"] == ["ALL"]
-        and gate["init"]
+        proxy["image"] == services["door"]["image"]
+        and proxy["read_only"]
+        and proxy["cap_drop"] == ["ALL"]
+        and proxy["init"]
     )
-    assert gate["security_opt"] == ["no-new-privileges:true"] and all(
-        mount["read_only"] for mount in gate["volumes"]
+    assert proxy["security_opt"] == ["no-new-privileges:true"] and all(
+        mount["read_only"] for mount in proxy["volumes"]
     )
     assert chat["CORS_ALLOW_ORIGIN"] == "https://spark.example.org;https://10.0.0.5"
     assert chat["WEBUI_SESSION_COOKIE_SECURE"] == chat["WEBUI_AUTH_COOKIE_SECURE"] == "true"

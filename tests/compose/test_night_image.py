@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from glue.clients.docker import docker_cli
+from glue.clients.compose import docker_cli
 from glue.core import settings
 from glue.core.settings import HOME
 from glue.machine import images

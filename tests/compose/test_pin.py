@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from glue.clients.docker import Stacks, docker_cli
+from glue.clients.compose import docker_cli
+from glue.clients.docker import Stacks
 from glue.core import commands, files, settings, waiting
 from glue.core.errors import PreconditionFailed
 from glue.core.settings import HOME

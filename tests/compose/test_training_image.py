@@ -3,7 +3,7 @@ network."""
 
 import subprocess
 
-from glue.clients.docker import docker_cli
+from glue.clients.compose import docker_cli
 from glue.core import settings
 from glue.core.settings import HOME
 

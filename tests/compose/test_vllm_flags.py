@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from glue.clients.docker import docker_cli
+from glue.clients.compose import docker_cli
 from glue.core import settings
 from glue.core.settings import HOME
 from tests.compose.test_compose import configuration

@@ -14,6 +14,7 @@ import pytest
 from glue.clients.docker import Stacks
 from glue.core import image_tags, settings
 from glue.core.settings import HOME
+from glue.operations import clean
 
 DOCKERFILES = sorted((HOME / "images").glob("*/*Dockerfile"))
 ARCHITECTURES = ("75", "80", "87", "90", "100", "120", "103", "110", "121")
@@ -142,7 +143,7 @@ def test_cleaning_removes_images_of_other_versions_that_nothing_uses() -> None:
     images = SimpleNamespace(list=lambda filters: [SimpleNamespace(tags=there)], remove=remove)
     stacks = object.__new__(Stacks)
     stacks.settings, stacks.docker = loaded, cast(Any, SimpleNamespace(images=images))
-    assert stacks.remove_old_images() == gone == ["dual-use/vllm-cpu:old"]
+    assert clean.remove_old_images(stacks) == gone == ["dual-use/vllm-cpu:old"]
 
 
 def test_the_practice_model_s_image_holds_every_module_that_its_code_imports() -> None:
