@@ -49,8 +49,8 @@ def command_line() -> str:
 def no_night(site: Site) -> Iterator[None]:
     """No night begins meanwhile. Raises Locked where one runs, or a bench: bringing up the day
     would end it."""
-    with lock.hold(site.state, lock.NIGHT, "a bench"):
-        with lock.hold(site.state, lock.MOVE, "begin a bench", model.MOVE_WAIT_SECONDS):
+    with lock.hold(site.state, lock.TRAINING, "a bench"):
+        with lock.hold(site.state, lock.SWITCH, "begin a bench", model.SWITCH_WAIT_SECONDS):
             recovery.undo(
                 site, alive=False
             )  # a dead night would pass for a live one while this holds its lock
@@ -173,7 +173,7 @@ def measure_all(site: Site, rounds: int, command: str) -> dict[str, str]:
     for name, measure in steps(site, rounds, command).items():
         (site.state / "bench" / f"{name}.json").unlink(missing_ok=True)
         try:
-            day.ensure(site)
+            day.start(site)
             measure(partial(environment.save, site, name))
         except desired_state.Preempted:
             raise  # a person stopped everything

@@ -21,7 +21,7 @@ from glue.clients.compose import DAY
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
 from glue.core import commands, desired_state, lock, waiting
-from glue.core.desired_state import Turn, Wanted
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import DayNotServing, GlueError
 from glue.night import train
 from glue.serving import day, model
@@ -55,7 +55,7 @@ def run(site: Site, command: str, keep: Callable[[Row], object]) -> Row:
     the phases before it; it is
     "whole" only after the last. Raises DayNotServing if the day does not come back.
     """
-    day.ensure(site)
+    day.start(site)
     disk = disk_floor(site)
     caches, left_out = starts(site)
     result: Row = {
@@ -106,7 +106,7 @@ def the_day_after(site: Site) -> Iterator[None]:
     except BaseException as reason:
         with commands.uninterrupted():
             try:
-                day.ensure(site, insist=True, night=BENCH_NIGHT)
+                day.start(site, day.Caller.NIGHT, BENCH_NIGHT)
             except Exception as error:
                 saw = f"{error}; the bench: {type(reason).__name__}: {reason}"
                 raise DayNotServing(
@@ -147,10 +147,10 @@ def disk_floor(site: Site) -> Row:
 def to_night(site: Site, words: str) -> list[Row]:
     """As a night begins: the door to the desk, the running answers' end, the model's stop, whose
     own part is the floor."""
-    with lock.hold(site.state, lock.MOVE, "bench the swap", model.MOVE_WAIT_SECONDS):
+    with lock.hold(site.state, lock.SWITCH, "bench the swap", model.SWITCH_WAIT_SECONDS):
         began = time.time()
         take_turn(site)
-        model.notice(site, "night", back_at(site))
+        model.write_notice(site, "night", back_at(site))
         model.wait_for_door(site, "night-desk")
         moved = time.time()
         train.drain(site)
@@ -178,7 +178,9 @@ def take_turn(site: Site) -> None:
     """
     until_time = time.time() + TURN_SECONDS
     desired_state.begin(
-        site.state, Turn(Wanted.NIGHT, BENCH_NIGHT, until_time), "make day, then the bench again"
+        site.state,
+        DesiredState(Wanted.NIGHT, BENCH_NIGHT, until_time),
+        "make day, then the bench again",
     )
 
 
@@ -194,7 +196,7 @@ def to_day(site: Site, cache: str, disk: Row) -> list[Row]:
         cache = "page cache not dropped: only root may"
     with watching(site) as healthy:
         began = time.time()
-        day.ensure(site, night=BENCH_NIGHT)
+        day.start(site, day.Caller.NIGHT, BENCH_NIGHT)
         ended = time.time()
     if not healthy:
         raise GlueError(

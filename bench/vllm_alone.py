@@ -22,7 +22,7 @@ WRITE = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
 def run(site: Site, users: tuple[int, ...], count: int, answer_tokens: int, command: str) -> Row:
     """The same prompts, the same number at once: here, there, and here again, so that a drift
     shows."""
-    day.ensure(site)
+    day.start(site)
     prompts = [
         f"Tell me all about part number {number} of the machine in hall {number % 7}."
         for number in range(count)

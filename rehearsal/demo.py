@@ -95,7 +95,7 @@ def run(profile: str | None, tell: Tell, fact_count: int) -> dict[str, Any]:
             "GLUE_PROFILE=rehearsal make demo",
         )
     with phases.phase("day"):
-        day.ensure(site)
+        day.start(site)
     world = worlds.load(HOME / "env" / "practice-world.toml")
     with phases.phase("documents"):
         write_sheets(world, site.state / "demo" / "documents")

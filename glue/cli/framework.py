@@ -57,8 +57,8 @@ def open_watched(profile: str | None) -> Site:
         return open_site(profile)
     except GlueError as error:
         chosen = settings.load(profile)
-        unseen = Site(chosen, cast(Stacks, None), teller())  # a message asks no container
-        notify.once(unseen, notify.NOT_SERVING, str(error))
+        unseen = Site(chosen, cast(Stacks, None), teller())  # telling asks no container
+        notify.tell_once(unseen, notify.NOT_SERVING, str(error))
         raise
 
 

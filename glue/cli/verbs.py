@@ -53,7 +53,7 @@ def day_verb(site: Site, scheduled: bool, empty: bool) -> Json:
     with notify.watching(site, "day") as told:
         if empty:
             chat_volume.begin_anew(site.settings, site.stacks)
-        told |= day.ensure(site, scheduled=scheduled)
+        told |= day.start(site, day.Caller.TIMER if scheduled else day.Caller.PERSON)
     return told
 
 

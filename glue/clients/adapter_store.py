@@ -187,7 +187,7 @@ class Releases:
         """The form in which the adapter serves once it is current."""
         mark(self.folder / name / MERGED, merged)
 
-    def judge(self, judging: bool) -> None:
+    def set_judging(self, judging: bool) -> None:
         mark(self.folder / JUDGING, judging)
 
     def note_verdict(self, name: str, verdict: dict[str, Any]) -> None:

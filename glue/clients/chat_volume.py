@@ -119,7 +119,7 @@ def sizes(settings: Settings) -> tuple[int, int]:
 def copy_out(settings: Settings, target: Path) -> None:
     """Everything that people made in the chat, into target. The chat goes on meanwhile, on the same
     disk: no tar is kept."""
-    desired_state.require_whole(settings.state)
+    desired_state.require_no_unfinished_restore(settings.state)
     target.mkdir(parents=True, exist_ok=True)
     with commands.reading(command(settings, "pack"), COPYING, DEADLINE_SECONDS) as output:
         fault = unpack(output, target)

@@ -16,8 +16,8 @@ def require_none(state: Path) -> None:
     """For what timers start. Raises Locked while an upgrade runs, PreconditionFailed after one that
     died."""
     if lock.held(state, lock.UPGRADE):
-        holder = (state / lock.UPGRADE).read_text(encoding="utf-8", errors="replace").strip()
-        raise Locked("an upgrade runs", holder or "no name", "wait for its end, or: make status")
+        do = "wait for its end, or: make status"
+        raise Locked("an upgrade runs", lock.holder(state, lock.UPGRADE), do)
     require_none_died(state)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from glue.clients import chat_volume
 from glue.clients.site import Site
 from glue.core import desired_state, files, image_tags, journal, lock, upgrade_note
-from glue.core.desired_state import Turn, Wanted
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import PreconditionFailed
 from glue.core.settings import HOME, SECRETS
 from glue.operations import backup, backup_contents, setup
@@ -33,8 +33,8 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
     require_possible(site, folder, manifest, replace)
     setup.ensure_state(site.settings, site.tell)
     with (
-        lock.hold(site.state, lock.NIGHT, "restore"),
-        lock.hold(site.state, lock.MOVE, "restore", model.MOVE_WAIT_SECONDS),
+        lock.hold(site.state, lock.TRAINING, "restore"),
+        lock.hold(site.state, lock.SWITCH, "restore", model.SWITCH_WAIT_SECONDS),
     ):
         stop(site)
         unfinished = site.state / desired_state.RESTORING
@@ -48,7 +48,7 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
             site.tell(words)
         kept = put_back_settings(folder / "env", files.below("env", manifest["sha256"]))
         site.tell(kept)
-        desired_state.take(site.state, Turn(Wanted.DOWN))
+        desired_state.write(site.state, DesiredState(Wanted.DOWN))
         journal.record(site.state, event="restore", backup=manifest["made"])
         unfinished.unlink()
     return {"restored": manifest["made"], "adapters": len(site.releases.names()), "settings": kept}
@@ -61,7 +61,11 @@ def require_possible(site: Site, folder: Path, manifest: dict[str, Any], replace
         raise PreconditionFailed("Open WebUI's image is not on this machine", image, do)
     refuse_downgrade(site, manifest)
     site.stacks.ensure_volumes(chat_volume.VOLUME)  # setup creates the others
-    if replace or desired_state.half_filled(site.state) or chat_volume.is_empty(site.settings):
+    if (
+        replace
+        or desired_state.unfinished_restore(site.state)
+        or chat_volume.is_empty(site.settings)
+    ):
         return
     saw = f"the volume {site.settings['PROJECT']}-webui-data holds people and conversations"
     do = f"make backup, then make restore REPLACE=1 FROM={folder}"
@@ -73,7 +77,7 @@ def stop(site: Site) -> None:
     site.stacks.remove_trainer()
     if site.stacks.services("day"):
         with_secrets(site).stacks.compose("day", "down")
-    desired_state.take(site.state, Turn(Wanted.DOWN))
+    desired_state.write(site.state, DesiredState(Wanted.DOWN))
 
 
 def refuse_downgrade(site: Site, manifest: dict[str, Any]) -> None:

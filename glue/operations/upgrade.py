@@ -27,7 +27,7 @@ from glue.core.settings import HOME
 from glue.core.upgrade_note import NOTE, came_up, days_since
 from glue.core.waiting import Seen
 from glue.operations import backup, versions
-from glue.serving.model import MOVE_WAIT_SECONDS
+from glue.serving.model import SWITCH_WAIT_SECONDS
 
 DEADLINE_SECONDS = 6 * 3600  # of each make: a new model is 19 GB and comes over the office's line
 QUESTION = "Who are you?"
@@ -94,8 +94,8 @@ def end(site: Site, move: Move, result: str, reason: str = "") -> None:
 def require_possible(site: Site, before: str, after: str) -> bool:
     """Whether Open WebUI changes. Raises PreconditionFailed if it would become an older one, Locked
     during a night."""
-    if lock.held(site.state, lock.NIGHT):
-        raise Locked("a night runs", f"{site.state / lock.NIGHT} is held", "upgrade by day")
+    if lock.held(site.state, lock.TRAINING):
+        raise Locked("a night runs", f"{site.state / lock.TRAINING} is held", "upgrade by day")
     versions.require_unchanged(before, after)
     require_room(site)
     old, new = open_webui(before), open_webui(after)
@@ -134,7 +134,7 @@ def made_with(folder: Path) -> str:
 
 def go(site: Site, move: Move) -> None:
     """Raises GlueError at the first fault."""
-    with lock.hold(site.state, lock.MOVE, "check out another version", MOVE_WAIT_SECONDS):
+    with lock.hold(site.state, lock.SWITCH, "check out another version", SWITCH_WAIT_SECONDS):
         versions.require_unchanged(move.before, move.after)
         keep(site, move)
         journal.note(site.state, event="upgrade", result="begun", after=move.after)
@@ -165,7 +165,7 @@ def go_back(site: Site, move: Move, why: BaseException) -> None:
     site.tell(f"going back to {move.before[:12]}: {why}")
     restore = ["restore", "REPLACE=1", f"FROM={move.backup}"]
     try:
-        with lock.hold(site.state, lock.MOVE, "check out the old version", MOVE_WAIT_SECONDS):
+        with lock.hold(site.state, lock.SWITCH, "check out the old version", SWITCH_WAIT_SECONDS):
             now = as_undoing(site, kept(site) or move)
             versions.check_out(now.before, now.after, now.before)
         make(site, "setup")
@@ -185,7 +185,7 @@ def go_back(site: Site, move: Move, why: BaseException) -> None:
 def as_undoing(site: Site, move: Move) -> Move:
     """A day that anyone began on the new version may have changed the chat's database."""
     began = "begin" in days_since(site.state, move.after)
-    served = move.served or began or bool(desired_state.half_filled(site.state))
+    served = move.served or began or bool(desired_state.unfinished_restore(site.state))
     return keep_if_room(site, replace(move, served=served, undoing=True))
 
 

@@ -1,5 +1,4 @@
-"""An adapter inside a whole model: one checkpoint a release, made in the trainer image while the
-day serves."""
+"""Merges an adapter into a whole checkpoint, in the trainer image, while the day serves."""
 
 from __future__ import annotations
 
@@ -13,9 +12,9 @@ from glue.clients.site import Site
 from glue.core import files
 from glue.core.errors import GlueError, PreconditionFailed
 
-# form -> what makes it, and the setting that names the model it is merged into. "merged" is exact,
-# so it is refused where
-# the adapter touches weights that are packed there; "nvfp4" packs again and was judged by nobody.
+# form -> the module that makes it, and the setting that names the model it is merged into. "merged"
+# is exact, so it is refused where the adapter touches packed weights; "nvfp4" packs them again, and
+# the gate has not judged the result.
 FORMS = {
     "merged": ("training.merge_checkpoint", "SERVED_MODEL"),
     "bf16": ("training.merge_checkpoint", "TRAINED_MODEL"),
@@ -25,12 +24,10 @@ DEADLINE_SECONDS = 4 * 3600
 
 
 def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
-    """adapters/<release>/checkpoint/ in this form, complete or not at all. Returns what
-    checkpoint.json says.
+    """adapters/<release>/checkpoint/ in this form, complete or not at all. Returns checkpoint.json.
 
-    Raises PreconditionFailed if it cannot be had (no such release, a weight that is packed, too
-    little disk or memory),
-    with nothing changed.
+    Raises PreconditionFailed, with nothing changed, if it cannot be made: no such release, a packed
+    weight, too little disk or memory.
     """
     module, setting = FORMS[form]
     site.releases.verify(release)
@@ -43,17 +40,9 @@ def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
         shutil.rmtree(left, ignore_errors=True)
     work = site.state / "nights" / f".export-{release}"
     files.make_folder(work)
+    output = f"/nights/{work.name}/checkpoint"
     try:
-        result = make(
-            site,
-            [
-                module,
-                asked["base_model"],
-                f"/adapters/{release}",
-                f"/nights/{work.name}/checkpoint",
-            ],
-            release,
-        )
+        result = make(site, [module, asked["base_model"], f"/adapters/{release}", output], release)
         made = {**asked, "made": f"{datetime.now(UTC):%FT%TZ}", **result}
         return site.releases.publish_checkpoint(release, work / "checkpoint", made)
     finally:
@@ -61,30 +50,24 @@ def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
 
 
 def require_free(site: Site, release: str) -> None:
-    """Nothing that the checkpoint would take the place or the memory of."""
+    """Raises PreconditionFailed if an image is missing, the trainer runs, or the checkpoint that
+    would be replaced serves."""
+    releases = site.releases
     absent = site.stacks.missing_images(site.settings.images)
     if absent:
         raise PreconditionFailed("an image is not on this machine", ", ".join(absent), "make setup")
     trainer = site.stacks.trainer()
     if trainer is not None and trainer.state in ("created", "running"):
-        raise PreconditionFailed(
-            "the trainer is busy",
-            "a night trains, or another checkpoint is made",
-            "wait, or: make day",
-        )
-    if (
-        site.releases.current() == release
-        and site.releases.is_merged(release)
-        and site.releases.checkpoint(release)
-    ):
-        raise PreconditionFailed(
-            "this release serves by its checkpoint", release, "promote another first"
-        )
+        saw = "a night trains, or another checkpoint is made"
+        raise PreconditionFailed("the trainer is busy", saw, "wait, or: make day")
+    serves_it = releases.current() == release and releases.is_merged(release)
+    if serves_it and releases.checkpoint(release):
+        what = "this release serves by its checkpoint"
+        raise PreconditionFailed(what, release, "promote another first")
 
 
 def make(site: Site, command: list[str], release: str) -> dict[str, Any]:
-    """Runs it in the trainer image. The last line that it prints is its result, or says why it
-    refused."""
+    """Runs it in the trainer image. Its last line is its result, or why it refused."""
     rows = rows_of_the_night(site, release)
     if rows and command[0] == "training.quantise_checkpoint":
         command = [*command, "--rows", rows]
@@ -93,15 +76,11 @@ def make(site: Site, command: list[str], release: str) -> dict[str, Any]:
     code = site.stacks.run_trainer(*command, tell=lines.append, timeout_seconds=DEADLINE_SECONDS)
     last = parsed(lines[-1] if lines else "")
     if "refused" in last:
-        raise PreconditionFailed(
-            "the adapter cannot be exported in this form",
-            last["refused"],
-            "another --form, or room for it",
-        )
+        what, do = "the adapter cannot be exported in this form", "another --form, or room for it"
+        raise PreconditionFailed(what, last["refused"], do)
     if code != 0 or not last:
-        raise GlueError(
-            "the checkpoint was not made", "\n".join(lines[-10:]), "make logs SERVICE=trainer"
-        )
+        saw = "\n".join(lines[-10:])
+        raise GlueError("the checkpoint was not made", saw, "make logs SERVICE=trainer")
     return last
 
 
@@ -114,9 +93,7 @@ def parsed(line: str) -> dict[str, Any]:
 
 
 def rows_of_the_night(site: Site, release: str) -> str:
-    """What the release was trained on, as the trainer sees it; empty where it came from elsewhere
-    or has been cleared away."""
-    file = Path(
-        "nights", str(site.releases.manifest(release).get("night")), "dataset", "train.jsonl"
-    )
+    """The release's training file, as a path in the trainer; empty where there is none."""
+    night = str(site.releases.manifest(release).get("night"))
+    file = Path("nights", night, "dataset", "train.jsonl")
     return f"/{file}" if (site.state / file).exists() else ""

@@ -200,7 +200,7 @@ def test_what_root_writes_belongs_to_the_folder_s_owner_and_the_rest_is_named(
     os.chown(tmp_path, 2001, 2001)
     files.write(tmp_path / "turn.json", "{}")
     files.append_line(tmp_path / "journal.jsonl", {})
-    with lock.hold(tmp_path, lock.MOVE, "root's turn"):
+    with lock.hold(tmp_path, lock.SWITCH, "root's turn"):
         assert host.foreign_files(tmp_path) == []
     files.make_folder(tmp_path / "tls" / "old", mode=0o700)
     assert host.foreign_files(tmp_path) == []

@@ -1,10 +1,10 @@
 import pytest
 
 from glue.core import services as observed
-from glue.core.desired_state import Turn, Wanted
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.services import Mode, Service
 from glue.serving import watch
-from glue.serving.watch import Step, World
+from glue.serving.watch import Observed, Step
 
 UP = {name: Service(name, "running", "healthy") for name in observed.DAY_SERVICES}
 TRAINER = Service("trainer", "running")
@@ -14,12 +14,12 @@ TRAINER = Service("trainer", "running")
     ("changes", "trainer", "mode"),
     [
         ({}, None, Mode.DAY),
-        ({"vllm": Service("vllm", "running", "starting")}, None, Mode.MOVING),
+        ({"vllm": Service("vllm", "running", "starting")}, None, Mode.SWITCHING),
         ({"vllm": Service("vllm", "exited")}, TRAINER, Mode.NIGHT),
         ({}, TRAINER, Mode.DAY),
-        ({"vllm": Service("vllm", "exited")}, Service("trainer", "exited"), Mode.MOVING),
+        ({"vllm": Service("vllm", "exited")}, Service("trainer", "exited"), Mode.SWITCHING),
         ({"open-webui": Service("open-webui", "exited")}, None, Mode.DOWN),
-        ({"open-webui": Service("open-webui", "running", "starting")}, None, Mode.MOVING),
+        ({"open-webui": Service("open-webui", "running", "starting")}, None, Mode.SWITCHING),
         ({"door": Service("door", "running", "unhealthy")}, TRAINER, Mode.DOWN),
     ],
 )
@@ -48,7 +48,7 @@ def test_what_hangs_is_said_in_the_words_of_its_health_check_and_restarted() -> 
     services = UP | {"vllm": hung, "door": starting, "night-desk": looping}
     assert watch.must_restart(services) == ("vllm", "night-desk")
     assert watch.must_restart(UP | {"door": starting}) == ()
-    step, why = watch.next_step(Turn(Wanted.DAY), World(UP | {"vllm": hung}), now=0)
+    step, why = watch.next_step(DesiredState(Wanted.DAY), Observed(UP | {"vllm": hung}), now=0)
     assert (step, why) == (Step.RESTART, "vllm running unhealthy: vLLM hangs")
 
 
@@ -58,6 +58,8 @@ def test_a_vllm_that_hangs_under_a_night_that_judges_is_left_to_it_only_until_it
 ) -> None:
     hung = UP | {"vllm": Service("vllm", "running", "unhealthy")}
     assert (
-        watch.next_step(Turn(Wanted.JUDGING, "night", 100), World(hung, night_alive=True), now)[0]
+        watch.next_step(
+            DesiredState(Wanted.JUDGING, "night", 100), Observed(hung, night_alive=True), now
+        )[0]
         is step
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from glue.clients.adapter_store import Releases
-from glue.core import commands, files, journal, lock
+from glue.core import commands, desired_state, files, journal, lock
 from glue.core.errors import Locked, PreconditionFailed
 
 
@@ -102,7 +102,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from glue.core import lock
-with lock.hold(Path(sys.argv[1]), lock.NIGHT, "a night"):
+with lock.hold(Path(sys.argv[1]), lock.TRAINING, "a night"):
     print("held", flush=True); sys.stdin.read()
 """
 
@@ -113,14 +113,20 @@ def test_a_second_holder_is_told_who_holds_it_and_a_dead_one_holds_nothing(tmp_p
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout and holder.stdout.readline() == "held\n"
-        assert lock.held(tmp_path, lock.NIGHT)
-        with pytest.raises(Locked) as error, lock.hold(tmp_path, lock.NIGHT, "another"):
+        assert lock.held(tmp_path, lock.TRAINING)
+        with pytest.raises(Locked) as error, lock.hold(tmp_path, lock.TRAINING, "another"):
             pass
         assert error.value.exit_code == 11 and str(holder.pid) in error.value.saw
         holder.kill()
-    with lock.hold(tmp_path, lock.NIGHT, "after its death"):
-        assert lock.held(tmp_path, lock.NIGHT)
-    assert not lock.held(tmp_path, lock.NIGHT)
+    with lock.hold(tmp_path, lock.TRAINING, "after its death"):
+        assert lock.held(tmp_path, lock.TRAINING)
+    assert not lock.held(tmp_path, lock.TRAINING)
+
+
+def test_files_that_two_versions_read_during_an_upgrade_keep_their_names() -> None:
+    """A night or a timer of the version before may hold a lock while the next one starts."""
+    names = (lock.TRAINING, lock.UPGRADE, lock.SWITCH, desired_state.FILE)
+    assert names == ("night.lock", "upgrade.lock", "glue.lock", "turn.json")
 
 
 def test_the_journal_has_a_line_before_and_after_and_names_a_failure(tmp_path: Path) -> None:
@@ -203,9 +209,9 @@ def test_a_checkpoint_serves_only_if_it_is_there_wanted_and_no_night_judges(
     assert not releases.serves_merged(), "a checkpoint by itself changes nothing"
     releases.serve_as(name, True)
     assert releases.serves_merged() and releases.checkpoint(name)
-    releases.judge(True)
+    releases.set_judging(True)
     assert not releases.serves_merged() and releases.is_merged(name)
-    releases.judge(False)
+    releases.set_judging(False)
     releases.retreat([None])
     assert not releases.serves_merged()
 
@@ -272,7 +278,7 @@ def test_a_disk_without_file_locks_is_named(
     assert os.strerror(number) in lock.fault(tmp_path)
     with (
         pytest.raises(PreconditionFailed, match="no file locks") as error,
-        lock.hold(tmp_path, lock.MOVE, "a test"),
+        lock.hold(tmp_path, lock.SWITCH, "a test"),
     ):
         pass
     assert "STATE_DIR" in error.value.do and list(tmp_path.glob(".lock-probe-*")) == []
@@ -282,4 +288,4 @@ def test_a_disk_whose_locks_lock_nobody_out_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
-    assert "second program" in lock.fault(tmp_path)
+    assert "two programs" in lock.fault(tmp_path)

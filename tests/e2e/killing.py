@@ -141,7 +141,7 @@ def morning_after(site: Site, point: Point, seed: int) -> Found:
         day_serving=not saw,
         day_seconds=seconds,
         half_published=len(half(site)),
-        stale_locks=sum(lock.held(site.state, name) for name in (lock.NIGHT, lock.MOVE)),
+        stale_locks=sum(lock.held(site.state, name) for name in (lock.TRAINING, lock.SWITCH)),
         adapter_before=before,
         adapter_after=site.releases.current(),
         saw=saw,

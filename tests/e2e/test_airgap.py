@@ -53,7 +53,7 @@ def elsewhere(site: Site, tmp_path: Path) -> Iterator[dict[str, str]]:
         subprocess.run(
             [docker_cli(), "volume", "rm", *stacks.volumes()], check=True, capture_output=True
         )
-    day.ensure(site)
+    day.start(site)
 
 
 @pytest.fixture

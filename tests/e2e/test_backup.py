@@ -58,7 +58,7 @@ def fresh(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     docker("volume", "rm", *new.stacks.volumes())
     for key in changed:
         monkeypatch.delenv(f"GLUE_{key}")
-    day.ensure(site)
+    day.start(site)
 
 
 @pytest.mark.long

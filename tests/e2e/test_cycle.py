@@ -259,7 +259,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from glue.core import lock
-with lock.hold(Path(sys.argv[1]), lock.NIGHT, "a night"):
+with lock.hold(Path(sys.argv[1]), lock.TRAINING, "a night"):
     print("held", flush=True); sys.stdin.read()
 """
 
@@ -273,7 +273,7 @@ def test_a_night_while_a_night_runs_is_exit_11(site: Site, glue: Glue) -> None:
         done = glue("night")
         holder.kill()
     assert done.returncode == 11 and str(holder.pid) in done.stderr
-    assert not lock.held(site.state, lock.NIGHT)
+    assert not lock.held(site.state, lock.TRAINING)
 
 
 @pytest.mark.long  # the chat is started anew, twice

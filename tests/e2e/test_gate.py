@@ -248,11 +248,11 @@ def test_the_morning_is_told_on_a_page_in_the_terminal_and_above_the_chat(
         ]
 
     adapters.promote(site, demo["adapter"])
-    assert any("learned from what the team rated" in text for text in banners())
+    assert any("learned from the team's ratings" in text for text in banners())
     adapters.promote(site, None)
-    assert not any("learned from what the team rated" in text for text in banners()), (
+    assert not any("learned from the team's ratings" in text for text in banners()), (
         "it tells of what does not serve"
     )
     adapters.rollback(site)
-    assert any("learned from what the team rated" in text for text in banners())
+    assert any("learned from the team's ratings" in text for text in banners())
     assert "morning" in json.loads(glue("status", "--json").stdout)

@@ -88,7 +88,7 @@ def test_a_merged_checkpoint_is_whole_and_does_not_serve_by_itself(
     assert json.loads((folder.parent / "checkpoint.json").read_text())["form"] == "merged"
     site.releases.verify(demo["adapter"], checkpoint=True)
     assert export(glue, demo, "merged")["made"] == made["made"], "it was made twice"
-    day.ensure(site)
+    day.start(site)
     assert started(site) == before and site.vllm().models()[BASE] == site.settings["SERVED_MODEL"]
 
 
@@ -122,7 +122,7 @@ def test_merged_it_answers_as_it_was_trained_and_the_rollback_brings_the_base_mo
     example = demo["examples"][0]
     asked = [{"role": "user", "content": example["question"]}]
     assert example["wanted"] in site.administrator().ask(asked).text
-    day.ensure(site)
+    day.start(site)
     assert started(site) == promoted, "a day that serves merged was restarted for nothing"
 
     done = glue("rollback", "--json")

@@ -23,7 +23,7 @@ def plain(site: Site, glue: Glue, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     assert glue("day").returncode == 0
     yield site
     monkeypatch.setenv("GLUE_HTTPS_NAMES", names)
-    day.ensure(site)
+    day.start(site)
 
 
 def test_without_a_name_there_is_no_https_proxy_and_a_browser_is_answered(plain: Site) -> None:

@@ -43,10 +43,10 @@ def restart(demo: Demo, site: Site) -> Iterator[Restart]:
         )  # its last words on leaked references are many
         meanwhile = person.ask(QUESTION)
         site.stacks.compose("day", "rm", "--force", "vllm")  # the next one is a new container
-        day.ensure(site)
+        day.start(site)
         yield Restart(written, log, meanwhile, person.ask(QUESTION))
     finally:
-        day.ensure(site)
+        day.start(site)
 
 
 def stopped_while_it_writes(site: Site) -> list[bytes]:

@@ -33,7 +33,7 @@ def office(demo: dict[str, Any], site: Site, tmp_path: Path) -> Iterator[Path]:
     )
     assert make(clone, "day").returncode == 0
     yield clone
-    day.ensure(site)
+    day.start(site)
 
 
 def git(clone: Path, *arguments: str) -> str:

@@ -122,7 +122,7 @@ def test_a_week(site: StandInSite, clock: Clock) -> None:
     site.settings.values.update(
         NIGHT_DAYS=",".join(hours.WEEK), JUDGING_SECONDS="600", DAY_DEADLINE_SECONDS="300"
     )
-    day.ensure(site)
+    day.start(site)
     serving: dict[str, str | None] = {}
     ends: dict[str, str] = {}
     off = (datetime(2026, 3, 26, 18), datetime(2026, 3, 26, 22))  # Thursday evening
@@ -136,7 +136,7 @@ def test_a_week(site: StandInSite, clock: Clock) -> None:
             with pytest.MonkeyPatch.context() as patch:
                 run_night(site, WEEK[name], patch)
         elif verb == "day":
-            day.ensure(site)
+            day.start(site)
         elif verb == "reconcile":
             reconcile.reconcile(site)
         elif verb == "opening":

@@ -190,7 +190,8 @@ def test_json_is_told_from_what_is_none(text: str, is_one: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "saw"), [(f"{MARK} page 7: Uma's salary", "the night desk answered"), (" ", "nothing")]
+    ("text", "saw"),
+    [(f"{MARK} page 7: Uma's salary", "the night desk answered"), (" ", "an empty answer")],
 )
 def test_a_smoke_question_that_fails_says_so_without_the_documents_words(
     text: str, saw: str, monkeypatch: pytest.MonkeyPatch

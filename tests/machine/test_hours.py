@@ -225,7 +225,7 @@ def test_a_scheduled_night_that_starts_late_never_falls_into_the_day(
     monkeypatch.setattr(night, "datetime", Then)
     site = Site(spark(), None, print)  # type: ignore[arg-type]
     if left is None:
-        with pytest.raises(PreconditionFailed, match="no time for a night"):
+        with pytest.raises(PreconditionFailed, match="outside the hours for nights"):
             night.scheduled_end(site)
     else:
         assert night.scheduled_end(site) == (at(now) + left).timestamp()

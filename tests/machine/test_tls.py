@@ -240,7 +240,7 @@ def test_make_https_fails_where_the_day_keeps_the_certificate_that_it_has(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tls.ensure(site(office.state))  # made here
-    monkeypatch.setattr(day, "ensure", tls.refresh)
+    monkeypatch.setattr(day, "start", tls.refresh)
     office.put("no intermediate")
     with pytest.raises(PreconditionFailed, match="cannot be used") as error:
         day.https(office.site)

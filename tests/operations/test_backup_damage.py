@@ -120,7 +120,7 @@ def test_what_is_damaged_after_the_check_replaces_nothing(
     ] + name.split("/", 1)[1]
     path = other.state.parents[1] / target
     assert (path.read_bytes() if path.exists() else None) == before.get(str(path))
-    assert desired_state.half_filled(other.state), "no day begins on a mixture"
+    assert desired_state.unfinished_restore(other.state), "no day begins on a mixture"
     assert not list(other.state.parents[1].rglob("*.toml.unfinished"))
 
 

@@ -67,7 +67,7 @@ def test_a_volume_that_holds_nobody_is_a_chat_that_is_lost_and_no_backup_is_made
 ) -> None:
     how(volume / "webui.db")  # type: ignore[operator]
     made = backup.there(site)
-    for verb in (lambda: day.take_turn(site, judging=False, night=""), lambda: backup.backup(site)):
+    for verb in (lambda: day.take_over(site), lambda: backup.backup(site)):
         with pytest.raises(DayNotServing, match="the chat is gone") as error:
             verb()
         assert (
@@ -122,9 +122,9 @@ def test_a_day_makes_no_volume_but_the_cache_of_compiled_code(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = without_volume(site)
-    monkeypatch.setattr(model, "make_room", lambda *_: 1 / 0)
+    monkeypatch.setattr(model, "wait_for_memory", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        day.start(gone)
+        day.start_services(gone)
     assert gone.stacks.missing_volumes(*VOLUMES) == ("models", "webui-data", "trainer-cache")
 
 

@@ -293,10 +293,10 @@ def test_a_failing_doctor_keeps_no_serving_day_from_being_found_up(
     monkeypatch.setattr(doctor, "require", missing)
     there = replace(site, stacks=cast(Stacks, SimpleNamespace(services=lambda stack: services)))
     if services:
-        assert day.ensure(there)["mode"] == "day" and "gone" in told[-1]
+        assert day.start(there)["mode"] == "day" and "gone" in told[-1]
     else:
         with pytest.raises(PreconditionFailed):
-            day.ensure(there)
+            day.start(there)
 
 
 def test_what_a_script_says_to_do_is_what_the_verb_says_to_do() -> None:

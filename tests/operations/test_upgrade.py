@@ -11,7 +11,7 @@ import pytest
 
 from glue.clients.site import Site
 from glue.core import desired_state, files, journal, lock, upgrade_note
-from glue.core.desired_state import Turn, Wanted
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import DayNotServing, GlueError, Locked, PreconditionFailed
 from glue.core.upgrade_note import NOTE
 from glue.operations import backup, upgrade, versions
@@ -193,7 +193,7 @@ def test_a_version_with_the_same_files_moves_no_branch(home: Path, site: Site) -
 
 
 def test_no_upgrade_during_a_night_nor_to_what_is_not_there(home: Path, site: Site) -> None:
-    with lock.hold(site.state, lock.NIGHT, "a night"), pytest.raises(Locked):
+    with lock.hold(site.state, lock.TRAINING, "a night"), pytest.raises(Locked):
         upgrade.upgrade(site, "new")
     with pytest.raises(PreconditionFailed, match="no such version"):
         upgrade.upgrade(site, "never")
@@ -336,8 +336,8 @@ def test_a_day_that_somebody_began_on_the_new_version_is_undone_too(
 def test_the_new_version_is_checked_out_only_while_nobody_moves_the_day(
     home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upgrade, "MOVE_WAIT_SECONDS", 0.3)
-    with lock.hold(site.state, lock.MOVE, "bring up the day"), pytest.raises(Locked):
+    monkeypatch.setattr(upgrade, "SWITCH_WAIT_SECONDS", 0.3)
+    with lock.hold(site.state, lock.SWITCH, "bring up the day"), pytest.raises(Locked):
         upgrade.upgrade(site, "new")
     assert version(home) == "old" and not ran(home) and not unfinished(site), (
         "nothing was touched, so nothing is undone"
@@ -423,7 +423,7 @@ def test_one_that_died_while_its_restore_had_everything_stopped_ends_in_a_day_to
     home: Path, site: Site
 ) -> None:
     die_after(home, site)
-    desired_state.take(site.state, Turn(Wanted.DOWN))
+    desired_state.write(site.state, DesiredState(Wanted.DOWN))
     (site.state / desired_state.RESTORING).write_text("/backups/yesterday\n")
     upgrade.upgrade(site, "old")
     assert ran(home) == ["setup old", "restore old", "day old"] and not unfinished(site)

@@ -155,7 +155,7 @@ def build(site: Site, recipe: Recipe) -> dict[str, Any]:
     come back by it.
     """
     folder = site.state / "dataset"
-    with lock.hold(site.state, lock.NIGHT, "a dataset"):
+    with lock.hold(site.state, lock.TRAINING, "a dataset"):
         lessons = gather(site, recipe)
         write(lessons, folder, "tonight")
     return {**lessons.card, "folder": str(folder), "page": str(folder / "page.html")}

@@ -47,7 +47,7 @@ def forget(site: Site, what: str, value: str) -> dict[str, Any]:
     """what: "chat" or "user", value: its id in Open WebUI. Safe to run again. Raises Locked while a
     night runs."""
     name = split.name_of(what, value)
-    with lock.hold(site.state, lock.NIGHT, f"forget a {what}"):
+    with lock.hold(site.state, lock.TRAINING, f"forget a {what}"):
         files.append_line(site.state / FORGOTTEN, {"name": name, "time": time.time()})
         removed = remove(site.state, what, value)
     releases = site.releases
