@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO, cast
 
 import webui_data
-from glue.clients.compose import DAY, run_command
+from glue.clients import one_shot
+from glue.clients.compose import DAY
 from glue.clients.docker import Stacks
 from glue.core import commands, desired_state, files, journal
 from glue.core.errors import DayNotServing, GlueError
@@ -85,21 +86,15 @@ def begin_anew(settings: Settings, stacks: Stacks) -> None:
 
 
 def command(settings: Settings, verb: str) -> list[str]:
-    """Root inside, without root's powers: the volume's files are root's. No log: Docker would write
-    the whole tar into it."""
-    return [
-        *run_command(),
-        *("--interactive", "--log-driver=none"),
-        f"--volume={settings['PROJECT']}-webui-data:/data",
-        f"--volume={HOME}/images/open-webui/webui_data.py:/opt/webui_data.py:ro",
-        *(
-            "--user=0:0",
-            "--entrypoint=python3",
-            settings.local(settings.image("OPEN_WEBUI_IMAGE")),
-            "/opt/webui_data.py",
-            verb,
-        ),
-    ]
+    """As root without privileges: the volume's files are root's. No log: Docker would write the tar
+    into it."""
+    image, script = settings.local(settings.image("OPEN_WEBUI_IMAGE")), "/opt/webui_data.py"
+    volumes = {
+        "/data": f"{settings['PROJECT']}-webui-data",
+        f"{script}:ro": f"{HOME}/images/open-webui/webui_data.py",
+    }
+    options = ("--interactive", "--user=0:0", "--log-driver=none")
+    return one_shot.command(image, "python3", script, verb, options=options, volumes=volumes)
 
 
 def is_empty(settings: Settings) -> bool:

@@ -12,8 +12,6 @@ import docker.errors
 
 from glue.clients.compose import DAY, NIGHT, compose_version
 from glue.clients.containers import SYSTEM_SOCKET, Containers, other_context, remove
-from glue.core import commands
-from glue.core.commands import Hear
 from glue.core.errors import PreconditionFailed
 from glue.core.services import Service, Services
 from glue.core.settings import HOME
@@ -122,14 +120,6 @@ class Stacks(Containers):
 
     def stop(self, stack: str, service: str) -> None:
         self.compose(stack, "stop", service)
-
-    def run_trainer(self, *arguments: str, tell: Hear, timeout_seconds: float) -> int:
-        """Runs `python3 -m ARGUMENTS` in the trainer image. Returns its exit code.
-
-        tell: gets each line of output.
-        """
-        command = self.compose_command(NIGHT, "run", "--rm", "--no-TTY", "trainer", *arguments)
-        return commands.stream(command, self.compose_environment(), tell, timeout_seconds)[0]
 
     def start_trainer(self, *arguments: str) -> None:
         self.remove_trainer()
