@@ -30,7 +30,7 @@ from glue.cli.framework import lines
 from glue.clients.site import Site
 from glue.core import desired_state, files, lock
 from glue.core.errors import GlueError, PreconditionFailed
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.serving import day, model, recovery
 
 Keep = Callable[[dict[str, Any]], object]
@@ -224,12 +224,12 @@ SCALE_OPTIONS = (
     click.option(
         "--source",
         type=click.Path(exists=True, path_type=Path),
-        default=HOME / "docs" / "measurements" / "rag-paced.json",
+        default=REPOSITORY / "docs" / "measurements" / "rag-paced.json",
     ),
     click.option(
         "--out",
         type=click.Path(path_type=Path),
-        default=HOME / "docs" / "measurements" / "scale.md",
+        default=REPOSITORY / "docs" / "measurements" / "scale.md",
     ),
 )
 RAG_OPTIONS = (

@@ -16,7 +16,7 @@ import webui_data
 from glue.clients.docker import DAY, Stacks, run_command
 from glue.core import commands, desired_state, files, journal
 from glue.core.errors import DayNotServing, GlueError
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 
 DEADLINE_SECONDS = 3 * 3600
 COPYING = "make day, then make backup"
@@ -90,7 +90,7 @@ def command(settings: Settings, verb: str) -> list[str]:
         *run_command(),
         *("--interactive", "--log-driver=none"),
         f"--volume={settings['PROJECT']}-webui-data:/data",
-        f"--volume={HOME}/images/open-webui/webui_data.py:/opt/webui_data.py:ro",
+        f"--volume={REPOSITORY}/images/open-webui/webui_data.py:/opt/webui_data.py:ro",
         *(
             "--user=0:0",
             "--entrypoint=python3",

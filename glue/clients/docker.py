@@ -24,7 +24,7 @@ from glue.core import services as core_services
 from glue.core.commands import LAST_LINES, Hear
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.core.services import Service, Services
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ CONFLICT = 409  # "removal of container ... is already in progress"
 REMOVAL_SECONDS = 60
 SYSTEM_SOCKET = "unix:///var/run/docker.sock"
 MOUNTED = tuple(
-    HOME / name for name in ("images", "bench", "env/practice-world.toml")
+    REPOSITORY / name for name in ("images", "bench", "env/practice-world.toml")
 )  # what containers and builds read
 VOLUMES = ("models", "serving-cache", "webui-data", "trainer-cache")
 BENCH_VOLUMES = (
@@ -105,12 +105,12 @@ class Stacks:
             if stack == BENCH
             else []
         )
-        chosen = [part for name in files for part in ("--file", str(HOME / name))]
+        chosen = [part for name in files for part in ("--file", str(REPOSITORY / name))]
         return [
             docker_cli(),
             "compose",
             "--project-directory",
-            str(HOME),
+            str(REPOSITORY),
             *chosen,
             "--progress",
             "quiet",
@@ -142,7 +142,7 @@ class Stacks:
 
     def owner(self) -> str:
         """uid:gid of the state folder's owner, as whom vLLM and the trainer run."""
-        owner = (self.settings.state if self.settings.state.exists() else HOME).stat()
+        owner = (self.settings.state if self.settings.state.exists() else REPOSITORY).stat()
         return f"{owner.st_uid}:{owner.st_gid}"
 
     def compose(self, stack: str, *arguments: str, timeout_seconds: float = 300) -> str:
@@ -445,7 +445,7 @@ def docker_cli() -> str:
 def run_command(online: bool = False) -> list[str]:
     """argv of `docker run` for a container of our own. online: it reaches the network, and uses the
     office's proxy."""
-    offline = ["--network=none", f"--env-file={HOME / 'env' / 'no-proxy.env'}"]
+    offline = ["--network=none", f"--env-file={REPOSITORY / 'env' / 'no-proxy.env'}"]
     return [
         docker_cli(),
         "run",

@@ -14,7 +14,7 @@ from glue.clients import open_webui
 from glue.clients.docker import docker_cli
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.machine import certificates
 from tests.e2e.conftest import Glue
 from tests.machine import certificate_cases
@@ -115,7 +115,7 @@ def test_glue_loads_exactly_the_certificates_that_the_proxy_loads(
     for path in files.iterdir():
         if path.name not in kinds:
             path.unlink()
-    mounts = (f"--volume={files}:/files:ro", f"--volume={HOME}/images/gate:/etc/gate:ro")
+    mounts = (f"--volume={files}:/files:ro", f"--volume={REPOSITORY}/images/gate:/etc/gate:ro")
     command = [
         docker_cli(),
         "run",
