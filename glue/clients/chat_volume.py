@@ -18,7 +18,7 @@ from glue.clients.compose import DAY
 from glue.clients.docker import Stacks
 from glue.core import commands, desired_state, files, journal
 from glue.core.errors import DayNotServing, GlueError
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 
 DEADLINE_SECONDS = 3 * 3600
 COPYING = "make day, then make backup"
@@ -91,7 +91,7 @@ def command(settings: Settings, verb: str) -> list[str]:
     image, script = settings.local(settings.image("OPEN_WEBUI_IMAGE")), "/opt/webui_data.py"
     volumes = {
         "/data": f"{settings['PROJECT']}-webui-data",
-        f"{script}:ro": f"{HOME}/images/open-webui/webui_data.py",
+        f"{script}:ro": f"{REPOSITORY}/images/open-webui/webui_data.py",
     }
     options = ("--interactive", "--user=0:0", "--log-driver=none")
     return one_shot.command(image, "python3", script, verb, options=options, volumes=volumes)

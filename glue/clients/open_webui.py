@@ -22,7 +22,7 @@ from glue.clients import vllm
 from glue.core import files, waiting
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, ASSISTANT, BASE, CANDIDATE
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 from glue.core.waiting import Seen
 
 ASSISTANT_NAME = "Team Assistant"
@@ -126,7 +126,7 @@ class WebUI:
 
     def ensure_filter(self) -> None:
         """The rule that makes retrieval queries is there, active, and applies to every chat."""
-        content = (HOME / "env" / "open-webui" / f"{FILTER}.py").read_text(encoding="utf-8")
+        content = (REPOSITORY / "env" / "open-webui" / f"{FILTER}.py").read_text(encoding="utf-8")
         form = {
             "id": FILTER,
             "name": "Retrieval query by rule",

@@ -12,7 +12,7 @@ from glue.clients.docker import Stacks
 from glue.core import files
 from glue.core.commands import Hear, run, stream
 from glue.core.errors import GlueError
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 from glue.machine import models
 
 PULL_DEADLINE_SECONDS = 6 * 3600
@@ -42,14 +42,14 @@ def pull(reference: str, tell: Hear) -> None:
 def build_rehearsal_images(settings: Settings, tell: Hear) -> None:
     """Raises GlueError with the last lines of images/build-rehearsal.sh."""
     images = {key: value for key, value in settings.values.items() if key.startswith("REHEARSAL_")}
-    build([str(HOME / "images" / "build-rehearsal.sh")], settings, images, tell)
+    build([str(REPOSITORY / "images" / "build-rehearsal.sh")], settings, images, tell)
 
 
 def run_kernel(image: str) -> tuple[int, str]:
     """Runs images/trainer/first_kernel.py as a night would. Returns its exit code and last
     lines."""
     script = "/opt/first_kernel.py"
-    volumes = {f"{script}:ro": HOME / "images" / "trainer" / "first_kernel.py"}
+    volumes = {f"{script}:ro": REPOSITORY / "images" / "trainer" / "first_kernel.py"}
     command = one_shot.command(image, "python3", script, options=("--gpus=all",), volumes=volumes)
     return stream(command, dict(os.environ), lambda line: None, KERNEL_DEADLINE_SECONDS)
 
@@ -79,7 +79,8 @@ def build_night_image(settings: Settings, tell: Hear, kernels: str = "build") ->
         "--tag": settings["TRAINER_IMAGE"],
         "--build-arg=BASE_IMAGE": settings["NIGHT_BASE_IMAGE"],
         "--build-arg=KERNELS": kernels,
-        "--build-context=wheelhouse": environment["WHEELHOUSE"] or HOME / "images/no-wheelhouse",
+        "--build-context=wheelhouse": environment["WHEELHOUSE"]
+        or REPOSITORY / "images/no-wheelhouse",
     }
     if environment["EXTRA_CA"]:
         options["--secret=id=extra_ca,src"] = environment["EXTRA_CA"]
@@ -90,7 +91,7 @@ def build_night_image(settings: Settings, tell: Hear, kernels: str = "build") ->
         if " [" in line:
             tell(line)
 
-    build([*command, str(HOME / "images" / "trainer")], settings, {}, steps)
+    build([*command, str(REPOSITORY / "images" / "trainer")], settings, {}, steps)
 
 
 def build(command: list[str], settings: Settings, more: dict[str, str], tell: Hear) -> None:
@@ -121,7 +122,7 @@ BUILT_HERE = "dual-use/"
 TAG_ONLY = re.compile(rf"^(\w+_IMAGE=)(?!{BUILT_HERE})([^@\s]+)$", re.MULTILINE)
 
 
-def pin(stacks: Stacks, path: Path = HOME / "env" / "images.env") -> list[str]:
+def pin(stacks: Stacks, path: Path = REPOSITORY / "env" / "images.env") -> list[str]:
     """Adds @sha256:... to every reference in the file that has none, and returns those references.
     Images built on this machine have none, as no registry knows them.
 

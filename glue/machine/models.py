@@ -13,7 +13,7 @@ from glue.clients.site import Site
 from glue.core import files
 from glue.core.commands import stream
 from glue.core.errors import GlueError
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 
 FETCH_DEADLINE_SECONDS = 24 * 3600
 CHECK_DEADLINE_SECONDS = 120
@@ -42,7 +42,7 @@ def run_fetch(settings: Settings, *options: str, hear: Callable[[Row], None]) ->
             environment[key] = settings[key]
     volumes = {
         "/models": f"{settings['PROJECT']}-models",
-        "/opt/fetch.py:ro": f"{HOME}/images/vllm/fetch_models.py",
+        "/opt/fetch.py:ro": f"{REPOSITORY}/images/vllm/fetch_models.py",
         "/opt/models.json:ro": f"{settings.state}/models.json",
     }
     environment |= LIBRARY

@@ -15,13 +15,13 @@ from glue.clients import host
 from glue.clients.site import Site
 from glue.core import commands, files
 from glue.core.errors import PreconditionFailed
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.machine import hours
 from glue.machine.hours import WEEK, WEEKEND, WORKING, Hours
 
 UNITS, CRON = Path("/etc/systemd/system"), Path("/etc/cron.d")
 TEMPLATES = Environment(
-    loader=FileSystemLoader(HOME / "env" / "systemd"),
+    loader=FileSystemLoader(REPOSITORY / "env" / "systemd"),
     undefined=StrictUndefined,
     trim_blocks=True,
     keep_trailing_newline=True,
@@ -46,7 +46,9 @@ def place(site: Site) -> Place:
         what = "the state folder belongs to no user of this machine"
         do = f"{host.chown_line(os.geteuid(), site.state)}, then make setup"
         raise PreconditionFailed(what, f"{site.state}: user {uid}", do)
-    return Place(str(HOME), owner, site.settings.profile, f"dual-use-{site.settings['PROJECT']}")
+    return Place(
+        str(REPOSITORY), owner, site.settings.profile, f"dual-use-{site.settings['PROJECT']}"
+    )
 
 
 def texts(site: Site, cron: bool) -> dict[Path, str]:
@@ -90,7 +92,7 @@ def remove(site: Site) -> dict[str, Any]:
 
 def require_root(folder: Path) -> None:
     if not os.access(folder, os.W_OK):
-        do = f"sudo make -C {shlex.quote(str(HOME))} schedule"
+        do = f"sudo make -C {shlex.quote(str(REPOSITORY))} schedule"
         saw = f"{folder} cannot be written"
         raise PreconditionFailed("a schedule must be written by root", saw, do)
 

@@ -22,7 +22,7 @@ from glue.clients.docker import Stacks
 from glue.clients.site import Site
 from glue.core import commands, files
 from glue.core.errors import GlueError, PreconditionFailed
-from glue.core.settings import HOME, LOADED, Settings
+from glue.core.settings import LOADED, REPOSITORY, Settings
 
 LONG_SECONDS = 6 * 3600.0
 ROOM = "check that the disk has room"
@@ -68,10 +68,10 @@ def save_models(site: Site, folder: Path) -> None:
 def save_glue(folder: Path) -> None:
     """Its Python packages, by the hashes of requirements.txt, and this repository."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    wanted = ["--require-hashes", "--requirement", str(HOME / "requirements.txt")]
+    wanted = ["--require-hashes", "--requirement", str(REPOSITORY / "requirements.txt")]
     target, do = f"--dest={folder / 'wheels'}", "check that this machine reaches its package index"
     commands.run([*pip, *wanted, target], do, timeout_seconds=LONG_SECONDS)
-    git = ["git", "-C", str(HOME), "bundle", "create", "--quiet", str(folder / "glue.bundle")]
+    git = ["git", "-C", str(REPOSITORY), "bundle", "create", "--quiet", str(folder / "glue.bundle")]
     commands.run([*git, "HEAD"], "run it from a git clone")
 
 

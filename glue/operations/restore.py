@@ -11,7 +11,7 @@ from glue.clients.site import Site
 from glue.core import desired_state, files, image_tags, journal, lock, upgrade_note
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import PreconditionFailed
-from glue.core.settings import HOME, SECRETS
+from glue.core.settings import REPOSITORY, SECRETS
 from glue.operations import backup, backup_contents, setup
 from glue.serving import model
 from learning.dataset import forget
@@ -149,7 +149,7 @@ def forget_again(state: Path, asked: list[dict[str, Any]]) -> None:
 def put_back_settings(source: Path, checksums: dict[str, str]) -> str:
     """Only those that are missing here: port and disk are this machine's own, and images belong to
     the version that runs them. Returns, in words, what was restored and what differs."""
-    target = HOME / "env"
+    target = REPOSITORY / "env"
     new = [name for name in sorted(checksums) if not (target / name).exists()]
     for name in new:
         (target / name).parent.mkdir(exist_ok=True)

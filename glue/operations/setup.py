@@ -16,7 +16,7 @@ from glue.clients.docker import MOUNTED, Stacks
 from glue.clients.site import Site, Tell
 from glue.core import commands, files, lock, recipes, settings
 from glue.core.errors import Misconfigured, PreconditionFailed
-from glue.core.settings import HOME, SECRETS, Settings
+from glue.core.settings import REPOSITORY, SECRETS, Settings
 from glue.machine import doctor, images
 from glue.machine import models as machine_models
 from glue.machine.checks import Grade
@@ -31,7 +31,7 @@ KERNEL_CHECKS_SECONDS = 1800
 READ_MODEL_SECONDS = 300
 REPLAY_SEED = 11
 OPEN_FOLDERS = ("adapters", "nights", "desk", "bench")
-GENERAL_EXAMPLES = HOME / "env" / "replay.jsonl"
+GENERAL_EXAMPLES = REPOSITORY / "env" / "replay.jsonl"
 
 
 def ensure(profile: str | None, tell: Tell) -> Site:
@@ -95,7 +95,7 @@ def require_its_secrets(site: Site) -> None:
 
 def ensure_docker(tell: Tell) -> None:
     """Runs scripts/install-docker.sh. Raises PreconditionFailed with the script's own error."""
-    script = HOME / "scripts" / "install-docker.sh"
+    script = REPOSITORY / "scripts" / "install-docker.sh"
 
     def hear(line: str) -> None:
         if line.startswith("docker:"):
@@ -190,7 +190,7 @@ def ensure_kernels(site: Site) -> None:
     for module in KERNEL_CHECKS:
         site.tell(f"comparing the new kernels with plain PyTorch: {module}")
         what = "the trainer's kernels compute wrong results on this GPU"
-        run_job(site, module, what=what, do="see docs/spark.md", seconds=KERNEL_CHECKS_SECONDS)
+        run_job(site, module, what=what, do="docs/administrator.md", seconds=KERNEL_CHECKS_SECONDS)
     files.write_json(passed, {"image": image})
 
 
@@ -227,7 +227,7 @@ def ensure_practice_model(site: Site) -> None:
 def ensure_replay(site: Site) -> None:
     """What the practice model knows, as general examples. A real site has a file of its own in the
     same form."""
-    world = worlds.load(HOME / "env" / "practice-world.toml")
+    world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
     choose = random.Random(REPLAY_SEED)
     rows = [
         split.as_row(world_example(world, item, phrasing, choose))
@@ -274,7 +274,7 @@ TARGETS = ("rank", "target_modules", "target_parameters", "layers")
 def show(site: Site, name: str) -> dict[str, Any]:
     """What a recipe trains. Raises Misconfigured if one of its targets or layers matches nothing in
     the model."""
-    recipe = asdict(recipes.load(HOME / "env" / "recipes", name))
+    recipe = asdict(recipes.load(REPOSITORY / "env" / "recipes", name))
     facts = one_shot.run(
         site.stacks,
         "training.count_parameters",

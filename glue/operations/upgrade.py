@@ -23,7 +23,7 @@ from glue.core import commands, desired_state, files, image_tags, journal, lock,
 from glue.core.commands import uninterrupted
 from glue.core.errors import DayNotServing, GlueError, Locked, PreconditionFailed
 from glue.core.names import MARK
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.core.upgrade_note import NOTE, came_up, days_since
 from glue.core.waiting import Seen
 from glue.operations import backup, versions
@@ -111,11 +111,11 @@ def require_possible(site: Site, before: str, after: str) -> bool:
 def require_room(site: Site) -> None:
     """Raises PreconditionFailed if git, there or back, could run out of disk in the middle of a
     file."""
-    free, least = host.free_disk_bytes(HOME), site.settings.number("DISK_FREE_BYTES")
+    free, least = host.free_disk_bytes(REPOSITORY), site.settings.number("DISK_FREE_BYTES")
     if free < least:
         saw = f"{host.readable(free)} are free, DISK_FREE_BYTES is {host.readable(least)}"
         do = "make prune; docker system df; df -h"
-        raise PreconditionFailed(f"too little room on the disk of {HOME}", saw, do)
+        raise PreconditionFailed(f"too little room on the disk of {REPOSITORY}", saw, do)
 
 
 def open_webui(which: str) -> str:
@@ -231,7 +231,7 @@ def kept(site: Site) -> Move | None:
 def make(site: Site, *target: str) -> str:
     """Of the version that is checked out. Returns its last lines. Raises GlueError with them."""
     site.tell(f"make {target[0]}")
-    command = ["make", "--silent", "-C", str(HOME), *target]
+    command = ["make", "--silent", "-C", str(REPOSITORY), *target]
     environment = dict(os.environ) | {"GLUE_PROFILE": site.settings.profile}
     code, last_lines = commands.stream(command, environment, site.tell, DEADLINE_SECONDS)
     if code != 0:

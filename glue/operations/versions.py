@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glue.core import commands, files
 from glue.core.errors import GlueError, PreconditionFailed
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 
 
 def commit(name: str) -> str:
@@ -25,7 +25,7 @@ def require_unchanged(before: str, after: str) -> None:
     changes of a person stay."""
     if changed := unlike(before, differing(before, after)):
         do = "git stash --include-untracked keeps them; settings belong into env/site.env"
-        saw = f"in {HOME}: {files.names(sorted(changed))}"
+        saw = f"in {REPOSITORY}: {files.names(sorted(changed))}"
         raise PreconditionFailed("files that the other version replaces were changed here", saw, do)
 
 
@@ -37,12 +37,12 @@ def check_out(before: str, after: str, which: str) -> None:
     """
     # on the way back, a lock is of a git that died; on the way there, of one that runs
     for name in ("index.lock", "HEAD.lock") if which == before else ():
-        (HOME / git("rev-parse", "--git-path", name).strip()).unlink(missing_ok=True)
+        (REPOSITORY / git("rev-parse", "--git-path", name).strip()).unlink(missing_ok=True)
     paths = differing(before, after)
     there = paths & set(paths_of("ls-tree", "-r", which))
     if paths:
         git("reset", "--quiet", which, "--", *sorted(paths))
-    for path in (HOME / name for name in paths - there):
+    for path in (REPOSITORY / name for name in paths - there):
         if path.is_file() or path.is_symlink():
             path.unlink()
     if there:
@@ -61,7 +61,9 @@ def differing(before: str, after: str) -> set[str]:
 def unlike(which: str, paths: set[str]) -> set[str]:
     """Those of the paths that are not here as that version has them."""
     unknown = paths - set(paths_of("ls-tree", "-r", which))
-    extra = {path for path in unknown if (HOME / path).exists() or (HOME / path).is_symlink()}
+    extra = {
+        path for path in unknown if (REPOSITORY / path).exists() or (REPOSITORY / path).is_symlink()
+    }
     return paths & set(paths_of("diff", "--no-renames", which)) | extra
 
 
@@ -70,5 +72,5 @@ def paths_of(verb: str, *arguments: str) -> list[str]:
 
 
 def git(*arguments: str) -> str:
-    command = ["git", "-C", str(HOME), "--literal-pathspecs", *arguments]
+    command = ["git", "-C", str(REPOSITORY), "--literal-pathspecs", *arguments]
     return commands.run(command, "git status; git stash keeps what you changed here").text

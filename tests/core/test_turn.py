@@ -127,14 +127,16 @@ def test_a_trainer_is_stopped_for_memory_or_silence(
     ],
     ids=["stalled", "no full line", "no such file"],
 )
-def test_what_the_kernel_says_of_pressure(text: str | None, percent: float, tmp_path: Path) -> None:
+def test_memory_pressure_is_read_from_the_kernel_s_file(
+    text: str | None, percent: float, tmp_path: Path
+) -> None:
     pressure = tmp_path / "memory"
     if text is not None:
         pressure.write_text(text)
     assert host.memory_stall_percent(pressure) == percent
 
 
-def test_this_machine_s_own_pressure_is_read() -> None:
+def test_memory_pressure_of_this_machine_is_read() -> None:
     assert 0 <= host.memory_stall_percent() <= 100
 
 

@@ -13,7 +13,7 @@ import pytest
 from glue.clients import host
 from glue.clients.site import Site
 from glue.core import files, journal, recipes
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.night import report
 from glue.night.tonight import Night
 from glue.serving import adapters, last_night
@@ -57,7 +57,7 @@ def night(tmp_path: Path) -> Night:
         administrator=lambda: SimpleNamespace(ensure_banner=lambda **_: None),
     )
     example = Example((), "", "", "")
-    made = Night(cast(Site, site), NIGHT, recipes.load(HOME / "env" / "recipes", "team"), 0.0)
+    made = Night(cast(Site, site), NIGHT, recipes.load(REPOSITORY / "env" / "recipes", "team"), 0.0)
     made.dataset = Dataset((example,) * 15, (example,) * 5, ())
     made.verdict = Verdict(True, ("better on 5 facts",), FIGURES)
     made.evidence, made.release, made.steps = EVIDENCE, "a1", {"train": 61.5}
