@@ -113,7 +113,7 @@ def state_folder(seen: Host) -> View:
 def state_files(seen: Host) -> View:
     """An empty or cut file is what a power cut leaves on some disks."""
     if seen.damaged_files:
-        do = "restore them from the newest backup (docs/administrator.md), or remove them and lose them"
+        do = "restore them from the newest backup (docs/administrator.md), or remove them"
         return warn(f"damaged: {names(seen.damaged_files)}", do)
     return ok("all can be read")
 
