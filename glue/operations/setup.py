@@ -195,7 +195,7 @@ def ensure_kernels(site: Site) -> None:
 
 
 def run_job(site: Site, *command: str, what: str, do: str, seconds: float) -> dict[str, Any]:
-    """Under the night's lock, or the watch takes it for a night's trainer and stops it."""
+    """Under the night's lock: without it, reconcile would stop the trainer."""
     with lock.hold(site.state, lock.TRAINING, command[0]):
         return one_shot.run(site.stacks, *command, what=what, do=do, timeout_seconds=seconds)
 

@@ -292,7 +292,7 @@ def test_disk_is_asked_for_where_it_is_needed() -> None:
     ] == ["ok", "fail"]
 
 
-def test_a_certificate_that_ends_is_told_and_stops_nothing() -> None:
+def test_a_certificate_that_expires_is_a_warning() -> None:
     assert grade(good(), "certificate")[0] == "ok"
     bad = replace(good(), certificate_fault="it ends within a month")
     assert (
@@ -369,7 +369,7 @@ HANGS_SECONDS = 40
 
 
 @pytest.mark.parametrize("can_be_killed", [True, False])
-def test_an_nvidia_smi_that_hangs_keeps_nobody_waiting_and_makes_no_rehearsal_of_a_spark(
+def test_an_nvidia_smi_that_hangs_is_given_up_and_the_machine_stays_a_spark(
     can_be_killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for one that waits for its driver: there a kill does nothing until the driver
@@ -504,7 +504,7 @@ def test_the_page_cache_is_dropped_only_where_this_user_may(tmp_path: Path) -> N
     assert not host.drop_page_cache(tmp_path / "not there" / "drop_caches")
 
 
-def test_a_port_is_free_until_somebody_listens() -> None:
+def test_a_port_is_free_until_a_program_listens() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         number = other.getsockname()[1]

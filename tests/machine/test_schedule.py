@@ -79,13 +79,13 @@ def test_remove_takes_away_what_install_wrote_and_nothing_else_and_again_is_noth
     assert schedule.remove(site) == {"removed": []}
 
 
-def test_what_systemd_says_is_told(site: Site) -> None:
+def test_an_error_of_systemctl_is_shown(site: Site) -> None:
     (site.state.parent / "broken").touch()
     with pytest.raises(GlueError, match="systemctl daemon-reload failed"):
         schedule.install(site, cron=False)
 
 
-def test_who_may_not_write_there_is_told_to_be_root(
+def test_without_write_permission_the_message_says_to_be_root(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)

@@ -194,7 +194,7 @@ def test_a_chat_that_fits_once_is_copied_where_it_would_not_fit_twice(
 
 
 @pytest.mark.parametrize("data", ["whole", "empty"])
-def test_a_copy_whose_program_fails_is_none_and_its_words_are_told(
+def test_a_copy_whose_program_fails_raises_with_its_output(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty").mkdir()

@@ -60,7 +60,7 @@ def test_the_newest_stay_and_of_an_emptied_chat_the_last_full_one_too() -> None:
     ]
 
 
-def test_a_full_backup_is_not_pushed_out_by_those_of_an_emptied_chat_and_that_is_told(
+def test_a_full_backup_is_not_pushed_out_by_backups_of_an_emptied_chat(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holds(monkeypatch, people=12, conversations=340)
@@ -156,7 +156,7 @@ def test_the_backup_that_an_upgrade_may_go_back_to_is_kept_until_it_has_ended(si
     assert backup.there(site) == [made[2]]
 
 
-def test_a_disk_that_is_not_mounted_gets_no_backup_and_that_is_told(site: Site) -> None:
+def test_no_backup_is_made_while_its_disk_is_not_mounted(site: Site) -> None:
     backup.backup(site)
     away = unmount(site)
     with pytest.raises(PreconditionFailed, match="not the folder of the earlier backups") as error:

@@ -76,7 +76,7 @@ def known(site: Site) -> dict[str, Any]:
     return found["stub/model"]  # type: ignore[no-any-return]
 
 
-def test_a_model_that_nobody_could_look_at_is_told_apart_from_one_that_is_not_whole(
+def test_a_model_that_could_not_be_checked_differs_from_an_incomplete_one(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where Docker's disk is full: no container starts, so nothing is known of the files, and
@@ -193,7 +193,7 @@ def test_a_pull_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch, told: list[
     "act",
     [lambda s: images.pull("an/image:1", print), lambda s: images.build_night_image(s, print)],
 )
-def test_an_image_that_does_not_come_is_an_error_with_its_last_words(
+def test_an_image_that_cannot_be_had_raises_with_the_last_lines(
     act: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "stream", lambda *arguments: (1, "no such host"))
@@ -282,7 +282,7 @@ SERVES: Services = {name: Service(name, "running", "healthy") for name in observ
 
 
 @pytest.mark.parametrize("services", [SERVES, {}])
-def test_a_failing_doctor_keeps_no_serving_day_from_being_found_up(
+def test_a_day_that_serves_is_found_serving_whatever_the_doctor_says(
     services: Services, site: Site, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(*_: Any) -> None:
@@ -341,7 +341,7 @@ def test_a_base_whose_cuda_the_driver_does_not_speak_ends_setup_with_the_other_b
     )
 
 
-def test_a_base_that_runs_is_told_and_one_whose_night_image_is_built_is_not_tried(
+def test_a_base_that_runs_is_shown_and_is_not_tried_once_the_image_is_built(
     told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

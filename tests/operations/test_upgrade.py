@@ -160,7 +160,7 @@ def test_an_older_open_webui_is_refused_with_the_backup_that_fits(
     )
 
 
-def test_what_a_person_changed_is_never_written_over(home: Path, site: Site) -> None:
+def test_a_changed_file_is_never_overwritten(home: Path, site: Site) -> None:
     (home / "answer").write_text("mine\n")
     with pytest.raises(PreconditionFailed, match="were changed here") as error:
         upgrade.upgrade(site, "no-answer")
@@ -169,7 +169,7 @@ def test_what_a_person_changed_is_never_written_over(home: Path, site: Site) -> 
     assert not ran(home) and not unfinished(site)
 
 
-def test_what_a_person_changes_during_the_backup_is_not_written_over_either(
+def test_a_file_changed_during_the_backup_is_not_overwritten_either(
     home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def change(site: Site) -> dict[str, str]:
@@ -296,7 +296,7 @@ def test_a_file_that_git_did_not_write_whole_is_noticed(
     )
 
 
-def test_a_file_of_a_persons_own_in_the_place_of_a_new_one_stays(
+def test_an_untracked_file_where_the_new_version_has_one_stays(
     grown: str, home: Path, site: Site
 ) -> None:
     (home / "added").write_text("a person's\n")
@@ -311,7 +311,7 @@ DAYS = {"begin": ["setup old", "restore old", "day old"], "nothing": ["setup old
 
 
 @pytest.mark.parametrize("meanwhile", DAYS)
-def test_a_day_that_somebody_began_on_the_new_version_is_undone_too(
+def test_a_day_that_a_person_started_on_the_new_version_is_undone_too(
     meanwhile: str, home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = upgrade.make
@@ -333,7 +333,7 @@ def test_a_day_that_somebody_began_on_the_new_version_is_undone_too(
     assert ran(home) == DAYS[meanwhile] and version(home) == "old" and not unfinished(site)
 
 
-def test_the_new_version_is_checked_out_only_while_nobody_moves_the_day(
+def test_the_new_version_is_checked_out_only_under_the_lock_for_switches(
     home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upgrade, "SWITCH_WAIT_SECONDS", 0.3)
@@ -355,7 +355,7 @@ def die_after(home: Path, site: Site, *days: str) -> None:
     git(home, "checkout", "--quiet", "new")
 
 
-def test_the_next_upgrade_undoes_one_that_died_and_the_day_of_before_serves(
+def test_the_next_upgrade_undoes_one_that_died_and_the_old_day_serves(
     home: Path, site: Site
 ) -> None:
     die_after(home, site, "begin", "failed")
@@ -364,7 +364,9 @@ def test_the_next_upgrade_undoes_one_that_died_and_the_day_of_before_serves(
     assert not unfinished(site)
 
 
-def test_until_then_no_day_starts_and_status_says_what_to_do(home: Path, site: Site) -> None:
+def test_after_an_upgrade_that_died_no_day_starts_and_status_says_what_to_do(
+    home: Path, site: Site
+) -> None:
     die_after(home, site, "begin", "failed")
     before = git(home, "rev-parse", "old")[:12]
     for require in (upgrade_note.require_none, upgrade_note.require_none_died):
@@ -382,7 +384,7 @@ def test_until_then_no_day_starts_and_status_says_what_to_do(home: Path, site: S
     assert not upgrade_note.died(site.state)
 
 
-def test_one_whose_day_came_up_is_done_and_what_people_said_since_stays(
+def test_an_upgrade_whose_day_started_is_finished_and_the_chat_since_stays(
     home: Path, site: Site
 ) -> None:
     die_after(home, site, "begin", "done")
@@ -393,7 +395,7 @@ def test_one_whose_day_came_up_is_done_and_what_people_said_since_stays(
     assert files.read_lines(site.state / "journal.jsonl")[-1]["result"] == "done"
 
 
-def test_going_back_that_died_goes_on_though_the_new_version_s_day_had_come_up(
+def test_going_back_that_died_is_resumed_although_the_new_day_had_started(
     home: Path, site: Site
 ) -> None:
     die_after(home, site, "begin", "done")
@@ -406,7 +408,7 @@ def test_going_back_that_died_goes_on_though_the_new_version_s_day_had_come_up(
     assert ran(home) == ["setup old", "restore old", "day old"] and not unfinished(site)
 
 
-def test_a_note_of_a_later_version_is_read_and_one_that_cannot_be_is_an_error_in_words(
+def test_a_note_by_a_later_version_is_read_and_a_damaged_one_is_refused(
     home: Path, site: Site
 ) -> None:
     die_after(home, site)
@@ -419,9 +421,7 @@ def test_a_note_of_a_later_version_is_read_and_one_that_cannot_be_is_an_error_in
         upgrade.upgrade(site, "new")
 
 
-def test_one_that_died_while_its_restore_had_everything_stopped_ends_in_a_day_too(
-    home: Path, site: Site
-) -> None:
+def test_going_back_that_died_during_its_restore_ends_with_a_day(home: Path, site: Site) -> None:
     die_after(home, site)
     desired_state.write(site.state, DesiredState(Wanted.DOWN))
     (site.state / desired_state.RESTORING).write_text("/backups/yesterday\n")
@@ -430,9 +430,7 @@ def test_one_that_died_while_its_restore_had_everything_stopped_ends_in_a_day_to
 
 
 @pytest.mark.parametrize("note", ["{", '{"before": "of another version"}'])
-def test_a_note_of_an_upgrade_that_cannot_be_read_keeps_no_timer_from_its_day(
-    note: str, site: Site
-) -> None:
+def test_a_damaged_note_of_an_upgrade_does_not_stop_the_timers(note: str, site: Site) -> None:
     (site.state / NOTE).write_text(note)
     upgrade_note.require_none(site.state)
 
