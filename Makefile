@@ -3,6 +3,11 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 ROOMS := $(addprefix tests/,core clients machine serving operations night cli bench learning training images)
 
+# What people type goes to a program in its environment, letter by letter: make would expand a $ in
+# it, and a shell would run what stands between backticks.
+TYPED := Q DIR FROM TO CHAT USER_ID ADAPTER FORM SERVICE RECIPE ARGS
+$(foreach name,$(TYPED),$(eval export ARG_$(name) := $$(value $(name)))$(eval unexport $(name)))
+
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor demo day night https stop schedule backup restore upgrade bundle load support status ask ingest dataset forget adapters promote rollback prune export logs recipe pin kill-study test test-long test-fast gate-study lint lock clean bench-training bench
 
@@ -43,16 +48,16 @@ backup: .venv/ready ## Copy all that cannot be had again; nothing stops for it; 
 	@$(GLUE) backup $(if $(NEW),--new)
 
 restore: .venv/ready ## Put a backup back, here or on a fresh machine: make restore FROM=<folder>
-	@$(GLUE) restore $(if $(REPLACE),--replace) "$(FROM)"
+	@$(GLUE) restore $(if $(REPLACE),--replace)
 
 upgrade: .venv/ready ## To another version, and back by itself if that does not serve: make upgrade TO=<tag or commit>
-	@$(GLUE) upgrade "$(TO)"
+	@$(GLUE) upgrade
 
 bundle: .venv/ready ## For a site without a network: make bundle TO=<new folder>, on a machine of the same kind
-	@$(GLUE) bundle "$(TO)"
+	@$(GLUE) bundle
 
 load: .venv/ready ## Take in a bundle: make load FROM=<folder>, then make setup
-	@$(GLUE) load "$(FROM)"
+	@$(GLUE) load
 
 support: .venv/ready ## Pack what a helper needs to see, without secrets and nobody's words
 	@$(GLUE) support
@@ -61,22 +66,22 @@ status: .venv/ready ## Show the mode, what serves, and how the last night ended
 	@$(GLUE) status
 
 ask: .venv/ready ## Ask a question: make ask Q="What is the code of the harbor?"
-	@$(GLUE) ask "$(Q)"
+	@$(GLUE) ask
 
-ingest: .venv/ready ## Keep the knowledge in step with a folder of PDFs: make ingest DIR=/srv/documents
-	@$(GLUE) ingest "$(DIR)"
+ingest: .venv/ready ## Keep the documents in step with a folder: make ingest DIR=/srv/documents; SKIP_BAD=1, YES=1 for timers
+	@$(GLUE) ingest $(if $(SKIP_BAD),--skip-bad) $(if $(YES),--yes)
 
 dataset: .venv/ready ## What tonight would learn, with a page to read through; changes nothing else
 	@$(GLUE) dataset build
 
 forget: .venv/ready ## Out of every dataset: make forget CHAT=<id>, or USER_ID=<id>
-	@$(GLUE) forget $(if $(CHAT),--chat "$(CHAT)") $(if $(USER_ID),--user "$(USER_ID)")
+	@$(GLUE) forget
 
 adapters: .venv/ready ## List the adapters and which one serves
 	@$(GLUE) adapters
 
 promote: .venv/ready ## Make an adapter serve: make promote ADAPTER=<name or base>
-	@$(GLUE) promote "$(ADAPTER)"
+	@$(GLUE) promote
 
 rollback: .venv/ready ## What served before serves again
 	@$(GLUE) rollback
@@ -85,16 +90,16 @@ prune: .venv/ready ## Remove old adapters; never what serves or the last good on
 	@$(GLUE) prune
 
 export: .venv/ready ## A whole checkpoint of an adapter: make export ADAPTER=<name> FORM=merged, bf16 or nvfp4
-	@$(GLUE) export "$(ADAPTER)" --form "$(or $(FORM),merged)"
+	@$(GLUE) export
 
 logs: .venv/ready ## The last lines of a service: make logs SERVICE=vllm
-	@$(GLUE) logs $(SERVICE)
+	@$(GLUE) logs
 
 recipe: .venv/ready ## Count what a recipe trains: make recipe RECIPE=team
-	@$(GLUE) recipe show $(RECIPE) --json
+	@$(GLUE) recipe show --json
 
 bench-training: .venv/ready ## Time training steps on this machine: make bench-training ARGS="--tokens 1600 --tokens 8192"
-	@$(PYTHON) -m bench training $(ARGS)
+	@$(PYTHON) -m bench training
 
 clean: .venv/ready ## Remove the rehearsal: containers, volumes, state, images of other versions; never on a Spark
 	@$(GLUE) clean

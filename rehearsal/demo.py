@@ -99,7 +99,7 @@ def run(profile: str | None, tell: Tell, fact_count: int) -> dict[str, Any]:
     world = worlds.load(HOME / "env" / "practice-world.toml")
     with phases.phase("documents"):
         write_sheets(world, site.state / "demo" / "documents")
-        tell(str(documents.ingest(site, site.state / "demo" / "documents")))
+        tell(str(documents.ingest(site, site.state / "demo" / "documents", yes=True)))
     with phases.phase("reset"):
         member = team_member(site)
         adapters.promote(site, None)

@@ -12,18 +12,16 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ijson
 import requests
 
 from glue.clients import vllm
-from glue.core import files, waiting
+from glue.core import files
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, ASSISTANT, BASE, CANDIDATE
 from glue.core.settings import HOME, Settings
-from glue.core.waiting import Seen
 
 ASSISTANT_NAME = "Team Assistant"
 KNOWLEDGE_NAME = "Team documents"
@@ -35,8 +33,22 @@ DESCRIPTION = (
 # Everyone who may sign in may read. A model needs this on its preset, on the base behind it and on
 # the knowledge.
 EVERYONE_READS = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
-FILE_DEADLINE_SECONDS = 600
 EXPORT_SECONDS = 600
+
+
+class Refused(GlueError):
+    """Open WebUI answered, and did not do what it was asked. reason: in its own words."""
+
+    def __init__(self, what: str, response: requests.Response) -> None:
+        seen = f"{response.status_code} {response.text[:400]}"
+        super().__init__(f"Open WebUI refused {what}", seen, "make logs SERVICE=open-webui")
+        self.status, self.reason = response.status_code, seen
+        with suppress(ValueError, KeyError, TypeError):
+            self.reason = str(response.json()["detail"])[:400]
+
+
+class TooSlow(GlueError):
+    """Open WebUI took the request, and had not finished it at the deadline."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +79,19 @@ class WebUI:
     user: dict[str, Any] = field(default_factory=dict)
 
     def call(self, method: str, path: str, timeout_seconds: float = 120, **arguments: Any) -> Any:
-        """The JSON of the answer. Raises GlueError with Open WebUI's own words."""
+        """The JSON of the answer. Raises Refused with Open WebUI's own words, GlueError if it does
+        not answer."""
         try:
             response = self.session.request(
                 method, self.url + path, timeout=timeout_seconds, **arguments
             )
         except requests.RequestException as error:
-            raise GlueError(
+            kind = TooSlow if isinstance(error, requests.ReadTimeout) else GlueError
+            raise kind(
                 f"Open WebUI did not answer {path}", str(error), "make logs SERVICE=open-webui"
             ) from error
         if response.status_code >= 400:
-            seen = f"{response.status_code} {response.text[:400]}"
-            raise GlueError(
-                f"Open WebUI refused {method} {path}", seen, "make logs SERVICE=open-webui"
-            )
+            raise Refused(f"{method} {path}", response)
         return response.json() if response.content else None
 
     def is_signed_in(self) -> bool:
@@ -155,20 +166,20 @@ class WebUI:
         rows = self.call("GET", "/api/v1/models/export") + self.call("GET", "/api/v1/models/base")
         return {row["id"]: row for row in rows}
 
-    def ensure_assistant(self, settings: Settings, served: str) -> None:
-        """People pick one model, Team Assistant; served is the vLLM name that answers behind it."""
-        knowledge = self.ensure_knowledge()
+    def ensure_assistant(self, settings: Settings, served: str, knowledge: str | None) -> None:
+        """People pick one model, Team Assistant; served is the vLLM name that answers behind it.
+        knowledge: the id of the collection it looks into, if there is one."""
         for name in (BASE, ADAPTER):
             self.ensure_model(hidden_base(name))
         self.ensure_model({**hidden_base(CANDIDATE), "access_grants": []})
-        self.ensure_model(assistant(settings, served, knowledge))
+        self.ensure_model(assistant(settings, served, reference(knowledge)))
         # chat looks models up in memory, and only this refreshes it
         self.call("GET", "/api/models?refresh=true")
 
     def ensure_judging(self, settings: Settings, served: dict[str, str]) -> None:
         """For each name in served an assistant like the team's, that only administrators can ask:
         name -> the vLLM name."""
-        knowledge = self.ensure_knowledge()
+        knowledge = self.registered_models()[ASSISTANT]["meta"]["knowledge"]
         for name, behind in served.items():
             form = assistant(settings, behind, knowledge)
             self.ensure_model(
@@ -209,107 +220,6 @@ class WebUI:
                 "POST",
                 "/api/v1/configs/banners",
                 json={"banners": [*kept, *([new] if text else [])]},
-            )
-
-    # ------------------------------------------------------------------ knowledge
-
-    def ensure_knowledge(self) -> str:
-        """The id of the team's collection, readable for everyone."""
-        rows = self.call("GET", "/api/v1/knowledge/")["items"]
-        found = next((row for row in rows if row["name"] == KNOWLEDGE_NAME), None)
-        if found is None:
-            form = {"name": KNOWLEDGE_NAME, "description": "What the assistant looks things up in"}
-            found = self.call("POST", "/api/v1/knowledge/create", json=form)
-        grants = {"access_grants": EVERYONE_READS}
-        if not holds(found, grants):
-            self.call("POST", f"/api/v1/knowledge/{found['id']}/access/update", json=grants)
-        return str(found["id"])
-
-    def knowledge_files(self, knowledge: str) -> list[str]:
-        """Names of the documents in the collection, sorted."""
-        names: list[str] = []
-        page = 1
-        while True:
-            listing = self.call("GET", f"/api/v1/knowledge/{knowledge}/files?page={page}")
-            names += [item["filename"] for item in listing["items"]]
-            if not listing["items"] or len(names) >= listing["total"]:
-                return sorted(names)
-            page += 1
-
-    def knowledge_texts(self, knowledge: str) -> Iterator[tuple[str, str]]:
-        """(name, extracted text) of every document in the collection."""
-        page, seen = 1, 0
-        while True:
-            listing = self.call("GET", f"/api/v1/knowledge/{knowledge}/files?page={page}")
-            for item in listing["items"]:
-                yield (
-                    item["filename"],
-                    str(
-                        self.call("GET", f"/api/v1/files/{item['id']}/data/content")["content"]
-                        or ""
-                    ),
-                )
-            seen += len(listing["items"])
-            if not listing["items"] or seen >= listing["total"]:
-                return
-            page += 1
-
-    def look_up(self, knowledge: str, question: str, count: int) -> list[dict[str, Any]]:
-        """The sources that a chat would get for this question, in the form in which it stores
-        them."""
-        body = {"collection_names": [knowledge], "query": question, "k": count}
-        found = self.call("POST", "/api/v1/retrieval/query/collection", json=body)
-        if not found.get("documents") or not found["documents"][0]:
-            return []
-        about = {"type": "collection", "id": knowledge, "name": KNOWLEDGE_NAME}
-        return [
-            {"source": about, "document": found["documents"][0], "metadata": found["metadatas"][0]}
-        ]
-
-    def compare_folder(
-        self, knowledge: str, manifest: list[dict[str, Any]]
-    ) -> dict[str, list[Any]]:
-        """added, modified (each with stale_file_id) and deleted, as Open WebUI sees the folder
-        against the collection."""
-        found: dict[str, list[Any]] = self.call(
-            "POST", f"/api/v1/knowledge/{knowledge}/sync/diff", json={"manifest": manifest}
-        )
-        return found
-
-    def remove_files(self, knowledge: str, file_ids: list[str]) -> None:
-        if file_ids:
-            self.call(
-                "POST",
-                f"/api/v1/knowledge/{knowledge}/sync/cleanup",
-                json={"file_ids": file_ids, "dir_ids": []},
-            )
-
-    def add_file(self, knowledge: str, path: Path, checksum: str) -> None:
-        """Uploads, extracts, embeds and links one document. Raises GlueError with the reason if it
-        came to nothing."""
-        metadata = json.dumps({"knowledge_id": knowledge, "file_hash": checksum})
-        with path.open("rb") as file:
-            upload = {"file": (path.name, file, "application/pdf")}
-            file_id = self.call(
-                "POST", "/api/v1/files/", files=upload, data={"metadata": metadata}
-            )["id"]
-
-        def look() -> Seen[None]:
-            status = self.call("GET", f"/api/v1/files/{file_id}/process/status")["status"]
-            return Seen(status in ("completed", "failed"), status)
-
-        if (
-            waiting.until(f"{path.name} in Open WebUI", look, FILE_DEADLINE_SECONDS, 0.3).words
-            == "failed"
-        ):
-            reason = (self.call("GET", f"/api/v1/files/{file_id}").get("data") or {}).get(
-                "error"
-            ) or "no reason given"
-            self.call("DELETE", f"/api/v1/files/{file_id}")
-            raise GlueError(
-                f"{path.name} was not taken in",
-                reason,
-                "open the PDF; a scan needs a text layer first",
             )
 
     # ------------------------------------------------------------------ ratings
@@ -430,7 +340,13 @@ def hidden_base(name: str) -> dict[str, Any]:
     }
 
 
-def assistant(settings: Settings, served: str, knowledge: str) -> dict[str, Any]:
+def reference(knowledge: str | None) -> list[dict[str, str]]:
+    """As a model's form names a collection."""
+    row = {"type": "collection", "id": knowledge or "", "name": KNOWLEDGE_NAME}
+    return [row] if knowledge else []
+
+
+def assistant(settings: Settings, served: str, knowledge: list[dict[str, str]]) -> dict[str, Any]:
     return {
         "id": ASSISTANT,
         "name": ASSISTANT_NAME,
@@ -448,7 +364,7 @@ def assistant(settings: Settings, served: str, knowledge: str) -> dict[str, Any]
         },
         "meta": {
             "description": DESCRIPTION,
-            "knowledge": [{"type": "collection", "id": knowledge, "name": KNOWLEDGE_NAME}],
+            "knowledge": knowledge,
             "capabilities": {
                 "builtin_tools": False,
                 "file_context": True,

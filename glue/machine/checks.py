@@ -12,6 +12,7 @@ from re import findall
 from glue.clients.containers import SYSTEM_SOCKET
 from glue.clients.docker import MOUNTED, Engine
 from glue.clients.host import Machine, open_line, readable
+from glue.clients.knowledge import INGEST
 from glue.core import gpu as gpus
 from glue.core.lock import LOCAL_DISK
 from glue.core.recipes import Recipe
@@ -88,6 +89,7 @@ class Host:
     chat_lost: str = ""
     chat_way_back: str = ""
     backup_fault: str = ""
+    documents_fault: str = ""
     backups_on_own_disk: bool = False
 
 
@@ -338,6 +340,15 @@ def volumes(seen: Host, night: bool = False) -> View:
             warn(f"{words}; the next start is a slow one", "make day") if missing else ok("there")
         )
     return fail(words, "make setup")
+
+
+def documents(seen: Host) -> View:
+    """Never a failure: a chat without documents is better than none."""
+    return (
+        warn(seen.documents_fault, INGEST)
+        if seen.documents_fault
+        else ok("the collection is there")
+    )
 
 
 def backups(seen: Host) -> View:

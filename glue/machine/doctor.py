@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from glue.clients import chat_volume, host
+from glue.clients import chat_volume, host, knowledge
 from glue.clients.docker import MOUNTED
 from glue.clients.site import Site
 from glue.core import files, lock
@@ -42,6 +42,7 @@ CHECKS: dict[str, Callable[[Host], View]] = {
     "certificate": checks.certificate,
     "time zone": checks.time_zone,
     "replay": checks.replay,
+    "documents": checks.documents,
     "backups": checks.backups,
 }
 Aim = tuple[str, ...]
@@ -154,6 +155,11 @@ def observe(site: Site, aim: Aim) -> Host:
         damaged_files=tuple(files.damaged_files(settings.state)),
         chat_lost=(lost := chat_volume.lost(settings, site.stacks)),
         chat_way_back=chat_volume.way_back(settings) if lost else "",
+        documents_fault=(
+            knowledge.fault(engine.services.get("open-webui"), site.administrator, settings.state)
+            if "documents" in aim
+            else ""
+        ),
         backup_fault=backup_folder.fault(settings),
         backups_on_own_disk=backup_folder.on_own_disk(settings),
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from statistics import fmean
 
+from glue.clients import knowledge
 from glue.clients.open_webui import Answer
 from glue.clients.site import Site
 from glue.core import desired_state, files, waiting
@@ -105,7 +106,8 @@ def ask_for_smoke(site: Site, question: str) -> None:
         "the model's answer", look, SMOKE_SECONDS, every_seconds=2, do="make logs SERVICE=vllm"
     ).value
     assert answer is not None
-    if not answer.sources and person.knowledge_files(person.ensure_knowledge()):
+    collection = knowledge.current(person, site.state)
+    if not answer.sources and knowledge.held(person, collection):
         raise GlueError(
             "the answer came without sources",
             "Open WebUI dropped retrieval",

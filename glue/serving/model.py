@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from glue.clients import host
+from glue.clients import host, knowledge
 from glue.clients.adapter_store import Release, shown
+from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
 from glue.core import files, journal, waiting
@@ -121,8 +122,16 @@ def settle(site: Site) -> None:
         site.vllm().serve(ADAPTER, f"{ADAPTERS_IN_CONTAINER}/{current}")
     person = site.administrator()
     person.ensure_filter()
-    person.ensure_assistant(site.settings, ADAPTER if current else BASE)
+    set_assistant(site, person, current)
     person.ensure_banner(**last_night.kept_banner(site.state, current))
+
+
+def set_assistant(site: Site, person: WebUI, release: Release) -> None:
+    """Without documents, and said so, where people deleted the collection in the page."""
+    collection = knowledge.ensure(person, site.state)
+    if collection is None:
+        site.tell(f"{knowledge.DELETED}: {knowledge.INGEST}")
+    person.ensure_assistant(site.settings, ADAPTER if release else BASE, collection)
 
 
 def notice(site: Site, reason: str, back_at: str | None) -> None:
@@ -146,7 +155,7 @@ def load(site: Site, release: Release) -> None:
 def answer_with(site: Site, release: Release) -> None:
     """The name behind the assistant: the adapter's, or the base model's."""
     person = site.administrator()
-    person.ensure_assistant(site.settings, ADAPTER if release else BASE)
+    set_assistant(site, person, release)
     person.ensure_banner(**last_night.kept_banner(site.state, release))
     journal.note(site.state, event="serve", adapter=release)
     site.tell(f"{shown(release)} serves")

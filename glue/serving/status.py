@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from glue.clients import chat_volume
+from glue.clients import chat_volume, knowledge
 from glue.clients.site import Site
 from glue.core import files, journal, lock
 from glue.core import services as observed
@@ -24,6 +24,7 @@ def status(site: Site) -> dict[str, Any]:
         mode = Mode.MOVING
     current = site.releases.current()
     lost = chat_volume.lost(site.settings, site.stacks)
+    without_documents = knowledge.fault(services.get("open-webui"), site.administrator, site.state)
     rows = [row for row in files.read_lines(site.state / "journal.jsonl") if is_in_force(site, row)]
     limits = Limits(
         *(
@@ -45,7 +46,10 @@ def status(site: Site) -> dict[str, Any]:
         "morning": (
             last_night.summary(last_night.gather(site.state, last["night"])) if last else None
         ),
-        "overdue": [*([lost] if lost else []), *overdue(rows, datetime.now().astimezone(), limits)],
+        "overdue": [
+            *filter(None, (lost, without_documents)),
+            *overdue(rows, datetime.now().astimezone(), limits),
+        ],
     }
 
 

@@ -230,15 +230,16 @@ class StandInWebUI:
 
     def ensure_filter(self) -> None: ...
 
-    def ensure_assistant(self, settings: Settings, served: str) -> None:
+    def ensure_assistant(self, settings: Settings, served: str, knowledge: str | None) -> None:
         with self.ledger.change() as world:
             world["assistant"] = served
 
-    def ensure_knowledge(self) -> str:
-        return "knowledge"
+    def registered_models(self) -> dict[str, Any]:
+        return {}
 
-    def knowledge_files(self, knowledge: str) -> list[str]:
-        return []
+    def call(self, method: str, path: str, *_: object, **__: object) -> dict[str, Any]:
+        """Of its documents: one collection, with nothing in it."""
+        return {"id": "knowledge", "items": [], "total": 0}
 
     def ensure_banner(self, name: str, kind: str, text: str) -> None: ...
 
