@@ -7,8 +7,8 @@ from dataclasses import asdict
 from statistics import fmean
 
 from glue.clients import knowledge
-from glue.clients.open_webui import Answer
 from glue.clients.site import Site
+from glue.clients.webui_connection import Answer
 from glue.core import desired_state, files, waiting
 from glue.core.errors import GlueError
 from glue.core.names import BASE, MARK

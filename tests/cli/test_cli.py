@@ -13,7 +13,7 @@ import pytest
 
 import bench.cli
 from glue.cli import framework, verbs
-from glue.clients import open_webui
+from glue.clients import webui_connection
 from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
 from glue.core.settings import HOME
 from glue.operations import documents
@@ -92,7 +92,7 @@ def test_until_is_the_next_such_moment() -> None:
 
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_an_answer_without_a_word_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = open_webui.Answer(text, [{"metadata": [{"name": "manual.pdf"}]}])
+    answer = webui_connection.Answer(text, [{"metadata": [{"name": "manual.pdf"}]}])
     administrator = SimpleNamespace(ask=lambda messages: answer)
     site = SimpleNamespace(administrator=lambda: administrator)
     monkeypatch.setattr(framework, "open_site", lambda profile: site)
