@@ -3,6 +3,11 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 ROOMS := $(addprefix tests/,core clients machine serving operations night cli bench learning training images)
 
+# What people type goes to a program in its environment, letter by letter: make would expand a $ in
+# it, and a shell would run what stands between backticks.
+TYPED := Q DIR FROM TO CHAT USER_ID ADAPTER FORM SERVICE RECIPE ARGS
+$(foreach name,$(TYPED),$(eval export ARG_$(name) := $$(value $(name)))$(eval unexport $(name)))
+
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor demo day night https stop schedule backup restore upgrade bundle load support status ask ingest dataset forget adapters promote rollback prune export logs recipe pin kill-study test test-long test-fast gate-study lint lock clean bench-training bench
 
@@ -43,16 +48,16 @@ backup: .venv/ready ## Back up chats, documents, adapters and settings while the
 	@$(GLUE) backup $(if $(NEW),--new)
 
 restore: .venv/ready ## Restore a backup: make restore FROM=<folder>; REPLACE=1 over an existing chat
-	@$(GLUE) restore $(if $(REPLACE),--replace) "$(FROM)"
+	@$(GLUE) restore $(if $(REPLACE),--replace)
 
 upgrade: .venv/ready ## Change the version, and return if it does not serve: make upgrade TO=<tag or commit>
-	@$(GLUE) upgrade "$(TO)"
+	@$(GLUE) upgrade
 
 bundle: .venv/ready ## Write a bundle for a site without a network: make bundle TO=<new folder>
-	@$(GLUE) bundle "$(TO)"
+	@$(GLUE) bundle
 
 load: .venv/ready ## Load a bundle: make load FROM=<folder>, then make setup
-	@$(GLUE) load "$(FROM)"
+	@$(GLUE) load
 
 support: .venv/ready ## Pack settings, states and logs for support, without secrets or chats
 	@$(GLUE) support
@@ -61,22 +66,22 @@ status: .venv/ready ## Show the mode, what serves, and how the last night ended
 	@$(GLUE) status
 
 ask: .venv/ready ## Ask a question: make ask Q="What is the code of the harbor?"
-	@$(GLUE) ask "$(Q)"
+	@$(GLUE) ask
 
-ingest: .venv/ready ## Make the knowledge equal to a folder of PDFs: make ingest DIR=/srv/documents
-	@$(GLUE) ingest "$(DIR)"
+ingest: .venv/ready ## Make the documents equal to a folder: make ingest DIR=/srv/documents; SKIP_BAD=1, YES=1 for timers
+	@$(GLUE) ingest $(if $(SKIP_BAD),--skip-bad) $(if $(YES),--yes)
 
 dataset: .venv/ready ## Build tonight's data set, with a page to read; changes nothing else
 	@$(GLUE) dataset build
 
 forget: .venv/ready ## Remove a chat or a person from every data set: make forget CHAT=<id> or USER_ID=<id>
-	@$(GLUE) forget $(if $(CHAT),--chat "$(CHAT)") $(if $(USER_ID),--user "$(USER_ID)")
+	@$(GLUE) forget
 
 adapters: .venv/ready ## List the adapters and which one serves
 	@$(GLUE) adapters
 
 promote: .venv/ready ## Make an adapter serve: make promote ADAPTER=<name or base>
-	@$(GLUE) promote "$(ADAPTER)"
+	@$(GLUE) promote
 
 rollback: .venv/ready ## Serve what served before
 	@$(GLUE) rollback
@@ -85,16 +90,16 @@ prune: .venv/ready ## Remove old adapters, except what serves and the last good 
 	@$(GLUE) prune
 
 export: .venv/ready ## Write an adapter as a whole checkpoint: make export ADAPTER=<name> FORM=merged, bf16 or nvfp4
-	@$(GLUE) export "$(ADAPTER)" --form "$(or $(FORM),merged)"
+	@$(GLUE) export
 
 logs: .venv/ready ## Show the last lines of a service: make logs SERVICE=vllm
-	@$(GLUE) logs $(SERVICE)
+	@$(GLUE) logs
 
 recipe: .venv/ready ## Count what a recipe trains: make recipe RECIPE=team
-	@$(GLUE) recipe show $(RECIPE) --json
+	@$(GLUE) recipe show --json
 
 bench-training: .venv/ready ## Time training steps: make bench-training ARGS="--tokens 1600 --tokens 8192"
-	@$(PYTHON) -m bench training $(ARGS)
+	@$(PYTHON) -m bench training
 
 clean: .venv/ready ## Remove a rehearsal: containers, volumes, state, images of other versions; refused on a Spark
 	@$(GLUE) clean

@@ -27,8 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 from glue.clients import open_webui
-from glue.clients.open_webui import Answer, WebUI
+from glue.clients.open_webui import WebUI
 from glue.clients.site import Site, Tell
+from glue.clients.webui_connection import Answer
 from glue.core import files, journal, waiting
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.core.names import ASSISTANT, MARK
@@ -99,7 +100,7 @@ def run(profile: str | None, tell: Tell, fact_count: int) -> dict[str, Any]:
     world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
     with phases.phase("documents"):
         write_sheets(world, site.state / "demo" / "documents")
-        tell(str(documents.ingest(site, site.state / "demo" / "documents")))
+        tell(str(documents.ingest(site, site.state / "demo" / "documents", yes=True)))
     with phases.phase("reset"):
         member = team_member(site)
         adapters.promote(site, None)

@@ -9,7 +9,12 @@ from tests import house
 MODULES = house.read()
 ONLY_IN = {
     "docker": {"glue.clients.containers", "glue.clients.docker", "bench.containers"},
-    "requests": {"glue.clients.vllm", "glue.clients.open_webui", "glue.clients.deliver"},
+    "requests": {
+        "glue.clients.vllm",
+        "glue.clients.open_webui",
+        "glue.clients.webui_connection",
+        "glue.clients.deliver",
+    },
     "subprocess": {
         "glue.clients.compose",
         "glue.core.gpu",

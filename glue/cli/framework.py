@@ -109,12 +109,13 @@ def verb(
     show: Callable[[Any], object] = lines,
     exit_code: Callable[[Any], int] = overdue,
     opened: Callable[[str | None], Any] | None = None,
+    typed: str = "",
 ) -> Function:
     """Makes function, which takes a site and returns a JSON value, a command with --json.
 
     Name, arguments and, without words, help are the function's own. options: those that it names
     are taken, or all where it takes **options. show prints the value for people. opened: turns
-    --profile into the first argument.
+    --profile into the first argument. typed: the variable of make that gives the argument.
     """
 
     def call(as_json: bool, **given: Any) -> None:
@@ -127,14 +128,17 @@ def verb(
             sys.exit(code)
 
     name = function.__name__.removesuffix("_verb")
-    params = [*parameters(function, {option.name: option for option in options}), JSON]
+    known: dict[str | None, click.Parameter] = {option.name: option for option in options}
+    params = [*parameters(function, known, f"ARG_{typed}" if typed else None), JSON]
     help_text = words or function.__doc__
     group.add_command(click.Command(name, params=params, callback=call, help=help_text))
     return function
 
 
 def parameters(
-    function: Callable[..., Any], options: dict[str | None, click.Parameter]
+    function: Callable[..., Any],
+    options: dict[str | None, click.Parameter],
+    envvar: str | None = None,
 ) -> Iterator[click.Parameter]:
     """What the command line takes for function: what has no option is an argument."""
     for parameter in list(signature(function).parameters.values())[1:]:
@@ -145,7 +149,7 @@ def parameters(
         elif parameter.default is parameter.empty:
             kind = click.Path(path_type=Path, resolve_path=True)
             path = parameter.annotation in ("Path", Path)
-            yield click.Argument([parameter.name], type=kind if path else None)
+            yield click.Argument([parameter.name], type=kind if path else None, envvar=envvar)
 
 
 def option(*names: str, **facts: Any) -> click.Option:

@@ -11,6 +11,7 @@ from glue.cli.framework import lines
 from glue.clients import adapter_store
 from glue.core.services import Mode
 from glue.machine import doctor
+from glue.operations import documents
 from glue.serving import adapters as serving_adapters
 from glue.serving import day as serving_day
 
@@ -74,3 +75,7 @@ def table(*headings: str) -> Table:
 def schedule(result: Json) -> None:
     for key, value in result.items():
         print(f"# {key}\n{value}" if isinstance(value, str) else f"{key}:\n  " + "\n  ".join(value))
+
+
+def ingested(result: Json) -> None:
+    print("\n".join(documents.lines(result)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -103,6 +104,19 @@ def status_verb(site: Site) -> Json:
     return status.status(site)
 
 
+def ingest_verb(site: Site, folder: Path, skip_bad: bool, yes: bool) -> Json:
+    """Make the team's documents match those in FOLDER: add, replace and remove.
+
+    Exit code 1: not all of them are in.
+    """
+    ask = partial(click.confirm, err=True) if sys.stdin.isatty() else lambda question: False
+    return documents.ingest(site, folder, skip_bad, yes, ask)
+
+
+def incomplete(result: Json) -> int:
+    return Exit.FAILED if result["incomplete"] else 0
+
+
 def forget_verb(site: Site, user: str | None, chat: str | None) -> Json:
     """Remove a person or a conversation from every data set, and list the adapters that saw it."""
     if bool(user) == bool(chat):
@@ -113,6 +127,8 @@ def forget_verb(site: Site, user: str | None, chat: str | None) -> Json:
 
 def ask_verb(site: Site, question: str) -> Json:
     """Ask the Team Assistant a QUESTION and show its sources. Exit code 1: an empty answer."""
+    if not question.strip():
+        raise Misconfigured("the question is empty", repr(question), 'make ask Q="..."')
     answer = site.administrator().ask([{"role": "user", "content": question}])
     if not answer.text.strip():
         saw = f"an empty answer; sources: {', '.join(answer.source_names) or 'none'}"
@@ -208,23 +224,31 @@ OPTIONS = (  # a verb has those that its function names
     flag("--new", "empty", words="Start with an empty chat where the earlier one is lost."),
     flag("--new", "anew", words="Accept a folder without earlier backups, or a smaller chat."),
     flag("--replace", words="Replace a chat that is already here."),
-    flag("--skip-bad", words="Leave out PDFs that cannot be read; without it they are an error."),
+    flag("--skip-bad", words="Exit 0 although documents were refused."),
+    flag("--yes", words="Do not ask about a folder of other documents."),
     flag("--dry-run", words="Only list what would be removed."),
     flag("--cron", words="Lines for cron instead of systemd units."),
     option("--until", help="Time of day by which training ends, such as 05:30."),
-    option("--user", help="ID of a person in Open WebUI."),
-    option("--chat", help="ID of a conversation in Open WebUI."),
+    option("--user", envvar="ARG_USER_ID", help="ID of a person in Open WebUI."),
+    option("--chat", envvar="ARG_CHAT", help="ID of a conversation in Open WebUI."),
     option("--add", type=FOLDER, help="Add the adapter in this folder. It does not serve yet."),
     option("--form", type=click.Choice(["adapter", "merged"]), help="Default: as its recipe says."),
-    option("--form", "checkpoint_form", type=click.Choice(list(export.FORMS)), default="merged"),
+    option(
+        "--form",
+        "checkpoint_form",
+        type=click.Choice(list(export.FORMS)),
+        envvar="ARG_FORM",
+        default="merged",
+        help="The model that the adapter is merged into.",
+    ),
     option(
         "--keep",
         type=click.IntRange(min=1),
         default=3,
         help="How many to keep of those that served, and of those that the gate accepted.",
     ),
-    click.Argument(["to"], metavar="VERSION"),
-    click.Argument(["service"], default="vllm"),
+    click.Argument(["to"], metavar="VERSION", envvar="ARG_TO"),
+    click.Argument(["service"], default="vllm", envvar="ARG_SERVICE"),
     click.Argument(["stack"], type=click.Choice(["day", "night"])),
     click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED),
 )
@@ -236,24 +260,26 @@ verb(day.https, "Start the chat with HTTPS for HTTPS_NAMES, and print what clien
 verb(day.stop, "Stop the chat and any night that runs. They stay stopped until make day.")
 verb(reconcile_verb, opened=open_watched)
 verb(backup_verb)
-verb(restore.restore, "Restore the backup in FOLDER, here or on a new machine. Then run make day.")
+RESTORE = "Restore the backup in FOLDER, here or on a new machine. Then run make day."
+verb(restore.restore, RESTORE, typed="FROM")
 verb(upgrade.upgrade, "Back up, then change to VERSION, a tag or commit, and back if it fails.")
 verb(night_verb)
 verb(status_verb, show=show.status)
-verb(documents.ingest, "Add, replace and remove the team's documents to match the PDFs in FOLDER.")
+verb(ingest_verb, typed="DIR", show=show.ingested, exit_code=incomplete)
 verb(forget_verb)
-verb(ask_verb, show=show.answer)
+verb(ask_verb, typed="Q", show=show.answer)
 verb(adapters_verb, show=show.adapters)
-verb(promote_verb)
-verb(export_verb)
+verb(promote_verb, typed="ADAPTER")
+verb(export_verb, typed="ADAPTER")
 verb(rollback_verb)
 verb(show_verb, show=show.manifest)
 verb(diff_verb, show=show.difference)
 verb(prune_verb)
 verb(pin_verb, show=lambda pinned: print("\n".join(pinned) or "Every image has its digest."))
 verb(clean_verb, show=lambda result: print("removed " + ", ".join(result["removed"])))
-verb(airgap.bundle, "Write all that a site without a network needs into a new FOLDER.")
-verb(airgap.load, "Check and load the bundle in FOLDER. Then run make setup.")
+BUNDLE = "Write all that a site without a network needs into a new FOLDER."
+verb(airgap.bundle, BUNDLE, typed="TO")
+verb(airgap.load, "Check and load the bundle in FOLDER. Then run make setup.", typed="FROM")
 verb(support.support, "Pack states, settings and logs for support, without secrets or messages.")
 verb(logs_verb, show=print)
 verb(compose_verb, show=lambda code: None, exit_code=int)
@@ -261,7 +287,8 @@ cli.commands["compose"].context_settings["ignore_unknown_options"] = True
 
 verb(build_verb, group=framework.group("dataset", "The data set that a night would learn from."))
 recipes = framework.group("recipe", "What the recipes in env/recipes train.")
-verb(setup.show, "Count the parameters that recipe NAME trains.", group=recipes)
+COUNT = "Count the parameters that recipe NAME trains."
+verb(setup.show, COUNT, group=recipes, typed="RECIPE")
 timers = framework.group("schedule", "Timers for days, nights and backups: systemd's, or cron's.")
 verb(schedule.install, "Install the timers. Needs root.", group=timers, show=show.schedule)
 verb(schedule.show, "Print what install would write.", group=timers, show=show.schedule)

@@ -1,5 +1,4 @@
-"""What every verb works on: one profile's settings, its containers, its adapters, and somebody to
-tell."""
+"""What every verb works on: one profile's settings, containers and adapters."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Site:
-    """tell: takes one line for people; the same line again means that nothing has changed."""
+    """tell: takes a line of progress for people. The same line again means no change."""
 
     settings: Settings
     stacks: Stacks
@@ -40,7 +39,7 @@ class Site:
         largest = self.settings.number("MAX_LORA_RANK")
         if found.rank > largest:
             raise Misconfigured(
-                "the recipe's rank is higher than vLLM is started for",
+                "the recipe's rank is higher than MAX_LORA_RANK",
                 f"{found.name}: rank = {found.rank}, MAX_LORA_RANK={largest}",
                 f"set MAX_LORA_RANK={found.rank} or higher in env/site.env, then make day",
             )

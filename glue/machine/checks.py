@@ -56,6 +56,7 @@ class Host:
     chat_lost: str = ""
     chat_way_back: str = ""
     backup_fault: str = ""
+    documents_fault: str = ""
     backups_on_own_disk: bool = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glue.clients.knowledge import INGEST
 from glue.core.settings import SECRETS
 from glue.machine.checks import Host, View, fail, ok, warn
 
@@ -61,3 +62,10 @@ def replay(seen: Host) -> View:
         ' replay_file = "" in a recipe of your own'
     )
     return warn(f"{path} is missing, and no night begins without it", do)
+
+
+def documents(seen: Host) -> View:
+    """Never a failure: a chat without documents is better than no chat."""
+    if seen.documents_fault:
+        return warn(seen.documents_fault, INGEST)
+    return ok("the collection exists")

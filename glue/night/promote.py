@@ -6,8 +6,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from statistics import fmean
 
-from glue.clients.open_webui import Answer
+from glue.clients import knowledge
 from glue.clients.site import Site
+from glue.clients.webui_connection import Answer
 from glue.core import desired_state, files, journal, waiting
 from glue.core.errors import GlueError
 from glue.core.names import BASE, MARK
@@ -91,6 +92,6 @@ def ask_for_smoke(site: Site, question: str) -> None:
     do = "make logs SERVICE=vllm"
     answer = waiting.until("the model's answer", look, SMOKE_SECONDS, 2, do).value
     assert answer is not None
-    if not answer.sources and person.knowledge_files(person.ensure_knowledge()):
+    if not answer.sources and knowledge.held(person, knowledge.current(person, site.state)):
         what, saw = "the answer came without sources", "Open WebUI retrieved no document"
         raise GlueError(what, saw, "make logs SERVICE=open-webui")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glue.clients import host
+from glue.clients import host, knowledge
 from glue.clients.adapter_store import Release, shown
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
@@ -129,7 +129,10 @@ def load(site: Site, release: Release) -> None:
 
 def ensure_assistant(site: Site, person: WebUI, release: Release) -> None:
     """The assistant answers with the adapter, or the base model, and the banner fits it."""
-    person.ensure_assistant(site.settings, ADAPTER if release else BASE)
+    collection = knowledge.ensure(person, site.state)
+    if collection is None:  # people deleted it in the page
+        site.tell(f"{knowledge.DELETED}: {knowledge.INGEST}")
+    person.ensure_assistant(site.settings, ADAPTER if release else BASE, collection)
     person.ensure_banner(**last_night.kept_banner(site.state, release))
 
 

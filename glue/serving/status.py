@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from glue.clients import chat_volume
+from glue.clients import chat_volume, knowledge
 from glue.clients.site import Site
 from glue.core import journal, lock, services, upgrade_note
 from glue.core.journal import Row
@@ -26,6 +26,8 @@ def status(site: Site) -> dict[str, Any]:
     current = site.releases.current()
     last = journal.last_night(site.state)
     lost = chat_volume.lost(site.settings, site.stacks)
+    asked = (found.get("open-webui"), site.administrator, site.state)
+    without_documents = knowledge.fault(*asked)
     rows = [row for row in journal.rows(site.state) if is_in_force(site, row)]
     return {
         "mode": mode.value,
@@ -39,7 +41,7 @@ def status(site: Site) -> dict[str, Any]:
         "last_night": last,
         "morning": last_night.summary(last_night.read(site.state, last)) if last else None,
         "overdue": [
-            *filter(None, (lost, upgrade_note.died(site.state))),
+            *filter(None, (lost, without_documents, upgrade_note.died(site.state))),
             *overdue(rows, datetime.now().astimezone(), limits(site)),
         ],
     }

@@ -467,10 +467,10 @@ class Person:
     def __init__(self) -> None:
         self.url, self.user, self.models = "http://h:1", {"token": "t"}, list[str]()
 
-    def ensure_knowledge(self) -> str:
-        return "k"
+    def call(self, *_: object, **__: object) -> dict[str, Any]:
+        return {"id": "k", "items": [], "total": 0}
 
-    def ensure_assistant(self, _: object, served: str) -> None:
+    def ensure_assistant(self, _: object, served: str, knowledge: str) -> None:
         self.models.append(served)
 
     def ensure_model(self, form: dict[str, Any]) -> None:

@@ -13,9 +13,10 @@ import pytest
 
 import bench.cli
 from glue.cli import framework, verbs
-from glue.clients import open_webui
+from glue.clients import webui_connection
 from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
 from glue.core.settings import REPOSITORY
+from glue.operations import documents
 
 
 def glue(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -91,7 +92,7 @@ def test_until_is_the_next_such_moment() -> None:
 
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_an_answer_without_a_word_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = open_webui.Answer(text, [{"metadata": [{"name": "manual.pdf"}]}])
+    answer = webui_connection.Answer(text, [{"metadata": [{"name": "manual.pdf"}]}])
     administrator = SimpleNamespace(ask=lambda messages: answer)
     site = SimpleNamespace(administrator=lambda: administrator)
     monkeypatch.setattr(framework, "open_site", lambda profile: site)
@@ -207,3 +208,22 @@ def test_an_overdue_result_is_exit_13_with_and_without_json() -> None:
 
 def late_verb(site: None) -> dict[str, bool]:
     return {"overdue": True}
+
+
+def test_an_empty_question_is_refused() -> None:
+    assert glue("ask", GLUE_PROFILE="rehearsal").returncode == 2
+    assert glue("ask", GLUE_PROFILE="rehearsal", ARG_Q="").returncode == 2
+
+
+def test_an_ingest_that_is_not_complete_is_exit_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stub says what came of it."""
+    lists = {"added": [], "changed": [], "missing": [], "notes": [], "not_read": {}, "deleted": 0}
+    result = lists | {"skipped": {"b": "empty"}, "in": 1, "of": 2, "incomplete": True}
+    monkeypatch.setattr(framework, "open_site", lambda profile: None)
+    monkeypatch.setattr(documents, "ingest", lambda *_: result)
+    with pytest.raises(SystemExit) as ended:
+        verbs.cli(["ingest", "folder"], standalone_mode=False)
+    assert ended.value.code == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "1 of 2 documents are in"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from glue.clients import open_webui
+from glue.clients import knowledge, open_webui
 from glue.clients.docker import Stacks
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
@@ -66,6 +66,12 @@ def demo(https_names: str) -> dict[str, Any]:
 def site(demo: dict[str, Any]) -> Site:
     chosen = settings.load("rehearsal")
     return Site(chosen, Stacks(chosen), print)
+
+
+def documents_held(site: Site) -> int:
+    """In the team's collection."""
+    person = site.administrator()
+    return len(knowledge.held(person, knowledge.current(person, site.state)))
 
 
 @pytest.fixture(scope="package")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from glue.clients import open_webui
+from glue.clients import knowledge, open_webui
 from glue.clients.compose import docker_cli
 from glue.clients.docker import Stacks
 from glue.clients.open_webui import WebUI
@@ -91,7 +91,7 @@ def test_a_backup_of_the_running_chat_brings_up_a_fresh_machine(
     assert member.user["email"] in {
         row["email"] for row in person.call("GET", "/api/v1/users/")["users"]
     }
-    assert len(person.knowledge_files(person.ensure_knowledge())) == 8
+    assert len(knowledge.held(person, knowledge.current(person, again.state))) == 8
     answer = person.ask(QUESTION)
     assert any("lathe" in passage for passage in answer.passages)
     learned = demo["examples"][0]

@@ -21,9 +21,10 @@ from typing import Any, cast
 import night_desk
 from glue.clients.adapter_store import Releases
 from glue.clients.docker import Stacks
-from glue.clients.open_webui import Answer, WebUI
+from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
+from glue.clients.webui_connection import Answer
 from glue.core import services as observed
 from glue.core import settings
 from glue.core.errors import GlueError
@@ -230,15 +231,16 @@ class StandInWebUI:
 
     def ensure_filter(self) -> None: ...
 
-    def ensure_assistant(self, settings: Settings, served: str) -> None:
+    def ensure_assistant(self, settings: Settings, served: str, knowledge: str | None) -> None:
         with self.ledger.change() as world:
             world["assistant"] = served
 
-    def ensure_knowledge(self) -> str:
-        return "knowledge"
+    def registered_models(self) -> dict[str, Any]:
+        return {}
 
-    def knowledge_files(self, knowledge: str) -> list[str]:
-        return []
+    def call(self, method: str, path: str, *_: object, **__: object) -> dict[str, Any]:
+        """Of its documents: one collection, with nothing in it."""
+        return {"id": "knowledge", "items": [], "total": 0}
 
     def ensure_banner(self, name: str, kind: str, text: str) -> None: ...
 

@@ -215,7 +215,7 @@ def test_what_is_no_tar_is_no_copy(
     written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chat_volume, "command", lambda settings, verb: ["bash", "-c", written])
-    with pytest.raises(GlueError, match="no whole copy"):
+    with pytest.raises(GlueError, match="incomplete"):
         chat_volume.copy_out(settings.load("rehearsal"), tmp_path / "chat")
 
 

@@ -215,7 +215,7 @@ def test_what_was_copied_and_is_no_database_is_no_backup(
         (target / "webui.db").write_text("x" * 5000)
 
     monkeypatch.setattr(chat_volume, "copy_out", copy_out)
-    with pytest.raises(GlueError, match="no whole copy"):
+    with pytest.raises(GlueError, match="incomplete"):
         backup.backup(site)
     assert backup.there(site) == []
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from glue.clients import knowledge
 from glue.clients.site import Site
 from glue.core import lock
 from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
@@ -82,10 +83,13 @@ def terms(site: Site, form: PromptForm) -> list[Example]:
             "the glossary is not TOML", f"{path}: {error}", "correct that line"
         ) from error
     person = site.administrator()
-    knowledge, count = person.ensure_knowledge(), site.settings.number("RAG_TOP_K")
-    return glossary.examples(
-        table, str(path), lambda question: form.render(person.look_up(knowledge, question, count))
-    )
+    collection = knowledge.current(person, site.state)
+    count = site.settings.number("RAG_TOP_K")
+
+    def prompt(question: str) -> str:
+        return form.render(knowledge.look_up(person, collection, question, count))
+
+    return glossary.examples(table, str(path), prompt)
 
 
 def fitting(site: Site, recipe: Recipe) -> Callable[[Example], bool]:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from glue.clients import knowledge
 from glue.clients.site import Site
 from glue.core import files, waiting
 from glue.core.errors import GlueError
@@ -48,12 +49,16 @@ def collect(site: Site, form: PromptForm, most: int) -> FromDocuments:
     """At most so many examples from each document. Writing ends after half an hour; the next time
     goes on from there."""
     person = site.administrator()
-    knowledge = person.ensure_knowledge()
+    collection = knowledge.current(person, site.state)
     count = site.settings.number("RAG_TOP_K")
     notebook = Notebook.open(site.state / KEPT, lambda task: ask_day_model(site, task), site.tell)
-    texts = person.knowledge_texts(knowledge)
+    texts = knowledge.texts(person, collection)
     return from_documents(
-        texts, notebook, lambda question: person.look_up(knowledge, question, count), form, most
+        texts,
+        notebook,
+        lambda question: knowledge.look_up(person, collection, question, count),
+        form,
+        most,
     )
 
 

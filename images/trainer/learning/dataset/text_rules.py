@@ -11,11 +11,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# A tokenizer reads these as commands wherever they stand in a text.
-CONTROL_WORDS = re.compile(
-    r"<\|[a-z_]{2,40}\|>|<SPECIAL_\d+>|\[/?INST\]|<</?SYS>>|</?think>|<(?:start|end)_of_turn>|</?tool_call>|</?TOOLCALL>",
-    re.IGNORECASE,
-)
+from glue.core import control_words
+
+CONTROL_WORDS = control_words.CONTROL_WORDS
 # Bidirectional overrides, the tag characters in which text can be hidden from a reader's eye, and
 # what no keyboard writes.
 HIDDEN = re.compile(
