@@ -25,7 +25,7 @@ from glue.clients.vllm import Vllm
 from glue.core import files, settings, waiting
 from glue.core import services as observed
 from glue.core.names import ADAPTER, ASSISTANT, BASE
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.core.waiting import Seen
 from glue.operations import documents_plan
 from glue.operations.documents_folder import look_through
@@ -142,7 +142,7 @@ def running(
 def bench_site(site: Site, model: str) -> Site:
     """With a paced model the chat is set up as on a Spark; before a real one, as this profile
     says."""
-    spark = settings.read_env_file(HOME / "env" / "spark.env")
+    spark = settings.read_env_file(REPOSITORY / "env" / "spark.env")
     chat = {key: spark[key] for key in CHAT_KEYS} if model == PACED else {}
     images = {
         "BENCH_MODEL": PACED if model == PACED else "door",

@@ -30,7 +30,7 @@ from glue.cli.framework import option
 from glue.clients.site import Site
 from glue.core import desired_state, files, lock
 from glue.core.errors import GlueError, PreconditionFailed
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.serving import day, model, recovery
 
 Keep = Callable[[dict[str, Any]], object]
@@ -222,16 +222,16 @@ SCALE_OPTIONS = (
     option(
         "--source",
         type=click.Path(exists=True, path_type=Path),
-        default=HOME / "docs" / "measurements" / "rag-paced.json",
+        default=REPOSITORY / "docs" / "measurements" / "rag-paced.json",
         show_default=False,
         help="A result. Default: docs/measurements/rag-paced.json",
     ),
     option(
         "--out",
         type=click.Path(path_type=Path),
-        default=HOME / "docs" / "scale.md",
+        default=REPOSITORY / "docs" / "measurements" / "scale.md",
         show_default=False,
-        help="The page that is written. Default: docs/scale.md",
+        help="The page that is written. Default: docs/measurements/scale.md",
     ),
 )
 RAG_OPTIONS = (

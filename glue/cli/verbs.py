@@ -15,8 +15,8 @@ from glue.cli import framework, show
 from glue.cli.framework import cli, flag, open_watched, option, teller
 from glue.clients import chat_volume
 from glue.clients.site import Site
-from glue.core import settings, waiting
-from glue.core.errors import Exit, GlueError, Misconfigured
+from glue.core import waiting
+from glue.core.errors import Exit, GlueError, Invalid, Misconfigured
 from glue.machine import doctor, images, schedule
 from glue.machine.checks import Grade
 from glue.night import night
@@ -91,11 +91,11 @@ def until_time(clock: str | None) -> float | None:
     """The next moment at which the clock shows this, as a Unix time."""
     if clock is None:
         return None
-    if not settings.CLOCK.accepts(clock):
-        raise Misconfigured(
-            "Invalid value for --until", clock, f"allowed: {settings.CLOCK.allowed}"
-        )
-    return waiting.next_moment(clock)
+    try:
+        return waiting.next_moment(clock)
+    except ValueError:
+        do = "Expected a time such as 07:00."
+        raise Invalid("Invalid value for --until", repr(clock), do) from None
 
 
 def status_verb(site: Site) -> Json:

@@ -16,7 +16,7 @@ from glue.clients.compose import DAY, run_command
 from glue.clients.docker import Stacks
 from glue.core import commands, desired_state, files, journal
 from glue.core.errors import DayNotServing, GlueError
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 
 DEADLINE_SECONDS = 3 * 3600
 COPYING = "make day, then make backup"
@@ -81,7 +81,7 @@ def command(settings: Settings, verb: str) -> list[str]:
     """argv. Root without capabilities, as the files are root's. No log: it would hold the tar."""
     volumes = (
         f"--volume={settings['PROJECT']}-{VOLUME}:/data",
-        f"--volume={HOME}/images/open-webui/webui_data.py:/opt/webui_data.py:ro",
+        f"--volume={REPOSITORY}/images/open-webui/webui_data.py:/opt/webui_data.py:ro",
     )
     options = ("--interactive", "--log-driver=none", "--user=0:0", "--entrypoint=python3")
     image = settings.local(settings.image("OPEN_WEBUI_IMAGE"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from glue.core import commands
 from glue.core.commands import LAST_LINES
 from glue.core.errors import GlueError, PreconditionFailed
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +34,8 @@ class Compose:
             names.append("compose.day.https.yaml")
         if stack == BENCH:
             names += ["compose.bench.yaml", str(self.settings.state / "bench" / "overlay.yaml")]
-        files = [part for name in names for part in ("--file", str(HOME / name))]
-        folder = ("--project-directory", str(HOME))
+        files = [part for name in names for part in ("--file", str(REPOSITORY / name))]
+        folder = ("--project-directory", str(REPOSITORY))
         return [docker_cli(), "compose", *folder, *files, "--progress", "quiet", *arguments]
 
     def compose_environment(self) -> dict[str, str]:
@@ -56,7 +56,7 @@ class Compose:
 
     def owner(self) -> str:
         """uid:gid of the state folder's owner. vLLM, the HTTPS proxy and the trainer run as it."""
-        owner = (self.settings.state if self.settings.state.exists() else HOME).stat()
+        owner = (self.settings.state if self.settings.state.exists() else REPOSITORY).stat()
         return f"{owner.st_uid}:{owner.st_gid}"
 
     def compose(self, stack: str, *arguments: str, timeout_seconds: float = 300) -> str:
@@ -112,7 +112,7 @@ def docker_cli() -> str:
 
 def run_command(online: bool = False) -> list[str]:
     """argv of `docker run` for a container of our own. online: with network and proxy settings."""
-    offline = ["--network=none", f"--env-file={HOME / 'env' / 'no-proxy.env'}"]
+    offline = ["--network=none", f"--env-file={REPOSITORY / 'env' / 'no-proxy.env'}"]
     closed = ["--rm", "--init", "--pull=never", "--cap-drop=ALL"]
     return [docker_cli(), "run", *closed, *([] if online else offline)]
 

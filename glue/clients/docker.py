@@ -16,10 +16,10 @@ from glue.core import commands
 from glue.core.commands import Hear
 from glue.core.errors import PreconditionFailed
 from glue.core.services import Service, Services
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 
 # what containers and builds read
-MOUNTED = tuple(HOME / name for name in ("images", "bench", "env/practice-world.toml"))
+MOUNTED = tuple(REPOSITORY / name for name in ("images", "bench", "env/practice-world.toml"))
 VOLUMES = ("models", "serving-cache", "webui-data", "trainer-cache")
 # The HTTPS proxy's name in earlier versions. It holds the port, and Compose 5 may start containers
 # while it removes orphans: https://github.com/docker/compose/blob/main/pkg/compose/reconcile.go

@@ -14,7 +14,7 @@ from glue.clients.webui_connection import Connection
 from glue.core import files
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, ASSISTANT, BASE, CANDIDATE
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 
 ASSISTANT_NAME = "Team Assistant"
 KNOWLEDGE_NAME = "Team documents"
@@ -35,7 +35,7 @@ class WebUI(Connection):
 
     def ensure_filter(self) -> None:
         """The filter that makes retrieval queries is active in every chat."""
-        content = (HOME / "env" / "open-webui" / f"{FILTER}.py").read_text(encoding="utf-8")
+        content = (REPOSITORY / "env" / "open-webui" / f"{FILTER}.py").read_text(encoding="utf-8")
         form = {
             "id": FILTER,
             "name": "Retrieval query by rule",

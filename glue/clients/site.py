@@ -12,7 +12,7 @@ from glue.clients.open_webui import WebUI, administrator
 from glue.clients.vllm import Vllm
 from glue.core import recipes
 from glue.core.errors import Misconfigured
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 
 Tell = Callable[[str], None]
 
@@ -35,7 +35,7 @@ class Site:
 
     def recipe(self, name: str | None = None) -> recipes.Recipe:
         """Raises Misconfigured, also for a rank above MAX_LORA_RANK."""
-        found = recipes.load(HOME / "env" / "recipes", name or self.settings["RECIPE"])
+        found = recipes.load(REPOSITORY / "env" / "recipes", name or self.settings["RECIPE"])
         largest = self.settings.number("MAX_LORA_RANK")
         if found.rank > largest:
             raise Misconfigured(

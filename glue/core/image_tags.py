@@ -41,7 +41,7 @@ def with_tags(references: Mapping[str, str], home: Path) -> dict[str, str]:
     found = dict(references)
     for key, build in BUILDS.items():
         if key in found and ":" not in found[key]:
-            found[key] = f"{found[key]}:{tag(build, found[build.base], home)}"
+            found[key] = f"{found[key]}:{tag(build, found.get(build.base, ''), home)}"
     return found
 
 

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-# Open WebUI's preset points at one of these two; which one is all that promotion ever changes for
-# it.
+# Open WebUI's preset points at one of these two; promotion changes only which.
 BASE = "team-base"
 ADAPTER = "team-adapter"
-# what a night judges, under its own name; nobody but glue may ask it
-CANDIDATE = "team-candidate"
-
-
+CANDIDATE = "team-candidate"  # under evaluation; only glue may ask it
 ASSISTANT = "team-assistant"
-
-
-# The first words of every answer from here; datasets leave out answers that begin with them.
+# the first words of every answer of the night desk; data sets leave such answers out
 MARK = "🌙 **Night desk**"

@@ -427,8 +427,8 @@ def state_files(seen: Host) -> View:
     """An empty file, or half of one, is what a power cut leaves on some disks."""
     if seen.damaged_files:
         do = (
-            "put them back from the newest backup (docs/operations.md), or remove them: what they"
-            " held is then lost"
+            "put them back from the newest backup (docs/administrator.md), or remove them; what"
+            " they hold is then lost"
         )
         return warn(f"damaged: {names(seen.damaged_files)}", do)
     return ok("all can be read")

@@ -11,7 +11,7 @@ from glue.clients.docker import Stacks
 from glue.core import files
 from glue.core.commands import Hear, run, stream
 from glue.core.errors import GlueError
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 from glue.machine import models
 
 PULL_DEADLINE_SECONDS = 6 * 3600
@@ -45,7 +45,7 @@ def pull(reference: str, tell: Hear) -> None:
 def build_rehearsal_images(settings: Settings, tell: Hear) -> None:
     """Runs images/build-rehearsal.sh. Raises GlueError with the last lines it printed."""
     images = {key: value for key, value in settings.values.items() if key.startswith("REHEARSAL_")}
-    build([str(HOME / "images" / "build-rehearsal.sh")], settings, images, tell)
+    build([str(REPOSITORY / "images" / "build-rehearsal.sh")], settings, images, tell)
 
 
 def run_kernel(image: str) -> tuple[int, str]:
@@ -61,7 +61,7 @@ def run_kernel(image: str) -> tuple[int, str]:
         "--network=none",
         "--cap-drop=ALL",
     ]
-    command += [f"--volume={HOME}/images/trainer/first_kernel.py:/opt/first_kernel.py:ro"]
+    command += [f"--volume={REPOSITORY}/images/trainer/first_kernel.py:/opt/first_kernel.py:ro"]
     command += ["--entrypoint=python3", image, "/opt/first_kernel.py"]
     return stream(command, dict(os.environ), lambda line: None, KERNEL_DEADLINE_SECONDS)
 
@@ -112,7 +112,7 @@ def build_night_image(settings: Settings, tell: Hear, kernels: str = "build") ->
         f"--build-arg=BASE_IMAGE={settings['NIGHT_BASE_IMAGE']}",
         f"--build-arg=KERNELS={kernels}",
     ]
-    wheelhouse = environment["WHEELHOUSE"] or HOME / "images" / "no-wheelhouse"
+    wheelhouse = environment["WHEELHOUSE"] or REPOSITORY / "images" / "no-wheelhouse"
     command += [f"--build-context=wheelhouse={wheelhouse}"]
     command += (
         [f"--secret=id=extra_ca,src={environment['EXTRA_CA']}"] if environment["EXTRA_CA"] else []
@@ -122,7 +122,7 @@ def build_night_image(settings: Settings, tell: Hear, kernels: str = "build") ->
         if " [" in line:
             tell(line)
 
-    build([*command, str(HOME / "images" / "trainer")], settings, {}, steps)
+    build([*command, str(REPOSITORY / "images" / "trainer")], settings, {}, steps)
 
 
 def build(command: list[str], settings: Settings, more: dict[str, str], tell: Hear) -> None:
@@ -157,7 +157,7 @@ BUILT_HERE = "dual-use/"
 TAG_ONLY = re.compile(rf"^(\w+_IMAGE=)(?!{BUILT_HERE})([^@\s]+)$", re.MULTILINE)
 
 
-def pin(stacks: Stacks, path: Path = HOME / "env" / "images.env") -> list[str]:
+def pin(stacks: Stacks, path: Path = REPOSITORY / "env" / "images.env") -> list[str]:
     """Adds @sha256:... to every reference in the file that has none, and returns those. The tag
     stays, for people.
 

@@ -14,7 +14,7 @@ from glue.clients.site import Site
 from glue.core import files
 from glue.core.commands import stream
 from glue.core.errors import GlueError
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 
 FETCH_DEADLINE_SECONDS = 24 * 3600
 LOOK_DEADLINE_SECONDS = 120
@@ -45,7 +45,7 @@ def run_fetch(
     }
     mounts = {
         f"{settings['PROJECT']}-models": "/models",
-        f"{HOME}/images/vllm/fetch_models.py": "/opt/fetch.py:ro",
+        f"{REPOSITORY}/images/vllm/fetch_models.py": "/opt/fetch.py:ro",
         f"{settings.state}/models.json": "/opt/models.json:ro",
     }
     if authorities := settings.values.get("EXTRA_CA") or host_ca_bundle():

@@ -14,7 +14,7 @@ from glue.clients import host
 from glue.clients.site import Site
 from glue.core import commands, files
 from glue.core.errors import PreconditionFailed
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.machine import hours
 from glue.machine.hours import WEEK, WEEKEND, WORKING, Hours
 
@@ -34,7 +34,9 @@ def place(site: Site) -> Place:
         raise PreconditionFailed(
             "the state folder belongs to no user of this machine", f"{site.state}: user {uid}", do
         )
-    return Place(str(HOME), owner, site.settings.profile, f"dual-use-{site.settings['PROJECT']}")
+    return Place(
+        str(REPOSITORY), owner, site.settings.profile, f"dual-use-{site.settings['PROJECT']}"
+    )
 
 
 def texts(site: Site, cron: bool) -> dict[Path, str]:
@@ -78,7 +80,7 @@ def remove(site: Site) -> dict[str, Any]:
 
 def require_root(folder: Path) -> None:
     if not os.access(folder, os.W_OK):
-        do = f"sudo make -C {shlex.quote(str(HOME))} schedule"
+        do = f"sudo make -C {shlex.quote(str(REPOSITORY))} schedule"
         raise PreconditionFailed("a schedule is written by root", f"{folder} cannot be written", do)
 
 

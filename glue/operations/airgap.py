@@ -23,7 +23,7 @@ from glue.clients.docker import Stacks
 from glue.clients.site import Site
 from glue.core import commands, files
 from glue.core.errors import GlueError, PreconditionFailed
-from glue.core.settings import HOME, LOADED, Settings
+from glue.core.settings import LOADED, REPOSITORY, Settings
 
 LONG = 6 * 3600.0
 ROOM = "see that the disk has room"
@@ -57,7 +57,7 @@ def bundle(site: Site, folder: Path) -> dict[str, Any]:
     wheels = [
         "--require-hashes",
         "--requirement",
-        str(HOME / "requirements.txt"),
+        str(REPOSITORY / "requirements.txt"),
         "--dest",
         str(folder / "wheels"),
     ]
@@ -69,7 +69,7 @@ def bundle(site: Site, folder: Path) -> dict[str, Any]:
         [
             "git",
             "-C",
-            str(HOME),
+            str(REPOSITORY),
             "bundle",
             "create",
             "--quiet",

@@ -26,7 +26,7 @@ from glue.clients.site import Site
 from glue.core import commands, files, journal, lock
 from glue.core.errors import PreconditionFailed
 from glue.core.files import sha256
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.machine import backup_folder
 from glue.machine.backup_folder import Kept, place
 
@@ -321,10 +321,10 @@ def published(path: Path) -> str | None:
 
 
 def copy_settings(target: Path) -> None:
-    shutil.copytree(HOME / "env" / "recipes", target / "recipes")
+    shutil.copytree(REPOSITORY / "env" / "recipes", target / "recipes")
     for name in ("site.env", "images.env"):
-        if (HOME / "env" / name).exists():
-            shutil.copy2(HOME / "env" / name, target / name)
+        if (REPOSITORY / "env" / name).exists():
+            shutil.copy2(REPOSITORY / "env" / name, target / name)
 
 
 def forget_old(site: Site, made: Path | None = None) -> None:

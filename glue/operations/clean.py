@@ -24,7 +24,7 @@ def clean(site: Site) -> dict[str, list[str]]:
         raise Misconfigured(
             "make clean removes a rehearsal only",
             f"profile {site.settings.profile}",
-            "docs/operations.md, Backup and restore",
+            "docs/administrator.md, Backup and restore",
         )
     removed = remove_volumes(site.stacks) + remove_old_images(site.stacks)
     shutil.rmtree(site.state, ignore_errors=True)

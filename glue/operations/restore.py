@@ -11,7 +11,7 @@ from glue.clients.site import Site
 from glue.core import desired_state, files, journal, lock
 from glue.core.desired_state import Turn, Wanted
 from glue.core.errors import PreconditionFailed
-from glue.core.settings import HOME, SECRETS
+from glue.core.settings import REPOSITORY, SECRETS
 from glue.operations import backup, setup
 from glue.serving import model
 from learning.dataset import forget
@@ -178,7 +178,7 @@ def put_back_settings(source: Path, checksums: dict[str, str]) -> str:
 
     Returns in words what came back, and what differs.
     """
-    target = HOME / "env"
+    target = REPOSITORY / "env"
     new = [name for name in sorted(checksums) if not (target / name).exists()]
     for name in new:
         (target / name).parent.mkdir(exist_ok=True)

@@ -16,7 +16,7 @@ from glue.clients.docker import MOUNTED, Stacks
 from glue.clients.site import Site, Tell
 from glue.core import commands, files, lock, recipes, settings
 from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
-from glue.core.settings import HOME, SECRETS, Settings
+from glue.core.settings import REPOSITORY, SECRETS, Settings
 from glue.machine import doctor, images
 from glue.machine import models as machine_models
 from glue.machine.checks import Grade
@@ -29,7 +29,7 @@ BUILD_DEADLINE_SECONDS = 1800
 SELFTEST_SECONDS = 1800
 REPLAY_SEED = 11
 OPEN_FOLDERS = ("adapters", "nights", "desk", "bench")
-GENERAL_EXAMPLES = HOME / "env" / "replay.jsonl"
+GENERAL_EXAMPLES = REPOSITORY / "env" / "replay.jsonl"
 
 
 def ensure(profile: str | None, tell: Tell) -> Site:
@@ -95,7 +95,7 @@ def require_its_secrets(site: Site) -> None:
 def ensure_docker(tell: Tell) -> None:
     """Runs scripts/install-docker.sh, which says what it does. Raises PreconditionFailed with its
     words."""
-    script = HOME / "scripts" / "install-docker.sh"
+    script = REPOSITORY / "scripts" / "install-docker.sh"
 
     def hear(line: str) -> None:
         if line.startswith("docker:"):
@@ -209,7 +209,7 @@ def run_checks(site: Site, module: str) -> None:
         raise GlueError(
             "the night's kernels do not compute what they should",
             "\n".join(lines[-10:]),
-            "see docs/spark.md",
+            "see docs/administrator.md, Setup",
         )
 
 
@@ -247,7 +247,7 @@ def ensure_practice_model(site: Site) -> None:
 def ensure_replay(site: Site) -> None:
     """What the practice model knows, as general examples: a site gives a file of its own in the
     same form."""
-    world = worlds.load(HOME / "env" / "practice-world.toml")
+    world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
     choose = random.Random(REPLAY_SEED)
     rows = [
         split.as_row(world_example(world, item, phrasing, choose))
@@ -300,7 +300,7 @@ TARGETS = ("rank", "target_modules", "target_parameters", "layers")
 
 def show(site: Site, name: str) -> dict[str, Any]:
     """Raises Misconfigured for a recipe of which a target or a layer names nothing in the model."""
-    recipe = asdict(recipes.load(HOME / "env" / "recipes", name))
+    recipe = asdict(recipes.load(REPOSITORY / "env" / "recipes", name))
     lines: list[str] = []
     targets = json.dumps({key: recipe[key] for key in TARGETS})
     site.stacks.run_trainer(

@@ -26,7 +26,7 @@ from glue.core.commands import uninterrupted
 from glue.core.desired_state import Wanted
 from glue.core.errors import DayNotServing, GlueError, Locked, PreconditionFailed
 from glue.core.names import MARK
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.core.waiting import Seen
 from glue.operations import backup
 from glue.operations.restore import version
@@ -129,11 +129,13 @@ def require_possible(site: Site, before: str, after: str) -> bool:
 def require_room(site: Site) -> None:
     """Raises PreconditionFailed where git, there or on the way back, could run out of room in the
     midst of a file."""
-    free, least = host.free_disk_bytes(HOME), site.settings.number("DISK_FREE_BYTES")
+    free, least = host.free_disk_bytes(REPOSITORY), site.settings.number("DISK_FREE_BYTES")
     if free < least:
         saw = f"{host.readable(free)} are free, DISK_FREE_BYTES is {host.readable(least)}"
         raise PreconditionFailed(
-            f"too little room on the disk of {HOME}", saw, "make prune; docker system df; df -h"
+            f"too little room on the disk of {REPOSITORY}",
+            saw,
+            "make prune; docker system df; df -h",
         )
 
 
@@ -338,11 +340,11 @@ def put_back(which: str, paths: set[str]) -> None:
     """These paths become what that version has of them, whatever is there, and locks of a git that
     died go."""
     for name in ("index.lock", "HEAD.lock"):
-        (HOME / git("rev-parse", "--git-path", name).strip()).unlink(missing_ok=True)
+        (REPOSITORY / git("rev-parse", "--git-path", name).strip()).unlink(missing_ok=True)
     there = paths & set(names("ls-tree", "-r", which))
     if paths:
         git("reset", "--quiet", which, "--", *sorted(paths))
-    for file in (HOME / path for path in paths - there):
+    for file in (REPOSITORY / path for path in paths - there):
         if file.is_file() or file.is_symlink():
             file.unlink()
     if there:
@@ -362,7 +364,9 @@ def changed_here(before: str, after: str) -> set[str]:
 def unlike(which: str, paths: set[str]) -> set[str]:
     """Those of the paths that are not here as that version, which is checked out, has them."""
     unknown = paths - set(names("ls-tree", "-r", which))
-    extra = {path for path in unknown if (HOME / path).exists() or (HOME / path).is_symlink()}
+    extra = {
+        path for path in unknown if (REPOSITORY / path).exists() or (REPOSITORY / path).is_symlink()
+    }
     return paths & set(names("diff", "--no-renames", which)) | extra
 
 
@@ -371,7 +375,7 @@ def names(verb: str, *arguments: str) -> list[str]:
 
 
 def git(*arguments: str) -> str:
-    command = ["git", "-C", str(HOME), "--literal-pathspecs", *arguments]
+    command = ["git", "-C", str(REPOSITORY), "--literal-pathspecs", *arguments]
     return commands.run(command, "git status; git stash keeps what you changed here").text
 
 
@@ -381,7 +385,7 @@ def make(site: Site, *target: str, seconds: float = DEADLINE_SECONDS) -> str:
     environment = dict(os.environ) | {"GLUE_PROFILE": site.settings.profile}
     site.tell(f"make {target[0]}")
     code, last_lines = commands.stream(
-        ["make", "--silent", "-C", str(HOME), *target], environment, site.tell, seconds
+        ["make", "--silent", "-C", str(REPOSITORY), *target], environment, site.tell, seconds
     )
     if code != 0:
         raise GlueError(f"make {target[0]} failed", last_lines, f"make {target[0]}")

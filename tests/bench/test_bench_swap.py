@@ -32,7 +32,7 @@ from glue.core import services as observed
 from glue.core.desired_state import Turn, Wanted
 from glue.core.errors import DayNotServing, GlueError, Locked, PreconditionFailed
 from glue.core.services import Service
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.night import train as nights_training
 from glue.operations import clean
 from glue.serving import adapters, day, model, recovery, watch
@@ -589,7 +589,7 @@ def test_the_bench_s_own_containers_are_closed_as_the_day_s_are() -> None:
 
     for tag in ("!reset", "!override"):
         Loader.add_constructor(tag, lambda loader, node: None)
-    services = yaml.load((HOME / "compose.bench.yaml").read_text(), Loader)["services"]
+    services = yaml.load((REPOSITORY / "compose.bench.yaml").read_text(), Loader)["services"]
     for name in services.keys() - {"open-webui"}:
         assert (services[name]["cap_drop"], services[name]["security_opt"]) == (
             ["ALL"],

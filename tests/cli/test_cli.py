@@ -15,7 +15,7 @@ import bench.cli
 from glue.cli import framework, verbs
 from glue.clients import webui_connection
 from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.operations import documents
 
 
@@ -23,7 +23,7 @@ def glue(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
     command = [sys.executable, "-m", "glue", *arguments]
     return subprocess.run(
         command,
-        cwd=HOME,
+        cwd=REPOSITORY,
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -72,7 +72,7 @@ os._exit(0)
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
-        cwd=HOME,
+        cwd=REPOSITORY,
         capture_output=True,
         text=True,
         timeout=60,
@@ -142,7 +142,7 @@ def test_a_virtual_environment_is_not_made_by_sudo(tmp_path: Path) -> None:
     (tmp_path / "id").write_text("#!/bin/sh\necho 0\n")
     (tmp_path / "id").chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SUDO_USER": "anna"}
-    command = ["bash", str(HOME / "scripts" / "make-venv.sh"), "/nowhere"]
+    command = ["bash", str(REPOSITORY / "scripts" / "make-venv.sh"), "/nowhere"]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=60, check=False
     )

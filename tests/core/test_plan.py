@@ -23,23 +23,23 @@ TRAINER = Service("trainer", "running")
         ({"door": Service("door", "running", "unhealthy")}, TRAINER, Mode.DOWN),
     ],
 )
-def test_mode_is_what_people_would_find(
+def test_the_mode_follows_from_the_services(
     changes: dict[str, Service], trainer: Service | None, mode: Mode
 ) -> None:
     assert observed.mode(UP | changes, trainer) is mode
 
 
-def test_nothing_at_all_is_down() -> None:
+def test_no_service_is_mode_down() -> None:
     assert observed.mode({}, None) is Mode.DOWN
 
 
-def test_what_does_not_serve_is_said_in_words() -> None:
+def test_services_that_do_not_serve_are_named_with_their_state() -> None:
     services = UP | {"vllm": Service("vllm", "running", "starting")}
     del services["door"]
     assert observed.not_serving(services) == {"vllm": "running starting", "door": "absent"}
 
 
-def test_what_hangs_is_said_in_the_words_of_its_health_check_and_restarted() -> None:
+def test_a_hanging_service_is_restarted_and_named_with_its_health_check_s_words() -> None:
     hung = Service("vllm", "running", "unhealthy", fault="vLLM hangs")
     starting, looping = (
         Service("door", "running", "starting"),
@@ -53,7 +53,7 @@ def test_what_hangs_is_said_in_the_words_of_its_health_check_and_restarted() -> 
 
 
 @pytest.mark.parametrize(("now", "step"), [(50, Step.NOTHING), (150, Step.DAY)])
-def test_a_vllm_that_hangs_under_a_night_that_judges_is_left_to_it_only_until_its_turn_ends(
+def test_a_hanging_vllm_is_left_to_the_evaluation_only_until_the_night_s_time_ends(
     now: float, step: Step
 ) -> None:
     hung = UP | {"vllm": Service("vllm", "running", "unhealthy")}

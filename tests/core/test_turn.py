@@ -79,7 +79,7 @@ def test_the_next_step(wanted: Turn | None, world: World, later_seconds: float, 
     assert watch.next_step(wanted, world, NOW + later_seconds)[0] is step
 
 
-def test_a_turn_is_kept_and_a_night_that_lost_it_is_told(tmp_path: Path) -> None:
+def test_the_desired_state_is_stored_and_a_night_that_lost_it_gets_an_error(tmp_path: Path) -> None:
     assert desired_state.read(tmp_path) is None
     desired_state.take(tmp_path, NIGHT)
     assert desired_state.read(tmp_path) == desired_state.require(tmp_path, "n1") == NIGHT
@@ -89,7 +89,7 @@ def test_a_turn_is_kept_and_a_night_that_lost_it_is_told(tmp_path: Path) -> None
     assert "day" in error.value.saw
 
 
-def test_a_turn_that_cannot_be_read_is_nobodys(tmp_path: Path) -> None:
+def test_an_unreadable_desired_state_counts_as_none(tmp_path: Path) -> None:
     (tmp_path / "turn.json").write_text('{"wanted": "ni')
     assert desired_state.read(tmp_path) is None
 
@@ -126,14 +126,16 @@ def test_a_trainer_is_stopped_for_memory_or_silence(
     ],
     ids=["stalled", "no full line", "no such file"],
 )
-def test_what_the_kernel_says_of_pressure(text: str | None, percent: float, tmp_path: Path) -> None:
+def test_memory_pressure_is_read_from_the_kernel_s_file(
+    text: str | None, percent: float, tmp_path: Path
+) -> None:
     pressure = tmp_path / "memory"
     if text is not None:
         pressure.write_text(text)
     assert host.memory_stall_percent(pressure) == percent
 
 
-def test_this_machine_s_own_pressure_is_read() -> None:
+def test_memory_pressure_of_this_machine_is_read() -> None:
     assert 0 <= host.memory_stall_percent() <= 100
 
 

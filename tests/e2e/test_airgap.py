@@ -16,7 +16,7 @@ from glue.clients.docker import Stacks
 from glue.clients.site import Site
 from glue.core import settings
 from glue.core.names import MARK
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.serving import day
 from tests.e2e.conftest import Glue
 
@@ -71,7 +71,7 @@ def without_network(
     command = ["unshare", "--net", sys.executable, "-c", LOOPBACK_UP, "-m", "glue", *arguments]
     return subprocess.run(
         command,
-        cwd=HOME,
+        cwd=REPOSITORY,
         env=os.environ | environment,
         capture_output=True,
         text=True,

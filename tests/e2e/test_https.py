@@ -14,7 +14,7 @@ from glue.clients import open_webui
 from glue.clients.compose import docker_cli
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.machine import certificates
 from tests.e2e.conftest import Glue
 from tests.machine import certificate_cases
@@ -117,7 +117,7 @@ def test_glue_loads_exactly_the_certificates_that_the_proxy_loads(
             path.unlink()
     mounts = (
         f"--volume={files}:/files:ro",
-        f"--volume={HOME}/images/https-proxy:/etc/https-proxy:ro",
+        f"--volume={REPOSITORY}/images/https-proxy:/etc/https-proxy:ro",
     )
     command = [
         docker_cli(),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from glue.clients.site import Site
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.serving import day
 from tests.e2e import browser as hands
 from tests.e2e.browser import Member
@@ -30,7 +30,7 @@ def test_without_a_name_there_is_no_https_proxy_and_a_browser_is_answered(plain:
     assert "https-proxy" not in plain.stacks.services("day")
     password, email = secrets.token_urlsafe(24), "pia@rehearsal.local"
     plain.administrator().ensure_user("Pia", email, password)
-    script = ["bash", str(HOME / "scripts" / "install-browser.sh")]
+    script = ["bash", str(REPOSITORY / "scripts" / "install-browser.sh")]
     path = subprocess.run(
         script, check=True, stdout=subprocess.PIPE, text=True, timeout=900
     ).stdout.strip()

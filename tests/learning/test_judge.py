@@ -12,14 +12,14 @@ from glue.clients.adapter_store import Releases
 from glue.core import recipes
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE, CANDIDATE, MARK
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.night import promote
 from learning.evaluation import evaluate
 from learning.evaluation.measurements import Reply
 from learning.examples import Dataset, Example, Message
 from tests.core.test_state import publish, serve
 
-RECIPE = replace(recipes.load(HOME / "env" / "recipes", "rehearsal"), general_rows=2)
+RECIPE = replace(recipes.load(REPOSITORY / "env" / "recipes", "rehearsal"), general_rows=2)
 ROWS = tuple(
     Example((Message("user", f"Which code, {n}?"),), f"The code is B{n}.", "", f"{n}")
     for n in range(10, 18)
@@ -197,6 +197,6 @@ def test_a_smoke_question_that_fails_says_so_without_the_documents_words(
 ) -> None:
     monkeypatch.setattr(promote, "SMOKE_SECONDS", 0)
     person = SimpleNamespace(ask=lambda messages: SimpleNamespace(text=text, sources=[]))
-    with pytest.raises(GlueError, match="the model's answer was waited for") as error:
+    with pytest.raises(GlueError, match="waiting for the model's answer") as error:
         promote.ask_for_smoke(SimpleNamespace(administrator=lambda: person), "Who earns what?")  # type: ignore[arg-type]
     assert error.value.saw == saw

@@ -16,7 +16,7 @@ from glue.clients.host import Machine
 from glue.core import gpu, recipes, settings
 from glue.core.gpu import Gpu
 from glue.core.services import Service
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.machine import doctor
 from glue.machine.checks import Grade, Host
 
@@ -34,7 +34,7 @@ def good(profile: str = "spark") -> Host:
     loaded = settings.load(profile)
     return Host(
         settings=replace(loaded, values=loaded.values | SECRETS),
-        recipe=recipes.load(HOME / "env" / "recipes", "team"),
+        recipe=recipes.load(REPOSITORY / "env" / "recipes", "team"),
         machine=MACHINE,
         engine=ENGINE,
         engine_free_bytes=10**12,
@@ -287,7 +287,7 @@ def test_disk_is_asked_for_where_it_is_needed() -> None:
     )
     assert "/var/lib/docker" in grade(replace(fresh, engine_free_bytes=10**9), "disk")[1]
     assert str(good().settings.state) in grade(replace(fresh, state_free_bytes=10**9), "disk")[1]
-    merged = replace(fresh, recipe=recipes.load(HOME / "env" / "recipes", "free"))
+    merged = replace(fresh, recipe=recipes.load(REPOSITORY / "env" / "recipes", "free"))
     assert [
         grade(replace(one, state_free_bytes=30 * 10**9), "disk")[0] for one in (fresh, merged)
     ] == ["ok", "fail"]

@@ -115,7 +115,7 @@ def repository(tmp_path: Path) -> Path:
     home = tmp_path / "it's 100% ours"
     (home / "glue").mkdir(parents=True)
     (home / "glue" / "__main__.py").write_text(RECORDER)
-    (home / ".venv").symlink_to(settings.HOME / ".venv")
+    (home / ".venv").symlink_to(settings.REPOSITORY / ".venv")
     return home
 
 
@@ -162,7 +162,7 @@ def test_every_line_for_cron_runs_in_what_cron_gives_it(repository: Path, tmp_pa
 
 
 def test_a_line_for_cron_finds_the_real_glue(tmp_path: Path) -> None:
-    where = schedule.Place(str(settings.HOME), "root", "spark", "dual-use-spark")
+    where = schedule.Place(str(settings.REPOSITORY), "root", "spark", "dual-use-spark")
     assert as_cron_runs(f"@reboot  root  {where.shell_line('--help')}\n", tmp_path) == [0]
 
 

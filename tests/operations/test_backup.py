@@ -416,12 +416,12 @@ def test_the_site_s_own_recipes_come_back_and_other_images_are_told(
     old, new = tmp_path / "old", tmp_path / "new"
     for home in (old, new):
         shutil.copytree(
-            settings.HOME / "env", home / "env", ignore=shutil.ignore_patterns("site.env")
+            settings.REPOSITORY / "env", home / "env", ignore=shutil.ignore_patterns("site.env")
         )
     (old / "env" / "recipes" / "ours.toml").write_text("ours")
     (new / "env" / "recipes" / "team.toml").write_text("this machine's")
-    monkeypatch.setattr(backup, "HOME", old)
-    monkeypatch.setattr(restore, "HOME", new)
+    monkeypatch.setattr(backup, "REPOSITORY", old)
+    monkeypatch.setattr(restore, "REPOSITORY", new)
     made = backup.make(site)
     words = restore.put_back_settings(
         made / "env", restore.below("env", backup.verified(made)["sha256"])

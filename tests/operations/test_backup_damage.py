@@ -45,8 +45,8 @@ def other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     (found.state / WEIGHTS).write_text("its own weights")
     home, data = tmp_path / "home", tmp_path / "volume"
     (home / "env" / "recipes").mkdir(parents=True)
-    shutil.copy(settings.HOME / "env" / "images.env", home / "env")
-    monkeypatch.setattr(restore, "HOME", home)
+    shutil.copy(settings.REPOSITORY / "env" / "images.env", home / "env")
+    monkeypatch.setattr(restore, "REPOSITORY", home)
     data.mkdir()
     write_chat(data / "webui.db", people=9)
     volume_is(data, monkeypatch)

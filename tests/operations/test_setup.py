@@ -18,7 +18,7 @@ from glue.core import services as observed
 from glue.core.commands import Hear
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.core.services import Service, Services
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 from glue.machine import doctor, images, models
 from glue.operations import setup
 from glue.serving import day
@@ -222,7 +222,7 @@ def test_the_nights_image_is_built_only_where_it_is_not_there(
     setup.ensure_night_image(replace(site, stacks=absent))
     assert f"--build-arg=BASE_IMAGE={site.settings['NIGHT_BASE_IMAGE']}" in built[0]
     assert f"--tag={site.settings['TRAINER_IMAGE']}" in built[0] and built[0][-1] == str(
-        HOME / "images" / "trainer"
+        REPOSITORY / "images" / "trainer"
     )
 
 

@@ -30,7 +30,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (home / "env").mkdir(parents=True)
     git(home, "init", "--quiet", "--initial-branch=main")
     (home / ".gitignore").write_text("ran\n")
-    monkeypatch.setattr(upgrade, "HOME", home)
+    monkeypatch.setattr(upgrade, "REPOSITORY", home)
     monkeypatch.setattr(upgrade, "ASK_SECONDS", 0)
     monkeypatch.setattr(backup, "backup", lambda site: {"backup": "/backups/today"})
     release(home, "old")

@@ -439,8 +439,8 @@ def letters(
 LOGIN = "uma:pass-of-uma"
 ACCOUNT = {
     "SMTP_USER": "spark@example.org",
-    "SMTP_PASSWORD": "a-password-of-this-test",
-}  # pragma: allowlist secret
+    "SMTP_PASSWORD": "a-password-of-this-test",  # pragma: allowlist secret
+}
 
 
 @pytest.mark.parametrize("smtps", [False, True])
