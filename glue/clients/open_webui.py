@@ -34,7 +34,7 @@ class WebUI(Connection):
     # ------------------------------------------------------------------ models
 
     def ensure_filter(self) -> None:
-        """The rule that makes retrieval queries is there, active, and applies to every chat."""
+        """The filter that makes retrieval queries is active in every chat."""
         content = (REPOSITORY / "env" / "open-webui" / f"{FILTER}.py").read_text(encoding="utf-8")
         form = {
             "id": FILTER,

@@ -34,7 +34,7 @@ class Site:
         return Releases(self.state / "adapters")
 
     def recipe(self, name: str | None = None) -> recipes.Recipe:
-        """Raises Misconfigured, also for a rank that vLLM is not started for."""
+        """Raises Misconfigured, also for a rank above MAX_LORA_RANK."""
         found = recipes.load(REPOSITORY / "env" / "recipes", name or self.settings["RECIPE"])
         largest = self.settings.number("MAX_LORA_RANK")
         if found.rank > largest:
