@@ -104,7 +104,8 @@ def outdated(
     """Earlier versions of documents whose present content is in."""
     documents, held = list(documents), list(held)
     stays = {one.id for one in up_to_date(documents, held, texts)}
-    replaced = {one.key for one in documents if is_in(one, contents(held), texts)}
+    there = contents(held)
+    replaced = {one.key for one in documents if is_in(one, there, texts)}
     return [one for one in held if one.key in replaced and one.id not in stays]
 
 

@@ -385,7 +385,8 @@ def write_office(folder: Path) -> None:
 def test_a_pdf_that_everyone_may_open_goes_in(apart: Site, folder: Path) -> None:
     """One may not be printed: AES-256, an owner's password and none of a user's."""
     shutil.copy(Path(__file__).parent / "data" / "aes-owner-password.pdf", folder / "plan.pdf")
-    write(folder / "closed.pdf", "Gate G8.", owner_password="boss", user_password="open")
+    closed = dict.fromkeys(("owner_password", "user_password"), "open sesame")
+    write(folder / "closed.pdf", "Gate G8.", **closed)
     done = documents.ingest(apart, folder)
     assert held(apart) == ["plan.pdf"] and "G9" in found(apart, "gate")
     assert "password" in done["skipped"]["closed.pdf"]
