@@ -72,7 +72,7 @@ status: .venv/ready ## Show the mode, what serves, and how the last night ended
 ask: .venv/ready ## Ask a question: make ask Q="What is the code of the harbor?"
 	@$(GLUE) ask
 
-ingest: .venv/ready ## Make the knowledge equal to a folder of PDFs: make ingest DIR=/srv/documents
+ingest: .venv/ready ## Make the documents match a folder: make ingest DIR=/srv/documents; SKIP_BAD=1, YES=1 for timers
 	@$(GLUE) ingest $(if $(SKIP_BAD),--skip-bad) $(if $(YES),--yes)
 
 dataset: .venv/ready ## Build tonight's data set, with a page to read; changes nothing else

@@ -12,18 +12,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench import containers
 from bench.browser import Page
 from bench.client import Endpoint, Sample, ask
 from glue.clients import knowledge, open_webui
 from glue.clients.adapter_store import shown
-from glue.clients.docker import BENCH, DAY, Stacks
+from glue.clients.compose import BENCH, DAY
+from glue.clients.docker import Stacks
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
 from glue.core import files, settings, waiting
 from glue.core import services as observed
 from glue.core.names import ADAPTER, ASSISTANT, BASE
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.core.waiting import Seen
 from glue.operations import documents_plan
 from glue.operations.documents_folder import look_through
@@ -122,8 +124,8 @@ def running(
         bench.stacks.compose(BENCH, "up", "--detach", "--no-build", *wanted)
         if model == SERVED:
             for name in names:
-                bench.stacks.join_network(
-                    SERVICES[name], BENCH, f"{site.settings['PROJECT']}-daynight"
+                containers.join_network(
+                    bench.stacks, SERVICES[name], BENCH, f"{site.settings['PROJECT']}-daynight"
                 )
         waiting.until(
             "the bench's containers",
@@ -140,7 +142,7 @@ def running(
 def bench_site(site: Site, model: str) -> Site:
     """With a paced model the chat is set up as on a Spark; before a real one, as this profile
     says."""
-    spark = settings.read_env_file(HOME / "env" / "spark.env")
+    spark = settings.read_env_file(REPOSITORY / "env" / "spark.env")
     chat = {key: spark[key] for key in CHAT_KEYS} if model == PACED else {}
     images = {
         "BENCH_MODEL": PACED if model == PACED else "door",

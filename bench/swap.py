@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from bench import environment, promotion
+from bench import containers, environment, promotion
 from glue.clients import host
-from glue.clients.docker import DAY
+from glue.clients.compose import DAY
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
 from glue.core import commands, desired_state, lock, waiting
@@ -126,7 +126,7 @@ def disk_floor(site: Site) -> Row:
         if served.startswith("/")
         else f"/models/**/models--{served.replace('/', '--')}/**/*.safetensors"
     )
-    code, output = site.stacks.run_in(DAY, MODEL, ["python3", "-c", DISK, pattern])
+    code, output = containers.run_in(site.stacks, DAY, MODEL, ["python3", "-c", DISK, pattern])
     if code != 0:
         raise GlueError(
             "the disk's speed could not be measured",
@@ -157,7 +157,7 @@ def to_night(site: Site, words: str) -> list[Row]:
         sent = time.time()
         site.stacks.stop(DAY, MODEL)
         ended = time.time()
-    floor = site.stacks.ended(DAY, MODEL) - sent
+    floor = containers.state_time(site.stacks, DAY, MODEL, "FinishedAt") - sent
     return [
         {"phase": f"the door to the desk{words}", "seconds": round(moved - began, 3)},
         {
@@ -204,7 +204,7 @@ def to_day(site: Site, cache: str, disk: Row) -> list[Row]:
             "no answer of /health",
             "make status, then the bench again",
         )
-    load = healthy[0] - site.stacks.started(DAY, MODEL)
+    load = healthy[0] - containers.state_time(site.stacks, DAY, MODEL, "StartedAt")
     above = round(ended - began - load, 3)
     whole = {
         "phase": f"night to day, {cache}",

@@ -29,7 +29,7 @@ from typing import Any
 from glue.clients.site import Site
 from glue.core import files, waiting
 from glue.core.recipes import Recipe
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.core.verdict import Verdict
 from glue.core.waiting import Seen
 from glue.night import evaluate
@@ -60,7 +60,7 @@ BREAKS = ("wrong keys", "zeroed", "NaN")
 FACTS, TAUGHT, REPLAY_ROWS = 10, 2, 96
 STEPS, BROKEN_STEPS = 40, 8  # what is broken afterwards need not have learned much
 A_TRAINING_SECONDS = 600
-OUTPUT = HOME / "docs" / "measurements" / "gate-study.json"
+OUTPUT = REPOSITORY / "docs" / "measurements" / "gate-study.json"
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ def play_all(
 ) -> None:
     """Plays them in order, with the base model as the current one; keep gets each night's row as it
     ends."""
-    world = worlds.load(HOME / "env" / "practice-world.toml")
+    world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
     nights = [prepare(site, world, play) for play in plays]
     started = time.monotonic()
     trained = train(site, nights)

@@ -8,15 +8,16 @@ from tests import house
 
 MODULES = house.read()
 ONLY_IN = {
-    "docker": {"glue.clients.docker"},
+    "docker": {"glue.clients.containers", "glue.clients.docker", "bench.containers"},
     "requests": {
         "glue.clients.vllm",
         "glue.clients.open_webui",
+        "glue.clients.webui_connection",
         "glue.clients.deliver",
         "learning.chat",
     },
     "subprocess": {
-        "glue.clients.docker",
+        "glue.clients.compose",
         "glue.core.gpu",
         "glue.core.commands",
         "glue.cli.main",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glue.clients import docker
+from glue.clients import compose
 from glue.clients.site import Site
 from glue.core import commands, files, lock
 from glue.core.errors import GlueError
@@ -62,7 +62,7 @@ def streamed(site: Site, job: Job, still_wanted: Callable[[], object]) -> tuple[
 
     files.write_json(order, job.order, mode=0o600)
     try:
-        argv = site.stacks.compose_command(docker.NIGHT, *arguments(site.state, order, job))
+        argv = site.stacks.compose_command(compose.NIGHT, *arguments(site.state, order, job))
         code, _ = commands.stream(argv, environment(site, job), hear, job.timeout_seconds)
     finally:
         order.unlink(missing_ok=True)

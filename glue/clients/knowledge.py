@@ -16,14 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from glue.clients.open_webui import (
-    EVERYONE_READS,
-    KNOWLEDGE_NAME,
-    Refused,
-    WebUI,
-    holds,
-    reference,
-)
+from glue.clients.open_webui import EVERYONE_READS, KNOWLEDGE_NAME, WebUI, holds, reference
+from glue.clients.webui_connection import Refused
 from glue.core import files
 from glue.core.errors import GlueError
 from glue.core.names import ASSISTANT

@@ -11,15 +11,16 @@ import requests
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE
 
-# for one token, as DEADLINE_SECONDS of images/vllm/token_health.py: kernels that are compiled for a
-# first answer take 90 s
+CHAT = "/v1/chat/completions"
+# for one token, as in images/vllm/token_health.py: kernels compiled for a first answer take 90 s
 TOKEN_SECONDS = 120
 HEALTH_SECONDS = 25  # a busy server answers late
 METRICS_SECONDS = 10
+LOGS = "make logs SERVICE=vllm"
 
 
 def direct_session() -> requests.Session:
-    """For addresses of our own: no proxy of the environment, whatever no_proxy says."""
+    """For this installation's own addresses: without the environment's proxy."""
     session = requests.Session()
     session.trust_env = False
     return session
@@ -39,8 +40,7 @@ class Vllm:
         body: dict[str, Any] | None = None,
         timeout_seconds: float = 120,
     ) -> requests.Response:
-        """Raises GlueError for no answer, and for any status of 400 and more, with vLLM's own
-        words."""
+        """Raises GlueError for no answer, and for a status of 400 and more with vLLM's message."""
         try:
             with direct_session() as session:
                 response = session.request(
@@ -51,25 +51,19 @@ class Vllm:
                     timeout=timeout_seconds,
                 )
         except requests.RequestException as error:
-            raise GlueError(
-                f"vLLM did not answer {path}", str(error), "make logs SERVICE=vllm"
-            ) from error
+            raise GlueError(f"vLLM did not answer {path}", str(error), LOGS) from error
         if response.status_code >= 400:
-            raise GlueError(
-                f"vLLM refused {path}",
-                f"{response.status_code} {response.text[:600]}",
-                "make logs SERVICE=vllm",
-            )
+            saw = f"{response.status_code} {response.text[:600]}"
+            raise GlueError(f"vLLM refused {path}", saw, LOGS)
         return response
 
     def answers(self) -> bool:
         return not self.fault()
 
     def fault(self) -> str:
-        """Why people get no answer now; empty if a token comes.
+        """Why vLLM gives no answer now; empty if a token comes, or if others get tokens meanwhile.
 
-        /health alone can be 200 while vLLM hangs: https://github.com/vllm-project/vllm/issues/50934
-        A busy vLLM lets the question wait, and its token counters move meanwhile.
+        /health can be 200 while vLLM hangs: https://github.com/vllm-project/vllm/issues/50934
         """
         before = self.tokens_counted()
         try:
@@ -80,14 +74,11 @@ class Vllm:
         return ""
 
     def ask_for_token(self) -> None:
-        """Of the adapter, as people do, or of the base model where no adapter is loaded.
-
-        Raises GlueError if none comes.
-        """
+        """Asks the adapter, or the base model where none is loaded. Raises GlueError."""
         for name in (ADAPTER, BASE):
             body = {"model": name, "messages": [{"role": "user", "content": "1"}], "max_tokens": 1}
             try:
-                self.call("POST", "/v1/chat/completions", body, TOKEN_SECONDS)
+                self.call("POST", CHAT, body, TOKEN_SECONDS)
                 return
             except GlueError as error:
                 if name == BASE or not error.saw.startswith("404 "):
@@ -98,16 +89,14 @@ class Vllm:
         return {row["id"]: row["root"] for row in self.call("GET", "/v1/models").json()["data"]}
 
     def owner(self) -> str:
-        """Who answers at this address: "vllm", or "night-desk" behind the door at night."""
+        """Who answers here: "vllm", or "night-desk" behind the door at night."""
         return str(self.call("GET", "/v1/models", timeout_seconds=10).json()["data"][0]["owned_by"])
 
     def serve(self, name: str, path: str) -> None:
-        """Makes the adapter at path (inside the container) answer under name, in place of whatever
-        did.
+        """Makes the adapter at path (inside the container) answer under name.
 
-        Only a replacement is loaded in place: the flag makes vLLM 0.32 read the files at every
-        token, until
-        images/vllm/load_once.py clears it.
+        Only a replacement is loaded in place: with the flag vLLM 0.32 reads the files at every
+        token, until images/vllm/load_once.py clears it.
         """
         loaded = self.models()
         if loaded.get(name) == path:
@@ -123,14 +112,14 @@ class Vllm:
         return self.metric("num_requests_(?:running|waiting)")
 
     def tokens_counted(self) -> int:
-        """Read and written since it started; 0 if it does not tell."""
+        """Prompt and generated tokens since its start; 0 if unknown."""
         try:
             return self.metric("(?:prompt|generation)_tokens_total", METRICS_SECONDS)
         except GlueError:
             return 0
 
     def metric(self, pattern: str, timeout_seconds: float = 120) -> int:
-        """The sum of all rows of its metrics whose name matches pattern."""
+        """The sum of the metrics whose name matches pattern."""
         metrics = self.call("GET", "/metrics", timeout_seconds=timeout_seconds).text
         counts = re.findall(rf"^vllm:{pattern}\{{[^}}]*\}} ([\d.eE+]+)$", metrics, re.MULTILINE)
         return int(sum(map(float, counts)))

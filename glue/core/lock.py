@@ -97,14 +97,6 @@ def holder(state: Path, name: str) -> str:
     return text or "a holder that left no name"
 
 
-def require_no_upgrade(state: Path) -> None:
-    """For what timers start, under a lock that an upgrade waits for. Raises Locked during an
-    upgrade."""
-    if held(state, UPGRADE):
-        do = "wait for its end, or: make status"
-        raise Locked("an upgrade is running", holder(state, UPGRADE), do)
-
-
 def held_seconds(state: Path, name: str) -> float:
     """How long its holder has had it; 0 where it is free."""
     return time.time() - (state / name).stat().st_mtime if held(state, name) else 0.0

@@ -41,7 +41,7 @@ Services = dict[str, Service]
 
 
 DAY_SERVICES = ("vllm", "open-webui", "door", "night-desk")
-GATE = "gate"
+HTTPS_PROXY = "https-proxy"
 ALWAYS_ON = ("open-webui", "door", "night-desk")
 
 SERVES = "the day serves"
@@ -60,8 +60,8 @@ def mode(services: Services, trainer: Service | None) -> Mode:
 
 
 def expected(services: Services) -> tuple[str, ...]:
-    """The services of a day: the HTTPS proxy only where HTTPS was asked for."""
-    return (*DAY_SERVICES, *(name for name in (GATE,) if name in services))
+    """What a day consists of: the HTTPS proxy only where HTTPS_NAMES is set."""
+    return (*DAY_SERVICES, *(name for name in (HTTPS_PROXY,) if name in services))
 
 
 def not_serving(services: Services, wanted: tuple[str, ...] = ()) -> dict[str, str]:

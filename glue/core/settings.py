@@ -31,7 +31,7 @@ from glue.core.setting_keys import (
 
 __all__ = ["HIDDEN", "IMAGES", "PERSONAL", "PROFILES", "SECRETS"]
 
-HOME = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[2]
 SET_UP_AS_SPARK = Path("env", "set-up-as-spark")  # below the repository; git ignores it
 DGX_RELEASE = Path("/etc/dgx-release")
 LOADED = "loaded.json"  # in the state folder
@@ -61,7 +61,7 @@ class Settings:
 
     @property
     def state(self) -> Path:
-        return HOME / self.values["STATE_DIR"]
+        return REPOSITORY / self.values["STATE_DIR"]
 
     @property
     def rehearsal(self) -> bool:
@@ -119,7 +119,7 @@ class Settings:
         return {name: revision for name, revision in names.items() if not name.startswith("/")}
 
 
-def load(profile: str | None = None, home: Path = HOME) -> Settings:
+def load(profile: str | None = None, home: Path = REPOSITORY) -> Settings:
     """profile: None takes GLUE_PROFILE, PROFILE in site.env, or detect_profile's.
 
     Raises Misconfigured for what is missing or not as declared.
@@ -160,13 +160,13 @@ def require_needed(values: Mapping[str, str], sources: Mapping[str, str]) -> Non
             raise Invalid(f"Missing key for {key} in {sources[key]}", needed, do)
 
 
-def detect_profile(home: Path = HOME) -> str:
+def detect_profile(home: Path = REPOSITORY) -> str:
     """A Spark stays one while its driver fails or is replaced: nvidia-smi need not work."""
     was_spark = (home / SET_UP_AS_SPARK).exists() or DGX_RELEASE.exists()
     return "spark" if was_spark or shutil.which("nvidia-smi") else "rehearsal"
 
 
-def remember_spark(home: Path = HOME) -> None:
+def remember_spark(home: Path = REPOSITORY) -> None:
     """Not in the state folder: where that is depends on the profile."""
     (home / SET_UP_AS_SPARK).touch()
 
@@ -174,7 +174,10 @@ def remember_spark(home: Path = HOME) -> None:
 def _layers(
     home: Path, profile: str, site: dict[str, str], so_far: dict[str, str]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    yield "env/images.env", image_tags.with_tags(read_env_file(home / "env" / "images.env"), HOME)
+    yield (
+        "env/images.env",
+        image_tags.with_tags(read_env_file(home / "env" / "images.env"), REPOSITORY),
+    )
     yield f"env/{profile}.env", read_env_file(home / "env" / f"{profile}.env")
     yield "env/site.env", site
     environment = {k[5:]: v for k, v in os.environ.items() if k.startswith("GLUE_")}

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from glue.clients.site import Site
-from glue.core import commands, desired_state, journal, lock
+from glue.core import commands, desired_state, journal, lock, upgrade_note
 from glue.core.errors import DayNotServing, PreconditionFailed
 from glue.machine import hours
 from glue.night import collect, promote, report, train
@@ -45,7 +45,7 @@ def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
     """
     recipe = site.recipe()
     with lock.hold(site.state, lock.TRAINING, "a night"):
-        lock.require_no_upgrade(site.state)
+        upgrade_note.require_none(site.state)
         longest = time.time() + recipe.longest_minutes * 60
         night = Night(site, new_name(site), recipe, min(longest, until_time or training_end(site)))
         undo_dead_nights(night)

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from glue.clients import knowledge
-from glue.clients.open_webui import Answer
 from glue.clients.site import Site
+from glue.clients.webui_connection import Answer
 from glue.core import desired_state, files, journal, waiting
 from glue.core.errors import GlueError
 from glue.core.names import BASE, MARK
@@ -89,7 +89,6 @@ def ask_for_smoke(site: Site, question: str) -> None:
     do = "make logs SERVICE=vllm"
     answer = waiting.until("the model's answer", look, SMOKE_SECONDS, 2, do).value
     assert answer is not None
-    collection = knowledge.current(person, site.state)
-    if not answer.sources and knowledge.held(person, collection):
+    if not answer.sources and knowledge.held(person, knowledge.current(person, site.state)):
         what, saw = "the answer came without sources", "Open WebUI retrieved no document"
         raise GlueError(what, saw, "make logs SERVICE=open-webui")

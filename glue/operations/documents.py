@@ -15,8 +15,9 @@ from typing import Any
 
 from glue.clients import knowledge
 from glue.clients.knowledge import Held
-from glue.clients.open_webui import Refused, TooSlow, WebUI
+from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
+from glue.clients.webui_connection import Refused, TooSlow
 from glue.core import control_words, files, lock
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.operations import documents_plan as planning

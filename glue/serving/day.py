@@ -10,7 +10,7 @@ from typing import Any
 from glue.clients import chat_volume, host
 from glue.clients.docker import MOUNTED
 from glue.clients.site import Site
-from glue.core import desired_state, journal, lock, services
+from glue.core import desired_state, journal, lock, services, upgrade_note
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import DayNotServing, GlueError, PreconditionFailed
 from glue.core.services import Mode
@@ -42,8 +42,10 @@ def start(site: Site, caller: Caller = Caller.PERSON, night: str = "") -> dict[s
         return summary(site)
     with lock.hold(site.state, lock.SWITCH, "start the day", model.SWITCH_WAIT_SECONDS):
         (site.state / ATTEMPTS).unlink(missing_ok=True)
-        if caller is Caller.TIMER:
-            lock.require_no_upgrade(site.state)
+        if caller is not Caller.TIMER:
+            upgrade_note.require_none_died(site.state)
+        else:
+            upgrade_note.require_none(site.state)
             if stays_down(site):  # it may have waited for a person's stop
                 return summary(site, Mode.DOWN)
         start_locked(site, night)
@@ -208,7 +210,7 @@ def start_services(site: Site) -> None:
     host.open_to_containers(MOUNTED)
     site.stacks.up()
     if certificate_is_new:  # the proxy reads it at its start
-        site.stacks.compose("day", "restart", services.GATE)
+        site.stacks.compose("day", "restart", services.HTTPS_PROXY)
     model.wait_until_it_serves(site)
     model.ensure_form(site)
     model.wait_for_door(site, "vllm")

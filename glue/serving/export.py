@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from glue.clients import one_shot
 from glue.clients.site import Site
 from glue.core import files
-from glue.core.errors import GlueError, PreconditionFailed
+from glue.core.errors import PreconditionFailed
 
 # form -> the module that makes it, and the setting that names the model it is merged into. "merged"
 # is exact, so it is refused where the adapter touches packed weights; "nvfp4" packs them again, and
@@ -67,29 +67,13 @@ def require_free(site: Site, release: str) -> None:
 
 
 def make(site: Site, command: list[str], release: str) -> dict[str, Any]:
-    """Runs it in the trainer image. Its last line is its result, or why it refused."""
+    """Runs it in the trainer image. Returns its result."""
     rows = rows_of_the_night(site, release)
     if rows and command[0] == "training.quantise_checkpoint":
         command = [*command, "--rows", rows]
-    lines: list[str] = []
     site.tell(f"merging {release} into {command[1]}")
-    code = site.stacks.run_trainer(*command, tell=lines.append, timeout_seconds=DEADLINE_SECONDS)
-    last = parsed(lines[-1] if lines else "")
-    if "refused" in last:
-        what, do = "the adapter cannot be exported in this form", "another --form, or room for it"
-        raise PreconditionFailed(what, last["refused"], do)
-    if code != 0 or not last:
-        saw = "\n".join(lines[-10:])
-        raise GlueError("the checkpoint was not made", saw, "make logs SERVICE=trainer")
-    return last
-
-
-def parsed(line: str) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    what, do = "the adapter cannot be exported in this form", "another --form, or room for it"
+    return one_shot.run(site.stacks, *command, what=what, do=do, timeout_seconds=DEADLINE_SECONDS)
 
 
 def rows_of_the_night(site: Site, release: str) -> str:

@@ -129,16 +129,11 @@ def load(site: Site, release: Release) -> None:
 
 def ensure_assistant(site: Site, person: WebUI, release: Release) -> None:
     """The assistant answers with the adapter, or the base model, and the banner fits it."""
-    set_assistant(site, person, release)
-    person.ensure_banner(**last_night.kept_banner(site.state, release))
-
-
-def set_assistant(site: Site, person: WebUI, release: Release) -> None:
-    """Without documents, and says so, if people deleted the collection."""
     collection = knowledge.ensure(person, site.state)
-    if collection is None:
+    if collection is None:  # people deleted it in the page
         site.tell(f"{knowledge.DELETED}: {knowledge.INGEST}")
     person.ensure_assistant(site.settings, ADAPTER if release else BASE, collection)
+    person.ensure_banner(**last_night.kept_banner(site.state, release))
 
 
 def answer_with(site: Site, release: Release) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glue.clients.site import Site
-from glue.core import desired_state, files, journal, lock
+from glue.core import desired_state, files, journal, lock, upgrade_note
 from glue.core.errors import DayNotServing, Locked
 from glue.serving import day, model, notify, watch
 from glue.serving.watch import Observed, Step
@@ -20,7 +20,7 @@ def reconcile(site: Site) -> dict[str, Any]:
     when it gives up."""
     try:
         with lock.hold(site.state, lock.SWITCH, "reconcile"):
-            lock.require_no_upgrade(site.state)
+            upgrade_note.require_none(site.state)
             desired = desired_state.read(site.state)
             step, why = watch.next_step(desired, observe(site), time.time())
             if step is not Step.NOTHING:

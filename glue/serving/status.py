@@ -8,7 +8,7 @@ from typing import Any
 
 from glue.clients import chat_volume, knowledge
 from glue.clients.site import Site
-from glue.core import journal, lock, services
+from glue.core import journal, lock, services, upgrade_note
 from glue.core.journal import Row
 from glue.core.services import Mode, Service
 from glue.serving import last_night
@@ -26,7 +26,8 @@ def status(site: Site) -> dict[str, Any]:
     current = site.releases.current()
     last = journal.last_night(site.state)
     lost = chat_volume.lost(site.settings, site.stacks)
-    without_documents = knowledge.fault(found.get("open-webui"), site.administrator, site.state)
+    asked = (found.get("open-webui"), site.administrator, site.state)
+    without_documents = knowledge.fault(*asked)
     rows = [row for row in journal.rows(site.state) if is_in_force(site, row)]
     return {
         "mode": mode.value,
@@ -40,7 +41,7 @@ def status(site: Site) -> dict[str, Any]:
         "last_night": last,
         "morning": last_night.summary(last_night.read(site.state, last)) if last else None,
         "overdue": [
-            *filter(None, (lost, without_documents)),
+            *filter(None, (lost, without_documents, upgrade_note.died(site.state))),
             *overdue(rows, datetime.now().astimezone(), limits(site)),
         ],
     }

@@ -32,7 +32,7 @@ from glue.clients.vllm import Vllm
 from glue.core import waiting
 from glue.core.errors import Misconfigured
 from glue.core.names import BASE
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.core.waiting import Seen
 
 KEY = "k" * 16
@@ -107,7 +107,7 @@ def server() -> Iterator[Vllm]:
     port = free_port()
     environment = os.environ | {"MODEL_API_KEY": KEY, "PORT": str(port)}
     with subprocess.Popen(
-        [sys.executable, str(HOME / "bench" / "paced_model.py")], env=environment
+        [sys.executable, str(REPOSITORY / "bench" / "paced_model.py")], env=environment
     ) as process:
         found = Vllm(f"127.0.0.1:{port}", KEY)
         waiting.until("the paced model", lambda: Seen(found.answers(), "starting"), 20, 0.1)
@@ -393,7 +393,7 @@ def test_everybody_asks_at_the_same_moment_and_the_next_round_waits_for_all() ->
 
 @pytest.fixture(scope="module")
 def books() -> documents.Library:
-    return documents.load(HOME / "env" / "bench-library.toml")
+    return documents.load(REPOSITORY / "env" / "bench-library.toml")
 
 
 def test_thirty_documents_every_value_once(books: documents.Library) -> None:
@@ -405,7 +405,7 @@ def test_thirty_documents_every_value_once(books: documents.Library) -> None:
         for other in values_found
         if one is not other and one in other
     ]
-    assert books == documents.load(HOME / "env" / "bench-library.toml")
+    assert books == documents.load(REPOSITORY / "env" / "bench-library.toml")
 
 
 def test_questions_are_labelled_with_what_the_documents_say(
@@ -428,7 +428,7 @@ def test_questions_are_labelled_with_what_the_documents_say(
     assert len({case.document for case in documents.rotation(books)}) == 12
 
 
-ARXIV = HOME / "env" / "bench-arxiv.toml"
+ARXIV = REPOSITORY / "env" / "bench-arxiv.toml"
 
 
 def test_thirty_papers_and_twelve_questions_about_them() -> None:
@@ -491,7 +491,7 @@ def test_the_committed_agreement_with_vllm_s_own_bench_holds_what_is_promised() 
     """docs/measurements/direct-h200.json: within 5 %, at the first token and after it; the ratios
     are those of its numbers."""
     found = json.loads(
-        (HOME / "docs" / "measurements" / "direct-h200.json").read_text(encoding="utf-8")
+        (REPOSITORY / "docs" / "measurements" / "direct-h200.json").read_text(encoding="utf-8")
     )
     assert {(row["prompts"], row["users"]) for row in found["rows"]} == set(
         itertools.product(("short", "long"), (1, 4, 8))

@@ -12,7 +12,18 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from bench import chats, cli, environment, promotion, rag, swap, training, training_plan, vllm_alone
+from bench import (
+    chats,
+    cli,
+    containers,
+    environment,
+    promotion,
+    rag,
+    swap,
+    training,
+    training_plan,
+    vllm_alone,
+)
 from glue.clients import host, open_webui
 from glue.clients.adapter_store import Release, Releases
 from glue.clients.docker import Stacks
@@ -21,8 +32,9 @@ from glue.core import services as observed
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import DayNotServing, GlueError, Locked, PreconditionFailed
 from glue.core.services import Service
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.night import train as nights_training
+from glue.operations import clean
 from glue.serving import adapters, day, model, recovery, watch
 from glue.serving.watch import Observed, Step
 
@@ -120,7 +132,7 @@ def test_a_part_that_fails_does_not_end_the_others_and_is_named(
     monkeypatch.setattr(rag, "run", lambda site, plan, command, keep: keep({"plan": plan.name}))
     monkeypatch.setattr(swap, "run", lambda site, command, keep: keep({"rows": []}))
     monkeypatch.setattr(training, "in_between", lambda site, command, keep: keep({"rows": []}))
-    monkeypatch.setattr(cli, "report_verb", lambda *_: ({"page": "report.html"}, print))
+    monkeypatch.setattr(cli, "report_verb", lambda *_: {"page": "report.html"})
     environment.save(site, "direct", {"rows": ["of another day"]})
     with pytest.raises(GlueError, match="parts of the bench failed") as error:
         cli.all_verb(site, 1)
@@ -280,10 +292,10 @@ class Stage:
         site.settings = SimpleNamespace(rehearsal=True, number=lambda key: 600)
         site.stacks = SimpleNamespace(
             stop=lambda *_: self.note("stop"),
-            ended=lambda *_: time.time() - 1,
-            started=lambda *_: time.time() - 5,
         )
         site.vllm = lambda: SimpleNamespace(running_requests=lambda: 3, answers=lambda: True)
+        since = {"FinishedAt": 1, "StartedAt": 5}
+        patch.setattr(containers, "state_time", lambda *asked: time.time() - since[asked[-1]])
         patch.setattr(day, "start", self.start)
         patch.setattr(model, "write_notice", lambda site, reason, at: self.note(f"notice {reason}"))
         patch.setattr(model, "wait_for_door", lambda *_: self.note("door"))
@@ -580,7 +592,7 @@ def test_the_bench_s_own_containers_are_closed_as_the_day_s_are() -> None:
 
     for tag in ("!reset", "!override"):
         Loader.add_constructor(tag, lambda loader, node: None)
-    services = yaml.load((HOME / "compose.bench.yaml").read_text(), Loader)["services"]
+    services = yaml.load((REPOSITORY / "compose.bench.yaml").read_text(), Loader)["services"]
     for name in services.keys() - {"open-webui"}:
         assert (services[name]["cap_drop"], services[name]["security_opt"]) == (
             ["ALL"],
@@ -602,14 +614,14 @@ def test_cleaning_takes_the_bench_s_containers_and_volumes_and_no_other_project_
     def removable(name: str) -> Any:
         return SimpleNamespace(name=name, remove=lambda force=False: gone.append(name))
 
-    def containers(all: bool, filters: dict[str, str]) -> list[Any]:
-        return [removable(filters["label"].partition("=")[2])]
+    def found(all: bool, filters: dict[str, list[str]], ignore_removed: bool) -> list[Any]:
+        return [removable(filters["label"][0].partition("=")[2])]
 
     stacks = cast(Any, Stacks.__new__(Stacks))
     stacks.settings = {"PROJECT": "p"}
     stacks.docker = SimpleNamespace(
-        containers=SimpleNamespace(list=containers),
+        containers=SimpleNamespace(list=found),
         volumes=SimpleNamespace(list=lambda: [removable(name) for name in names]),
     )
-    assert stacks.take_away() == names[:3]
+    assert clean.remove_volumes(stacks) == names[:3]
     assert gone == ["p-day", "p-night", "p-bench", *names[:3]]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 
 TARGETS = {
     "ask": "Q",
@@ -41,7 +41,7 @@ def program(tmp_path: Path) -> Path:
 
 
 def made(program: Path, *arguments: str, **environment: str) -> tuple[str, dict[str, str]]:
-    command = ["make", "--silent", f"--file={HOME / 'Makefile'}", "--assume-old=.venv/ready"]
+    command = ["make", "--silent", f"--file={REPOSITORY / 'Makefile'}", "--assume-old=.venv/ready"]
     subprocess.run(
         [*command, f"PYTHON={program}", *arguments],
         cwd=program.parent,

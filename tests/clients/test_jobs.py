@@ -15,7 +15,7 @@ from glue.clients.jobs import Job
 from glue.clients.site import Site
 from glue.core import desired_state
 from glue.core.errors import GlueError, Misconfigured
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 
 MODULE = "tests.clients.small_jobs"
 RUN = """
@@ -47,7 +47,7 @@ class Stacks:
         return [sys.executable, "-c", RUN, *arguments]
 
     def compose_environment(self) -> dict[str, str]:
-        paths = os.pathsep.join([str(HOME), str(HOME / "images" / "trainer")])
+        paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "images" / "trainer")])
         return {"PYTHONPATH": paths, "ROOT": str(self.root), "PATH": os.environ["PATH"]}
 
     def remove_container(self, service: str) -> None:

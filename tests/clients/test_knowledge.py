@@ -9,7 +9,8 @@ import pytest
 import requests
 
 from glue.clients import knowledge
-from glue.clients.open_webui import EVERYONE_READS, KNOWLEDGE_NAME, Refused, WebUI, reference
+from glue.clients.open_webui import EVERYONE_READS, KNOWLEDGE_NAME, WebUI, reference
+from glue.clients.webui_connection import Refused
 from glue.core.names import ASSISTANT
 from glue.core.services import Service
 

@@ -66,11 +66,11 @@ def test_a_clone_is_opened_to_containers_and_the_site_s_own_settings_stay_closed
 def test_everything_that_a_container_mounts_of_the_repository_is_among_what_is_opened() -> None:
     mounted = [
         line.strip().removeprefix("- ").removeprefix('volumes: ["').partition(":")[0]
-        for file in settings.HOME.glob("compose.*.yaml")
+        for file in settings.REPOSITORY.glob("compose.*.yaml")
         for line in file.read_text().splitlines()
         if "./" in line and ":ro" in line
     ]
-    opened = {str(path.relative_to(settings.HOME)) for path in MOUNTED}
+    opened = {str(path.relative_to(settings.REPOSITORY)) for path in MOUNTED}
     assert mounted and all(
         {str(part) for part in (Path(name), *Path(name).parents)} & opened for name in mounted
     )

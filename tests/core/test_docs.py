@@ -7,10 +7,14 @@ from pathlib import Path
 
 from glue.core import settings
 from glue.core.setting_keys import Keys
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 
 READERS = {"administrator.md", "team-member.md", "contributor.md"}
-PAGES = [HOME / "README.md", HOME / "CONTRIBUTING.md", *sorted((HOME / "docs").rglob("*.md"))]
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "CONTRIBUTING.md",
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+]
 TEXT = {page: page.read_text(encoding="utf-8") for page in PAGES}
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
 SCREENS_LINES, LINE_CHARACTERS = 120, 140
@@ -37,8 +41,8 @@ def test_every_link_leads_to_a_file_and_a_heading() -> None:
 
 
 def test_there_is_one_page_a_reader_and_the_readme_leads_to_every_page() -> None:
-    assert {page.name for page in (HOME / "docs").glob("*.md")} == READERS
-    seen, left = set(), {HOME / "README.md"}
+    assert {page.name for page in (REPOSITORY / "docs").glob("*.md")} == READERS
+    seen, left = set(), {REPOSITORY / "README.md"}
     while left:
         seen |= left
         left = {path for page in left for path, _ in links(page) if path in TEXT} - seen
@@ -46,13 +50,13 @@ def test_there_is_one_page_a_reader_and_the_readme_leads_to_every_page() -> None
 
 
 def test_the_readme_is_two_screens() -> None:
-    lines = TEXT[HOME / "README.md"].splitlines()
+    lines = TEXT[REPOSITORY / "README.md"].splitlines()
     assert len(lines) <= SCREENS_LINES
     assert not [line for line in lines if len(line) > LINE_CHARACTERS and not line.startswith("|")]
 
 
 def test_every_make_target_that_pages_name_exists_and_each_is_named() -> None:
-    makefile = (HOME / "Makefile").read_text(encoding="utf-8")
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     quoted = set(re.findall(r"`[^`\n]*?make ([a-z-]+)[^`\n]*`", joined()))
     named = set(re.findall(r"make ([a-z-]+)", joined()))
@@ -68,7 +72,7 @@ def test_every_file_of_the_repository_that_a_page_names_exists() -> None:
     roots = "glue|env|images|tests|bench|rehearsal|docs|scripts"
     named = set(re.findall(rf"`((?:{roots})/[\w./-]+)`", joined()))
     ours = {"env/site.env"}  # of the site
-    assert named and not [name for name in named - ours if not (HOME / name).exists()]
+    assert named and not [name for name in named - ours if not (REPOSITORY / name).exists()]
 
 
 def joined() -> str:

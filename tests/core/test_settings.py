@@ -8,7 +8,7 @@ from glue.core import recipes, settings
 from glue.core.errors import Misconfigured
 from glue.core.setting_keys import Keys
 
-HOME = settings.HOME
+REPOSITORY = settings.REPOSITORY
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def copy_env(tmp_path: Path) -> Path:
     (tmp_path / "env").mkdir()
     for name in ("images.env", "rehearsal.env", "spark.env"):
-        (tmp_path / "env" / name).write_text((HOME / "env" / name).read_text())
+        (tmp_path / "env" / name).write_text((REPOSITORY / "env" / name).read_text())
     return tmp_path
 
 
@@ -155,9 +155,9 @@ def test_a_setting_that_needs_another_is_refused_alone_and_its_value_is_not_show
 
 
 def test_every_recipe_in_the_repository_is_valid() -> None:
-    names = [path.stem for path in (HOME / "env" / "recipes").glob("*.toml")]
+    names = [path.stem for path in (REPOSITORY / "env" / "recipes").glob("*.toml")]
     assert {"team", "rehearsal"} <= {
-        recipes.load(HOME / "env" / "recipes", name).name for name in names
+        recipes.load(REPOSITORY / "env" / "recipes", name).name for name in names
     }
 
 
@@ -185,7 +185,7 @@ def test_every_recipe_in_the_repository_is_valid() -> None:
 def test_a_bad_recipe_names_file_key_value_and_what_is_expected(
     old: str, new: str, message: str, tmp_path: Path
 ) -> None:
-    good = (HOME / "env" / "recipes" / "rehearsal.toml").read_text()
+    good = (REPOSITORY / "env" / "recipes" / "rehearsal.toml").read_text()
     assert old in good
     (tmp_path / "bad.toml").write_text(good.replace(old, new, 1))
     with pytest.raises(Misconfigured) as error:
@@ -194,7 +194,7 @@ def test_a_bad_recipe_names_file_key_value_and_what_is_expected(
 
 
 def test_the_unsloth_engine_cannot_continue_an_adapter(tmp_path: Path) -> None:
-    text = (HOME / "env" / "recipes" / "case-study.toml").read_text()
+    text = (REPOSITORY / "env" / "recipes" / "case-study.toml").read_text()
     (tmp_path / "bad.toml").write_text(
         text.replace('begin_from = "base"', 'begin_from = "current"')
     )

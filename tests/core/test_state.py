@@ -50,12 +50,12 @@ def test_previous_is_what_served_before_down_to_the_base_model(releases: Release
     one, two = publish(releases, "one"), publish(releases, "two")
     serve(releases, one)
     serve(releases, two)
-    assert releases.previous() == one
+    assert releases.before()[-1] == one
     releases.retreat(releases.served()[:-1])
-    assert releases.previous() is None
+    assert releases.before()[-1] is None
     releases.retreat(releases.served()[:-1])
     with pytest.raises(PreconditionFailed):
-        releases.previous()
+        releases.before()[-1]
 
 
 def test_a_crash_between_link_and_list_is_repaired_on_reading(releases: Releases) -> None:
@@ -81,7 +81,7 @@ def test_on_a_full_disk_no_adapter_is_promoted_and_no_later_rollback_goes_forwar
         assert releases.current() == two
         disk.setattr(Path, "symlink_to", no_room)
         releases.retreat(releases.before())
-    assert releases.current() == one and releases.previous() is None
+    assert releases.current() == one and releases.before()[-1] is None
 
 
 def test_a_changed_file_is_found(releases: Releases) -> None:

@@ -18,7 +18,7 @@ from glue.clients.docker import Stacks
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.core import settings
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 
 Glue = Callable[..., subprocess.CompletedProcess[str]]
 HTTPS_NAMES = "localhost,127.0.0.1"
@@ -30,7 +30,7 @@ def run_glue(
     command = [sys.executable, "-m", program, *arguments]
     return subprocess.run(
         command,
-        cwd=HOME,
+        cwd=REPOSITORY,
         env=os.environ | {"GLUE_PROFILE": "rehearsal"} | environment,
         capture_output=True,
         text=True,

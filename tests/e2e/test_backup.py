@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from glue.clients import knowledge, open_webui
-from glue.clients.docker import Stacks, docker_cli
+from glue.clients.compose import docker_cli
+from glue.clients.docker import Stacks
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.core import settings

@@ -23,14 +23,14 @@ from glue.clients.site import Site
 from glue.core import waiting
 from glue.core.errors import GlueError
 from glue.core.names import ASSISTANT
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.core.waiting import Seen
 from learning.dataset import ratings
 from learning.dataset.prompt import PromptForm
 from tests.learning import on_host
 
 Body = dict[str, Any]
-OVERLAY = HOME / "tests" / "e2e" / "recorder" / "compose.yaml"
+OVERLAY = REPOSITORY / "tests" / "e2e" / "recorder" / "compose.yaml"
 QUESTION = "In which hall is the lathe?"
 
 

@@ -17,7 +17,7 @@ from glue.clients.site import Site
 from glue.core import lock
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.night import night, train
 from glue.serving import adapters
 from learning.dataset import split
@@ -233,7 +233,7 @@ with lock.hold(Path(sys.argv[1]), lock.TRAINING, "a night"):
 def test_a_night_while_a_night_runs_is_exit_11(site: Site, glue: Glue) -> None:
     command = [sys.executable, "-c", HOLD, str(site.state)]
     with subprocess.Popen(
-        command, cwd=HOME, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout and holder.stdout.readline() == "held\n"
         done = glue("night")
@@ -257,7 +257,7 @@ def test_a_failed_training_leaves_the_day_serving_as_before(
 ) -> None:
     """A job that names a base model which is not there makes the real trainer fail; what it left is
     no release."""
-    world = worlds.load(HOME / "env" / "practice-world.toml")
+    world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
     demonstration.teach(
         site, demonstration.team_member(site), world, demonstration.corrections(world, 10, seed=99)
     )

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from glue.clients import jobs
-from glue.clients.docker import NIGHT
+from glue.clients.compose import NIGHT
 from glue.clients.jobs import Job
 from glue.clients.site import Site
 from glue.operations import dataset

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from glue.clients.open_webui import Answer
 from glue.clients.site import Site
+from glue.clients.webui_connection import Answer
 from glue.core.names import ADAPTER, BASE, MARK
 from glue.serving import day
 

@@ -21,9 +21,10 @@ from typing import Any, cast
 import night_desk
 from glue.clients.adapter_store import Releases
 from glue.clients.docker import Stacks
-from glue.clients.open_webui import Answer, WebUI
+from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
+from glue.clients.webui_connection import Answer
 from glue.core import services as observed
 from glue.core import settings
 from glue.core.errors import GlueError

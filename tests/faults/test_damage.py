@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from glue.clients import open_webui
-from glue.core import desired_state, files, settings
+from glue.core import desired_state, files, journal, settings
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError
 from glue.core.settings import SECRETS, load
+from glue.core.upgrade_note import NOTE
 from glue.machine import models, tls
 from glue.night import night
 from glue.operations import dataset, upgrade
@@ -58,7 +59,7 @@ def fill(site: StandInSite) -> None:
         "banner.json": {"adapter": site.releases.current(), "text": "learned"},
         "alarm.json": {"what": notify.NOT_SERVING, "time": 0},
         day.ATTEMPTS: [1.0, 2.0],
-        upgrade.UNFINISHED: asdict(upgrade.Move("a", "b", "backup", migrates=False)),
+        NOTE: asdict(upgrade.Move("a", "b", "backup", migrates=False)),
         "turn.json": asdict(DesiredState(Wanted.DAY)),
         "adapters/served.json": [None, *site.releases.names()],
         f"adapters/pruned/{last.name}.json": {"name": last.name},
@@ -86,6 +87,9 @@ def fill(site: StandInSite) -> None:
     ):
         (site.state / name).parent.mkdir(parents=True, exist_ok=True)
         (site.state / name).write_text(text)
+    # the upgrade of the note died after its day had come up, or no day would be tried
+    journal.record(site.state, event="upgrade", result="begun", after="b")
+    journal.record(site.state, event="day", phase="done")
 
 
 def verbs(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], object]]:

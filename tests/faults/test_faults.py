@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from glue.clients import chat_volume, host, jobs
-from glue.core import desired_state, journal, lock, services, waiting
+from glue.core import desired_state, files, journal, lock, services, upgrade_note, waiting
 from glue.core.desired_state import DesiredState, Preempted, Wanted
 from glue.core.errors import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed
 from glue.core.names import ADAPTER, BASE
@@ -26,7 +26,7 @@ from glue.machine import checks, doctor, hours
 from glue.night import collect, evaluate, night, promote, train
 from glue.night.tonight import Night
 from glue.operations import backup, restore, setup
-from glue.serving import adapters, day, model, notify, reconcile, watch
+from glue.serving import adapters, day, model, notify, reconcile, status, watch
 from glue.serving.watch import Step
 from tests.faults import stand_ins
 from tests.faults.stand_ins import StandInSite, StandInStacks
@@ -443,12 +443,34 @@ def test_nothing_that_timers_begin_runs_beside_an_upgrade_and_a_persons_day_does
             lambda: night.run(site),
         )
         for verb in verbs:
-            with pytest.raises(Locked, match="an upgrade is running") as error:
+            with pytest.raises(Locked, match="an upgrade runs") as error:
                 verb()
             assert error.value.exit_code == 11
         assert "an upgrade" in reconcile.reconcile(site)["why"]
         assert services.not_serving(site.stacks.services("day"))
         day.start(site)  # the upgrade's own make day is this
+    require_a_good_day(site)
+
+
+def test_no_day_night_or_repair_begins_after_an_upgrade_that_died(site: StandInSite) -> None:
+    begin(site)
+    site.stacks.stop("day", "vllm")
+    note = {"before": "1" * 40, "after": "2" * 40}
+    files.write_json(site.state / upgrade_note.NOTE, note)
+    verbs: tuple[Callable[[], object], ...] = (
+        lambda: day.start(site),
+        lambda: day.start(site, day.Caller.TIMER),
+        lambda: night.run(site),
+        lambda: reconcile.reconcile(site),
+    )
+    for verb in verbs:
+        with pytest.raises(PreconditionFailed, match="an upgrade did not finish") as error:
+            verb()
+        assert "make upgrade TO=111111111111" in error.value.do
+    assert services.not_serving(site.stacks.services("day"))
+    assert "make upgrade TO=111111111111 goes back" in status.status(site)["overdue"][0]
+    (site.state / upgrade_note.NOTE).unlink()
+    reconcile.reconcile(site)
     require_a_good_day(site)
 
 

@@ -10,13 +10,13 @@ import pytest
 from glue.core import recipes
 from glue.core.errors import Misconfigured
 from glue.core.names import GLOSSARY, GOLDEN
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from learning.dataset import build, files
 from learning.job import Job
 
 RATINGS = Path(__file__).parent / "data" / "open-webui-0.12.4-ratings.json"
 RECIPE = replace(
-    recipes.load(HOME / "env" / "recipes", "rehearsal"),
+    recipes.load(REPOSITORY / "env" / "recipes", "rehearsal"),
     replay_file="",
     fewest_new_examples=1,
     fewest_units=1,

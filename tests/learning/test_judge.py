@@ -14,7 +14,7 @@ from glue.clients.adapter_store import Releases
 from glue.core import files, recipes
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE, CANDIDATE, MARK
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.core.verdict import Verdict
 from glue.night import evaluate, promote
 from learning.dataset import files as dataset_files
@@ -25,7 +25,7 @@ from learning.examples import Dataset, Example, Message
 from learning.job import Job
 from tests.core.test_state import publish, serve
 
-RECIPE = replace(recipes.load(HOME / "env" / "recipes", "rehearsal"), general_rows=2)
+RECIPE = replace(recipes.load(REPOSITORY / "env" / "recipes", "rehearsal"), general_rows=2)
 ROWS = tuple(
     Example((Message("user", f"Which code, {n}?"),), f"The code is B{n}.", "", f"{n}")
     for n in range(10, 18)

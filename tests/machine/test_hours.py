@@ -15,7 +15,7 @@ import pytest
 from glue.clients.site import Site
 from glue.core import settings, waiting
 from glue.core.errors import Misconfigured, PreconditionFailed
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 from glue.machine import hours, schedule
 from glue.machine.hours import WEEK, Hours
 from glue.machine.schedule import Place
@@ -143,7 +143,7 @@ def test_systemd_starts_each_verb_when_the_hours_say_so_all_year(
 def test_the_units_pass_systemds_own_check(tmp_path: Path, site_hours: Hours) -> None:
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.symlink_to(HOME / ".venv" / "bin" / "python")
+    python.symlink_to(REPOSITORY / ".venv" / "bin" / "python")
     for name, text in schedule.units(site_hours, replace(PLACE, home=str(tmp_path))).items():
         (tmp_path / name).write_text(text)
     (tmp_path / "docker.service").write_text("[Service]\nExecStart=/bin/true\n")

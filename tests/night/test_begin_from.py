@@ -10,11 +10,11 @@ import pytest
 
 from glue.clients.site import Site
 from glue.core import recipes
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.night import train
 from glue.night.tonight import Night
 
-TEAM = recipes.load(HOME / "env" / "recipes", "team")
+TEAM = recipes.load(REPOSITORY / "env" / "recipes", "team")
 BASE = {"base_model": "nvidia/nano", "base_revision": "abc"}
 
 

@@ -62,7 +62,7 @@ def test_a_chat_that_is_there_is_not_lost(site: Site) -> None:
 
 
 @pytest.mark.parametrize("how", [empty, without_content, without_people])
-def test_a_volume_that_holds_nobody_is_a_chat_that_is_lost_and_no_backup_is_made(
+def test_an_empty_volume_is_a_lost_chat_and_no_backup_is_made(
     how: object, site: Site, volume: Path
 ) -> None:
     how(volume / "webui.db")  # type: ignore[operator]
@@ -87,7 +87,7 @@ def test_a_volume_that_is_gone_is_not_made_again_by_looking_for_it(
     )
 
 
-def test_a_damaged_database_is_not_an_empty_one_and_what_nobody_can_look_at_is_there(
+def test_a_damaged_database_and_one_that_cannot_be_read_count_as_a_chat(
     site: Site, volume: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (volume / "webui.db").write_bytes(b"SQLite format 3\0" + bytes(5000))
@@ -182,7 +182,7 @@ def with_secrets(site: Site, *names: str) -> Site:
 
 
 def test_setup_makes_no_new_secrets_for_a_chat_that_has_people(site: Site, volume: Path) -> None:
-    with pytest.raises(PreconditionFailed, match="secrets of this chat are gone") as error:
+    with pytest.raises(PreconditionFailed, match="secrets of this chat are missing") as error:
         setup.require_its_secrets(with_secrets(site))
     assert "STATE_DIR" in error.value.do and "make restore REPLACE=1" in error.value.do
     setup.require_its_secrets(with_secrets(site, "WEBUI_ADMIN_PASSWORD"))

@@ -10,10 +10,10 @@ from glue.clients import jobs, knowledge
 from glue.clients.jobs import Job
 from glue.core import names
 from glue.core.recipes import load as load_recipe
-from glue.core.settings import HOME, load
+from glue.core.settings import REPOSITORY, load
 from glue.operations import dataset
 
-RECIPE = load_recipe(HOME / "env" / "recipes", "team")
+RECIPE = load_recipe(REPOSITORY / "env" / "recipes", "team")
 
 
 @pytest.fixture

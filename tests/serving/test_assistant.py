@@ -19,8 +19,10 @@ def test_a_day_without_documents_serves_and_says_so(
     heard: list[str] = []
     asked: list[Any] = []
     monkeypatch.setattr(knowledge, "ensure", lambda *_: found)
-    person = SimpleNamespace(ensure_assistant=lambda *form: asked.append(form[1:]))
+    person = SimpleNamespace(
+        ensure_assistant=lambda *form: asked.append(form[1:]), ensure_banner=lambda **banner: None
+    )
     site = SimpleNamespace(state=tmp_path, settings={}, tell=heard.append)
-    model.set_assistant(cast(Site, site), cast(WebUI, person), None)
+    model.ensure_assistant(cast(Site, site), cast(WebUI, person), None)
     assert asked == [(BASE, found)]
     assert [line.partition(f": {knowledge.INGEST}")[0] for line in heard] == told

@@ -13,7 +13,7 @@ import pytest
 from glue.clients import host, jobs
 from glue.clients.site import Site
 from glue.core import files, journal, recipes
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.core.verdict import Verdict
 from glue.night import report
 from glue.night.tonight import Night
@@ -58,7 +58,7 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
         releases=SimpleNamespace(current=lambda: "a1"),
         administrator=lambda: SimpleNamespace(ensure_banner=lambda **_: None),
     )
-    made = Night(cast(Site, site), NIGHT, recipes.load(HOME / "env" / "recipes", "team"), 0.0)
+    made = Night(cast(Site, site), NIGHT, recipes.load(REPOSITORY / "env" / "recipes", "team"), 0.0)
     made.dataset = {"card": {"parts": {"train": 15, "held_out": 5, "earlier": 0, "general": 0}}}
     made.verdict = Verdict(True, ("better on 5 facts",), FIGURES)
     made.release, made.steps = "a1", {"train": 61.5}

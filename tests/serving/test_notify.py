@@ -585,4 +585,4 @@ def test_a_support_bundle_needs_no_running_stack_and_holds_no_secret_and_no_pers
     ):
         assert private not in everything
     assert not re.search(r"(?i)\buma\b|thurgau", everything) and "hub.example.org" in everything
-    assert "CHAT_PORT" in texts["settings.txt"] and "it could not be seen" in texts["status.json"]
+    assert "CHAT_PORT" in texts["settings.txt"] and "not available: " in texts["status.json"]
