@@ -1,5 +1,5 @@
-"""How many people one Spark serves, and two: computed from measured curves. Writes docs/scale.md.
-Pure, but for the writing.
+"""How many people one Spark serves, and two: computed from measured curves, as the page
+docs/measurements/scale.md. Pure.
 
 Each cell of its tables says where it is from: measured, simulated, published, reported or computed.
 """

@@ -12,20 +12,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench import containers
 from bench.browser import Page
 from bench.client import Endpoint, Sample, ask
-from glue.clients import open_webui
+from glue.clients import knowledge, open_webui
 from glue.clients.adapter_store import shown
-from glue.clients.docker import BENCH, DAY, Stacks
+from glue.clients.compose import BENCH, DAY
+from glue.clients.docker import Stacks
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
 from glue.core import files, settings, waiting
 from glue.core import services as observed
 from glue.core.names import ADAPTER, ASSISTANT, BASE
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.core.waiting import Seen
-from glue.operations import documents
+from glue.operations import documents_plan
+from glue.operations.documents_folder import look_through
+from glue.operations.documents_plan import Document
 
 OURS, STOCK = "ours", "stock"
 SERVICES = {OURS: "open-webui", STOCK: "stock"}
@@ -120,8 +124,8 @@ def running(
         bench.stacks.compose(BENCH, "up", "--detach", "--no-build", *wanted)
         if model == SERVED:
             for name in names:
-                bench.stacks.join_network(
-                    SERVICES[name], BENCH, f"{site.settings['PROJECT']}-daynight"
+                containers.join_network(
+                    bench.stacks, SERVICES[name], BENCH, f"{site.settings['PROJECT']}-daynight"
                 )
         waiting.until(
             "the bench's containers",
@@ -138,7 +142,7 @@ def running(
 def bench_site(site: Site, model: str) -> Site:
     """With a paced model the chat is set up as on a Spark; before a real one, as this profile
     says."""
-    spark = settings.read_env_file(HOME / "env" / "spark.env")
+    spark = settings.read_env_file(REPOSITORY / "env" / "spark.env")
     chat = {key: spark[key] for key in CHAT_KEYS} if model == PACED else {}
     images = {
         "BENCH_MODEL": PACED if model == PACED else "door",
@@ -199,17 +203,17 @@ def open_chat(site: Site, name: str, people: int, served_as: str) -> Chat:
     url = f"http://{site.stacks.services(BENCH)[SERVICES[name]].address}:8080"
     password = site.settings["WEBUI_ADMIN_PASSWORD"]
     person = open_webui.sign_in(url, site.settings["WEBUI_ADMIN_EMAIL"], password)
-    knowledge = person.ensure_knowledge()
+    collection = team_collection(person)
     fields: dict[str, Any] = {"model": ASSISTANT}
     if name == OURS:
         person.ensure_filter()
-        person.ensure_assistant(site.settings, served_as)
+        person.ensure_assistant(site.settings, served_as, collection)
     else:
         person.ensure_model(
             open_webui.hidden_base(served_as) | {"meta": {"capabilities": {"usage": True}}}
         )
         person.call("GET", "/api/models?refresh=true")
-        fields = {"model": served_as, "files": [{"type": "collection", "id": knowledge}]}
+        fields = {"model": served_as, "files": [{"type": "collection", "id": collection}]}
     emails = [f"bench-{number}@bench.local" for number in range(1, people + 1)]
     for email in emails:
         person.ensure_user(email.partition("@")[0], email, password)
@@ -218,29 +222,30 @@ def open_chat(site: Site, name: str, people: int, served_as: str) -> Chat:
     )
 
 
-def ingest(site: Site, chat: Chat, folder: Path) -> int:
-    """The folder's PDFs, and no others, are what the chat retrieves from. Returns how many."""
-    knowledge = chat.person.ensure_knowledge()
-    found = [documents.read(path) for path in sorted(folder.glob("*.pdf"))]
-    manifest = [
-        {"filename": d.path.name, "path": "", "checksum": d.checksum, "size": d.size} for d in found
-    ]
-    difference = chat.person.compare_folder(knowledge, manifest)
-    stale = [row["file_id"] for row in difference["deleted"]] + [
-        row["stale_file_id"] for row in difference["modified"]
-    ]
-    chat.person.remove_files(knowledge, stale)
-    new = {row["filename"] for row in difference["added"] + difference["modified"]}
-    todo = [document for document in found if document.path.name in new]
+def team_collection(person: WebUI) -> str:
+    found = knowledge.named(person) or knowledge.create(person)
+    knowledge.share(person, found)
+    return found
 
-    def add(numbered: tuple[int, documents.Document]) -> None:
-        number, document = numbered
-        site.tell(f"{chat.name}: reading document {number} of {len(todo)}: {document.path.name}")
-        chat.person.add_file(knowledge, document.path, document.checksum)
+
+def ingest(site: Site, chat: Chat, folder: Path) -> int:
+    """The folder's documents, and no others, are what the chat retrieves from. Returns how many."""
+    person = chat.person
+    collection = team_collection(person)
+    held = knowledge.held(person, collection)
+    plan = documents_plan.compare(look_through(folder), held, {})
+    knowledge.remove(person, collection, [one for one in held if one.id not in plan.stays])
+
+    def add(numbered: tuple[int, Document]) -> None:
+        number, one = numbered
+        site.tell(f"{chat.name}: reading document {number} of {len(plan.todo)}: {one.name}")
+        file_id = knowledge.upload(person, one.path, one.name, one.key, one.checksum)
+        knowledge.read(person, file_id)
+        knowledge.link(person, collection, file_id)
 
     with ThreadPoolExecutor(UPLOADS_AT_ONCE) as uploads:
-        list(uploads.map(add, enumerate(todo, 1)))
-    return len(chat.person.knowledge_files(knowledge))
+        list(uploads.map(add, enumerate(plan.todo, 1)))
+    return len(knowledge.held(person, collection))
 
 
 def calls(model: Vllm) -> list[dict[str, Any]]:

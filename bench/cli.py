@@ -26,15 +26,15 @@ from bench import (
     vllm_alone,
 )
 from glue.cli import framework
-from glue.cli.framework import lines
+from glue.cli.framework import option
 from glue.clients.site import Site
 from glue.core import desired_state, files, lock
 from glue.core.errors import GlueError, PreconditionFailed
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.serving import day, model, recovery
 
 Keep = Callable[[dict[str, Any]], object]
-Shown = tuple[Any, Callable[[Any], None]]
+Json = dict[str, Any]
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -49,15 +49,15 @@ def command_line() -> str:
 def no_night(site: Site) -> Iterator[None]:
     """No night begins meanwhile. Raises Locked where one runs, or a bench: bringing up the day
     would end it."""
-    with lock.hold(site.state, lock.NIGHT, "a bench"):
-        with lock.hold(site.state, lock.MOVE, "begin a bench", model.MOVE_WAIT_SECONDS):
+    with lock.hold(site.state, lock.TRAINING, "a bench"):
+        with lock.hold(site.state, lock.SWITCH, "begin a bench", model.SWITCH_WAIT_SECONDS):
             recovery.undo(
                 site, alive=False
             )  # a dead night would pass for a live one while this holds its lock
         yield
 
 
-def rag_verb(site: Site, **chosen: Any) -> Shown:
+def rag_verb(site: Site, **chosen: Any) -> Json:
     """Simultaneous users through Open WebUI: the case study's Tables 2 and 3, stock and ours in one
     run."""
     plan = rag.Plan(
@@ -77,7 +77,7 @@ def rag_verb(site: Site, **chosen: Any) -> Shown:
         result = rag.run(
             site, plan, command_line(), lambda so_far: environment.save(site, name, so_far)
         )
-    return result | {"saved": str(site.state / "bench" / f"{name}.json")}, show_rag
+    return result | {"saved": str(site.state / "bench" / f"{name}.json")}
 
 
 def show_rag(result: dict[str, Any]) -> None:
@@ -106,33 +106,33 @@ def told(level: dict[str, Any]) -> str:
     )
 
 
-def direct_verb(site: Site, users: str, count: int, answer_tokens: int) -> Shown:
+def direct_verb(site: Site, users: str, count: int, answer_tokens: int) -> Json:
     """vLLM alone: this harness beside `vllm bench serve`, on the vLLM that serves."""
     with no_night(site):
         result = vllm_alone.run(site, numbers(users), count, answer_tokens, command_line())
     environment.save(site, "direct", result)
-    return result, lambda found: show_table(tables.direct(found))
+    return result
 
 
-def swap_verb(site: Site) -> Shown:
+def swap_verb(site: Site) -> Json:
     """Every phase of day to night to day, cold and warm, and hot promotion. The chat's model
     restarts twice."""
     with no_night(site):
         result = swap.run(
             site, command_line(), lambda so_far: environment.save(site, "swap", so_far)
         )
-    return result, lambda found: show_table(tables.swap(found))
+    return result
 
 
-def report_verb(site: Site, compare: Path | None) -> Shown:
+def report_verb(site: Site, compare: Path | None) -> Json:
     """One self-contained page of all results in state/bench, each table beside the published
     one."""
     from bench import report  # matplotlib takes a second to import, and no other verb waits for it
 
-    return report.write(site.state / "bench", compare), lambda found: print(found["page"])
+    return report.write(site.state / "bench", compare)
 
 
-def scale_verb(site: Site, source: Path, out: Path) -> Shown:
+def scale_verb(site: Site, source: Path, out: Path) -> Json:
     """People a Spark serves by prompt and answer length, computed from a result of `python -m bench
     rag`."""
     result = json.loads(source.read_text(encoding="utf-8"))
@@ -144,10 +144,10 @@ def scale_verb(site: Site, source: Path, out: Path) -> Shown:
             "python -m bench rag, and give its file as --source",
         )
     files.write(out, capacity.document(result, "docs/measurements/" + source.name))
-    return {"document": str(out)}, lambda found: print(found["document"])
+    return {"document": str(out)}
 
 
-def all_verb(site: Site, rounds: int) -> Shown:
+def all_verb(site: Site, rounds: int) -> Json:
     """The report, and what it holds: vLLM alone, the chat before it, the swap, training, the chats
     before a paced model."""
     with no_night(site):
@@ -158,7 +158,7 @@ def all_verb(site: Site, rounds: int) -> Shown:
         raise GlueError(
             "parts of the bench failed",
             saw,
-            f"the rest is in {report[0]['page']}; mend it, then make bench again",
+            f"the rest is in {report['page']}; mend it, then make bench again",
         )
     return report
 
@@ -173,7 +173,7 @@ def measure_all(site: Site, rounds: int, command: str) -> dict[str, str]:
     for name, measure in steps(site, rounds, command).items():
         (site.state / "bench" / f"{name}.json").unlink(missing_ok=True)
         try:
-            day.ensure(site)
+            day.start(site)
             measure(partial(environment.save, site, name))
         except desired_state.Preempted:
             raise  # a person stopped everything
@@ -207,180 +207,150 @@ def show_table(shown: tables.Table) -> None:
 
 
 DIRECT_OPTIONS = (
-    click.option("--users", default="1,4", show_default=True, help="Levels."),
-    click.option(
-        "--prompts", "count", default=48, show_default=True, help="Questions at each level."
-    ),
-    click.option("--answer-tokens", default=64, show_default=True),
+    option("--users", default="1,4", help="Levels."),
+    option("--prompts", "count", default=48, help="Questions at each level."),
+    option("--answer-tokens", default=64),
 )
 REPORT_OPTIONS = (
-    click.option(
+    option(
         "--compare",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         help="Another run's folder, put beside it.",
     ),
 )
 SCALE_OPTIONS = (
-    click.option(
+    option(
         "--source",
         type=click.Path(exists=True, path_type=Path),
-        default=HOME / "docs" / "measurements" / "rag-paced.json",
+        default=REPOSITORY / "docs" / "measurements" / "rag-paced.json",
+        show_default=False,
+        help="A result. Default: docs/measurements/rag-paced.json",
     ),
-    click.option("--out", type=click.Path(path_type=Path), default=HOME / "docs" / "scale.md"),
+    option(
+        "--out",
+        type=click.Path(path_type=Path),
+        default=REPOSITORY / "docs" / "measurements" / "scale.md",
+        show_default=False,
+        help="The page that is written. Default: docs/measurements/scale.md",
+    ),
 )
 RAG_OPTIONS = (
-    click.option(
+    option(
         "--model",
         type=click.Choice([chats.PACED, chats.SERVED]),
         default=chats.PACED,
-        show_default=True,
     ),
-    click.option(
+    option(
         "--only", type=click.Choice([chats.STOCK, chats.OURS]), help="Measure one chat, not both."
     ),
-    click.option("--users", default="1,2,4,8", show_default=True, help="Levels."),
-    click.option(
-        "--rounds", default=3, show_default=True, help="How often everybody asks at each level."
-    ),
-    click.option(
+    option("--users", default="1,2,4,8", help="Levels."),
+    option("--rounds", default=3, help="How often everybody asks at each level."),
+    option(
         "--documents",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         help="Your own PDFs.",
     ),
-    click.option(
+    option(
         "--questions",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="About your own PDFs, as TOML.",
     ),
-    click.option(
+    option(
         "--books",
         default=30,
-        show_default=True,
         help="How many documents are generated, where you give none.",
     ),
-    click.option(
+    option(
         "--set",
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
         help="A setting of Open WebUI to try on ours.",
     ),
-    click.option(
+    option(
         "--browser", is_flag=True, help="As the chat's own page asks, over its socket; first turns."
     ),
-    click.option("--quick", is_flag=True, help="Without the labelled questions."),
-    click.option(
+    option("--quick", is_flag=True, help="Without the labelled questions."),
+    option(
         "--name",
         help="Of the file in state/bench; rag-paced, rag-vllm, rag-browser-... if not given.",
     ),
 )
 
 
-def register(
-    bench: click.Group, verb: Callable[..., Any], open_site: Callable[[str | None], Site]
-) -> None:
-    """Adds the verbs to the group `bench`, each with --json as all others."""
+TRAINING_OPTIONS = (
+    option(
+        "--plan",
+        "plan_file",
+        type=click.Path(path_type=Path),
+        help="A JSON file of settings instead of the options below.",
+    ),
+    option("--recipe", default="team", help="What is trained."),
+    option(
+        "--engine",
+        "engines",
+        multiple=True,
+        type=click.Choice(training_plan.ENGINES),
+        default=["grouped"],
+    ),
+    option(
+        "--checkpointing",
+        multiple=True,
+        type=click.Choice(training_plan.CHECKPOINTING),
+        default=["selective"],
+    ),
+    option(
+        "--tokens",
+        multiple=True,
+        type=int,
+        default=[1600],
+        help="Real tokens a step.",
+    ),
+    option(
+        "--packing/--no-packing",
+        default=True,
+        help="Several samples a row, which needs a GPU.",
+    ),
+    option("--steps", default=100, help="Measured steps, after a warm-up of three."),
+    option(
+        "--layers",
+        default=training_plan.LAYERS,
+        help="Of the real architecture, with random weights.",
+    ),
+    option("--model", default="", show_default=False, help="A model's own weights instead."),
+    option(
+        "--train-file",
+        default="",
+        show_default=False,
+        help="With --model: rows to train on, as the container sees the file.",
+    ),
+    option(
+        "--anew",
+        is_flag=True,
+        help="Measure again what an earlier run of the same plan has measured.",
+    ),
+    option(
+        "--result",
+        "result_file",
+        type=click.Path(path_type=Path),
+        help="Measure nothing; show what training.bench.run wrote.",
+    ),
+    option(
+        "--out",
+        type=click.Path(path_type=Path),
+        help="Where table and pictures go; default state/bench.",
+    ),
+    option("--name", "stem", default="training", help="How the files there begin."),
+)
 
-    def add(function: Callable[..., Shown], options: tuple[Callable[[Any], Any], ...]) -> None:
-        def opened(profile: str | None, **chosen: Any) -> Shown:
-            return function(open_site(profile), **chosen)
 
-        opened.__name__, opened.__doc__ = function.__name__, function.__doc__
-        command: Any = opened
-        for option in reversed(options):
-            command = option(command)
-        verb(command, bench)
-
-    add(rag_verb, RAG_OPTIONS)
-    add(direct_verb, DIRECT_OPTIONS)
-    add(swap_verb, ())
-    add(report_verb, REPORT_OPTIONS)
-    add(scale_verb, SCALE_OPTIONS)
-    add(
-        all_verb,
-        (
-            click.option(
-                "--rounds",
-                default=3,
-                show_default=True,
-                help="How often everybody asks at each level.",
-            ),
-        ),
-    )
+ALL_OPTIONS = (option("--rounds", default=3, help="How often everybody asks at each level."),)
 
 
-@click.option(
-    "--plan",
-    "plan_file",
-    type=click.Path(path_type=Path),
-    help="A JSON file of settings instead of the options below.",
-)
-@click.option("--recipe", default="team", show_default=True, help="What is trained.")
-@click.option(
-    "--engine",
-    "engines",
-    multiple=True,
-    type=click.Choice(training_plan.ENGINES),
-    default=["grouped"],
-    show_default=True,
-)
-@click.option(
-    "--checkpointing",
-    multiple=True,
-    type=click.Choice(training_plan.CHECKPOINTING),
-    default=["selective"],
-    show_default=True,
-)
-@click.option(
-    "--tokens",
-    multiple=True,
-    type=int,
-    default=[1600],
-    show_default=True,
-    help="Real tokens a step.",
-)
-@click.option(
-    "--packing/--no-packing",
-    default=True,
-    show_default=True,
-    help="Several samples a row, which needs a GPU.",
-)
-@click.option(
-    "--steps", default=100, show_default=True, help="Measured steps, after a warm-up of three."
-)
-@click.option(
-    "--layers",
-    default=training_plan.LAYERS,
-    show_default=True,
-    help="Of the real architecture, with random weights.",
-)
-@click.option("--model", default="", help="A model's own weights instead.")
-@click.option(
-    "--train-file",
-    default="",
-    help="With --model: rows to train on, as the container sees the file.",
-)
-@click.option(
-    "--anew", is_flag=True, help="Measure again what an earlier run of the same plan has measured."
-)
-@click.option(
-    "--result",
-    "result_file",
-    type=click.Path(path_type=Path),
-    help="Measure nothing; show what training.bench.run wrote.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Where table and pictures go; default state/bench.",
-)
-@click.option(
-    "--name", "stem", default="training", show_default=True, help="How the files there begin."
-)
-def training_verb(profile: str | None, **options: Any) -> tuple[Any, Callable[[Any], None]]:
+def training_verb(site: Site, **options: Any) -> Json:
     """Time training steps: tokens a second, memory, seconds a step, and how near the machine's
     limits that is."""
-    return training.verb(framework.open_site(profile), options, command_line()), lines
+    return training.verb(site, options, command_line())
 
 
 @click.group(params=list(framework.cli.params), context_settings=framework.cli.context_settings)
@@ -390,5 +360,15 @@ def bench(**chosen: Any) -> None:
     framework.cli.callback(**chosen)
 
 
-framework.verb(training_verb, bench)
-register(bench, framework.verb, framework.open_site)
+def shown(table: Callable[[Json], tables.Table]) -> Callable[[Json], None]:
+    return lambda result: show_table(table(result))
+
+
+verb = partial(framework.verb, group=bench)
+verb(training_verb, options=TRAINING_OPTIONS)
+verb(rag_verb, options=RAG_OPTIONS, show=show_rag)
+verb(direct_verb, options=DIRECT_OPTIONS, show=shown(tables.direct))
+verb(swap_verb, show=shown(tables.swap))
+verb(report_verb, options=REPORT_OPTIONS, show=lambda result: print(result["page"]))
+verb(scale_verb, options=SCALE_OPTIONS, show=lambda result: print(result["document"]))
+verb(all_verb, options=ALL_OPTIONS, show=lambda result: print(result["page"]))

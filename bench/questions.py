@@ -1,17 +1,40 @@
-"""What is asked, and what is right: of the generated documents, or by a file of questions about
-documents of your own."""
+"""What the bench asks: about generated documents, or by a file about documents of your own."""
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field
 
 from bench import documents
 from bench.documents import Case
+from glue.core import schema
 from glue.core.errors import Misconfigured
 
-FORM = "[[questions]] with question, document and, if you like, text: docs/bench.md"
+FORM = "[[questions]] tables with question, document and, if known, text"
+
+
+@dataclass(frozen=True)
+class Row:
+    """document: a file's name. text: what only the right passage contains."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    question: str
+    document: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class QuestionFile:
+    """papers: for people, who save them."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    questions: Annotated[list[Row], Field(min_length=1, description=FORM)]
+    papers: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -23,31 +46,24 @@ class Asked:
 
 
 def generated(folder: Path, words: Path, count: int) -> Asked:
-    """Writes so many documents into folder where they are not there yet, and asks about them."""
+    """Writes missing documents into folder, and asks about them."""
     books = documents.load(words)
     documents.write(books, folder, count)
     return Asked(tuple(documents.rotation(books)), tuple(documents.labelled(books)))
 
 
 def about(folder: Path, questions: Path | None) -> Asked:
-    """The file's questions, about documents that are in folder. Raises Misconfigured, also for no
-    file: nobody knows then
-    what to ask."""
+    """The file's questions, about documents in folder. Raises Misconfigured, also without file."""
     if questions is None:
-        saw = (
-            f"--documents {folder} without --questions: those of the generated documents have no"
-            " answer there"
-        )
-        raise Misconfigured(
-            "nobody knows what to ask about these documents", saw, f"--questions FILE: {FORM}"
-        )
+        saw = f"--documents {folder} without --questions"
+        raise Misconfigured("--documents needs --questions", saw, f"--questions FILE: {FORM}")
     cases = read(questions)
     missing = sorted(
         {case.document for case in cases} - {path.name for path in folder.glob("*.pdf")}
     )
     if missing:
         raise Misconfigured(
-            "questions are about documents that are not there",
+            "documents that questions ask about are missing",
             ", ".join(missing),
             f"put them into {folder}",
         )
@@ -55,18 +71,11 @@ def about(folder: Path, questions: Path | None) -> Asked:
 
 
 def read(path: Path) -> tuple[Case, ...]:
-    """First turns, each with the document that is right and, where that is known, text that only
-    the right passage holds."""
-    try:
-        rows = tomllib.loads(path.read_text(encoding="utf-8"))["questions"]
-        cases = [
-            Case(
-                "first turn", row["question"], row["question"], row.get("text", ""), row["document"]
-            )
-            for row in rows or [{}]
-        ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Misconfigured(
-            "the questions cannot be read", f"{path}: {type(error).__name__}: {error}", FORM
-        ) from error
-    return tuple(cases)
+    """First turns, each with the right document and, where known, text of the right passage."""
+    table = schema.read_toml(path)
+    schema.check(QuestionFile, table, str(path))
+    return tuple(case(**row) for row in table["questions"])
+
+
+def case(question: str, document: str, text: str = "") -> Case:
+    return Case("first turn", question, question, text, document)

@@ -19,7 +19,7 @@ from glue.clients.site import Site
 from glue.clients.vllm import Vllm
 from glue.core.errors import GlueError
 from glue.core.names import BASE
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 
 Row = dict[str, Any]
 # nothing takes time: for what does not depend on speed
@@ -64,7 +64,7 @@ def run(
     keep: gets what is measured so far after each level; it is "whole" only after the last.
     """
     folder = plan.documents or site.state / "bench" / f"documents-{plan.books}"
-    words = HOME / "env" / "bench-library.toml"
+    words = REPOSITORY / "env" / "bench-library.toml"
     asked = (
         questions.about(folder, plan.questions)
         if plan.documents

@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from bench import environment, promotion
+from bench import containers, environment, promotion
 from glue.clients import host
-from glue.clients.docker import DAY
+from glue.clients.compose import DAY
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
 from glue.core import commands, desired_state, lock, waiting
-from glue.core.desired_state import Turn, Wanted
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import DayNotServing, GlueError
 from glue.night import train
 from glue.serving import day, model
@@ -55,7 +55,7 @@ def run(site: Site, command: str, keep: Callable[[Row], object]) -> Row:
     the phases before it; it is
     "whole" only after the last. Raises DayNotServing if the day does not come back.
     """
-    day.ensure(site)
+    day.start(site)
     disk = disk_floor(site)
     caches, left_out = starts(site)
     result: Row = {
@@ -106,7 +106,7 @@ def the_day_after(site: Site) -> Iterator[None]:
     except BaseException as reason:
         with commands.uninterrupted():
             try:
-                day.ensure(site, insist=True, night=BENCH_NIGHT)
+                day.start(site, day.Caller.NIGHT, BENCH_NIGHT)
             except Exception as error:
                 saw = f"{error}; the bench: {type(reason).__name__}: {reason}"
                 raise DayNotServing(
@@ -126,7 +126,7 @@ def disk_floor(site: Site) -> Row:
         if served.startswith("/")
         else f"/models/**/models--{served.replace('/', '--')}/**/*.safetensors"
     )
-    code, output = site.stacks.run_in(DAY, MODEL, ["python3", "-c", DISK, pattern])
+    code, output = containers.run_in(site.stacks, DAY, MODEL, ["python3", "-c", DISK, pattern])
     if code != 0:
         raise GlueError(
             "the disk's speed could not be measured",
@@ -147,17 +147,17 @@ def disk_floor(site: Site) -> Row:
 def to_night(site: Site, words: str) -> list[Row]:
     """As a night begins: the door to the desk, the running answers' end, the model's stop, whose
     own part is the floor."""
-    with lock.hold(site.state, lock.MOVE, "bench the swap", model.MOVE_WAIT_SECONDS):
+    with lock.hold(site.state, lock.SWITCH, "bench the swap", model.SWITCH_WAIT_SECONDS):
         began = time.time()
         take_turn(site)
-        model.notice(site, "night", back_at(site))
+        model.write_notice(site, "night", back_at(site))
         model.wait_for_door(site, "night-desk")
         moved = time.time()
         train.drain(site)
         sent = time.time()
         site.stacks.stop(DAY, MODEL)
         ended = time.time()
-    floor = site.stacks.ended(DAY, MODEL) - sent
+    floor = containers.state_time(site.stacks, DAY, MODEL, "FinishedAt") - sent
     return [
         {"phase": f"the door to the desk{words}", "seconds": round(moved - began, 3)},
         {
@@ -178,7 +178,9 @@ def take_turn(site: Site) -> None:
     """
     until_time = time.time() + TURN_SECONDS
     desired_state.begin(
-        site.state, Turn(Wanted.NIGHT, BENCH_NIGHT, until_time), "make day, then the bench again"
+        site.state,
+        DesiredState(Wanted.NIGHT, BENCH_NIGHT, until_time),
+        "make day, then the bench again",
     )
 
 
@@ -194,7 +196,7 @@ def to_day(site: Site, cache: str, disk: Row) -> list[Row]:
         cache = "page cache not dropped: only root may"
     with watching(site) as healthy:
         began = time.time()
-        day.ensure(site, night=BENCH_NIGHT)
+        day.start(site, day.Caller.NIGHT, BENCH_NIGHT)
         ended = time.time()
     if not healthy:
         raise GlueError(
@@ -202,7 +204,7 @@ def to_day(site: Site, cache: str, disk: Row) -> list[Row]:
             "no answer of /health",
             "make status, then the bench again",
         )
-    load = healthy[0] - site.stacks.started(DAY, MODEL)
+    load = healthy[0] - containers.state_time(site.stacks, DAY, MODEL, "StartedAt")
     above = round(ended - began - load, 3)
     whole = {
         "phase": f"night to day, {cache}",

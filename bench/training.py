@@ -18,7 +18,7 @@ from bench.training_plan import Plan
 from glue.clients import host
 from glue.clients.site import Site
 from glue.core import desired_state, files, lock, waiting
-from glue.core.desired_state import Preempted, Turn, Wanted
+from glue.core.desired_state import DesiredState, Preempted, Wanted
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.core.waiting import Seen
 from glue.serving import day, model
@@ -69,7 +69,7 @@ def in_between(site: Site, command: str, keep: Callable[[dict[str, Any]], object
         if host.available_bytes() < site.settings.number("NIGHT_FREE_BYTES"):
             swap.to_night(site, "")
         keep({"command": command, **measure(site, plan, anew=True)})
-        day.ensure(site, night=swap.BENCH_NIGHT)
+        day.start(site, day.Caller.NIGHT, swap.BENCH_NIGHT)
 
 
 def run(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def run(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
     the last lines where the
     bench failed.
     """
-    with lock.hold(site.state, lock.NIGHT, "a training bench"):
+    with lock.hold(site.state, lock.TRAINING, "a training bench"):
         return measure(site, plan, anew)
 
 
@@ -115,21 +115,21 @@ def measure(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
 
 
 @contextmanager
-def whose_turn(site: Site) -> Iterator[Turn]:
+def whose_turn(site: Site) -> Iterator[DesiredState]:
     """The watch takes the bench for a night, and leaves a model alone that was stopped to make room
     for it."""
     before, ours = (
         desired_state.read(site.state),
-        Turn(Wanted.NIGHT, "bench", time.time() + LONGEST_SECONDS),
+        DesiredState(Wanted.NIGHT, "bench", time.time() + LONGEST_SECONDS),
     )
-    with lock.hold(site.state, lock.MOVE, "begin a bench", model.MOVE_WAIT_SECONDS):
-        desired_state.take(site.state, ours)
+    with lock.hold(site.state, lock.SWITCH, "begin a bench", model.SWITCH_WAIT_SECONDS):
+        desired_state.write(site.state, ours)
     try:
         yield ours
     finally:
-        with lock.hold(site.state, lock.MOVE, "end a bench", model.MOVE_WAIT_SECONDS):
+        with lock.hold(site.state, lock.SWITCH, "end a bench", model.SWITCH_WAIT_SECONDS):
             if desired_state.read(site.state) == ours:
-                desired_state.take(site.state, before or Turn(Wanted.DAY))
+                desired_state.write(site.state, before or DesiredState(Wanted.DAY))
 
 
 def start(site: Site, plan: Plan, folder: Path, anew: bool) -> None:

@@ -101,7 +101,7 @@ def read(path: Path) -> Plan:
         raise Misconfigured(
             "the plan cannot be read",
             f"{path}: {type(error).__name__}: {error}",
-            "see docs/bench.md",
+            "docs/measurements/training-h200.plan.json is an example",
         ) from error
     for number, setting in enumerate(settings, 1):
         for key, value in setting.items():

@@ -7,9 +7,9 @@ import json
 from statistics import median
 from typing import Any
 
-from bench import chats, client, environment
+from bench import chats, client, containers, environment
 from bench.client import Endpoint, Sample, ask
-from glue.clients.docker import DAY
+from glue.clients.compose import DAY
 from glue.clients.site import Site
 from glue.core.errors import GlueError
 from glue.serving import day
@@ -22,7 +22,7 @@ WRITE = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
 def run(site: Site, users: tuple[int, ...], count: int, answer_tokens: int, command: str) -> Row:
     """The same prompts, the same number at once: here, there, and here again, so that a drift
     shows."""
-    day.ensure(site)
+    day.start(site)
     prompts = [
         f"Tell me all about part number {number} of the machine in hall {number % 7}."
         for number in range(count)
@@ -145,7 +145,7 @@ def medians(found: Row) -> Row:
 
 
 def checked(site: Site, command: list[str]) -> str:
-    code, output = site.stacks.run_in(DAY, "vllm", command)
+    code, output = containers.run_in(site.stacks, DAY, "vllm", command)
     if code != 0:
         raise GlueError("vllm bench serve failed", output[-1500:], "make logs SERVICE=vllm")
     return output

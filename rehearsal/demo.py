@@ -27,12 +27,13 @@ from rich.console import Console
 from rich.table import Table
 
 from glue.clients import open_webui
-from glue.clients.open_webui import Answer, WebUI
+from glue.clients.open_webui import WebUI
 from glue.clients.site import Site, Tell
+from glue.clients.webui_connection import Answer
 from glue.core import files, journal, waiting
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.core.names import ASSISTANT, MARK
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.night import night
 from glue.operations import documents, setup
 from glue.serving import adapters, day
@@ -95,11 +96,11 @@ def run(profile: str | None, tell: Tell, fact_count: int) -> dict[str, Any]:
             "GLUE_PROFILE=rehearsal make demo",
         )
     with phases.phase("day"):
-        day.ensure(site)
-    world = worlds.load(HOME / "env" / "practice-world.toml")
+        day.start(site)
+    world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
     with phases.phase("documents"):
         write_sheets(world, site.state / "demo" / "documents")
-        tell(str(documents.ingest(site, site.state / "demo" / "documents")))
+        tell(str(documents.ingest(site, site.state / "demo" / "documents", yes=True)))
     with phases.phase("reset"):
         member = team_member(site)
         adapters.promote(site, None)

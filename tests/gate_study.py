@@ -21,7 +21,7 @@ import shutil
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,17 @@ from typing import Any
 from glue.clients.site import Site
 from glue.core import files, waiting
 from glue.core.recipes import Recipe
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
+from glue.core.verdict import Verdict
 from glue.core.waiting import Seen
+from glue.night import evaluate
 from glue.night import train as night_train
 from glue.night.tonight import Night
 from glue.operations import setup
 from glue.serving import adapters
 from learning.dataset import build, split
 from learning.dataset import files as dataset_files
-from learning.evaluation import evaluate
-from learning.examples import Dataset, Example, Verdict
+from learning.examples import Dataset, Example
 from rehearsal import demo
 from rehearsal.demo import Correction
 from training import world as worlds
@@ -59,7 +60,7 @@ BREAKS = ("wrong keys", "zeroed", "NaN")
 FACTS, TAUGHT, REPLAY_ROWS = 10, 2, 96
 STEPS, BROKEN_STEPS = 40, 8  # what is broken afterwards need not have learned much
 A_TRAINING_SECONDS = 600
-OUTPUT = HOME / "docs" / "measurements" / "gate-study.json"
+OUTPUT = REPOSITORY / "docs" / "measurements" / "gate-study.json"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def make(world: World, play: Play, known: Sequence[Example], general_rows: int) 
 
 
 def example(world: World, fact: Correction, phrasing: int, choose: random.Random) -> Example:
-    plain = setup.world_example(world, fact.item, phrasing, choose)
+    plain = split.from_row(setup.world_row(world, fact.item, phrasing, choose))
     answer = world.answer.format(item=fact.item, code=fact.new_code)
     return replace(plain, answer=answer, conversation=f"study {fact.item} {phrasing}")
 
@@ -123,15 +124,13 @@ def prepare(site: Site, world: World, play: Play) -> Night:
     """The night's folder, with its dataset and its job."""
     plan = recipe(site, play.kind)
     known = build.read_replay(site.state / plan.replay_file)
-    night = Night(
-        site, play.name, plan, time.time() + 24 * 3600, make(world, play, known, plan.general_rows)
-    )
+    built = make(world, play, known, plan.general_rows)
+    parts = {field.name: len(getattr(built, field.name)) for field in fields(built)}
+    found = {"card": {"parts": parts}} | build.facts(built)
+    night = Night(site, play.name, plan, time.time() + 24 * 3600, found)
     shutil.rmtree(night.folder, ignore_errors=True)
-    (night.folder / "dataset").mkdir(parents=True)
-    dataset_files.write_lines(
-        night.folder / "dataset" / "train.jsonl",
-        map(split.as_row, night.dataset.train + night.dataset.replay),
-    )
+    dataset_files.write_parts(night.folder / "dataset", built)
+    files.write_json(night.folder / "dataset" / "card.json", found["card"], mode=0o600)
     files.write_json(
         night.folder / "job.json", night_train.job(night) | {"begin_from": "", "seed": play.seed}
     )
@@ -202,8 +201,7 @@ def judged_broken(night: Night, play: Play) -> dict[str, Any]:
 def judge_release(night: Night) -> tuple[Verdict, float]:
     started = time.monotonic()
     try:
-        found, seen = evaluate.judge(night.site, night.release, night.dataset, night.recipe)
-        files.write_json(night.folder / "evidence.json", asdict(seen))
+        found = evaluate.judge(night)
         files.write_json(night.folder / "verdict.json", asdict(found))
     finally:
         shutil.rmtree(night.site.releases.folder / night.release)
@@ -274,7 +272,7 @@ def play_all(
 ) -> None:
     """Plays them in order, with the base model as the current one; keep gets each night's row as it
     ends."""
-    world = worlds.load(HOME / "env" / "practice-world.toml")
+    world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
     nights = [prepare(site, world, play) for play in plays]
     started = time.monotonic()
     trained = train(site, nights)

@@ -9,7 +9,7 @@ import numpy
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Shown:
 def opened(file: Path) -> Shown:
     """Fails where a picture was not decoded, is small, or is of one flat colour."""
     found = subprocess.run(
-        ["bash", str(HOME / "scripts" / "install-browser.sh")],
+        ["bash", str(REPOSITORY / "scripts" / "install-browser.sh")],
         capture_output=True,
         text=True,
         check=True,

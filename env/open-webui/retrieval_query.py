@@ -18,7 +18,7 @@ import json
 
 LONGEST_QUERY_CHARACTERS = 800
 # tried on 90 labelled follow-ups: once, twice and three times, before and after; this found the
-# most (docs/bench.md)
+# most (docs/measurements/bench.md)
 TIMES = 3
 
 

@@ -1,4 +1,4 @@
-"""What every program of this repository has: --profile, --json, progress for people."""
+"""What every program of this repository has: --profile, --json, and progress for people."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
-from functools import update_wrapper
-from typing import Any, cast
+from inspect import signature
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import click
 from rich.console import Console
@@ -21,14 +22,16 @@ from glue.core import redact, settings
 from glue.core.errors import Exit, GlueError, PreconditionFailed
 from glue.serving import notify
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON only.")
+
 people = Console(stderr=True, highlight=False, soft_wrap=True)  # a command is copied from one line
 
 
 def teller() -> Tell:
-    """Prints each line once, when it changes; a wait of minutes is a few lines, not a few hundred.
+    """Prints a line when it differs from the last one, so that a wait of minutes is a few lines.
 
-    A terminal that is gone, or a pipe that nobody reads (there rich raises SystemExit), ends
-    nothing: the day has to come up.
+    A closed terminal, or a pipe without a reader (where rich raises SystemExit), ends nothing.
     """
     last = ""
 
@@ -49,14 +52,13 @@ def open_site(profile: str | None) -> Site:
 
 
 def open_watched(profile: str | None) -> Site:
-    """For the verbs that the day hangs on: where Docker does not answer nobody has a chat, and
-    somebody is told."""
-    chosen = settings.load(profile)
+    """For the verbs that the day depends on: they also send a message where Docker fails."""
     try:
-        return Site(chosen, Stacks(chosen), teller())
+        return open_site(profile)
     except GlueError as error:
+        chosen = settings.load(profile)
         unseen = Site(chosen, cast(Stacks, None), teller())  # telling asks no container
-        notify.once(unseen, notify.NOT_SERVING, str(error))
+        notify.tell_once(unseen, notify.NOT_SERVING, str(error))
         raise
 
 
@@ -64,57 +66,101 @@ def open_watched(profile: str | None) -> Site:
 @click.option(
     "--profile",
     type=click.Choice(settings.PROFILES),
-    help="spark or rehearsal; found by itself if not given.",
+    help="spark or rehearsal. Default: detected.",
 )
 @click.option("--verbose", is_flag=True, help="Show every command that is run.")
 @click.pass_context
 def cli(context: click.Context, profile: str | None, verbose: bool) -> None:
     """Chat over the team's documents by day, training by night."""
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.WARNING, format="%(name)s: %(message)s"
-    )
-    logging.getLogger("urllib3").setLevel(logging.WARNING)
-    logging.getLogger("docker").setLevel(logging.WARNING)
+    level = logging.DEBUG if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(name)s: %(message)s")
+    for library in ("urllib3", "docker"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     require_no_sudo(context.invoked_subcommand)
     context.obj = profile
 
 
 def require_no_sudo(verb: str | None) -> None:
-    """By sudo, files of root would be left in the state folder, which its owner's timers could not
-    change."""
+    """sudo would leave files of root in the state folder, which the timers could not change."""
     person = os.environ.get("SUDO_USER", "root")
     if os.geteuid() == 0 and person != "root" and verb != "schedule":
-        do = (
-            "the same command without sudo. In a root shell that is meant: env -u SUDO_USER make"
-            f" {verb}"
-        )
         raise PreconditionFailed(
             f"sudo would leave files of root here, which {person} could not change",
             f"{verb} by sudo",
-            do,
+            "run the same command without sudo. In a root shell that is meant:"
+            f" env -u SUDO_USER make {verb}",
         )
-
-
-def verb(function: Callable[..., Any], parent: click.Group = cli, name: str = "") -> Any:
-    """A command with --json: its function returns a JSON value and how people are shown it."""
-
-    def command(context: click.Context, as_json: bool, **arguments: Any) -> None:
-        result, show = function(context.obj, **arguments)
-        if as_json:
-            print(json.dumps(result, ensure_ascii=False))
-        else:
-            show(result)
-        if isinstance(result, dict) and result.get("overdue"):
-            sys.exit(Exit.OVERDUE)
-
-    wrapped: Any = update_wrapper(command, function)
-    name = name or function.__name__.removesuffix("_verb")
-    json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
-    return parent.command(name=name, help=function.__doc__)(
-        json_option(click.pass_context(wrapped))
-    )
 
 
 def lines(result: dict[str, Any]) -> None:
     for key, value in result.items():
         print(f"{key:14}{'-' if value is None else value}")
+
+
+def overdue(result: Any) -> int:
+    return Exit.OVERDUE if isinstance(result, dict) and result.get("overdue") else 0
+
+
+def verb(
+    function: Function,
+    words: str = "",
+    options: Iterable[click.Parameter] = (),
+    group: click.Group = cli,
+    show: Callable[[Any], object] = lines,
+    exit_code: Callable[[Any], int] = overdue,
+    opened: Callable[[str | None], Any] | None = None,
+    typed: str = "",
+) -> Function:
+    """Makes function, which takes a site and returns a JSON value, a command with --json.
+
+    Name, arguments and, without words, help are the function's own. options: those that it names
+    are taken, or all where it takes **options. show prints the value for people. opened: turns
+    --profile into the first argument. typed: the variable of make that gives the argument.
+    """
+
+    def call(as_json: bool, **given: Any) -> None:
+        result = function((opened or open_site)(click.get_current_context().obj), **given)
+        if as_json:
+            print(json.dumps(result, ensure_ascii=False))
+        else:
+            show(result)
+        if code := exit_code(result):
+            sys.exit(code)
+
+    name = function.__name__.removesuffix("_verb")
+    known: dict[str | None, click.Parameter] = {option.name: option for option in options}
+    params = [*parameters(function, known, f"ARG_{typed}" if typed else None), JSON]
+    help_text = words or function.__doc__
+    group.add_command(click.Command(name, params=params, callback=call, help=help_text))
+    return function
+
+
+def parameters(
+    function: Callable[..., Any],
+    options: dict[str | None, click.Parameter],
+    envvar: str | None = None,
+) -> Iterator[click.Parameter]:
+    """What the command line takes for function: what has no option is an argument."""
+    for parameter in list(signature(function).parameters.values())[1:]:
+        if parameter.kind is parameter.VAR_KEYWORD:
+            yield from options.values()
+        elif parameter.name in options:
+            yield options[parameter.name]
+        elif parameter.default is parameter.empty:
+            kind = click.Path(path_type=Path, resolve_path=True)
+            path = parameter.annotation in ("Path", Path)
+            yield click.Argument([parameter.name], type=kind if path else None, envvar=envvar)
+
+
+def option(*names: str, **facts: Any) -> click.Option:
+    return click.Option(names, **{"show_default": True, **facts})
+
+
+def flag(*names: str, words: str) -> click.Option:
+    return click.Option(names, is_flag=True, help=words)
+
+
+def group(name: str, words: str) -> click.Group:
+    made = click.Group(name, help=words)
+    cli.add_command(made)
+    return made

@@ -24,8 +24,8 @@ def stopped(number: int, _: object) -> None:
 
 
 def main(program: click.Command = cli) -> None:
-    """Runs a program to its end, and exits with the code that says how it ended."""
-    # a kill, or a terminal that goes away, ends a night as Ctrl-C does: with the day brought back
+    """Runs a program, and exits with the code of its error if there is one."""
+    # SIGTERM, or a terminal that closes, ends a night as Ctrl-C does: the day starts again
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stopped)
     try:
@@ -33,16 +33,8 @@ def main(program: click.Command = cli) -> None:
     except GlueError as error:
         framework.people.print(str(error), markup=False, soft_wrap=True)
         if "--json" in sys.argv:
-            print(
-                json.dumps(
-                    {
-                        "error": error.what,
-                        "saw": error.saw,
-                        "do": error.do,
-                        "exit_code": int(error.exit_code),
-                    }
-                )
-            )
+            facts = {"error": error.what, "saw": error.saw, "do": error.do}
+            print(json.dumps(facts | {"exit_code": int(error.exit_code)}))
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
@@ -53,7 +45,7 @@ def main(program: click.Command = cli) -> None:
 
 
 def run(program: click.Command) -> None:
-    """Whatever a verb raises becomes an error in words; --verbose shows where it was raised."""
+    """Turns every exception into a GlueError. --verbose shows where it was raised."""
     try:
         program(standalone_mode=False)
     except (GlueError, click.ClickException, click.Abort):
@@ -66,6 +58,5 @@ def run(program: click.Command) -> None:
         logging.getLogger(__name__).debug("where it was raised", exc_info=True)
         last = traceback.extract_tb(error.__traceback__)[-1]
         saw = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
-        raise GlueError(
-            "a fault of this program, or a damaged file", saw, "make doctor, then make support"
-        ) from error
+        what = "a fault of this program, or a damaged file"
+        raise GlueError(what, saw, "make doctor, then make support") from error

@@ -1,16 +1,14 @@
-"""Adapters on disk: complete, immutable folders, and one link that says which of them serves.
+"""Adapters on disk: complete, immutable folders, and one link to the one that serves.
 
 adapters/<utc>-<sha>/   adapter_config.json  adapter_model.safetensors  manifest.json
-                        verdict.json                   what the gate said of it, once
-                        checkpoint/, checkpoint.json   the adapter inside a whole model, if somebody
-                                                       or a recipe wanted that
-                        serve-merged                   there if this release serves by its
-                                                       checkpoint
-adapters/current ->     relative link to what serves; no link means the base model serves
+                        verdict.json                   the gate's verdict, written once
+                        checkpoint/, checkpoint.json   the adapter merged into a whole model, where
+                                                       a recipe or a person asked for it
+                        serve-merged                   present if it serves by that checkpoint
+adapters/current ->     relative link to what serves; no link means the base model
 adapters/served.json    what has served, oldest first; null is the base model
-adapters/pruned/        the manifests of releases that were removed: what they learned is not
-                        forgotten with them
-adapters/judging        there while a night judges: vLLM then runs the base model with adapters
+adapters/pruned/        the manifests of removed adapters, which say what was learned
+adapters/judging        present while a night evaluates: vLLM then runs the base model with adapters
                         beside it, whatever serves
 """
 
@@ -30,65 +28,54 @@ from glue.core.files import sha256
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 MERGED, JUDGING, PRUNED = "serve-merged", "judging", "pruned"
-Release = str | None  # a name; None is the base model
+Release = str | None  # an adapter's name; None is the base model
 
 
 @dataclass(frozen=True)
 class Releases:
     folder: Path
 
-    # ------------------------------------------------------------------ look
+    # ------------------------------------------------------------------ read
 
     def names(self) -> list[str]:
-        """Complete releases, oldest first."""
-        return sorted(
-            path.parent.name
-            for path in self.folder.glob("[!.]*/manifest.json")
-            if not path.parent.is_symlink()
-        )
+        """Complete adapters, oldest first."""
+        manifests = self.folder.glob("[!.]*/manifest.json")
+        return sorted(path.parent.name for path in manifests if not path.parent.is_symlink())
 
     def manifest(self, name: str) -> dict[str, Any]:
-        """What was published, with the gate's verdict if there is one. Raises PreconditionFailed
-        for no such release."""
+        """What was published, with the gate's verdict if there is one.
+
+        Raises PreconditionFailed for a name that is not in the store.
+        """
         if name not in self.names():
-            there = ", ".join(self.names()) or "none"
-            raise PreconditionFailed(
-                "there is no such adapter", f"{name!r}; there are: {there}", "make adapters"
-            )
+            saw = f"{name!r}; there are: {', '.join(self.names()) or 'none'}"
+            raise PreconditionFailed("there is no such adapter", saw, "make adapters")
         verdict = files.read_json_if_whole(self.folder / name / "verdict.json", {})
-        found = files.read_json_if_whole(self.folder / name / "manifest.json", {}) or {
-            "name": name,
-            "damaged": "manifest.json",
-        }
+        damaged = {"name": name, "damaged": "manifest.json"}
+        found = files.read_json_if_whole(self.folder / name / "manifest.json", {}) or damaged
         return found | ({"verdict": verdict} if verdict else {})
 
     def manifests(self) -> list[dict[str, Any]]:
-        """Of every release that there is or was, oldest first: what has been learned from once is
-        not new."""
-        pruned = [
-            files.read_json_if_whole(path, {}) for path in (self.folder / PRUNED).glob("*.json")
-        ]
-        removed = [manifest for manifest in pruned if manifest]
-        there = [self.manifest(name) for name in self.names()]
-        return sorted(
-            {row["name"]: row for row in removed + there}.values(), key=lambda row: str(row["name"])
-        )
+        """Of every adapter, removed ones too, oldest first."""
+        pruned = sorted((self.folder / PRUNED).glob("*.json"))
+        rows = [files.read_json_if_whole(path, {}) for path in pruned]
+        rows += [self.manifest(name) for name in self.names()]
+        by_name = {str(row["name"]): row for row in rows if row}
+        return [by_name[name] for name in sorted(by_name)]
 
     def current(self) -> Release:
-        """What serves after any restart. A link to a release that is not whole counts for nothing,
-        as for serve-current.sh."""
+        """What serves after any restart. A link to an incomplete adapter means the base model.
+
+        images/vllm/serve-current.sh has the same rule.
+        """
         link = self.folder / "current"
-        return (
-            str(link.readlink())
-            if link.is_symlink() and (link / "manifest.json").exists()
-            else None
-        )
+        complete = link.is_symlink() and (link / "manifest.json").exists()
+        return str(link.readlink()) if complete else None
 
     def served(self) -> list[Release]:
-        """What has served, oldest first. Ends with what serves now: the link says what does,
-        whatever became of the list.
+        """What has served, oldest first, to what serves now by the link.
 
-        What the list has after that was never linked to, or was rolled back on a full disk.
+        Later entries of served.json were never linked to, or were rolled back on a full disk.
         """
         current = self.current()
         history: list[Release] = files.read_json_if_whole(self.folder / "served.json", [None])
@@ -97,61 +84,69 @@ class Releases:
         return history[: len(history) - history[::-1].index(current)]
 
     def before(self) -> list[Release]:
-        """What served, down to what served before what serves now, and is still there. Raises
-        PreconditionFailed for nothing."""
+        """What served earlier and still exists. Raises PreconditionFailed if nothing did."""
         there, current = {None, *self.names()}, self.current()
-        history = [release for release in self.served() if release in there]
+        history = [name for name in self.served() if name in there]
         while history and history[-1] == current:
             history.pop()
         if not history:
-            raise PreconditionFailed(
-                "there is nothing to roll back to",
-                f"{shown(current)} is all that ever served",
-                "make adapters",
-            )
+            saw = f"nothing but {shown(current)} has served"
+            raise PreconditionFailed("there is nothing to roll back to", saw, "make adapters")
         return history
 
-    def previous(self) -> Release:
-        """What served before what serves now, and is still there."""
-        return self.before()[-1]
-
     def serves_merged(self) -> bool:
-        """Whether a vLLM that starts now runs the current release's checkpoint; serve-current.sh
-        has the same rule."""
+        """Whether a vLLM that starts now runs the current adapter's checkpoint.
+
+        images/vllm/serve-current.sh has the same rule.
+        """
         current = self.folder / "current"
-        whole = (current / MERGED).exists() and (current / "checkpoint" / "config.json").exists()
-        return whole and not self.judging()
+        complete = (current / MERGED).exists() and (current / "checkpoint/config.json").exists()
+        return complete and not self.judging()
 
     def judging(self) -> bool:
-        """Whether a vLLM that starts now runs the base model with adapters beside it, whatever
-        serves."""
+        """Whether a vLLM that starts now runs the base model, with adapters beside it."""
         return (self.folder / JUDGING).exists()
 
-    def is_merged(self, release: Release) -> bool:
-        """Whether release serves, or last served, by its checkpoint."""
-        return release is not None and (self.folder / release / MERGED).exists()
+    def is_merged(self, name: Release) -> bool:
+        """Whether it serves, or last served, by its checkpoint."""
+        return name is not None and (self.folder / name / MERGED).exists()
 
     def checkpoint(self, name: str) -> dict[str, Any] | None:
-        """What is known of the release's checkpoint: its form, its base model, the hash of each
-        file. None without one, as
-        after a restore: a backup holds what is known of it, and not the checkpoint."""
-        there = (self.folder / name / "checkpoint").is_dir()
-        return (
-            (files.read_json_if_whole(self.folder / name / "checkpoint.json", {}) or None)
-            if there
-            else None
-        )
+        """Form, base model and file hashes of the adapter's checkpoint.
 
-    # ------------------------------------------------------------------ change
+        None without one, as after a restore: a backup has checkpoint.json and not the files.
+        """
+        if not (self.folder / name / "checkpoint").is_dir():
+            return None
+        return files.read_json_if_whole(self.folder / name / "checkpoint.json", {}) or None
+
+    def verify(self, name: str, checkpoint: bool = False) -> None:
+        """Raises PreconditionFailed if a file differs from what was published."""
+        published = self.published(name)
+        if checkpoint:
+            published |= (self.checkpoint(name) or {}).get("sha256", {})
+        if damaged := files.damaged(self.folder / name, published):
+            names = ", ".join(f"{name}/{file}" for file in damaged)
+            saw, do = f"missing, or another SHA-256: {names}", "promote another: make adapters"
+            raise PreconditionFailed("an adapter is not what was published", saw, do)
+
+    def published(self, name: str) -> dict[str, str]:
+        """The hash of each file. Raises PreconditionFailed where the manifest is damaged."""
+        path = self.folder / name / "manifest.json"
+        if hashes := self.manifest(name).get("sha256"):
+            return dict(hashes)
+        do = "restore it from the newest backup, or promote another: make adapters"
+        raise PreconditionFailed("an adapter's manifest is damaged", str(path), do)
+
+    # ------------------------------------------------------------------ write
 
     def publish(self, source: Path, manifest: dict[str, Any]) -> str:
-        """Copies an adapter into a new release and returns its name. It is seen only once it is
-        complete and on disk."""
+        """Copies an adapter into the store and returns its name. It is seen once it is complete."""
         hashes = {name: sha256(source / name) for name in ADAPTER_FILES}
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{hashes[ADAPTER_FILES[1]][:8]}"
         unfinished = self.folder / f".unfinished-{name}"
         shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
+        files.make_folder(unfinished)
         for file in ADAPTER_FILES:
             shutil.copyfile(source / file, unfinished / file)
             with (unfinished / file).open("rb") as written:
@@ -162,8 +157,7 @@ class Releases:
         return name
 
     def publish_checkpoint(self, name: str, source: Path, facts: dict[str, Any]) -> dict[str, Any]:
-        """Moves a finished checkpoint into the release, in place of any other, and returns what is
-        known of it."""
+        """Moves a finished checkpoint into the adapter's folder. Returns its checkpoint.json."""
         self.forget_checkpoint(name)
         hashes = {f"checkpoint/{path.name}": sha256(path) for path in sorted(source.iterdir())}
         source.rename(self.folder / name / "checkpoint")
@@ -173,8 +167,7 @@ class Releases:
         return known
 
     def forget_checkpoint(self, name: str) -> None:
-        """Whatever moment this ends at, there is a whole checkpoint or none. The release then
-        serves as an adapter."""
+        """Afterwards the adapter serves beside the base model. A crash leaves all of it or none."""
         folder, unfinished = self.folder / name, self.folder / f".unfinished-{name}-checkpoint"
         for name_of_file in (MERGED, "checkpoint.json"):
             (folder / name_of_file).unlink(missing_ok=True)
@@ -184,74 +177,41 @@ class Releases:
             shutil.rmtree(unfinished)
 
     def forget_old_checkpoints(self) -> None:
-        """Only what serves and what served before keep the checkpoints that serving made; the
-        others' adapters stay."""
+        """Keeps those of what serves and of what served before. Adapters stay."""
         kept = self.served()[-2:]
         for name in self.names():
             if self.is_merged(name) and name not in kept:
                 self.forget_checkpoint(name)
 
-    def serve_as(self, release: str, merged: bool) -> None:
-        """The form in which release serves, from when it is current."""
-        mark = self.folder / release / MERGED
-        if merged:
-            files.write(mark, "")
-        else:
-            mark.unlink(missing_ok=True)
+    def serve_as(self, name: str, merged: bool) -> None:
+        """The form in which the adapter serves once it is current."""
+        mark(self.folder / name / MERGED, merged)
 
-    def judge(self, judging: bool) -> None:
-        """While judging, vLLM is to run the base model with adapters beside it, whatever serves."""
-        if judging:
-            files.write(self.folder / JUDGING, "")
-        else:
-            (self.folder / JUDGING).unlink(missing_ok=True)
-
-    def verify(self, name: str, checkpoint: bool = False) -> None:
-        """Raises PreconditionFailed if a file is not the one that was published. checkpoint: those
-        of the checkpoint too."""
-        published = self.published(name)
-        if checkpoint:
-            published |= (self.checkpoint(name) or {}).get("sha256", {})
-        if damaged := files.damaged(self.folder / name, published):
-            saw = (
-                "missing, or with another SHA-256:"
-                f" {', '.join(f'{name}/{file}' for file in damaged)}"
-            )
-            raise PreconditionFailed(
-                "an adapter is not what was published", saw, "promote another: make adapters"
-            )
-
-    def published(self, name: str) -> dict[str, str]:
-        """The hash of each file. Raises PreconditionFailed where the manifest is damaged."""
-        path = self.folder / name / "manifest.json"
-        hashes = self.manifest(name).get("sha256")
-        if not hashes:
-            do = "put it back from the newest backup, or promote another: make adapters"
-            raise PreconditionFailed("an adapter's manifest is damaged", str(path), do)
-        return dict(hashes)
+    def set_judging(self, judging: bool) -> None:
+        mark(self.folder / JUDGING, judging)
 
     def note_verdict(self, name: str, verdict: dict[str, Any]) -> None:
-        """Said once, like everything in a release."""
+        """Written once, like all in an adapter's folder."""
         if not (self.folder / name / "verdict.json").exists():
             files.write_json(self.folder / name / "verdict.json", verdict)
 
-    def advance(self, release: Release) -> None:
-        """release serves from now on, or OSError is raised and all is as before. The way back comes
-        first, the link last."""
+    def advance(self, name: Release) -> None:
+        """It serves from now on, or OSError is raised and nothing has changed.
+
+        The link for the way back is made first, and the current link last.
+        """
         history = self.served()
         back = self.ready(history[-1]) if history[-1] is not None else None
-        self.remember(history if history[-1] == release else [*history, release])
-        self.link(release)
+        self.remember(history if history[-1] == name else [*history, name])
+        self.link(name)
         for old in set(self.folder.glob(".to-*")) - {back}:
             old.unlink()
 
     def retreat(self, history: list[Release]) -> None:
-        """The last of history serves again, and what came after it is forgotten, on a full disk
-        too.
+        """The last of history serves again, also on a full disk; what came later is forgotten.
 
-        The list first, and served() ends it with the link: after a crash between the two, or
-        without room for the list, a
-        rollback never goes forward to what was rolled back.
+        The list first: after a crash between the two, or without room for the list, served() ends
+        it with the link, and a rollback never goes forward.
         """
         with suppress(OSError):
             self.remember(history)
@@ -260,52 +220,46 @@ class Releases:
     def remember(self, history: list[Release]) -> None:
         files.write_json(self.folder / "served.json", history)
 
-    def link(self, release: Release) -> None:
+    def link(self, name: Release) -> None:
         link = self.folder / "current"
-        if release is None:
+        if name is None:
             link.unlink(missing_ok=True)
         else:
-            self.ready(release).replace(link)
+            self.ready(name).replace(link)
         files.sync_folder(self.folder)
 
-    def ready(self, release: str) -> Path:
-        """A link to release that only has to be renamed, which a full disk still allows."""
-        made = self.folder / f".to-{release}"
+    def ready(self, name: str) -> Path:
+        """A link that only has to be renamed, which a full disk still allows."""
+        made = self.folder / f".to-{name}"
         if not made.is_symlink():
-            made.symlink_to(release)
+            made.symlink_to(name)
         return made
 
-    # ------------------------------------------------------------------ give room back
+    # ------------------------------------------------------------------ prune
 
     def removable(self, keep: int) -> list[str]:
-        """Releases that may go, oldest first. Never what serves, what a rollback goes to, the
-        newest, the last `keep` that
-        served and the last `keep` that the gate found good; nor what came from elsewhere and has
-        never been judged.
+        """Adapters that may go, oldest first.
+
+        Kept: what serves, what a rollback needs, the newest, the last `keep` that served, the last
+        `keep` that the gate accepted, and what came from elsewhere and was never evaluated.
         """
-        names = self.names()
-        known = {name: self.manifest(name) for name in names}
-        served = list(
-            dict.fromkeys(release for release in reversed(self.served()) if release in known)
-        )
+        known = {name: self.manifest(name) for name in self.names()}
+        names = list(known)
+        served = list(dict.fromkeys(name for name in reversed(self.served()) if name in known))
         good = [name for name in names if known[name].get("verdict", {}).get("promote")]
-        own = [
-            name
-            for name in names
-            if "source" in known[name] and "verdict" not in known[name] and name not in served
-        ]
-        kept = {self.current(), *names[-1:], *served[: max(keep, 2)], *good[-max(keep, 1) :], *own}
-        return [name for name in names if name not in kept]
+        own = [name for name in names if "source" in known[name] and "verdict" not in known[name]]
+        waiting = set(own) - set(served)
+        kept = {self.current(), *names[-1:], *served[: max(keep, 2)], *good[-max(keep, 1) :]}
+        return [name for name in names if name not in kept | waiting]
 
     def prune(self, keep: int) -> list[str]:
-        """Removes what is removable and returns its names. Whatever moment it ends at, each release
-        is whole or gone."""
+        """Removes what is removable. A crash leaves each adapter complete or gone."""
         for left in self.folder.glob(".unfinished-*"):
             if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left)
         names = self.removable(keep)
         for name in names:
-            (self.folder / PRUNED).mkdir(exist_ok=True)
+            files.make_folder(self.folder / PRUNED)
             files.write_json(self.folder / PRUNED / f"{name}.json", self.manifest(name))
             (self.folder / name).rename(self.folder / f".unfinished-{name}")
             files.sync_folder(self.folder)
@@ -313,5 +267,12 @@ class Releases:
         return names
 
 
-def shown(release: Release) -> str:
-    return release or "the base model"
+def mark(path: Path, there: bool) -> None:
+    if there:
+        files.write(path, "")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def shown(name: Release) -> str:
+    return name or "the base model"

@@ -1,5 +1,4 @@
-"""Open WebUI's volume, read and filled through a container of its own image that reaches no
-network."""
+"""Open WebUI's volume, read and filled through a container of its image without a network."""
 
 from __future__ import annotations
 
@@ -13,10 +12,12 @@ from pathlib import Path
 from typing import IO, cast
 
 import webui_data
-from glue.clients.docker import DAY, Stacks, run_command
+from glue.clients import one_shot
+from glue.clients.compose import DAY
+from glue.clients.docker import Stacks
 from glue.core import commands, desired_state, files, journal
 from glue.core.errors import DayNotServing, GlueError
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 
 DEADLINE_SECONDS = 3 * 3600
 COPYING = "make day, then make backup"
@@ -24,35 +25,29 @@ VOLUME = "webui-data"
 
 
 def lost(settings: Settings, stacks: Stacks) -> str:
-    """In words, what became of a chat that was served here before and is not in its volume; empty
-    where all is well.
+    """What happened to a chat that was served here and is not in its volume; empty if none is lost.
 
-    Docker's data folder may have moved or its disk may not be mounted, and `docker volume prune -a`
-    takes every volume that no
-    container uses; Open WebUI then starts with an empty chat and says nothing.
+    Docker's data folder may have moved, its disk may not be mounted, and `docker volume prune -a`
+    removes every volume that no container uses. Open WebUI then starts with an empty chat.
     """
     rows = journal.since(files.read_lines(settings.state / "journal.jsonl"), journal.NEW_CHAT)
     served = [row for row in rows if row.get("event") == "day" and row.get("phase") == "done"]
     if not served or holds_people(settings, stacks):
         return ""
-    return (
-        f"the volume {settings['PROJECT']}-{VOLUME} holds no chat, and this machine served one on"
-        f" {served[-1]['time']}"
-    )
+    volume, time = f"{settings['PROJECT']}-{VOLUME}", served[-1]["time"]
+    return f"the volume {volume} holds no chat, and this machine served one on {time}"
 
 
 def holds_people(settings: Settings, stacks: Stacks) -> bool:
-    """Also where nobody can look, for want of an image or of room on the disk; a chat that runs has
-    what it was started with."""
+    """True for a chat that runs, and where it cannot be seen, without an image or disk space."""
     chat = stacks.services(DAY).get("open-webui")
     if chat and chat.state == "running":
         return True
-    if stacks.missing_volumes(VOLUME):  # asked first: docker run makes a volume that is not there
+    if stacks.missing_volumes(VOLUME):  # first, because docker run makes a missing volume
         return False
     try:
-        return bool(stacks.missing_images((settings.image("OPEN_WEBUI_IMAGE"),))) or not is_empty(
-            settings
-        )
+        unseen = stacks.missing_images((settings.image("OPEN_WEBUI_IMAGE"),))
+        return bool(unseen) or not is_empty(settings)
     except GlueError:
         return True
 
@@ -77,40 +72,32 @@ def require_not_lost(settings: Settings, stacks: Stacks) -> None:
 
 
 def begin_anew(settings: Settings, stacks: Stacks) -> None:
-    """A person wants an empty chat where one is lost. Does nothing where a chat is there."""
+    """Accepts an empty chat where one is lost. Does nothing where a chat exists."""
     if lost(settings, stacks):
         stacks.ensure_volumes(VOLUME)
         journal.record(settings.state, event=journal.NEW_CHAT)
 
 
 def command(settings: Settings, verb: str) -> list[str]:
-    """Root inside, without root's powers: the volume's files are root's. No log: Docker would write
-    the whole tar into it."""
-    return [
-        *run_command(),
-        *("--interactive", "--log-driver=none"),
-        f"--volume={settings['PROJECT']}-webui-data:/data",
-        f"--volume={HOME}/images/open-webui/webui_data.py:/opt/webui_data.py:ro",
-        *(
-            "--user=0:0",
-            "--entrypoint=python3",
-            settings.local(settings.image("OPEN_WEBUI_IMAGE")),
-            "/opt/webui_data.py",
-            verb,
-        ),
-    ]
+    """As root without privileges: the volume's files are root's. No log: Docker would write the tar
+    into it."""
+    image, script = settings.local(settings.image("OPEN_WEBUI_IMAGE")), "/opt/webui_data.py"
+    volumes = {
+        "/data": f"{settings['PROJECT']}-webui-data",
+        f"{script}:ro": f"{REPOSITORY}/images/open-webui/webui_data.py",
+    }
+    options = ("--interactive", "--user=0:0", "--log-driver=none")
+    return one_shot.command(image, "python3", script, verb, options=options, volumes=volumes)
 
 
 def is_empty(settings: Settings) -> bool:
-    return (
-        commands.run(command(settings, "look"), "docker volume ls", fine=(0, webui_data.EMPTY)).code
-        == webui_data.EMPTY
-    )
+    codes = (0, webui_data.EMPTY)
+    looked = commands.run(command(settings, "look"), "docker volume ls", fine=codes)
+    return looked.code == webui_data.EMPTY
 
 
 def sizes(settings: Settings) -> tuple[int, int]:
-    """Bytes of databases and vectors, which copy_out holds once more on Docker's disk while it
-    runs, and bytes of uploads."""
+    """Bytes of databases and vectors, which copy_out doubles on Docker's disk, and of uploads."""
     databases, uploads = commands.run(command(settings, "sizes"), COPYING).text.split()
     return int(databases), int(uploads)
 
@@ -118,14 +105,12 @@ def sizes(settings: Settings) -> tuple[int, int]:
 def copy_out(settings: Settings, target: Path) -> None:
     """Everything that people made in the chat, into target. The chat goes on meanwhile, on the same
     disk: no tar is kept."""
-    desired_state.require_whole(settings.state)
+    desired_state.require_no_unfinished_restore(settings.state)
     target.mkdir(parents=True, exist_ok=True)
     with commands.reading(command(settings, "pack"), COPYING, DEADLINE_SECONDS) as output:
         fault = unpack(output, target)
-    if fault is not None:  # a program that failed was raised already, with its own words
-        raise GlueError(
-            "what was read of the chat is no whole copy", str(fault), COPYING
-        ) from fault
+    if fault is not None:  # a program that failed has raised already, with its own message
+        raise GlueError("the copy of the chat is incomplete", str(fault), COPYING) from fault
 
 
 def counts(copy: Path) -> dict[str, int]:
@@ -133,13 +118,12 @@ def counts(copy: Path) -> dict[str, int]:
     try:
         return webui_data.counts(copy / webui_data.PEOPLE, "immutable=1")
     except sqlite3.Error as error:
-        raise GlueError(
-            "what was read of the chat is no whole copy", f"webui.db: {error}", COPYING
-        ) from error
+        saw = f"webui.db: {error}"
+        raise GlueError("the copy of the chat is incomplete", saw, COPYING) from error
 
 
 def unpack(output: commands.Output, target: Path) -> tarfile.TarError | None:
-    """Writes the files of a tar below target. Returns what is wrong with the tar."""
+    """Writes the files of a tar below target. Returns the tar's error, if it has one."""
     try:
         with tarfile.open(fileobj=cast(IO[bytes], output), mode="r|") as tar:
             for entry in tar:
@@ -150,13 +134,10 @@ def unpack(output: commands.Output, target: Path) -> tarfile.TarError | None:
 
 
 def write_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> None:
-    """A file below target, and nothing else: no link, no owner, no way out of it."""
+    """Writes files below target only: no links, no owners, no path that leads out of it."""
     path = target / entry.name
-    content = (
-        tar.extractfile(entry)
-        if entry.isfile() and ".." not in path.parts and not Path(entry.name).is_absolute()
-        else None
-    )
+    inside = ".." not in path.parts and not Path(entry.name).is_absolute()
+    content = tar.extractfile(entry) if inside and entry.isfile() else None
     if content is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
@@ -164,10 +145,9 @@ def write_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> N
 
 
 def fill(settings: Settings, folder: Path, checksums: Mapping[str, str]) -> None:
-    """The volume holds the files of folder that checksums names, and nothing else. Open WebUI must
-    not run.
+    """Makes the volume hold the files of folder in checksums only. Open WebUI must not run.
 
-    Raises GlueError, with the volume as it was, if one of them has another SHA-256 by now.
+    Raises GlueError, with the volume unchanged, if a file has another SHA-256 now.
     """
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w") as tar:
@@ -175,16 +155,11 @@ def fill(settings: Settings, folder: Path, checksums: Mapping[str, str]) -> None
                 tar.add(folder / name, name, filter=owned_by_root)
         if changed := unlike(file, checksums):
             do = "check that disk, then make restore again, or from an older backup"
-            raise GlueError(
-                "the backup changed while it was read", f"in {folder}: {', '.join(changed)}", do
-            )
+            saw = f"in {folder}: {', '.join(changed)}"
+            raise GlueError("the backup changed while it was read", saw, do)
         file.seek(0)
-        commands.run(
-            command(settings, "unpack"),
-            "glue restore, again",
-            source=file,
-            timeout_seconds=DEADLINE_SECONDS,
-        )
+        again, seconds = "make restore, again", DEADLINE_SECONDS
+        commands.run(command(settings, "unpack"), again, source=file, timeout_seconds=seconds)
 
 
 def unlike(file: IO[bytes], checksums: Mapping[str, str]) -> list[str]:
@@ -195,11 +170,8 @@ def unlike(file: IO[bytes], checksums: Mapping[str, str]) -> list[str]:
             entry.name: hashlib.file_digest(cast(IO[bytes], tar.extractfile(entry)), "sha256")  # type: ignore[arg-type]
             for entry in tar
         }
-    return [
-        name
-        for name in checksums
-        if name not in found or found[name].hexdigest() != checksums[name]
-    ]
+    hashes = {name: digest.hexdigest() for name, digest in found.items()}
+    return [name for name, checksum in checksums.items() if hashes.get(name) != checksum]
 
 
 def owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -1,5 +1,4 @@
-"""One message to one address outside, by HTTP or by mail, within a time limit. Each way raises
-unless the message was taken."""
+"""One message to one address outside, by HTTP or mail, with a time limit; an error if refused."""
 
 from __future__ import annotations
 
@@ -26,15 +25,14 @@ PLAIN_FIRST = (25, 587)  # where TLS, if any, begins by STARTTLS
 
 
 class Undelivered(OSError):
-    """The other side answered, and has not taken the message."""
+    """The server answered, and did not accept the message."""
 
 
 def within(seconds: float, act: Callable[[], None]) -> None:
-    """Raises what act raises, or TimeoutError. requests and smtplib limit each read: a server that
-    sends slowly has no end.
+    """Raises what act raises, or TimeoutError.
 
-    act goes on in a thread that ends with the program: nothing can stop a read, or a name that is
-    being looked up.
+    requests and smtplib limit each read only, not the whole. act goes on in a thread that ends with
+    the program: nothing can stop a read or a name lookup.
     """
     ended: queue.Queue[Exception | None] = queue.Queue()
 
@@ -55,8 +53,7 @@ def within(seconds: float, act: Callable[[], None]) -> None:
 
 
 def trusted(extra_ca: str | None) -> ssl.SSLContext:
-    """This machine's authorities, and the office's own. A file that cannot be read costs only what
-    it would vouch for."""
+    """The system's certificate authorities and EXTRA_CA, which is ignored if unreadable."""
     context = ssl.create_default_context()
     with suppress(OSError):
         if extra_ca:
@@ -65,7 +62,7 @@ def trusted(extra_ca: str | None) -> ssl.SSLContext:
 
 
 class OfficeAdapter(HTTPAdapter):
-    """requests with the office's authorities beside its own, for servers and proxies."""
+    """requests that also trusts EXTRA_CA, for servers and proxies."""
 
     def __init__(self, extra_ca: str | None) -> None:
         self.context = trusted(extra_ca)
@@ -77,8 +74,7 @@ class OfficeAdapter(HTTPAdapter):
 
 
 def post(url: str, extra_ca: str | None, **body: Any) -> None:
-    """Raises Undelivered, or another OSError. The answer's body is not read: only its status
-    counts."""
+    """Raises Undelivered, or another OSError. Only the answer's status counts."""
     with requests.Session() as session:
         session.mount("https://", OfficeAdapter(extra_ca))
         for _ in range(REDIRECTS):
@@ -92,22 +88,17 @@ def post(url: str, extra_ca: str | None, **body: Any) -> None:
 
 
 def redirected(url: str, answer: requests.Response) -> str:
-    """Where to POST again: by 307 and 308 (RFC 9110, 15.4.8), on the same host, never from https to
-    http. Else Undelivered."""
+    """Where to POST again: for 307 and 308 (RFC 9110, 15.4.8) on the same host, not from https to
+    http. Else raises Undelivered."""
     status, target = answer.status_code, urljoin(url, answer.headers.get("Location", ""))
     if not 300 <= status < 400:
         raise Undelivered(f"HTTP {status}")
     old, new = urlsplit(url), urlsplit(target)
-    if (
-        status in (307, 308)
-        and new.hostname == old.hostname
-        and new.scheme in ("https", old.scheme)
-    ):
+    same = new.hostname == old.hostname and new.scheme in ("https", old.scheme)
+    if same and status in (307, 308):
         return target
-    raise Undelivered(
-        f"HTTP {status}, a redirect to {new.scheme}://{new.hostname}: set the address that it"
-        " leads to"
-    )
+    where = f"{new.scheme}://{new.hostname}"
+    raise Undelivered(f"HTTP {status}, a redirect to {where}: set the address that it leads to")
 
 
 def mail(values: Mapping[str, str], subject: str, words: str) -> None:
@@ -121,18 +112,15 @@ def mail(values: Mapping[str, str], subject: str, words: str) -> None:
         encrypt(server, context)
         if password := values.get("SMTP_PASSWORD"):
             if not isinstance(server.sock, ssl.SSLSocket):
-                what, do = (
-                    "the mail server offers no TLS, so it gets no password",
-                    "set another SMTP_SERVER, or no SMTP_PASSWORD",
-                )
+                what = "the mail server offers no TLS, so it gets no password"
+                do = "set another SMTP_SERVER, or no SMTP_PASSWORD"
                 raise PreconditionFailed(what, values["SMTP_SERVER"], do)
             server.login(user, password)
         server.send_message(message)
 
 
 def connected(host: str, port: int, context: ssl.SSLContext) -> smtplib.SMTP:
-    """TLS from the first byte on port 465 (RFC 8314), and wherever a server on an unusual port
-    speaks it."""
+    """TLS from the first byte on port 465 (RFC 8314), and on other unusual ports if offered."""
     if port not in PLAIN_FIRST:
         try:
             return smtplib.SMTP_SSL(host, port, timeout=READ_SECONDS, context=context)
@@ -143,7 +131,7 @@ def connected(host: str, port: int, context: ssl.SSLContext) -> smtplib.SMTP:
 
 
 def encrypt(server: smtplib.SMTP, context: ssl.SSLContext) -> None:
-    """By STARTTLS where the server offers it; its certificate must be good."""
-    server.ehlo()  # what a server offers is not known before
+    """STARTTLS where the server offers it; its certificate must be valid."""
+    server.ehlo()  # only then it is known what the server offers
     if not isinstance(server.sock, ssl.SSLSocket) and server.has_extn("starttls"):
         server.starttls(context=context)

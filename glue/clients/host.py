@@ -34,8 +34,7 @@ DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
 @dataclass(frozen=True)
 class Machine:
-    """time_zone: its name, such as "Europe/Berlin". gpu_fault: nvidia-smi's own words where gpu is
-    None."""
+    """time_zone: such as "Europe/Berlin". gpu_fault: what nvidia-smi says where gpu is None."""
 
     system: str
     architecture: str
@@ -65,10 +64,8 @@ def system(folder: Path = Path("/etc")) -> str:
     """DGX OS by its newest update, or the distribution's own name."""
     dgx, distribution = (release(folder / name) for name in ("dgx-release", "os-release"))
     if dgx:
-        return (
-            f"{dgx.get('DGX_PRETTY_NAME')}, DGX OS"
-            f" {dgx.get('DGX_OTA_VERSION') or dgx.get('DGX_SWBUILD_VERSION')}"
-        )
+        version = dgx.get("DGX_OTA_VERSION") or dgx.get("DGX_SWBUILD_VERSION")
+        return f"{dgx.get('DGX_PRETTY_NAME')}, DGX OS {version}"
     return distribution.get("PRETTY_NAME") or "unknown"
 
 
@@ -85,15 +82,14 @@ def meminfo_bytes(key: str, meminfo: Path = MEMINFO) -> int:
 
 
 def available_bytes(meminfo: Path = MEMINFO) -> int:
-    """MemAvailable: free memory and what the kernel would give back from its page cache."""
+    """MemAvailable: free memory and what the kernel can reclaim from its page cache."""
     return meminfo_bytes("MemAvailable", meminfo)
 
 
 def memory_stall_percent(pressure: Path = MEMORY_PRESSURE) -> float:
-    """Share of the last 10 s in which every task that had work waited for memory; 0 where the
-    kernel does not tell.
+    """Share of the last 10 s in which all tasks waited for memory; 0 where it is not known.
 
-    "full avg10" of https://docs.kernel.org/accounting/psi.html. "some" would count kswapd, which is
+    "full avg10" of https://docs.kernel.org/accounting/psi.html. "some" also counts kswapd, which is
     busy whenever weights load.
     """
     try:
@@ -104,8 +100,7 @@ def memory_stall_percent(pressure: Path = MEMORY_PRESSURE) -> float:
 
 
 def drop_page_cache(switch: Path = DROP_CACHES) -> bool:
-    """Gives the page cache back before a start, where this user may. Loses nothing: what is not on
-    disk yet stays."""
+    """Empties the page cache, where this user may. Unwritten data is not lost."""
     try:
         os.sync()
         switch.write_text("3\n")
@@ -123,17 +118,17 @@ def on_one_disk(one: Path, other: Path) -> bool:
 
 
 def standing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that this user can see."""
+    """The folder, or the nearest existing one above it."""
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def readable(count: float) -> str:
-    """Bytes in the words that disks are sold in: 20.0 GB."""
+    """Such as "20.0 GB", in decimal units as disks have."""
     return f"{count / 1e9:.1f} GB"
 
 
 def port_is_free(address: str, port: int) -> bool:
-    """Whether a server could be started there; a port that only root may use counts as free."""
+    """Whether a server can start there. A port that only root may use counts as free."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -146,13 +141,12 @@ def port_is_free(address: str, port: int) -> bool:
 
 
 def file_mode(path: Path) -> int | None:
-    """Its permissions, such as 0o600; None if it is not there."""
+    """Permissions, such as 0o600; None for no file."""
     return stat.S_IMODE(path.stat().st_mode) if path.exists() else None
 
 
 def user_name(uid: int) -> str:
-    """Its number, as text, where no account has it, as in a folder that came from another
-    machine."""
+    """The number as text where no account has it, as in a folder from another machine."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -164,7 +158,7 @@ def chown_line(uid: int, folder: Path) -> str:
 
 
 def denied(path: Path) -> PreconditionFailed:
-    """What a person types who may not read or write path."""
+    """The error for a path that this user may not read or write."""
     me, folder = os.geteuid(), own_folder(path)
     saw = f"{ownership(path)}, and this is {user_name(me)}"
     owner = standing(folder).stat().st_uid if folder else 0
@@ -175,45 +169,37 @@ def denied(path: Path) -> PreconditionFailed:
     elif me == 0 or path.lstat().st_uid != owner:
         do = chown_line(owner, folder)
     else:
-        do = (
-            f"run it as {user_name(owner)}: sudo -u {user_name(owner)} make ...; or"
-            f" {chown_line(me, folder)}"
-        )
+        name = user_name(owner)
+        do = f"run it as {name}: sudo -u {name} make ...; or {chown_line(me, folder)}"
     return PreconditionFailed("a file belongs to another user", saw, do)
 
 
 def own_folder(path: Path) -> Path | None:
-    """The state folder or the repository that path is in, known by what else is in it; never one of
-    the system's."""
+    """The state folder or the repository that path is in; None for any other folder."""
+    names = ("secrets.env", "journal.jsonl", "compose.day.yaml")
 
     def is_own(folder: Path) -> bool:
         closed = folder.exists() and not os.access(folder, os.X_OK)
-        return closed or any(
-            os.path.lexists(folder / name)
-            for name in ("secrets.env", "journal.jsonl", "compose.day.yaml")
-        )
+        return closed or any(os.path.lexists(folder / name) for name in names)
 
-    return next(
-        (folder for folder in path.parents if len(folder.parts) > 2 and is_own(folder)), None
-    )
+    above = (folder for folder in path.parents if len(folder.parts) > 2)
+    return next(filter(is_own, above), None)
 
 
 def foreign_files(folder: Path) -> list[Path]:
-    """What in folder belongs to another user than folder does, or cannot be looked into; nothing
-    below that."""
+    """Paths in folder that another user owns, or that are closed to this one; none below those."""
     owner = folder.stat().st_uid if folder.exists() else 0
     found = [] if not folder.exists() or os.access(folder, os.W_OK | os.X_OK) else [folder]
     for top, folders, names in os.walk(folder):
-        foreign = {
-            name for name in (*folders, *names) if owner_of(Path(top) / name) not in (owner, None)
-        }
+        inside = (*folders, *names)
+        foreign = {name for name in inside if owner_of(Path(top) / name) not in (owner, None)}
         folders[:] = [name for name in folders if name not in foreign]
         found += [Path(top) / name for name in sorted(foreign)]
     return found
 
 
 def owner_of(path: Path) -> int | None:
-    """None for what is removed meanwhile, such as a file that is renamed into place."""
+    """None for a file that is removed or renamed meanwhile."""
     try:
         return path.lstat().st_uid
     except FileNotFoundError:
@@ -221,43 +207,30 @@ def owner_of(path: Path) -> int | None:
 
 
 def ownership(path: Path) -> str:
-    """Such as "root's, mode 600"; of the nearest folder above it where the path itself cannot be
-    seen."""
+    """Such as "/srv/state is root's, mode 700", of path or the nearest visible folder above it."""
     shown = next(part for part in (path, *path.parents) if os.path.lexists(part))
     details = shown.lstat()
     return f"{shown} is {user_name(details.st_uid)}'s, mode {stat.S_IMODE(details.st_mode):o}"
 
 
 def closed_to_containers(paths: Iterable[Path]) -> list[Path]:
-    """Files and folders, of these and below them, that only their owner or group can read: a clone
-    made under umask 027 or 077.
+    """Paths that not every user can read, as in a clone made with umask 027 or 077.
 
-    A container's user is another one than the clone's, or root without the right to pass over
-    permissions.
+    A container's user is another than the clone's, or root without DAC_OVERRIDE.
     """
-    everything = [
-        below
-        for path in paths
-        for below in (path, *sorted(path.rglob("*")))
-        if "__pycache__" not in below.parts
-    ]
-    return [
-        path for path in everything if path.exists() and ~path.stat().st_mode & readable_bits(path)
-    ]
+    below = [one for path in paths for one in (path, *sorted(path.rglob("*")))]
+    seen = [path for path in below if "__pycache__" not in path.parts and path.exists()]
+    return [path for path in seen if ~path.stat().st_mode & readable_bits(path)]
 
 
 def open_to_containers(paths: Sequence[Path]) -> None:
-    """Lets every user read them; none holds a secret. Raises PreconditionFailed where they belong
-    to another user."""
+    """Lets every user read them; none is secret. Raises PreconditionFailed for another's files."""
     for path in closed_to_containers(paths):
         try:
             path.chmod(path.stat().st_mode | readable_bits(path))
         except PermissionError as error:
-            raise PreconditionFailed(
-                "containers cannot read a file of this repository",
-                ownership(path),
-                open_line(paths),
-            ) from error
+            what = "containers cannot read a file of this repository"
+            raise PreconditionFailed(what, ownership(path), open_line(paths)) from error
 
 
 def open_line(paths: Iterable[Path]) -> str:
@@ -278,7 +251,6 @@ JOULES_A_WATT_HOUR = 3600.0
 
 
 def gpu_watts() -> float | None:
-    """None where nothing can be read."""
     found = gpu.observe()
     return found.power_watts if found else None
 
@@ -287,8 +259,7 @@ def gpu_watts() -> float | None:
 def measured(
     read: Callable[[], float | None] = gpu_watts, every_seconds: float = EVERY_SECONDS
 ) -> Iterator[dict[str, float]]:
-    """The dictionary holds watt_hours and seconds once it is over; it stays empty where the power
-    cannot be read."""
+    """Gives a dictionary that has watt_hours and seconds at the end, or nothing if unreadable."""
     found: dict[str, float] = {}
     first = read()
     if first is None:

@@ -1,137 +1,42 @@
-"""Open WebUI's HTTP API, as of 0.12.4: sign in, keep models and knowledge as they should be, ask,
-and read ratings.
-
-What is checked after every answer: Open WebUI drops retrieval silently, with status 200, on any
-error in it.
-"""
+"""Open WebUI as of 0.12.4: sign in, and ensure the assistant, its models, banners and people."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import ijson
-import requests
-
-from glue.clients import vllm
-from glue.core import files, waiting
+from glue.clients.webui_connection import Connection
+from glue.core import files
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, ASSISTANT, BASE, CANDIDATE
-from glue.core.settings import HOME, Settings
-from glue.core.waiting import Seen
+from glue.core.settings import REPOSITORY, Settings
 
 ASSISTANT_NAME = "Team Assistant"
 KNOWLEDGE_NAME = "Team documents"
 FILTER = "retrieval_query"
 DESCRIPTION = (
-    "Answers from the team's documents. A conversation that you rate is learned from at night; an"
-    " unrated one is read by nobody."
+    "Answers from the team's documents. Conversations that you rate are used for training at night;"
+    " those without a rating are not read."
 )
-# Everyone who may sign in may read. A model needs this on its preset, on the base behind it and on
-# the knowledge.
+# A model needs this on its preset, on the base model behind it and on the knowledge.
 EVERYONE_READS = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
-FILE_DEADLINE_SECONDS = 600
-EXPORT_SECONDS = 600
 
 
-@dataclass(frozen=True)
-class Answer:
-    """sources: Open WebUI's own list, each with "document" (texts) and "metadata" (of each
-    text)."""
-
-    text: str
-    sources: list[dict[str, Any]]
-    usage: dict[str, Any] | None = None
-
-    @property
-    def passages(self) -> list[str]:
-        return [text for source in self.sources for text in source.get("document", [])]
-
-    @property
-    def source_names(self) -> list[str]:
-        metadata = (row for source in self.sources for row in source.get("metadata", []))
-        return sorted({str(row.get("name") or row.get("source") or "?") for row in metadata})
-
-
-@dataclass
-class WebUI:
-    """One signed-in person's view. Build it with sign_in."""
-
-    url: str
-    session: requests.Session = field(default_factory=vllm.direct_session)
-    user: dict[str, Any] = field(default_factory=dict)
-
-    def call(self, method: str, path: str, timeout_seconds: float = 120, **arguments: Any) -> Any:
-        """The JSON of the answer. Raises GlueError with Open WebUI's own words."""
-        try:
-            response = self.session.request(
-                method, self.url + path, timeout=timeout_seconds, **arguments
-            )
-        except requests.RequestException as error:
-            raise GlueError(
-                f"Open WebUI did not answer {path}", str(error), "make logs SERVICE=open-webui"
-            ) from error
-        if response.status_code >= 400:
-            seen = f"{response.status_code} {response.text[:400]}"
-            raise GlueError(
-                f"Open WebUI refused {method} {path}", seen, "make logs SERVICE=open-webui"
-            )
-        return response.json() if response.content else None
-
-    def is_signed_in(self) -> bool:
-        try:
-            response = self.session.get(f"{self.url}/api/v1/auths/", timeout=30)
-        except requests.RequestException as error:
-            raise GlueError("Open WebUI did not answer", str(error), "make status") from error
-        return response.status_code == 200
-
-    # ------------------------------------------------------------------ asking
-
-    def ask(
-        self,
-        messages: list[dict[str, str]],
-        timeout_seconds: float = 300,
-        model: str = ASSISTANT,
-        **asked: Any,
-    ) -> Answer:
-        """Asks the Team Assistant, retrieval on, and reads the stream to its end. asked: such as
-        temperature=0."""
-        body = {
-            "model": model,
-            "messages": messages,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            **asked,
-        }
-        try:
-            with self.session.post(
-                f"{self.url}/api/chat/completions", json=body, stream=True, timeout=timeout_seconds
-            ) as response:
-                if response.status_code >= 400:
-                    raise GlueError(
-                        "the question got no answer",
-                        f"{response.status_code} {response.text[:400]}",
-                        "make status",
-                    )
-                return read_stream(response)
-        except requests.RequestException as error:
-            raise GlueError("the question got no answer", str(error), "make status") from error
+class WebUI(Connection):
+    """What a signed-in person may look at and change. Made by sign_in."""
 
     # ------------------------------------------------------------------ models
 
     def ensure_filter(self) -> None:
-        """The rule that makes retrieval queries is there, active, and applies to every chat."""
-        content = (HOME / "env" / "open-webui" / f"{FILTER}.py").read_text(encoding="utf-8")
+        """The filter that makes retrieval queries is active in every chat."""
+        content = (REPOSITORY / "env" / "open-webui" / f"{FILTER}.py").read_text(encoding="utf-8")
         form = {
             "id": FILTER,
             "name": "Retrieval query by rule",
             "content": content,
-            "meta": {"description": "see its head"},
+            "meta": {"description": "see the comment at its start"},
         }
         if FILTER not in {row["id"] for row in self.call("GET", "/api/v1/functions/")}:
             self.call("POST", "/api/v1/functions/create", json=form)
@@ -146,29 +51,27 @@ class WebUI:
     def ensure_model(self, form: dict[str, Any]) -> None:
         there = self.registered_models().get(form["id"])
         if not holds(there, form):  # Open WebUI keeps a version of every update
-            self.call(
-                "POST", f"/api/v1/models/{'create' if there is None else 'model/update'}", json=form
-            )
+            verb = "create" if there is None else "model/update"
+            self.call("POST", f"/api/v1/models/{verb}", json=form)
 
     def registered_models(self) -> dict[str, dict[str, Any]]:
-        """Presets and base models by id; Open WebUI lists them apart."""
+        """Presets and base models by id, which Open WebUI lists separately."""
         rows = self.call("GET", "/api/v1/models/export") + self.call("GET", "/api/v1/models/base")
         return {row["id"]: row for row in rows}
 
-    def ensure_assistant(self, settings: Settings, served: str) -> None:
-        """People pick one model, Team Assistant; served is the vLLM name that answers behind it."""
-        knowledge = self.ensure_knowledge()
+    def ensure_assistant(self, settings: Settings, served: str, knowledge: str | None) -> None:
+        """People pick one model, Team Assistant; served is the vLLM name that answers behind it.
+        knowledge: the id of the collection it looks into, if there is one."""
         for name in (BASE, ADAPTER):
             self.ensure_model(hidden_base(name))
         self.ensure_model({**hidden_base(CANDIDATE), "access_grants": []})
-        self.ensure_model(assistant(settings, served, knowledge))
+        self.ensure_model(assistant(settings, served, reference(knowledge)))
         # chat looks models up in memory, and only this refreshes it
         self.call("GET", "/api/models?refresh=true")
 
     def ensure_judging(self, settings: Settings, served: dict[str, str]) -> None:
-        """For each name in served an assistant like the team's, that only administrators can ask:
-        name -> the vLLM name."""
-        knowledge = self.ensure_knowledge()
+        """Assistants like the team's for administrators only: by name, the vLLM name behind it."""
+        knowledge = self.registered_models()[ASSISTANT]["meta"]["knowledge"]
         for name, behind in served.items():
             form = assistant(settings, behind, knowledge)
             self.ensure_model(
@@ -187,11 +90,13 @@ class WebUI:
             self.call("POST", "/api/v1/models/model/delete", json={"id": name})
         self.call("GET", "/api/models?refresh=true")
 
-    # ------------------------------------------------------------------ a line above every chat
+    # ------------------------------------------------------------------ banners
 
     def ensure_banner(self, name: str, kind: str, text: str) -> None:
-        """People see text until they close it; kind: info, success, warning or error. Empty takes
-        it away."""
+        """Shows text above every chat until a person closes it; an empty text removes the banner.
+
+        kind: info, success, warning or error.
+        """
         there = self.call("GET", "/api/v1/configs/banners") or []
         kept = [row for row in there if row["id"] != name]
         if text and any(row["id"] == name and row["content"] == text for row in there):
@@ -205,148 +110,18 @@ class WebUI:
             "timestamp": int(time.time()),
         }
         if text or len(kept) < len(there):
-            self.call(
-                "POST",
-                "/api/v1/configs/banners",
-                json={"banners": [*kept, *([new] if text else [])]},
-            )
+            banners = {"banners": [*kept, *([new] if text else [])]}
+            self.call("POST", "/api/v1/configs/banners", json=banners)
 
-    # ------------------------------------------------------------------ knowledge
-
-    def ensure_knowledge(self) -> str:
-        """The id of the team's collection, readable for everyone."""
-        rows = self.call("GET", "/api/v1/knowledge/")["items"]
-        found = next((row for row in rows if row["name"] == KNOWLEDGE_NAME), None)
-        if found is None:
-            form = {"name": KNOWLEDGE_NAME, "description": "What the assistant looks things up in"}
-            found = self.call("POST", "/api/v1/knowledge/create", json=form)
-        grants = {"access_grants": EVERYONE_READS}
-        if not holds(found, grants):
-            self.call("POST", f"/api/v1/knowledge/{found['id']}/access/update", json=grants)
-        return str(found["id"])
-
-    def knowledge_files(self, knowledge: str) -> list[str]:
-        """Names of the documents in the collection, sorted."""
-        names: list[str] = []
-        page = 1
-        while True:
-            listing = self.call("GET", f"/api/v1/knowledge/{knowledge}/files?page={page}")
-            names += [item["filename"] for item in listing["items"]]
-            if not listing["items"] or len(names) >= listing["total"]:
-                return sorted(names)
-            page += 1
-
-    def knowledge_texts(self, knowledge: str) -> Iterator[tuple[str, str]]:
-        """(name, extracted text) of every document in the collection."""
-        page, seen = 1, 0
-        while True:
-            listing = self.call("GET", f"/api/v1/knowledge/{knowledge}/files?page={page}")
-            for item in listing["items"]:
-                yield (
-                    item["filename"],
-                    str(
-                        self.call("GET", f"/api/v1/files/{item['id']}/data/content")["content"]
-                        or ""
-                    ),
-                )
-            seen += len(listing["items"])
-            if not listing["items"] or seen >= listing["total"]:
-                return
-            page += 1
-
-    def look_up(self, knowledge: str, question: str, count: int) -> list[dict[str, Any]]:
-        """The sources that a chat would get for this question, in the form in which it stores
-        them."""
-        body = {"collection_names": [knowledge], "query": question, "k": count}
-        found = self.call("POST", "/api/v1/retrieval/query/collection", json=body)
-        if not found.get("documents") or not found["documents"][0]:
-            return []
-        about = {"type": "collection", "id": knowledge, "name": KNOWLEDGE_NAME}
-        return [
-            {"source": about, "document": found["documents"][0], "metadata": found["metadatas"][0]}
-        ]
-
-    def compare_folder(
-        self, knowledge: str, manifest: list[dict[str, Any]]
-    ) -> dict[str, list[Any]]:
-        """added, modified (each with stale_file_id) and deleted, as Open WebUI sees the folder
-        against the collection."""
-        found: dict[str, list[Any]] = self.call(
-            "POST", f"/api/v1/knowledge/{knowledge}/sync/diff", json={"manifest": manifest}
-        )
-        return found
-
-    def remove_files(self, knowledge: str, file_ids: list[str]) -> None:
-        if file_ids:
-            self.call(
-                "POST",
-                f"/api/v1/knowledge/{knowledge}/sync/cleanup",
-                json={"file_ids": file_ids, "dir_ids": []},
-            )
-
-    def add_file(self, knowledge: str, path: Path, checksum: str) -> None:
-        """Uploads, extracts, embeds and links one document. Raises GlueError with the reason if it
-        came to nothing."""
-        metadata = json.dumps({"knowledge_id": knowledge, "file_hash": checksum})
-        with path.open("rb") as file:
-            upload = {"file": (path.name, file, "application/pdf")}
-            file_id = self.call(
-                "POST", "/api/v1/files/", files=upload, data={"metadata": metadata}
-            )["id"]
-
-        def look() -> Seen[None]:
-            status = self.call("GET", f"/api/v1/files/{file_id}/process/status")["status"]
-            return Seen(status in ("completed", "failed"), status)
-
-        if (
-            waiting.until(f"{path.name} in Open WebUI", look, FILE_DEADLINE_SECONDS, 0.3).words
-            == "failed"
-        ):
-            reason = (self.call("GET", f"/api/v1/files/{file_id}").get("data") or {}).get(
-                "error"
-            ) or "no reason given"
-            self.call("DELETE", f"/api/v1/files/{file_id}")
-            raise GlueError(
-                f"{path.name} was not taken in",
-                reason,
-                "open the PDF; a scan needs a text layer first",
-            )
-
-    # ------------------------------------------------------------------ ratings
-
-    def ratings(self) -> Iterator[Any]:
-        """Every rating with the whole conversation it was given in, one at a time: all at once may
-        not fit into memory.
-
-        A rating is consent; nothing else can be read.
-        """
-        path = "/api/v1/evaluations/feedbacks/all/export"
-        try:
-            with self.session.get(self.url + path, stream=True, timeout=EXPORT_SECONDS) as response:
-                if response.status_code >= 400:
-                    raise GlueError(
-                        "the ratings cannot be read",
-                        f"{response.status_code} {response.text[:400]}",
-                        "make status",
-                    )
-                response.raw.decode_content = True
-                yield from ijson.items(
-                    response.raw, "item"
-                )  # as floats, a number over 64 bit would end it
-        except (requests.RequestException, ijson.JSONError, OSError) as error:
-            raise GlueError(
-                "the ratings cannot be read to their end",
-                str(error),
-                "make logs SERVICE=open-webui",
-            ) from error
+    # ------------------------------------------------------------------ people
 
     def people(self) -> list[dict[str, Any]]:
-        """Everybody with an account in the chat: "name", "email", and more."""
+        """Everyone with an account: "name", "email", and more."""
         found: list[dict[str, Any]] = self.call("GET", "/api/v1/users/all")["users"]
         return found
 
     def ensure_user(self, name: str, email: str, password: str) -> None:
-        """A member of the team, not an administrator, who can sign in with password."""
+        """A person, not an administrator, who can sign in with password."""
         people = self.call("GET", f"/api/v1/users/?query={email}")["users"]
         there = next((person for person in people if person["email"] == email), None)
         if there is None:
@@ -364,55 +139,48 @@ class WebUI:
 
 
 def holds(found: Any, wanted: Any) -> bool:
-    """Whether found says all that wanted says; Open WebUI adds fields of its own to what it is
-    given."""
+    """Whether found has all of wanted. Open WebUI adds fields of its own."""
     if isinstance(wanted, dict):
         return isinstance(found, dict) and all(
             key in found and holds(found[key], value) for key, value in wanted.items()
         )
     if isinstance(wanted, list):
-        return (
-            isinstance(found, list) and len(found) == len(wanted) and all(map(holds, found, wanted))
-        )
+        same = isinstance(found, list) and len(found) == len(wanted)
+        return same and all(map(holds, found, wanted))
     return bool(found == wanted)
 
 
 def sign_in(url: str, email: str, password: str) -> WebUI:
-    """Raises GlueError if Open WebUI does not let this person in."""
-    person = WebUI(url)
-    person.user = person.call(
-        "POST", "/api/v1/auths/signin", json={"email": email, "password": password}
-    )
+    """Raises GlueError if Open WebUI refuses."""
+    person, form = WebUI(url), {"email": email, "password": password}
+    person.user = person.call("POST", "/api/v1/auths/signin", json=form)
     person.session.cookies.clear()
     person.session.headers["Authorization"] = f"Bearer {person.user['token']}"
     return person
 
 
 def administrator(settings: Settings) -> WebUI:
-    """Signed in as the administrator, with the token of an earlier run while it holds.
+    """Signed in as the administrator, with an earlier run's token while it is valid.
 
-    Open WebUI lets one person sign in 15 times in three minutes; a token lasts four weeks.
+    Open WebUI allows 15 sign-ins in three minutes; a token is valid for four weeks.
     """
     kept = settings.state / "webui-token"
     person = WebUI(settings.chat_url)
     if kept.exists():
-        person.session.headers["Authorization"] = (
-            f"Bearer {kept.read_text(encoding='ascii', errors='ignore').strip()}"
-        )
+        token = kept.read_text(encoding="ascii", errors="ignore").strip()
+        person.session.headers["Authorization"] = f"Bearer {token}"
         if person.is_signed_in():
             return person
     try:
-        person = sign_in(
-            settings.chat_url, settings["WEBUI_ADMIN_EMAIL"], settings["WEBUI_ADMIN_PASSWORD"]
-        )
+        email, password = settings["WEBUI_ADMIN_EMAIL"], settings["WEBUI_ADMIN_PASSWORD"]
+        person = sign_in(settings.chat_url, email, password)
     except GlueError as error:
-        back = (
-            "make clean, if this is a rehearsal of an earlier clone; else put back the secrets.env"
-            " that the data was made with"
+        what = "Open WebUI does not accept this installation's administrator"
+        do = (
+            "make clean, if this is a rehearsal of an earlier clone; else restore the secrets.env"
+            " that belongs to the chat's data"
         )
-        raise GlueError(
-            "Open WebUI does not know this installation's administrator", error.saw, back
-        ) from error
+        raise GlueError(what, error.saw, do) from error
     with suppress(OSError):  # on a full disk the next run signs in again
         files.write(kept, person.user["token"], mode=0o600)
     return person
@@ -430,7 +198,13 @@ def hidden_base(name: str) -> dict[str, Any]:
     }
 
 
-def assistant(settings: Settings, served: str, knowledge: str) -> dict[str, Any]:
+def reference(knowledge: str | None) -> list[dict[str, str]]:
+    """As a model's form names a collection."""
+    row = {"type": "collection", "id": knowledge or "", "name": KNOWLEDGE_NAME}
+    return [row] if knowledge else []
+
+
+def assistant(settings: Settings, served: str, knowledge: list[dict[str, str]]) -> dict[str, Any]:
     return {
         "id": ASSISTANT,
         "name": ASSISTANT_NAME,
@@ -441,14 +215,13 @@ def assistant(settings: Settings, served: str, knowledge: str) -> dict[str, Any]
             "system": settings["SYSTEM_PROMPT"],
             "temperature": float(settings["TEMPERATURE"]),
             "max_tokens": settings.number("MAX_ANSWER_TOKENS"),
-            "function_calling": (
-                "legacy"
-            ),  # the only mode in which attached knowledge is always looked up
+            # the only mode in which retrieval always runs
+            "function_calling": "legacy",
             "custom_params": {"chat_template_kwargs": {"enable_thinking": False}},
         },
         "meta": {
             "description": DESCRIPTION,
-            "knowledge": [{"type": "collection", "id": knowledge, "name": KNOWLEDGE_NAME}],
+            "knowledge": knowledge,
             "capabilities": {
                 "builtin_tools": False,
                 "file_context": True,
@@ -461,29 +234,3 @@ def assistant(settings: Settings, served: str, knowledge: str) -> dict[str, Any]
             },
         },
     }
-
-
-def read_stream(response: requests.Response) -> Answer:
-    """Open WebUI's own sources event first, then the model's chunks. Raises GlueError for an error
-    inside the stream."""
-    text: list[str] = []
-    sources: list[dict[str, Any]] = []
-    usage: dict[str, Any] | None = None
-    for line in response.iter_lines():
-        if not line.startswith(b"data:") or line.strip() == b"data: [DONE]":
-            continue
-        try:
-            event = json.loads(line[5:])
-        except ValueError as error:
-            raise GlueError(
-                "the answer broke off", f"the stream ended inside {line[-200:]!r}", "make status"
-            ) from error
-        if event.get("error"):
-            raise GlueError("the answer broke off", str(event["error"])[:400], "make status")
-        sources = event.get("sources") or sources
-        usage = event.get("usage") or usage
-        text += [
-            (choice.get("delta") or {}).get("content") or ""
-            for choice in event.get("choices") or []
-        ]
-    return Answer("".join(text), sources, usage)

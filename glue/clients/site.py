@@ -1,5 +1,4 @@
-"""What every verb works on: one profile's settings, its containers, its adapters, and somebody to
-tell."""
+"""What every verb works on: one profile's settings, containers and adapters."""
 
 from __future__ import annotations
 
@@ -13,14 +12,14 @@ from glue.clients.open_webui import WebUI, administrator
 from glue.clients.vllm import Vllm
 from glue.core import recipes
 from glue.core.errors import Misconfigured
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Site:
-    """tell: takes one line for people; the same line again means that nothing has changed."""
+    """tell: takes a line of progress for people. The same line again means no change."""
 
     settings: Settings
     stacks: Stacks
@@ -35,12 +34,12 @@ class Site:
         return Releases(self.state / "adapters")
 
     def recipe(self, name: str | None = None) -> recipes.Recipe:
-        """Raises Misconfigured, also for a rank that vLLM is not started for."""
-        found = recipes.load(HOME / "env" / "recipes", name or self.settings["RECIPE"])
+        """Raises Misconfigured, also for a rank above MAX_LORA_RANK."""
+        found = recipes.load(REPOSITORY / "env" / "recipes", name or self.settings["RECIPE"])
         largest = self.settings.number("MAX_LORA_RANK")
         if found.rank > largest:
             raise Misconfigured(
-                "the recipe's rank is higher than vLLM is started for",
+                "the recipe's rank is higher than MAX_LORA_RANK",
                 f"{found.name}: rank = {found.rank}, MAX_LORA_RANK={largest}",
                 f"set MAX_LORA_RANK={found.rank} or higher in env/site.env, then make day",
             )

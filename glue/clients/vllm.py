@@ -1,11 +1,8 @@
-"""vLLM's HTTP API: which adapter answers under which name, and how likely an answer is to a
-model."""
+"""vLLM's HTTP API: which adapter answers under which name, and whether it answers."""
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,24 +10,17 @@ import requests
 
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE
-from learning.evaluation.measurements import Reply
-from learning.examples import Example, Message
-from training import template
 
-WITHOUT_THOUGHTS = {
-    "chat_template_kwargs": template.ARGUMENTS
-}  # in every request that a template renders
-ANSWER_SECONDS = 600
-COMPLETE_SECONDS = 300
-# for one token, as DEADLINE_SECONDS of images/vllm/token_health.py: kernels that are compiled for a
-# first answer take 90 s
+CHAT = "/v1/chat/completions"
+# for one token, as in images/vllm/token_health.py: kernels compiled for a first answer take 90 s
 TOKEN_SECONDS = 120
 HEALTH_SECONDS = 25  # a busy server answers late
 METRICS_SECONDS = 10
+LOGS = "make logs SERVICE=vllm"
 
 
 def direct_session() -> requests.Session:
-    """For addresses of our own: no proxy of the environment, whatever no_proxy says."""
+    """For this installation's own addresses: without the environment's proxy."""
     session = requests.Session()
     session.trust_env = False
     return session
@@ -50,8 +40,7 @@ class Vllm:
         body: dict[str, Any] | None = None,
         timeout_seconds: float = 120,
     ) -> requests.Response:
-        """Raises GlueError for no answer, and for any status of 400 and more, with vLLM's own
-        words."""
+        """Raises GlueError for no answer, and for a status of 400 and more with vLLM's message."""
         try:
             with direct_session() as session:
                 response = session.request(
@@ -62,25 +51,19 @@ class Vllm:
                     timeout=timeout_seconds,
                 )
         except requests.RequestException as error:
-            raise GlueError(
-                f"vLLM did not answer {path}", str(error), "make logs SERVICE=vllm"
-            ) from error
+            raise GlueError(f"vLLM did not answer {path}", str(error), LOGS) from error
         if response.status_code >= 400:
-            raise GlueError(
-                f"vLLM refused {path}",
-                f"{response.status_code} {response.text[:600]}",
-                "make logs SERVICE=vllm",
-            )
+            saw = f"{response.status_code} {response.text[:600]}"
+            raise GlueError(f"vLLM refused {path}", saw, LOGS)
         return response
 
     def answers(self) -> bool:
         return not self.fault()
 
     def fault(self) -> str:
-        """Why people get no answer now; empty if a token comes.
+        """Why vLLM gives no answer now; empty if a token comes, or if others get tokens meanwhile.
 
-        /health alone can be 200 while vLLM hangs: https://github.com/vllm-project/vllm/issues/50934
-        A busy vLLM lets the question wait, and its token counters move meanwhile.
+        /health can be 200 while vLLM hangs: https://github.com/vllm-project/vllm/issues/50934
         """
         before = self.tokens_counted()
         try:
@@ -91,14 +74,11 @@ class Vllm:
         return ""
 
     def ask_for_token(self) -> None:
-        """Of the adapter, as people do, or of the base model where no adapter is loaded.
-
-        Raises GlueError if none comes.
-        """
+        """Asks the adapter, or the base model where none is loaded. Raises GlueError."""
         for name in (ADAPTER, BASE):
             body = {"model": name, "messages": [{"role": "user", "content": "1"}], "max_tokens": 1}
             try:
-                self.call("POST", "/v1/chat/completions", body, TOKEN_SECONDS)
+                self.call("POST", CHAT, body, TOKEN_SECONDS)
                 return
             except GlueError as error:
                 if name == BASE or not error.saw.startswith("404 "):
@@ -109,16 +89,14 @@ class Vllm:
         return {row["id"]: row["root"] for row in self.call("GET", "/v1/models").json()["data"]}
 
     def owner(self) -> str:
-        """Who answers at this address: "vllm", or "night-desk" behind the door at night."""
+        """Who answers here: "vllm", or "night-desk" behind the door at night."""
         return str(self.call("GET", "/v1/models", timeout_seconds=10).json()["data"][0]["owned_by"])
 
     def serve(self, name: str, path: str) -> None:
-        """Makes the adapter at path (inside the container) answer under name, in place of whatever
-        did.
+        """Makes the adapter at path (inside the container) answer under name.
 
-        Only a replacement is loaded in place: the flag makes vLLM 0.32 read the files at every
-        token, until
-        images/vllm/load_once.py clears it.
+        Only a replacement is loaded in place: with the flag vLLM 0.32 reads the files at every
+        token, until images/vllm/load_once.py clears it.
         """
         loaded = self.models()
         if loaded.get(name) == path:
@@ -134,131 +112,14 @@ class Vllm:
         return self.metric("num_requests_(?:running|waiting)")
 
     def tokens_counted(self) -> int:
-        """Read and written since it started; 0 if it does not tell."""
+        """Prompt and generated tokens since its start; 0 if unknown."""
         try:
             return self.metric("(?:prompt|generation)_tokens_total", METRICS_SECONDS)
         except GlueError:
             return 0
 
     def metric(self, pattern: str, timeout_seconds: float = 120) -> int:
-        """The sum of all rows of its metrics whose name matches pattern."""
+        """The sum of the metrics whose name matches pattern."""
         metrics = self.call("GET", "/metrics", timeout_seconds=timeout_seconds).text
         counts = re.findall(rf"^vllm:{pattern}\{{[^}}]*\}} ([\d.eE+]+)$", metrics, re.MULTILINE)
         return int(sum(map(float, counts)))
-
-    def complete(self, name: str, messages: list[dict[str, str]], most_tokens: int) -> str:
-        """What the model called name answers, in full and always the same."""
-        body = {
-            "model": name,
-            "messages": messages,
-            "max_tokens": most_tokens,
-            "temperature": 0,
-        } | WITHOUT_THOUGHTS
-        answer = self.call(
-            "POST", "/v1/chat/completions", body, timeout_seconds=COMPLETE_SECONDS
-        ).json()
-        return str(answer["choices"][0]["message"].get("content") or "")
-
-    def count_tokens(self, name: str, example: Example) -> int:
-        """Of the prompt and the answer together, as the chat template writes them."""
-        messages = [
-            *map(rendered, example.prompt),
-            {"role": "assistant", "content": example.answer},
-        ]
-        return len(self.tokens(name, messages, generate=False))
-
-    def tokens(self, name: str, messages: list[dict[str, str]], generate: bool) -> list[int]:
-        """What the chat template makes of messages; generate: up to where an answer would begin."""
-        body = {
-            "model": name,
-            "messages": messages,
-            "add_generation_prompt": generate,
-        } | WITHOUT_THOUGHTS
-        return list(self.call("POST", "/tokenize", body).json()["tokens"])
-
-    def likelihood(self, name: str, example: Example) -> float:
-        """Mean log-probability, in nats a token, of the example's answer after its prompt, by the
-        model called name.
-
-        The answer is rendered as the last message of the chat and scored as part of a prompt. Its
-        tokens are those that
-        follow the prompt alone: what a night learns and the day generates. Raises GlueError where
-        there are none such.
-        """
-        prompt = [rendered(message) for message in example.prompt]
-        given = self.tokens(name, prompt, generate=True)
-        body = WITHOUT_THOUGHTS | {
-            "model": name,
-            "messages": [*prompt, {"role": "assistant", "content": example.answer}],
-            "add_generation_prompt": False,
-            "prompt_logprobs": 0,
-            "max_tokens": 1,
-            "temperature": 0,
-        }
-        scores = answer_scores(
-            self.call("POST", "/v1/chat/completions", body).json()["prompt_logprobs"], given
-        )
-        if not scores:
-            saw = (
-                f"an answer of {len(example.answer)} characters after a prompt of {len(given)}"
-                " tokens"
-            )
-            raise GlueError(
-                "an answer has no tokens to score",
-                saw,
-                "look at the night's dataset and the chat template",
-            )
-        return sum(scores) / len(scores)
-
-    def answer(
-        self,
-        name: str,
-        prompt: Sequence[Message],
-        most_tokens: int,
-        tools: list[dict[str, Any]] | None = None,
-    ) -> Reply:
-        """The likeliest answer of the model called name, word by word."""
-        body: dict[str, Any] = {
-            "model": name,
-            "messages": [rendered(message) for message in prompt],
-        }
-        body |= (
-            {"max_tokens": most_tokens, "temperature": 0}
-            | WITHOUT_THOUGHTS
-            | ({"tools": tools} if tools else {})
-        )
-        started = time.monotonic()
-        reply = self.call("POST", "/v1/chat/completions", body, ANSWER_SECONDS).json()
-        seconds = time.monotonic() - started
-        choice = reply["choices"][0]
-        calls = choice["message"].get("tool_calls") or []
-        return Reply(
-            text=choice["message"].get("content") or "",
-            tokens=reply["usage"]["completion_tokens"],
-            seconds=seconds,
-            cut=choice["finish_reason"] == "length",
-            call=calls[0]["function"]["name"] if calls else "",
-        )
-
-
-def answer_scores(rows: list[dict[str, Any] | None], given: list[int]) -> list[float]:
-    """Log-probabilities of the tokens that are generated after given; none where the whole does not
-    begin with given.
-
-    rows: vLLM's prompt_logprobs, one a token, {"<token id>": {"logprob", "decoded_token"}}; the
-    first token has none. The line
-    break that ChatML has after the end mark is not generated.
-    """
-    scored = [
-        (int(token), value) for row in rows[1:] if row for token, value in [next(iter(row.items()))]
-    ]
-    if [token for token, _ in scored[: len(given) - 1]] != given[1:]:
-        return []
-    answer = [value for _, value in scored[len(given) - 1 :]]
-    while answer and not answer[-1]["decoded_token"].strip():
-        answer.pop()
-    return [float(value["logprob"]) for value in answer]
-
-
-def rendered(message: Message) -> dict[str, str]:
-    return {"role": message.role, "content": message.content}

@@ -1,4 +1,4 @@
-"""Names and IP addresses of this site, as people write them and as programs compare them. Pure."""
+"""Names and IP addresses of this machine. Pure."""
 
 from __future__ import annotations
 
@@ -16,21 +16,26 @@ def is_address(value: str) -> bool:
     return True
 
 
-def are_names(value: str) -> bool:
-    """Names and addresses, with commas between them."""
-    try:
-        return all(re.fullmatch(r"[\w.:\-]+", ascii_name(name)) for name in value.split(","))
-    except ValueError:
-        return False
+def checked(value: str) -> str:
+    """Raises ValueError unless value is an IP address."""
+    return str(ipaddress.ip_address(value)) and value
+
+
+def checked_names(value: str) -> str:
+    """Names and addresses with commas between them. Raises ValueError for any other text."""
+    if not all(re.fullmatch(r"[\w.:\-]+", ascii_name(name)) for name in value.split(",")):
+        raise ValueError(value)
+    return value
 
 
 def ascii_name(name: str) -> str:
-    """bücher.example as xn--bcher-kva.example (RFC 5891, by UTS 46 as browsers do). Raises
-    ValueError if it has no such form."""
+    """bücher.example as xn--bcher-kva.example, by UTS 46 as browsers do (RFC 5891).
+
+    Raises ValueError where there is no such form.
+    """
     return name.lower() if name.isascii() else idna.encode(name, uts46=True).decode()
 
 
 def origin(name: str, port: str) -> str:
-    """As a browser sends it: https://name, with the port unless it is 443, and brackets around an
-    IPv6 address."""
+    """As a browser sends it: no port 443, and brackets around an IPv6 address."""
     return f"https://{f'[{name}]' if ':' in name else name}{'' if port == '443' else f':{port}'}"

@@ -1,5 +1,5 @@
-"""Programs of this machine, run to their end or their deadline: argv in, words out, and an error
-that says what they said."""
+"""Programs of this machine, run to their end or their deadline; an error quotes what they
+printed."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Done:
 
 @dataclass(frozen=True)
 class Output:
-    """What a program writes while it runs, up to a moment by the monotonic clock, after which late
-    is raised."""
+    """What a program writes while it runs. deadline: by the monotonic clock; then late is
+    raised."""
 
     descriptor: int
     deadline: float
     late: GlueError
 
     def read(self, size: int) -> bytes:
-        """At most as many bytes, and at least one until it has written everything."""
+        """At most this many bytes; none at the end."""
         left = self.deadline - time.monotonic()
         if left <= 0 or not select.select([self.descriptor], [], [], left)[0]:
             raise self.late
@@ -58,8 +58,8 @@ def run(
     timeout_seconds: float = 600,
     fine: Sequence[int] = (0,),
 ) -> Done:
-    """text: what it wrote, unless output takes that. Raises PreconditionFailed if it is not here,
-    GlueError if it failed."""
+    """Returns its exit code and output. Raises PreconditionFailed if it is not installed, GlueError
+    if it fails with a code that is not in fine."""
     require_here(argv[0], do)
     try:
         done = subprocess.run(
@@ -80,8 +80,7 @@ def run(
 
 @contextmanager
 def reading(argv: Sequence[str], do: str, timeout_seconds: float) -> Iterator[Output]:
-    """What it writes, without ever holding all of it. It has ended when the block has. Raises as
-    run does."""
+    """What it writes, never all of it in memory. It ends with the block. Raises as run does."""
     require_here(argv[0], do)
     late, deadline = hangs(argv, timeout_seconds, do), time.monotonic() + timeout_seconds
     with os.fdopen(
@@ -119,7 +118,7 @@ def read_to_its_end(process: subprocess.Popen[bytes], output: Output) -> None:
 
 def require_here(program: str, do: str) -> None:
     if shutil.which(program) is None:
-        raise PreconditionFailed(f"there is no {program} here", "none on the PATH", do)
+        raise PreconditionFailed(f"{program} is not installed", "it is not on the PATH", do)
 
 
 def hangs(argv: Sequence[str], timeout_seconds: float, do: str) -> GlueError:
@@ -134,11 +133,10 @@ def failed(argv: Sequence[str], code: int, said: bytes, do: str) -> GlueError:
 def stream(
     command: list[str], environment: dict[str, str], hear: Hear, timeout_seconds: float
 ) -> tuple[int, str]:
-    """Runs it to its end, a line of output at a time, or ends it at the deadline. Returns exit code
-    and last lines.
+    """Runs it to its end or the deadline; hear gets each line of output. Returns its exit code and
+    last lines.
 
-    At the deadline it and all that it started end within END_SECONDS, whatever holds its output
-    open. Raises what hear raises.
+    At the deadline it and everything it started end within END_SECONDS. Raises what hear raises.
     """
     process = subprocess.Popen(
         command,
@@ -166,8 +164,8 @@ def stream(
 
 
 def read_until(process: subprocess.Popen[str], deadline: float) -> Iterator[str]:
-    """Each line of its output, in a thread of its own, for a pipe may never close. Raises
-    TimeoutError at the deadline."""
+    """Each line of its output, read in a thread, as a pipe may never close. Raises TimeoutError at
+    the deadline."""
     rows: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
@@ -190,7 +188,7 @@ def read_until(process: subprocess.Popen[str], deadline: float) -> Iterator[str]
 
 
 def end(process: subprocess.Popen[Any]) -> None:
-    """Asks it to end, and after END_SECONDS kills what is left of it and of its process group."""
+    """Terminates it, and after END_SECONDS kills what is left of its process group."""
     process.terminate()
     deadline = time.monotonic() + END_SECONDS
     with suppress(ProcessLookupError):
@@ -204,8 +202,7 @@ def end(process: subprocess.Popen[Any]) -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Signals that end a program are ignored meanwhile, and mean what they meant before
-    afterwards."""
+    """Ignores the signals that end a program while the block runs."""
     before = {
         number: signal.signal(number, signal.SIG_IGN)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

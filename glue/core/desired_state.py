@@ -1,8 +1,7 @@
-"""Whose turn it is: state/turn.json, the mode that is wanted. Written under the lock for moves, so
-its holder may act on it.
+"""The desired state of the machine: day, night, judging or down, in state/turn.json.
 
-A night that lost its turn may finish nothing: it starts no trainer, brings up no day of its own and
-promotes nothing.
+It is written under the lock for switches. A night that is no longer in it starts no trainer, brings
+up no day and promotes nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +14,10 @@ from pathlib import Path
 from glue.core import files
 from glue.core.errors import DayNotServing, GlueError
 
+# not renamed: a timer of the version before or after an upgrade reads the same file
+FILE = "turn.json"
+RESTORING = "restore.unfinished"  # no backup includes a file of this name
+
 
 class Wanted(StrEnum):
     DAY = "day"
@@ -24,9 +27,9 @@ class Wanted(StrEnum):
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What is wanted, and by which night. until_time: from when the day goes first, as a Unix
-    time."""
+class DesiredState:
+    """night: the night it belongs to, if any. until_time: a Unix time, from which the day goes
+    first."""
 
     wanted: Wanted
     night: str = ""
@@ -37,83 +40,73 @@ class Preempted(GlueError):
     """The day, or a person, went first."""
 
 
-def read(state: Path) -> Turn | None:
-    """None where nothing was ever wanted, and where the file cannot be read: then nobody's turn is
-    taken away by mistake."""
+def read(state: Path) -> DesiredState | None:
+    """None where nothing was set yet, or the file cannot be read."""
     try:
-        found = files.read_json_if_whole(state / "turn.json", {})
-        return Turn(Wanted(found["wanted"]), str(found["night"]), float(found["until_time"]))
+        found = files.read_json_if_whole(state / FILE, {})
+        return DesiredState(
+            Wanted(found["wanted"]), str(found["night"]), float(found["until_time"])
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def late(state: Path) -> bool:
-    """Whether a night still has its turn at a time when the day goes first: people may be at work
-    by now."""
+def night_is_late(state: Path) -> bool:
+    """Whether a night goes on past its until_time: people may be at work."""
     found = read(state)
     return found is not None and bool(found.night) and time.time() > found.until_time
 
 
-def take(state: Path, turn: Turn) -> None:
-    """Under the lock for moves. On a full disk too; a day even where that fails: without the file,
-    and not watched."""
-    if read(state) == turn:
+def write(state: Path, desired: DesiredState) -> None:
+    """Under the lock for switches. A full disk does not keep the day from starting: where nothing
+    can be written, the file is removed."""
+    if read(state) == desired:
         return
     try:
-        files.write_json(state / "turn.json", asdict(turn))
+        files.write_json(state / FILE, asdict(desired))
     except OSError:
-        overwrite(state, turn)
+        overwrite(state, desired)
 
 
-def overwrite(state: Path, turn: Turn) -> None:
+def overwrite(state: Path, desired: DesiredState) -> None:
     try:
-        files.overwrite_json(state / "turn.json", asdict(turn))
+        files.overwrite_json(state / FILE, asdict(desired))
     except OSError:
-        if turn.wanted is not Wanted.DAY:
+        if desired.wanted is not Wanted.DAY:
             raise
-        (state / "turn.json").unlink(missing_ok=True)
+        (state / FILE).unlink(missing_ok=True)
 
 
-def begin(state: Path, turn: Turn, again: str) -> None:
-    """Under the lock for moves: takes it. Raises Preempted where a person stopped everything
-    meanwhile; again: what to type."""
+def begin(state: Path, desired: DesiredState, again: str) -> None:
+    """As write, but raises Preempted if a person has stopped everything. again: what to type."""
     found = read(state)
     if found is not None and found.wanted is Wanted.DOWN:
-        raise Preempted(f"{turn.night} was broken off", "everything was stopped meanwhile", again)
-    take(state, turn)
+        raise Preempted(f"{desired.night} does not start", "make stop was run meanwhile", again)
+    write(state, desired)
 
 
-def require(state: Path, night: str) -> Turn:
-    """Under the lock for moves. Raises Preempted unless it is still this night's turn."""
+def require(state: Path, night: str) -> DesiredState:
+    """Under the lock for switches. Raises Preempted unless the desired state is this night's."""
     found = read(state)
     if found is None or found.night != night:
-        saw = f"it is the turn of: {found.wanted if found else 'nobody'}"
-        raise Preempted(
-            "the night lost its turn, and promotes nothing",
-            saw,
-            "nothing; the next night begins anew",
-        )
+        saw = f"the desired state is now: {found.wanted if found else 'not set'}"
+        do = "nothing; the next night starts afresh"
+        raise Preempted("the night was preempted and promotes nothing", saw, do)
     return found
 
 
-RESTORING = "restore.unfinished"  # no backup takes in a name like this
-
-
-def half_filled(state: Path) -> str:
-    """The backup whose restore has begun and has not ended; empty if there is none."""
+def unfinished_restore(state: Path) -> str:
+    """The backup whose restore started and did not finish; empty if there is none."""
     path = state / RESTORING
-    return (
-        path.read_text(encoding="utf-8", errors="replace").strip() or "<the backup>"
-        if path.exists()
-        else ""
-    )
+    if not path.exists():
+        return ""
+    return path.read_text(encoding="utf-8", errors="replace").strip() or "<the backup>"
 
 
-def require_whole(state: Path) -> None:
-    """Raises DayNotServing while a restore has begun and not ended: Open WebUI would make a new
-    chat where one is missing."""
-    if folder := half_filled(state):
+def require_no_unfinished_restore(state: Path) -> None:
+    """Raises DayNotServing: Open WebUI would create a new chat where one is missing."""
+    if folder := unfinished_restore(state):
         do = f"make restore REPLACE=1 FROM={folder}, then make day"
         raise DayNotServing(
-            "a restore was broken off, and the chat is not whole", f"{state / RESTORING}", do
+            "a restore was broken off, and the chat data is incomplete", f"{state / RESTORING}", do
         )

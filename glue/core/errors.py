@@ -1,4 +1,4 @@
-"""Errors that a person must read, and the exit codes that timers and scripts act on."""
+"""Errors with what to do, and exit codes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from glue.core import redact
 
 
 class Exit(IntEnum):
-    """Exit codes are an interface: timers and scripts act on them."""
+    """An interface: timers and scripts act on them."""
 
     DONE = 0
     FAILED = 1
@@ -22,7 +22,7 @@ class Exit(IntEnum):
 
 
 class GlueError(Exception):
-    """Something a person must read: what is wrong, what was seen, what to do."""
+    """What is wrong, what was seen, and what to do."""
 
     exit_code = Exit.FAILED
 
@@ -38,14 +38,21 @@ class Misconfigured(GlueError):
     exit_code = Exit.MISCONFIGURED
 
 
+class Invalid(Misconfigured):
+    """A key or value that a person wrote, in one line; do is a sentence."""
+
+    def __str__(self) -> str:
+        return f"ERROR {int(self.exit_code)}: {self.what}: {self.saw}. {self.do}"
+
+
 class GateRefused(GlueError):
-    """The normal end of a night that did not help."""
+    """A night whose adapter does not help ends like this; it is no failure."""
 
     exit_code = Exit.REFUSED
 
 
 class PreconditionFailed(GlueError):
-    """Nothing was touched."""
+    """Something is missing; nothing was changed."""
 
     exit_code = Exit.PRECONDITION
 

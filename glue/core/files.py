@@ -1,5 +1,4 @@
-"""Writing so that a reader, or a power cut, never finds half of it, and checksums that show what
-became of it since."""
+"""Files written so that no reader, and no power cut, leaves half of one; and checksums."""
 
 from __future__ import annotations
 
@@ -10,13 +9,14 @@ import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from glue.core.errors import GlueError, PreconditionFailed
 
 T = TypeVar("T", list[Any], dict[str, Any])
-# what glue writes as JSON, in the state folder; not what training and models have below these
+# what glue writes in the state folder, as JSON and as text; not the files of training and models
 OWN_JSON = (
     "*.json",
     "adapters/*.json",
@@ -25,20 +25,18 @@ OWN_JSON = (
     "nights/*/*.json",
     "nights/*/dataset/card.json",
 )
-MANIFEST, MANIFEST_CHECKSUM = "manifest.json", "manifest.sha256"
-MANIFEST_FORMAT = 2  # the first that has a checksum of its own beside it
 OWN_TEXT = ("*.jsonl", "nights/*/*.jsonl", "nights/*/dataset/*.jsonl", "tls/*")
+MANIFEST, MANIFEST_CHECKSUM = "manifest.json", "manifest.sha256"
+MANIFEST_FORMAT = 2  # since this one, manifest.sha256 is beside it
 
 
 class Damaged(PreconditionFailed):
-    """A file of ours is empty, cut or full of other bytes, as a power cut leaves it on some
+    """A file that glue wrote is empty, cut or full of other bytes, as power cuts leave it on some
     disks."""
 
     def __init__(self, path: Path, why: object) -> None:
-        do = (
-            "put it back from the newest backup, or, without what it held: rm"
-            f" {shlex.quote(str(path))}; make setup"
-        )
+        lose = f"rm {shlex.quote(str(path))}; make setup"
+        do = f"restore it from the newest backup, or, to lose what it held: {lose}"
         super().__init__("a file of the state folder is damaged", f"{path}: {why}", do)
 
 
@@ -51,8 +49,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """All of it or nothing: written beside, synced, renamed into place. Whatever the umask: mode,
-    and the folder's owner."""
+    """All of it or nothing: written beside, synced, renamed into place. It has this mode, whatever
+    the umask, and the folder's owner."""
     unfinished = path.with_name(path.name + ".unfinished")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -65,12 +63,31 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def give(descriptor: int, folder: Path, mode: int) -> None:
-    """mode, which open() cuts by the umask; and what root makes belongs to the folder's owner, who
-    writes there tomorrow."""
+    """Sets the mode, which open() cuts by the umask, and gives what root makes to the folder's
+    owner."""
     if os.geteuid() == 0:
         owner = folder.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
     os.fchmod(descriptor, mode)
+
+
+def make_folder(folder: Path, mode: int = 0o755) -> None:
+    """The folder and its missing parents, with this mode whatever the umask, and of the owner of
+    the folder above. One that exists stays as it is."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent, mode)
+    folder.mkdir(exist_ok=True)
+    take_over(folder, mode)
+
+
+def take_over(path: Path, mode: int) -> None:
+    """What another program made gets this mode, and the owner of the folder that it is in."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        give(descriptor, path.parent, mode)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
@@ -78,11 +95,8 @@ def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
 
 
 def overwrite_json(path: Path, value: Any) -> None:
-    """In place of what is as long at least, so that a full disk takes it too. A crash in the middle
-    leaves what nothing reads.
-
-    Raises OSError where there is nothing, or not enough, to write over.
-    """
+    """Over the old content, so that a full disk takes it too. A crash leaves a damaged file. Raises
+    OSError if there is no old content, or it is shorter."""
     with path.open("r+b", buffering=0) as file:
         room, text = os.fstat(file.fileno()).st_size, json.dumps(value).encode()
         if len(text) > room:
@@ -92,15 +106,15 @@ def overwrite_json(path: Path, value: Any) -> None:
 
 
 def reserve(path: Path, size: int) -> None:
-    """Takes the room on the disk and writes nothing into it. Raises OSError if there is not as
-    much."""
+    """A file of this many bytes, which are not written. Raises OSError if the disk has less
+    room."""
     with path.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, size)
 
 
 def append_line(path: Path, value: dict[str, Any], mode: int = 0o644) -> None:
-    """mode: of a file that is new or empty; else it keeps its own. A line that a full disk cut
-    short spoils no later one."""
+    """mode: of a file that is new or empty. A line that a full disk cut short does not spoil the
+    next."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode)
     with os.fdopen(descriptor, "ab", buffering=0) as file:
         size = os.fstat(descriptor).st_size
@@ -115,8 +129,8 @@ def append_line(path: Path, value: dict[str, Any], mode: int = 0o644) -> None:
 
 
 def read_json(path: Path, default: T) -> T:
-    """default where there is no such file. Raises Damaged where it holds nothing, half of it, or
-    another kind than default."""
+    """default if there is no such file. Raises Damaged if it holds no JSON, or another type than
+    default."""
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -129,7 +143,7 @@ def read_json(path: Path, default: T) -> T:
 
 
 def read_json_if_whole(path: Path, default: T) -> T:
-    """default also for a damaged file: where the loss costs little, and the doctor names it."""
+    """default also for a damaged file, where the loss costs little; the doctor names it."""
     try:
         return read_json(path, default)
     except Damaged:
@@ -137,11 +151,8 @@ def read_json_if_whole(path: Path, default: T) -> T:
 
 
 def damaged_files(state: Path) -> Iterator[Path]:
-    """Of the files that glue writes. Lines may be cut, and are then left out by their reader; none
-    is full of NULs.
-
-    Left out is what cannot be read, which host.foreign_files names, and what is removed meanwhile.
-    """
+    """Of those that glue writes. A cut line of *.jsonl is no damage, as its reader skips it. Skips
+    what cannot be read, which host.foreign_files names, and what is removed meanwhile."""
     for is_damaged, patterns in ((is_no_json, OWN_JSON), (holds_nul, OWN_TEXT)):
         for path in sorted(path for pattern in patterns for path in state.glob(pattern)):
             with suppress(OSError):
@@ -162,18 +173,28 @@ def holds_nul(content: bytes) -> bool:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Every whole JSON line that is a table; one that a crash cut short is left out, also one cut
-    inside a character."""
+    """Every JSON object, one a line. Skips a line that a crash cut short, also inside a
+    character."""
+    if not path.exists():
+        return []
     rows = []
-    # not splitlines: it also cuts at characters that stand in people's texts, such as U+2028
-    for line in (
-        path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
-    ):
-        try:
+    # not splitlines: it also splits at characters that people's texts contain, such as U+2028
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        with suppress(ValueError):
             rows.append(json.loads(line))
-        except ValueError:
-            continue
     return [row for row in rows if isinstance(row, dict)]
+
+
+def time_stamp(moment: datetime | None = None) -> str:
+    """The name of what is made at a moment, by default now: 20260107T190000Z."""
+    return f"{(moment or datetime.now(UTC)).astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def names(found: Iterable[object], most: int = 3) -> str:
+    """Such as "a, b, c and 4 more"."""
+    shown = [str(one) for one in found]
+    more = len(shown) - most
+    return ", ".join(shown[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 # ---------------------------------------------------------------------- checksums
@@ -190,8 +211,7 @@ def listed(folder: Path) -> Iterator[Path]:
 
 
 def damaged(folder: Path, checksums: Mapping[str, str]) -> list[str]:
-    """The names, relative to folder, of files that are missing, cannot be read or have another
-    SHA-256 than checksums says."""
+    """The names in checksums of files that are missing, cannot be read or have another SHA-256."""
 
     def is_damaged(name: str) -> bool:
         try:
@@ -202,8 +222,14 @@ def damaged(folder: Path, checksums: Mapping[str, str]) -> list[str]:
     return [name for name in checksums if is_damaged(name)]
 
 
+def below(folder: str, checksums: Mapping[str, str]) -> dict[str, str]:
+    """Of a manifest's files, those of one folder, by their paths below it."""
+    found = {name: name.removeprefix(f"{folder}/") for name in checksums}
+    return {short: checksums[name] for name, short in found.items() if short != name}
+
+
 def write_checksums(folder: Path, facts: Mapping[str, Any]) -> None:
-    """manifest.json: facts and the SHA-256 of every file below folder; manifest.sha256: that of
+    """manifest.json: facts, and the SHA-256 of every file in folder; manifest.sha256: that of
     manifest.json, for sha256sum."""
     checksums = {str(path.relative_to(folder)): sha256(path) for path in listed(folder)}
     write_json(folder / MANIFEST, {"format": MANIFEST_FORMAT, **facts, "sha256": checksums})
@@ -215,10 +241,9 @@ def checksum_line(folder: Path) -> str:
 
 
 def read_manifest(folder: Path, wanted: Mapping[str, type]) -> dict[str, Any]:
-    """What write_checksums wrote into folder, unchanged; a manifest of format 1 has no checksum of
-    its own.
+    """What write_checksums wrote, unchanged. wanted: the type of each fact that must be in it.
 
-    wanted: each of facts that must be in it, with its type. Raises ValueError or OSError in words.
+    Raises ValueError or OSError in words. A manifest of format 1 has no checksum of its own.
     """
     text = (folder / MANIFEST).read_text(encoding="utf-8")
     manifest = json.loads(text)
@@ -226,31 +251,25 @@ def read_manifest(folder: Path, wanted: Mapping[str, type]) -> dict[str, Any]:
         raise ValueError(f"{MANIFEST} holds no table")
     for key, kind in {"sha256": dict, **wanted}.items():
         if not isinstance(manifest.get(key), kind):
-            raise ValueError(
-                f"{MANIFEST} has no {key!r} of the right kind: another program wrote it, or it is"
-                " damaged"
-            )
+            raise ValueError(f"{MANIFEST} has no valid {key!r}: it is damaged, or not by glue")
     require_below(manifest["sha256"])
     signed = (folder / MANIFEST_CHECKSUM).exists() or manifest.get("format", 1) != 1
     if signed and (folder / MANIFEST_CHECKSUM).read_bytes() != checksum_line(folder).encode():
-        raise ValueError(f"{MANIFEST} is not the one that {MANIFEST_CHECKSUM} was made of")
+        raise ValueError(f"{MANIFEST} does not match {MANIFEST_CHECKSUM}")
     return manifest
 
 
 def require_below(names: Iterable[Any]) -> None:
     """Raises ValueError for a name that leads out of the folder it is relative to."""
     for name in names:
-        if (
-            not isinstance(name, str)
-            or PurePosixPath(name).is_absolute()
-            or ".." in PurePosixPath(name).parts
-        ):
-            raise ValueError(f"{name!r} is no path inside the folder")
+        path = PurePosixPath(name) if isinstance(name, str) else PurePosixPath("/")
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"{name!r} is not a path inside the folder")
 
 
 def copy_checked(source: Path, target: Path, checksum: str, mode: int) -> None:
-    """All of it or nothing. Raises GlueError, with target as it was, if what is read has another
-    SHA-256 than checksum."""
+    """All of it or nothing. Raises GlueError, with target unchanged, if what is read has another
+    SHA-256."""
     unfinished, seen = target.with_name(target.name + ".unfinished"), hashlib.sha256()
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with source.open("rb") as file, os.fdopen(descriptor, "wb") as copy:
@@ -262,9 +281,6 @@ def copy_checked(source: Path, target: Path, checksum: str, mode: int) -> None:
         os.fsync(copy.fileno())
     if seen.hexdigest() != checksum:
         unfinished.unlink()
-        raise GlueError(
-            "a file changed while it was read",
-            f"{source}: another SHA-256 than before",
-            "check that disk, then again",
-        )
+        saw = f"{source}: another SHA-256 than before"
+        raise GlueError("a file changed while it was read", saw, "check that disk, then try again")
     unfinished.replace(target)

@@ -1,4 +1,4 @@
-"""The GPU as nvidia-smi reports it. Nothing about memory: a GB10 has none of its own."""
+"""The GPU as nvidia-smi reports it; without memory, of which a GB10 has none of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REINSTALL = f"{REBOOT}; if that does not help, reinstall the driver; see: sudo d
 POWER_CYCLE = (
     "shut down, unplug the power supply for a minute, start again; see: sudo dmesg | grep -i xid"
 )
-# what nvidia-smi says -> what to type; the first that matches
+# words of nvidia-smi -> what to type; the first match counts
 REMEDIES = {
     # https://github.com/NVIDIA/nvidia-container-toolkit/issues/394
     "version mismatch": f"{REBOOT}: the driver was updated and the old one still runs",
@@ -36,13 +36,12 @@ REMEDIES = {
     "communicate with the NVIDIA driver": REINSTALL,
     "not installed": "install the NVIDIA driver",
 }
-END_SECONDS = 1.0  # for one that was killed to be gone
+END_SECONDS = 1.0  # until a killed process is gone
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """None where nvidia-smi tells no number. capability: such as "12.1". slowed_by: in words, empty
-    if nothing slows it."""
+    """None: nvidia-smi reports no number. capability: such as "12.1"."""
 
     name: str
     driver: str
@@ -55,12 +54,12 @@ class Gpu:
 
 
 def observe() -> Gpu | None:
-    """The first GPU, if one answers in time."""
+    """The first GPU, or None."""
     return look()[0]
 
 
 def look() -> tuple[Gpu | None, str]:
-    """The first GPU; or None and, in nvidia-smi's own words, why there is none."""
+    """The first GPU, or None and the reason in nvidia-smi's words."""
     try:
         code, words = ask(f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits")
     except subprocess.TimeoutExpired:
@@ -70,12 +69,11 @@ def look() -> tuple[Gpu | None, str]:
     except OSError as error:
         return None, str(error)
     found = read(words) if code == 0 else None
-    return found, "" if found else " ".join(words.split()) or f"exit {code}, and no words"
+    return found, "" if found else " ".join(words.split()) or f"exit {code} without output"
 
 
 def ask(*arguments: str) -> tuple[int, str]:
-    """Exit code, and what nvidia-smi writes to stdout and stderr. Raises TimeoutExpired, or OSError
-    where none starts."""
+    """Exit code and output. Raises TimeoutExpired, or OSError if nvidia-smi does not start."""
     process = subprocess.Popen(
         ["nvidia-smi", *arguments],
         stdin=subprocess.DEVNULL,
@@ -88,25 +86,20 @@ def ask(*arguments: str) -> tuple[int, str]:
         said, _ = process.communicate(timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
-        with suppress(
-            subprocess.TimeoutExpired
-        ):  # subprocess.run would wait for ever: what hangs in a driver cannot be killed
+        # subprocess.run would wait for ever: a process that hangs in a driver cannot be killed
+        with suppress(subprocess.TimeoutExpired):
             process.wait(END_SECONDS)
         raise
     return process.returncode, said
 
 
 def remedy(fault: str) -> str:
-    """What a person does about a fault of look()."""
+    """What to do about a fault of look()."""
     return next((do for words, do in REMEDIES.items() if words.lower() in fault.lower()), REINSTALL)
 
 
 def read(text: str) -> Gpu | None:
-    """text: a line for each GPU, of which the first complete one is read. "[N/A]" and "[Not
-    Supported]" are no numbers.
-
-    A lost GPU has "[GPU is lost]" in place of its name.
-    """
+    """The first complete line of text. A lost GPU has "[GPU is lost]" as its name."""
     rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines()]
     cells = next((row for row in rows if len(row) == len(FIELDS)), [""])
     if not cells[0] or cells[0].startswith("["):

@@ -1,7 +1,6 @@
-"""Tags of the images that the rehearsal builds: a hash of everything that an image is built from.
-
-A changed input gives a new image, an unchanged one is not built twice, and clones of different
-versions do not overwrite each other's images.
+"""Tags of images. Those that the rehearsal builds are tagged with a hash of everything that they
+are built from: an unchanged image is built once, and clones of different versions can share a
+machine.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Build:
-    """folder: has the Dockerfile. base: key of the image below. context: what COPY starts from."""
+    """folder: of the Dockerfile. base: key of the image that FROM names. context: of COPY."""
 
     folder: str
     base: str
@@ -23,7 +22,7 @@ class Build:
     further: tuple[str, ...] = ()
 
 
-# in the order in which they are built
+# in the order of building
 BUILDS = {
     "REHEARSAL_BASE_IMAGE": Build("images/base", "REHEARSAL_ROOT_IMAGE", further=("make-root.sh",)),
     "REHEARSAL_TORCH_IMAGE": Build("images/base", "REHEARSAL_BASE_IMAGE"),
@@ -37,16 +36,17 @@ DIGITS = 12
 
 
 def with_tags(references: Mapping[str, str], home: Path) -> dict[str, str]:
-    """The references of env/images.env, with a tag for each image built here that has none."""
+    """The references of env/images.env, with a tag for each image that is built here and has
+    none."""
     found = dict(references)
     for key, build in BUILDS.items():
         if key in found and ":" not in found[key]:
-            found[key] = f"{found[key]}:{tag(build, found[build.base], home)}"
+            found[key] = f"{found[key]}:{tag(build, found.get(build.base, ''), home)}"
     return found
 
 
 def tag(build: Build, base: str, home: Path) -> str:
-    """base: the reference of the image below, whose own tag stands for all that is in it."""
+    """base: the reference of the image below, whose tag stands for its content."""
     total = hashlib.sha256(base.encode())
     for path in inputs(build, home):
         total.update(f"\n{path.relative_to(home)}\n".encode() + path.read_bytes())
@@ -62,3 +62,15 @@ def inputs(build: Build, home: Path) -> Iterator[Path]:
         for name in line.split()[:-1]:
             path = home / (build.context or build.folder) / name
             yield from sorted(filter(Path.is_file, path.rglob("*"))) if path.is_dir() else [path]
+
+
+def version(text: str) -> tuple[int, ...]:
+    """(0, 12, 4) for 0.12.4, or for an image reference such as x/y:v0.12.4@sha256:...; () for a tag
+    that is no version."""
+    found = re.match(r"v?(\d+(?:\.\d+)*)(?![\w.])", text.partition("@")[0].rpartition(":")[2])
+    return tuple(map(int, found[1].split("."))) if found else ()
+
+
+def is_older(one: str, other: str) -> bool:
+    """False where one of them is no version."""
+    return bool(version(one)) and version(one) < version(other)

@@ -1,4 +1,4 @@
-"""What happened, a line at a time, before and after: state/journal.jsonl."""
+"""What happened, one JSON line per event: state/journal.jsonl."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from typing import Any
 
 from glue.core import files, redact
 
-NEW_CHAT = "new chat"  # a person wanted an empty one in place of one that was lost
-NEW_BACKUPS = (  # a person wanted them in a folder that has none, or of a chat that has less in it
-    "new backups"
-)
+NEW_CHAT = "new chat"  # a person asked for an empty chat in place of a lost one
+# a person asked for backups in a folder that has none, or of a chat with less data
+NEW_BACKUPS = "new backups"
+CONFIRMED = "confirmed"  # the night's adapter answered the smoke question
 Row = dict[str, Any]
 
 
+def rows(state: Path) -> list[Row]:
+    return files.read_lines(state / "journal.jsonl")
+
+
 def record(state: Path, **event: Any) -> None:
-    event = {
+    hidden = {
         key: redact.urls(value) if isinstance(value, str) else value for key, value in event.items()
     }
-    files.append_line(
-        state / "journal.jsonl",
-        {"time": datetime.now().astimezone().isoformat(timespec="seconds"), **event},
-    )
+    moment = datetime.now().astimezone().isoformat(timespec="seconds")
+    files.append_line(state / "journal.jsonl", {"time": moment, **hidden})
 
 
 def note(state: Path, **event: Any) -> None:
-    """A line that is worth less than what it tells of: a full disk does not keep the day from
-    coming up."""
+    """As record, for a line that is not worth failing for: a full disk is ignored."""
     with suppress(OSError):
         record(state, **event)
 
 
 @contextmanager
 def step(state: Path, night: str, name: str) -> Iterator[None]:
-    """A begun step that has no end in the journal is one that died."""
+    """Records the step's begin and end. A step without an end has died."""
     record(state, night=night, step=name, phase="begin")
     try:
         yield
     except BaseException as error:
-        record(
-            state, night=night, step=name, phase="failed", reason=f"{type(error).__name__}: {error}"
-        )
+        reason = f"{type(error).__name__}: {error}"
+        record(state, night=night, step=name, phase="failed", reason=reason)
         raise
     record(state, night=night, step=name, phase="done")
 
 
 def unfinished(state: Path) -> dict[str, str]:
-    """Each night that began and has no end in the journal, and the last step that it began."""
+    """Each night that has no end in the journal, and the last step that it began."""
     steps: dict[str, str] = {}
-    for row in files.read_lines(state / "journal.jsonl"):
+    for row in rows(state):
         if "outcome" in row:
             steps.pop(row.get("night", ""), None)
         elif "step" in row and "night" in row:
@@ -59,48 +59,52 @@ def unfinished(state: Path) -> dict[str, str]:
     return steps
 
 
+def is_confirmed(state: Path, night: str) -> bool:
+    """Whether the night's adapter has answered the smoke question. Earlier versions wrote no line
+    for it, and began a step "report" after it."""
+    return any(
+        row.get("night") == night and (row.get("event") == CONFIRMED or row.get("step") == "report")
+        for row in rows(state)
+    )
+
+
+def last(state: Path, **wanted: Any) -> Row | None:
+    """The newest line with these values; ... stands for any value."""
+    return last_of(rows(state), **wanted)
+
+
+def last_of(found: list[Row], **wanted: Any) -> Row | None:
+    def fits(row: Row) -> bool:
+        return all(key in row and value in (..., row[key]) for key, value in wanted.items())
+
+    return next((row for row in reversed(found) if fits(row)), None)
+
+
 def day_failed(state: Path) -> str:
-    """Why the day did not come up whole when that was last tried; empty if it did, or was never
-    tried."""
-    tries = (
-        row
-        for row in reversed(files.read_lines(state / "journal.jsonl"))
-        if row.get("event") == "day" and "phase" in row
-    )
-    last = next(tries, {"phase": "done"})
-    return "" if last["phase"] == "done" else str(last.get("reason") or "it broke off")
+    """Why the last start of the day failed; empty if it did not, or there was none."""
+    row = last(state, event="day", phase=...) or {"phase": "done"}
+    return "" if row["phase"] == "done" else str(row.get("reason") or "it broke off")
 
 
-def last_night(state: Path) -> dict[str, Any] | None:
-    """The newest line that says how a night ended, or None."""
-    ends = (
-        row
-        for row in reversed(files.read_lines(state / "journal.jsonl"))
-        if "outcome" in row and "night" in row
-    )
-    return next(ends, None)
+def last_night(state: Path) -> Row | None:
+    """The newest line that says how a night ended."""
+    return last(state, night=..., outcome=...)
 
 
-def since(rows: list[Row], event: str) -> list[Row]:
+def since(found: list[Row], event: str) -> list[Row]:
     """The rows after the last such event; all where there was none."""
-    found = [number for number, row in enumerate(rows) if row.get("event") == event]
-    return rows[found[-1] + 1 :] if found else rows
+    numbers = [number for number, row in enumerate(found) if row.get("event") == event]
+    return found[numbers[-1] + 1 :] if numbers else found
 
 
 def chat_is_new(state: Path) -> bool:
-    """Whether a person began an empty chat since the last backup was made."""
-    rows = files.read_lines(state / "journal.jsonl")
-    made = last_backup(rows)
-    return any(row.get("event") == NEW_CHAT for row in (rows[rows.index(made) :] if made else rows))
+    """Whether a person began an empty chat since the last backup."""
+    found = rows(state)
+    made = last_backup(found)
+    later = found[found.index(made) :] if made else found
+    return last_of(later, event=NEW_CHAT) is not None
 
 
-def last_backup(rows: list[Row]) -> Row | None:
-    """The newest row of a backup that was made, or None."""
-    return next(
-        (
-            row
-            for row in reversed(rows)
-            if row.get("event") == "backup" and row.get("result") == "done"
-        ),
-        None,
-    )
+def last_backup(found: list[Row]) -> Row | None:
+    """The newest row of a backup that was made."""
+    return last_of(found, event="backup", result="done")

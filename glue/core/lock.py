@@ -1,5 +1,5 @@
-"""Locks that cannot outlive their holder: flock, which the kernel frees at any death. The file
-stays; it is not the lock."""
+"""Locks that end with their holder: flock, which the kernel frees at any death. The file stays; it
+is not the lock."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from glue.core import files, waiting
 from glue.core.errors import Locked, PreconditionFailed
 from glue.core.waiting import Seen
 
-NIGHT = "night.lock"  # one night at a time, from its first step to its last
+# The files keep their names: during an upgrade, processes of both versions must see each other.
+# Guards the trainer and what it reads and writes: data sets, nights, adapters. A night holds it
+# from its first step to its last.
+TRAINING = "night.lock"
 # from an upgrade's backup to its end, while code and compose files may be another version's
 UPGRADE = "upgrade.lock"
-MOVE = "glue.core.lock"  # held only while something changes what serves, never while training
+SWITCH = "glue.lock"  # while something changes what serves; not while a night trains
 LOCAL_DISK = (
     "set STATE_DIR in env/site.env to a folder on a disk of this machine, such as ext4 or xfs"
 )
-LOOK_SECONDS = (
-    2  # to look whether a lock is held is to hold it for a moment, and nobody is refused for that
-)
+LOOK_SECONDS = 2  # held() takes the lock for a moment, and that must not refuse anybody
 
 
 @contextmanager
@@ -36,89 +37,75 @@ def hold(state: Path, name: str, purpose: str, wait_seconds: float | None = None
 
     Children do not inherit it: Python opens files close-on-exec.
     """
-    state.mkdir(parents=True, exist_ok=True)
+    files.make_folder(state)
     with (state / name).open("a+", encoding="utf-8", errors="replace") as file:
-        if (
-            os.geteuid() == 0
-        ):  # else a lock that root took first keeps the owner's timers out for good
+        if os.geteuid() == 0:  # a file that root creates must not keep the owner's timers out
             files.give(file.fileno(), state, 0o644)
 
         def look() -> Seen[None]:
-            if not free(file, fcntl.LOCK_EX):
-                file.seek(0)
-                return Seen(False, file.read().strip() or "a holder that left no name")
-            return Seen(True, "free")
+            if take(file, fcntl.LOCK_EX):
+                return Seen(True, "free")
+            return Seen(False, holder(state, name))
 
         deadline = LOOK_SECONDS if wait_seconds is None else wait_seconds
-        waiting.until(
-            f"the lock for {purpose!r}", look, deadline, 0.2, "wait for it, or: make status", Locked
-        )
+        do = "wait for it, or: make status"
+        waiting.until(f"the lock for {purpose!r}", look, deadline, 0.2, do, Locked)
         sign(file, {"pid": os.getpid(), "purpose": purpose, "since": time.strftime("%F %T %Z")})
         yield
         sign(file, None)
 
 
-def free(file: IO[Any], kind: int) -> bool:
-    """Takes the lock, if nobody else has it. Raises PreconditionFailed where the file system has no
-    locks."""
+def take(file: IO[Any], kind: int) -> bool:
+    """Whether the lock was free, and is now held. Raises PreconditionFailed where the file system
+    has no locks."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
-        raise PreconditionFailed(
-            "the state folder's disk has no file locks", f"{file.name}: {error}", LOCAL_DISK
-        ) from error
+        what = "the state folder's disk has no file locks"
+        raise PreconditionFailed(what, f"{file.name}: {error}", LOCAL_DISK) from error
     return True
 
 
 def fault(state: Path) -> str:
-    """Why no lock or no file can be had in the state folder, in words; empty if both can, or if
-    that is not its disk's fault."""
+    """Why the state folder's disk gives no lock or no file; empty if it gives both."""
     try:
         with (
             tempfile.NamedTemporaryFile(dir=state, prefix=".lock-probe-") as one,
             Path(one.name).open("r+b") as other,
         ):
-            if not free(one, fcntl.LOCK_EX):
+            if not take(one, fcntl.LOCK_EX):
                 return "a new file is locked"
-            return "a second program gets a lock that is held" if free(other, fcntl.LOCK_EX) else ""
+            return "two programs can hold the same lock" if take(other, fcntl.LOCK_EX) else ""
     except PreconditionFailed as error:
         return f"{error.what}: {error.saw}"
     except OSError as error:
         return str(error) if error.errno in (errno.EROFS, errno.EIO) else ""
 
 
-def sign(file: TextIO, holder: dict[str, object] | None) -> None:
-    """The holder's name is a courtesy: a full disk must not keep anybody from the lock, nor
-    Python's buffer when it is closed."""
+def sign(file: TextIO, name: dict[str, object] | None) -> None:
+    """Unbuffered, and a full disk is ignored: the holder's name is for messages only."""
     with suppress(OSError):
         os.ftruncate(file.fileno(), 0)
-        os.write(file.fileno(), json.dumps(holder).encode() if holder else b"")
+        os.write(file.fileno(), json.dumps(name).encode() if name else b"")
 
 
-def require_no_upgrade(state: Path) -> None:
-    """For what timers begin, under a lock that an upgrade waits for. Raises Locked while an upgrade
-    is alive."""
-    if held(state, UPGRADE):
-        holder = (state / UPGRADE).read_text(encoding="utf-8", errors="replace").strip()
-        raise Locked(
-            "an upgrade is going on",
-            holder or "its holder left no name",
-            "wait for its end, or: make status",
-        )
+def holder(state: Path, name: str) -> str:
+    """As it signed the file."""
+    text = (state / name).read_text(encoding="utf-8", errors="replace").strip()
+    return text or "a holder that left no name"
 
 
 def held_seconds(state: Path, name: str) -> float:
-    """How long its holder has had it, who signed it then; 0 where nobody holds it."""
+    """How long its holder has had it; 0 where it is free."""
     return time.time() - (state / name).stat().st_mtime if held(state, name) else 0.0
 
 
 def held(state: Path, name: str) -> bool:
-    """Whether anybody holds it now. A yes is old when it is told; a no is certain of whoever held
-    it before."""
+    """Whether it is held at this moment. If not, an earlier holder certainly ended."""
     try:
         with (state / name).open("rb") as file:
-            return not free(file, fcntl.LOCK_SH)
+            return not take(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False

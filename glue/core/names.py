@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-# Open WebUI's preset points at one of these two; which one is all that promotion ever changes for
-# it.
+import hashlib
+
+# Open WebUI's preset points at one of these two; promotion changes only which.
 BASE = "team-base"
 ADAPTER = "team-adapter"
-# what a night judges, under its own name; nobody but glue may ask it
-CANDIDATE = "team-candidate"
-
-
+CANDIDATE = "team-candidate"  # under evaluation; only glue may ask it
 ASSISTANT = "team-assistant"
-
-
-# The first words of every answer from here; datasets leave out answers that begin with them.
+# the first words of every answer of the night desk; data sets leave such answers out
 MARK = "🌙 **Night desk**"
+
+# files of the state folder that learning reads, or adds to
+FORGOTTEN = "forgotten.jsonl"
+GLOSSARY = "glossary.toml"
+GOLDEN = "golden.toml"
+DOCUMENT_QUESTIONS = "document-questions.jsonl"
+
+
+def hashed(what: str, value: str) -> str:
+    """How manifests and FORGOTTEN name a chat or a person: enough to recognise, not to find one.
+
+    what: "chat" or "user"; value: its id in Open WebUI.
+    """
+    return hashlib.sha256(f"{what} {value}".encode()).hexdigest()

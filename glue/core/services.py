@@ -1,4 +1,4 @@
-"""Containers as observed: what a service's state means for the machine as a whole."""
+"""Containers as observed, and what they mean for the machine as a whole."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 class Mode(StrEnum):
     DAY = "day"
     NIGHT = "night"
-    MOVING = "moving"
+    SWITCHING = "switching"
     DOWN = "down"
 
 
@@ -41,7 +41,7 @@ Services = dict[str, Service]
 
 
 DAY_SERVICES = ("vllm", "open-webui", "door", "night-desk")
-GATE = "gate"
+HTTPS_PROXY = "https-proxy"
 ALWAYS_ON = ("open-webui", "door", "night-desk")
 
 SERVES = "the day serves"
@@ -49,23 +49,23 @@ ABSENT = Service(name="", state="absent")
 
 
 def mode(services: Services, trainer: Service | None) -> Mode:
-    """day: chat is answered by the model. night: the trainer runs, the desk answers. down: nobody
-    would answer."""
+    """day: the model answers the chat. night: the trainer runs, the night desk answers. down: the
+    chat does not answer."""
     if not all(services.get(name, ABSENT).serves for name in ALWAYS_ON):
         starting = any(services.get(name, ABSENT).health == "starting" for name in ALWAYS_ON)
-        return Mode.MOVING if starting else Mode.DOWN
+        return Mode.SWITCHING if starting else Mode.DOWN
     if services.get("vllm", ABSENT).serves:
         return Mode.DAY  # also while the trainer's image makes a checkpoint
-    return Mode.NIGHT if trainer is not None and trainer.state == "running" else Mode.MOVING
+    return Mode.NIGHT if trainer is not None and trainer.state == "running" else Mode.SWITCHING
 
 
 def expected(services: Services) -> tuple[str, ...]:
-    """What a day consists of: the gate only where HTTPS was asked for."""
-    return (*DAY_SERVICES, *(name for name in (GATE,) if name in services))
+    """What a day consists of: the HTTPS proxy only where HTTPS_NAMES is set."""
+    return (*DAY_SERVICES, *(name for name in (HTTPS_PROXY,) if name in services))
 
 
 def not_serving(services: Services, wanted: tuple[str, ...] = ()) -> dict[str, str]:
-    """For each wanted service that does not serve, what it is instead. wanted: all that are
-    expected if not given."""
+    """For each wanted service that does not serve, its state. wanted: all that are expected, if not
+    given."""
     found = {name: services.get(name, ABSENT) for name in wanted or expected(services)}
     return {name: service.words for name, service in found.items() if not service.serves}

@@ -1,178 +1,40 @@
-"""Every setting, where it came from, and what it may be.
+"""The settings of one installation, and where each comes from.
 
-Later ones win: env/images.env, env/<profile>.env, env/site.env, GLUE_<KEY> in the environment, then
-the state folder's
-secrets.env. A file with a line that is no KEY=VALUE, a key that nobody knows or a value that a key
-may not have is
-refused with file, key, value and what is allowed; nothing is guessed.
+Later ones win: env/images.env, env/<profile>.env, env/site.env, GLUE_<KEY> in the environment,
+secrets.env in the state folder. setting_keys.py says what each value may be.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dotenv.parser import parse_stream
+from dotenv.parser import Binding, parse_stream
 
-from glue.core import addresses, image_tags, redact
-from glue.core.errors import Misconfigured
+from glue.core import addresses, image_tags, redact, schema
+from glue.core.errors import Invalid, Misconfigured
+from glue.core.setting_keys import (
+    HIDDEN,
+    IMAGES,
+    NEEDS,
+    PERSONAL,
+    PROFILES,
+    RENAMED,
+    SECRETS,
+    STAND_INS,
+    Keys,
+)
 
-HOME = Path(__file__).resolve().parents[2]
-PROFILES = ("spark", "rehearsal")
+__all__ = ["HIDDEN", "IMAGES", "PERSONAL", "PROFILES", "SECRETS"]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 SET_UP_AS_SPARK = Path("env", "set-up-as-spark")  # below the repository; git ignores it
 DGX_RELEASE = Path("/etc/dgx-release")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a value may be, in words for people and as a test."""
-
-    allowed: str
-    accepts: Callable[[str], bool]
-
-
-def _is_float(value: str) -> bool:
-    return re.fullmatch(r"\d+(\.\d+)?", value) is not None
-
-
-def _matches(pattern: str) -> Callable[[str], bool]:
-    return lambda value: re.fullmatch(pattern, value) is not None
-
-
-def _is_image(value: str) -> bool:
-    tag = re.search(r"(:|@sha256:)([\w.\-]+)$", value)
-    return tag is not None and tag[2] != "latest"
-
-
-TEXT = Kind("any text, not empty", lambda value: bool(value.strip()))
-NAME = Kind("lower-case letters, digits and -", _matches(r"[a-z][a-z0-9-]*"))
-IMAGE = Kind("an image reference with a tag or digest, never :latest", _is_image)
-WHOLE = Kind("a whole number from 0", str.isdigit)
-POSITIVE = Kind("a whole number from 1", lambda value: value.isdigit() and int(value) > 0)
-PORT = Kind("a port, 1 to 65535", lambda value: value.isdigit() and 0 < int(value) < 65536)
-NUMBER = Kind("a number from 0", _is_float)
-ADDRESS = Kind("an IP address, such as 127.0.0.1 or 0.0.0.0", addresses.is_address)
-SWITCH = Kind("true or false", _matches("true|false"))
-CLOCK = Kind("a time of day, such as 07:00", _matches(r"([01]\d|2[0-3]):[0-5]\d"))
-EMAIL = Kind("an e-mail address", _matches(r"[^@\s]+@[^@\s]+"))
-RANK = Kind(
-    "8, 16, 32, 64, 128, 256 or 512", _matches("8|16|32|64|128|256|512")
-)  # what vLLM's --max-lora-rank takes
-URL = Kind("an http or https address", _matches(r"https?://\S+"))
-PROFILE = Kind(" or ".join(PROFILES), lambda value: value in PROFILES)
-COUNTRY = Kind("a country as two capital letters, such as US or DE", _matches("[A-Z]{2}"))
-SECRET = Kind("at least 16 characters", lambda value: len(value) >= 16)
-
-_DAY = "(Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
-
-KINDS: dict[str, Kind] = {
-    "PROFILE": PROFILE,
-    "PROJECT": NAME,
-    "STATE_DIR": TEXT,
-    "SERVED_MODEL": TEXT,
-    "TRAINED_MODEL": TEXT,
-    "SERVED_MODEL_REVISION": TEXT,
-    "TRAINED_MODEL_REVISION": TEXT,
-    "MAX_MODEL_LENGTH": POSITIVE,
-    "MAX_SEQUENCES": POSITIVE,
-    "KV_CACHE_BYTES": POSITIVE,
-    "MAX_LORA_RANK": RANK,
-    "CHAT_ADDRESS": ADDRESS,
-    "CHAT_PORT": PORT,
-    "HTTPS_NAMES": Kind("names and addresses such as spark.local,10.0.0.5", addresses.are_names),
-    "HTTPS_ADDRESS": ADDRESS,
-    "HTTPS_PORT": PORT,
-    "HTTPS_CERTIFICATE": TEXT,
-    "WEBUI_ADMIN_EMAIL": EMAIL,
-    "TEAM_NAME": TEXT,
-    "EMBEDDING_MODEL": TEXT,
-    "CHUNK_SIZE": POSITIVE,
-    "CHUNK_OVERLAP": WHOLE,
-    "RAG_TOP_K": POSITIVE,
-    "RAG_TEMPLATE": Kind("text that holds {{CONTEXT}}", lambda value: "{{CONTEXT}}" in value),
-    "TITLE_GENERATION": SWITCH,
-    "SYSTEM_PROMPT": TEXT,
-    "MAX_ANSWER_TOKENS": POSITIVE,
-    "TEMPERATURE": NUMBER,
-    "RECIPE": NAME,
-    "DAY_AT": CLOCK,
-    "PHONE_REGION": COUNTRY,
-    "WEEKEND_DAY_AT": CLOCK,
-    "NIGHT_AT": CLOCK,
-    "NIGHT_DAYS": Kind("days such as Mon,Tue,Wed,Thu,Fri", _matches(f"{_DAY}(,{_DAY})*")),
-    "BACKUP_AT": CLOCK,
-    "BACKUP_DIR": TEXT,
-    "BACKUP_KEEP": POSITIVE,
-    "RESTIC_REPOSITORY": TEXT,
-    "RESTIC_PASSWORD_FILE": TEXT,
-    "BACKUP_OLDEST_HOURS": POSITIVE,
-    "NIGHT_OLDEST_HOURS": POSITIVE,
-    "NOTIFY_PING_URL": URL,
-    "NOTIFY_WEBHOOK": URL,
-    "NOTIFY_EMAIL": EMAIL,
-    "SMTP_SERVER": Kind("a host, or host:port", _matches(r"[\w.\-]+(:\d+)?")),
-    "SMTP_USER": TEXT,
-    "SMTP_PASSWORD": TEXT,
-    "JUDGING_SECONDS": POSITIVE,
-    "DAY_FREE_BYTES": POSITIVE,
-    "NIGHT_FREE_BYTES": POSITIVE,
-    "TRAINING_MEMORY_BYTES": POSITIVE,
-    "MEMORY_RESERVE_BYTES": POSITIVE,
-    "DISK_FREE_BYTES": POSITIVE,
-    "DAY_DEADLINE_SECONDS": POSITIVE,
-    "EXTRA_CA": TEXT,
-    "WHEELHOUSE": TEXT,
-    "HF_ENDPOINT": TEXT,
-    "HF_TOKEN": TEXT,
-    "VLLM_IMAGE": IMAGE,
-    "OPEN_WEBUI_IMAGE": IMAGE,
-    "DOOR_IMAGE": IMAGE,
-    "NIGHT_DESK_IMAGE": IMAGE,
-    "TRAINER_IMAGE": IMAGE,
-    "NIGHT_BASE_IMAGE": IMAGE,
-    "CUDA_13_0_BASE_IMAGE": IMAGE,
-    "REHEARSAL_ROOT_IMAGE": IMAGE,
-    "REHEARSAL_BASE_IMAGE": IMAGE,
-    "REHEARSAL_TORCH_IMAGE": IMAGE,
-    "REHEARSAL_VLLM_IMAGE": IMAGE,
-    "REHEARSAL_OPEN_WEBUI_IMAGE": IMAGE,
-    "REHEARSAL_TRAINER_IMAGE": IMAGE,
-    "REHEARSAL_MODEL_IMAGE": IMAGE,
-    "MODEL_API_KEY": SECRET,
-    "WEBUI_SECRET_KEY": SECRET,
-    "WEBUI_ADMIN_PASSWORD": SECRET,
-}
-SECRETS = ("MODEL_API_KEY", "WEBUI_SECRET_KEY", "WEBUI_ADMIN_PASSWORD")
 LOADED = "loaded.json"  # in the state folder
-IMAGES = ("VLLM_IMAGE", "OPEN_WEBUI_IMAGE", "DOOR_IMAGE", "NIGHT_DESK_IMAGE", "TRAINER_IMAGE")
-STAND_INS = {"DOOR_IMAGE": "BASE_IMAGE", "NIGHT_DESK_IMAGE": "BASE_IMAGE"}
-PERSONAL = ("WEBUI_ADMIN_EMAIL", "NOTIFY_EMAIL", "SMTP_USER", "TEAM_NAME", "SYSTEM_PROMPT")
-HIDDEN = (
-    *SECRETS,
-    "HF_TOKEN",
-    "NOTIFY_PING_URL",
-    "NOTIFY_WEBHOOK",
-    "SMTP_PASSWORD",
-    "RESTIC_REPOSITORY",
-)
-NEEDS = {"NOTIFY_EMAIL": "SMTP_SERVER", "SMTP_PASSWORD": "SMTP_USER"}  # pragma: allowlist secret
-TELLING = ("NOTIFY_EMAIL", "SMTP_SERVER", "SMTP_USER")
-OPTIONAL = (
-    "HTTPS_NAMES",
-    "HTTPS_CERTIFICATE",
-    "PROFILE",
-    "EXTRA_CA",
-    "WHEELHOUSE",
-    "HF_ENDPOINT",
-    "RESTIC_PASSWORD_FILE",
-    *TELLING,
-    *HIDDEN,
-)
 
 
 @dataclass(frozen=True)
@@ -184,17 +46,14 @@ class Settings:
     sources: dict[str, str]
 
     def __getitem__(self, key: str) -> str:
-        """Raises Misconfigured, as for a secret before setup or after its file was lost."""
+        """Raises Misconfigured for a secret before setup, or after its file is lost."""
         if key not in self.values:
-            raise Misconfigured(
-                "a setting is missing",
-                f"{key}, in {self.secrets_file} or env/",
-                "make setup, or make restore",
-            )
+            where = f"not in {self.secrets_file} and not in env/"
+            raise Misconfigured(f"{key} is not set", where, "make setup, or make restore")
         return self.values[key]
 
     def hide(self, text: str) -> str:
-        """text without any secret, login in a URL, or token in a webhook's path."""
+        """text without secrets, logins in URLs and tokens of webhooks."""
         return redact.hidden(text, redact.secrets(self.values, HIDDEN))
 
     def number(self, key: str) -> int:
@@ -202,7 +61,7 @@ class Settings:
 
     @property
     def state(self) -> Path:
-        return HOME / self.values["STATE_DIR"]
+        return REPOSITORY / self.values["STATE_DIR"]
 
     @property
     def rehearsal(self) -> bool:
@@ -219,18 +78,13 @@ class Settings:
 
     @property
     def https_names(self) -> list[str]:
-        """What the chat is called in the office, in ASCII as browsers send it; empty where there is
-        no HTTPS."""
-        return [
-            addresses.ascii_name(name)
-            for name in self.values.get("HTTPS_NAMES", "").split(",")
-            if name
-        ]
+        """In ASCII, as browsers send them; empty without HTTPS."""
+        names = self.values.get("HTTPS_NAMES", "").split(",")
+        return [addresses.ascii_name(name) for name in names if name]
 
     @property
     def https_origins(self) -> list[str]:
-        """The addresses by which the office reaches the chat over HTTPS; empty where there is
-        none."""
+        """Such as https://spark.local; empty without HTTPS."""
         return [addresses.origin(name, self["HTTPS_PORT"]) for name in self.https_names]
 
     def image(self, key: str) -> str:
@@ -239,13 +93,12 @@ class Settings:
 
     @property
     def images(self) -> tuple[str, ...]:
-        """The references that this profile's containers run."""
+        """References of all images that this profile runs."""
         return tuple(dict.fromkeys(map(self.image, IMAGES)))
 
     @property
     def loaded_images(self) -> dict[str, str]:
-        """Reference -> image ID of what `make load` brought; empty where nothing was loaded, or its
-        file cannot be read."""
+        """Reference -> image ID, from `make load`; empty if its file cannot be read."""
         try:
             found = json.loads((self.state / LOADED).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -253,43 +106,38 @@ class Settings:
         return found if isinstance(found, dict) else {}
 
     def local(self, reference: str) -> str:
-        """What this machine's Docker knows an image by: its ID where it was loaded under a digest,
-        for Docker forgets the
-        digest of an image that it saves and loads (https://github.com/moby/moby/issues/22011)."""
+        """The reference, or the ID of an image that was loaded under a digest.
+
+        docker load forgets digests (https://github.com/moby/moby/issues/22011).
+        """
         return self.loaded_images.get(reference, reference) if "@" in reference else reference
 
     @property
     def hub_models(self) -> dict[str, str]:
-        """Each model that comes from the hub, and the revision asked for. One that is a path is
-        made on this machine."""
+        """Model -> revision, of those from the hub; a path is a model made on this machine."""
         names = {self[key]: self[f"{key}_REVISION"] for key in ("SERVED_MODEL", "TRAINED_MODEL")}
         return {name: revision for name, revision in names.items() if not name.startswith("/")}
 
 
-def load(profile: str | None = None, home: Path = HOME) -> Settings:
-    """Reads and checks everything. profile: None takes PROFILE from the environment or site.env,
-    else detect_profile's.
+def load(profile: str | None = None, home: Path = REPOSITORY) -> Settings:
+    """profile: None takes GLUE_PROFILE, PROFILE in site.env, or detect_profile's.
 
-    Raises Misconfigured, naming file, key, value and what is allowed.
+    Raises Misconfigured for what is missing or not as declared.
     """
-    site = read_env_file(home / "env" / "site.env") if (home / "env" / "site.env").exists() else {}
+    site_file = home / "env" / "site.env"
+    site = read_env_file(site_file) if site_file.exists() else {}
     chosen = (
         profile or os.environ.get("GLUE_PROFILE") or site.get("PROFILE") or detect_profile(home)
     )
-    check("PROFILE", chosen, "GLUE_PROFILE, --profile or env/site.env")
+    check({"PROFILE": chosen}, "GLUE_PROFILE, --profile or env/site.env")
     values: dict[str, str] = {}
     sources: dict[str, str] = {}
     for source, found in _layers(home, chosen, site, values):
-        for key, value in found.items():
-            check(key, value, source)
-            values[key], sources[key] = value, source
-    missing = [key for key in KINDS if key not in values and key not in OPTIONAL]
-    if missing:
-        raise Misconfigured(
-            "a setting is missing",
-            ", ".join(missing),
-            f"add it to env/{chosen}.env or env/site.env",
-        )
+        check(found, source)
+        values |= found
+        sources |= dict.fromkeys(found, source)
+    schema.check(Keys, values, f"env/{chosen}.env and env/site.env", HIDDEN)
+    require_needed(values, sources)
     for folder in (home, home / values["STATE_DIR"]):
         if ":" in str(folder):
             raise Misconfigured(
@@ -297,28 +145,28 @@ def load(profile: str | None = None, home: Path = HOME) -> Settings:
                 str(folder),
                 "rename the folder",
             )
-    for key, needed in NEEDS.items():
-        if key in values and needed not in values:
-            raise Misconfigured(
-                f"{key} needs {needed}",
-                f"{sources[key]} sets no {needed}",
-                f"set {needed} too, or remove {key}",
-            )
     return Settings(chosen, values, sources)
 
 
-def detect_profile(home: Path = HOME) -> str:
-    """A driver that fails, or is being replaced, never makes a rehearsal of a Spark: nvidia-smi
-    need not work."""
-    is_spark = (
-        (home / SET_UP_AS_SPARK).exists()
-        or DGX_RELEASE.exists()
-        or shutil.which("nvidia-smi") is not None
-    )
-    return "spark" if is_spark else "rehearsal"
+def check(values: Mapping[str, str], source: str) -> None:
+    """Raises Invalid for the first key or value that is not as declared."""
+    schema.check(Keys, values, source, HIDDEN, RENAMED, partial=True)
 
 
-def remember_spark(home: Path = HOME) -> None:
+def require_needed(values: Mapping[str, str], sources: Mapping[str, str]) -> None:
+    for key, needed in NEEDS.items():
+        if key in values and needed not in values:
+            do = f"Set {needed} too, or remove {key}."
+            raise Invalid(f"Missing key for {key} in {sources[key]}", needed, do)
+
+
+def detect_profile(home: Path = REPOSITORY) -> str:
+    """A Spark stays one while its driver fails or is replaced: nvidia-smi need not work."""
+    was_spark = (home / SET_UP_AS_SPARK).exists() or DGX_RELEASE.exists()
+    return "spark" if was_spark or shutil.which("nvidia-smi") else "rehearsal"
+
+
+def remember_spark(home: Path = REPOSITORY) -> None:
     """Not in the state folder: where that is depends on the profile."""
     (home / SET_UP_AS_SPARK).touch()
 
@@ -326,22 +174,21 @@ def remember_spark(home: Path = HOME) -> None:
 def _layers(
     home: Path, profile: str, site: dict[str, str], so_far: dict[str, str]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    yield "env/images.env", image_tags.with_tags(read_env_file(home / "env" / "images.env"), HOME)
+    yield (
+        "env/images.env",
+        image_tags.with_tags(read_env_file(home / "env" / "images.env"), REPOSITORY),
+    )
     yield f"env/{profile}.env", read_env_file(home / "env" / f"{profile}.env")
     yield "env/site.env", site
-    environment = {
-        k.removeprefix("GLUE_"): v
-        for k, v in os.environ.items()
-        if k.removeprefix("GLUE_") in KINDS and k.startswith("GLUE_")
-    }
-    yield "environment", environment
-    secrets = home / so_far["STATE_DIR"] / "secrets.env"
+    environment = {k[5:]: v for k, v in os.environ.items() if k.startswith("GLUE_")}
+    yield "the environment (GLUE_...)", environment
+    secrets = home / so_far.get("STATE_DIR", "") / "secrets.env"
     if secrets.exists():
         yield str(secrets), read_env_file(secrets)
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """KEY=VALUE lines. Raises Misconfigured for a line that is none, PermissionError for a file of
+    """Raises Misconfigured for a line that is not KEY=VALUE, PermissionError for a file of
     another user."""
     try:
         with path.open(encoding="utf-8") as stream:
@@ -349,35 +196,18 @@ def read_env_file(path: Path) -> dict[str, str]:
     except PermissionError:
         raise
     except (OSError, UnicodeDecodeError) as error:
-        do = f"put it back from a backup, or, if git knows it: git checkout {path}"
+        do = f"put it back from a backup, or, if git has it: git checkout {path}"
         raise Misconfigured("a settings file cannot be read", f"{path}: {error}", do) from error
     for binding in bindings:
         if binding.error or (binding.key is not None and binding.value is None):
-            secret = path.name == "secrets.env"
-            line = "(hidden)" if secret else repr(binding.original.string.strip()[:80])
-            do = (
-                "put it back from a backup"
-                if secret
-                else 'write KEY=VALUE, or KEY="VALUE" where the value has spaces'
-            )
-            saw = f"{path}, line {binding.original.line}: {line}"
-            raise Misconfigured("a settings file has a line that is no KEY=VALUE", saw, do)
+            raise not_a_setting(path, binding)
     return {binding.key: binding.value or "" for binding in bindings if binding.key}
 
 
-def check(key: str, value: str, source: str) -> None:
-    """Raises Misconfigured unless key is known and value is one that it may have."""
-    kind = KINDS.get(key)
-    if kind is None:
-        raise Misconfigured(
-            "a setting is not known",
-            f"{source}: {key}={value!r}",
-            "allowed: " + ", ".join(sorted(KINDS)),
-        )
-    if not kind.accepts(value):
-        shown = "(hidden)" if key in HIDDEN else repr(value)
-        raise Misconfigured(
-            "a setting has a value it may not have",
-            f"{source}: {key}={shown}",
-            f"allowed: {kind.allowed}",
-        )
+def not_a_setting(path: Path, binding: Binding) -> Invalid:
+    where = f"{path}, line {binding.original.line}"
+    if path.name == "secrets.env":
+        return Invalid(f"Invalid line in {where}", "(hidden)", "Put it back from a backup.")
+    line = repr(binding.original.string.strip()[: schema.SHOWN_CHARACTERS])
+    do = 'Expected KEY=VALUE, or KEY="VALUE" where the value has spaces.'
+    return Invalid(f"Invalid line in {where}", line, do)

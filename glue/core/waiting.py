@@ -1,4 +1,4 @@
-"""Waiting, always with a deadline and always telling what was last seen."""
+"""Waiting, with a deadline and with what was last seen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Seen(Generic[T]):
-    """One look at the world: done or not, a few words for people, and what was waited for."""
+    """done, a few words for people, and the value that was waited for."""
 
     done: bool
     words: str
@@ -26,9 +26,8 @@ class Seen(Generic[T]):
 
 
 def next_moment(clock: str) -> float:
-    """The next moment at which the clock shows this time of day, such as "07:00", as a Unix
-    time."""
-    now = datetime.now()  # without an offset, which may be another one by then
+    """The Unix time at which clock, such as "07:00", comes next. Raises ValueError."""
+    now = datetime.now()  # local, because the offset may change before then
     moment = datetime.combine(now.date(), time.fromisoformat(clock))
     return (moment if moment > now else moment + timedelta(days=1)).timestamp()
 
@@ -42,8 +41,7 @@ def until(
     error: type[GlueError] = GlueError,
     tell: Callable[[str], None] = lambda words: None,
 ) -> Seen[T]:
-    """Looks until done. tell gets the words of each look. Raises `error` with the last words at the
-    deadline."""
+    """Looks until done. tell gets the words of each look. Raises error at the deadline."""
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_result(lambda seen: not seen.done),
         stop=tenacity.stop_after_delay(deadline_seconds),
@@ -59,15 +57,13 @@ def until(
         return retrying(looked)
     except tenacity.RetryError as failure:
         last = failure.last_attempt.result()
-        raise error(
-            f"{what} was waited for, {deadline_seconds:.0f} s long", last.words, do
-        ) from None
+        wrong = f"timed out after {deadline_seconds:.0f} s waiting for {what}"
+        raise error(wrong, last.words, do) from None
 
 
 @contextmanager
 def beside(act: Callable[[threading.Event], object], end_seconds: float = 60) -> Iterator[None]:
-    """act runs in a thread of its own for as long as the block does; its event says that it is
-    over."""
+    """Runs act in a thread while the block runs; its event is set when the block ends."""
     over = threading.Event()
     thread = threading.Thread(target=act, args=(over,), daemon=True)
     thread.start()

@@ -1,5 +1,5 @@
-"""The folder that backups go to: whether it is the right one, whose backups are in it, and which of
-them may go."""
+"""The folder of backups: whether it is the right one, whose backups it holds, and which of them can
+be deleted."""
 
 from __future__ import annotations
 
@@ -15,17 +15,14 @@ from glue.core import files, journal
 from glue.core.settings import Settings
 
 MACHINE_ID = Path("/etc/machine-id")
-REQUIRED = {
-    "made": str,
-    "links": dict,
-    "images": dict,
-}  # of a backup's manifest, beside the checksums
+REQUIRED = {"made": str, "links": dict, "images": dict}  # in a manifest, beside the checksums
+OF_A_MACHINE = {"machine": str, "number": int, "counts": dict, "most": dict}
 Counts = Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A whole backup of this machine.
+    """A complete backup of this machine.
 
     number: 1 for its first, whatever clocks say. counts: of people, conversations and documents.
     most: see facts.
@@ -43,49 +40,45 @@ def place(settings: Settings) -> Path:
 
 
 def machine(settings: Settings) -> str:
-    """Names this machine and project, so that several may share a folder. Hashed: man 5 machine-id
-    asks to keep it private."""
+    """An ID of this machine and project, so that several can share a folder. A hash: a machine-id
+    is confidential (man 5 machine-id)."""
     known = MACHINE_ID.read_text(encoding="utf-8") if MACHINE_ID.exists() else ""
     parts = (known, platform.node(), settings["PROJECT"], str(settings.state))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def there(settings: Settings) -> list[Kept]:
-    """Whole backups of this machine, in the order they were made in. A renamed or copied folder is
-    a person's own."""
-    found = [
-        read(path.parent, machine(settings))
-        for path in place(settings).glob(f"[!.]*/{files.MANIFEST}")
-    ]
+    """The complete backups of this machine, in the order in which they were made. A folder that was
+    renamed or copied does not count: it is a person's own."""
+    found = [read(folder, machine(settings)) for folder in folders(settings)]
     return sorted((kept for kept in found if kept), key=lambda kept: kept.number)
 
 
+def folders(settings: Settings) -> list[Path]:
+    return [path.parent for path in place(settings).glob(f"[!.]*/{files.MANIFEST}")]
+
+
 def read(folder: Path, by: str) -> Kept | None:
-    """None for what another machine, another program or a version of before machines were told
-    apart has made."""
+    """None for what another machine, another program or an early version has made."""
     try:
-        manifest = files.read_manifest(
-            folder, REQUIRED | {"machine": str, "number": int, "counts": dict, "most": dict}
-        )
+        found = files.read_manifest(folder, REQUIRED | OF_A_MACHINE)
     except (OSError, ValueError):
         return None
-    if manifest["machine"] != by or manifest["made"] != folder.name:
+    if found["machine"] != by or found["made"] != folder.name:
         return None
-    return Kept(
-        folder, manifest["number"], manifest["counts"], manifest["most"], manifest["sha256"]
-    )
+    return Kept(folder, found["number"], found["counts"], found["most"], found["sha256"])
 
 
 def others(settings: Settings) -> list[str]:
-    """Names of the backups that are not of this machine, or not by this version or a later one."""
+    """Names of the backups of other machines, or of versions before there() knew them apart."""
     own = {kept.folder.name for kept in there(settings)}
-    found = (path.parent for path in place(settings).glob(f"[!.]*/{files.MANIFEST}"))
-    return sorted(folder.name for folder in found if is_backup(folder) and folder.name not in own)
+    backups = (folder for folder in folders(settings) if is_backup(folder))
+    return sorted(folder.name for folder in backups if folder.name not in own)
 
 
 def is_backup(folder: Path) -> bool:
-    """Whether a backup of any machine is in it, whole or not."""
-    return (folder / "chat").is_dir() and (folder / "state").is_dir() and (folder / "env").is_dir()
+    """Whether it holds a backup of any machine, complete or not."""
+    return all((folder / part).is_dir() for part in ("chat", "state", "env"))
 
 
 # ---------------------------------------------------------------------- whether it is the right one
@@ -96,10 +89,8 @@ def on_own_disk(settings: Settings) -> bool:
 
 
 def fault(settings: Settings) -> str:
-    """In words, why this cannot be the folder that earlier backups went to; empty if it can.
-
-    Where a disk is not mounted, its mount point is an empty folder of the disk below.
-    """
+    """Why this cannot be the folder of the earlier backups; empty if it can. If a disk is not
+    mounted, its mount point is an empty folder."""
     rows = journal.since(files.read_lines(settings.state / "journal.jsonl"), journal.NEW_BACKUPS)
     folder = place(settings)
     last = journal.last_backup(
@@ -107,16 +98,12 @@ def fault(settings: Settings) -> str:
     )
     if last is None or folder.resolve().is_relative_to(settings.state.resolve()):
         return ""
-    if not any(folder.glob(f"[!.]*/{files.MANIFEST}")):
-        return (
-            f"{folder} holds no backup, and {last['folder']} was made there on {last['time']}: its"
-            " disk is not mounted"
-        )
+    made = f"{last['folder']} was made there on {last['time']}"
+    if not folders(settings):
+        return f"{folder} holds no backup, but {made}: its disk is not mounted"
     if on_own_disk(settings) and last.get("own_disk") is False:
-        return (
-            f"{folder} is on the chat's own disk, and on {last['time']} it was on another: that"
-            " disk is not mounted"
-        )
+        moved = f"on {last['time']} it was on another: that disk is not mounted"
+        return f"{folder} is on the chat's own disk, but {moved}"
     return ""
 
 
@@ -124,7 +111,7 @@ def fault(settings: Settings) -> str:
 
 
 def fewer(now: Counts, before: Counts) -> list[str]:
-    """In words, of what there is less than half by now."""
+    """In words, what there is less than half of."""
     return [
         f"{before[what]} {what}, now {now.get(what, 0)}"
         for what in before
@@ -133,17 +120,15 @@ def fewer(now: Counts, before: Counts) -> list[str]:
 
 
 def removable(kept: list[Kept], keep: int) -> list[Kept]:
-    """Those beyond the newest keep, kept in order. The newest that holds over twice what any of
-    those holds stays with them:
-    backups of a chat that was emptied do not push out the last full one."""
+    """The oldest, beyond the newest keep; but not the newest of these that holds over twice as much
+    as any that stays: backups of an emptied chat do not push out the last full one."""
     stay, rest = kept[-keep:], kept[:-keep]
     full = [old for old in rest if all(fewer(new.counts, old.counts) for new in stay)]
     return [old for old in rest if old not in full[-1:]]
 
 
 def facts(settings: Settings, kept: list[Kept], counts: Counts, anew: bool) -> dict[str, Any]:
-    """What a manifest says beside checksums. most: the most there was of each, since a person last
-    said that less is right."""
+    """For a manifest. most: the largest counts since a person last confirmed that less is right."""
     before = kept[-1].most if kept and not anew else {}
     most = {what: max(count, before.get(what, 0)) for what, count in counts.items()}
     number = kept[-1].number + 1 if kept else 1

@@ -1,9 +1,7 @@
-"""What a TLS client makes of a certificate, found by real handshakes in memory, and what keeps a
-server from loading it.
+"""Whether a server can load a certificate and clients trust it, found by handshakes in memory.
 
-Python's ssl loads a file as HAProxy does, by the same library: the first certificate is the
-server's, the rest its chain,
-and the key must be its own. tests/e2e/test_https.py compares the two.
+Python's ssl loads a file with the same library as HAProxy: the first certificate is the server's,
+the rest its chain, and the key must be its own. tests/e2e/test_https.py compares the two.
 """
 
 from __future__ import annotations
@@ -19,12 +17,10 @@ ROUNDS = 4  # of a handshake, whichever version of TLS
 
 
 class Flaw(IntEnum):
-    """The worse, the higher."""
+    """Higher is worse."""
 
     NONE = 0
-    ISSUER_UNKNOWN = (
-        1  # fine for clients that know the issuer, if it is a root; else an intermediate is missing
-    )
+    ISSUER_UNKNOWN = 1  # an intermediate is missing, or the issuer is a root that clients may know
     NOT_TRUSTED = 2
     CANNOT_BE_SERVED = 3
 
@@ -36,16 +32,15 @@ class Unusable(Exception):
 def flaws(
     certificate: Path, names: list[str], client: ssl.SSLContext
 ) -> dict[str, tuple[Flaw, str]]:
-    """By name, what is wrong and in words. client: trusts the roots that count, and is changed.
-    Raises Unusable, or OSError."""
+    """By name, the flaw and its words. client: trusts the roots that count, and is changed. Raises
+    Unusable or OSError."""
     server = loaded(certificate)
     first, *chain = BLOCK.findall(certificate.read_bytes().decode("ascii", "replace"))
-    # a browser knows the name by subjectAltName alone; a root need not be in the file; Python 3.13
-    # is stricter than browsers
+    # as browsers: the name counts in subjectAltName only, a root need not be in the file, and
+    # Python 3.13's strict checks are off
     client.hostname_checks_common_name = False
-    client.verify_flags = (
-        client.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN
-    ) & ~ssl.VERIFY_X509_STRICT
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if chain:
         client.load_verify_locations(cadata="\n".join(chain))
     found = {name: refusal(server, client, name) for name in names}
@@ -54,24 +49,21 @@ def flaws(
 
 
 def judged(code: int, words: str, with_issuer: tuple[int, str]) -> tuple[Flaw, str]:
-    """with_issuer: the refusal where the certificate itself is trusted, so that its issuer does not
-    count."""
+    """with_issuer: the refusal by a client that trusts the certificate itself."""
     if code == SELF_SIGNED or code in NO_ISSUER:
         issuer_counts, (code, words) = code in NO_ISSUER, with_issuer
         if not code and issuer_counts:
-            return (
-                Flaw.ISSUER_UNKNOWN,
-                (
-                    "its issuer is neither in the file nor known here: add the intermediate, or the"
-                    " office's root, or set EXTRA_CA"
-                ),
+            unknown = (
+                "its issuer is neither in the file nor known here: add the intermediate or the"
+                " office's root, or set EXTRA_CA"
             )
+            return Flaw.ISSUER_UNKNOWN, unknown
     return (Flaw.NOT_TRUSTED, words) if code else (Flaw.NONE, "")
 
 
 def refusal(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> tuple[int, str]:
-    """OpenSSL's code and words for why the client refuses the server by this name; 0 if it does
-    not."""
+    """OpenSSL's code and words for why the client refuses the server by this name; 0 if it
+    accepts."""
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (
         client.wrap_bio(down, up, server_hostname=name),
@@ -91,7 +83,7 @@ def refusal(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> tuple[
 
 
 def loaded(certificate: Path) -> ssl.SSLContext:
-    """Raises Unusable with what is wrong with the file, or OSError where it cannot be read."""
+    """Raises Unusable with the file's fault, or OSError if it cannot be read."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, password=no_passphrase)
@@ -101,9 +93,7 @@ def loaded(certificate: Path) -> ssl.SSLContext:
 
 
 def no_passphrase() -> str:
-    raise Unusable(
-        "its key is encrypted, and nothing can ask for its passphrase when the chat starts"
-    )
+    raise Unusable("its key is encrypted, and no one enters its passphrase when the chat starts")
 
 
 def file_fault(data: bytes, error: ssl.SSLError) -> str:
@@ -113,8 +103,6 @@ def file_fault(data: bytes, error: ssl.SSLError) -> str:
         if not re.search(rb"(?m)^-----BEGIN [A-Z ]*" + part + b"-----", data):
             return f"no line of it is -----BEGIN {part.decode()}-----"
     if error.reason == "KEY_VALUES_MISMATCH":
-        return (
-            "its key does not belong to its first certificate: the server's comes first, then its"
-            " intermediates"
-        )
+        first = "the server's comes first, then its intermediates"
+        return f"its key does not belong to its first certificate: {first}"
     return f"it cannot be loaded: {error}"

@@ -1,5 +1,5 @@
-"""What a day, a night or a setup needs, looked at before anything is touched: one line a check, ok,
-warn or fail."""
+"""What a day, a night or a setup needs, checked before anything is changed: a line for each check,
+ok, warn or fail."""
 
 from __future__ import annotations
 
@@ -7,78 +7,68 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from glue.clients import chat_volume, host
+from glue.clients import chat_volume, host, knowledge
 from glue.clients.docker import MOUNTED
 from glue.clients.site import Site
 from glue.core import files, lock
 from glue.core.errors import PreconditionFailed
 from glue.core.services import ABSENT
-from glue.machine import backup_folder, checks, tls
+from glue.core.settings import Settings
+from glue.machine import (
+    backup_folder,
+    container_checks,
+    hardware_checks,
+    site_checks,
+    storage_checks,
+    tls,
+)
 from glue.machine import models as machine_models
 from glue.machine.checks import Grade, Host, View
 
 CHECKS: dict[str, Callable[[Host], View]] = {
-    "system": checks.system,
-    "driver": checks.driver,
-    "clocks": checks.clocks,
-    "memory": checks.memory,
-    "page cache": checks.page_cache,
-    "disk": checks.disk,
-    "docker": checks.docker,
-    "GPU toolkit": checks.toolkit,
-    "day's images": checks.images,
-    "night's image": partial(checks.images, night=True),
-    "volumes": checks.volumes,
-    "night's cache": partial(checks.volumes, night=True),
-    "served model": partial(checks.model, key="SERVED_MODEL"),
-    "trained model": partial(checks.model, key="TRAINED_MODEL"),
-    "answer": checks.answer,
-    "embedding": checks.embedding,
-    "repository": checks.repository,
-    "state folder": checks.state_folder,
-    "state files": checks.state_files,
-    "secrets": checks.secrets,
-    "port": checks.port,
-    "certificate": checks.certificate,
-    "time zone": checks.time_zone,
-    "replay": checks.replay,
-    "backups": checks.backups,
+    "system": hardware_checks.system,
+    "driver": hardware_checks.driver,
+    "clocks": hardware_checks.clocks,
+    "memory": hardware_checks.memory,
+    "page cache": hardware_checks.page_cache,
+    "disk": storage_checks.disk,
+    "docker": container_checks.docker,
+    "GPU toolkit": container_checks.toolkit,
+    "day's images": container_checks.images,
+    "night's image": partial(container_checks.images, night=True),
+    "volumes": storage_checks.volumes,
+    "night's cache": partial(storage_checks.volumes, night=True),
+    "served model": partial(storage_checks.model, key="SERVED_MODEL"),
+    "trained model": partial(storage_checks.model, key="TRAINED_MODEL"),
+    "answer": container_checks.answer,
+    "embedding": container_checks.embedding,
+    "repository": storage_checks.repository,
+    "state folder": storage_checks.state_folder,
+    "state files": storage_checks.state_files,
+    "secrets": site_checks.secrets,
+    "port": site_checks.port,
+    "certificate": site_checks.certificate,
+    "time zone": site_checks.time_zone,
+    "replay": site_checks.replay,
+    "documents": site_checks.documents,
+    "backups": storage_checks.backups,
 }
 Aim = tuple[str, ...]
 ALL: Aim = tuple(CHECKS)
+# fmt: off
 SETUP: Aim = (
-    "system",
-    "driver",
-    "disk",
-    "docker",
-    "GPU toolkit",
-    "state folder",
-    "embedding",
-    "port",
+    "system", "driver", "disk", "docker", "GPU toolkit", "state folder", "embedding", "port",
     "time zone",
 )
 DAY: Aim = (
-    "docker",
-    "GPU toolkit",
-    "day's images",
-    "volumes",
-    "served model",
-    "embedding",
-    "secrets",
-    "port",
-    "certificate",
+    "docker", "GPU toolkit", "day's images", "volumes", "served model", "embedding", "secrets",
+    "port", "certificate",
 )
 NIGHT: Aim = (
-    *DAY,
-    "driver",
-    "clocks",
-    "memory",
-    "disk",
-    "state folder",
-    "night's image",
-    "night's cache",
+    *DAY, "driver", "clocks", "memory", "disk", "state folder", "night's image", "night's cache",
     "trained model",
 )
+# fmt: on
 ONLY_ON_A_SPARK = ("driver", "clocks", "page cache", "GPU toolkit")
 ONLY_FROM_THE_HUB = {"served model": "SERVED_MODEL", "trained model": "TRAINED_MODEL"}
 
@@ -95,21 +85,18 @@ class Finding:
 
 
 def examine(seen: Host, aim: Aim) -> list[Finding]:
-    """A finding for each check of aim that makes sense here."""
-    found = []
-    for name in aim:
-        built_here = (
-            name in ONLY_FROM_THE_HUB
-            and seen.settings[ONLY_FROM_THE_HUB[name]] not in seen.settings.hub_models
-        )
-        if not built_here and not (seen.settings.rehearsal and name in ONLY_ON_A_SPARK):
-            found.append(Finding(name, *CHECKS[name](seen)))
-    return found
+    """A finding for each check of aim that applies here."""
+    return [Finding(name, *CHECKS[name](seen)) for name in aim if applies(name, seen.settings)]
+
+
+def applies(name: str, settings: Settings) -> bool:
+    if name in ONLY_FROM_THE_HUB:
+        return settings[ONLY_FROM_THE_HUB[name]] in settings.hub_models
+    return not (settings.rehearsal and name in ONLY_ON_A_SPARK)
 
 
 def require(site: Site, aim: Aim) -> None:
-    """Tells what is not ok. Raises PreconditionFailed, with every failure in it, if something is
-    missing."""
+    """Tells what is not ok. Raises PreconditionFailed, naming every failure, if there is one."""
     found = examine(observe(site, aim), aim)
     for finding in found:
         if finding.grade is not Grade.OK:
@@ -117,16 +104,12 @@ def require(site: Site, aim: Aim) -> None:
     failed = [finding for finding in found if finding.grade is Grade.FAIL]
     if failed:
         saw = "; ".join(f"{finding.name}: {finding.saw}" for finding in failed)
-        raise PreconditionFailed(
-            "something needed is not there", saw, "; ".join(finding.do for finding in failed)
-        )
-
-
-# ---------------------------------------------------------------------- the real machine
+        do = "; ".join(finding.do for finding in failed)
+        raise PreconditionFailed("a requirement is not met", saw, do)
 
 
 def observe(site: Site, aim: Aim) -> Host:
-    """Reads only. A day asks for no recipe: a bad one must not keep the chat from starting."""
+    """Changes nothing. A day reads no recipe: a bad one must not keep the chat from starting."""
     settings, engine = site.settings, site.stacks.engine()
     recipe = site.recipe() if aim != DAY else None
     wrong_files, model_bytes, unseen = machine_models.models(site)
@@ -154,6 +137,11 @@ def observe(site: Site, aim: Aim) -> Host:
         damaged_files=tuple(files.damaged_files(settings.state)),
         chat_lost=(lost := chat_volume.lost(settings, site.stacks)),
         chat_way_back=chat_volume.way_back(settings) if lost else "",
+        documents_fault=(
+            knowledge.fault(engine.services.get("open-webui"), site.administrator, settings.state)
+            if "documents" in aim
+            else ""
+        ),
         backup_fault=backup_folder.fault(settings),
         backups_on_own_disk=backup_folder.on_own_disk(settings),
     )

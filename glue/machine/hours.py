@@ -1,10 +1,8 @@
-"""The site's hours: when nights begin, when the office opens, and what that makes of this moment.
-Pure.
+"""The site's hours: when nights begin and when the office opens. Pure.
 
-Local time without a zone: systemd, cron and the clock on the wall mean the same by it, and it
-becomes a Unix time only at the
-end, by the rules of the very day it falls on. So an evening before a change of the clocks still
-ends at the right morning.
+In local time without a zone, as systemd, cron and people mean it. It becomes a Unix time only at
+the end, by the rules of the day it falls on, so that a night over a change of the clocks ends
+right.
 """
 
 from __future__ import annotations
@@ -17,16 +15,13 @@ from glue.core.settings import Settings
 
 WEEK = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 WORKING, WEEKEND = WEEK[:5], WEEK[5:]
-LEAST_NIGHT = timedelta(minutes=30)  # less than this is not worth a morning's risk
+LEAST_NIGHT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
 class Hours:
-    """night_days: the days on whose evening a night begins. before_opening: from the day's start to
-    the opening.
-
-    judging: from the end of training to the day's start.
-    """
+    """night_days: on whose evening a night begins. before_opening: from the day's start to the
+    opening. judging: from the end of training to the day's start."""
 
     night_at: time
     night_days: tuple[str, ...]
@@ -37,17 +32,15 @@ class Hours:
     judging: timedelta
 
     def opening(self, day: date) -> datetime:
-        return datetime.combine(
-            day, self.weekend_day_at if WEEK[day.weekday()] in WEEKEND else self.day_at
-        )
+        is_weekend = WEEK[day.weekday()] in WEEKEND
+        return datetime.combine(day, self.weekend_day_at if is_weekend else self.day_at)
 
     def next_opening(self, now: datetime) -> datetime:
         today, tomorrow = self.opening(now.date()), self.opening(now.date() + timedelta(days=1))
         return today if today > now else tomorrow
 
     def is_open(self, now: datetime) -> bool:
-        """From the opening to the evening on which a night could begin; one that begins after
-        midnight ends no day."""
+        """From the opening until a night could begin, or until midnight."""
         return self.opening(now.date()) <= now and (
             now.time() < self.night_at or self.night_at < self.opening(now.date()).time()
         )
@@ -59,8 +52,8 @@ class Hours:
         return opening - self.before_opening - self.judging
 
     def night(self, now: datetime) -> tuple[datetime, datetime] | None:
-        """The night that now lies in: its beginning, and when training ends. None in office hours
-        and where none was to begin."""
+        """When the night that now lies in began, and when its training ends; None outside of
+        nights."""
         for day in (now.date(), now.date() - timedelta(days=1)):
             begins = datetime.combine(day, self.night_at)
             ends = self.training_ends(self.next_opening(begins))
@@ -72,16 +65,13 @@ class Hours:
     def longest_night(self) -> timedelta:
         """From a night's beginning to the opening after it."""
         monday = date(2024, 1, 1)
-        starts = [
-            datetime.combine(monday + timedelta(days=n), self.night_at)
-            for n in range(7)
-            if WEEK[n] in self.night_days
-        ]
+        days = [monday + timedelta(days=n) for n in range(7) if WEEK[n] in self.night_days]
+        starts = [datetime.combine(day, self.night_at) for day in days]
         return max((self.next_opening(start) - start for start in starts), default=timedelta(0))
 
 
 def of(settings: Settings) -> Hours:
-    """Raises Misconfigured where the hours leave no night, or a day would have to begin before
+    """Raises Misconfigured if the hours leave no time for a night, or a day would begin before
     midnight."""
     found = Hours(
         night_at=clock(settings["NIGHT_AT"]),
@@ -93,23 +83,16 @@ def of(settings: Settings) -> Hours:
         judging=timedelta(seconds=settings.number("JUDGING_SECONDS")),
     )
     for name in ("Mon", "Fri"):
-        begins = datetime.combine(
-            date(2024, 1, 1) + timedelta(days=WEEK.index(name)), found.night_at
-        )
+        day = date(2024, 1, 1) + timedelta(days=WEEK.index(name))
+        begins = datetime.combine(day, found.night_at)
         opens = found.next_opening(begins)
         if found.training_ends(opens) - begins < LEAST_NIGHT:
             saw = f"NIGHT_AT={settings['NIGHT_AT']}, and the office opens at {opens:%H:%M}"
-            do = (
-                "an earlier NIGHT_AT, a later DAY_AT, or less DAY_DEADLINE_SECONDS and"
-                " JUDGING_SECONDS before it"
-            )
-            raise Misconfigured("the hours leave no night", saw, do)
+            do = "set NIGHT_AT earlier, DAY_AT later, DAY_DEADLINE_SECONDS or JUDGING_SECONDS lower"
+            raise Misconfigured("the hours leave no time for a night", saw, do)
         if found.day_begins(opens.date()).date() != opens.date():
-            raise Misconfigured(
-                "a day would begin before midnight",
-                f"the office opens at {opens:%H:%M}",
-                "a later DAY_AT",
-            )
+            saw = f"the office opens at {opens:%H:%M}"
+            raise Misconfigured("a day would begin before midnight", saw, "set DAY_AT later")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Images that are pulled or built here, and their digests."""
+"""Images: pulled, built on this machine, and pinned to their digests."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import os
 import re
 from pathlib import Path
 
-from glue.clients.docker import Stacks, docker_cli
+from glue.clients import one_shot
+from glue.clients.compose import docker_cli
+from glue.clients.docker import Stacks
 from glue.core import files
 from glue.core.commands import Hear, run, stream
 from glue.core.errors import GlueError
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 from glue.machine import models
 
 PULL_DEADLINE_SECONDS = 6 * 3600
@@ -20,7 +22,7 @@ COPY_DEADLINE_SECONDS = 600
 
 
 def pull(reference: str, tell: Hear) -> None:
-    """Raises GlueError with the last lines that it printed."""
+    """Raises GlueError with the last lines of docker pull."""
     begun: set[str] = set()
     done: set[str] = set()
 
@@ -30,45 +32,31 @@ def pull(reference: str, tell: Hear) -> None:
         done.update([layer] if what in ("Pull complete", "Already exists") else [])
         tell(f"pulling {reference}: {len(done)} of {len(begun)} layers")
 
-    code, last_lines = stream(
-        [docker_cli(), "pull", reference], dict(os.environ), heard, PULL_DEADLINE_SECONDS
-    )
+    command = [docker_cli(), "pull", reference]
+    code, last_lines = stream(command, dict(os.environ), heard, PULL_DEADLINE_SECONDS)
     if code != 0:
-        raise GlueError(
-            "an image could not be pulled",
-            last_lines,
-            "see that this machine reaches the registry, then make setup",
-        )
+        do = "check that this machine reaches the registry, then make setup"
+        raise GlueError("an image could not be pulled", last_lines, do)
 
 
 def build_rehearsal_images(settings: Settings, tell: Hear) -> None:
-    """Runs images/build-rehearsal.sh. Raises GlueError with the last lines it printed."""
+    """Raises GlueError with the last lines of images/build-rehearsal.sh."""
     images = {key: value for key, value in settings.values.items() if key.startswith("REHEARSAL_")}
-    build([str(HOME / "images" / "build-rehearsal.sh")], settings, images, tell)
+    build([str(REPOSITORY / "images" / "build-rehearsal.sh")], settings, images, tell)
 
 
 def run_kernel(image: str) -> tuple[int, str]:
-    """Runs images/trainer/first_kernel.py in an image, started as a night is. Returns exit code and
-    last lines."""
-    command = [
-        docker_cli(),
-        "run",
-        "--rm",
-        "--init",
-        "--pull=never",
-        "--gpus=all",
-        "--network=none",
-        "--cap-drop=ALL",
-    ]
-    command += [f"--volume={HOME}/images/trainer/first_kernel.py:/opt/first_kernel.py:ro"]
-    command += ["--entrypoint=python3", image, "/opt/first_kernel.py"]
+    """Runs images/trainer/first_kernel.py as a night would. Returns its exit code and last
+    lines."""
+    script = "/opt/first_kernel.py"
+    volumes = {f"{script}:ro": REPOSITORY / "images" / "trainer" / "first_kernel.py"}
+    command = one_shot.command(image, "python3", script, options=("--gpus=all",), volumes=volumes)
     return stream(command, dict(os.environ), lambda line: None, KERNEL_DEADLINE_SECONDS)
 
 
-# $0: the model's folder in the volume. Renamed into place, so that a half-copied one is never used.
-# Opened to vLLM and the
-# trainer, which run as the state folder's owner: safetensors writes weights that only their owner
-# can read, here root
+# $0: the model's folder in the volume. It is renamed into place, so that a half-copied one is never
+# used, and readable for vLLM and the trainer, which do not run as root: safetensors writes weights
+# that only their owner can read.
 PLACE = (
     'test -e "$0/config.json" || { rm -rf "$0.part" && cp -r /opt/practice-model "$0.part" && chmod'
     ' -R a+rX "$0.part" && mv "$0.part" "$0"; }'
@@ -77,68 +65,46 @@ PLACE = (
 
 def copy_practice_model(settings: Settings) -> None:
     """Copies it from its image into the volume of base models, unless it is there."""
-    command = [
-        docker_cli(),
-        "run",
-        "--rm",
-        "--init",
-        "--pull=never",
-        "--network=none",
-        "--cap-drop=ALL",
-        "--user=0:0",
-    ]
-    command += [
-        f"--volume={settings['PROJECT']}-models:/models",
-        "--entrypoint=sh",
-        settings["REHEARSAL_MODEL_IMAGE"],
-    ]
-    run(
-        [*command, "-c", PLACE, settings["TRAINED_MODEL"]],
-        "make setup",
-        timeout_seconds=COPY_DEADLINE_SECONDS,
-    )
+    image, volumes = settings["REHEARSAL_MODEL_IMAGE"], {"/models": f"{settings['PROJECT']}-models"}
+    script = ("-c", PLACE, settings["TRAINED_MODEL"])
+    command = one_shot.command(image, "sh", *script, options=("--user=0:0",), volumes=volumes)
+    run(command, "make setup", timeout_seconds=COPY_DEADLINE_SECONDS)
 
 
 def build_night_image(settings: Settings, tell: Hear, kernels: str = "build") -> None:
     """TRAINER_IMAGE from images/trainer on NIGHT_BASE_IMAGE. kernels: "build", or "skip" where the
-    base has no CUDA.
-
-    Raises GlueError with the last lines it printed.
-    """
+    base has no CUDA. Raises GlueError with the build's last lines."""
     environment = build_environment(settings)
-    command = [docker_cli(), "build", "--progress=plain", f"--tag={settings['TRAINER_IMAGE']}"]
-    command += [
-        f"--build-arg=BASE_IMAGE={settings['NIGHT_BASE_IMAGE']}",
-        f"--build-arg=KERNELS={kernels}",
-    ]
-    wheelhouse = environment["WHEELHOUSE"] or HOME / "images" / "no-wheelhouse"
-    command += [f"--build-context=wheelhouse={wheelhouse}"]
-    command += (
-        [f"--secret=id=extra_ca,src={environment['EXTRA_CA']}"] if environment["EXTRA_CA"] else []
-    )
+    options = {
+        "--tag": settings["TRAINER_IMAGE"],
+        "--build-arg=BASE_IMAGE": settings["NIGHT_BASE_IMAGE"],
+        "--build-arg=KERNELS": kernels,
+        "--build-context=wheelhouse": environment["WHEELHOUSE"]
+        or REPOSITORY / "images/no-wheelhouse",
+    }
+    if environment["EXTRA_CA"]:
+        options["--secret=id=extra_ca,src"] = environment["EXTRA_CA"]
+    command = [docker_cli(), "build", "--progress=plain"]
+    command += [f"{name}={value}" for name, value in options.items()]
 
     def steps(line: str) -> None:
         if " [" in line:
             tell(line)
 
-    build([*command, str(HOME / "images" / "trainer")], settings, {}, steps)
+    build([*command, str(REPOSITORY / "images" / "trainer")], settings, {}, steps)
 
 
 def build(command: list[str], settings: Settings, more: dict[str, str], tell: Hear) -> None:
-    code, last_lines = stream(
-        command, build_environment(settings) | more, tell, BUILD_DEADLINE_SECONDS
-    )
+    environment = build_environment(settings) | more
+    code, last_lines = stream(command, environment, tell, BUILD_DEADLINE_SECONDS)
     if code != 0:
-        raise GlueError(
-            "an image could not be built",
-            last_lines,
-            "see EXTRA_CA and WHEELHOUSE in env/site.env.example",
-        )
+        do = "see EXTRA_CA and WHEELHOUSE in env/site.env.example"
+        raise GlueError("an image could not be built", last_lines, do)
 
 
 def build_environment(settings: Settings) -> dict[str, str]:
-    """This shell's, with the docker command first, and what builds behind an office's proxy need;
-    empty where there is none."""
+    """This shell's, with the docker command first on the PATH, and what a build behind an office's
+    proxy needs."""
     return dict(os.environ) | {
         "PATH": f"{Path(docker_cli()).parent}:{os.environ['PATH']}",
         "EXTRA_CA": settings.values.get("EXTRA_CA") or models.host_ca_bundle(),
@@ -147,7 +113,7 @@ def build_environment(settings: Settings) -> dict[str, str]:
 
 
 def pip_wheelhouse() -> str:
-    """The folder in which this host's own pip looks for wheels, if it is told of one."""
+    """The folder in which this host's pip looks for wheels; empty if there is none."""
     folder = os.environ.get("PIP_FIND_LINKS", "")
     return folder if folder and Path(folder).is_dir() else ""
 
@@ -156,12 +122,11 @@ BUILT_HERE = "dual-use/"
 TAG_ONLY = re.compile(rf"^(\w+_IMAGE=)(?!{BUILT_HERE})([^@\s]+)$", re.MULTILINE)
 
 
-def pin(stacks: Stacks, path: Path = HOME / "env" / "images.env") -> list[str]:
-    """Adds @sha256:... to every reference in the file that has none, and returns those. The tag
-    stays, for people.
+def pin(stacks: Stacks, path: Path = REPOSITORY / "env" / "images.env") -> list[str]:
+    """Adds @sha256:... to every reference in the file that has none, and returns those references.
+    Images built on this machine have none, as no registry knows them.
 
-    Images built on this machine are left alone: no registry knows them. Raises PreconditionFailed,
-    with nothing written.
+    Raises PreconditionFailed, with nothing written.
     """
     text = path.read_text(encoding="utf-8")
     references = sorted({match[2] for match in TAG_ONLY.finditer(text)})

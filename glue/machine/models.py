@@ -1,4 +1,4 @@
-"""The models of the hub, at one commit, every file checked."""
+"""The hub's models: fetched at one commit, every file checked."""
 
 from __future__ import annotations
 
@@ -8,87 +8,74 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from glue.clients import host
-from glue.clients.docker import run_command
+from glue.clients import host, one_shot
 from glue.clients.site import Site
 from glue.core import files
 from glue.core.commands import stream
 from glue.core.errors import GlueError
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 
 FETCH_DEADLINE_SECONDS = 24 * 3600
-LOOK_DEADLINE_SECONDS = 120
+CHECK_DEADLINE_SECONDS = 120
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+LIBRARY = {
+    "HF_HOME": "/models",
+    "HF_HUB_OFFLINE": "0",
+    "HF_HUB_DISABLE_XET": "1",  # plain HTTPS passes any office's proxy, and is what was tested
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+Row = dict[str, Any]
 
 
-def run_fetch(
-    settings: Settings, *options: str, hear: Callable[[dict[str, Any]], None]
-) -> tuple[int, str]:
+def run_fetch(settings: Settings, *options: str, hear: Callable[[Row], None]) -> tuple[int, str]:
     """Runs images/vllm/fetch_models.py on state/models.json; hear gets its rows. Returns its exit
-    code and its last lines.
+    code and last lines.
 
-    In vLLM's own image: it is here before the night's is built, and the library that fetches a
-    model is then the one
-    that finds it by day.
+    It runs in vLLM's image, which is here before the trainer's is built, so that the library that
+    fetches a model is the one that reads it by day.
     """
     offline = "--check" in options
+    deadline = CHECK_DEADLINE_SECONDS if offline else FETCH_DEADLINE_SECONDS
     environment = {key: os.environ[key] for key in PROXIES if key in os.environ and not offline}
-    environment |= {
-        key: settings[key] for key in ("HF_TOKEN", "HF_ENDPOINT") if key in settings.values
+    for key in ("HF_TOKEN", "HF_ENDPOINT"):
+        if key in settings.values:
+            environment[key] = settings[key]
+    volumes = {
+        "/models": f"{settings['PROJECT']}-models",
+        "/opt/fetch.py:ro": f"{REPOSITORY}/images/vllm/fetch_models.py",
+        "/opt/models.json:ro": f"{settings.state}/models.json",
     }
-    # without Xet, because plain HTTPS goes through any office's proxy, and is what was tested
-    environment |= {
-        "HF_HOME": "/models",
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
-    mounts = {
-        f"{settings['PROJECT']}-models": "/models",
-        f"{HOME}/images/vllm/fetch_models.py": "/opt/fetch.py:ro",
-        f"{settings.state}/models.json": "/opt/models.json:ro",
-    }
+    environment |= LIBRARY
     if authorities := settings.values.get("EXTRA_CA") or host_ca_bundle():
-        mounts[authorities] = "/opt/authorities.pem:ro"
+        volumes["/opt/authorities.pem:ro"] = authorities
         environment["SSL_CERT_FILE"] = "/opt/authorities.pem"
-    command = [*run_command(online=not offline), "--entrypoint=python3"]
-    command += [f"--volume={here}:{there}" for here, there in mounts.items()] + [
-        f"--env={key}" for key in environment
-    ]
-    command += [
+    command = one_shot.command(
         settings.local(settings.image("VLLM_IMAGE")),
-        "/opt/fetch.py",
-        *options,
-        "/opt/models.json",
-    ]
+        "python3",
+        *("/opt/fetch.py", *options, "/opt/models.json"),
+        options=[f"--env={key}" for key in environment],
+        volumes=volumes,
+        online=not offline,
+    )
 
     def heard(line: str) -> None:
-        if line.startswith("{"):  # the library has words of its own to say
+        if line.startswith("{"):  # the library prints lines of its own
             hear(json.loads(line))
 
-    return stream(
-        command,
-        dict(os.environ) | environment,
-        heard,
-        LOOK_DEADLINE_SECONDS if offline else FETCH_DEADLINE_SECONDS,
-    )
+    return stream(command, dict(os.environ) | environment, heard, deadline)
 
 
 def host_ca_bundle() -> str:
-    """What this host trusts, and so what a build behind the same office's proxy must trust. Empty
-    where there is none."""
-    candidates = (
-        os.environ.get("PIP_CERT"),
-        os.environ.get("SSL_CERT_FILE"),
-        "/etc/ssl/certs/ca-certificates.crt",
-    )
+    """The authorities that this host trusts, and so what a build behind the office's proxy must
+    trust; empty if there is none."""
+    known = (os.environ.get("PIP_CERT"), os.environ.get("SSL_CERT_FILE"))
+    candidates = (*known, "/etc/ssl/certs/ca-certificates.crt")
     return next((path for path in candidates if path and Path(path).is_file()), "")
 
 
 def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int], frozenset[str]]:
-    """Wrong files and bytes held, by model of the hub, and those that could not be looked at. Sizes
-    only, and no network:
-    setup looks at every byte."""
+    """By model of the hub, the wrong files and the bytes on disk; and the models that could not be
+    checked. Compares sizes, offline; setup reads every byte."""
     asked = site.settings.hub_models
     wrong: dict[str, tuple[str, ...]] = dict.fromkeys(asked, ("never fetched",))
     held: dict[str, int] = {}
@@ -102,7 +89,7 @@ def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int], froz
         return dict.fromkeys(asked, (error.saw,)), held, frozenset(asked)
     heard: set[str] = set()
 
-    def hear(row: dict[str, Any]) -> None:
+    def hear(row: Row) -> None:
         name = row["model"]
         heard.add(name)
         if name in asked and known[name]["revision"] == asked[name]:
@@ -111,51 +98,53 @@ def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int], froz
 
     code, last_lines = run_fetch(site.settings, "--check", hear=hear)
     unseen = frozenset(asked.keys() - heard if code != 0 else ())
-    wrong |= dict.fromkeys(
-        unseen, (f"they could not be looked at: {last_lines or f'exit {code}'}",)
-    )
+    wrong |= dict.fromkeys(unseen, (f"not checked: {last_lines or f'exit code {code}'}",))
     return wrong, held, unseen
 
 
 def ensure_models(site: Site) -> None:
-    """The hub's models, whole and checked, in their volume. state/models.json is what they are, and
-    is kept to."""
+    """The hub's models, complete and checked, in their volume. state/models.json keeps the commit
+    and the files that were found first."""
     path = site.state / "models.json"
     known = files.read_json(path, {})
-    models = {
-        name: kept_or_new(known.get(name), revision)
-        for name, revision in site.settings.hub_models.items()
-    }
+    asked = site.settings.hub_models.items()
+    models = {name: kept_or_new(known.get(name), revision) for name, revision in asked}
     if not models:
         return
     files.write_json(path, models)
     failures: list[str] = []
 
-    def hear(row: dict[str, Any]) -> None:
-        name = row["model"]
-        if row["phase"] == "fetch":
-            site.tell(f"{name}: {host.readable(row['bytes'])} of {host.readable(row['of'])}")
-        elif row["phase"] in ("found", "verified"):
+    def hear(row: Row) -> None:
+        name, phase = row["model"], row["phase"]
+        if phase in ("found", "verified"):
             models[name] |= {"commit": row["commit"], "files": row["files"]}
             files.write_json(path, models)
-            site.tell(f"{name}: {row['phase']}, commit {row['commit']}, {len(row['files'])} files")
-        elif row["phase"] == "waiting":
-            site.tell(f"{name}: {row['reason']}; tried again in {row['seconds']} s")
-        elif row["phase"] == "failed":
+        if phase == "failed":
             failures.append(f"{name}: {row['reason']}")
+        elif words := progress(row):
+            site.tell(f"{name}: {words}")
 
-    site.tell("looking at the models, every byte of them")
+    site.tell("checking every byte of the models")
     code, last_lines = run_fetch(site.settings, hear=hear)
     if code != 0:
-        do = "make setup again, when that is put right: whole files are kept"
+        do = "correct that, then make setup; files that are complete are kept"
         raise GlueError("a model could not be fetched", "\n".join(failures) or last_lines, do)
 
 
+def progress(row: Row) -> str:
+    match row["phase"]:
+        case "fetch":
+            return f"{host.readable(row['bytes'])} of {host.readable(row['of'])}"
+        case "found" | "verified" as phase:
+            return f"{phase}, commit {row['commit']}, {len(row['files'])} files"
+        case "waiting":
+            return f"{row['reason']}; next attempt in {row['seconds']} s"
+    return ""
+
+
 def kept_or_new(known: dict[str, Any] | None, revision: str) -> dict[str, Any]:
-    """A model's entry in models.json: what was found the first time, until the site asks for
-    another revision."""
-    return (
-        known
-        if known and known["revision"] == revision
-        else {"revision": revision, "commit": "", "files": {}}
-    )
+    """A model's entry in models.json: what was found first, until the site asks for another
+    revision."""
+    if known and known["revision"] == revision:
+        return known
+    return {"revision": revision, "commit": "", "files": {}}

@@ -1,5 +1,4 @@
-"""The schedule, put where systemd or cron finds it. Everything is made anew from the settings at
-every install."""
+"""The schedule, as timers of systemd, rendered from env/systemd, or as lines for cron."""
 
 from __future__ import annotations
 
@@ -10,35 +9,50 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from glue.clients import host
 from glue.clients.site import Site
 from glue.core import commands, files
 from glue.core.errors import PreconditionFailed
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.machine import hours
 from glue.machine.hours import WEEK, WEEKEND, WORKING, Hours
 
 UNITS, CRON = Path("/etc/systemd/system"), Path("/etc/cron.d")
+TEMPLATES = Environment(
+    loader=FileSystemLoader(REPOSITORY / "env" / "systemd"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    keep_trailing_newline=True,
+    autoescape=False,
+)
+RECONCILE_MINUTES = 5
+LOCK_SECONDS = 900  # the longest that one command waits for another
+BACKUP_SECONDS = 4 * 3600
+MONDAY = date(2024, 1, 1)
+# what systemd gives a service; cron's own /usr/bin:/bin finds no program in /usr/local
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def place(site: Site) -> Place:
-    """glue runs as the owner of the state folder, who must be let in by Docker."""
+    """glue runs as the owner of the state folder, who must be allowed to use Docker."""
     if not site.state.exists():
-        raise PreconditionFailed(
-            "there is nothing to schedule yet", f"{site.state} is not there", "make setup"
-        )
+        saw = f"{site.state} does not exist"
+        raise PreconditionFailed("there is nothing to schedule yet", saw, "make setup")
     uid = site.state.stat().st_uid
     owner = host.user_name(uid)
     if owner == str(uid):
+        what = "the state folder belongs to no user of this machine"
         do = f"{host.chown_line(os.geteuid(), site.state)}, then make setup"
-        raise PreconditionFailed(
-            "the state folder belongs to no user of this machine", f"{site.state}: user {uid}", do
-        )
-    return Place(str(HOME), owner, site.settings.profile, f"dual-use-{site.settings['PROJECT']}")
+        raise PreconditionFailed(what, f"{site.state}: user {uid}", do)
+    return Place(
+        str(REPOSITORY), owner, site.settings.profile, f"dual-use-{site.settings['PROJECT']}"
+    )
 
 
 def texts(site: Site, cron: bool) -> dict[Path, str]:
-    """What is to stand in which file."""
+    """Each file with its text."""
     where, when = place(site), hours.of(site.settings)
     if cron:
         return {CRON / where.name: cron_lines(when, where)}
@@ -50,7 +64,7 @@ def show(site: Site, cron: bool) -> dict[str, str]:
 
 
 def install(site: Site, cron: bool) -> dict[str, Any]:
-    """Writes the files, in place of those of the other kind, and starts the timers."""
+    """Writes the files, removes those of the other kind, and starts the timers."""
     require_root(CRON if cron else UNITS)
     remove(site)
     wanted = texts(site, cron)
@@ -63,7 +77,7 @@ def install(site: Site, cron: bool) -> dict[str, Any]:
 
 
 def remove(site: Site) -> dict[str, Any]:
-    """Takes away what install wrote, of either kind; a verb that runs goes on to its end."""
+    """Removes what install wrote, of either kind. A command that runs goes on to its end."""
     require_root(UNITS)
     there = [path for kind in (False, True) for path in texts(site, kind) if path.exists()]
     timers = [path.name for path in there if path.suffix == ".timer"]
@@ -78,20 +92,13 @@ def remove(site: Site) -> dict[str, Any]:
 
 def require_root(folder: Path) -> None:
     if not os.access(folder, os.W_OK):
-        do = f"sudo make -C {shlex.quote(str(HOME))} schedule"
-        raise PreconditionFailed("a schedule is written by root", f"{folder} cannot be written", do)
+        do = f"sudo make -C {shlex.quote(str(REPOSITORY))} schedule"
+        saw = f"{folder} cannot be written"
+        raise PreconditionFailed("a schedule must be written by root", saw, do)
 
 
 def systemctl(*arguments: str) -> None:
-    commands.run(["systemctl", *arguments], "glue schedule install --cron, where no systemd runs")
-
-
-RECONCILE_MINUTES = 5
-LOCK_SECONDS = 900  # the longest that a verb waits for another
-BACKUP_SECONDS = 4 * 3600
-MONDAY = date(2024, 1, 1)
-# what systemd gives a service; cron's own /usr/bin:/bin finds no program in /usr/local
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    commands.run(["systemctl", *arguments], "without systemd: make schedule CRON=1")
 
 
 @dataclass(frozen=True)
@@ -103,34 +110,22 @@ class Place:
     profile: str
     name: str
 
-    def command(self, *arguments: str) -> str:
-        """For systemd, which starts a service in its WorkingDirectory=, and no program whose path
-        holds a quote or backslash."""
-        return " ".join(
-            [
-                "/usr/bin/env",
-                ".venv/bin/python",
-                "-m",
-                "glue",
-                "--profile",
-                self.profile,
-                *arguments,
-            ]
-        )
+    @property
+    def glue(self) -> str:
+        """For systemd, which starts a service in its WorkingDirectory= and refuses a program whose
+        path holds a quote or a backslash."""
+        return f"/usr/bin/env .venv/bin/python -m glue --profile {self.profile}"
 
     def shell_line(self, *verbs: str) -> str:
-        """For cron, which starts a job in its user's home: the repository is entered first, or
-        Python finds no glue.
-
-        Cron ends a line at a % without a backslash before it (man 5 crontab).
-        """
+        """For cron, which starts a job in its user's home, so it enters the repository first. Cron
+        ends a line at a % without a backslash (man 5 crontab)."""
         python = f".venv/bin/python -m glue --profile {self.profile}"
         line = f"cd {shlex.quote(self.home)} && " + "; ".join(f"{python} {verb}" for verb in verbs)
         return line.replace("%", r"\%")
 
 
 def days_and_times(hours: Hours) -> dict[str, list[tuple[tuple[str, ...], str]]]:
-    """Each timed verb, and on which days at which time it is due."""
+    """For each command, the days and times at which it is due."""
     working, weekend = (hours.day_begins(MONDAY + timedelta(days=n)) for n in (0, 5))
     return {
         "night": [(hours.night_days, f"{hours.night_at:%H:%M}")],
@@ -140,7 +135,7 @@ def days_and_times(hours: Hours) -> dict[str, list[tuple[tuple[str, ...], str]]]
 
 
 def due(hours: Hours, after: datetime, until: datetime) -> list[tuple[datetime, str]]:
-    """What the timers start after one moment and until another, oldest first."""
+    """What the timers start after one moment and until another, in order."""
     found = []
     for number in range((until.date() - after.date()).days + 1):
         day = after.date() + timedelta(days=number)
@@ -155,133 +150,40 @@ def due(hours: Hours, after: datetime, until: datetime) -> list[tuple[datetime, 
 
 
 def calendars(hours: Hours, verb: str) -> list[str]:
-    """systemd's OnCalendar=, in the machine's own time zone."""
+    """For systemd's OnCalendar=, in the machine's time zone."""
     return [f"{','.join(days)} *-*-* {at}:00" for days, at in days_and_times(hours)[verb]]
-
-
-# ---------------------------------------------------------------------- systemd
 
 
 def units(hours: Hours, place: Place) -> dict[str, str]:
     """Every unit file by its name."""
-    name = place.name
     day_seconds = LOCK_SECONDS + 3 * int(hours.before_opening.total_seconds())
-    night_seconds = int(hours.longest_night.total_seconds()) + day_seconds
-    # the watch, not the day: a night that found another one at it must not end that one, nor what
-    # make stop stopped begin again
-    afterwards = f"OnSuccess={name}-reconcile.service\nOnFailure={name}-reconcile.service\n"
-    awake = f"Wants={name}-awake.service\nAfter={name}-awake.service\n"
+    values = {
+        "name": place.name,
+        "user": place.user,
+        "home": place.home.replace("%", "%%"),  # a % begins a specifier (man 5 systemd.unit)
+        "glue": place.glue,
+        "day_seconds": day_seconds,
+        "night_seconds": int(hours.longest_night.total_seconds()) + day_seconds,
+        "backup_seconds": BACKUP_SECONDS,
+        "reconcile_minutes": RECONCILE_MINUTES,
+        "calendars": {verb: calendars(hours, verb) for verb in days_and_times(hours)},
+    }
     return {
-        f"{name}-night.service": service(
-            place,
-            "a night of learning",
-            "night --scheduled",
-            night_seconds,
-            awake + afterwards,
-            day_seconds,
-            " 3",
-        ),
-        f"{name}-night.timer": timer("the evening", calendars(hours, "night"), persistent=False),
-        f"{name}-day.service": service(
-            place, "the day: the chat answers", "day --scheduled", day_seconds
-        ),
-        f"{name}-day.timer": timer(
-            "the morning, whatever the night did", calendars(hours, "day"), persistent=True
-        ),
-        f"{name}-reconcile.service": service(
-            place, "the watch over day and night", "reconcile", day_seconds
-        ),
-        f"{name}-reconcile.timer": watch_timer(),
-        f"{name}-backup.service": service(place, "a backup", "backup", BACKUP_SECONDS),
-        f"{name}-backup.timer": timer(
-            "the daily backup", calendars(hours, "backup"), persistent=True
-        ),
-        f"{name}-awake.service": awake_service(),
+        f"{place.name}-{file.removesuffix('.j2')}": TEMPLATES.get_template(file).render(values)
+        for file in TEMPLATES.list_templates(["j2"])
     }
 
 
-def service(
-    place: Place,
-    what: str,
-    verb: str,
-    most_seconds: int,
-    more: str = "",
-    stop_seconds: int = 120,
-    also_fine: str = "",
-) -> str:
-    """stop_seconds: a night that is stopped brings the day back first. Only glue itself is told to
-    stop, not what it started."""
-    return f"""[Unit]
-Description=Dual-use Spark: {what}
-Wants=docker.service
-After=docker.service time-sync.target
-{more}
-[Service]
-Type=oneshot
-User={place.user}
-WorkingDirectory={place.home.replace("%", "%%")}
-ExecStart={place.command(verb)}
-SuccessExitStatus=0{also_fine}
-TimeoutStartSec={most_seconds}
-TimeoutStopSec={stop_seconds}
-KillMode=mixed
-"""
-
-
-def timer(what: str, moments: list[str], persistent: bool) -> str:
-    """persistent: a start that was missed is made up for. A night is not: it would fall into the
-    day."""
-    return f"""[Unit]
-Description=Dual-use Spark: {what}
-
-[Timer]
-{"".join(f"OnCalendar={moment}" + chr(10) for moment in moments)}AccuracySec=1s
-Persistent={str(persistent).lower()}
-
-[Install]
-WantedBy=timers.target
-"""
-
-
-def watch_timer() -> str:
-    return f"""[Unit]
-Description=Dual-use Spark: the watch, at boot and every few minutes
-
-[Timer]
-OnBootSec=1min
-OnActiveSec=1min
-OnUnitInactiveSec={RECONCILE_MINUTES}min
-
-[Install]
-WantedBy=timers.target
-"""
-
-
-def awake_service() -> str:
-    return """[Unit]
-Description=Dual-use Spark: no sleep while a night runs
-StopWhenUnneeded=true
-
-[Service]
-ExecStart=/usr/bin/systemd-inhibit --what=sleep --who=dual-use-spark --why="a night trains" \\
-  --mode=block /bin/sleep infinity
-"""
-
-
-# ---------------------------------------------------------------------- cron
-
-
 def cron_lines(hours: Hours, place: Place) -> str:
-    """A file for /etc/cron.d. Cron makes up for nothing that was missed: at boot and every few
-    minutes the watch does."""
+    """A file for /etc/cron.d. Cron makes up for nothing that was missed; reconcile does, at boot
+    and
+    every few minutes."""
     rows = days_and_times(hours)
 
     def line(days: tuple[str, ...], at: str, *verbs: str) -> str:
-        hour, minute = at.split(":")
-        return (
-            f"{int(minute)} {int(hour)} * * {','.join(days)}  {place.user} "
-            f" {place.shell_line(*verbs)}"
-        )
+        hour, minute = map(int, at.split(":"))
+        start = f"{minute} {hour} * * {','.join(days)}"
+        return f"{start}  {place.user}  {place.shell_line(*verbs)}"
 
     lines = [
         *(line(days, at, "night --scheduled", "reconcile") for days, at in rows["night"]),

@@ -1,9 +1,9 @@
-"""The certificate of the office's HTTPS: the site's own, or one by an authority that is made here
-and stays here, by openssl.
+"""The certificate for HTTPS: the site's own, or one that openssl makes here with an authority that
+never leaves this machine.
 
-state/tls/   chat.pem        chain and key, for the gate
-             authority.pem   what the office's machines are told to trust; authority.key signs, and
-                             is the owner's alone
+state/tls/   chat.pem        chain and key, for the HTTPS proxy
+             authority.pem   what the office's machines have to trust; authority.key signs, and only
+                             its owner can read it
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ from glue.core.errors import GlueError, PreconditionFailed
 from glue.machine import certificates
 from glue.machine.certificates import Flaw
 
-DAYS, AUTHORITY_DAYS = 397, 3650  # browsers take no longer one of a server
+DAYS, AUTHORITY_DAYS = 397, 3650  # browsers accept at most 398 days of a server
 RENEW_SECONDS = 30 * 86_400
 OWN_CERTIFICATE = (
-    "put the server's certificate, its intermediates and its key, as PEM and in this order, into"
-    " HTTPS_CERTIFICATE"
+    "write the server's certificate, its intermediates and its key, as PEM and in this order, into"
+    " the file HTTPS_CERTIFICATE"
 )
-KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
 
 
 def refresh(site: Site) -> bool:
-    """As ensure, for a day that starts: what cannot be had anew keeps nobody from the chat while
-    there is an older one."""
+    """As ensure, for a day that starts: if it fails, an older certificate serves on."""
     if not site.settings.https_origins:
         return False
     try:
@@ -40,31 +39,26 @@ def refresh(site: Site) -> bool:
         if not (site.state / "tls" / "chat.pem").exists():
             raise
         saw = f"{error.what}: {error.saw}" if isinstance(error, GlueError) else str(error)
-        site.tell(f"the certificate stays as it was: {saw}")
+        site.tell(f"the old certificate stays: {saw}")
         return False
 
 
 def ensure(site: Site) -> bool:
-    """state/tls/chat.pem is the site's own, or good for the next month. Returns whether it is a new
-    one."""
+    """state/tls/chat.pem is the site's own, or valid for another month. Returns whether it is
+    new."""
     folder, names = site.state / "tls", site.settings.https_names
-    folder.mkdir(mode=0o700, exist_ok=True)
+    files.make_folder(folder, mode=0o700)
     if own := site.settings.values.get("HTTPS_CERTIFICATE"):
         return take_in(site, Path(own))
     if is_signed_here(folder, names) and not expires(folder / "chat.pem"):
         return False
     ensure_authority(folder, site.settings["TEAM_NAME"])
-    sign(
-        folder,
-        names[0],
-        ",".join(f"{'IP' if is_address(name) else 'DNS'}:{name}" for name in names),
-    )
+    sign(folder, names)
     return True
 
 
 def is_signed_here(folder: Path, names: list[str]) -> bool:
-    """Whether chat.pem can be served, and who trusts the authority made here trusts it by every
-    name."""
+    """Whether chat.pem can be served, and is trusted by every name where authority.pem is."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         client.load_verify_locations(folder / "authority.pem")
@@ -75,76 +69,46 @@ def is_signed_here(folder: Path, names: list[str]) -> bool:
 
 
 def expires(certificate: Path, within_seconds: int = RENEW_SECONDS) -> bool:
-    """Whether it is over by then, or no certificate at all."""
-    return (
-        openssl(
-            "x509", "-noout", "-checkend", str(within_seconds), "-in", str(certificate), fine=(0, 1)
-        )
-        != 0
-    )
+    """Whether it ends by then, or is no certificate."""
+    check = ("x509", "-noout", "-checkend", str(within_seconds), "-in", str(certificate))
+    return openssl(*check, fine=(0, 1)) != 0
 
 
 def ensure_authority(folder: Path, team: str) -> None:
     if (folder / "authority.pem").exists() and not expires(folder / "authority.pem"):
         return
-    openssl(
-        *(
-            "req",
-            "-x509",
-            *KEY,
-            "-days",
-            str(AUTHORITY_DAYS),
-            "-subj",
-            f"/CN={team.replace('/', ' ')}: Dual-use Spark",
-        ),
-        *(
-            "-addext",
-            "basicConstraints=critical,CA:TRUE,pathlen:0",
-            "-addext",
-            "keyUsage=critical,keyCertSign,cRLSign",
-        ),
-        *("-keyout", str(folder / "authority.key"), "-out", str(folder / "authority.pem")),
-    )
-    (folder / "authority.key").chmod(0o600)
+    subject = f"/CN={team.replace('/', ' ')}: Dual-use Spark"
+    constraints = ["-addext", "basicConstraints=critical,CA:TRUE,pathlen:0"]
+    usage = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+    output = ("-keyout", str(folder / "authority.key"), "-out", str(folder / "authority.pem"))
+    request = ("req", "-x509", *KEY, "-days", str(AUTHORITY_DAYS), "-subj", subject)
+    openssl(*request, *constraints, *usage, *output)
+    files.take_over(folder / "authority.key", 0o600)
+    files.take_over(folder / "authority.pem", 0o644)
 
 
-def sign(folder: Path, name: str, wanted: str) -> None:
+def sign(folder: Path, names: list[str]) -> None:
     """A new key and its certificate. chat.pem is replaced last, and whole."""
-    request, key, made, extensions = (
-        folder / part for part in ("new.csr", "new.key", "new.pem", "new.cnf")
+    parts = [folder / part for part in ("new.csr", "new.key", "new.pem", "new.cnf")]
+    request, key, made, extensions = map(str, parts)
+    openssl("req", *KEY, "-subj", f"/CN={names[0][:64]}", "-keyout", key, "-out", request)
+    wanted = ",".join(f"{'IP' if is_address(name) else 'DNS'}:{name}" for name in names)
+    Path(extensions).write_text(
+        f"subjectAltName={wanted}\nbasicConstraints=CA:FALSE\nkeyUsage=digitalSignature\n"
+        "extendedKeyUsage=serverAuth\n"
     )
-    openssl("req", *KEY, "-subj", f"/CN={name[:64]}", "-keyout", str(key), "-out", str(request))
-    extensions.write_text(
-        f"subjectAltName={wanted}\nbasicConstraints=CA:FALSE\nkeyUsage=digitalSignature\nextendedKeyUsage=serverAuth\n"
-    )
-    authority = [
-        "-CA",
-        str(folder / "authority.pem"),
-        "-CAkey",
-        str(folder / "authority.key"),
-        "-CAcreateserial",
-    ]
-    openssl(
-        "x509",
-        "-req",
-        "-in",
-        str(request),
-        *authority,
-        "-days",
-        str(DAYS),
-        "-extfile",
-        str(extensions),
-        "-out",
-        str(made),
-    )
-    files.write(folder / "chat.pem", made.read_text() + key.read_text(), mode=0o600)
-    for path in (request, key, made, extensions):
+    signing = ("x509", "-req", "-in", request, "-days", str(DAYS), "-extfile", extensions)
+    certificate, private = str(folder / "authority.pem"), str(folder / "authority.key")
+    openssl(*signing, "-CA", certificate, "-CAkey", private, "-CAcreateserial", "-out", made)
+    text = Path(made).read_text() + Path(key).read_text()
+    files.write(folder / "chat.pem", text, mode=0o600)
+    for path in parts:
         path.unlink()
 
 
 def take_in(site: Site, own: Path) -> bool:
-    """The site's own, unless the one that serves is better: by any name, more clients would trust
-    it."""
+    """The site's own serves, unless clients would trust it less, by any name, than the one that
+    serves now. Returns whether it is new."""
     chat, candidate = site.state / "tls" / "chat.pem", site.state / "tls" / "candidate.pem"
     text = read_own(own)
     files.write(candidate, text, mode=0o600)
@@ -160,8 +124,7 @@ def take_in(site: Site, own: Path) -> bool:
 
 
 def worse_than(site: Site, chat: Path, new: dict[str, tuple[Flaw, str]]) -> str:
-    """What is wrong with the new one, in words, and not with the one that serves; empty if that is
-    as bad or not there."""
+    """A fault of the new one that the serving one does not have; empty if there is none."""
     try:
         old = flaws(site, chat)
     except (OSError, PreconditionFailed):
@@ -170,10 +133,8 @@ def worse_than(site: Site, chat: Path, new: dict[str, tuple[Flaw, str]]) -> str:
 
 
 def require_own(site: Site) -> None:
-    """Raises PreconditionFailed if the site names a certificate of its own that cannot serve its
-    names for another month.
-
-    An issuer that this machine does not know is told: the office's machines may know it.
+    """Raises PreconditionFailed if the site has a certificate of its own that cannot serve its
+    names for another month. Only tells of an unknown issuer: the office's machines may know it.
     """
     if not (own := site.settings.values.get("HTTPS_CERTIFICATE")):
         return
@@ -192,8 +153,8 @@ def unusable(words: str) -> PreconditionFailed:
 
 
 def own_fault(site: Site) -> str:
-    """What is wrong with the site's own certificate, in words; empty if nothing is. One made here
-    renews itself."""
+    """What is wrong with the site's own certificate; empty if nothing is. One made here renews
+    itself."""
     told: list[str] = []
     try:
         require_own(replace(site, tell=told.append))
@@ -204,14 +165,9 @@ def own_fault(site: Site) -> str:
 
 def flaws(site: Site, certificate: Path) -> dict[str, tuple[Flaw, str]]:
     """By name, for a client that trusts what this machine does, EXTRA_CA and the authority made
-    here.
-
-    Raises PreconditionFailed for a file that no server can load.
-    """
-    client, authority = (
-        deliver.trusted(site.settings.values.get("EXTRA_CA")),
-        site.state / "tls" / "authority.pem",
-    )
+    here. Raises PreconditionFailed for a file that no server can load."""
+    client = deliver.trusted(site.settings.values.get("EXTRA_CA"))
+    authority = site.state / "tls" / "authority.pem"
     if authority.exists():
         client.load_verify_locations(authority)
     try:
@@ -225,14 +181,10 @@ def read_own(own: Path) -> str:
     try:
         return own.read_text(encoding="ascii", errors="replace")
     except OSError as error:
-        raise PreconditionFailed(
-            "HTTPS_CERTIFICATE cannot be read", str(error), OWN_CERTIFICATE
-        ) from error
+        what = "HTTPS_CERTIFICATE cannot be read"
+        raise PreconditionFailed(what, str(error), OWN_CERTIFICATE) from error
 
 
 def openssl(*arguments: str, fine: tuple[int, ...] = (0,)) -> int:
-    return commands.run(
-        ["openssl", *arguments],
-        "apt-get install openssl; see HTTPS_NAMES in env/site.env",
-        fine=fine,
-    ).code
+    do = "apt-get install openssl; see HTTPS_NAMES in env/site.env"
+    return commands.run(["openssl", *arguments], do, fine=fine).code

@@ -8,33 +8,21 @@ from glue.core import files, services
 from glue.core.errors import PreconditionFailed
 from glue.machine import checks, doctor, hours
 from glue.night.tonight import Night, NothingNew
-from learning.dataset import build
-from learning.evaluation import evaluate, golden, measurements
+from glue.operations import dataset
 
 
 def collect(night: Night) -> None:
-    """What the team taught becomes a dataset. Raises NothingNew if there is too little that no
+    """What the team taught becomes a data set. Raises NothingNew if there is too little that no
     earlier night has had."""
-    found = build.gather(night.site, night.recipe)
+    found = dataset.build_in(night.site, night.recipe, night.folder / "dataset", night.name)
+    card = found["card"]
     night.site.tell(
-        f"{len(found.prepared.examples)} examples, {found.new} of them new; left out:"
-        f" {found.card['rejected'] or 'none'}"
+        f"{card['examples']} examples, {found['new']} of them new; left out:"
+        f" {card['rejected'] or 'none'}"
     )
-    if found.new < night.recipe.fewest_new_examples:
-        raise NothingNew(
-            f"{found.new} new examples, a night wants {night.recipe.fewest_new_examples}"
-        )
-    if not found.dataset.held_out:
-        raise NothingNew(
-            "no rated answer can be held out to judge by; two conversations are the least"
-        )
-    units = len(set(measurements.units(found.dataset.held_out)))
-    if units < night.recipe.fewest_units:
-        raise NothingNew(
-            f"{units} facts can be held out to judge by, the gate wants {night.recipe.fewest_units}"
-        )
-    night.dataset = found.dataset
-    build.write(found, night.folder / "dataset", night.name)
+    if found["too_little"]:
+        raise NothingNew(found["too_little"])
+    night.dataset = found
 
 
 def check(night: Night) -> None:
@@ -42,9 +30,6 @@ def check(night: Night) -> None:
     nothing was stopped yet."""
     site = night.site
     doctor.require(site, doctor.NIGHT)
-    golden.load(
-        evaluate.golden_file(site)
-    )  # one that cannot be read is better known before the night than after it
     hours.of(site.settings)
     if not (site.state / "base_model.json").exists():
         raise PreconditionFailed(

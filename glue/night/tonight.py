@@ -7,33 +7,42 @@ from pathlib import Path
 from typing import Any
 
 from glue.clients.site import Site
+from glue.core import files
 from glue.core.recipes import Recipe
-from learning.examples import Dataset, Verdict
+from glue.core.verdict import Verdict
 
 
 @dataclass
 class Night:
-    """What one night knows so far; each step adds to it."""
+    """Each step adds to it. dataset: what the job that built it says. result: the trainer's.
+    energy: see Report. steps: seconds by step. switched: the day was stopped."""
 
     site: Site
     name: str
     recipe: Recipe
     deadline_time: float
-    dataset: Dataset = field(default_factory=lambda: Dataset((), (), ()))
+    dataset: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
+    energy: dict[str, float] = field(default_factory=dict)
     release: str = ""
     verdict: Verdict | None = None
-    moved: bool = False
+    steps: dict[str, float] = field(default_factory=dict)
+    switched: bool = False
 
     @property
     def folder(self) -> Path:
         return self.site.state / "nights" / self.name
 
     @property
+    def card(self) -> dict[str, Any]:
+        """Of the data set; empty before there is one."""
+        return files.read_json_if_whole(self.folder / "dataset" / "card.json", {})
+
+    @property
     def reserve(self) -> Path:
-        """Holds room on the disk from before the day stops until the release is written."""
+        """Reserves disk space from before the day stops until the release is written."""
         return self.folder / "reserve"
 
 
 class NothingNew(Exception):
-    """Too little to learn from; the day was never touched."""
+    """Too few new examples; the day was not touched."""

@@ -1,5 +1,5 @@
-"""Steps 3 to 5, the night itself: the desk takes over, the trainer runs to its end, what it made
-becomes a release."""
+"""Steps 3 to 5, the night itself: the night desk takes over, the trainer runs to its end, and its
+adapter becomes a release."""
 
 from __future__ import annotations
 
@@ -14,70 +14,62 @@ import glue
 from glue.clients import host
 from glue.clients.site import Site
 from glue.core import desired_state, files, lock, waiting
-from glue.core.desired_state import Turn, Wanted
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError
 from glue.core.waiting import Seen
 from glue.machine import hours
+from glue.night import evaluate
 from glue.night.tonight import Night
 from glue.serving import adapters, model, watch
-from learning.dataset import split
-from learning.evaluation import evaluate
 
 DRAIN_SECONDS = 120  # the longest that a running answer is waited for
 ENGINES = {"grouped": "training.train", "unsloth": "training.train_unsloth"}
-SHAPE = (
-    "rank",
-    "alpha",
-    "target_modules",
-    "target_parameters",
-    "layers",
-)  # of an adapter that can be gone on with
-LOOK_SECONDS = 1.0
-SILENT_TRAINER_SECONDS = (
-    1200  # loading 63 GB took the case study 7 minutes; no step takes longer than that
+# of an adapter that training can continue
+SHAPE = ("rank", "alpha", "target_modules", "target_parameters", "layers")
+# of the recipe, what the trainer is told besides
+SCHEDULE = (
+    *("steps", "most_passes", "rows_per_step", "tokens_per_step"),
+    *("learning_rate", "longest_tokens"),
 )
+LOOK_SECONDS = 1.0
+# loading 63 GB took the case study 7 minutes; no step takes longer
+SILENT_TRAINER_SECONDS = 1200
 
 
 def hand_over(night: Night) -> None:
-    """The desk answers; what runs in vLLM ends in peace; vLLM stops; its memory is really free."""
+    """The night desk answers, running answers end, vLLM stops, and its memory is free."""
     site = night.site
-    with lock.hold(site.state, lock.MOVE, "hand over to the night", model.MOVE_WAIT_SECONDS):
-        desired_state.begin(
-            site.state,
-            Turn(Wanted.NIGHT, night.name, morning(night)),
-            "make day; the next night begins anew",
-        )
-        night.moved = True
-        model.notice(site, "night", back_at(night))
+    with lock.hold(site.state, lock.SWITCH, "hand over to the night", model.SWITCH_WAIT_SECONDS):
+        desired = DesiredState(Wanted.NIGHT, night.name, until_time(night))
+        desired_state.begin(site.state, desired, "make day; the next night starts afresh")
+        night.switched = True
+        model.write_notice(site, "night", back_at(night))
         model.wait_for_door(site, "night-desk")
         drain(site)
         site.stacks.stop("day", "vllm")
-    model.make_room(site, "NIGHT_FREE_BYTES")
+    model.wait_for_memory(site, "NIGHT_FREE_BYTES")
 
 
 def back_at(night: Night) -> str:
-    """The time of day that people are told: the latest end of this night, or the start of the day
-    if that is sooner."""
+    """The time of day that people are told: this night's latest end, or the opening if that is
+    sooner."""
     latest = night.deadline_time + night.site.settings.number("DAY_DEADLINE_SECONDS")
-    return datetime.fromtimestamp(min(latest, opening(night).timestamp())).strftime("%H:%M")
+    return datetime.fromtimestamp(min(latest, opening(night))).strftime("%H:%M")
 
 
-def opening(night: Night) -> datetime:
-    return hours.of(night.site.settings).next_opening(datetime.now())
+def opening(night: Night) -> float:
+    return hours.of(night.site.settings).next_opening(datetime.now()).timestamp()
 
 
-def morning(night: Night) -> float:
-    """From when the day goes first: early enough to serve when the office opens."""
-    opens = opening(night).timestamp()
-    begins = opens - night.site.settings.number("DAY_DEADLINE_SECONDS")
-    return (
-        begins if begins > time.time() else opens
-    )  # a person who begins a night just before the morning means it
+def until_time(night: Night) -> float:
+    """From when the day goes first, so that it serves at the opening. The opening itself if that
+    time has passed: a person who starts a night just before it means it."""
+    starts = opening(night) - night.site.settings.number("DAY_DEADLINE_SECONDS")
+    return starts if starts > time.time() else opening(night)
 
 
 def drain(site: Site) -> None:
-    """Waits for the answers that run, and no longer than DRAIN_SECONDS: a user who waits beats one
-    answer that never ends."""
+    """Waits for the running answers, at most DRAIN_SECONDS."""
     served = site.vllm()
 
     def look() -> Seen[None]:
@@ -87,48 +79,42 @@ def drain(site: Site) -> None:
     try:
         waiting.until("the last answers", look, DRAIN_SECONDS, tell=site.tell)
     except GlueError as error:
-        site.tell(f"stopping the model all the same: {error.saw}")
+        site.tell(f"stopping the model anyway: {error.saw}")
 
 
 def train(night: Night) -> None:
-    """Runs the trainer to its end, its deadline, or its silence. Raises GlueError with its reason
-    if nothing came of it."""
+    """Runs the trainer to its end, its deadline or its silence. Raises GlueError if it made no
+    adapter."""
     site = night.site
     files.write_json(night.folder / "job.json", job(night))
-    with lock.hold(site.state, lock.MOVE, "start the trainer", model.MOVE_WAIT_SECONDS):
+    with lock.hold(site.state, lock.SWITCH, "start the trainer", model.SWITCH_WAIT_SECONDS):
         desired_state.require(site.state, night.name)
         site.stacks.start_trainer(ENGINES[night.recipe.engine], f"/nights/{night.name}/job.json")
-    with host.measured() as used:
+    with host.measured() as night.energy:
         wait_for_trainer(night)
-    files.write_json(night.folder / "energy.json", used)
-    desired_state.require(
-        site.state, night.name
-    )  # a look only: it saves the work that promotion would refuse
+    desired_state.require(site.state, night.name)  # without the lock: promotion requires it again
     result_file = night.folder / "result.json"
-    if not result_file.exists():
-        lines = site.stacks.last_log_lines("night", "trainer")
-        site.stacks.remove_trainer()
-        raise GlueError("the trainer left no result", lines, f"see {night.folder}")
+    lines = "" if result_file.exists() else site.stacks.last_log_lines("night", "trainer")
     site.stacks.remove_trainer()
+    if not result_file.exists():
+        raise GlueError("the trainer left no result", lines, f"see {night.folder}")
     night.result = read_result(result_file)
     if night.result.get("outcome") != "trained":
-        raise GlueError(
-            "the training failed", str(night.result.get("reason")), f"see {night.folder}"
-        )
+        reason = str(night.result.get("reason"))
+        raise GlueError("the training failed", reason, f"see {night.folder}")
 
 
 def read_result(path: Path) -> dict[str, Any]:
     try:
         return files.read_json(path, {})
     except files.Damaged as error:
-        raise GlueError(
-            "the trainer left a result that is none", error.saw, f"see {path.parent}"
-        ) from error
+        what = "the trainer's result cannot be read"
+        raise GlueError(what, error.saw, f"see {path.parent}") from error
 
 
 def job(night: Night) -> dict[str, Any]:
     """What images/trainer/training/train.py reads; paths as the container sees them."""
-    recipe, settings = night.recipe, night.site.settings
+    settings = night.site.settings
     inside = f"/nights/{night.name}"
     return {
         "base_model": settings["TRAINED_MODEL"],
@@ -136,25 +122,15 @@ def job(night: Night) -> dict[str, Any]:
         "train_file": f"{inside}/dataset/train.jsonl",
         "output_folder": inside,
         "deadline_time": night.deadline_time,
-        "steps": recipe.steps,
-        "most_passes": recipe.most_passes,
-        "rows_per_step": recipe.rows_per_step,
-        "tokens_per_step": recipe.tokens_per_step,
         "memory_bytes": settings.number("TRAINING_MEMORY_BYTES"),
-        "learning_rate": recipe.learning_rate,
-        "rank": recipe.rank,
-        "alpha": recipe.alpha,
-        "longest_tokens": recipe.longest_tokens,
-        "target_modules": recipe.target_modules,
-        "target_parameters": recipe.target_parameters,
-        "layers": recipe.layers,
         "begin_from": begin_from(night),
+        **{name: getattr(night.recipe, name) for name in (*SHAPE, *SCHEDULE)},
     }
 
 
 def begin_from(night: Night) -> str:
-    """The folder of the adapter that is trained on, or empty for a new one: also where that one is
-    of another shape or base."""
+    """The adapter that training continues, as a folder in the container; empty for a new one, as
+    where the current one has another shape or base."""
     current = night.site.releases.current()
     if night.recipe.begin_from == "base" or current is None:
         return ""
@@ -162,21 +138,17 @@ def begin_from(night: Night) -> str:
     wanted = {key: getattr(night.recipe, key) for key in SHAPE} | base(night.site)
     other = [key for key in wanted if (before.get("recipe", {}) | before).get(key) != wanted[key]]
     if other:
-        night.site.tell(
-            f"{current} was trained with another {', '.join(other)}; the night begins a new adapter"
-        )
+        words = f"{current} has another {', '.join(other)}; the night trains a new adapter"
+        night.site.tell(words)
         return ""
     return f"{model.ADAPTERS_IN_CONTAINER}/{current}"
 
 
 def wait_for_trainer(night: Night) -> None:
-    """Returns when it has ended. One that is past the deadline, silent for long or about to starve
-    the machine is stopped."""
-    site, last, heard = (
-        night.site,
-        {"phase": "starting"},
-        time.monotonic(),
-    )  # not the clock, which can be set
+    """Returns when it has ended. Stops one that is past the deadline, silent, or about to use up
+    the machine's memory."""
+    site, last = night.site, {"phase": "starting"}
+    heard = time.monotonic()  # not the clock, which can be set
 
     def look() -> Seen[None]:
         nonlocal last, heard
@@ -184,22 +156,21 @@ def wait_for_trainer(night: Night) -> None:
         rows = files.read_lines(night.folder / "progress.jsonl")
         if rows and rows[-1] != last:
             last, heard = rows[-1], time.monotonic()
-        reserve, silent = site.settings.number("MEMORY_RESERVE_BYTES"), time.monotonic() - heard
-        memory = (host.available_bytes(), host.memory_stall_percent())
-        wrong = trainer_fault(*memory, reserve, silent, SILENT_TRAINER_SECONDS)
-        if wrong:
-            site.stacks.remove_trainer(
-                patience_seconds=0
-            )  # what it has is not used, and memory is lost by gigabytes a second
-            raise GlueError(
-                "the trainer was stopped", f"{wrong}; last it said {last}", f"see {night.folder}"
-            )
-        return Seen(
-            trainer is None or trainer.state not in ("created", "running"), progress_words(last)
-        )
+        if fault := watch.trainer_fault(
+            host.available_bytes(),
+            host.memory_stall_percent(),
+            site.settings.number("MEMORY_RESERVE_BYTES"),
+            time.monotonic() - heard,
+            SILENT_TRAINER_SECONDS,
+        ):
+            # at once: its result is not used, and memory goes by gigabytes a second
+            site.stacks.remove_trainer(patience_seconds=0)
+            saw = f"{fault}; its last line: {last}"
+            raise GlueError("the trainer was stopped", saw, f"see {night.folder}")
+        ended = trainer is None or trainer.state not in ("created", "running")
+        return Seen(ended, progress_words(last))
 
-    # the trainer ends by itself at the deadline; the rest is for the step that it is in, and for
-    # saving
+    # it ends by itself at the deadline, after its current step and saving
     patience = night.deadline_time - time.time() + SILENT_TRAINER_SECONDS
     waiting.until("the trainer", look, patience, LOOK_SECONDS, tell=night.site.tell)
 
@@ -211,7 +182,7 @@ def progress_words(row: dict[str, Any]) -> str:
 
 
 def publish(night: Night) -> None:
-    """The adapter becomes a release, whole or not at all. It does not serve yet. One that is broken
+    """The adapter becomes a release, complete or not at all, which does not serve yet. A broken one
     is refused here."""
     problems = adapters.problems(night.site, night.folder / "adapter")
     if problems:
@@ -219,37 +190,28 @@ def publish(night: Night) -> None:
         return
     night.reserve.unlink(missing_ok=True)
     night.release = night.site.releases.publish(night.folder / "adapter", manifest(night))
-    for name in (
-        "scratch",
-        "adapter",
-    ):  # the release holds it now; three copies a night fill a disk
+    for name in ("scratch", "adapter"):  # the release holds it; more copies would fill the disk
         shutil.rmtree(night.folder / name, ignore_errors=True)
 
 
 def manifest(night: Night) -> dict[str, Any]:
-    """Beside its name and the hash of each file, which publishing adds, and the verdict, which
-    judging does."""
-    settings, models = (
-        night.site.settings,
-        files.read_json_if_whole(night.site.state / "models.json", {}),
-    )
+    """The release's, to which publishing adds name and checksums."""
+    settings = night.site.settings
+    models = files.read_json_if_whole(night.site.state / "models.json", {})
     return {
         "night": night.name,
         "recipe": asdict(night.recipe),
         **base(night.site),
         "served_model": settings["SERVED_MODEL"],
         "served_revision": revision(models, settings["SERVED_MODEL"]),
-        "dataset": files.read_json_if_whole(night.folder / "dataset" / "card.json", {}),
+        "dataset": night.card,
         "training": night.result,
         "versions": {
             "glue": glue.__version__,
             "images": {key: settings.image(key) for key in ("VLLM_IMAGE", "TRAINER_IMAGE")},
         },
-        "counts": {
-            part: len(getattr(night.dataset, part))
-            for part in ("train", "held_out", "earlier", "general", "replay")
-        },
-        "examples": sorted(split.fingerprint(row) for row in night.dataset.learned),
+        "counts": night.dataset["card"]["parts"],
+        "examples": night.dataset["fingerprints"],
         "origins": origins(night),
     }
 
@@ -257,53 +219,19 @@ def manifest(night: Night) -> dict[str, Any]:
 def base(site: Site) -> dict[str, str]:
     """The weights that an adapter is trained on."""
     name = site.settings["TRAINED_MODEL"]
-    return {
-        "base_model": name,
-        "base_revision": revision(files.read_json_if_whole(site.state / "models.json", {}), name),
-    }
+    models = files.read_json_if_whole(site.state / "models.json", {})
+    return {"base_model": name, "base_revision": revision(models, name)}
 
 
 def origins(night: Night) -> list[str]:
-    """Of its own examples, and of those of the adapter that it went on from, which are in its
-    numbers too."""
+    """Of its own examples, and of the adapter whose training it continued."""
     before = Path(
         files.read_json_if_whole(night.folder / "job.json", {}).get("begin_from", "")
     ).name
     inherited = night.site.releases.manifest(before).get("origins", []) if before else []
-    return sorted({*split.origins(night.dataset.learned), *inherited})
+    return sorted({*night.dataset["origins"], *inherited})
 
 
 def revision(models: dict[str, Any], name: str) -> str:
-    """The commit that was fetched; a model that was made on this machine has none."""
+    """The commit that was fetched, if the model was."""
     return str(models.get(name, {}).get("commit") or "made on this machine")
-
-
-def trainer_fault(
-    available_bytes: int,
-    stall_percent: float,
-    reserve_bytes: int,
-    silent_seconds: float,
-    most_silent_seconds: float,
-) -> str:
-    """Why a running trainer must be stopped now, in words; empty if it may go on. On a GB10 the
-    alternative is a hung machine.
-
-    stall_percent: see host.memory_stall_percent. Two signs, because each alone has been seen to
-    miss: a GB10 failed with 22 GiB
-    of MemAvailable (https://github.com/vllm-project/vllm/issues/56824), and one hung in reclaim
-    with 8.7 GiB free
-    (https://github.com/MiaAI-Lab/DeepSeek-v4.1-Flash-DGX-Sparks/issues/23).
-    """
-    if available_bytes < reserve_bytes:
-        return (
-            f"{available_bytes / 1e9:.1f} GB of memory left to the machine,"
-            f" {reserve_bytes / 1e9:.1f} GB are its own"
-        )
-    if (
-        stall_percent > watch.MOST_STALL_PERCENT
-        and available_bytes < watch.PRESSURE_RESERVES * reserve_bytes
-    ):
-        return f"for {stall_percent:.0f} % of the last 10 s the whole machine waited for memory"
-    if silent_seconds > most_silent_seconds:
-        return f"silent for {silent_seconds:.0f} s"
-    return ""

@@ -1,10 +1,9 @@
-"""A site without a network: everything on a connected machine into one folder, and out of it on the
-other.
+"""A site without a network: everything it needs goes from a connected machine into a folder, and
+from there to the other machine.
 
-<folder>/  manifest.json  the hash of every file, the images by name and id, the machine they are
-           for
+<folder>/  manifest.json  every file's SHA-256, the images by name and ID, the machine they are for
            images.tar     every image of the profile       models.tar   the base models' volume
-           state/         what is known of the models      wheels/      glue's own Python packages
+           state/         what is known of the models      wheels/      glue's Python packages
            glue.bundle    this repository: git clone glue.bundle
 """
 
@@ -17,173 +16,139 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from glue.clients import host
-from glue.clients.docker import Stacks, docker_cli, run_command
+from glue.clients import host, one_shot
+from glue.clients.compose import docker_cli
+from glue.clients.docker import Stacks
 from glue.clients.site import Site
 from glue.core import commands, files
 from glue.core.errors import GlueError, PreconditionFailed
-from glue.core.settings import HOME, LOADED, Settings
+from glue.core.settings import LOADED, REPOSITORY, Settings
 
-LONG = 6 * 3600.0
-ROOM = "see that the disk has room"
+LONG_SECONDS = 6 * 3600.0
+ROOM = "check that the disk has room"
 KNOWN = ("models.json", "base_model.json")
 
 
 def bundle(site: Site, folder: Path) -> dict[str, Any]:
-    """Raises PreconditionFailed where something is missing that would have to go into it, or the
-    folder is not empty."""
-    missing = site.stacks.missing_images(site.settings.images)
-    if missing:
-        raise PreconditionFailed(
-            "an image is not on this machine", ", ".join(missing), "make setup, then bundle"
-        )
+    """Raises PreconditionFailed where an image is missing or the folder is not empty."""
+    if missing := site.stacks.missing_images(site.settings.images):
+        do = "make setup, then make bundle"
+        raise PreconditionFailed("an image is not on this machine", ", ".join(missing), do)
     if folder.exists() and any(folder.iterdir()):
         raise PreconditionFailed("the folder is not empty", str(folder), "name a new one")
     (folder / "state").mkdir(parents=True)
     site.tell("saving the images")
     save_images(site.stacks, site.settings.images, folder / "images.tar")
     site.tell("saving the models")
-    with (folder / "models.tar").open("wb") as file:
-        # vLLM there runs as another user than whose these files are here
-        packing = tar_in_volume(
-            site.settings, "ro", "--create", "--mode=a+rX", "--file=-", "--directory=/models", "."
-        )
-        commands.run(packing, ROOM, output=file, timeout_seconds=LONG)
-    for name in KNOWN:
-        if (site.state / name).exists():
-            shutil.copy2(site.state / name, folder / "state" / name)
+    save_models(site, folder)
     site.tell("saving glue and its packages")
-    wheels = [
-        "--require-hashes",
-        "--requirement",
-        str(HOME / "requirements.txt"),
-        "--dest",
-        str(folder / "wheels"),
-    ]
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    commands.run(
-        [*pip, *wheels], "see that this machine reaches its package index", timeout_seconds=LONG
-    )
-    commands.run(
-        [
-            "git",
-            "-C",
-            str(HOME),
-            "bundle",
-            "create",
-            "--quiet",
-            str(folder / "glue.bundle"),
-            "HEAD",
-        ],
-        "run it from a clone",
-    )
+    save_glue(folder)
     manifest = {
         "machine": platform.machine(),
         "python": python(),
         "profile": site.settings.profile,
-        "images": {
-            reference: site.stacks.image_id(reference) for reference in site.settings.images
-        },
+        "images": {name: site.stacks.image_id(name) for name in site.settings.images},
     }
     files.write_checksums(folder, manifest)
-    return {
-        "bundle": str(folder),
-        "size": host.readable(sum(path.stat().st_size for path in files.listed(folder))),
-    }
+    size = sum(path.stat().st_size for path in files.listed(folder))
+    return {"bundle": str(folder), "size": host.readable(size)}
+
+
+def save_models(site: Site, folder: Path) -> None:
+    """Readable for everyone: vLLM runs as another user there."""
+    packing = ("--create", "--mode=a+rX", "--file=-", "--directory=/models", ".")
+    with (folder / "models.tar").open("wb") as file:
+        command = tar_in_volume(site.settings, ":ro", *packing)
+        commands.run(command, ROOM, output=file, timeout_seconds=LONG_SECONDS)
+    for name in KNOWN:
+        if (site.state / name).exists():
+            shutil.copy2(site.state / name, folder / "state" / name)
+
+
+def save_glue(folder: Path) -> None:
+    """Its Python packages (those of the bench hold those of glue), and this repository."""
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    wanted = ["--require-hashes", "--requirement", str(REPOSITORY / "requirements-bench.txt")]
+    target, do = f"--dest={folder / 'wheels'}", "check that this machine reaches its package index"
+    commands.run([*pip, *wanted, target], do, timeout_seconds=LONG_SECONDS)
+    git = ["git", "-C", str(REPOSITORY), "bundle", "create", "--quiet", str(folder / "glue.bundle")]
+    commands.run([*git, "HEAD"], "run it from a git clone")
 
 
 def name_of(reference: str) -> str:
-    """The reference without its digest, which an image does not take along."""
+    """The reference without its digest, which docker save does not keep."""
     return reference.partition("@")[0]
 
 
 def save_images(stacks: Stacks, references: Iterable[str], path: Path) -> None:
-    """Each by its name: an image that is saved by its digest arrives without any
+    """Each by its name: an image that is saved by its digest arrives without a name
     (https://github.com/docker/cli/issues/5933)."""
     for reference in references:
-        commands.run(
-            [docker_cli(), "tag", stacks.image_id(reference), name_of(reference)],
-            "make setup, then bundle",
-        )
-    names = map(name_of, references)
-    commands.run([docker_cli(), "save", "--output", str(path), *names], ROOM, timeout_seconds=LONG)
+        tag = [docker_cli(), "tag", stacks.image_id(reference), name_of(reference)]
+        commands.run(tag, "make setup, then make bundle")
+    save = [docker_cli(), "save", "--output", str(path), *map(name_of, references)]
+    commands.run(save, ROOM, timeout_seconds=LONG_SECONDS)
 
 
 def load_images(stacks: Stacks, references: Iterable[str], path: Path) -> dict[str, str]:
-    """The ID of each image here, and of what was loaded before: an upgrade goes back to it. An ID
-    differs from the other
-    machine's where the two Docker engines store images differently."""
-    commands.run(
-        [docker_cli(), "load", "--quiet", "--input", str(path)], ROOM, timeout_seconds=LONG
-    )
-    missing = stacks.missing_images(tuple(map(name_of, references)))
-    if missing:
-        raise GlueError(
-            "an image is not in the bundle",
-            ", ".join(missing),
-            "bundle again, with this version of glue",
-        )
-    return stacks.settings.loaded_images | {
-        reference: stacks.image_id(name_of(reference)) for reference in references
-    }
+    """Returns the ID of each image here, also of those loaded before: an upgrade may go back to
+    them. IDs differ from the other machine's where Docker stores images differently."""
+    load = [docker_cli(), "load", "--quiet", "--input", str(path)]
+    commands.run(load, ROOM, timeout_seconds=LONG_SECONDS)
+    if missing := stacks.missing_images(tuple(map(name_of, references))):
+        do = "make the bundle again, with this version of glue"
+        raise GlueError("an image is not in the bundle", ", ".join(missing), do)
+    loaded = {reference: stacks.image_id(name_of(reference)) for reference in references}
+    return stacks.settings.loaded_images | loaded
 
 
 def python() -> str:
-    """The wheels of a bundle are for this one."""
+    """The version that a bundle's wheels are for."""
     return ".".join(map(str, sys.version_info[:2]))
 
 
 def load(site: Site, folder: Path) -> dict[str, Any]:
-    """Every byte is checked first. Then images and models are here, and make setup needs no
-    network."""
+    """Checks every byte, then loads images and models. After it, make setup needs no network."""
     manifest = verified(folder, site.settings.profile)
     site.tell("loading the images")
     images = load_images(site.stacks, manifest["images"], folder / "images.tar")
     site.tell("loading the models")
     site.stacks.ensure_volumes("models")
+    unpacking = ("--extract", "--file=-", "--directory=/models")
     with (folder / "models.tar").open("rb") as file:
-        unpacking = tar_in_volume(
-            site.settings, "rw", "--extract", "--file=-", "--directory=/models"
-        )
-        commands.run(unpacking, ROOM, source=file, timeout_seconds=LONG)
-    site.state.mkdir(parents=True, exist_ok=True)
-    for name in sorted(name for name in manifest["sha256"] if name.startswith("state/")):
-        files.copy_checked(
-            folder / name, site.state / Path(name).name, manifest["sha256"][name], 0o644
-        )
+        command = tar_in_volume(site.settings, "", *unpacking)
+        commands.run(command, ROOM, source=file, timeout_seconds=LONG_SECONDS)
+    files.make_folder(site.state)
+    for name, checksum in files.below("state", manifest["sha256"]).items():
+        files.copy_checked(folder / "state" / name, site.state / name, checksum, 0o644)
     files.write_json(site.state / LOADED, images)
     return {"images": len(manifest["images"]), "models": "loaded", "next": "make setup"}
 
 
 def verified(folder: Path, profile: str) -> dict[str, Any]:
-    """The manifest. Raises PreconditionFailed for a bundle of another machine or profile, or one
-    with a byte changed."""
+    """The manifest. Raises PreconditionFailed if the bundle is for another machine, profile or
+    Python, or has changed."""
     try:
         manifest = files.read_manifest(folder, {"machine": str, "profile": str, "images": dict})
     except (OSError, ValueError) as error:
-        raise PreconditionFailed(
-            "this is no whole bundle", f"{folder}: {error}", "copy it again"
-        ) from error
+        what, saw = "the bundle is not complete", f"{folder}: {error}"
+        raise PreconditionFailed(what, saw, "copy it again") from error
     made_for, here = (manifest["machine"], manifest["profile"]), (platform.machine(), profile)
     if made_for != here:
-        raise PreconditionFailed(
-            "the bundle is for another machine",
-            f"{made_for}, here {here}",
-            "bundle on a machine like this one",
-        )
+        saw, do = f"{made_for}, here {here}", "make the bundle on a machine like this one"
+        raise PreconditionFailed("the bundle is for another machine", saw, do)
     if manifest.get("python") != python():
         saw = f"its packages are for Python {manifest.get('python')}, here {python()}"
-        raise PreconditionFailed(
-            "the bundle is for another Python", saw, "bundle anew, or make .venv with that Python"
-        )
+        do = "make the bundle with this Python, or .venv with that one"
+        raise PreconditionFailed("the bundle is for another Python", saw, do)
     if wrong := files.damaged(folder, manifest["sha256"]):
         saw = f"missing, or with another SHA-256, in {folder}: {', '.join(wrong)}"
-        raise PreconditionFailed("a bundle is not what was bundled", saw, "copy it again")
+        raise PreconditionFailed("files of the bundle have changed", saw, "copy it again")
     return manifest
 
 
 def are_loaded(site: Site) -> bool:
-    """Whether every image of the profile is the very one that came by load."""
+    """Whether every image of the profile is the one that make load loaded."""
     known, wanted = site.settings.loaded_images, site.settings.images
     return not site.stacks.missing_images(wanted) and all(
         known.get(name) == site.stacks.image_id(name) for name in wanted
@@ -191,16 +156,10 @@ def are_loaded(site: Site) -> bool:
 
 
 def tar_in_volume(settings: Settings, access: str, *arguments: str) -> list[str]:
-    """Root inside, without root's powers and without a network. No log: Docker would write the
-    whole tar into it."""
-    return [
-        *run_command(),
-        *("--interactive", "--user=0:0", "--log-driver=none"),
-        f"--volume={settings['PROJECT']}-models:/models:{access}",
-        *(
-            "--entrypoint=tar",
-            settings.local(settings.image("NIGHT_DESK_IMAGE")),
-            "--no-same-owner",
-            *arguments,
-        ),
-    ]
+    """As root without privileges. access: ":ro" or "". No log: Docker would write the tar into
+    it."""
+    image = settings.local(settings.image("NIGHT_DESK_IMAGE"))
+    volumes = {f"/models{access}": f"{settings['PROJECT']}-models"}
+    options = ("--interactive", "--user=0:0", "--log-driver=none")
+    tar = ("tar", "--no-same-owner", *arguments)
+    return one_shot.command(image, *tar, options=options, volumes=volumes)

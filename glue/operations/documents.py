@@ -1,106 +1,295 @@
-"""A folder of PDFs, kept in step with the team's knowledge collection."""
+"""A folder of documents, kept in step with the team's collection in Open WebUI.
+
+Each file by itself: the new version is found before the old one goes, and one that is refused
+keeps no other from going in.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pypdf import PdfReader
-
+from glue.clients import knowledge
+from glue.clients.knowledge import Held
+from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
-from glue.core.errors import PreconditionFailed
+from glue.clients.webui_connection import Refused, TooSlow
+from glue.core import control_words, files, lock
+from glue.core.errors import GlueError, PreconditionFailed
+from glue.operations import documents_plan as planning
+from glue.operations.documents_folder import look_through
+from glue.operations.documents_plan import Document, Folder, Plan
+
+LOCK = "ingest.lock"
+# {"texts": checksum of a file -> checksum of its text, "clean": checksums of texts without control
+# words}; without it, an ingest asks Open WebUI again
+NOTES = "ingest.json"
 
 
-@dataclass(frozen=True)
-class Document:
-    path: Path
-    checksum: str
-    size: int
+@dataclass
+class Run:
+    """One ingest. held: what the collection holds now, by id. stays: ids of what is up to date.
+    known: keys of what it held before. refused: name -> reason."""
+
+    site: Site
+    person: WebUI
+    collection: str
+    held: dict[str, Held]
+    known: frozenset[str | None]
+    texts: dict[str, str]
+    clean: set[str]
+    refused: dict[str, str]
+    stays: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
 
 
-def ingest(site: Site, folder: Path, skip_bad: bool = False) -> dict[str, Any]:
-    """Adds what is new, replaces what changed, removes what is gone; nothing to do is done at once.
+def ingest(
+    site: Site,
+    folder: Path,
+    skip_bad: bool = False,
+    yes: bool = False,
+    ask: Callable[[str], bool] = lambda question: False,
+) -> dict[str, Any]:
+    """Adds what is new, replaces what changed, removes what is gone, and compares in the end.
 
-    Every PDF is read before anything is changed. Raises PreconditionFailed, with nothing touched,
-    for a folder that is
-    not there and for a PDF without text, unless skip_bad leaves those out (an earlier version of
-    one stays).
+    yes: without asking whether a folder that has nothing in common with the collection is meant.
+    Raises PreconditionFailed, with nothing changed, for a folder without documents and for a no.
     """
-    if not folder.is_dir():
-        raise PreconditionFailed("there is no such folder", str(folder), "name a folder of PDFs")
-    documents = [
-        read(path)
-        for path in sorted(folder.iterdir())
-        if path.is_file() and path.suffix.lower() == ".pdf"
-    ]
-    if not documents:
-        raise PreconditionFailed(
-            "there is no PDF in the folder",
-            str(folder),
-            "put PDFs into it; files in subfolders are not read",
-        )
-    bad = {
-        document.path.name: reason
-        for document in documents
-        if (reason := why_unreadable(document.path))
-    }
-    if bad and not skip_bad:
-        saw = "; ".join(f"{name}: {reason}" for name, reason in sorted(bad.items()))
-        raise PreconditionFailed(
-            "a PDF cannot be read; nothing was changed",
-            saw,
-            "mend or remove it, or run again with --skip-bad",
-        )
-    return sync(site, documents, bad)
+    found = look_through(folder)
+    if not found.documents:
+        saw = planning.listing([f"{len(found.keys)} other files", *described(found.refused)])
+        do = f"put documents into it: {', '.join(planning.KINDS)}"
+        raise PreconditionFailed("there is no document in the folder", saw, do)
+    with lock.hold(site.state, LOCK, "an ingest"):
+        run = begin(site, found)
+        plan = planning.compare(found, run.held.values(), run.texts)
+        confirm(plan, yes, ask)
+        run.stays |= plan.stays
+        announce(site, plan)
+        took = take_in_all(run, plan)
+        remove_gone(run, plan, found)
+        clean_others(run)
+        return conclude(run, plan, found, took, skip_bad)
 
 
-def sync(site: Site, documents: list[Document], bad: dict[str, str]) -> dict[str, Any]:
+# ---------------------------------------------------------------------- before anything changes
+
+
+def begin(site: Site, found: Folder) -> Run:
+    """The collection, made anew and attached if it was deleted, without what a killed ingest
+    left."""
     person = site.administrator()
-    knowledge = person.ensure_knowledge()
-    manifest = [
-        {"filename": d.path.name, "path": "", "checksum": d.checksum, "size": d.size}
-        for d in documents
-    ]
-    difference = person.compare_folder(knowledge, manifest)
-    added = [row["filename"] for row in difference["added"] if row["filename"] not in bad]
-    changed = {
-        row["filename"]: row["stale_file_id"]
-        for row in difference["modified"]
-        if row["filename"] not in bad
-    }
-    deleted = [row["file_id"] for row in difference["deleted"]]
-    # before the uploads: Open WebUI refuses a text that it already holds under another name
-    person.remove_files(knowledge, deleted + list(changed.values()))
-    todo = [
-        document
-        for document in documents
-        if document.path.name in added or document.path.name in changed
-    ]
+    collection = knowledge.ensure(person, site.state)
+    if collection is None:
+        site.tell(f"{knowledge.DELETED}; a new one is made")
+        collection = knowledge.ensure(person, site.state, anew=True)
+    assert collection is not None
+    knowledge.attach(person, collection)
+    held = knowledge.held(person, collection)
+    knowledge.discard_unfinished(person, collection, held)
+    notes = files.read_json_if_whole(site.state / NOTES, {})
+    texts, clean = dict(notes.get("texts", {})), set(notes.get("clean", []))
+    by_id, known = {one.id: one for one in held}, frozenset(one.key for one in held)
+    return Run(site, person, collection, by_id, known, texts, clean, dict(found.refused))
+
+
+def confirm(plan: Plan, yes: bool, ask: Callable[[str], bool]) -> None:
+    """Raises PreconditionFailed unless a folder without anything in common is meant."""
+    if not plan.foreign or yes:
+        return
+    names = planning.listing(one.name for one in plan.gone)
+    saw = f"{len(plan.gone)} documents would be removed: {names}"
+    what = "the folder has no document in common with the collection"
+    if not ask(f"{what}: {saw}. Is this the right folder?"):
+        raise PreconditionFailed(what, saw, "if it is the right folder: make ingest DIR=... YES=1")
+
+
+def announce(site: Site, plan: Plan) -> None:
+    if plan.gone:
+        names = planning.listing(one.name for one in plan.gone)
+        site.tell(f"no longer in the folder, will be removed: {names}")
+    if plan.by_hand:
+        names = planning.listing(f"{one.name} ({one.person or 'unknown'})" for one in plan.by_hand)
+        site.tell(f"put in by people, kept: {names}")
+
+
+# ---------------------------------------------------------------------- each file by itself
+
+
+def take_in_all(run: Run, plan: Plan) -> list[Document]:
+    """Those that went in. Raises GlueError if Open WebUI stops answering."""
+    took: list[Document] = []
+    todo, begun = list(plan.todo), time.monotonic()
     for number, document in enumerate(todo, 1):
-        site.tell(f"reading document {number} of {len(todo)}: {document.path.name}")
-        person.add_file(knowledge, document.path, document.checksum)
+        run.site.tell(planning.progress(number, todo, time.monotonic() - begun))
+        try:
+            if take_in(run, document):
+                took.append(document)
+        except (GlueError, OSError) as error:
+            reason = why_refused(error)
+            if not reason:
+                raise interrupted(len(took), len(todo), error) from error
+            run.refused[document.name] = reason
+            run.site.tell(f"not taken in: {document.name}: {reason}")
+    refused = {one: run.refused[other] for one, other in plan.twins.items() if other in run.refused}
+    run.refused |= refused
+    return took
+
+
+def why_refused(error: Exception) -> str:
+    """Why this one file is not taken in; empty if no file could be: Open WebUI does not answer."""
+    if isinstance(error, Refused):
+        return planning.why_refused(error.reason)
+    if isinstance(error, TooSlow):
+        return f"Open WebUI did not finish it within {knowledge.FILE_DEADLINE_SECONDS} s"
+    return str(error) if isinstance(error, OSError) else ""
+
+
+def interrupted(took: int, todo: int, error: Exception) -> GlueError:
+    saw = getattr(error, "saw", str(error))
+    what = f"Open WebUI stopped answering; {took} of {todo} new documents are in"
+    return GlueError(what, saw, "make status, then the same make ingest again")
+
+
+def take_in(run: Run, document: Document) -> bool:
+    """The new version is in when this returns, and then the old one is gone. False if its text was
+    in already."""
+    args = (document.path, document.name, document.key, document.checksum)
+    file_id = knowledge.upload(run.person, *args)
+    try:
+        text = read(run, document, file_id)
+        new = settle(run, document, file_id, text)
+    except Refused:  # else Open WebUI may still be at work on it; the next ingest looks
+        knowledge.discard(run.person, file_id)
+        raise
+    old = [one for one in run.held.values() if one.key == document.key]
+    drop(run, [one for one in old if one.id not in run.stays])
+    return new
+
+
+def read(run: Run, document: Document, file_id: str) -> str:
+    """SHA-256 of its text, as Open WebUI has it."""
+    text = knowledge.read(run.person, file_id)
+    if document.path.suffix.lower() == ".pdf":
+        pages, blank = knowledge.pages(run.person, file_id)
+        if blank:
+            run.notes.append(f"{document.name}: {blank} of {pages} pages hold no text")
+    text, words = control_words.broken(text)
+    if words:
+        knowledge.rewrite(run.person, file_id, text)
+        run.notes.append(f"{document.name}: {broken_words(words)}")
+    run.texts[document.checksum] = sha256(text)
+    return run.texts[document.checksum]
+
+
+def broken_words(words: tuple[str, ...]) -> str:
+    return f"it holds control words of a model, broken so that they command nothing: {words[0]}"
+
+
+def settle(run: Run, document: Document, file_id: str, text: str) -> bool:
+    """Links it. Returns False, and leaves it out, where its text is in already: Open WebUI takes a
+    text only once, so one under a name that goes makes room first."""
+    twin = next((one for one in run.held.values() if one.text == text), None)
+    if twin and (twin.id in run.stays or twin.key == document.key):
+        run.stays.add(twin.id)
+        knowledge.discard(run.person, file_id)
+        if twin.key != document.key:
+            run.notes.append(same_as(document.name, twin.name))
+        return False
+    if twin:
+        drop(run, [twin])
+    knowledge.link(run.person, run.collection, file_id)
+    new = Held(file_id, document.name, document.key, document.checksum, text, clean=True)
+    run.held[file_id] = new
+    run.stays.add(file_id)
+    return True
+
+
+def same_as(one: str, other: str) -> str:
+    return f"{one}: the same text as {other}, which is in once"
+
+
+def drop(run: Run, gone: list[Held]) -> None:
+    knowledge.remove(run.person, run.collection, gone)
+    for one in gone:
+        run.held.pop(one.id)
+
+
+# ---------------------------------------------------------------------- afterwards
+
+
+def remove_gone(run: Run, plan: Plan, found: Folder) -> None:
+    """Not what goes on under another name that was refused."""
+    refused = {one.checksum for one in found.documents if one.name in run.refused}
+    here = [one for one in plan.gone if one.id in run.held and one.id not in run.stays]
+    drop(run, [one for one in here if one.checksum not in refused])
+
+
+def clean_others(run: Run) -> None:
+    """What people put in, and what earlier versions did, is looked through once."""
+    for one in list(run.held.values()):
+        if one.clean or not one.text or one.text in run.clean:
+            continue
+        text, words = control_words.broken(knowledge.text_of(run.person, one.id))
+        if words:
+            knowledge.rewrite(run.person, one.id, text)
+            run.notes.append(f"{one.name}: {broken_words(words)}")
+            run.texts |= {one.checksum: sha256(text)} if one.checksum else {}
+        run.clean.add(sha256(text) if words else one.text)
+
+
+def conclude(
+    run: Run, plan: Plan, found: Folder, took: list[Document], skip_bad: bool
+) -> dict[str, Any]:
+    """The collection is read once more, and says what is in."""
+    held = knowledge.held(run.person, run.collection)
+    outdated = planning.outdated(found.documents, held, run.texts)
+    knowledge.remove(run.person, run.collection, outdated)
+    contents = planning.contents(held)
+    missing = [one for one in found.documents if not planning.is_in(one, contents, run.texts)]
+    wanted = {one.checksum for one in found.documents}
+    texts = {key: text for key, text in run.texts.items() if key in wanted}
+    clean = sorted(run.clean & {one.text for one in held})
+    files.write_json(run.site.state / NOTES, {"texts": texts, "clean": clean})
+    lost = [one.name for one in missing if one.name not in run.refused]
+    twins = [one for one in plan.twins.items() if one[0] not in run.refused]
+    total = len(found.documents) + len(found.refused)
     return {
-        "added": added,
-        "changed": sorted(changed),
-        "deleted": len(deleted),
-        "skipped": bad,
-        "documents": len(person.knowledge_files(knowledge)),
+        "added": sorted(one.name for one in took if one.key not in run.known),
+        "changed": sorted(one.name for one in took if one.key in run.known),
+        "deleted": sum(one.id not in run.held for one in plan.gone),
+        "skipped": run.refused,
+        "missing": lost,
+        "notes": [*run.notes, *(same_as(*one) for one in twins)],
+        "not_read": dict(found.not_read),
+        "by_hand": [one.name for one in plan.by_hand],
+        "documents": len(held) - len(outdated),
+        "in": len(found.documents) - len(missing),
+        "of": total,
+        "incomplete": bool(lost) or (bool(run.refused) and not skip_bad),
     }
 
 
-def read(path: Path) -> Document:
-    return Document(path, hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
+def described(reasons: Any) -> list[str]:
+    return [f"{one}: {reason}" for one, reason in sorted(reasons.items())]
 
 
-def why_unreadable(path: Path) -> str:
-    """Empty if the PDF holds text; else why not, in words."""
-    if path.stat().st_size == 0:
-        return "it is empty"
-    try:
-        if any(page.extract_text().strip() for page in PdfReader(path).pages):
-            return ""
-    except Exception as error:  # pypdf's own documentation: broken files may raise anything
-        return f"it is damaged or protected ({error})"
-    return "it holds no text; a scan needs a text layer (OCR) first"
+def sha256(text: str) -> str:
+    """As Open WebUI has it of a text, to know the same text again."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """What people read at the end; the last line says how many are in."""
+    told = [f"not in: {line}" for line in described(result["skipped"])]
+    told += [f"not in: {one}: Open WebUI does not list it" for one in result["missing"]]
+    told += result["notes"]
+    if result["not_read"]:
+        told.append(f"not read: {planning.listing(described(result['not_read']))}")
+    counts = [f"{len(result[what])} {what}" for what in ("added", "changed")]
+    told.append(", ".join([*counts, f"{result['deleted']} removed"]))
+    return [*told, f"{result['in']} of {result['of']} documents are in"]

@@ -1,5 +1,5 @@
-"""A bundle for whoever helps: what runs, what was seen and printed. It holds no chat, no document,
-no secret and no person."""
+"""A file for whoever helps: settings, states, journal, logs. It holds no chat, no document, no
+secret and no name of a person."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -23,12 +22,13 @@ from glue.serving import status
 
 JOURNAL_LINES, LOG_LINES, NIGHTS = 1000, 500, 5
 NIGHT_FILES = ("verdict.json", "result.json", "job.json", "progress.jsonl")
-FIRST_PERSON, SHORTEST_NAME = 1000, 4  # the first user id that adduser gives; characters
+FIRST_PERSON = 1000  # the first user ID that adduser gives
+SHORTEST_NAME = 4  # characters
 
 
 def support(site: Site) -> dict[str, Any]:
-    """Writes state/support-<utc>.tar.gz, its owner's alone, and returns what is in it."""
-    path = site.state / f"support-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.tar.gz"
+    """Writes state/support-<utc>.tar.gz, readable by its owner only, and returns what is in it."""
+    path = site.state / f"support-{files.time_stamp()}.tar.gz"
     path.touch(mode=0o600)
     packed, people = [], names(site)
     with path.open("wb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
@@ -42,61 +42,50 @@ def support(site: Site) -> dict[str, Any]:
 
 
 def contents(site: Site) -> Iterator[tuple[str, str]]:
-    values, sources = site.settings.values, site.settings.sources
+    """Each file's name and text."""
+    rows = files.read_lines(site.state / "journal.jsonl")[-JOURNAL_LINES:]
+    yield "settings.txt", settings_text(site)
+    yield "status.json", tried(lambda: json.dumps(status.status(site), indent=1))
+    yield "doctor.json", tried(lambda: json.dumps(examined(site), indent=1))
+    yield "journal.jsonl", "".join(json.dumps(row) + "\n" for row in rows)
+    # not Open WebUI's log, which names people and their documents
+    day = [("day", name) for name in services.DAY_SERVICES if name != "open-webui"]
+    for stack, name in (*day, ("night", "trainer")):
+        yield f"logs/{name}.txt", tried(partial(site.stacks.last_log_lines, stack, name, LOG_LINES))
+    for night in sorted((site.state / "nights").glob("*"))[-NIGHTS:]:
+        for path in (night / name for name in NIGHT_FILES):
+            if path.exists():
+                text = path.read_text(encoding="utf-8", errors="replace")
+                yield f"nights/{night.name}/{path.name}", text
+
+
+def settings_text(site: Site) -> str:
     shown = {
         key: redact.HIDDEN if key in (*HIDDEN, *PERSONAL) else repr(value)
-        for key, value in sorted(values.items())
+        for key, value in sorted(site.settings.values.items())
     }
-    yield (
-        "settings.txt",
-        "".join(f"{key}={value} ({sources[key]})\n" for key, value in shown.items()),
-    )
-    yield "status.json", tried(lambda: json.dumps(status.status(site), indent=1))
-    yield (
-        "doctor.json",
-        tried(lambda: json.dumps([asdict(row) for row in examined(site)], indent=1)),
-    )
-    rows = files.read_lines(site.state / "journal.jsonl")[-JOURNAL_LINES:]
-    yield "journal.jsonl", "".join(json.dumps(row) + "\n" for row in rows)
-    for name in services.DAY_SERVICES:
-        if name != "open-webui":  # its log names people and their documents
-            yield (
-                f"logs/{name}.txt",
-                tried(partial(site.stacks.last_log_lines, "day", name, LOG_LINES)),
-            )
-    yield (
-        "logs/trainer.txt",
-        tried(lambda: site.stacks.last_log_lines("night", "trainer", LOG_LINES)),
-    )
-    for night in sorted((site.state / "nights").glob("*"))[-NIGHTS:]:
-        for name in NIGHT_FILES:
-            if (night / name).exists():
-                yield (
-                    f"nights/{night.name}/{name}",
-                    (night / name).read_text(encoding="utf-8", errors="replace"),
-                )
+    sources = site.settings.sources
+    return "".join(f"{key}={value} ({sources[key]})\n" for key, value in shown.items())
 
 
-def examined(site: Site) -> list[doctor.Finding]:
-    return doctor.examine(doctor.observe(site, doctor.ALL), doctor.ALL)
+def examined(site: Site) -> list[dict[str, Any]]:
+    return [asdict(row) for row in doctor.examine(doctor.observe(site, doctor.ALL), doctor.ALL)]
 
 
 def tried(look: Callable[[], str]) -> str:
+    """A part that fails, such as a damaged file, must not lose the rest."""
     try:
         return look()
-    except Exception as error:  # also of a file that is damaged: the rest of the bundle says why
-        return f"it could not be seen: {type(error).__name__}: {error}"
+    except Exception as error:
+        return f"not available: {type(error).__name__}: {error}"
 
 
 def names(site: Site) -> list[str]:
-    """Of people: accounts of this machine, and of the chat while it answers. Also the longer parts
-    of a name."""
-    full = [
-        account.pw_gecos.split(",")[0]
-        for account in pwd.getpwall()
-        if account.pw_uid >= FIRST_PERSON
-    ]
+    """Of people: the accounts of this machine, and of the chat while it answers; also the longer
+    parts of each name."""
+    accounts = [one for one in pwd.getpwall() if one.pw_uid >= FIRST_PERSON]
+    full = [one.pw_gecos.split(",")[0] for one in accounts]
     found = [name for name in full if " " in name]
-    with suppress(Exception):  # a bundle is wanted most when something does not work
+    with suppress(Exception):  # this file is needed most when something does not work
         found += [person["name"] for person in site.administrator().people()]
     return [part for name in found for part in (name, *name.split()) if len(part) >= SHORTEST_NAME]

@@ -1,8 +1,7 @@
-"""Which adapter serves: promote, roll back, take in one from elsewhere. Nobody picks anything.
+"""Which adapter serves: promote, roll back, add, prune.
 
-In its usual form an adapter is loaded beside the base model and nothing restarts. A merged one is a
-checkpoint of its own,
-so vLLM restarts, without LoRA: slower to change, and it costs nothing while it serves.
+As a rule an adapter is loaded beside the base model and nothing restarts. A merged one is a
+checkpoint of its own: vLLM restarts with it, without LoRA.
 """
 
 from __future__ import annotations
@@ -11,19 +10,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from glue.clients import jobs
 from glue.clients.adapter_store import Release, shown
+from glue.clients.jobs import Job
 from glue.clients.site import Site
 from glue.core import desired_state, files, lock
 from glue.core.desired_state import Wanted
 from glue.core.errors import GlueError, Locked, PreconditionFailed
 from glue.serving import export, model
-from glue.serving.model import MOVE_WAIT_SECONDS
-from training import check_adapter
-from training.check_adapter import BaseModel
+from glue.serving.model import SWITCH_WAIT_SECONDS
 
 
 def listing(site: Site) -> list[dict[str, Any]]:
-    """Every release, oldest first, with what its manifest says and whether it serves."""
+    """Every release's manifest, oldest first, with whether it serves, and its checkpoint's form."""
     releases = site.releases
     current = releases.current()
     return [
@@ -37,34 +36,27 @@ def listing(site: Site) -> list[dict[str, Any]]:
 
 
 def promote(site: Site, release: Release, form: str | None = None, night: str = "") -> Release:
-    """release answers from now on, and after any restart. None is the base model. vLLM first, since
-    it may refuse.
+    """release answers from now on, and after any restart. None is the base model.
 
-    form: "adapter" or "merged"; None is what the recipe of its night says. night: the one that
-    promotes; raises Preempted if it
-    lost its turn. If vLLM must restart for it and does not come
-    up, it is started again with what served before, and the error goes on.
+    form: "adapter" or "merged"; None is the recipe's. night: the night that promotes; raises
+    Preempted if the desired state is no longer its. Where vLLM does not take the release, what
+    served before serves again, and the error is raised.
     """
-    with lock.hold(site.state, lock.MOVE, f"promote {shown(release)}", MOVE_WAIT_SECONDS):
+    with lock.hold(site.state, lock.SWITCH, f"promote {shown(release)}", SWITCH_WAIT_SECONDS):
         if night:
             desired_state.require(site.state, night)
-        elif model_rests(site):
-            raise Locked(
-                "the model rests, so nothing can be tried on it",
-                turn_words(site),
-                "make day, then promote",
-            )
-        before, beside = (
-            site.releases.current(),
-            model.running_model(site) == site.settings["SERVED_MODEL"],
-        )
+        elif reason := why_model_is_stopped(site):
+            do = "make day, then promote"
+            raise Locked("the model is stopped, so no adapter can be tried on it", reason, do)
+        before = site.releases.current()
+        on_base = model.running_model(site) == site.settings["SERVED_MODEL"]
         merged = release is not None and prepare(site, release, form)
-        if beside and not merged:
+        if on_base and not merged:  # before anything is written, since vLLM may refuse it
             model.load(site, release)
         try:
-            move_to(site, release, merged)
+            switch_to(site, release, merged)
         except (GlueError, OSError):
-            if beside and not merged:
+            if on_base and not merged:
                 model.load(site, before)
             raise
         model.answer_with(site, release)
@@ -73,11 +65,9 @@ def promote(site: Site, release: Release, form: str | None = None, night: str = 
 
 
 def prepare(site: Site, release: str, form: str | None) -> bool:
-    """Checks the files, makes the checkpoint if it is to serve merged, and returns whether it is.
-
-    Raises PreconditionFailed for a form that was asked for by name and cannot be had; a night's
-    adapter is not lost by it.
-    """
+    """Checks the files, and returns whether the release is to serve merged, with its checkpoint
+    made. Raises PreconditionFailed where form asks for a checkpoint that cannot be made; where only
+    the recipe does, the release serves as an adapter."""
     site.releases.verify(release)
     recipe = site.releases.manifest(release).get("recipe", {})
     if (form or recipe.get("serve")) != "merged":
@@ -87,26 +77,26 @@ def prepare(site: Site, release: str, form: str | None) -> bool:
     except PreconditionFailed as error:
         if form is not None:
             raise
-        site.tell(f"it serves beside the base model, for it cannot be merged: {error.saw}")
+        site.tell(f"it serves beside the base model, since it cannot be merged: {error.saw}")
         return False
     site.releases.verify(release, checkpoint=True)
     return True
 
 
-def move_to(site: Site, release: Release, merged: bool) -> None:
+def switch_to(site: Site, release: Release, merged: bool) -> None:
     """The files first, then a vLLM that agrees with them. Raises GlueError, with both as they were,
-    if it cannot."""
+    if it does not start."""
     releases = site.releases
     before, history = releases.current(), releases.served()
     was_merged = releases.is_merged(before)
-    releases.judge(False)
+    releases.set_judging(False)
     if release is not None:
         releases.serve_as(release, merged)
     releases.advance(release)
     try:
         model.ensure_form(site)
     except (GlueError, OSError):
-        site.tell(f"vLLM does not take {shown(release)}: back to {shown(before)}")
+        site.tell(f"vLLM does not start with {shown(release)}: back to {shown(before)}")
         releases.retreat(history)
         if before is not None:
             with suppress(OSError):  # a full disk: it serves as an adapter then
@@ -116,21 +106,17 @@ def move_to(site: Site, release: Release, merged: bool) -> None:
 
 
 def rollback(site: Site) -> Release:
-    """What served before answers again; a second rollback goes one further back, never forward to
-    what was rolled back.
+    """What served before answers again. A second rollback goes one further back, never forward; a
+    damaged release is skipped.
 
-    One that is not whole any more is passed over. The link first, vLLM then: whatever fails, with
-    vLLM dead of what is
-    rolled back, the next start follows the link.
+    The link is set before vLLM changes: whatever fails then, the next start follows the link.
     """
-    with lock.hold(site.state, lock.MOVE, "roll back", MOVE_WAIT_SECONDS):
-        history = whole(site, site.releases.before())
+    with lock.hold(site.state, lock.SWITCH, "roll back", SWITCH_WAIT_SECONDS):
+        history = without_damaged(site, site.releases.before())
         previous = history[-1]
         site.releases.retreat(history)
-        if model_rests(site):
-            site.tell(
-                f"{shown(previous)} serves from the model's next start on: {turn_words(site)}"
-            )
+        if reason := why_model_is_stopped(site):
+            site.tell(f"{shown(previous)} serves from the model's next start on: {reason}")
             return previous
         model.ensure_form(site)
         if not site.releases.serves_merged():
@@ -139,86 +125,76 @@ def rollback(site: Site) -> Release:
     return previous
 
 
-def model_rests(site: Site) -> bool:
-    """Under the lock for moves: vLLM must stay down, because a night trains in its memory or a
-    person stopped everything."""
+def why_model_is_stopped(site: Site) -> str:
+    """Why vLLM must not start now: a night trains in its memory, or a person stopped everything;
+    empty if it may."""
     found = desired_state.read(site.state)
-    return found is not None and found.wanted in (Wanted.NIGHT, Wanted.DOWN)
+    if found is None or found.wanted not in (Wanted.NIGHT, Wanted.DOWN):
+        return ""
+    return "everything is stopped" if found.wanted is Wanted.DOWN else f"night {found.night} runs"
 
 
-def turn_words(site: Site) -> str:
-    found = desired_state.read(site.state)
-    return (
-        "everything is stopped"
-        if found is None or found.wanted is Wanted.DOWN
-        else f"the turn of night {found.night}"
-    )
-
-
-def whole(site: Site, history: list[Release]) -> list[Release]:
-    """history without releases at its end whose files are not what was published. The base model is
-    always whole."""
+def without_damaged(site: Site, history: list[Release]) -> list[Release]:
+    """history without damaged releases at its end. The base model is never damaged."""
     releases = site.releases
     while history and history[-1] is not None:
         try:
             releases.verify(history[-1], checkpoint=releases.is_merged(history[-1]))
             return history
         except (PreconditionFailed, OSError) as error:
-            site.tell(
-                f"passing over {history[-1]}:"
-                f" {error.saw if isinstance(error, PreconditionFailed) else error}"
-            )
+            saw = error.saw if isinstance(error, PreconditionFailed) else error
+            site.tell(f"skipping {history[-1]}: {saw}")
         history = history[:-1]
     return history or [None]
 
 
 def prune(site: Site, keep: int, dry: bool = False) -> list[str]:
-    """Removes releases that nobody can want back, or only names them. Waits for nobody: Locked
-    while a night runs."""
+    """Removes old releases, or only names them. Raises Locked while a night runs."""
     with (
-        lock.hold(site.state, lock.NIGHT, "prune"),
-        lock.hold(site.state, lock.MOVE, "prune", MOVE_WAIT_SECONDS),
+        lock.hold(site.state, lock.TRAINING, "prune"),
+        lock.hold(site.state, lock.SWITCH, "prune", SWITCH_WAIT_SECONDS),
     ):
         return site.releases.removable(keep) if dry else site.releases.prune(keep)
 
 
 def problems(site: Site, folder: Path) -> list[str]:
-    """Why the adapter in folder could not serve, or would do nothing: its names and shapes, then
-    its numbers."""
-    facts = files.read_json(site.state / "base_model.json", {})
-    base = BaseModel.of(facts) if facts else None
-    return check_adapter.problems(
-        folder, base, site.settings.number("MAX_LORA_RANK")
-    ) or check_adapter.value_problems(folder)
+    """Why the adapter in folder could not serve, or would do nothing, by a job that reads it."""
+    if not folder.is_dir():
+        return [f"{folder} is not a folder"]
+    order = {
+        "folder": "/adapter",
+        "name": str(folder),
+        "base": files.read_json(site.state / "base_model.json", {}) or None,
+        "largest_rank": site.settings.number("MAX_LORA_RANK"),
+    }
+    job = Job("training.check_adapter", order, mounts=((folder.resolve(), "/adapter"),))
+    found: list[str] = jobs.run(site, job)["problems"]
+    return found
 
 
 def require_good(site: Site, folder: Path) -> None:
-    """Raises PreconditionFailed with what is wrong with the adapter in folder."""
+    """Raises PreconditionFailed with the problems of the adapter in folder."""
     wrong = problems(site, folder)
     if wrong:
         more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
-        raise PreconditionFailed(
-            "this adapter cannot be served",
-            "; ".join(wrong[:3]) + more,
-            "train it again, or take another",
-        )
+        saw = "; ".join(wrong[:3]) + more
+        raise PreconditionFailed("this adapter cannot serve", saw, "train it again or add another")
 
 
 def make_checkpoint(site: Site, release: str, form: str) -> dict[str, Any]:
-    """adapters/<release>/checkpoint/ in one of export.FORMS. Whoever wants to change what serves
-    waits for it."""
-    with lock.hold(site.state, lock.MOVE, f"export {release}", MOVE_WAIT_SECONDS):
+    """Makes adapters/<release>/checkpoint/ in one of export.FORMS. A switch waits for its end."""
+    with lock.hold(site.state, lock.SWITCH, f"export {release}", SWITCH_WAIT_SECONDS):
         return export.ensure(site, release, form)
 
 
 def add(site: Site, folder: Path) -> str:
-    """Takes a copy of the adapter in folder as a new release, which does not serve yet."""
+    """Copies the adapter in folder into a new release, which does not serve yet."""
     require_good(site, folder)
-    with lock.hold(site.state, lock.MOVE, f"add {folder.name}", MOVE_WAIT_SECONDS):
+    with lock.hold(site.state, lock.SWITCH, f"add {folder.name}", SWITCH_WAIT_SECONDS):
         return site.releases.publish(folder, {"source": f"added from {folder.name}"})
 
 
-# lists of fingerprints: how many there are, and how many the other has not, says more than they do
+# lists of fingerprints, of which only numbers are shown
 COUNTED = ("examples", "origins")
 
 
@@ -236,11 +212,11 @@ def flat(manifest: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def difference(one: dict[str, Any], other: dict[str, Any]) -> dict[str, list[Any]]:
-    """Key -> [what one says, what the other says], for every key on which they differ."""
+    """Key -> [value in one, value in other], for every key on which they differ."""
     left, right = flat(one), flat(other)
     found = {
         key: [left.get(key), right.get(key)]
-        for key in (*left, *(key for key in right if key not in left))
+        for key in left | right
         if key not in COUNTED and left.get(key) != right.get(key)
     }
     for key in COUNTED:

@@ -1,79 +1,93 @@
-"""The day: chat answers on the adapter that serves. Ensures; safe at any time, twice, and after any
-crash."""
+"""The day: the chat answers with the adapter that serves. Safe to start at any time, twice, and
+after any crash."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from enum import StrEnum
 from typing import Any
 
 from glue.clients import chat_volume, host
 from glue.clients.docker import MOUNTED
 from glue.clients.site import Site
-from glue.core import desired_state, journal, lock
-from glue.core import services as observed
-from glue.core.desired_state import Turn, Wanted
+from glue.core import desired_state, journal, lock, services, upgrade_note
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import DayNotServing, GlueError, PreconditionFailed
 from glue.core.services import Mode
 from glue.machine import doctor, tls
-from glue.serving import model as serving_model
-from glue.serving import recovery, watch
+from glue.serving import model, recovery, watch
 
-ATTEMPTS = (  # when the watch tried to mend the day; whoever says day begins the count anew
-    "attempts.json"
-)
-STAYS_DOWN = "a person stopped everything, and it stays so until a person says: make day"
+ATTEMPTS = "attempts.json"  # when the watch tried to start the day; every other start clears it
+STAYS_DOWN = "make stop stopped everything; it stays stopped until: make day"
 
 
-def ensure(
-    site: Site,
-    judging: bool = False,
-    insist: bool = False,
-    night: str = "",
-    scheduled: bool = False,
-    keep_form: bool = False,
-) -> dict[str, Any]:
-    """Brings the day up, or finds it up, and returns what serves. A trainer that still runs is
-    stopped: morning goes first.
+class Caller(StrEnum):
+    """Who starts the day. The watch, which holds the lock for switches, calls start_locked."""
 
-    judging: the base model with adapters beside it, also where a checkpoint serves; until the next
-    call without it.
-    night: the one that calls, and so holds the night's lock; Preempted is raised if it wants to
-    judge and lost its turn.
-    keep_form: a vLLM that serves in the form for judging stays in it until the next call without
-    this.
-    scheduled: a timer says it, not a person: what a person stopped stays so, and the mode that is
-    returned is "down".
-    insist: tried whatever the doctor says, because it is down already. Else PreconditionFailed is
-    raised, for what is certain
-    to be missing, before anything is touched. Raises DayNotServing if it did not come up.
+    PERSON = "person"
+    TIMER = "timer"  # leaves stopped what a person stopped; refused during an upgrade
+    NIGHT = "night"  # holds the training lock; tries it whatever the doctor says
+
+
+def start(site: Site, caller: Caller = Caller.PERSON, night: str = "") -> dict[str, Any]:
+    """Starts the day, or finds it serving. Stops a trainer that still runs: the day goes first.
+
+    night: the name of the caller's, for Caller.NIGHT. Returns mode, url and adapter; mode is "down"
+    where a timer leaves it stopped. Raises PreconditionFailed, with nothing touched, if something
+    is missing, and DayNotServing if it did not come up.
     """
-    if scheduled and stays_down(site):
-        return summary(site) | {"mode": Mode.DOWN.value}
+    if caller is Caller.TIMER and stays_down(site):
+        return summary(site, Mode.DOWN)
+    if not may_start(site, caller):
+        return summary(site)
+    with lock.hold(site.state, lock.SWITCH, "start the day", model.SWITCH_WAIT_SECONDS):
+        (site.state / ATTEMPTS).unlink(missing_ok=True)
+        if caller is not Caller.TIMER:
+            upgrade_note.require_none_died(site.state)
+        else:
+            upgrade_note.require_none(site.state)
+            if stays_down(site):  # it may have waited for a person's stop
+                return summary(site, Mode.DOWN)
+        start_locked(site, night)
+    return summary(site)
+
+
+def start_for_judging(site: Site, night: str) -> None:
+    """Starts the day with the base model and adapters beside it, whatever serves, until the next
+    start. Raises Preempted if the desired state is no longer this night's."""
+    with lock.hold(site.state, lock.SWITCH, "start the day", model.SWITCH_WAIT_SECONDS):
+        require_chat_data(site)
+        own = desired_state.require(site.state, night)
+        desired_state.write(site.state, replace(own, wanted=Wanted.JUDGING))
+        bring_up(site, judging=True)
+
+
+def start_locked(site: Site, night: str = "") -> None:
+    """Under the lock for switches. After the opening a night keeps a vLLM that serves in the form
+    for judging, since a restart would be noticed; the next start changes it."""
+    keeps_form = (
+        is_of(site, night)
+        and desired_state.night_is_late(site.state)
+        and site.releases.judging()
+        and serves(site)
+    )
+    if take_over(site, night):
+        bring_up(site, judging=keeps_form)
+
+
+def may_start(site: Site, caller: Caller) -> bool:
+    """Whether the doctor allows it; False if the day serves and something is missing. Raises
+    PreconditionFailed if it does not serve, but not to a night."""
     try:
         doctor.require(site, doctor.DAY)
     except PreconditionFailed as missing:
-        if not observed.not_serving(site.stacks.services("day")):
-            site.tell(
-                f"the day serves and is left as it is; it could not be started again: {missing.saw}"
-            )
-            return summary(site)
-        if not insist:
+        if serves(site):
+            site.tell(f"the day serves and is left alone; a restart would fail: {missing.saw}")
+            return False
+        if caller is not Caller.NIGHT:
             raise
-        site.tell(f"started all the same: {missing.saw}")
-    with lock.hold(site.state, lock.MOVE, "bring up the day", serving_model.MOVE_WAIT_SECONDS):
-        (site.state / ATTEMPTS).unlink(missing_ok=True)
-        if scheduled:
-            lock.require_no_upgrade(site.state)
-        if scheduled and stays_down(site):  # a person's stop may have been what it waited for
-            return summary(site) | {"mode": Mode.DOWN.value}
-        if take_turn(site, judging, night):
-            keep_form = (
-                keep_form
-                and site.releases.judging()
-                and not observed.not_serving(site.stacks.services("day"))
-            )
-            bring_up(site, judging or keep_form)
-    return summary(site)
+        site.tell(f"starting the day although the doctor says: {missing.saw}")
+    return True
 
 
 def stays_down(site: Site) -> bool:
@@ -84,78 +98,78 @@ def stays_down(site: Site) -> bool:
     return True
 
 
-def take_turn(site: Site, judging: bool, night: str) -> bool:
-    """Under the lock: it is day from now on, and what a night that died or failed left is undone.
-    False if all is left as it is.
-
-    That is where a night judges beside a day that serves, and where a person stopped everything
-    while a night ended.
-    Raises DayNotServing where a restore was broken off, or the chat's volume was lost: it would
-    come up without its people.
-    """
-    desired_state.require_whole(site.state)
-    chat_volume.require_not_lost(site.settings, site.stacks)
+def is_of(site: Site, night: str) -> bool:
+    """Whether the desired state is this night's; "" stands for none."""
     found = desired_state.read(site.state)
-    if judging:
-        desired_state.take(
-            site.state, replace(desired_state.require(site.state, night), wanted=Wanted.JUDGING)
-        )
-        return True
+    return bool(night) and found is not None and found.night == night
+
+
+def require_chat_data(site: Site) -> None:
+    """Raises DayNotServing where the chat would come up without its data."""
+    desired_state.require_no_unfinished_restore(site.state)
+    chat_volume.require_not_lost(site.settings, site.stacks)
+
+
+def take_over(site: Site, night: str = "") -> bool:
+    """Under the lock for switches: the desired state becomes day, and what a dead or failed night
+    left is undone. night: the one that calls.
+
+    False, with nothing changed, while a night judges beside a day that serves, and where a person
+    stopped everything while a night ended.
+    """
+    require_chat_data(site)
+    found = desired_state.read(site.state)
     if night:
         recovery.take_back(site, night)
-    if night and stays_down(site):
-        return False
-    others_alive = not night and lock.held(site.state, lock.NIGHT)
-    if (
-        others_alive
-        and found
-        and found.wanted is Wanted.JUDGING
-        and not observed.not_serving(site.stacks.services("day"))
-    ):
+        if stays_down(site):
+            return False
+    other_runs = not night and lock.held(site.state, lock.TRAINING)
+    if other_runs and found and found.wanted is Wanted.JUDGING and serves(site):
         site.tell(f"the day serves, and night {found.night} judges its adapter beside it")
         return False
-    if not (night and found and found.night == night):
-        recovery.undo(site, others_alive)
-    desired_state.take(site.state, Turn(Wanted.DAY))
+    if not is_of(site, night):
+        recovery.undo(site, other_runs)
+    desired_state.write(site.state, DesiredState(Wanted.DAY))
     return True
 
 
+def serves(site: Site) -> bool:
+    return not services.not_serving(site.stacks.services("day"))
+
+
 def bring_up(site: Site, judging: bool = False) -> None:
-    """Under the lock. Raises DayNotServing if it did not come up."""
+    """Under the lock for switches. Raises DayNotServing if it did not come up."""
     journal.note(site.state, event="day", phase="begin")
     try:
         if site.stacks.trainer() is not None:
             site.tell("stopping the trainer")
             site.stacks.remove_trainer()
-        site.releases.judge(judging)
-        start(site)
+        site.releases.set_judging(judging)
+        start_services(site)
     except (GlueError, OSError) as fault:
         error = in_words(fault)
         journal.note(site.state, event="day", phase="failed", reason=f"{error.what}: {error.saw}")
-        raise port_taken(error) or DayNotServing(error.what, error.saw, error.do) from fault
+        if isinstance(error, PreconditionFailed) and "port" in error.what:
+            raise error from fault  # another program has the chat's port; nothing is broken
+        raise DayNotServing(error.what, error.saw, error.do) from fault
     journal.note(site.state, event="day", phase="done", adapter=site.releases.current())
 
 
 def in_words(error: GlueError | OSError) -> GlueError:
     """Docker's own errors, and the disk's, are OSErrors."""
-    return (
-        error
-        if isinstance(error, GlueError)
-        else GlueError("the day broke off", f"{type(error).__name__}: {error}", "make doctor")
-    )
+    if isinstance(error, GlueError):
+        return error
+    return GlueError("the day broke off", f"{type(error).__name__}: {error}", "make doctor")
 
 
 def https(site: Site) -> dict[str, Any]:
-    """The day, reached over HTTPS. Raises PreconditionFailed where no name is set for it, or the
-    site's own certificate ends."""
+    """Starts the day with HTTPS. Raises PreconditionFailed where HTTPS_NAMES is not set, or the
+    site's own certificate has ended."""
     if not site.settings.https_origins:
-        do = (
-            "set HTTPS_NAMES=<every name and address that people type> in env/site.env, then make"
-            " https"
-        )
+        do = "set HTTPS_NAMES=<each name and address that people type> in env/site.env; make https"
         raise PreconditionFailed("the chat has no name for HTTPS", "HTTPS_NAMES is not set", do)
     tls.require_own(site)
-    ensure(site)
+    start(site)
     tls.ensure(site)  # raises where the day kept a better certificate than the site's own
     own = site.settings.values.get("HTTPS_CERTIFICATE")
     return {
@@ -165,59 +179,50 @@ def https(site: Site) -> dict[str, Any]:
 
 
 def stop(site: Site) -> dict[str, Any]:
-    """Everything of both stacks stops, and stays so until a person says day; a night that runs ends
-    without promoting."""
-    with lock.hold(site.state, lock.MOVE, "stop everything", serving_model.MOVE_WAIT_SECONDS):
-        desired_state.take(site.state, Turn(Wanted.DOWN))
+    """Stops everything until the next make day. A night that runs ends and promotes nothing."""
+    with lock.hold(site.state, lock.SWITCH, "stop everything", model.SWITCH_WAIT_SECONDS):
+        desired_state.write(site.state, DesiredState(Wanted.DOWN))
         journal.record(site.state, event="stop")
         site.stacks.remove_trainer()
         site.stacks.compose("day", "stop")
-    return {"mode": observed.mode(site.stacks.services("day"), site.stacks.trainer()).value}
+    return {"mode": services.mode(site.stacks.services("day"), site.stacks.trainer()).value}
 
 
-def summary(site: Site) -> dict[str, Any]:
+def summary(site: Site, mode: Mode = Mode.DAY) -> dict[str, Any]:
     return {
-        "mode": "day",
+        "mode": mode.value,
         "url": (site.settings.https_origins or [site.settings.chat_url])[0],
         "adapter": site.releases.current(),
     }
 
 
-def port_taken(error: GlueError) -> GlueError | None:
-    """Nothing was serving and nothing is broken if somebody else has the chat's port."""
-    return error if isinstance(error, PreconditionFailed) and "port" in error.what else None
-
-
-def start(site: Site) -> None:
-    """Under the lock: containers up and healthy, the door on the model, the current adapter behind
-    the assistant."""
-    serving_model.notice(site, "restart", None)
+def start_services(site: Site) -> None:
+    """Under the lock for switches: containers healthy, the door leads to the model, and the current
+    adapter is behind the assistant."""
+    model.write_notice(site, "restart", None)
     stop_what_hangs(site)
-    site.stacks.ensure_volumes(
-        "serving-cache"
-    )  # no other: what the rest held does not come back by itself
-    model = site.stacks.services("day").get("vllm")
-    if model is None or model.state != "running":
-        serving_model.make_room(site, "DAY_FREE_BYTES")
-    renewed = tls.refresh(site)
+    # the only volume whose loss costs nothing; the others are never created empty
+    site.stacks.ensure_volumes("serving-cache")
+    vllm = site.stacks.services("day").get("vllm", services.ABSENT)
+    if vllm.state != "running":
+        model.wait_for_memory(site, "DAY_FREE_BYTES")
+    certificate_is_new = tls.refresh(site)
     host.open_to_containers(MOUNTED)
     site.stacks.up()
-    if renewed:
-        site.stacks.compose(
-            "day", "restart", observed.GATE
-        )  # it reads its certificate when it starts
-    serving_model.wait_until_it_serves(site)
-    serving_model.ensure_form(site)
-    serving_model.wait_for_door(site, "vllm")
-    serving_model.settle(site)
+    if certificate_is_new:  # the proxy reads it at its start
+        site.stacks.compose("day", "restart", services.HTTPS_PROXY)
+    model.wait_until_it_serves(site)
+    model.ensure_form(site)
+    model.wait_for_door(site, "vllm")
+    model.set_up_assistant(site)
 
 
 def stop_what_hangs(site: Site) -> None:
-    """What does not come back by itself, and a vLLM that looks well and writes no token."""
-    services = site.stacks.services("day")
-    sick = {name: services[name].words for name in watch.must_restart(services)}
-    if services.get("vllm", observed.ABSENT).serves and not site.vllm().answers():
-        sick["vllm"] = "no token comes"
+    """Stops what does not recover by itself, and a vLLM that is healthy but generates no token."""
+    found = site.stacks.services("day")
+    sick = {name: found[name].words for name in watch.must_restart(found)}
+    if found.get("vllm", services.ABSENT).serves and not site.vllm().answers():
+        sick["vllm"] = "it generates no token"
     for name, why in sick.items():
         site.tell(f"restarting {name}: {why}")
         site.stacks.stop("day", name)

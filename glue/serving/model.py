@@ -1,69 +1,59 @@
-"""vLLM runs what the files say; the door, the assistant and the banner agree with it."""
+"""Keeps vLLM, the door, the assistant and the banner in line with the adapter that serves."""
 
 from __future__ import annotations
 
-from glue.clients import host
+from glue.clients import host, knowledge
 from glue.clients.adapter_store import Release, shown
+from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
-from glue.core import files, journal, waiting
-from glue.core import services as observed
+from glue.core import files, journal, services, waiting
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE
 from glue.core.waiting import Seen
 from glue.serving import last_night
 
-MOVE_WAIT_SECONDS = 900
+SWITCH_WAIT_SECONDS = 900
 MEMORY_SECONDS = 180
 DOOR_SECONDS = 30
 ADAPTERS_IN_CONTAINER = "/adapters"
 
 
-def make_room(site: Site, key: str) -> None:
-    """Memory for what starts next: on a GB10 a start without it can hang the whole machine."""
+def wait_for_memory(site: Site, key: str) -> None:
+    """For what starts next: on a GB10 a start without enough memory can hang the whole machine.
+
+    key: the setting that says how many bytes.
+    """
     wanted = site.settings.number(key)
     if not site.settings.rehearsal:
         host.drop_page_cache()
 
     def look() -> Seen[None]:
         free = host.available_bytes()
-        return Seen(
-            free >= wanted,
-            f"{host.readable(free)} of memory available, {host.readable(wanted)} wanted ({key})",
-        )
+        words = f"{host.readable(free)} of memory available, {host.readable(wanted)} needed ({key})"
+        return Seen(free >= wanted, words)
 
-    waiting.until(
-        "free memory",
-        look,
-        MEMORY_SECONDS,
-        tell=site.tell,
-        do="see what holds it: docker stats, top",
-    )
+    do = "see what uses it: docker stats, top"
+    waiting.until("free memory", look, MEMORY_SECONDS, tell=site.tell, do=do)
 
 
 def ensure_form(site: Site) -> None:
-    """vLLM runs the model that the files say: the base model, or the current release's checkpoint.
-    Else it is restarted.
-
-    Raises GlueError if it does not come up, or comes up with another model.
-    """
+    """vLLM runs the base model, or the current release's checkpoint if that serves; else it is
+    restarted. Raises GlueError if it then does not."""
     wanted = site.settings["SERVED_MODEL"]
     if site.releases.serves_merged():
         wanted = f"{ADAPTERS_IN_CONTAINER}/{site.releases.current()}/checkpoint"
-    if running_model(site) != wanted:
-        site.tell(f"restarting vLLM with {wanted}")
-        restart_model(site)
-        running = running_model(site)
-        if running != wanted:
-            raise GlueError(
-                "vLLM does not run what serves",
-                f"{running}, wanted {wanted}",
-                "make logs SERVICE=vllm",
-            )
+    if running_model(site) == wanted:
+        return
+    site.tell(f"restarting vLLM with {wanted}")
+    restart_model(site)
+    if (running := running_model(site)) != wanted:
+        saw = f"{running}, expected {wanted}"
+        raise GlueError("vLLM runs another model than it should", saw, "make logs SERVICE=vllm")
 
 
 def running_model(site: Site) -> str:
-    """What vLLM was started on; one that does not answer runs nothing."""
+    """What vLLM was started with; "nothing: " and why if it does not answer."""
     try:
         return site.vllm().models()[BASE]
     except GlueError as error:
@@ -71,7 +61,7 @@ def running_model(site: Site) -> str:
 
 
 def restart_model(site: Site) -> None:
-    """The night desk answers meanwhile; people are back with the model when this returns."""
+    """The night desk answers meanwhile. Returns when the door leads to the model again."""
     site.stacks.stop("day", "vllm")
     site.stacks.up()
     wait_until_it_serves(site)
@@ -79,26 +69,24 @@ def restart_model(site: Site) -> None:
 
 
 def wait_until_it_serves(site: Site) -> None:
-    """Healthy in Docker's eyes, and vLLM answers now: Docker's view of a model that died is up to
-    ten seconds old."""
-
+    """All services are healthy for Docker, whose view of a model that died is up to ten seconds
+    old, and vLLM answers now."""
     before = {name: service.restarts for name, service in site.stacks.services("day").items()}
 
     def look() -> Seen[None]:
-        late = site.stacks.late(observed.expected(site.stacks.services("day")), before)
+        late = site.stacks.late(services.expected(site.stacks.services("day")), before)
         if not late and not site.vllm().answers():
             late = ["vllm to answer"]
-        return Seen(
-            not late, f"waiting for {', '.join(late)}" if late else "all services are healthy"
-        )
+        words = f"waiting for {', '.join(late)}" if late else "all services are healthy"
+        return Seen(not late, words)
 
     deadline = site.settings.number("DAY_DEADLINE_SECONDS")
     waiting.until("the day's services", look, deadline, tell=site.tell, do="make logs")
 
 
 def wait_for_door(site: Site, owner: str) -> None:
-    """Until the door sends people to owner: "vllm" or "night-desk", as each calls itself in its
-    list of models."""
+    """Until the door leads to owner: "vllm" or "night-desk", as each names itself in its list of
+    models."""
     door = Vllm(site.stacks.address("door"), site.settings["MODEL_API_KEY"])
 
     def look() -> Seen[None]:
@@ -106,36 +94,32 @@ def wait_for_door(site: Site, owner: str) -> None:
             answering = door.owner()
         except GlueError as error:
             answering = error.saw
-        return Seen(answering == owner, f"the door sends people to {answering}")
+        return Seen(answering == owner, f"the door leads to {answering}")
 
-    waiting.until(
-        f"the door to {owner}", look, DOOR_SECONDS, 0.2, tell=site.tell, do="make logs SERVICE=door"
-    )
-
-
-def settle(site: Site) -> None:
-    """Open WebUI and vLLM agree with the link `current`."""
-    site.tell("setting up the assistant in Open WebUI")
-    current = site.releases.current()
-    if current is not None and not site.releases.serves_merged():
-        site.vllm().serve(ADAPTER, f"{ADAPTERS_IN_CONTAINER}/{current}")
-    person = site.administrator()
-    person.ensure_filter()
-    person.ensure_assistant(site.settings, ADAPTER if current else BASE)
-    person.ensure_banner(**last_night.kept_banner(site.state, current))
+    do = "make logs SERVICE=door"
+    waiting.until(f"the door to {owner}", look, DOOR_SECONDS, 0.2, do=do, tell=site.tell)
 
 
-def notice(site: Site, reason: str, back_at: str | None) -> None:
-    """What the night desk tells people while it answers."""
+def write_notice(site: Site, reason: str, back_at: str | None) -> None:
+    """What the night desk tells people while it answers. reason: "night" or "restart"."""
     path = site.state / "desk" / "notice.json"
     try:
         files.write_json(path, {"reason": reason, "back_at": back_at})
     except OSError:
         if reason == "night":
             raise
-        path.unlink(
-            missing_ok=True
-        )  # a full disk: no notice counts as a restart, and the door opens
+        path.unlink(missing_ok=True)  # a full disk: no notice means a restart
+
+
+def set_up_assistant(site: Site) -> None:
+    """vLLM, the assistant and the banner agree with the link `current`."""
+    site.tell("setting up the assistant in Open WebUI")
+    current = site.releases.current()
+    if not site.releases.serves_merged():
+        load(site, current)
+    person = site.administrator()
+    person.ensure_filter()
+    ensure_assistant(site, person, current)
 
 
 def load(site: Site, release: Release) -> None:
@@ -143,10 +127,16 @@ def load(site: Site, release: Release) -> None:
         site.vllm().serve(ADAPTER, f"{ADAPTERS_IN_CONTAINER}/{release}")
 
 
-def answer_with(site: Site, release: Release) -> None:
-    """The name behind the assistant: the adapter's, or the base model's."""
-    person = site.administrator()
-    person.ensure_assistant(site.settings, ADAPTER if release else BASE)
+def ensure_assistant(site: Site, person: WebUI, release: Release) -> None:
+    """The assistant answers with the adapter, or the base model, and the banner fits it."""
+    collection = knowledge.ensure(person, site.state)
+    if collection is None:  # people deleted it in the page
+        site.tell(f"{knowledge.DELETED}: {knowledge.INGEST}")
+    person.ensure_assistant(site.settings, ADAPTER if release else BASE, collection)
     person.ensure_banner(**last_night.kept_banner(site.state, release))
+
+
+def answer_with(site: Site, release: Release) -> None:
+    ensure_assistant(site, site.administrator(), release)
     journal.note(site.state, event="serve", adapter=release)
     site.tell(f"{shown(release)} serves")

@@ -1,13 +1,12 @@
-"""Tells somebody who is not there: a ping URL, a webhook, an e-mail, each if the site names one.
+"""Tells people who are not at a terminal: a ping URL, a webhook, an e-mail, each if the site sets
+one.
 
-A message that cannot be delivered is told, also by make status, and costs nothing else. What goes
-on every five minutes is
-told once in six hours.
+A message that cannot be delivered costs nothing else, and make status shows it. What repeats every
+five minutes is told once in six hours.
 """
 
 from __future__ import annotations
 
-import json
 import smtplib
 import time
 from collections.abc import Callable, Iterator
@@ -20,75 +19,63 @@ from glue.clients import deliver
 from glue.clients.site import Site
 from glue.core import desired_state, files, journal
 from glue.core.desired_state import Wanted
-from glue.core.errors import DayNotServing, GateRefused, GlueError, Locked
+from glue.core.errors import DayNotServing, GlueError, Locked
 from glue.core.services import SERVES, Mode, not_serving
 from glue.machine import hours
+from glue.serving import last_night
+from glue.serving.last_night import NightRefused, Report
 
 LONGEST_REASON = 300  # characters
 AGAIN_SECONDS = 6 * 3600
 NOT_SERVING = "day not serving"
 WATCH = "reconcile"
+ALARM = "alarm.json"
 
 
 @contextmanager
 def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
-    """Tells how the verb ended: what went wrong, and of a night also what went well. The caller
-    puts its result into the dict."""
+    """Tells how the verb ended: that it failed, and how a night ended. The caller puts its result
+    into the dictionary."""
     result: dict[str, Any] = {}
-    began = int(time.time())
     try:
         yield result
     except Locked as busy:
         if verb == "day":
-            closed(site, str(busy))
+            tell_if_blocked(site, str(busy))
         raise
-    except GateRefused as refused:
-        tell(site, "night refused", morning_words(site, began, refused.saw), good=True)
+    except NightRefused as refused:
+        tell_night(site, refused.report)
         raise
     except DayNotServing as error:
-        once(site, NOT_SERVING, str(error))
+        tell_once(site, NOT_SERVING, str(error))
         raise
     except BaseException as error:
         words = str(error) if isinstance(error, GlueError) else f"{type(error).__name__}: {error}"
-        if verb == WATCH:  # it looks every few minutes
-            once(site, f"{verb} failed", words)
+        if verb == WATCH:  # it runs every few minutes
+            tell_once(site, f"{verb} failed", words)
         else:
             tell(site, f"{verb} failed", words, good=False)
         raise
     if verb == "night":
-        tell(
-            site,
-            f"night {result.get('outcome')}",
-            morning_words(site, began, result.get("reason", "")),
-            good=True,
-        )
+        tell_night(site, last_night.read(site.state, result))
     elif result.get("mode") == Mode.DOWN:
-        tell(site, "day stays stopped", "a person stopped everything: make day", good=True)
+        words = "make stop stopped everything; make day starts it"
+        tell(site, "day stays stopped", words, good=True)
     elif verb == "day" or result.get("why") == SERVES:
-        over(site)
+        tell_recovered(site)
 
 
-def morning_words(site: Site, began: int, otherwise: str) -> str:
-    """summary.txt of the night that ended since began, a Unix time; otherwise where that or its end
-    could not be written."""
-    with suppress(OSError, ValueError, KeyError):
-        last = journal.last_night(site.state) or {}
-        if datetime.fromisoformat(last["time"]).timestamp() >= began:
-            return (site.state / "nights" / str(last["night"]) / "summary.txt").read_text(
-                encoding="utf-8"
-            )
-    return otherwise
+def tell_night(site: Site, report: Report) -> None:
+    words = last_night.summary(report, site.settings.chat_url)
+    tell(site, f"night {report.outcome}", words, good=True)
 
 
-def once(site: Site, what: str, words: str) -> None:
-    """Not again within AGAIN_SECONDS, unless it was over or something else meanwhile, or reached
-    nobody.
-
-    A full disk makes it tell again, and nothing worse.
-    """
-    path = site.state / "alarm.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        last = json.loads(path.read_text(encoding="utf-8"))
+def tell_once(site: Site, what: str, words: str) -> None:
+    """Again only after AGAIN_SECONDS, or if it ended, another alarm came, or no way took it. On a
+    full disk it is told every time."""
+    path = site.state / ALARM
+    with suppress(OSError, KeyError, TypeError):
+        last = files.read_json_if_whole(path, {})
         if last["what"] == what and 0 <= time.time() - last["time"] < AGAIN_SECONDS:
             return
     if tell(site, what, words, good=False):
@@ -96,53 +83,39 @@ def once(site: Site, what: str, words: str) -> None:
             files.write_json(path, {"what": what, "time": time.time()})
 
 
-def closed(site: Site, why: str) -> None:
-    """Somebody is at it, and nobody may mend the day: told once where it is wanted, and does not
-    serve in office hours."""
-    wanted = desired_state.read(site.state)
-    if (
-        wanted is None
-        or wanted.wanted is Wanted.DOWN
-        or (wanted.night and time.time() < wanted.until_time)
-    ):
+def tell_if_blocked(site: Site, why: str) -> None:
+    """Another command keeps the day from being started: told once, if the day is wanted and does
+    not serve in office hours."""
+    desired = desired_state.read(site.state)
+    if desired is None or desired.wanted is Wanted.DOWN:
         return
-    with suppress(
-        GlueError, OSError
-    ):  # what cannot be seen is no reason to lose the error that is told of
+    if desired.night and time.time() < desired.until_time:
+        return
+    with suppress(GlueError, OSError):  # the caller's own error must not be lost
         late = not_serving(site.stacks.services("day"))
         if late and hours.of(site.settings).is_open(datetime.now()):
-            once(
-                site,
-                NOT_SERVING,
-                f"{', '.join(f'{name} {state}' for name, state in late.items())}; {why}",
-            )
+            words = ", ".join(f"{name} {state}" for name, state in late.items())
+            tell_once(site, NOT_SERVING, f"{words}; {why}")
 
 
-def over(site: Site) -> None:
-    path, watch = site.state / "alarm.json", f"{WATCH} failed"
+def tell_recovered(site: Site) -> None:
+    path = site.state / ALARM
     with suppress(OSError):  # as a rule there was no alarm
         was = path.read_text(encoding="utf-8", errors="replace")
         path.unlink()
-        tell(
-            site,
-            "the watch works again" if watch in was else "day serves again",
-            site.settings.chat_url,
-            good=True,
-        )
+        of_watch = f"{WATCH} failed" in was
+        what = "the watch works again" if of_watch else "day serves again"
+        tell(site, what, site.settings.chat_url, good=True)
 
 
 def tell(site: Site, what: str, words: str, good: bool) -> bool:
-    """By every way that the site names; whether one of them took it, or there is none. Nothing here
+    """By every way that the site sets. Returns whether one took it, or none is set. Never
     raises."""
     settings = site.settings.values
-    subject, words, ca = (
-        f"{settings['TEAM_NAME']}: {what}",
-        site.settings.hide(words),
-        settings.get("EXTRA_CA"),
-    )
-    text = f"{subject}\n{words}"
+    subject, words = f"{settings['TEAM_NAME']}: {what}", site.settings.hide(words)
+    ca, text = settings.get("EXTRA_CA"), f"{subject}\n{words}"
     ways: dict[str, Callable[[], None]] = {
-        # as the usual monitors of timed jobs have it: the URL itself for good, with /fail for bad
+        # as monitors of scheduled jobs expect it: the URL itself if good, with /fail if not
         "NOTIFY_PING_URL": lambda: deliver.post(
             failed_or(settings["NOTIFY_PING_URL"], good), ca, data=words.encode()
         ),
@@ -157,14 +130,14 @@ def tell(site: Site, what: str, words: str, good: bool) -> bool:
 
 
 def failed_or(url: str, good: bool) -> str:
-    """url, or with /fail behind its path where something failed."""
+    """url, or with /fail after its path."""
     parts = urlsplit(url)
     return url if good else parts._replace(path=f"{parts.path.rstrip('/')}/fail").geturl()
 
 
 def delivered(site: Site, key: str, way: Callable[[], None]) -> bool:
-    """Whether it was taken. The journal keeps it for make status: under a timer nobody reads what
-    is printed."""
+    """Whether it was taken. The journal keeps it for make status, since a timer's output is not
+    read."""
     reason = ""
     try:
         deliver.within(deliver.TOTAL_SECONDS, way)
@@ -174,7 +147,6 @@ def delivered(site: Site, key: str, way: Callable[[], None]) -> bool:
         reason = f"{type(error).__name__}: {site.settings.hide(str(error))[:LONGEST_REASON]}"
     if reason:
         site.tell(f"{key} was not reached: {reason}")
-    journal.note(
-        site.state, event="message", way=key, result="failed" if reason else "done", reason=reason
-    )
+    result = "failed" if reason else "done"
+    journal.note(site.state, event="message", way=key, result=result, reason=reason)
     return not reason

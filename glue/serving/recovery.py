@@ -1,5 +1,4 @@
-"""What a night that died leaves, undone. Under the lock for moves; the containers are the day's own
-business."""
+"""Undoes what a dead night left, under the lock for switches. Containers are left to day.py."""
 
 from __future__ import annotations
 
@@ -10,72 +9,64 @@ from pathlib import Path
 from glue.clients.adapter_store import Releases, shown
 from glue.clients.site import Site
 from glue.core import desired_state, journal
-from glue.core.desired_state import Turn, Wanted
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import PreconditionFailed
 
-# the step of a night that begins once its adapter has answered a question through the front
-AFTER_CONFIRMATION = "report"
-FORGOTTEN_SECONDS = 86_400  # an unfinished folder of this age belongs to nobody who still writes
+FORGOTTEN_SECONDS = 86_400  # an unfinished folder of this age has no writer any more
 
 
 def undo(site: Site, alive: bool) -> None:
-    """If the night whose turn it is has died: what it promoted and did not confirm is taken back,
-    and its end is written down."""
+    """If the night of the desired state has died: an adapter that it promoted and did not confirm
+    is rolled back, and its end is recorded. alive: a process holds the training lock."""
     found = desired_state.read(site.state)
     if found is None or not found.night or alive:
         return
     step = journal.unfinished(site.state).get(found.night)
     if step is not None:
         take_back(site, found.night)
-        journal.note(
-            site.state, night=found.night, outcome="died", reason=f"in step {step}", adapter=None
-        )
-        site.tell(f"night {found.night} died in step {step}; nothing of it serves")
-    desired_state.take(site.state, Turn(Wanted.DAY))
+        record_death(site.state, found.night, step)
+        site.tell(f"night {found.night} died in step {step}; its adapter is not promoted")
+    desired_state.write(site.state, DesiredState(Wanted.DAY))
     tidy(site.state)
 
 
 def take_back(site: Site, night: str) -> None:
-    """The link goes back to what served before, if it is on an adapter of this night that no
-    question has confirmed."""
+    """Rolls back an adapter of this night that has not answered the smoke question."""
     releases = site.releases
-    current, step = (
-        releases.current(),
-        journal.unfinished(site.state).get(night, AFTER_CONFIRMATION),
-    )
-    if (
-        step == AFTER_CONFIRMATION
-        or current is None
-        or releases.manifest(current).get("night") != night
-    ):
+    current = releases.current()
+    if current is None or releases.manifest(current).get("night") != night:
+        return
+    if night not in journal.unfinished(site.state) or journal.is_confirmed(site.state, night):
         return
     try:
         history = releases.before()
     except PreconditionFailed:
         history = [None]
-    site.tell(f"{current} was not confirmed: back to {shown(history[-1])}")
+    site.tell(f"{current} was not confirmed: rolling back to {shown(history[-1])}")
     releases.retreat(history)
 
 
-def close_books(state: Path) -> None:
-    """Under the night's own lock: every earlier night without an end has died, and is written down
-    so."""
+def record_dead_nights(state: Path) -> None:
+    """Under the training lock: every earlier night without an end has died."""
     for night, step in journal.unfinished(state).items():
-        journal.note(state, night=night, outcome="died", reason=f"in step {step}", adapter=None)
+        record_death(state, night, step)
     tidy(state)
 
 
+def record_death(state: Path, night: str, step: str) -> None:
+    journal.note(state, night=night, outcome="died", reason=f"in step {step}", adapter=None)
+
+
 def tidy(state: Path, now: float | None = None) -> None:
-    """No night is alive: reserved room, what trainers left behind, and what is half written go back
-    to the disk."""
+    """While no night runs: frees reserved disk space and removes unfinished folders."""
     for reserve in (state / "nights").glob("*/reserve"):
         reserve.unlink()
     for scratch in (state / "nights").glob("*/scratch"):
         shutil.rmtree(scratch, ignore_errors=True)
     for half in Releases(state / "adapters").folder.glob(".unfinished-*"):
-        if (now or time.time()) - half.lstat().st_mtime > FORGOTTEN_SECONDS:
-            (
-                half.unlink()
-                if half.is_symlink() or half.is_file()
-                else shutil.rmtree(half, ignore_errors=True)
-            )
+        if (now or time.time()) - half.lstat().st_mtime <= FORGOTTEN_SECONDS:
+            continue
+        if half.is_dir() and not half.is_symlink():
+            shutil.rmtree(half, ignore_errors=True)
+        else:
+            half.unlink()

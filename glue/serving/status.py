@@ -1,67 +1,60 @@
-"""What is going on, in one look."""
+"""The machine's state, as make status shows it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from glue.clients import chat_volume
+from glue.clients import chat_volume, knowledge
 from glue.clients.site import Site
-from glue.core import files, journal, lock
-from glue.core import services as observed
+from glue.core import journal, lock, services, upgrade_note
+from glue.core.journal import Row
 from glue.core.services import Mode, Service
 from glue.serving import last_night
 
+WENT_WELL = ("promoted", "refused", "nothing new")
+
 
 def status(site: Site) -> dict[str, Any]:
-    """mode, what serves, each service's state, and how the last night ended. Reads only."""
-    services = site.stacks.services("day")
-    trainer = site.stacks.trainer()
-    mode = observed.mode(services, trainer)
-    if lock.held(site.state, lock.MOVE) and mode is not Mode.NIGHT:
-        mode = Mode.MOVING
+    """mode, what serves, each service's state, how the last night ended, what is overdue. Reads
+    only."""
+    found, trainer = site.stacks.services("day"), site.stacks.trainer()
+    mode = services.mode(found, trainer)
+    if lock.held(site.state, lock.SWITCH) and mode is not Mode.NIGHT:
+        mode = Mode.SWITCHING
     current = site.releases.current()
+    last = journal.last_night(site.state)
     lost = chat_volume.lost(site.settings, site.stacks)
-    rows = [row for row in files.read_lines(site.state / "journal.jsonl") if is_in_force(site, row)]
-    limits = Limits(
-        *(
-            timedelta(hours=site.settings.number(f"{name}_OLDEST_HOURS"))
-            for name in ("BACKUP", "NIGHT")
-        )
-    )
+    asked = (found.get("open-webui"), site.administrator, site.state)
+    without_documents = knowledge.fault(*asked)
+    rows = [row for row in journal.rows(site.state) if is_in_force(site, row)]
     return {
         "mode": mode.value,
         "profile": site.settings.profile,
         "url": site.settings.chat_url,
         "adapter": current,
         "serving": {Mode.DAY: current or "base model", Mode.NIGHT: "night desk"}.get(mode),
-        "services": {name: shown(services[name]) for name in sorted(services)},
+        "services": {name: shown(found[name]) for name in sorted(found)},
         "trainer": trainer.state if trainer else None,
-        "night_running": lock.held(site.state, lock.NIGHT),
-        "last_night": (last := journal.last_night(site.state)),
-        # what the morning page says, in a few lines
-        "morning": (
-            last_night.summary(last_night.gather(site.state, last["night"])) if last else None
-        ),
-        "overdue": [*([lost] if lost else []), *overdue(rows, datetime.now().astimezone(), limits)],
+        "night_running": lock.held(site.state, lock.TRAINING),
+        "last_night": last,
+        "morning": last_night.summary(last_night.read(site.state, last)) if last else None,
+        "overdue": [
+            *filter(None, (lost, without_documents, upgrade_note.died(site.state))),
+            *overdue(rows, datetime.now().astimezone(), limits(site)),
+        ],
     }
 
 
-def is_in_force(site: Site, row: dict[str, Any]) -> bool:
-    """False for a message by a way that the site has taken out of its settings: none will ever
-    arrive that way."""
+def is_in_force(site: Site, row: Row) -> bool:
+    """False for a message by a way that is no longer set: no later one will arrive by it."""
     return row.get("event") != "message" or bool(site.settings.values.get(row.get("way", "")))
 
 
 def shown(service: Service) -> str:
-    """Its health, and why it is not well."""
+    """Its health, and why it is unhealthy."""
     return ": ".join(filter(None, (service.health or service.state, service.fault)))
-
-
-Row = dict[str, Any]
-WENT_WELL = ("promoted", "refused", "nothing new")
 
 
 @dataclass(frozen=True)
@@ -70,30 +63,28 @@ class Limits:
     night: timedelta
 
 
+def limits(site: Site) -> Limits:
+    def hours(key: str) -> timedelta:
+        return timedelta(hours=site.settings.number(key))
+
+    return Limits(hours("BACKUP_OLDEST_HOURS"), hours("NIGHT_OLDEST_HOURS"))
+
+
 def overdue(rows: list[Row], now: datetime, limits: Limits) -> list[str]:
-    """In words; empty where all is as it should be. What never happened is as old as the
-    journal."""
+    """In words; empty if nothing is overdue. What never happened counts from the journal's first
+    line."""
     if not rows:
         return []
-    found = []
-    backups = [row for row in rows if row.get("event") == "backup"]
-    if backups and backups[-1]["result"] == "failed":
-        found.append(f"the last backup failed: {backups[-1]['reason']}")
-    found += [
-        f"the last backup: {words}"
-        for words in (backups[-1].get("warnings", []) if backups else [])
+    backup = journal.last_of(rows, event="backup") or {}
+    failed = backup.get("result") == "failed"
+    nights = [row for row in rows if row.get("outcome") in WENT_WELL]
+    return [
+        *([f"the last backup failed: {backup['reason']}"] if failed else []),
+        *(f"the last backup: {words}" for words in backup.get("warnings", [])),
+        *undelivered(rows),
+        *late("good backup", rows[0], journal.last_backup(rows), now, limits.backup),
+        *late("good night", rows[0], nights[-1] if nights else None, now, limits.night),
     ]
-    found += undelivered(rows)
-    found += late(
-        "good backup",
-        rows,
-        lambda row: row.get("event") == "backup" and row["result"] == "done",
-        now,
-        limits.backup,
-    )
-    return found + late(
-        "good night", rows, lambda row: row.get("outcome") in WENT_WELL, now, limits.night
-    )
 
 
 def undelivered(rows: list[Row]) -> list[str]:
@@ -106,15 +97,10 @@ def undelivered(rows: list[Row]) -> list[str]:
     ]
 
 
-def late(
-    what: str, rows: list[Row], good: Callable[[Row], bool], now: datetime, limit: timedelta
-) -> list[str]:
-    moments = [datetime.fromisoformat(row["time"]) for row in rows if good(row)]
-    last = moments[-1] if moments else datetime.fromisoformat(rows[0]["time"])
-    if now - last <= limit:
+def late(what: str, first: Row, last: Row | None, now: datetime, limit: timedelta) -> list[str]:
+    """first: the journal's first row. last: the newest good one."""
+    age = now - datetime.fromisoformat((last or first)["time"])
+    if age <= limit:
         return []
-    hours = (now - last).total_seconds() / 3600
-    return [
-        f"{'the last' if moments else 'no'} {what} {'was' if moments else 'for'} {hours:.0f}"
-        f" h{' ago' if moments else ''}"
-    ]
+    hours = f"{age.total_seconds() / 3600:.0f} h"
+    return [f"the last {what} was {hours} ago" if last else f"no {what} for {hours}"]

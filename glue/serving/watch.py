@@ -1,28 +1,27 @@
-"""What is going on, and what comes next. Pure: Docker's view, what is wanted and the clock in,
-words out."""
+"""The watch's next step. Pure: Docker's view, the desired state and the clock in, a step and its
+reason out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from glue.core import services as observed
-from glue.core.desired_state import Turn, Wanted
-from glue.core.services import Service, Services
+from glue.core.desired_state import DesiredState, Wanted
+from glue.core.services import ABSENT, SERVES, Service, Services, not_serving
 
-# The watch restarts what is unhealthy, each time after twice the patience, and gives up on what a
-# restart does not cure.
+# The watch restarts what is unhealthy, waits twice as long before each further attempt, and gives
+# up after MOST_ATTEMPTS.
 FIRST_PAUSE_SECONDS = 300
 MOST_ATTEMPTS = 4
 ATTEMPTS_COUNT_SECONDS = 6 * 3600
-# by Docker, since the container was last started by hand: what dies while it loads is "starting"
-# for ever
+# Docker's own restarts since glue last started the container: what dies while it loads stays
+# "starting" for ever
 MOST_RESTARTS = 2
 # systemd-oomd acts at 60, after half a minute in which a GB10 may hang; a machine that has memory
 # stays near 0.
 MOST_STALL_PERCENT = 20.0
-# and with three times its reserve free it is no danger: 63 GB of weights that are read push out
-# what the disk can give again
+# With three times its reserve free a stall is no danger: reading 63 GB of weights evicts pages that
+# the disk can give back.
 PRESSURE_RESERVES = 3
 
 
@@ -34,12 +33,10 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True)
-class World:
-    """night_alive: some process holds the night's lock. attempts: Unix times at which the watch
-    acted lately.
-
-    day_failed: why the day did not come up whole the last time, though its containers may look
-    well; empty if it did.
+class Observed:
+    """night_alive: a process holds the training lock. attempts: Unix times of the watch's latest
+    attempts. day_failed: why the last start of the day failed, though its containers may be
+    healthy; empty if it did not.
     """
 
     services: Services
@@ -49,47 +46,45 @@ class World:
     day_failed: str = ""
 
 
-def next_step(turn: Turn | None, world: World, now: float) -> tuple[Step, str]:
-    """The step that brings the world nearer to what is wanted, and why."""
-    if turn is None or turn.wanted is Wanted.DOWN:
-        return (
-            Step.NOTHING,
-            (
-                "nothing is wanted: make day"
-                if turn is None
-                else "it was stopped by a person: make day"
-            ),
-        )
-    if turn.night:
-        if world.night_alive and now < turn.until_time:
-            return Step.NOTHING, f"night {turn.night} has its turn"
-        if (
-            world.night_alive
-            and turn.wanted is Wanted.JUDGING
-            and not observed.not_serving(world.services)
-        ):
-            return Step.NOTHING, f"the day serves, and night {turn.night} judges beside it"
-        return Step.DAY, f"night {turn.night} {'is late' if world.night_alive else 'died'}"
-    # setup tries kernels in the trainer's image; it holds the night's lock, and has no turn
-    if world.trainer is not None and world.trainer.state == "running" and not world.night_alive:
-        return Step.DAY, "a trainer runs, and it is day"
-    return mend(world, now)
+def next_step(desired: DesiredState | None, observed: Observed, now: float) -> tuple[Step, str]:
+    """The step from the observed state towards the desired one, and why."""
+    if desired is None:
+        return Step.NOTHING, "the day was never started: make day"
+    if desired.wanted is Wanted.DOWN:
+        return Step.NOTHING, "make stop stopped everything: make day"
+    if desired.night:
+        return night_step(desired, observed, now)
+    # setup tests kernels in the trainer's image under the training lock, without a night
+    running = observed.trainer is not None and observed.trainer.state == "running"
+    if running and not observed.night_alive:
+        return Step.DAY, "a trainer runs by day"
+    return day_step(observed, now)
 
 
-def mend(world: World, now: float) -> tuple[Step, str]:
-    """By day: what does not serve and does not start either is started again, ever more rarely."""
-    late = observed.not_serving(world.services)
-    if not late and not world.day_failed:
-        return Step.NOTHING, observed.SERVES
+def night_step(desired: DesiredState, observed: Observed, now: float) -> tuple[Step, str]:
+    if not observed.night_alive:
+        return Step.DAY, f"night {desired.night} died"
+    if now < desired.until_time:
+        return Step.NOTHING, f"night {desired.night} runs"
+    if desired.wanted is Wanted.JUDGING and not not_serving(observed.services):
+        return Step.NOTHING, f"the day serves, and night {desired.night} judges beside it"
+    return Step.DAY, f"night {desired.night} is late"
+
+
+def day_step(observed: Observed, now: float) -> tuple[Step, str]:
+    """What neither serves nor starts is started again, after ever longer pauses."""
+    late = not_serving(observed.services)
+    if not late and not observed.day_failed:
+        return Step.NOTHING, SERVES
     words = (
         ", ".join(f"{name} {state}" for name, state in late.items())
-        or f"it did not come up whole: {world.day_failed}"
+        or f"the day did not start completely: {observed.day_failed}"
     )
-    found = [world.services.get(name, observed.ABSENT) for name in late]
-    sick = must_restart(world.services)
+    found = [observed.services.get(name, ABSENT) for name in late]
+    sick = must_restart(observed.services)
     if late and not sick and all(service.health == "starting" for service in found):
         return Step.NOTHING, f"starting: {words}"
-    recent = [moment for moment in world.attempts if 0 <= now - moment < ATTEMPTS_COUNT_SECONDS]
+    recent = [moment for moment in observed.attempts if 0 <= now - moment < ATTEMPTS_COUNT_SECONDS]
     if len(recent) >= MOST_ATTEMPTS:
         return Step.GIVE_UP, f"{words}, after {len(recent)} attempts"
     if recent and now - max(recent) < FIRST_PAUSE_SECONDS * 2 ** (len(recent) - 1):
@@ -98,7 +93,33 @@ def mend(world: World, now: float) -> tuple[Step, str]:
 
 
 def must_restart(services: Services) -> tuple[str, ...]:
-    """What does not come back by itself: unhealthy, or started by Docker again and again."""
-    late = [services.get(name, observed.ABSENT) for name in observed.not_serving(services)]
+    """What does not recover by itself: unhealthy, or restarted by Docker again and again."""
+    late = [services.get(name, ABSENT) for name in not_serving(services)]
     sick = [s for s in late if s.health == "unhealthy" or s.restarts > MOST_RESTARTS]
     return tuple(service.name for service in sick)
+
+
+def trainer_fault(
+    available_bytes: int,
+    stall_percent: float,
+    reserve_bytes: int,
+    silent_seconds: float,
+    most_silent_seconds: float,
+) -> str:
+    """Why a running trainer must be stopped now, before the machine hangs; empty if it may go on.
+
+    stall_percent: see host.memory_stall_percent. Two signs of low memory, since each alone was seen
+    to miss: a GB10 failed with 22 GiB of MemAvailable
+    (https://github.com/vllm-project/vllm/issues/56824), and one hung in reclaim with 8.7 GiB free
+    (https://github.com/MiaAI-Lab/DeepSeek-v4.1-Flash-DGX-Sparks/issues/23).
+    """
+    if available_bytes < reserve_bytes:
+        return (
+            f"{available_bytes / 1e9:.1f} GB of memory left, less than the machine's reserve of"
+            f" {reserve_bytes / 1e9:.1f} GB"
+        )
+    if stall_percent > MOST_STALL_PERCENT and available_bytes < PRESSURE_RESERVES * reserve_bytes:
+        return f"all processes waited for memory during {stall_percent:.0f} % of the last 10 s"
+    if silent_seconds > most_silent_seconds:
+        return f"no progress for {silent_seconds:.0f} s"
+    return ""

@@ -8,18 +8,32 @@ import importlib.metadata
 import sys
 
 NIGHT = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "safetensors")
+# of the jobs that build data sets, judge and draw pages
+LEARNING = {
+    "detect_secrets": "detect-secrets",
+    "dotenv": "python-dotenv",
+    "ijson": "ijson",
+    "jinja2": "jinja2",
+    "matplotlib.figure": "matplotlib",
+    "ml_dtypes": "ml-dtypes",
+    "phonenumbers": "phonenumbers",
+    "rapidfuzz": "rapidfuzz",
+    "stdnum": "python-stdnum",
+    "tenacity": "tenacity",
+}
 KERNELS = ("causal_conv1d", "mamba_ssm")
 
 
-def imported(name: str) -> str:
-    importlib.import_module(name)
-    return f"{name} {importlib.metadata.version(name)}"
+def imported(module: str, package: str) -> str:
+    importlib.import_module(module)
+    return f"{package} {importlib.metadata.version(package)}"
 
 
 def main(kernels: str) -> None:
     # Unsloth first: it patches the others as they are imported, and must also not break them
-    for name in ("unsloth", *NIGHT, *(KERNELS if kernels == "build" else ())):
-        print(imported(name), flush=True)
+    names = ("unsloth", *NIGHT, *(KERNELS if kernels == "build" else ()))
+    for module, package in {**{name: name for name in names}, **LEARNING}.items():
+        print(imported(module, package), flush=True)
     if kernels != "build":
         print(f"left out, as asked: {', '.join(KERNELS)}")
 

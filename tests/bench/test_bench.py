@@ -32,7 +32,7 @@ from glue.clients.vllm import Vllm
 from glue.core import waiting
 from glue.core.errors import Misconfigured
 from glue.core.names import BASE
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.core.waiting import Seen
 
 KEY = "k" * 16
@@ -107,7 +107,7 @@ def server() -> Iterator[Vllm]:
     port = free_port()
     environment = os.environ | {"MODEL_API_KEY": KEY, "PORT": str(port)}
     with subprocess.Popen(
-        [sys.executable, str(HOME / "bench" / "paced_model.py")], env=environment
+        [sys.executable, str(REPOSITORY / "bench" / "paced_model.py")], env=environment
     ) as process:
         found = Vllm(f"127.0.0.1:{port}", KEY)
         waiting.until("the paced model", lambda: Seen(found.answers(), "starting"), 20, 0.1)
@@ -393,7 +393,7 @@ def test_everybody_asks_at_the_same_moment_and_the_next_round_waits_for_all() ->
 
 @pytest.fixture(scope="module")
 def books() -> documents.Library:
-    return documents.load(HOME / "env" / "bench-library.toml")
+    return documents.load(REPOSITORY / "env" / "bench-library.toml")
 
 
 def test_thirty_documents_every_value_once(books: documents.Library) -> None:
@@ -405,7 +405,7 @@ def test_thirty_documents_every_value_once(books: documents.Library) -> None:
         for other in values_found
         if one is not other and one in other
     ]
-    assert books == documents.load(HOME / "env" / "bench-library.toml")
+    assert books == documents.load(REPOSITORY / "env" / "bench-library.toml")
 
 
 def test_questions_are_labelled_with_what_the_documents_say(
@@ -428,7 +428,7 @@ def test_questions_are_labelled_with_what_the_documents_say(
     assert len({case.document for case in documents.rotation(books)}) == 12
 
 
-ARXIV = HOME / "env" / "bench-arxiv.toml"
+ARXIV = REPOSITORY / "env" / "bench-arxiv.toml"
 
 
 def test_thirty_papers_and_twelve_questions_about_them() -> None:
@@ -442,9 +442,9 @@ def test_thirty_papers_and_twelve_questions_about_them() -> None:
 
 
 def test_what_is_asked_about_your_own_documents_is_about_them(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match="nobody knows what to ask"):
+    with pytest.raises(Misconfigured, match="--documents needs --questions"):
         questions.about(tmp_path, None)
-    with pytest.raises(Misconfigured, match="not there") as error:
+    with pytest.raises(Misconfigured, match="are missing") as error:
         questions.about(tmp_path, ARXIV)
     assert "1706.03762.pdf" in error.value.saw
     for case in questions.read(ARXIV):
@@ -453,12 +453,27 @@ def test_what_is_asked_about_your_own_documents_is_about_them(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["", "questions = []", "questions = 3", '[[questions]]\nquestion = "a"', "["]
+    ("text", "message"),
+    [
+        ("", "Missing key in {}: questions. Expected [[questions]] tables with question"),
+        ("questions = []", "Invalid value for questions in {}: []. Expected [[questions]]"),
+        ("questions = 3", "Invalid value for questions in {}: 3. Expected [[questions]]"),
+        ('[[questions]]\nquestion = "a"', "Invalid value for questions in {}: [{{'question"),
+        (
+            '[[questions]]\nquestion = "a"\ndocument = "b"\nanswer = "c"',
+            "Invalid value for questions in {}: [{{'question",
+        ),
+        ("question = 1", "Unknown key in {}: question. Did you mean questions?"),
+        ("[", "a file is not TOML\n  saw:  {}"),
+    ],
 )
-def test_a_file_of_questions_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+def test_a_file_of_questions_of_another_form_is_refused(
+    text: str, message: str, tmp_path: Path
+) -> None:
     (tmp_path / "q.toml").write_text(text)
-    with pytest.raises(Misconfigured, match="cannot be read"):
+    with pytest.raises(Misconfigured) as error:
         questions.read(tmp_path / "q.toml")
+    assert message.format(tmp_path / "q.toml") in str(error.value)
 
 
 def test_a_question_without_a_labelled_passage_is_found_by_its_document() -> None:
@@ -476,7 +491,7 @@ def test_the_committed_agreement_with_vllm_s_own_bench_holds_what_is_promised() 
     """docs/measurements/direct-h200.json: within 5 %, at the first token and after it; the ratios
     are those of its numbers."""
     found = json.loads(
-        (HOME / "docs" / "measurements" / "direct-h200.json").read_text(encoding="utf-8")
+        (REPOSITORY / "docs" / "measurements" / "direct-h200.json").read_text(encoding="utf-8")
     )
     assert {(row["prompts"], row["users"]) for row in found["rows"]} == set(
         itertools.product(("short", "long"), (1, 4, 8))

@@ -11,7 +11,7 @@ import pytest
 from bench import capacity, cli, latency_parts, rag, report, statistics
 from bench.client import Sample
 from glue.core.errors import PreconditionFailed
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from tests import shots
 
 Row = dict[str, Any]
@@ -276,8 +276,8 @@ def test_of_a_machine_s_own_result_nothing_is_published_or_simulated() -> None:
 
 
 def test_the_committed_run_holds_what_is_promised() -> None:
-    """docs/measurements/rag-paced.json, and docs/scale.md made of it."""
-    source = HOME / "docs" / "measurements" / "rag-paced.json"
+    """docs/measurements/rag-paced.json, and docs/measurements/scale.md made of it."""
+    source = REPOSITORY / "docs" / "measurements" / "rag-paced.json"
     found = json.loads(source.read_text(encoding="utf-8"))
     for row in found["rows"]:
         assert row["ratio"] == rag.ratio(row["ours"], row["stock"])
@@ -288,7 +288,7 @@ def test_the_committed_run_holds_what_is_promised() -> None:
         assert found["hit_rate"]["ours"][kind]["passage"] >= stock["passage"]
         assert (
             found["hit_rate"]["ours"][kind]["document"] >= stock["document"] - 0.04
-        )  # one of thirty, as docs/bench.md says
+        )  # one of thirty, as docs/measurements/bench.md says
     assert (
         found["simulated"] and found["whole"] and found["date"] and found["machine"]["cores"] == 2
     )
@@ -300,7 +300,7 @@ def test_the_committed_run_holds_what_is_promised() -> None:
     assert found["harness_seconds"]["median"] < 0.005
     assert (
         "4.9 ms to the first word in the median, 5.4 ms in the mean and 12 ms at"
-        in (HOME / "docs" / "bench.md").read_text()
+        in (REPOSITORY / "docs" / "measurements" / "bench.md").read_text()
     )
-    text = (HOME / "docs" / "scale.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "docs" / "measurements" / "scale.md").read_text(encoding="utf-8")
     assert text == capacity.document(found, "docs/measurements/rag-paced.json")

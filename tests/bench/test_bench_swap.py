@@ -12,19 +12,31 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from bench import chats, cli, environment, promotion, rag, swap, training, training_plan, vllm_alone
+from bench import (
+    chats,
+    cli,
+    containers,
+    environment,
+    promotion,
+    rag,
+    swap,
+    training,
+    training_plan,
+    vllm_alone,
+)
 from glue.clients import host, open_webui
 from glue.clients.adapter_store import Release, Releases
 from glue.clients.docker import Stacks
 from glue.core import desired_state, files, journal, lock
 from glue.core import services as observed
-from glue.core.desired_state import Turn, Wanted
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import DayNotServing, GlueError, Locked, PreconditionFailed
 from glue.core.services import Service
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.night import train as nights_training
+from glue.operations import clean
 from glue.serving import adapters, day, model, recovery, watch
-from glue.serving.watch import Step, World
+from glue.serving.watch import Observed, Step
 
 RAG = {
     "model": "vllm",
@@ -66,7 +78,7 @@ def test_no_night_begins_while_the_day_is_measured(
     held = []
 
     def measure(*_: object) -> dict[str, Any]:
-        held.append(lock.held(site.state, lock.NIGHT))
+        held.append(lock.held(site.state, lock.TRAINING))
         return {}
 
     places = (
@@ -80,12 +92,15 @@ def test_no_night_begins_while_the_day_is_measured(
     for module, name in places:
         monkeypatch.setattr(module, name, measure)
     verb(site)
-    assert held[0] and not lock.held(site.state, lock.NIGHT)
+    assert held[0] and not lock.held(site.state, lock.TRAINING)
 
 
 def test_a_bench_is_refused_while_a_night_runs(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(swap, "run", lambda *_: pytest.fail("the day was touched"))
-    with lock.hold(site.state, lock.NIGHT, "a night"), pytest.raises(Locked, match="lock") as error:
+    with (
+        lock.hold(site.state, lock.TRAINING, "a night"),
+        pytest.raises(Locked, match="lock") as error,
+    ):
         cli.swap_verb(site)
     assert "a night" in error.value.saw
 
@@ -93,10 +108,10 @@ def test_a_bench_is_refused_while_a_night_runs(site: Any, monkeypatch: pytest.Mo
 def test_a_night_that_died_is_undone_before_the_bench_looks_like_a_night(site: Any) -> None:
     released(site.releases, "1", night="n1")
     site.releases.advance("1")
-    desired_state.take(site.state, Turn(Wanted.NIGHT, "n1", 1.0))
+    desired_state.write(site.state, DesiredState(Wanted.NIGHT, "n1", 1.0))
     journal.note(site.state, night="n1", step="smoke", phase="begin")
     with cli.no_night(site):
-        assert desired_state.read(site.state) == Turn(Wanted.DAY)
+        assert desired_state.read(site.state) == DesiredState(Wanted.DAY)
         assert site.releases.current() is None
 
 
@@ -112,12 +127,12 @@ def test_a_part_that_fails_does_not_end_the_others_and_is_named(
         raise GlueError("vLLM did not answer the bench", "out of memory", "make logs")
 
     site.settings = SimpleNamespace(rehearsal=True)
-    monkeypatch.setattr(day, "ensure", lambda *_: None)
+    monkeypatch.setattr(day, "start", lambda *_: None)
     monkeypatch.setattr(vllm_alone, "run", vllm_dies)
     monkeypatch.setattr(rag, "run", lambda site, plan, command, keep: keep({"plan": plan.name}))
     monkeypatch.setattr(swap, "run", lambda site, command, keep: keep({"rows": []}))
     monkeypatch.setattr(training, "in_between", lambda site, command, keep: keep({"rows": []}))
-    monkeypatch.setattr(cli, "report_verb", lambda *_: ({"page": "report.html"}, print))
+    monkeypatch.setattr(cli, "report_verb", lambda *_: {"page": "report.html"})
     environment.save(site, "direct", {"rows": ["of another day"]})
     with pytest.raises(GlueError, match="parts of the bench failed") as error:
         cli.all_verb(site, 1)
@@ -142,7 +157,7 @@ def test_the_model_rests_while_training_is_measured_only_where_both_have_no_room
     monkeypatch.setattr(host, "available_bytes", lambda: free_bytes)
     monkeypatch.setattr(swap, "to_night", lambda *_: happened.append("rests"))
     monkeypatch.setattr(training, "measure", measure)
-    monkeypatch.setattr(day, "ensure", lambda *_, night: happened.append("day"))
+    monkeypatch.setattr(day, "start", lambda *_: happened.append("day"))
     training.in_between(site, "make bench", lambda found: happened.append(found["command"]))
     assert happened == ["rests"] * rests + ["trained", "make bench", "day"]
 
@@ -277,12 +292,12 @@ class Stage:
         site.settings = SimpleNamespace(rehearsal=True, number=lambda key: 600)
         site.stacks = SimpleNamespace(
             stop=lambda *_: self.note("stop"),
-            ended=lambda *_: time.time() - 1,
-            started=lambda *_: time.time() - 5,
         )
         site.vllm = lambda: SimpleNamespace(running_requests=lambda: 3, answers=lambda: True)
-        patch.setattr(day, "ensure", self.ensure)
-        patch.setattr(model, "notice", lambda site, reason, at: self.note(f"notice {reason}"))
+        since = {"FinishedAt": 1, "StartedAt": 5}
+        patch.setattr(containers, "state_time", lambda *asked: time.time() - since[asked[-1]])
+        patch.setattr(day, "start", self.start)
+        patch.setattr(model, "write_notice", lambda site, reason, at: self.note(f"notice {reason}"))
         patch.setattr(model, "wait_for_door", lambda *_: self.note("door"))
         patch.setattr(nights_training, "DRAIN_SECONDS", 0)
         patch.setattr(host, "drop_page_cache", lambda: True)
@@ -294,14 +309,14 @@ class Stage:
 
     def note(self, what: str) -> None:
         found = desired_state.read(self.site.state)
-        self.done.append(f"{what} in turn {found.wanted if found else 'of nobody'}")
+        self.done.append(f"{what} while {found.wanted if found else 'nothing'} is desired")
         if what == self.breaks:
             self.breaks = ""
             raise KeyboardInterrupt
 
-    def ensure(self, site: Any, insist: bool = False, night: str = "") -> None:
-        self.note(f"day{' all the same' if insist else ''}")
-        desired_state.take(site.state, Turn(Wanted.DAY))
+    def start(self, site: Any, caller: day.Caller = day.Caller.PERSON, night: str = "") -> None:
+        self.note(f"day of a {caller}")
+        desired_state.write(site.state, DesiredState(Wanted.DAY))
         time.sleep(0.05)  # stands for a start of the model, beside which it is looked at
 
 
@@ -324,9 +339,9 @@ def test_both_starts_are_measured_with_the_floor_of_the_same_stop(
     )
     assert [row["whole"] for row in kept] == [False] * 5 + [True]
     assert stage.done[1:4] == [
-        "notice night in turn night",
-        "door in turn night",
-        "stop in turn night",
+        "notice night while night is desired",
+        "door while night is desired",
+        "stop while night is desired",
     ]
 
 
@@ -337,8 +352,8 @@ def test_a_swap_that_is_broken_off_brings_the_day_back(
     stage = Stage(site, monkeypatch, breaks=moment)
     with pytest.raises(KeyboardInterrupt):
         swap.run(site, "c", lambda _: None)
-    assert stage.done[-1] == "day all the same in turn night"
-    assert desired_state.read(site.state) == Turn(Wanted.DAY)
+    assert stage.done[-1] == "day of a night while night is desired"
+    assert desired_state.read(site.state) == DesiredState(Wanted.DAY)
 
 
 def test_a_day_that_does_not_come_back_says_so_and_why_it_was_needed(
@@ -349,7 +364,7 @@ def test_a_day_that_does_not_come_back_says_so_and_why_it_was_needed(
     def fails(*_: object, **__: object) -> None:
         raise GlueError("vLLM dies", "out of memory", "make logs")
 
-    monkeypatch.setattr(day, "ensure", fails)
+    monkeypatch.setattr(day, "start", fails)
     with pytest.raises(DayNotServing, match="did not come back") as error, swap.the_day_after(site):
         raise KeyboardInterrupt("signal 15")
     assert "out of memory" in error.value.saw and "signal 15" in error.value.saw
@@ -364,26 +379,26 @@ def test_a_swap_that_is_killed_with_the_model_down_is_mended_by_the_watch(
     down = {name: Service(name, "running", "healthy") for name in observed.DAY_SERVICES} | {
         "vllm": Service("vllm", "exited")
     }
-    assert watch.next_step(found, World(down, night_alive=True), now)[0] is Step.NOTHING, (
+    assert watch.next_step(found, Observed(down, night_alive=True), now)[0] is Step.NOTHING, (
         "the bench lives"
     )
-    assert watch.next_step(found, World(down), now)[0] is Step.DAY, "it was killed"
+    assert watch.next_step(found, Observed(down), now)[0] is Step.DAY, "it was killed"
     well = {name: Service(name, "running", "healthy") for name in observed.DAY_SERVICES}
-    assert watch.next_step(found, World(well), now)[0] is Step.DAY, (
+    assert watch.next_step(found, Observed(well), now)[0] is Step.DAY, (
         "killed before the stop: the desk answers, by the notice"
     )
     recovery.undo(site, alive=False)
-    assert desired_state.read(site.state) == Turn(Wanted.DAY)
+    assert desired_state.read(site.state) == DesiredState(Wanted.DAY)
 
 
 def test_what_a_person_stopped_meanwhile_stays_so(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = Stage(site, monkeypatch)
-    desired_state.take(site.state, Turn(Wanted.DOWN))
+    desired_state.write(site.state, DesiredState(Wanted.DOWN))
     with pytest.raises(desired_state.Preempted):
         swap.to_night(site, "")
-    assert stage.done == [] and desired_state.read(site.state) == Turn(Wanted.DOWN)
+    assert stage.done == [] and desired_state.read(site.state) == DesiredState(Wanted.DOWN)
 
 
 @pytest.mark.parametrize(
@@ -452,10 +467,10 @@ class Person:
     def __init__(self) -> None:
         self.url, self.user, self.models = "http://h:1", {"token": "t"}, list[str]()
 
-    def ensure_knowledge(self) -> str:
-        return "k"
+    def call(self, *_: object, **__: object) -> dict[str, Any]:
+        return {"id": "k", "items": [], "total": 0}
 
-    def ensure_assistant(self, _: object, served: str) -> None:
+    def ensure_assistant(self, _: object, served: str, knowledge: str) -> None:
         self.models.append(served)
 
     def ensure_model(self, form: dict[str, Any]) -> None:
@@ -509,26 +524,26 @@ def test_a_bench_that_the_day_ended_says_so(
     site: Any, left: Service | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def day() -> None:
-        desired_state.take(site.state, Turn(Wanted.DAY))
+        desired_state.write(site.state, DesiredState(Wanted.DAY))
 
     with bench_of(site, left, day, monkeypatch), pytest.raises(desired_state.Preempted) as error:
         training.run(site, {}, False)
-    assert error.value.saw == "the day went first" and desired_state.read(site.state) == Turn(
-        Wanted.DAY
-    )
+    assert error.value.saw == "the day went first" and desired_state.read(
+        site.state
+    ) == DesiredState(Wanted.DAY)
 
 
 def test_what_a_person_stopped_stays_so_after_a_bench(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desired_state.take(site.state, Turn(Wanted.DOWN))
+    desired_state.write(site.state, DesiredState(Wanted.DOWN))
 
     def measured() -> None:
         files.write_json(site.state / "bench" / "training" / "RESULT.json", {"rows": []})
 
     with bench_of(site, Service("trainer", "exited"), measured, monkeypatch):
         assert training.run(site, {}, False) == {"rows": []}
-    assert desired_state.read(site.state) == Turn(Wanted.DOWN)
+    assert desired_state.read(site.state) == DesiredState(Wanted.DOWN)
 
 
 def test_where_there_is_no_room_the_hint_is_a_command_that_the_watch_leaves_alone(
@@ -577,7 +592,7 @@ def test_the_bench_s_own_containers_are_closed_as_the_day_s_are() -> None:
 
     for tag in ("!reset", "!override"):
         Loader.add_constructor(tag, lambda loader, node: None)
-    services = yaml.load((HOME / "compose.bench.yaml").read_text(), Loader)["services"]
+    services = yaml.load((REPOSITORY / "compose.bench.yaml").read_text(), Loader)["services"]
     for name in services.keys() - {"open-webui"}:
         assert (services[name]["cap_drop"], services[name]["security_opt"]) == (
             ["ALL"],
@@ -599,14 +614,14 @@ def test_cleaning_takes_the_bench_s_containers_and_volumes_and_no_other_project_
     def removable(name: str) -> Any:
         return SimpleNamespace(name=name, remove=lambda force=False: gone.append(name))
 
-    def containers(all: bool, filters: dict[str, str]) -> list[Any]:
-        return [removable(filters["label"].partition("=")[2])]
+    def found(all: bool, filters: dict[str, list[str]], ignore_removed: bool) -> list[Any]:
+        return [removable(filters["label"][0].partition("=")[2])]
 
     stacks = cast(Any, Stacks.__new__(Stacks))
     stacks.settings = {"PROJECT": "p"}
     stacks.docker = SimpleNamespace(
-        containers=SimpleNamespace(list=containers),
+        containers=SimpleNamespace(list=found),
         volumes=SimpleNamespace(list=lambda: [removable(name) for name in names]),
     )
-    assert stacks.take_away() == names[:3]
+    assert clean.remove_volumes(stacks) == names[:3]
     assert gone == ["p-day", "p-night", "p-bench", *names[:3]]

@@ -9,12 +9,12 @@ import pytest
 from bench import training_page, training_plan
 from glue.core import recipes, settings
 from glue.core.errors import Misconfigured
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 
 MEASURED: dict[str, Any] = json.loads(
-    (HOME / "docs" / "measurements" / "training-h200.json").read_text()
+    (REPOSITORY / "docs" / "measurements" / "training-h200.json").read_text()
 )
-TEAM = recipes.load(HOME / "env" / "recipes", "team")
+TEAM = recipes.load(REPOSITORY / "env" / "recipes", "team")
 
 
 def plan(**changes: Any) -> training_plan.Plan:

@@ -3,23 +3,27 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import click
 import pytest
 
+import bench.cli
 from glue.cli import framework, verbs
-from glue.clients import open_webui
+from glue.clients import webui_connection
 from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
+from glue.operations import documents
 
 
 def glue(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "glue", *arguments]
     return subprocess.run(
         command,
-        cwd=HOME,
+        cwd=REPOSITORY,
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -68,7 +72,7 @@ os._exit(0)
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
-        cwd=HOME,
+        cwd=REPOSITORY,
         capture_output=True,
         text=True,
         timeout=60,
@@ -88,11 +92,10 @@ def test_until_is_the_next_such_moment() -> None:
 
 @pytest.mark.parametrize("text", ["", " \n"])
 def test_an_answer_without_a_word_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = open_webui.Answer(text, [{"metadata": [{"name": "manual.pdf"}]}])
+    answer = webui_connection.Answer(text, [{"metadata": [{"name": "manual.pdf"}]}])
     administrator = SimpleNamespace(ask=lambda messages: answer)
-    monkeypatch.setattr(
-        verbs, "open_site", lambda profile: SimpleNamespace(administrator=lambda: administrator)
-    )
+    site = SimpleNamespace(administrator=lambda: administrator)
+    monkeypatch.setattr(framework, "open_site", lambda profile: site)
     with pytest.raises(GlueError, match="answered nothing") as error:
         verbs.cli(["ask", "Who are you?"], standalone_mode=False)
     assert error.value.exit_code == 1 and "manual.pdf" in error.value.saw
@@ -139,7 +142,7 @@ def test_a_virtual_environment_is_not_made_by_sudo(tmp_path: Path) -> None:
     (tmp_path / "id").write_text("#!/bin/sh\necho 0\n")
     (tmp_path / "id").chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SUDO_USER": "anna"}
-    command = ["bash", str(HOME / "scripts" / "make-venv.sh"), "/nowhere"]
+    command = ["bash", str(REPOSITORY / "scripts" / "make-venv.sh"), "/nowhere"]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
@@ -148,3 +151,79 @@ def test_a_virtual_environment_is_not_made_by_sudo(tmp_path: Path) -> None:
         and "without sudo" in done.stderr
         and "env -u SUDO_USER make" in done.stderr
     )
+
+
+# ---------------------------------------------------------------------- what a verb is
+
+
+def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path}{name} ")
+        else:
+            yield path + name, command
+
+
+WITH_CHOICES_THAT_SPEAK = {"--form", "--answer-tokens", "--engine", "--checkpointing", "--model"}
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), [*commands(verbs.cli), *commands(bench.cli.bench, "bench ")]
+)
+def test_every_verb_has_json_and_help_for_each_option(name: str, command: click.Command) -> None:
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    assert command.help and "--json" in {option.opts[0] for option in options}
+    without_help = {option.opts[0] for option in options if not option.help}
+    assert without_help <= WITH_CHOICES_THAT_SPEAK, name
+
+
+def test_a_verb_is_what_its_function_says(capsys: pytest.CaptureFixture[str]) -> None:
+    group = click.Group("main")
+
+    def move_verb(site: str, folder: Path, replace: bool, keep: int = 1) -> dict[str, object]:
+        """Move FOLDER."""
+        return {"site": site, "folder": str(folder), "replace": replace, "keep": keep}
+
+    words = framework.flag("--replace", words="Replace it.")
+    framework.verb(move_verb, options=(words,), group=group, opened=lambda profile: "here")
+    assert group.commands["move"].help == "Move FOLDER."
+    group.main(["move", "/srv", "--replace", "--json"], standalone_mode=False)
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"site": "here", "folder": "/srv", "replace": True, "keep": 1}
+    group.main(["move", "/srv"], standalone_mode=False)
+    assert capsys.readouterr().out.splitlines()[1:3] == [
+        "folder        /srv",
+        "replace       False",
+    ]
+
+
+def test_an_overdue_result_is_exit_13_with_and_without_json() -> None:
+    group = click.Group("main")
+    framework.verb(late_verb, group=group, opened=lambda profile: None)
+    for arguments in (["late"], ["late", "--json"]):
+        with pytest.raises(SystemExit) as ended:
+            group.main(arguments, standalone_mode=False)
+        assert ended.value.code == 13
+
+
+def late_verb(site: None) -> dict[str, bool]:
+    return {"overdue": True}
+
+
+def test_an_empty_question_is_refused() -> None:
+    assert glue("ask", GLUE_PROFILE="rehearsal").returncode == 2
+    assert glue("ask", GLUE_PROFILE="rehearsal", ARG_Q="").returncode == 2
+
+
+def test_an_ingest_that_is_not_complete_is_exit_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stub says what came of it."""
+    lists = {"added": [], "changed": [], "missing": [], "notes": [], "not_read": {}, "deleted": 0}
+    result = lists | {"skipped": {"b": "empty"}, "in": 1, "of": 2, "incomplete": True}
+    monkeypatch.setattr(framework, "open_site", lambda profile: None)
+    monkeypatch.setattr(documents, "ingest", lambda *_: result)
+    with pytest.raises(SystemExit) as ended:
+        verbs.cli(["ingest", "folder"], standalone_mode=False)
+    assert ended.value.code == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "1 of 2 documents are in"

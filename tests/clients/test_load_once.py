@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from glue.clients.vllm import Vllm
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 
 
 @pytest.fixture
 def middleware() -> Iterator[Any]:
     spec = importlib.util.spec_from_file_location(
-        "load_once", HOME / "images" / "vllm" / "load_once.py"
+        "load_once", REPOSITORY / "images" / "vllm" / "load_once.py"
     )
     assert spec and spec.loader
     found = importlib.util.module_from_spec(spec)

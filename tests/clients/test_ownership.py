@@ -66,11 +66,11 @@ def test_a_clone_is_opened_to_containers_and_the_site_s_own_settings_stay_closed
 def test_everything_that_a_container_mounts_of_the_repository_is_among_what_is_opened() -> None:
     mounted = [
         line.strip().removeprefix("- ").removeprefix('volumes: ["').partition(":")[0]
-        for file in settings.HOME.glob("compose.*.yaml")
+        for file in settings.REPOSITORY.glob("compose.*.yaml")
         for line in file.read_text().splitlines()
         if "./" in line and ":ro" in line
     ]
-    opened = {str(path.relative_to(settings.HOME)) for path in MOUNTED}
+    opened = {str(path.relative_to(settings.REPOSITORY)) for path in MOUNTED}
     assert mounted and all(
         {str(part) for part in (Path(name), *Path(name).parents)} & opened for name in mounted
     )
@@ -200,8 +200,12 @@ def test_what_root_writes_belongs_to_the_folder_s_owner_and_the_rest_is_named(
     os.chown(tmp_path, 2001, 2001)
     files.write(tmp_path / "turn.json", "{}")
     files.append_line(tmp_path / "journal.jsonl", {})
-    with lock.hold(tmp_path, lock.MOVE, "root's turn"):
+    with lock.hold(tmp_path, lock.SWITCH, "root's turn"):
         assert host.foreign_files(tmp_path) == []
+    files.make_folder(tmp_path / "tls" / "old", mode=0o700)
+    assert host.foreign_files(tmp_path) == []
+    made = (tmp_path / "tls" / "old").stat()
+    assert (made.st_uid, made.st_gid, made.st_mode & 0o777) == (2001, 2001, 0o700)
     (tmp_path / "nights").mkdir()
     (tmp_path / "nights" / "one").touch()
     assert host.foreign_files(tmp_path) == [tmp_path / "nights"]

@@ -14,11 +14,11 @@ from typing import Any, cast
 import pytest
 
 from bench.browser import Page
-from glue.clients import docker
+from glue.clients import compose
 from glue.clients.open_webui import WebUI
 from glue.clients.vllm import Vllm
 from glue.core.errors import GlueError
-from glue.core.settings import HOME, load
+from glue.core.settings import REPOSITORY, load
 from glue.machine import images, models
 
 KINDS = ("HTTP", "HTTPS", "FTP", "ALL")
@@ -81,7 +81,7 @@ def test_glue_asks_vllm_the_door_and_the_chat_directly(proxy: list[str]) -> None
     "file", ["compose.day.yaml", "compose.bench.yaml", "tests/e2e/recorder/compose.yaml"]
 )
 def test_health_checks_ask_their_own_container_directly(file: str, proxy: list[str]) -> None:
-    checks = set(CHECK.findall((HOME / file).read_text()))
+    checks = set(CHECK.findall((REPOSITORY / file).read_text()))
     assert checks
     with serving(200) as (address, asked):
         for check in checks:
@@ -92,7 +92,7 @@ def test_health_checks_ask_their_own_container_directly(file: str, proxy: list[s
 
 
 def test_a_health_check_still_fails_where_its_container_answers_no_200() -> None:
-    check, *_ = set(CHECK.findall((HOME / "compose.day.yaml").read_text()))
+    check, *_ = set(CHECK.findall((REPOSITORY / "compose.day.yaml").read_text()))
     with serving(503) as (address, _):
         command = [sys.executable, "-c", re.sub(r"127\.0\.0\.1:\d+", address, check)]
         assert subprocess.run(command, capture_output=True, check=False).returncode != 0
@@ -101,7 +101,7 @@ def test_a_health_check_still_fails_where_its_container_answers_no_200() -> None
 def test_containers_are_told_of_no_proxy_in_both_spellings() -> None:
     rows = [
         line.partition("=")
-        for line in (HOME / "env" / "no-proxy.env").read_text().splitlines()
+        for line in (REPOSITORY / "env" / "no-proxy.env").read_text().splitlines()
         if line[:1] != "#"
     ]
     assert {name: value for name, _, value in rows} == {
@@ -114,7 +114,7 @@ def test_containers_are_told_of_no_proxy_in_both_spellings() -> None:
 def test_only_the_download_of_models_uses_the_proxy(
     monkeypatch: pytest.MonkeyPatch, proxy: list[str]
 ) -> None:
-    monkeypatch.setattr(docker, "docker_cli", lambda: "docker")
+    monkeypatch.setattr(compose, "docker_cli", lambda: "docker")
     monkeypatch.setattr(images, "stream", lambda command, *_: (0, " ".join(command)))
     monkeypatch.setattr(models, "stream", lambda command, *_: (0, " ".join(command)))
     online, check = (
@@ -124,5 +124,5 @@ def test_only_the_download_of_models_uses_the_proxy(
     assert "--env=HTTPS_PROXY" in online and "--network=none" not in online
     assert (
         not any("PROXY" in part for part in check)
-        and f"--env-file={HOME / 'env' / 'no-proxy.env'}" in check
+        and f"--env-file={REPOSITORY / 'env' / 'no-proxy.env'}" in check
     )

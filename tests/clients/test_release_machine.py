@@ -154,7 +154,7 @@ class Machine(RuleBasedStateMachine):
         before = set(self.releases.names())
         kept = {self.releases.current()}
         with suppress(PreconditionFailed):
-            kept.add(self.releases.previous())
+            kept.add(self.releases.before()[-1])
         good = [
             name
             for name in sorted(before)

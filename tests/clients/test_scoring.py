@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from glue.clients.vllm import Vllm
 from glue.core.errors import GlueError
 from learning.examples import Example, Message
+from learning.model import Model
 from training import template
 
 EXAMPLE = Example((Message("user", "Q"),), "A", "one", "one")
@@ -26,7 +26,7 @@ ANSWER = ["A", "<|im_end|>", "\n"]
 WORDS = list(dict.fromkeys(PROMPT + ANSWER))
 
 
-class Served(Vllm):
+class Served(Model):
     """Stub: a vLLM that gives back what each test says it was asked for; the real one is asked in
     tests/e2e/test_cycle.py."""
 

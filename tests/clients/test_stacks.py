@@ -14,7 +14,7 @@ import pytest
 from docker.models.containers import Container
 from requests import Response
 
-from glue.clients import docker as docker_client
+from glue.clients import compose, containers
 from glue.clients.docker import Stacks
 from glue.core import commands, settings, waiting
 from glue.core.errors import GlueError
@@ -44,8 +44,8 @@ def test_a_compose_that_never_says_its_version_is_one_without(
     stand_in = tmp_path / "docker"
     stand_in.write_text("#!/bin/sh\nexec sleep 60\n")
     stand_in.chmod(0o755)
-    monkeypatch.setattr(docker_client, "docker_cli", lambda: str(stand_in))
-    assert docker_client.compose_version(timeout_seconds=0.2) == ""
+    monkeypatch.setattr(compose, "docker_cli", lambda: str(stand_in))
+    assert compose.compose_version(timeout_seconds=0.2) == ""
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_an_unhealthy_service_says_what_its_last_health_check_printed(
         "Health": {"Status": status, "Log": [{"Output": output} for output in checks]},
     }
     attributes = {"State": state, "NetworkSettings": {"Networks": {}}}
-    found = docker_client.observed(
+    found = containers.observed(
         cast(Container, SimpleNamespace(attrs=attributes, labels={}, name="vllm"))
     )
     assert (found.health, found.fault) == (status, fault)
@@ -190,7 +190,7 @@ def test_a_user_whom_dockers_socket_refuses_is_told_to_join_the_group(
     with pytest.raises(GlueError) as error:
         Stacks(settings.load("rehearsal"))
     assert error.value.do.startswith("sudo usermod -aG docker $USER, then sign out and in again")
-    assert docker_client.remedy("error mounting /srv/x: permission denied") == ""
+    assert compose.remedy("error mounting /srv/x: permission denied") == ""
 
 
 @pytest.mark.parametrize(("status", "waits"), [(None, False), (404, False), (409, True)])
@@ -211,5 +211,28 @@ def test_a_container_that_docker_removes_already_is_waited_for(
     container = SimpleNamespace(
         remove=remove, wait=lambda condition, timeout: asked.append(condition)
     )
-    docker_client.remove(cast(Container, container))
+    containers.remove(cast(Container, container))
     assert asked == (["removed"] if waits else [])
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_https_proxy_of_an_earlier_version_is_gone_before_the_new_one_starts(
+    there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for Docker: both proxies publish the same port."""
+    done: list[object] = []
+    former = SimpleNamespace(remove=lambda force: done.append("gate removed"))
+    stacks = Stacks.__new__(Stacks)
+    stacks.settings = settings.load("rehearsal")
+    wanted = ["com.docker.compose.project=rehearsal-day", "com.docker.compose.service=gate"]
+
+    def found(all: bool, filters: dict[str, list[str]], ignore_removed: bool) -> list[object]:
+        assert filters["label"] == wanted
+        return [former] if there else []
+
+    stacks.docker = cast(
+        docker.DockerClient, SimpleNamespace(containers=SimpleNamespace(list=found))
+    )
+    monkeypatch.setattr(stacks, "compose", lambda *arguments: done.append(arguments[1]))
+    stacks.up()
+    assert done == (["gate removed", "up"] if there else ["up"])

@@ -15,7 +15,7 @@ import pytest
 
 from glue.clients.docker import Stacks
 from glue.core import settings
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 
 SECRETS = {key: f"{key.lower()}-0123456789" for key in settings.SECRETS}
 
@@ -106,18 +106,18 @@ def test_with_https_one_more_service_is_published_and_the_chat_itself_still_only
         for name, service in services.items()
     }
     assert {name: ports for name, ports in published.items() if ports} == {
-        "gate": [("0.0.0.0", "443")],
+        "https-proxy": [("0.0.0.0", "443")],
         "open-webui": [("127.0.0.1", "3000")],
     }
-    gate, chat = services["gate"], services["open-webui"]["environment"]
+    proxy, chat = services["https-proxy"], services["open-webui"]["environment"]
     assert (
-        gate["image"] == services["door"]["image"]
-        and gate["read_only"]
-        and gate["cap_drop"] == ["ALL"]
-        and gate["init"]
+        proxy["image"] == services["door"]["image"]
+        and proxy["read_only"]
+        and proxy["cap_drop"] == ["ALL"]
+        and proxy["init"]
     )
-    assert gate["security_opt"] == ["no-new-privileges:true"] and all(
-        mount["read_only"] for mount in gate["volumes"]
+    assert proxy["security_opt"] == ["no-new-privileges:true"] and all(
+        mount["read_only"] for mount in proxy["volumes"]
     )
     assert chat["CORS_ALLOW_ORIGIN"] == "https://spark.example.org;https://10.0.0.5"
     assert chat["WEBUI_SESSION_COOKIE_SECURE"] == chat["WEBUI_AUTH_COOKIE_SECURE"] == "true"
@@ -196,12 +196,12 @@ def test_adapters_are_mounted_by_their_parent_and_read_only(day: dict[str, Any])
 
 def test_every_image_is_one_of_the_file_of_images(any_stack: dict[str, Any]) -> None:
     loaded = settings.load("rehearsal")
-    listed = {loaded[key] for key in settings.read_env_file(HOME / "env" / "images.env")}
+    listed = {loaded[key] for key in settings.read_env_file(REPOSITORY / "env" / "images.env")}
     assert {service["image"] for service in any_stack["services"].values()} <= listed
 
 
 def test_what_people_reach_writes_nothing_but_its_data(day: dict[str, Any]) -> None:
-    owner = (HOME / "state" if (HOME / "state").exists() else HOME).stat()
+    owner = (REPOSITORY / "state" if (REPOSITORY / "state").exists() else REPOSITORY).stat()
     assert day["services"]["vllm"]["user"] == f"{owner.st_uid}:{owner.st_gid}"
     assert all(service["read_only"] for service in day["services"].values())
     for name in ("door", "night-desk"):
@@ -319,6 +319,22 @@ def test_the_trainer_reaches_no_network_and_does_not_come_back() -> None:
         assert (trainer["network_mode"], trainer["restart"]) == ("none", "no")
 
 
+@pytest.mark.parametrize("profile", settings.PROFILES)
+def test_a_job_has_no_gpu_and_only_the_network_and_the_keys_that_it_is_given(profile: str) -> None:
+    services = configuration("night", profile)["services"]
+    job, trainer = services["learning"], services["trainer"]
+    assert (job["network_mode"], job["restart"], job["image"]) == ("none", "no", trainer["image"])
+    assert job["user"] == trainer["user"] and job["read_only"] and int(job["mem_limit"]) <= 2**31
+    assert not job.get("deploy", {}).get("resources", {}).get("reservations")
+    assert (job["environment"]["MODEL_API_KEY"], job["environment"]["CHAT_TOKEN"]) == ("", "")
+    assert all(volume["read_only"] for volume in job["volumes"])
+    more = {"LEARNING_NETWORK": "spark-daynight", "LEARNING_MODEL_API_KEY": "k"}
+    asked = configuration("night", profile, **more)["services"]["learning"]
+    assert asked["network_mode"] == "spark-daynight" and asked["environment"]["MODEL_API_KEY"] == (
+        "k"
+    )
+
+
 @pytest.mark.parametrize(
     ("status", "body", "code", "printed"),
     [(200, "", 0, ""), (503, "vLLM hangs: asked", 1, "vLLM hangs: asked\n"), (503, "", 1, "\n")],
@@ -345,10 +361,10 @@ def test_vllms_health_check_prints_why_it_fails(
 
 def test_no_secret_stands_in_any_file() -> None:
     listed = subprocess.run(
-        ["git", "ls-files"], cwd=HOME, capture_output=True, text=True, check=True
+        ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout.split()
     for name in listed:
-        text = (HOME / name).read_text(encoding="utf-8", errors="replace")
+        text = (REPOSITORY / name).read_text(encoding="utf-8", errors="replace")
         for key in settings.SECRETS:
             assert not re.search(rf"^\s*{key}=\S", text, re.MULTILINE), f"{name} sets {key}"
 
@@ -367,10 +383,10 @@ def test_a_missing_secret_is_an_error_and_not_an_empty_key() -> None:
 
 def test_shell_scripts_parse() -> None:
     for script in [
-        *HOME.glob("scripts/*.sh"),
-        *HOME.glob("images/**/*.sh"),
-        HOME / "images/base/install-packages",
-        HOME / ".ci/run",
+        *REPOSITORY.glob("scripts/*.sh"),
+        *REPOSITORY.glob("images/**/*.sh"),
+        REPOSITORY / "images/base/install-packages",
+        REPOSITORY / ".ci/run",
     ]:
         shell = (
             "bash" if "bash" in Path(script).read_text(encoding="utf-8").splitlines()[0] else "sh"
@@ -400,7 +416,7 @@ def test_the_model_runs_as_the_state_folders_owner_in_group_0(day: dict[str, Any
             if mount["target"] == "/adapters"
         )
     ).parent
-    uid = (owner if owner.exists() else HOME).stat().st_uid
+    uid = (owner if owner.exists() else REPOSITORY).stat().st_uid
     assert day["services"]["vllm"]["user"] == f"{uid}:0"
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 
 BIN = Path(sys.executable).parent
 
 
 def tracked() -> list[Path]:
     listed = subprocess.run(
-        ["git", "ls-files"], cwd=HOME, capture_output=True, text=True, check=True
+        ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout.split()
-    return [HOME / name for name in listed if (HOME / name).is_file()]
+    return [REPOSITORY / name for name in listed if (REPOSITORY / name).is_file()]
 
 
 def shell_scripts() -> list[Path]:
@@ -30,7 +30,9 @@ def shell_scripts() -> list[Path]:
     ]
 
 
-@pytest.mark.parametrize("script", shell_scripts(), ids=lambda path: str(path.relative_to(HOME)))
+@pytest.mark.parametrize(
+    "script", shell_scripts(), ids=lambda path: str(path.relative_to(REPOSITORY))
+)
 def test_shellcheck_has_nothing_to_say(script: Path) -> None:
     done = subprocess.run(
         [BIN / "shellcheck", "--severity=warning", script],
@@ -43,7 +45,11 @@ def test_shellcheck_has_nothing_to_say(script: Path) -> None:
 
 def holds_a_secret(files: list[Path]) -> str:
     done = subprocess.run(
-        [BIN / "detect-secrets-hook", *files], cwd=HOME, capture_output=True, text=True, check=False
+        [BIN / "detect-secrets-hook", *files],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return done.stdout if done.returncode else ""
 
@@ -52,6 +58,7 @@ def test_no_file_holds_a_secret() -> None:
     assert len(shell_scripts()) >= 6
     made_by_programs = (
         "requirements.txt",
+        "requirements-bench.txt",
         "requirements-dev.txt",
         "constraints.txt",
     )  # hashes, and slow to look through
@@ -79,14 +86,14 @@ def test_no_locked_package_has_a_known_hole() -> None:
     command = [
         str(BIN / "pip-audit"),
         "--requirement",
-        "requirements.txt",
+        "requirements-bench.txt",
         "--disable-pip",
         "--no-deps",
         "--format",
         "json",
     ]
     done = subprocess.run(
-        command, cwd=HOME, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False
     )
     found = json.loads(done.stdout)["dependencies"] if done.stdout.startswith("{") else []
     audited = [row for row in found if "vulns" in row]

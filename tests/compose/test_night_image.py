@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from glue.clients.docker import docker_cli
+from glue.clients.compose import docker_cli
 from glue.core import settings
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.machine import images
 from tests.e2e.conftest import run_glue
 
@@ -44,7 +44,10 @@ def test_what_the_distribution_installed_and_pip_cannot_uninstall_does_not_end_t
     Debian 12 still ships that file for python3-packaging; Ubuntu 24.04 ships none for
     python3-wheel, so here it is removed.
     """
-    trainer, base = HOME / "images" / "trainer", settings.load("rehearsal")["REHEARSAL_BASE_IMAGE"]
+    trainer, base = (
+        REPOSITORY / "images" / "trainer",
+        settings.load("rehearsal")["REHEARSAL_BASE_IMAGE"],
+    )
     names = ("packaging==", "setuptools==", "wheel==")
     pins = [
         line

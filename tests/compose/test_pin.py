@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from glue.clients.docker import Stacks, docker_cli
+from glue.clients.compose import docker_cli
+from glue.clients.docker import Stacks
 from glue.core import commands, files, settings, waiting
 from glue.core.errors import PreconditionFailed
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.core.waiting import Seen
 from glue.machine.images import BUILT_HERE, TAG_ONLY, pin
 from glue.operations import airgap
@@ -111,7 +112,7 @@ def test_a_tag_becomes_a_tag_with_the_registry_s_digest_and_again_is_nothing(
     expected = f"# a word\nDOOR_IMAGE={wanted}\nREHEARSAL_BASE_IMAGE=dual-use/base:1\n"
     expected += f"NIGHT_DESK_IMAGE={wanted}\n"
     assert path.read_text() == expected
-    settings.check("DOOR_IMAGE", wanted, "env/images.env")
+    settings.check({"DOOR_IMAGE": wanted}, "env/images.env")
     assert pin(stacks, path) == [] and path.read_text() == expected
 
 
@@ -193,7 +194,7 @@ def test_a_registry_that_does_not_answer_is_exit_10_with_nothing_written(
 
 
 def test_every_reference_of_the_project_is_pinned_or_built_here() -> None:
-    text = (HOME / "env" / "images.env").read_text(encoding="utf-8")
+    text = (REPOSITORY / "env" / "images.env").read_text(encoding="utf-8")
     references = {
         line.split("=")[1] for line in text.splitlines() if "=" in line and not line.startswith("#")
     }

@@ -3,15 +3,15 @@ network."""
 
 import subprocess
 
-from glue.clients.docker import docker_cli
+from glue.clients.compose import docker_cli
 from glue.core import settings
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 
 
 def test_everything_in_tests_training_in_image_passes_in_the_trainer_image() -> None:
     mounts = [
-        f"--volume={HOME}:/repo:ro",
-        f"--volume={HOME}/images/trainer/training:/opt/training:ro",
+        f"--volume={REPOSITORY}:/repo:ro",
+        f"--volume={REPOSITORY}/images/trainer/training:/opt/training:ro",
     ]
     image = settings.load("rehearsal")["REHEARSAL_TRAINER_IMAGE"]
     run = [docker_cli(), "run", "--rm", "--network=none", *mounts, "--entrypoint=python3", image]

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from glue.clients.docker import docker_cli
+from glue.clients.compose import docker_cli
 from glue.core import settings
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from tests.compose.test_compose import configuration
 
-SHIM = HOME / "tests" / "compose" / "shim"
+SHIM = REPOSITORY / "tests" / "compose" / "shim"
 CHECKPOINT = "/adapters/night-1/checkpoint"
-ECHO = HOME / "tests" / "compose" / "echo"
+ECHO = REPOSITORY / "tests" / "compose" / "echo"
 
 
 def as_vllm_reads_it(

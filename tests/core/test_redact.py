@@ -20,17 +20,17 @@ VALUES = {
     ("said", "shown"),
     [
         (
-            "https://uma:pass@hub.example.org/x",
+            "https://uma:pass@hub.example.org/x",  # pragma: allowlist secret
             "https://(hidden)@hub.example.org/x",
-        ),  # pragma: allowlist secret
+        ),
         (
-            "proxy http://uma:p@ss/w:rd@10.0.0.1:3128 refused",
+            "proxy http://uma:p@ss/w:rd@10.0.0.1:3128 refused",  # pragma: allowlist secret
             "proxy http://(hidden)@10.0.0.1:3128 refused",
-        ),  # pragma: allowlist secret
+        ),
         (
-            "rest:https://uma:pass@backup/",
+            "rest:https://uma:pass@backup/",  # pragma: allowlist secret
             "rest:https://(hidden)@backup/",
-        ),  # pragma: allowlist secret
+        ),
         ("ssh://git@example.org", "ssh://(hidden)@example.org"),
         (json.dumps("https://u:p@h").replace("/", "\\/"), '"https:\\/\\/(hidden)@h"'),
         ("?next=" + quote("https://u:p@h", safe=""), "?next=https%3A%2F%2F(hidden)%40h"),
@@ -63,7 +63,9 @@ def test_logins_and_webhooks_are_hidden_in_any_url(said: str, shown: str | None)
         (json.dumps("M\u00fcller"), '"(person)"'),
     ],
 )
-def test_a_stranger_sees_no_key_and_no_person_but_figures(said: str, shown: str | None) -> None:
+def test_a_support_bundle_shows_figures_but_no_keys_and_no_people(
+    said: str, shown: str | None
+) -> None:
     assert redact.strangers(said, ["Thurgau", "M\u00fcller"]) == (shown or said)
 
 
@@ -78,7 +80,7 @@ def test_a_stranger_sees_no_key_and_no_person_but_figures(said: str, shown: str 
         quote(WEBHOOK, safe=""),
     ],
 )
-def test_a_secret_is_hidden_whole_and_in_part_as_any_program_writes_it(said: str) -> None:
+def test_a_secret_is_hidden_whole_in_parts_and_in_any_encoding(said: str) -> None:
     hidden = redact.hidden(said, redact.secrets(VALUES, settings.HIDDEN))
     for private in ("0123", "very-private-token", "Mirror!Pass", "Mirror%21Pass"):
         assert private not in hidden

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from glue.clients.adapter_store import Releases
-from glue.core import commands, files, journal, lock
+from glue.core import commands, desired_state, files, journal, lock
 from glue.core.errors import Locked, PreconditionFailed
 
 
@@ -50,21 +50,21 @@ def test_previous_is_what_served_before_down_to_the_base_model(releases: Release
     one, two = publish(releases, "one"), publish(releases, "two")
     serve(releases, one)
     serve(releases, two)
-    assert releases.previous() == one
+    assert releases.before()[-1] == one
     releases.retreat(releases.served()[:-1])
-    assert releases.previous() is None
+    assert releases.before()[-1] is None
     releases.retreat(releases.served()[:-1])
     with pytest.raises(PreconditionFailed):
-        releases.previous()
+        releases.before()[-1]
 
 
-def test_a_crash_between_link_and_list_is_mended_on_reading(releases: Releases) -> None:
+def test_a_crash_between_link_and_list_is_repaired_on_reading(releases: Releases) -> None:
     name = publish(releases, "one")
     (releases.folder / "current").symlink_to(name)
     assert releases.served() == [None, name]
 
 
-def test_without_room_for_the_list_nothing_advances_and_a_rollback_never_goes_forward_later(
+def test_on_a_full_disk_no_adapter_is_promoted_and_no_later_rollback_goes_forward(
     releases: Releases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two, three = (publish(releases, content) for content in ("one", "two", "three"))
@@ -81,7 +81,7 @@ def test_without_room_for_the_list_nothing_advances_and_a_rollback_never_goes_fo
         assert releases.current() == two
         disk.setattr(Path, "symlink_to", no_room)
         releases.retreat(releases.before())
-    assert releases.current() == one and releases.previous() is None
+    assert releases.current() == one and releases.before()[-1] is None
 
 
 def test_a_changed_file_is_found(releases: Releases) -> None:
@@ -102,25 +102,31 @@ HOLDER = """
 import sys
 from pathlib import Path
 from glue.core import lock
-with lock.hold(Path(sys.argv[1]), lock.NIGHT, "a night"):
+with lock.hold(Path(sys.argv[1]), lock.TRAINING, "a night"):
     print("held", flush=True); sys.stdin.read()
 """
 
 
-def test_a_second_holder_is_told_who_holds_it_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
+def test_a_lock_names_its_holder_and_is_free_when_the_holder_dies(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout and holder.stdout.readline() == "held\n"
-        assert lock.held(tmp_path, lock.NIGHT)
-        with pytest.raises(Locked) as error, lock.hold(tmp_path, lock.NIGHT, "another"):
+        assert lock.held(tmp_path, lock.TRAINING)
+        with pytest.raises(Locked) as error, lock.hold(tmp_path, lock.TRAINING, "another"):
             pass
         assert error.value.exit_code == 11 and str(holder.pid) in error.value.saw
         holder.kill()
-    with lock.hold(tmp_path, lock.NIGHT, "after its death"):
-        assert lock.held(tmp_path, lock.NIGHT)
-    assert not lock.held(tmp_path, lock.NIGHT)
+    with lock.hold(tmp_path, lock.TRAINING, "after its death"):
+        assert lock.held(tmp_path, lock.TRAINING)
+    assert not lock.held(tmp_path, lock.TRAINING)
+
+
+def test_files_that_two_versions_read_during_an_upgrade_keep_their_names() -> None:
+    """A night or a timer of the version before may hold a lock while the next one starts."""
+    names = (lock.TRAINING, lock.UPGRADE, lock.SWITCH, desired_state.FILE)
+    assert names == ("night.lock", "upgrade.lock", "glue.lock", "turn.json")
 
 
 def test_the_journal_has_a_line_before_and_after_and_names_a_failure(tmp_path: Path) -> None:
@@ -138,7 +144,7 @@ def test_the_journal_has_a_line_before_and_after_and_names_a_failure(tmp_path: P
     assert rows[-1]["reason"] == "ValueError: why"
 
 
-def test_the_last_night_is_read_past_a_line_that_was_cut_short(tmp_path: Path) -> None:
+def test_the_last_night_is_found_behind_a_truncated_line(tmp_path: Path) -> None:
     journal.record(tmp_path, night="n1", outcome="promoted")
     with (tmp_path / "journal.jsonl").open("a") as file:
         file.write('{"night": "n2", "outco')
@@ -146,7 +152,7 @@ def test_the_last_night_is_read_past_a_line_that_was_cut_short(tmp_path: Path) -
     assert found and found["night"] == "n1"
 
 
-def test_a_line_that_a_full_disk_cut_inside_a_character_spoils_no_other(tmp_path: Path) -> None:
+def test_a_line_truncated_inside_a_character_damages_no_other_line(tmp_path: Path) -> None:
     journal.record(tmp_path, night="n1", outcome="promoted")
     whole = (tmp_path / "journal.jsonl").read_bytes()
     line = json.dumps({"night": "n2", "reason": "█ 9 %"}, ensure_ascii=False).encode()
@@ -159,7 +165,7 @@ def test_a_line_that_a_full_disk_cut_inside_a_character_spoils_no_other(tmp_path
         ] == ["n1", "day"], length
 
 
-def test_a_written_file_has_its_mode_from_the_start(tmp_path: Path) -> None:
+def test_a_file_has_its_mode_before_it_has_content(tmp_path: Path) -> None:
     files.write(tmp_path / "secret", "x", mode=0o600)
     assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
     files.write_json(tmp_path / "value.json", {"ä": 1})
@@ -169,7 +175,7 @@ def test_a_written_file_has_its_mode_from_the_start(tmp_path: Path) -> None:
     assert (tmp_path / "kept.jsonl").stat().st_mode & 0o777 == 0o600
 
 
-def test_signals_are_ignored_only_while_the_day_is_brought_back() -> None:
+def test_signals_are_ignored_only_while_the_day_restarts() -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler) and signal.getsignal(
         signal.SIGINT
     )
@@ -192,7 +198,7 @@ def make_checkpoint(releases: Releases, name: str, content: str = "weights") -> 
     releases.publish_checkpoint(name, source, {"form": "merged"})
 
 
-def test_a_checkpoint_serves_only_if_it_is_there_wanted_and_no_night_judges(
+def test_a_checkpoint_serves_only_if_it_exists_is_promoted_and_no_evaluation_runs(
     releases: Releases,
 ) -> None:
     name = publish(releases, "one")
@@ -203,14 +209,14 @@ def test_a_checkpoint_serves_only_if_it_is_there_wanted_and_no_night_judges(
     assert not releases.serves_merged(), "a checkpoint by itself changes nothing"
     releases.serve_as(name, True)
     assert releases.serves_merged() and releases.checkpoint(name)
-    releases.judge(True)
+    releases.set_judging(True)
     assert not releases.serves_merged() and releases.is_merged(name)
-    releases.judge(False)
+    releases.set_judging(False)
     releases.retreat([None])
     assert not releases.serves_merged()
 
 
-def test_a_checkpoint_that_was_changed_on_disk_is_found_and_only_if_it_is_to_serve(
+def test_a_changed_checkpoint_is_detected_before_it_serves(
     releases: Releases,
 ) -> None:
     name = publish(releases, "one")
@@ -223,7 +229,7 @@ def test_a_checkpoint_that_was_changed_on_disk_is_found_and_only_if_it_is_to_ser
     assert "checkpoint/model.safetensors" in error.value.saw
 
 
-def test_only_the_two_last_that_served_keep_what_serving_made_and_an_export_is_kept(
+def test_only_the_last_two_adapters_keep_their_checkpoints_and_exports_are_kept(
     releases: Releases,
 ) -> None:
     names = [publish(releases, content) for content in ("one", "two", "three", "four")]
@@ -238,7 +244,7 @@ def test_only_the_two_last_that_served_keep_what_serving_made_and_an_export_is_k
     assert not list(releases.folder.glob(".unfinished*"))
 
 
-def test_a_new_checkpoint_takes_the_place_of_the_old_one_and_serves_only_when_told_so(
+def test_a_new_checkpoint_replaces_the_old_one_and_serves_only_on_request(
     releases: Releases,
 ) -> None:
     name = publish(releases, "one")
@@ -249,7 +255,7 @@ def test_a_new_checkpoint_takes_the_place_of_the_old_one_and_serves_only_when_to
     assert not releases.is_merged(name)
 
 
-def test_a_line_that_a_full_disk_cut_short_spoils_no_later_one(tmp_path: Path) -> None:
+def test_a_truncated_line_damages_no_later_line(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     files.append_line(path, {"number": 1})
     with path.open("a") as file:
@@ -272,14 +278,14 @@ def test_a_disk_without_file_locks_is_named(
     assert os.strerror(number) in lock.fault(tmp_path)
     with (
         pytest.raises(PreconditionFailed, match="no file locks") as error,
-        lock.hold(tmp_path, lock.MOVE, "a test"),
+        lock.hold(tmp_path, lock.SWITCH, "a test"),
     ):
         pass
     assert "STATE_DIR" in error.value.do and list(tmp_path.glob(".lock-probe-*")) == []
 
 
-def test_a_disk_whose_locks_lock_nobody_out_is_named(
+def test_a_disk_whose_locks_have_no_effect_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
-    assert "second program" in lock.fault(tmp_path)
+    assert "two programs" in lock.fault(tmp_path)

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from glue.clients import open_webui
+from glue.clients import knowledge, open_webui
 from glue.clients.docker import Stacks
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.core import settings
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 
 Glue = Callable[..., subprocess.CompletedProcess[str]]
 HTTPS_NAMES = "localhost,127.0.0.1"
@@ -30,7 +30,7 @@ def run_glue(
     command = [sys.executable, "-m", program, *arguments]
     return subprocess.run(
         command,
-        cwd=HOME,
+        cwd=REPOSITORY,
         env=os.environ | {"GLUE_PROFILE": "rehearsal"} | environment,
         capture_output=True,
         text=True,
@@ -66,6 +66,12 @@ def demo(https_names: str) -> dict[str, Any]:
 def site(demo: dict[str, Any]) -> Site:
     chosen = settings.load("rehearsal")
     return Site(chosen, Stacks(chosen), print)
+
+
+def documents_held(site: Site) -> int:
+    """In the team's collection."""
+    person = site.administrator()
+    return len(knowledge.held(person, knowledge.current(person, site.state)))
 
 
 @pytest.fixture(scope="package")

@@ -34,14 +34,16 @@ from glue.clients.site import Site
 from glue.core import files, lock, settings, waiting
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.core.names import ADAPTER, MARK
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.core.waiting import Seen
 from glue.night import night
+from glue.operations import dataset
 from learning.dataset import build
 from rehearsal import demo
+from tests.learning import on_host
 from training import world as worlds
 
-REPORT = HOME / "docs" / "measurements" / "kill-study.json"
+REPORT = REPOSITORY / "docs" / "measurements" / "kill-study.json"
 WHEN = ("before", "during", "after")
 DEATHS_OF_OTHERS = {
     "trainer": ("train",),
@@ -141,7 +143,7 @@ def morning_after(site: Site, point: Point, seed: int) -> Found:
         day_serving=not saw,
         day_seconds=seconds,
         half_published=len(half(site)),
-        stale_locks=sum(lock.held(site.state, name) for name in (lock.NIGHT, lock.MOVE)),
+        stale_locks=sum(lock.held(site.state, name) for name in (lock.TRAINING, lock.SWITCH)),
         adapter_before=before,
         adapter_after=site.releases.current(),
         saw=saw,
@@ -151,16 +153,17 @@ def morning_after(site: Site, point: Point, seed: int) -> Found:
 def something_to_learn(site: Site, seed: int) -> None:
     """What a night that died did not learn is still new to the next one; else the team corrects
     other facts."""
-    if build.gather(site, site.recipe()).new >= FACTS:
+    order = dataset.order_for(site, site.recipe())
+    if build.gather(on_host.job(site, order)).new >= FACTS:
         return
-    world = worlds.load(HOME / "env" / "practice-world.toml")
+    world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
     demo.teach(site, demo.team_member(site), world, demo.corrections(world, FACTS, seed))
 
 
 def glue(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "glue", "--profile", "rehearsal", *arguments]
     return subprocess.run(
-        command, cwd=HOME, capture_output=True, text=True, timeout=NIGHT_SECONDS, check=False
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=NIGHT_SECONDS, check=False
     )
 
 
@@ -180,7 +183,11 @@ def night_with_a_death(site: Site, point: Point) -> bool:
     lines = len(files.read_lines(site.state / "journal.jsonl"))
     environment = os.environ | {"GLUE_PROFILE": "rehearsal"}
     with subprocess.Popen(
-        command, cwd=HOME, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     ) as process:
         if point.victim == "glue":
             return process.wait(NIGHT_SECONDS) == -signal.SIGKILL
@@ -209,7 +216,9 @@ def kill(site: Site, point: Point, seconds: float) -> bool:
         )
         return (
             subprocess.run(
-                ["bash", str(HOME / "scripts" / "install-docker.sh")], check=False, timeout=120
+                ["bash", str(REPOSITORY / "scripts" / "install-docker.sh")],
+                check=False,
+                timeout=120,
             ).returncode
             == 0
         )

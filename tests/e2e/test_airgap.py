@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from glue.clients.docker import Stacks, docker_cli
+from glue.clients.compose import docker_cli
+from glue.clients.docker import Stacks
 from glue.clients.site import Site
 from glue.core import settings
 from glue.core.names import MARK
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.serving import day
 from tests.e2e.conftest import Glue
 
@@ -52,7 +53,7 @@ def elsewhere(site: Site, tmp_path: Path) -> Iterator[dict[str, str]]:
         subprocess.run(
             [docker_cli(), "volume", "rm", *stacks.volumes()], check=True, capture_output=True
         )
-    day.ensure(site)
+    day.start(site)
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def without_network(
     command = ["unshare", "--net", sys.executable, "-c", LOOPBACK_UP, "-m", "glue", *arguments]
     return subprocess.run(
         command,
-        cwd=HOME,
+        cwd=REPOSITORY,
         env=os.environ | environment,
         capture_output=True,
         text=True,

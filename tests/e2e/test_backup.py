@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from glue.clients import open_webui
-from glue.clients.docker import Stacks, docker_cli
+from glue.clients import knowledge, open_webui
+from glue.clients.compose import docker_cli
+from glue.clients.docker import Stacks
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.core import settings
@@ -57,7 +58,7 @@ def fresh(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     docker("volume", "rm", *new.stacks.volumes())
     for key in changed:
         monkeypatch.delenv(f"GLUE_{key}")
-    day.ensure(site)
+    day.start(site)
 
 
 @pytest.mark.long
@@ -90,7 +91,7 @@ def test_a_backup_of_the_running_chat_brings_up_a_fresh_machine(
     assert member.user["email"] in {
         row["email"] for row in person.call("GET", "/api/v1/users/")["users"]
     }
-    assert len(person.knowledge_files(person.ensure_knowledge())) == 8
+    assert len(knowledge.held(person, knowledge.current(person, again.state))) == 8
     answer = person.ask(QUESTION)
     assert any("lathe" in passage for passage in answer.passages)
     learned = demo["examples"][0]

@@ -9,7 +9,7 @@ import pytest
 
 from bench import documents
 from glue.clients.site import Site
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from tests import shots
 from tests.e2e.conftest import Glue
 
@@ -77,13 +77,13 @@ def test_what_is_asked_is_found_as_often_as_a_perfect_search_query_finds_it(rag:
     stock, ours = rag["hit_rate"]["stock"], rag["hit_rate"]["ours"]
     assert set(ours) == {
         case.kind
-        for case in documents.labelled(documents.load(HOME / "env" / "bench-library.toml"))
+        for case in documents.labelled(documents.load(REPOSITORY / "env" / "bench-library.toml"))
     }
     for kind in ours:
         assert ours[kind]["passage"] >= stock[kind]["passage"], kind
         assert ours[kind]["document"] >= stock[kind]["document"] - 0.04, (
             kind
-        )  # one of thirty, as docs/bench.md says
+        )  # one of thirty, as docs/measurements/bench.md says
 
 
 def test_glue_adds_little_to_the_container_s_own_swap(report: Row, site: Site) -> None:

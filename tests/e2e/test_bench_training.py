@@ -11,7 +11,7 @@ import pytest
 
 from bench import training, training_plan
 from glue.clients.site import Site
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from training import world
 
 pytestmark = pytest.mark.long
@@ -22,7 +22,7 @@ ROWS = 12
 def plan(site: Site) -> training_plan.Plan:
     """Two engines on twelve rows of the practice world; packing too, which a machine without a GPU
     refuses."""
-    words = world.load(HOME / "env" / "practice-world.toml")
+    words = world.load(REPOSITORY / "env" / "practice-world.toml")
     choose = random.Random(1)
     folder = site.state / "bench"
     shutil.rmtree(folder / "training", ignore_errors=True)

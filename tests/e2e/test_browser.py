@@ -15,7 +15,7 @@ from playwright.sync_api import Browser
 from glue.clients import open_webui
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from tests.e2e import browser as hands
 from tests.e2e.browser import Member
 from tests.e2e.conftest import Glue
@@ -26,7 +26,7 @@ Rows = list[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    script = ["bash", str(HOME / "scripts" / "install-browser.sh")]
+    script = ["bash", str(REPOSITORY / "scripts" / "install-browser.sh")]
     path = subprocess.run(
         script, check=True, stdout=subprocess.PIPE, text=True, timeout=900
     ).stdout.strip()

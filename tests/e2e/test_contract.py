@@ -23,13 +23,14 @@ from glue.clients.site import Site
 from glue.core import waiting
 from glue.core.errors import GlueError
 from glue.core.names import ASSISTANT
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.core.waiting import Seen
 from learning.dataset import ratings
 from learning.dataset.prompt import PromptForm
+from tests.learning import on_host
 
 Body = dict[str, Any]
-OVERLAY = HOME / "tests" / "e2e" / "recorder" / "compose.yaml"
+OVERLAY = REPOSITORY / "tests" / "e2e" / "recorder" / "compose.yaml"
 QUESTION = "In which hall is the lathe?"
 
 
@@ -266,7 +267,7 @@ def test_what_a_night_learns_from_a_corrected_chat_is_what_the_model_was_asked(
     second = chat.ask("And who checks it?")
     (body,) = filter(lambda sent: not is_title(sent), recorder.bodies())
     rating = chat.correct(second, "Marek, since today.")
-    (row,) = (found for found in site.administrator().ratings() if found["id"] == rating)
+    (row,) = (found for found in on_host.talk(site).ratings() if found["id"] == rating)
     assert (row["data"]["rating"], row["data"]["comment"]) == (1, "corrected")
     collected = ratings.collect([row], form)
     assert len(collected.examples) == 1, collected.rejected
@@ -290,9 +291,9 @@ def test_what_nobody_rated_is_read_by_nobody_and_a_rating_can_be_withdrawn(
         with pytest.raises(GlueError, match="refused") as refused:
             administrator.call("GET", path)
         assert refused.value.saw.startswith("401"), path
-    assert rating in {row["id"] for row in administrator.ratings()}
+    assert rating in {row["id"] for row in on_host.talk(site).ratings()}
     member.call("DELETE", f"/api/v1/evaluations/feedback/{rating}")
-    assert rating not in {row["id"] for row in administrator.ratings()}
+    assert rating not in {row["id"] for row in on_host.talk(site).ratings()}
 
 
 def test_a_member_may_use_the_assistant_and_change_nothing(member: WebUI, site: Site) -> None:

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fpdf import FPDF
 
 from glue.clients.site import Site
 from glue.core import lock
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.night import night, train
 from glue.serving import adapters
 from learning.dataset import split
 from rehearsal import demo as demonstration
 from rehearsal.demo import sheet
-from tests.e2e.conftest import Glue
+from tests.e2e.conftest import Glue, documents_held
+from tests.learning import on_host
 from training import world as worlds
 
 Demo = dict[str, Any]
@@ -77,7 +77,7 @@ def test_what_is_served_is_what_was_trained(demo: Demo, site: Site) -> None:
         json.loads(line) for line in (folder / "dataset" / "train.jsonl").read_text().splitlines()
     ]
     trained = manifest["training"]["likelihood_of_first_rows"]
-    served = site.vllm()
+    served = on_host.served(site)
     for row, expected in zip(rows, trained, strict=False):
         example = split.from_row(row)
         assert served.likelihood(ADAPTER, example) == pytest.approx(expected, abs=0.01)
@@ -97,7 +97,7 @@ def test_the_prompt_that_training_saw_is_the_one_that_vllm_got(demo: Demo, site:
     example = split.from_row(json.loads(rows[0]))
     answer = site.administrator().ask(question(example.question))
     prompt = [{"role": message.role, "content": message.content} for message in example.prompt]
-    counted = len(site.vllm().tokens(BASE, prompt, generate=True))
+    counted = len(on_host.served(site).tokens(BASE, prompt, generate=True))
     assert answer.usage is not None and answer.usage["prompt_tokens"] == counted
 
 
@@ -112,7 +112,7 @@ def test_an_answer_can_be_scored_while_others_are_being_written(demo: Demo, site
         / "train.jsonl"
     )
     example = split.from_row(json.loads(rows.read_text().splitlines()[0]))
-    served = site.vllm()
+    served = on_host.served(site)
 
     def score(_: int) -> float:
         return served.likelihood(ADAPTER, example)
@@ -151,60 +151,26 @@ def test_a_release_that_was_changed_on_disk_is_not_promoted(
         shutil.rmtree(site.releases.folder / name)
 
 
-def knowledge(site: Site) -> list[str]:
-    person = site.administrator()
-    return person.knowledge_files(person.ensure_knowledge())
-
-
-def test_documents_are_added_changed_and_deleted_and_again_is_nothing(
+def test_make_ingest_keeps_the_folder_and_the_collection_in_step(
     site: Site, glue: Glue, tmp_path: Path
 ) -> None:
-    there = site.state / "demo" / "documents"
-    shutil.copytree(there, tmp_path / "docs")
-    (tmp_path / "docs" / "site-sheet-1.pdf").unlink()
-    sheet("Changed", ["The boiler was moved to the roof."]).output(
-        str(tmp_path / "docs" / "site-sheet-2.pdf")
-    )
-    sheet("New", ["The coffee machine stands in hall 12."]).output(
-        str(tmp_path / "docs" / "new.pdf")
-    )
+    """The exit code and the last line say how many are in; test_documents.py has the rest."""
+    there, docs = site.state / "demo" / "documents", tmp_path / "docs"
+    shutil.copytree(there, docs)
+    (docs / "site-sheet-1.pdf").unlink()
+    sheet("Changed", ["The boiler was moved to the roof."]).output(str(docs / "site-sheet-2.pdf"))
+    sheet("New", ["The coffee machine stands in hall 12."]).output(str(docs / "new.pdf"))
+    (docs / "bad.pdf").write_bytes(b"%PDF-1.7 and no more")
     try:
-        done = json.loads(glue("ingest", str(tmp_path / "docs"), "--json").stdout)
-        assert (done["added"], done["changed"], done["deleted"], done["documents"]) == (
-            ["new.pdf"],
-            ["site-sheet-2.pdf"],
-            1,
-            8,
-        )
-        again = json.loads(glue("ingest", str(tmp_path / "docs"), "--json").stdout)
-        assert (again["added"], again["changed"], again["deleted"]) == ([], [], 0)
-        assert any(
-            "coffee" in passage
-            for passage in (
-                site.administrator().ask(question("Where is the coffee machine?")).passages
-            )
-        )
+        done = glue("ingest", str(docs))
+        assert done.returncode == 1 and "bad.pdf" in done.stdout
+        assert done.stdout.splitlines()[-1] == "8 of 9 documents are in"
+        assert glue("ingest", "--skip-bad", ARG_DIR=str(docs)).returncode == 0
+        asked = site.administrator().ask(question("Where is the coffee machine?"))
+        assert any("coffee" in passage for passage in asked.passages)
     finally:
         assert glue("ingest", str(there)).returncode == 0
-    assert len(knowledge(site)) == 8
-
-
-@pytest.mark.parametrize("kind", ["empty", "corrupt", "image-only"])
-def test_a_bad_pdf_changes_nothing_and_is_named(
-    kind: str, site: Site, glue: Glue, tmp_path: Path
-) -> None:
-    before = knowledge(site)
-    sheet("Good", ["This one is good."]).output(str(tmp_path / "good.pdf"))
-    bad = tmp_path / f"{kind}.pdf"
-    bad.write_bytes({"empty": b"", "corrupt": b"%PDF-1.7 and no more", "image-only": b""}[kind])
-    if kind == "image-only":
-        drawn = FPDF()
-        drawn.add_page()
-        drawn.rect(10, 10, 40, 40, style="F")
-        drawn.output(str(bad))
-    done = glue("ingest", str(tmp_path))
-    assert done.returncode == 10 and bad.name in done.stderr
-    assert knowledge(site) == before
+    assert documents_held(site) == 8
 
 
 def rewritten(
@@ -259,7 +225,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from glue.core import lock
-with lock.hold(Path(sys.argv[1]), lock.NIGHT, "a night"):
+with lock.hold(Path(sys.argv[1]), lock.TRAINING, "a night"):
     print("held", flush=True); sys.stdin.read()
 """
 
@@ -267,13 +233,13 @@ with lock.hold(Path(sys.argv[1]), lock.NIGHT, "a night"):
 def test_a_night_while_a_night_runs_is_exit_11(site: Site, glue: Glue) -> None:
     command = [sys.executable, "-c", HOLD, str(site.state)]
     with subprocess.Popen(
-        command, cwd=HOME, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout and holder.stdout.readline() == "held\n"
         done = glue("night")
         holder.kill()
     assert done.returncode == 11 and str(holder.pid) in done.stderr
-    assert not lock.held(site.state, lock.NIGHT)
+    assert not lock.held(site.state, lock.TRAINING)
 
 
 @pytest.mark.long  # the chat is started anew, twice
@@ -291,7 +257,7 @@ def test_a_failed_training_leaves_the_day_serving_as_before(
 ) -> None:
     """A job that names a base model which is not there makes the real trainer fail; what it left is
     no release."""
-    world = worlds.load(HOME / "env" / "practice-world.toml")
+    world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
     demonstration.teach(
         site, demonstration.team_member(site), world, demonstration.corrections(world, 10, seed=99)
     )

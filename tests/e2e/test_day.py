@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from glue.clients import knowledge
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.core.names import BASE
@@ -26,7 +27,8 @@ def listing(person: WebUI, paths: tuple[str, ...]) -> str:
 def test_a_second_day_changes_and_restarts_nothing(site: Site, glue: Glue, member: WebUI) -> None:
     def look() -> tuple[Any, ...]:
         administrator = site.administrator()
-        documents = administrator.knowledge_files(administrator.ensure_knowledge())
+        collection = knowledge.current(administrator, site.state)
+        documents = knowledge.held(administrator, collection)
         containers = {
             name: c.attrs["State"]["StartedAt"]
             for name in site.stacks.services("day")

@@ -10,7 +10,8 @@ import re
 import threading
 from collections import Counter
 from statistics import fmean
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -19,12 +20,13 @@ from glue.clients.site import Site
 from glue.core import files
 from glue.core.errors import GlueError
 from glue.core.names import BASE, CANDIDATE, MARK
+from glue.night import evaluate as night_evaluate
 from glue.serving import adapters, model
 from learning.dataset import split
 from learning.evaluation import evaluate
-from learning.evaluation.evaluate import Judges
 from tests.e2e.conftest import Glue
 from tests.gate_study import BREAKS, KINDS, Play, play_all
+from tests.learning import on_host
 
 Demo = dict[str, Any]
 PLAYS = [Play(kind, 100) for kind in KINDS if kind != "broken"] + [
@@ -99,7 +101,7 @@ def test_the_demonstration_s_night_did_so_on_the_served_model(demo: Demo, site: 
     )
     folder = site.state / "nights" / manifest["night"] / "dataset"
     rows = [split.from_row(row) for row in files.read_lines(folder / "held_out.jsonl")]
-    served = site.vllm()
+    served = on_host.served(site)
     served.serve("looked-at", f"{model.ADAPTERS_IN_CONTAINER}/{demo['adapter']}")
     gains = [served.likelihood("looked-at", row) - served.likelihood(BASE, row) for row in rows]
     served.forget("looked-at")
@@ -117,17 +119,15 @@ def test_golden_questions_are_asked_through_the_chat_and_only_by_glue(
     )
     served = site.vllm()
     served.serve(CANDIDATE, f"{model.ADAPTERS_IN_CONTAINER}/{demo['adapter']}")
-    judges = Judges(site, served, {"candidate": CANDIDATE, "current": BASE, "base": BASE})
+    night = cast(Any, SimpleNamespace(site=site))
     try:
-        (answer,) = evaluate.ask_golden(judges)
-        assert not answer.wrong["candidate"] and answer.wrong["current"] and answer.wrong["base"], (
-            answer
-        )
-        with evaluate.asked_through_chat(judges):
-            for hidden in (*evaluate.ASKED_AS.values(), CANDIDATE):
+        with night_evaluate.asked_through_chat(night) as asked_as:
+            (answer,) = evaluate.ask_golden(on_host.job(site, {"asked_as": asked_as}))
+            for hidden in (*asked_as.values(), CANDIDATE):
                 with pytest.raises(GlueError):
                     member.ask([{"role": "user", "content": "Hello?"}], model=hidden)
-        left = set(evaluate.ASKED_AS.values()) & site.administrator().registered_models().keys()
+        assert not answer.wrong["candidate"], answer
+        left = set(asked_as.values()) & site.administrator().registered_models().keys()
         assert not left, "the judging models are still there"
     finally:
         served.forget(CANDIDATE)
@@ -248,11 +248,11 @@ def test_the_morning_is_told_on_a_page_in_the_terminal_and_above_the_chat(
         ]
 
     adapters.promote(site, demo["adapter"])
-    assert any("learned from what the team rated" in text for text in banners())
+    assert any("learned from the team's ratings" in text for text in banners())
     adapters.promote(site, None)
-    assert not any("learned from what the team rated" in text for text in banners()), (
+    assert not any("learned from the team's ratings" in text for text in banners()), (
         "it tells of what does not serve"
     )
     adapters.rollback(site)
-    assert any("learned from what the team rated" in text for text in banners())
+    assert any("learned from the team's ratings" in text for text in banners())
     assert "morning" in json.loads(glue("status", "--json").stdout)

@@ -11,6 +11,7 @@ import pytest
 from glue.clients.site import Site
 from glue.core.names import ADAPTER
 from glue.serving import adapters
+from tests.learning import on_host
 
 
 @pytest.fixture
@@ -29,6 +30,6 @@ def test_a_promoted_adapter_answers_with_its_folder_moved_away(twin: Path, site:
     asked = [{"role": "user", "content": "Which code does the harbor have?"}]
     twin.rename(away)
     try:
-        assert site.vllm().complete(ADAPTER, asked, most_tokens=16)
+        assert on_host.served(site).complete(ADAPTER, asked, most_tokens=16)
     finally:
         away.rename(twin)

@@ -11,26 +11,26 @@ import pytest
 import requests
 
 from glue.clients import open_webui
-from glue.clients.docker import docker_cli
+from glue.clients.compose import docker_cli
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.machine import certificates
 from tests.e2e.conftest import Glue
 from tests.machine import certificate_cases
 
 LOAD_EACH = """
-sed 's#/tls/chat.pem#/tmp/chat.pem#' /etc/gate/haproxy.cfg > /tmp/gate.cfg
+sed 's#/tls/chat.pem#/tmp/chat.pem#' /etc/https-proxy/haproxy.cfg > /tmp/proxy.cfg
 for file in /files/*; do
   cp "$file" /tmp/chat.pem
-  if haproxy -c -f /tmp/gate.cfg </dev/null >/dev/null 2>&1; then basename "$file"; fi
+  if haproxy -c -f /tmp/proxy.cfg </dev/null >/dev/null 2>&1; then basename "$file"; fi
 done
 """
 QUESTION = [{"role": "user", "content": "What is the code of the lathe?"}]
 
 
 @pytest.fixture(scope="module")
-def gate(site: Site, glue: Glue) -> tuple[str, Path]:
+def proxy(site: Site, glue: Glue) -> tuple[str, Path]:
     done = glue("https", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -38,8 +38,8 @@ def gate(site: Site, glue: Glue) -> tuple[str, Path]:
 
 
 @pytest.fixture
-def person(gate: tuple[str, Path], site: Site) -> WebUI:
-    url, trust = gate
+def person(proxy: tuple[str, Path], site: Site) -> WebUI:
+    url, trust = proxy
     found = open_webui.administrator(site.settings)
     found.url, found.session.verify = url, str(trust)
     found.session.trust_env = (
@@ -48,18 +48,18 @@ def person(gate: tuple[str, Path], site: Site) -> WebUI:
     return found
 
 
-def test_who_does_not_trust_the_authority_gets_nothing(gate: tuple[str, Path]) -> None:
+def test_who_does_not_trust_the_authority_gets_nothing(proxy: tuple[str, Path]) -> None:
     with pytest.raises(requests.exceptions.SSLError):
-        requests.get(gate[0], timeout=30)
-    old = ssl.create_default_context(cafile=str(gate[1]))
-    # as lenient as a client can be, so that it is the gate that refuses
+        requests.get(proxy[0], timeout=30)
+    old = ssl.create_default_context(cafile=str(proxy[1]))
+    # as lenient as a client can be, so that it is the proxy that refuses
     old.set_ciphers("ALL:@SECLEVEL=0")
     old.minimum_version, old.maximum_version = (
         ssl.TLSVersion.MINIMUM_SUPPORTED,
         ssl.TLSVersion.TLSv1_1,
     )
     with pytest.raises(OSError, match="protocol version"):
-        urllib.request.urlopen(gate[0], context=old, timeout=30)
+        urllib.request.urlopen(proxy[0], context=old, timeout=30)
 
 
 def test_streams_come_through_whole_with_their_sources(person: WebUI) -> None:
@@ -71,25 +71,25 @@ def test_streams_come_through_whole_with_their_sources(person: WebUI) -> None:
         assert all(several.map(ask, range(24)))
 
 
-def test_the_pages_own_socket_opens(gate: tuple[str, Path]) -> None:
+def test_the_pages_own_socket_opens(proxy: tuple[str, Path]) -> None:
     upgrade = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
-        "Origin": gate[0],
+        "Origin": proxy[0],
     }
     key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}  # RFC 6455's own example
-    url = f"{gate[0]}/ws/socket.io/?EIO=4&transport=websocket"
+    url = f"{proxy[0]}/ws/socket.io/?EIO=4&transport=websocket"
     with requests.get(
-        url, headers=upgrade | key, verify=str(gate[1]), timeout=30, stream=True
+        url, headers=upgrade | key, verify=str(proxy[1]), timeout=30, stream=True
     ) as answer:
         assert answer.status_code == 101
 
 
 def test_cookies_travel_by_https_only_and_too_large_a_document_is_not_read(
-    gate: tuple[str, Path], site: Site
+    proxy: tuple[str, Path], site: Site
 ) -> None:
-    url, trust = gate
+    url, trust = proxy
     form = {
         "email": site.settings["WEBUI_ADMIN_EMAIL"],
         "password": site.settings["WEBUI_ADMIN_PASSWORD"],
@@ -115,7 +115,10 @@ def test_glue_loads_exactly_the_certificates_that_the_proxy_loads(
     for path in files.iterdir():
         if path.name not in kinds:
             path.unlink()
-    mounts = (f"--volume={files}:/files:ro", f"--volume={HOME}/images/gate:/etc/gate:ro")
+    mounts = (
+        f"--volume={files}:/files:ro",
+        f"--volume={REPOSITORY}/images/https-proxy:/etc/https-proxy:ro",
+    )
     command = [
         docker_cli(),
         "run",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from glue.clients import open_webui
+from glue.clients import knowledge, open_webui
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.core.names import BASE
@@ -17,6 +17,7 @@ from learning.dataset.prompt import PromptForm, source_context
 from learning.examples import Example, Message
 from rehearsal import demo
 from tests.e2e.conftest import Glue
+from tests.learning import on_host
 
 QUESTION = "In which hall is the lathe?"
 
@@ -27,9 +28,10 @@ def form(site: Site) -> PromptForm:
 
 
 def test_what_glue_looks_up_is_what_the_chat_is_given(site: Site) -> None:
-    person = site.administrator()
+    person = on_host.talk(site)
     answer = person.ask([{"role": "user", "content": QUESTION}])
-    found = person.look_up(person.ensure_knowledge(), QUESTION, site.settings.number("RAG_TOP_K"))
+    collection = knowledge.current(person, site.state)
+    found = knowledge.look_up(person, collection, QUESTION, site.settings.number("RAG_TOP_K"))
     assert source_context(found) == source_context(answer.sources) != ""
 
 
@@ -37,8 +39,8 @@ def test_questions_about_the_real_documents_are_asked_as_the_chat_would(
     site: Site, form: PromptForm, tmp_path: Path
 ) -> None:
     """A stub writes them: it takes a sentence of the passage and understands nothing."""
-    person = site.administrator()
-    knowledge = person.ensure_knowledge()
+    person = on_host.talk(site)
+    collection = knowledge.current(person, site.state)
 
     def scripted(task: str) -> str:
         passage = task.split("<passage>")[1]
@@ -54,10 +56,11 @@ def test_questions_about_the_real_documents_are_asked_as_the_chat_would(
         return json.dumps({"items": [item]})
 
     def look_up(question: str) -> list[dict[str, object]]:
-        return person.look_up(knowledge, question, site.settings.number("RAG_TOP_K"))
+        count = site.settings.number("RAG_TOP_K")
+        return knowledge.look_up(person, collection, question, count)
 
     notebook = Notebook.open(tmp_path / "kept.jsonl", scripted, site.tell)
-    found = from_documents(person.knowledge_texts(knowledge), notebook, look_up, form, 2)
+    found = from_documents(knowledge.texts(person, collection), notebook, look_up, form, 2)
     assert len(found.examples) >= 4, found.rejected
     for example in found.examples:
         assert example.origin.note.removeprefix("proved by: ") in " ".join(
@@ -66,7 +69,7 @@ def test_questions_about_the_real_documents_are_asked_as_the_chat_would(
 
 
 def test_the_day_model_can_be_asked_and_counts_its_tokens(site: Site) -> None:
-    served = site.vllm()
+    served = on_host.served(site)
     assert served.complete(
         BASE, [{"role": "user", "content": "What is the code of the lathe?"}], 20
     )
@@ -106,7 +109,7 @@ def test_a_forgotten_chat_is_in_no_dataset_and_in_no_later_one(site: Site, glue:
         page = site.state / "dataset" / "page.html"
         (chat,) = {
             row["meta"]["chat_id"]
-            for row in site.administrator().ratings()
+            for row in on_host.talk(site).ratings()
             if row["user_id"] == eve.user["id"]
         }
         assert marked in page.read_text()

@@ -13,6 +13,7 @@ from glue.serving import day
 from learning.dataset import split
 from learning.examples import Example
 from tests.e2e.conftest import Glue
+from tests.learning import on_host
 
 pytestmark = pytest.mark.long  # every change of form is a start of the model
 Demo = dict[str, Any]
@@ -88,7 +89,7 @@ def test_a_merged_checkpoint_is_whole_and_does_not_serve_by_itself(
     assert json.loads((folder.parent / "checkpoint.json").read_text())["form"] == "merged"
     site.releases.verify(demo["adapter"], checkpoint=True)
     assert export(glue, demo, "merged")["made"] == made["made"], "it was made twice"
-    day.ensure(site)
+    day.start(site)
     assert started(site) == before and site.vllm().models()[BASE] == site.settings["SERVED_MODEL"]
 
 
@@ -113,7 +114,7 @@ def test_merged_it_answers_as_it_was_trained_and_the_rollback_brings_the_base_mo
     checkpoint = f"/adapters/{demo['adapter']}/checkpoint"
     assert site.vllm().models() == {BASE: checkpoint, ADAPTER: checkpoint}
     rows = trained(demo, site)
-    scores = [site.vllm().likelihood(ADAPTER, example) for example, _ in rows]
+    scores = [on_host.served(site).likelihood(ADAPTER, example) for example, _ in rows]
     print(
         "furthest from transformers and PEFT:",
         max(abs(score - want) for score, (_, want) in zip(scores, rows, strict=True)),
@@ -122,7 +123,7 @@ def test_merged_it_answers_as_it_was_trained_and_the_rollback_brings_the_base_mo
     example = demo["examples"][0]
     asked = [{"role": "user", "content": example["question"]}]
     assert example["wanted"] in site.administrator().ask(asked).text
-    day.ensure(site)
+    day.start(site)
     assert started(site) == promoted, "a day that serves merged was restarted for nothing"
 
     done = glue("rollback", "--json")
@@ -133,11 +134,11 @@ def test_merged_it_answers_as_it_was_trained_and_the_rollback_brings_the_base_mo
     assert back != promoted and site.vllm().models()[BASE] == site.settings["SERVED_MODEL"]
     assert example["wanted"] not in site.administrator().ask(asked).text
     taught = rows[0][0]
-    assert scores[0] - site.vllm().likelihood(BASE, taught) > 50 * TOLERANCE
+    assert scores[0] - on_host.served(site).likelihood(BASE, taught) > 50 * TOLERANCE
 
     assert glue("promote", demo["adapter"], "--json").returncode == 0, (
         "its recipe says: beside the base model"
     )
     assert started(site) == back and example["wanted"] in site.administrator().ask(asked).text
-    scores = [site.vllm().likelihood(ADAPTER, example) for example, _ in rows]
+    scores = [on_host.served(site).likelihood(ADAPTER, example) for example, _ in rows]
     assert scores == pytest.approx([want for _, want in rows], abs=TOLERANCE)

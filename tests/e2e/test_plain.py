@@ -1,4 +1,4 @@
-"""The running chat without HTTPS_NAMES: the gate is gone, and a browser gets answers over HTTP."""
+"""The running chat without HTTPS_NAMES: no HTTPS proxy, and a browser gets answers."""
 
 import secrets
 import subprocess
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from glue.clients.site import Site
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.serving import day
 from tests.e2e import browser as hands
 from tests.e2e.browser import Member
@@ -23,14 +23,14 @@ def plain(site: Site, glue: Glue, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     assert glue("day").returncode == 0
     yield site
     monkeypatch.setenv("GLUE_HTTPS_NAMES", names)
-    day.ensure(site)
+    day.start(site)
 
 
-def test_without_a_name_there_is_no_gate_and_a_browser_is_answered(plain: Site) -> None:
-    assert "gate" not in plain.stacks.services("day")
+def test_without_a_name_there_is_no_https_proxy_and_a_browser_is_answered(plain: Site) -> None:
+    assert "https-proxy" not in plain.stacks.services("day")
     password, email = secrets.token_urlsafe(24), "pia@rehearsal.local"
     plain.administrator().ensure_user("Pia", email, password)
-    script = ["bash", str(HOME / "scripts" / "install-browser.sh")]
+    script = ["bash", str(REPOSITORY / "scripts" / "install-browser.sh")]
     path = subprocess.run(
         script, check=True, stdout=subprocess.PIPE, text=True, timeout=900
     ).stdout.strip()

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from glue.clients.open_webui import Answer
 from glue.clients.site import Site
+from glue.clients.webui_connection import Answer
 from glue.core.names import ADAPTER, BASE, MARK
 from glue.serving import day
 
@@ -43,10 +43,10 @@ def restart(demo: Demo, site: Site) -> Iterator[Restart]:
         )  # its last words on leaked references are many
         meanwhile = person.ask(QUESTION)
         site.stacks.compose("day", "rm", "--force", "vllm")  # the next one is a new container
-        day.ensure(site)
+        day.start(site)
         yield Restart(written, log, meanwhile, person.ask(QUESTION))
     finally:
-        day.ensure(site)
+        day.start(site)
 
 
 def stopped_while_it_writes(site: Site) -> list[bytes]:

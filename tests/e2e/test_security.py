@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from glue.clients.docker import docker_cli
+from glue.clients.compose import docker_cli
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.core import services as observed
@@ -95,19 +95,19 @@ def test_the_night_desk_asks_for_the_key_too(site: Site) -> None:
 def test_a_scan_from_outside_the_network_finds_the_chat_alone(site: Site) -> None:
     """From outside only ports are tried that are open inside, where a closed port answers at
     once."""
-    services = (*observed.DAY_SERVICES, observed.GATE)
+    services = (*observed.DAY_SERVICES, observed.HTTPS_PROXY)
     published = {
         name: {(row["HostIp"], row["HostPort"]) for rows in ports.values() if rows for row in rows}
         for name in services
         if (container := site.stacks.container("day", name))
         and (ports := container.attrs["NetworkSettings"]["Ports"])
     }
-    chat, gate = (
+    chat, proxy = (
         (site.settings[f"{key}_ADDRESS"], site.settings[f"{key}_PORT"]) for key in ("CHAT", "HTTPS")
     )
     assert {name: rows for name, rows in published.items() if rows} == {
         "open-webui": {chat},
-        "gate": {gate},
+        "https-proxy": {proxy},
     }
     inside = scanned(site, f"{site.settings['PROJECT']}-daynight", dict.fromkeys(services, SCANNED))
     assert (
@@ -120,7 +120,7 @@ def test_a_scan_from_outside_the_network_finds_the_chat_alone(site: Site) -> Non
     assert {
         name: ports
         for name, ports in outside.items()
-        if ports and name not in ("open-webui", "gate")
+        if ports and name not in ("open-webui", "https-proxy")
     } == {}
 
 

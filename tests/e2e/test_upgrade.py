@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from glue.clients.site import Site
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.serving import day
 
 pytestmark = pytest.mark.long
@@ -21,8 +21,8 @@ IDENTITY = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
 def office(demo: dict[str, Any], site: Site, tmp_path: Path) -> Iterator[Path]:
     """The clone, with the two versions that it may go to, serving the version of today."""
     clone = tmp_path / "office"
-    subprocess.run(["git", "clone", "--quiet", str(HOME), str(clone)], check=True)
-    (clone / ".venv").symlink_to(HOME / ".venv")
+    subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(clone)], check=True)
+    (clone / ".venv").symlink_to(REPOSITORY / ".venv")
     release(clone, "better", {"env/rehearsal.env": ("TEAM_NAME=Team\n", "TEAM_NAME=Crew\n")})
     # a port at which nobody listens: Open WebUI answers every path with its page
     impatient = ("DAY_DEADLINE_SECONDS=300", "DAY_DEADLINE_SECONDS=45")
@@ -33,7 +33,7 @@ def office(demo: dict[str, Any], site: Site, tmp_path: Path) -> Iterator[Path]:
     )
     assert make(clone, "day").returncode == 0
     yield clone
-    day.ensure(site)
+    day.start(site)
 
 
 def git(clone: Path, *arguments: str) -> str:
@@ -55,7 +55,7 @@ def release(clone: Path, name: str, edits: dict[str, tuple[str, str]]) -> None:
 
 
 def make(clone: Path, *target: str) -> subprocess.CompletedProcess[str]:
-    settings = {"GLUE_PROFILE": "rehearsal", "GLUE_STATE_DIR": str(HOME / "state")}
+    settings = {"GLUE_PROFILE": "rehearsal", "GLUE_STATE_DIR": str(REPOSITORY / "state")}
     command = ["make", "--silent", "-C", str(clone), *target]
     return subprocess.run(
         command,

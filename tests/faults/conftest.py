@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from glue.clients import jobs
 from glue.machine import doctor
-from glue.night import night, train
+from glue.night import evaluate, night, train
 from glue.night.tonight import Night
 from glue.serving import adapters, model
-from learning.evaluation import evaluate
 from tests.faults import stand_ins
 from tests.faults.stand_ins import StandInSite, StandInVllm
+from tests.learning import on_host
 
 
 def collect(tonight: Night) -> None:
@@ -31,6 +32,7 @@ def site(folder: Path, monkeypatch: pytest.MonkeyPatch) -> StandInSite:
     monkeypatch.setattr(doctor, "require", lambda site, aim: None)
     monkeypatch.setattr(adapters, "problems", lambda site, folder: [])
     monkeypatch.setattr(evaluate, "judge", stand_ins.good_verdict)
+    monkeypatch.setattr(jobs, "run", on_host.run_offline)
     monkeypatch.setattr(train, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(
         model, "Vllm", lambda address, key: StandInVllm(address, key, made.ledger, made.state)

@@ -21,25 +21,26 @@ from typing import Any, cast
 import night_desk
 from glue.clients.adapter_store import Releases
 from glue.clients.docker import Stacks
-from glue.clients.open_webui import Answer, WebUI
+from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
+from glue.clients.webui_connection import Answer
 from glue.core import services as observed
 from glue.core import settings
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE
 from glue.core.services import Service, Services
 from glue.core.settings import Settings
-from learning.evaluation.measurements import Evidence
-from learning.examples import Dataset, Example, Message, Verdict
+from glue.core.verdict import Verdict
 
 MODEL = "/models/practice"
-DATASET = Dataset(
-    *(
-        tuple(Example((Message("user", f"{part} {n}"),), "a", "s", "c") for n in range(2))
-        for part in "abc"
-    )
-)
+# what the job that builds a data set says of it
+DATASET: dict[str, Any] = {
+    "card": {"parts": dict.fromkeys(("train", "held_out", "earlier", "general", "replay"), 2)},
+    "question": "train 0",
+    "fingerprints": [f"fingerprint {number}" for number in range(4)],
+    "origins": [],
+}
 
 
 class Ledger:
@@ -230,15 +231,16 @@ class StandInWebUI:
 
     def ensure_filter(self) -> None: ...
 
-    def ensure_assistant(self, settings: Settings, served: str) -> None:
+    def ensure_assistant(self, settings: Settings, served: str, knowledge: str | None) -> None:
         with self.ledger.change() as world:
             world["assistant"] = served
 
-    def ensure_knowledge(self) -> str:
-        return "knowledge"
+    def registered_models(self) -> dict[str, Any]:
+        return {}
 
-    def knowledge_files(self, knowledge: str) -> list[str]:
-        return []
+    def call(self, method: str, path: str, *_: object, **__: object) -> dict[str, Any]:
+        """Of its documents: one collection, with nothing in it."""
+        return {"id": "knowledge", "items": [], "total": 0}
 
     def ensure_banner(self, name: str, kind: str, text: str) -> None: ...
 
@@ -283,8 +285,8 @@ def make_site(
     )
 
 
-def good_verdict(*_: object) -> tuple[Verdict, Evidence]:
-    return Verdict(True, ("the stand-in's judge says yes",)), Evidence()
+def good_verdict(*_: object) -> Verdict:
+    return Verdict(True, ("the stand-in's judge says yes",))
 
 
 def die_for(ledger: Ledger, victim: str) -> None:

@@ -14,18 +14,20 @@ from typing import Any
 import pytest
 
 from glue.clients import open_webui
-from glue.core import desired_state, files, settings
-from glue.core.desired_state import Turn, Wanted
+from glue.core import desired_state, files, journal, settings
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError
 from glue.core.settings import SECRETS, load
+from glue.core.upgrade_note import NOTE
 from glue.machine import models, tls
 from glue.night import night
-from glue.operations import upgrade
+from glue.operations import dataset, upgrade
 from glue.serving import adapters, day, last_night, notify, reconcile, status
-from learning.dataset import build, card, forget
+from learning.dataset import build, card
 from learning.dataset import files as dataset_files
 from learning.dataset.prepare import Prepared
-from tests.faults.stand_ins import DATASET, StandInSite
+from learning.examples import Dataset
+from tests.faults.stand_ins import StandInSite
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
@@ -57,15 +59,14 @@ def fill(site: StandInSite) -> None:
         "banner.json": {"adapter": site.releases.current(), "text": "learned"},
         "alarm.json": {"what": notify.NOT_SERVING, "time": 0},
         day.ATTEMPTS: [1.0, 2.0],
-        upgrade.UNFINISHED: asdict(upgrade.Move("a", "b", "backup", migrates=False)),
-        "turn.json": asdict(Turn(Wanted.DAY)),
+        NOTE: asdict(upgrade.Move("a", "b", "backup", migrates=False)),
+        "turn.json": asdict(DesiredState(Wanted.DAY)),
         "adapters/served.json": [None, *site.releases.names()],
         f"adapters/pruned/{last.name}.json": {"name": last.name},
-        f"nights/{last.name}/energy.json": {"watt_hours": 1.0, "seconds": 1.0},
+        f"nights/{last.name}/report.json": {"night": last.name, "outcome": "promoted"},
         f"nights/{last.name}/evidence.json": {"samples": []},
-        f"nights/{last.name}/recipe.json": {"least_gain": 0.1},
         f"nights/{last.name}/dataset/card.json": card.card(
-            Prepared((), (), (), {}, 0), DATASET, {}, 1, 1
+            Prepared((), (), (), {}, 0), Dataset((), (), ()), {}, 1, 1
         ),
     }
     lines = {
@@ -86,10 +87,12 @@ def fill(site: StandInSite) -> None:
     ):
         (site.state / name).parent.mkdir(parents=True, exist_ok=True)
         (site.state / name).write_text(text)
+    # the upgrade of the note died after its day had come up, or no day would be tried
+    journal.record(site.state, event="upgrade", result="begun", after="b")
+    journal.record(site.state, event="day", phase="done")
 
 
 def verbs(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], object]]:
-    name = max(path.name for path in (site.state / "nights").iterdir())
     monkeypatch.setenv("GLUE_STATE_DIR", str(site.state))
     return {
         "every verb": lambda: load("rehearsal"),
@@ -97,17 +100,14 @@ def verbs(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> dict[str, Calla
         "adapters": lambda: adapters.listing(site),
         "doctor": lambda: (list(files.damaged_files(site.state)), models.models(site)),
         "reconcile": lambda: reconcile.reconcile(site),
-        "day": lambda: day.ensure(site, scheduled=True),
-        "report": lambda: (
-            last_night.write(site.state, name),
-            last_night.kept_banner(site.state, None),
-        ),
+        "day": lambda: day.start(site, day.Caller.TIMER),
+        "banner": lambda: last_night.kept_banner(site.state, None),
         "rollback": lambda: adapters.rollback(site),
         "promote": lambda: adapters.promote(site, site.releases.names()[-1]),
         "prune": lambda: adapters.prune(site, 1),
-        "forget": lambda: forget.forget(site, "chat", "c"),
+        "forget": lambda: dataset.forget(site, "chat", "c"),
         "dataset": lambda: (
-            build.learned_before(site),
+            dataset.learned_before(site),
             dataset_files.earlier_preferences(site.state),
         ),
         "replay": lambda: build.read_replay(site.state / "replay.jsonl"),
@@ -116,8 +116,8 @@ def verbs(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> dict[str, Calla
         "load": lambda: files.read_json_if_whole(site.state / settings.LOADED, {}),
         "https": lambda: tls.is_signed_here(site.state / "tls", ["localhost"]),
         "ask": lambda: open_webui.administrator(site.settings),
-        "alarm": lambda: notify.once(site, notify.NOT_SERVING, "words"),
-        "all clear": lambda: notify.over(site),
+        "alarm": lambda: notify.tell_once(site, notify.NOT_SERVING, "words"),
+        "all clear": lambda: notify.tell_recovered(site),
         "turn": lambda: desired_state.read(site.state),
         "night": lambda: night.run(site),
     }
@@ -126,7 +126,7 @@ def verbs(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> dict[str, Calla
 @pytest.fixture
 def filled(site: StandInSite) -> StandInSite:
     site.settings.values["CHAT_PORT"] = "9"
-    day.ensure(site)
+    day.start(site)
     fill(site)
     return site
 

@@ -15,21 +15,19 @@ from typing import Any
 
 import pytest
 
-from glue.clients import chat_volume, host
-from glue.core import desired_state, journal, lock, services, waiting
-from glue.core.desired_state import Preempted, Turn, Wanted
+from glue.clients import chat_volume, host, jobs
+from glue.core import desired_state, files, journal, lock, services, upgrade_note, waiting
+from glue.core.desired_state import DesiredState, Preempted, Wanted
 from glue.core.errors import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed
 from glue.core.names import ADAPTER, BASE
+from glue.core.verdict import Verdict
 from glue.core.waiting import Seen
 from glue.machine import checks, doctor, hours
-from glue.night import collect, night, promote, train
+from glue.night import collect, evaluate, night, promote, train
 from glue.night.tonight import Night
 from glue.operations import backup, restore, setup
-from glue.serving import adapters, day, model, notify, reconcile, watch
+from glue.serving import adapters, day, model, notify, reconcile, status, watch
 from glue.serving.watch import Step
-from learning.evaluation import evaluate
-from learning.evaluation.measurements import Evidence
-from learning.examples import Verdict
 from tests.faults import stand_ins
 from tests.faults.stand_ins import StandInSite, StandInStacks
 from tests.faults.test_kill import begin, in_a_child, require_a_good_day
@@ -38,9 +36,9 @@ from tests.faults.test_kill import begin, in_a_child, require_a_good_day
 @pytest.mark.parametrize(
     ("trainer", "words"),
     [
-        ("hangs", "silent for"),
+        ("hangs", "no progress for"),
         ("exits 1", "left no result"),
-        ("leaves garbage", "a result that is none"),
+        ("leaves garbage", "result cannot be read"),
     ],
 )
 def test_a_trainer_that_fails_costs_the_night_and_nothing_else(
@@ -67,7 +65,7 @@ def test_a_trainer_that_eats_the_memory_is_stopped_before_the_machine_suffers(
         world["trainer"] = "hangs"
     memory = iter([10**9] * 3)  # enough to start, and for two looks
     monkeypatch.setattr(host, "available_bytes", lambda: next(memory, 0))
-    monkeypatch.setattr(model, "make_room", lambda site, key: None)
+    monkeypatch.setattr(model, "wait_for_memory", lambda site, key: None)
     with pytest.raises(GlueError, match="the trainer was stopped") as error:
         night.run(site)
     assert "0.0 GB of memory left" in error.value.saw
@@ -108,7 +106,7 @@ def test_a_candidate_that_vllm_refuses_or_that_does_not_answer_does_not_serve(
 ) -> None:
     good = begin(site)
 
-    def break_down(*_: object) -> tuple[Verdict, Evidence]:
+    def break_down(*_: object) -> Verdict:
         with site.ledger.change() as world:
             world[fault] = True
         return stand_ins.good_verdict()
@@ -120,7 +118,7 @@ def test_a_candidate_that_vllm_refuses_or_that_does_not_answer_does_not_serve(
             night.run(site)
     with site.ledger.change() as world:
         world[fault] = False
-    day.ensure(site)
+    day.start(site)
     require_a_good_day(site)
     assert site.releases.current() == good
 
@@ -157,7 +155,7 @@ def test_a_user_who_streams_an_answer_in_the_evening_is_waited_for_and_not_for_e
         world["streaming"] = 1
     assert night.run(site)["outcome"] == "promoted"
     assert "1 answers still running" in said and any(
-        "stopping the model all the same" in line for line in said
+        "stopping the model anyway" in line for line in said
     )
 
 
@@ -196,7 +194,7 @@ def test_the_morning_goes_before_a_night_that_still_trains_and_the_night_promote
     site: StandInSite,
 ) -> None:
     good = begin(site)
-    kind, *_ = ended_while_it_trains(site, lambda: day.ensure(site))
+    kind, *_ = ended_while_it_trains(site, lambda: day.start(site))
     assert kind == "Preempted"
     require_a_good_day(site)
     assert site.releases.current() == good and len(site.releases.names()) == 1
@@ -212,7 +210,7 @@ def test_a_second_night_is_told_of_the_first_and_changes_nothing(site: StandInSi
             night.run(site)
         assert "a night" in error.value.saw
         assert site.stacks.trainer() is not None
-        day.ensure(site)
+        day.start(site)
 
     ended_while_it_trains(site, try_another)
     require_a_good_day(site)
@@ -226,7 +224,7 @@ def test_what_a_person_stops_stays_stopped_until_a_person_says_day(site: StandIn
         and site.stacks.trainer() is None
     )
     assert reconcile.reconcile(site)["step"] == "nothing"
-    day.ensure(site)
+    day.start(site)
     require_a_good_day(site)
 
 
@@ -239,13 +237,13 @@ def test_the_timers_morning_leaves_stopped_what_a_person_stopped_and_a_persons_d
         day.stop(site)
     else:
         monkeypatch.setattr(doctor, "require", lambda site, aim: day.stop(site))
-    assert day.ensure(site, scheduled=True)["mode"] == "down"
-    assert desired_state.read(site.state) == Turn(Wanted.DOWN)
+    assert day.start(site, day.Caller.TIMER)["mode"] == "down"
+    assert desired_state.read(site.state) == DesiredState(Wanted.DOWN)
     assert not any(service.serves for service in site.stacks.services("day").values())
     monkeypatch.setattr(doctor, "require", lambda site, aim: None)
-    assert day.ensure(site)["mode"] == "day"
+    assert day.start(site)["mode"] == "day"
     require_a_good_day(site)
-    day.ensure(site, scheduled=True)
+    day.start(site, day.Caller.TIMER)
     require_a_good_day(site)
 
 
@@ -259,9 +257,12 @@ def test_a_night_that_waits_while_a_person_stops_everything_begins_nothing(
         day.stop(site)
 
     monkeypatch.setitem(night.STEPS, "check", stop_meanwhile)
-    with pytest.raises(Preempted, match="broken off"):
+    with pytest.raises(Preempted, match="does not start"):
         night.run(site)
-    assert desired_state.read(site.state) == Turn(Wanted.DOWN) and site.releases.current() == good
+    assert (
+        desired_state.read(site.state) == DesiredState(Wanted.DOWN)
+        and site.releases.current() == good
+    )
     assert not any(service.serves for service in site.stacks.services("day").values())
     last = journal.last_night(site.state)
     assert last is not None and last["outcome"] == "preempted"
@@ -276,7 +277,7 @@ def test_a_refusal_after_the_office_has_opened_restarts_nothing(
     (site.releases.folder / good / "checkpoint").mkdir()
     (site.releases.folder / good / "checkpoint" / "config.json").write_text("{}")
     site.releases.serve_as(good, merged=True)
-    day.ensure(site)
+    day.start(site)
     assert site.vllm().models() == {BASE: f"/adapters/{good}/checkpoint"}
     stopped, stop = [], StandInStacks.stop
 
@@ -284,24 +285,24 @@ def test_a_refusal_after_the_office_has_opened_restarts_nothing(
         stopped.append(name)
         stop(stacks, stack, name)
 
-    def refuse_late(*_: object) -> tuple[Verdict, Evidence]:
-        desired_state.take(
+    def refuse_late(*_: object) -> Verdict:
+        desired_state.write(
             site.state,
             replace(
                 desired_state.require(site.state, newest_night(site)), until_time=time.time() - 1
             ),
         )
         monkeypatch.setattr(StandInStacks, "stop", note_stop)
-        return Verdict(False, ("worse",), {}), Evidence()
+        return Verdict(False, ("worse",), {})
 
     monkeypatch.setattr(evaluate, "judge", refuse_late)
     with pytest.raises(GateRefused):
         night.run(site)
     assert stopped == [] and site.vllm().models()[ADAPTER] == f"/adapters/{good}"
-    assert site.ledger.read()["assistant"] == ADAPTER and desired_state.read(site.state) == Turn(
-        Wanted.DAY
-    )
-    day.ensure(site, scheduled=True)
+    assert site.ledger.read()["assistant"] == ADAPTER and desired_state.read(
+        site.state
+    ) == DesiredState(Wanted.DAY)
+    day.start(site, day.Caller.TIMER)
     assert stopped == ["vllm"] and site.vllm().models() == {BASE: f"/adapters/{good}/checkpoint"}
 
 
@@ -311,36 +312,39 @@ def newest_night(site: StandInSite) -> str:
 
 def test_a_late_night_cannot_promote(site: StandInSite) -> None:
     good = begin(site)
-    desired_state.take(site.state, Turn(Wanted.NIGHT, "another", 0.0))
+    desired_state.write(site.state, DesiredState(Wanted.NIGHT, "another", 0.0))
     with pytest.raises(Preempted):
         adapters.promote(site, good, None, "late")
     with pytest.raises(Preempted):
-        day.ensure(site, judging=True, insist=True, night="late")
+        day.start_for_judging(site, "late")
     assert site.releases.current() == good
 
 
 def test_day_while_a_night_judges_leaves_a_day_that_serves_as_it_is(site: StandInSite) -> None:
     begin(site)
-    tonight = Turn(Wanted.JUDGING, "tonight", time.time() - 1)
-    site.releases.judge(True)
-    desired_state.take(site.state, tonight)
+    tonight = DesiredState(Wanted.JUDGING, "tonight", time.time() - 1)
+    site.releases.set_judging(True)
+    desired_state.write(site.state, tonight)
     child = os.fork()
     if child == 0:
-        with lock.hold(site.state, lock.NIGHT, "judge"):
+        with lock.hold(site.state, lock.TRAINING, "judge"):
             time.sleep(60)
     try:
         waiting.until(
-            "the other night", lambda: Seen(lock.held(site.state, lock.NIGHT), "not yet"), 10, 0.02
+            "the other night",
+            lambda: Seen(lock.held(site.state, lock.TRAINING), "not yet"),
+            10,
+            0.02,
         )
-        day.ensure(site)
+        day.start(site)
         assert (
             desired_state.read(site.state) == tonight
             and (site.releases.folder / "judging").exists()
         )
         site.stacks.stop("day", "vllm")
-        day.ensure(site)
+        day.start(site)
         assert (
-            desired_state.read(site.state) == Turn(Wanted.DAY)
+            desired_state.read(site.state) == DesiredState(Wanted.DAY)
             and not (site.releases.folder / "judging").exists()
         )
     finally:
@@ -371,7 +375,7 @@ def test_the_watch_restarts_what_is_unhealthy_ever_more_rarely_and_gives_up(
     with pytest.raises(DayNotServing) as error:
         reconcile.reconcile(site)
     assert error.value.exit_code == 12 and "4 attempts" in error.value.saw
-    day.ensure(site)
+    day.start(site)
     assert reconcile.reconcile(site)["step"] == "nothing"
 
 
@@ -396,7 +400,7 @@ def test_a_day_that_is_brought_up_finds_out_that_vllm_hangs_and_restarts_it(
     begin(site)
     with site.ledger.change() as world:
         world["hangs"] = True
-    day.ensure(site)
+    day.start(site)
     assert site.vllm().answers()
     require_a_good_day(site)
 
@@ -414,7 +418,7 @@ def test_the_watch_ends_a_night_that_died_and_leaves_alone_what_somebody_is_at(
 
     in_a_child(die_in_training)
     assert site.stacks.trainer() is not None
-    with lock.hold(site.state, lock.MOVE, "another"):
+    with lock.hold(site.state, lock.SWITCH, "another"):
         assert "another command is running" in reconcile.reconcile(site)["why"]
     found = reconcile.reconcile(site)
     assert found["step"] == Step.DAY and "died" in found["why"]
@@ -435,16 +439,38 @@ def test_nothing_that_timers_begin_runs_beside_an_upgrade_and_a_persons_day_does
     site.stacks.stop("day", "vllm")
     with lock.hold(site.state, lock.UPGRADE, "an upgrade"):
         verbs: tuple[Callable[[], object], ...] = (
-            lambda: day.ensure(site, scheduled=True),
+            lambda: day.start(site, day.Caller.TIMER),
             lambda: night.run(site),
         )
         for verb in verbs:
-            with pytest.raises(Locked, match="an upgrade is going on") as error:
+            with pytest.raises(Locked, match="an upgrade runs") as error:
                 verb()
             assert error.value.exit_code == 11
         assert "an upgrade" in reconcile.reconcile(site)["why"]
         assert services.not_serving(site.stacks.services("day"))
-        day.ensure(site)  # the upgrade's own make day is this
+        day.start(site)  # the upgrade's own make day is this
+    require_a_good_day(site)
+
+
+def test_no_day_night_or_repair_begins_after_an_upgrade_that_died(site: StandInSite) -> None:
+    begin(site)
+    site.stacks.stop("day", "vllm")
+    note = {"before": "1" * 40, "after": "2" * 40}
+    files.write_json(site.state / upgrade_note.NOTE, note)
+    verbs: tuple[Callable[[], object], ...] = (
+        lambda: day.start(site),
+        lambda: day.start(site, day.Caller.TIMER),
+        lambda: night.run(site),
+        lambda: reconcile.reconcile(site),
+    )
+    for verb in verbs:
+        with pytest.raises(PreconditionFailed, match="an upgrade did not finish") as error:
+            verb()
+        assert "make upgrade TO=111111111111" in error.value.do
+    assert services.not_serving(site.stacks.services("day"))
+    assert "make upgrade TO=111111111111 goes back" in status.status(site)["overdue"][0]
+    (site.state / upgrade_note.NOTE).unlink()
+    reconcile.reconcile(site)
     require_a_good_day(site)
 
 
@@ -462,21 +488,21 @@ def hear(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def morning_that_is_locked_out(site: StandInSite) -> None:
     with pytest.raises(Locked), notify.watching(site, "day"):
-        day.ensure(site)
+        day.start(site)
 
 
 @pytest.mark.parametrize(
     ("open_now", "wanted", "told"),
     [
-        (True, Turn(Wanted.DAY), ["day not serving"]),
-        (False, Turn(Wanted.DAY), []),
-        (True, Turn(Wanted.DOWN), []),
-        (True, Turn(Wanted.NIGHT, "n", 1e12), []),
+        (True, DesiredState(Wanted.DAY), ["day not serving"]),
+        (False, DesiredState(Wanted.DAY), []),
+        (True, DesiredState(Wanted.DOWN), []),
+        (True, DesiredState(Wanted.NIGHT, "n", 1e12), []),
     ],
 )
 def test_a_closed_office_behind_somebody_who_is_at_it_is_told_once(
     open_now: bool,
-    wanted: Turn,
+    wanted: DesiredState,
     told: list[str],
     site: StandInSite,
     monkeypatch: pytest.MonkeyPatch,
@@ -484,11 +510,11 @@ def test_a_closed_office_behind_somebody_who_is_at_it_is_told_once(
     begin(site)
     monkeypatch.setattr(hours.Hours, "is_open", lambda self, now: open_now)
     heard = hear(monkeypatch)
-    monkeypatch.setattr(model, "MOVE_WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(model, "SWITCH_WAIT_SECONDS", 0.3)
     monkeypatch.setattr(lock, "LOOK_SECONDS", 0.1)
     site.stacks.stop("day", "open-webui")
-    desired_state.take(site.state, wanted)
-    with lock.hold(site.state, lock.MOVE, "an export that hangs"):
+    desired_state.write(site.state, wanted)
+    with lock.hold(site.state, lock.SWITCH, "an export that hangs"):
         for verb in (morning_that_is_locked_out, reconcile.reconcile):
             verb(site)
             assert heard == told
@@ -505,7 +531,7 @@ def test_a_moment_of_somebody_who_is_at_it_is_told_to_nobody(
     monkeypatch.setattr(hours.Hours, "is_open", lambda *_: True)
     monkeypatch.setattr(notify, "tell", lambda *_, **__: pytest.fail("told"))
     site.stacks.stop("day", "vllm")
-    with lock.hold(site.state, lock.MOVE, "a restart"):
+    with lock.hold(site.state, lock.SWITCH, "a restart"):
         assert "another command is running" in reconcile.reconcile(site)["why"]
 
 
@@ -536,7 +562,7 @@ HOLDER_WITH_A_CHILD = """
 import subprocess, sys
 from pathlib import Path
 from glue.core import lock
-with lock.hold(Path(sys.argv[1]), lock.NIGHT, "a night"):
+with lock.hold(Path(sys.argv[1]), lock.TRAINING, "a night"):
     child = subprocess.Popen(["sleep", "60"])
     print(child.pid, flush=True); sys.stdin.read()
 """
@@ -553,18 +579,18 @@ def test_a_child_that_outlives_its_glue_does_not_inherit_its_lock(tmp_path: Path
         holder.wait()
     try:
         os.kill(child, 0)
-        assert not lock.held(tmp_path, lock.NIGHT)
+        assert not lock.held(tmp_path, lock.TRAINING)
     finally:
         os.kill(child, signal.SIGKILL)
 
 
 def test_looking_at_a_lock_refuses_nobody(tmp_path: Path) -> None:
-    with lock.hold(tmp_path, lock.NIGHT, "made"):
+    with lock.hold(tmp_path, lock.TRAINING, "made"):
         pass
-    with (tmp_path / lock.NIGHT).open() as looked_at:
+    with (tmp_path / lock.TRAINING).open() as looked_at:
         fcntl.flock(looked_at, fcntl.LOCK_SH)
         threading.Timer(0.3, looked_at.close).start()
-        with lock.hold(tmp_path, lock.NIGHT, "a night"):
+        with lock.hold(tmp_path, lock.TRAINING, "a night"):
             pass
 
 
@@ -599,7 +625,7 @@ def test_nobody_is_told_that_the_day_serves_again_before_it_came_up_whole(
     with monkeypatch.context() as patch:
         patch.setattr(stand_ins.StandInWebUI, "ensure_assistant", refuses)
         with pytest.raises(DayNotServing), notify.watching(site, "day"):
-            day.ensure(site)
+            day.start(site)
         with pytest.raises(DayNotServing), notify.watching(site, "reconcile") as result:
             result |= reconcile.reconcile(site)
         assert told == [notify.NOT_SERVING]
@@ -614,14 +640,14 @@ def test_nobody_is_told_that_the_day_serves_again_before_it_came_up_whole(
 def test_docker_that_breaks_off_is_a_day_that_does_not_serve(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    day.ensure(site)
+    day.start(site)
 
     def broken(*_: object) -> None:
         raise ConnectionResetError("Connection reset by peer")
 
     monkeypatch.setattr(stand_ins.StandInStacks, "up", broken)
     with pytest.raises(DayNotServing, match="broke off"):
-        day.ensure(site, insist=True)
+        day.start(site)
 
 
 # ---------------------------------------------------------------------- a restore that dies
@@ -658,7 +684,7 @@ def test_a_restore_that_died_lets_no_day_and_no_backup_begin_until_it_was_run_ag
             == 9
         )
     for verb in (
-        lambda: day.ensure(site, insist=True),
+        lambda: day.start(site),
         lambda: chat_volume.copy_out(site.settings, site.state / "copy"),
     ):
         with pytest.raises(DayNotServing, match="restore was broken off") as error:
@@ -667,5 +693,20 @@ def test_a_restore_that_died_lets_no_day_and_no_backup_begin_until_it_was_run_ag
     assert not site.stacks.services("day")["open-webui"].serves
     monkeypatch.setattr(chat_volume, "is_empty", lambda settings: False)
     restore.restore(site, Path("/backups/one"))
-    day.ensure(site)
+    day.start(site)
     require_a_good_day(site)
+
+
+def test_promotion_and_rollback_run_no_job_so_they_work_without_the_trainer_s_image(
+    site: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = begin(site)
+    night.run(site)
+    newer = site.releases.current()
+
+    def no_image(*_: object) -> dict[str, object]:
+        raise GlueError("no such image", "the stand-in has none", "make setup")
+
+    monkeypatch.setattr(jobs, "run", no_image)
+    assert adapters.rollback(site) == good != newer
+    assert adapters.promote(site, newer, "adapter") == newer

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from glue.core import desired_state, journal
-from glue.core.desired_state import Turn, Wanted
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError
 from glue.machine import checks
 from glue.night import night
@@ -43,7 +43,7 @@ def test_a_trainer_that_fills_the_disk_costs_the_night_and_nothing_else(
         world["trainer"] = "fills the disk"
     with pytest.raises((GlueError, OSError)):
         night.run(site)
-    day.ensure(site)
+    day.start(site)
     require_a_good_day(site)
     assert site.releases.current() == good
     if reserved > 16:
@@ -53,10 +53,10 @@ def test_a_trainer_that_fills_the_disk_costs_the_night_and_nothing_else(
 
 def test_a_full_disk_knows_whose_turn_it_is(site: StandInSite) -> None:
     """Or the watch, which asks that first, would not look after a day that came up on one."""
-    desired_state.take(site.state, Turn(Wanted.NIGHT, "20260101T190000Z", 1.0))
+    desired_state.write(site.state, DesiredState(Wanted.NIGHT, "20260101T190000Z", 1.0))
     with suppress(OSError), (site.state / "filling").open("wb", buffering=0) as file:
         while file.write(bytes(4096)):
             pass
     for wanted in (Wanted.DAY, Wanted.DOWN, Wanted.DAY):
-        desired_state.take(site.state, Turn(wanted))
-        assert desired_state.read(site.state) == Turn(wanted)
+        desired_state.write(site.state, DesiredState(wanted))
+        assert desired_state.read(site.state) == DesiredState(wanted)

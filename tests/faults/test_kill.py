@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from glue.core import desired_state, files, journal, lock, services
-from glue.core.desired_state import Turn, Wanted
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE
 from glue.night import night, train
@@ -79,7 +79,7 @@ def night_that_dies(site: StandInSite, last: int) -> bool:
 
 def begin(site: StandInSite) -> str:
     """A day that serves on the adapter of an earlier, good night."""
-    day.ensure(site)
+    day.start(site)
     return str(night.run(site)["adapter"])
 
 
@@ -96,9 +96,9 @@ def require_a_good_day(site: StandInSite) -> None:
         site.releases.verify(name)
     assert site.releases.served()[-1] == current
     assert not (site.releases.folder / "judging").exists()
-    assert not lock.held(site.state, lock.NIGHT) and not lock.held(site.state, lock.MOVE)
+    assert not lock.held(site.state, lock.TRAINING) and not lock.held(site.state, lock.SWITCH)
     assert desired_state.read(site.state) in (
-        Turn(Wanted.DAY),
+        DesiredState(Wanted.DAY),
         None,
     )  # None: a full disk had no room for it
 
@@ -110,7 +110,7 @@ def confirmed(site: StandInSite, adapter: str) -> bool:
     rows = [
         row for row in files.read_lines(site.state / "journal.jsonl") if row.get("night") == name
     ]
-    return any(row.get("step") == "smoke" and row["phase"] == "done" for row in rows)
+    return any(row.get("event") == journal.CONFIRMED for row in rows)
 
 
 def test_whatever_moment_a_night_is_killed_at_the_morning_serves_a_confirmed_adapter(
@@ -124,7 +124,7 @@ def test_whatever_moment_a_night_is_killed_at_the_morning_serves_a_confirmed_ada
             break
         points += 1
         died_in |= set(journal.unfinished(site.state).values())
-        day.ensure(site)
+        day.start(site)
         require_a_good_day(site)
         current = site.releases.current()
         assert current == before or confirmed(site, str(current)), f"point {points}"
@@ -163,7 +163,7 @@ def test_whoever_else_dies_in_whatever_step_the_morning_serves_a_confirmed_adapt
     monkeypatch.setattr(journal, "record", write)
     with site.ledger.change() as world:
         world["docker_is_dead"], world["trainer"] = False, "trains"
-    day.ensure(site)
+    day.start(site)
     require_a_good_day(site)
     current = site.releases.current()
     assert current == before or confirmed(site, str(current))
@@ -241,11 +241,11 @@ def test_on_a_full_disk_the_watch_brings_up_the_day_and_so_does_the_morning(
         return act
 
     in_a_child(die_in_training)
-    for verb in (reconcile.reconcile, day.ensure):
+    for verb in (reconcile.reconcile, day.start):
         site.stacks.stop("day", "vllm")
         assert in_a_child(on_a_full_disk(verb)) == 0
         require_a_good_day(site)
-        desired_state.take(
-            site.state, Turn(Wanted.DAY)
+        desired_state.write(
+            site.state, DesiredState(Wanted.DAY)
         )  # so that there is something to watch again
     assert site.releases.current() == good

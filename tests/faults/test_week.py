@@ -14,13 +14,11 @@ import pytest
 from glue.clients import adapter_store
 from glue.core import files, journal, services, waiting
 from glue.core.errors import GlueError
+from glue.core.verdict import Verdict
 from glue.machine import hours, schedule
-from glue.night import night, train
+from glue.night import evaluate, night, train
 from glue.night.tonight import Night, NothingNew
 from glue.serving import day, reconcile
-from learning.evaluation import evaluate
-from learning.evaluation.measurements import Evidence
-from learning.examples import Verdict
 from tests.faults.stand_ins import StandInSite
 from tests.faults.test_kill import in_a_child, require_a_good_day
 
@@ -58,8 +56,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     time.tzset()
 
 
-def refuse(*_: object) -> tuple[Verdict, Evidence]:
-    return Verdict(False, ("no better",)), Evidence()
+def refuse(*_: object) -> Verdict:
+    return Verdict(False, ("no better",))
 
 
 def nothing_new(tonight: Night) -> None:
@@ -122,7 +120,7 @@ def test_a_week(site: StandInSite, clock: Clock) -> None:
     site.settings.values.update(
         NIGHT_DAYS=",".join(hours.WEEK), JUDGING_SECONDS="600", DAY_DEADLINE_SECONDS="300"
     )
-    day.ensure(site)
+    day.start(site)
     serving: dict[str, str | None] = {}
     ends: dict[str, str] = {}
     off = (datetime(2026, 3, 26, 18), datetime(2026, 3, 26, 22))  # Thursday evening
@@ -136,7 +134,7 @@ def test_a_week(site: StandInSite, clock: Clock) -> None:
             with pytest.MonkeyPatch.context() as patch:
                 run_night(site, WEEK[name], patch)
         elif verb == "day":
-            day.ensure(site)
+            day.start(site)
         elif verb == "reconcile":
             reconcile.reconcile(site)
         elif verb == "opening":

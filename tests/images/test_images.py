@@ -13,9 +13,10 @@ import pytest
 
 from glue.clients.docker import Stacks
 from glue.core import image_tags, settings
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
+from glue.operations import clean
 
-DOCKERFILES = sorted((HOME / "images").glob("*/*Dockerfile"))
+DOCKERFILES = sorted((REPOSITORY / "images").glob("*/*Dockerfile"))
 ARCHITECTURES = ("75", "80", "87", "90", "100", "120", "103", "110", "121")
 SETUP = "".join(
     f'    cc_flag.append("-gencode")\n    cc_flag.append("arch=compute_{n},code=sm_{n}")\n'
@@ -23,11 +24,13 @@ SETUP = "".join(
 )
 
 
-@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.relative_to(HOME)))
+@pytest.mark.parametrize(
+    "dockerfile", DOCKERFILES, ids=lambda path: str(path.relative_to(REPOSITORY))
+)
 def test_every_dockerfile_passes_the_linter(dockerfile: Path) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     done = subprocess.run(
-        [hadolint, "--config", HOME / ".hadolint.yaml", dockerfile],
+        [hadolint, "--config", REPOSITORY / ".hadolint.yaml", dockerfile],
         capture_output=True,
         text=True,
         check=False,
@@ -38,7 +41,7 @@ def test_every_dockerfile_passes_the_linter(dockerfile: Path) -> None:
 def keep(architecture: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     setup = tmp_path / "setup.py"
     setup.write_text(f"cc_flag = []\nif True:\n{SETUP}print(cc_flag)\n")
-    script = HOME / "images" / "trainer" / "keep_one_architecture.py"
+    script = REPOSITORY / "images" / "trainer" / "keep_one_architecture.py"
     command = [sys.executable, str(script), str(setup), architecture]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -71,7 +74,7 @@ def home(tmp_path: Path) -> Path:
         "env",
     ):
         shutil.copytree(
-            HOME / name,
+            REPOSITORY / name,
             tmp_path / name,
             dirs_exist_ok=True,
             ignore=shutil.ignore_patterns("__pycache__"),
@@ -108,7 +111,7 @@ def test_a_changed_input_is_a_new_tag_for_each_image_that_is_built_from_it(
     file: str, built_anew: set[str], home: Path
 ) -> None:
     before = tags(home)
-    assert before == tags(HOME), "the same inputs in another folder have the same tags"
+    assert before == tags(REPOSITORY), "the same inputs in another folder have the same tags"
     with (home / file).open("a", encoding="utf-8") as stream:
         stream.write("# changed\n")
     after = tags(home)
@@ -116,7 +119,7 @@ def test_a_changed_input_is_a_new_tag_for_each_image_that_is_built_from_it(
 
 
 def test_a_reference_that_a_site_gives_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert image_tags.with_tags({"REHEARSAL_VLLM_IMAGE": "own/vllm:3"}, HOME) == {
+    assert image_tags.with_tags({"REHEARSAL_VLLM_IMAGE": "own/vllm:3"}, REPOSITORY) == {
         "REHEARSAL_VLLM_IMAGE": "own/vllm:3"
     }
     monkeypatch.setenv("GLUE_REHEARSAL_VLLM_IMAGE", "own/vllm:3")
@@ -142,16 +145,18 @@ def test_cleaning_removes_images_of_other_versions_that_nothing_uses() -> None:
     images = SimpleNamespace(list=lambda filters: [SimpleNamespace(tags=there)], remove=remove)
     stacks = object.__new__(Stacks)
     stacks.settings, stacks.docker = loaded, cast(Any, SimpleNamespace(images=images))
-    assert stacks.remove_old_images() == gone == ["dual-use/vllm-cpu:old"]
+    assert clean.remove_old_images(stacks) == gone == ["dual-use/vllm-cpu:old"]
 
 
 def test_the_practice_model_s_image_holds_every_module_that_its_code_imports() -> None:
-    dockerfile = (HOME / "images" / "practice-model" / "Dockerfile").read_text(encoding="utf-8")
+    dockerfile = (REPOSITORY / "images" / "practice-model" / "Dockerfile").read_text(
+        encoding="utf-8"
+    )
     copied = {
         Path(name).stem for name in re.findall(r"images/trainer/training/\w+\.py", dockerfile)
     }
     for name in copied:
-        source = (HOME / "images" / "trainer" / "training" / f"{name}.py").read_text(
+        source = (REPOSITORY / "images" / "trainer" / "training" / f"{name}.py").read_text(
             encoding="utf-8"
         )
         imported = re.findall(r"^from training(?:\.(\w+))? import (\w+)", source, re.MULTILINE)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 
 KEY = "Bearer the-key-of-this-test"
 
@@ -16,7 +16,7 @@ KEY = "Bearer the-key-of-this-test"
 def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setenv("VLLM_API_KEY", "the-key-of-this-test")
     spec = importlib.util.spec_from_file_location(
-        "require_key", HOME / "images" / "vllm" / "require_key.py"
+        "require_key", REPOSITORY / "images" / "vllm" / "require_key.py"
     )
     assert spec and spec.loader
     found = importlib.util.module_from_spec(spec)

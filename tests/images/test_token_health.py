@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from glue.clients import vllm
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 
 HEALTH = {
     "type": "http",
@@ -74,7 +74,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
     monkeypatch.setenv("VLLM_API_KEY", "the-key-of-this-test")
     monkeypatch.setitem(sys.modules, "prometheus_client", SimpleNamespace(REGISTRY=None))
     spec = importlib.util.spec_from_file_location(
-        "token_health", HOME / "images" / "vllm" / "token_health.py"
+        "token_health", REPOSITORY / "images" / "vllm" / "token_health.py"
     )
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from tests.learning.flood import TURNS
 
 SECONDS = 120
@@ -26,7 +26,7 @@ def test_a_flood_of_ratings_becomes_a_dataset_in_time_and_memory_with_every_row_
         str(conversations),
     ]
     done = subprocess.run(
-        command, cwd=HOME, capture_output=True, text=True, timeout=600, check=False
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     came = json.loads(done.stdout)

@@ -11,14 +11,16 @@ from typing import Any, cast
 
 import pytest
 
+from glue.clients import jobs
 from glue.clients.adapter_store import Releases
 from glue.clients.site import Site
-from glue.core import files
-from glue.operations import restore, setup
+from glue.core import files, names
+from glue.operations import dataset, restore, setup
 from learning.dataset import build, card, forget, split
 from learning.dataset import files as dataset_files
 from learning.dataset.prepare import Masked, Prepared
 from learning.examples import Dataset, Example, Message, Origin, Preference
+from tests.learning import on_host
 
 
 def example(chat: str, user: str) -> Example:
@@ -35,9 +37,13 @@ def example(chat: str, user: str) -> Example:
 ROWS = (example("chat-1", "user-1"), example("chat-2", "user-1"), example("chat-3", "user-2"))
 
 
+CHAT_1 = {names.hashed("chat", "chat-1")}
+
+
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """A state folder with one night's dataset and the release that came of it."""
+    monkeypatch.setattr(jobs, "run", on_host.run_offline)
     pair = Preference(
         ROWS[0].prompt, "Said to user-1 in chat-1.", "no", "regenerated answer", "", ROWS[0].origin
     )
@@ -67,7 +73,7 @@ def site(tmp_path: Path) -> Site:
 def test_what_is_forgotten_is_gone_from_the_files_and_the_page(
     site: Site, what: str, value: str, gone: list[str], left: list[str]
 ) -> None:
-    done = forget.forget(site, what, value)
+    done = dataset.forget(site, what, value)
     everything = "".join(path.read_text() for path in site.state.glob("nights/**/*.*"))
     assert not any(f"in {chat}" in everything for chat in gone)
     assert all(f"in {chat}" in everything for chat in left)
@@ -75,7 +81,7 @@ def test_what_is_forgotten_is_gone_from_the_files_and_the_page(
     assert done["adapters_that_had_seen_it"] == site.releases.names() and done["serving"] is None
     facts = json.loads(next(site.state.glob("nights/*/dataset/card.json")).read_text())
     assert facts["forgotten"] == done["rows_removed"]
-    assert forget.forget(site, what, value)["rows_removed"] == 0
+    assert dataset.forget(site, what, value)["rows_removed"] == 0
 
 
 def test_a_forgetting_that_died_is_finished_by_the_next(
@@ -98,11 +104,11 @@ def test_a_forgetting_that_died_is_finished_by_the_next(
     for moment in range(9):
         monkeypatch.setattr(files, "write", dying(moment))
         try:
-            forget.remove(site.state, "chat", "chat-1")
+            forget.remove_named(site.state, CHAT_1)
         except KeyboardInterrupt:
             count += 1
     monkeypatch.setattr(files, "write", write)
-    forget.remove(site.state, "chat", "chat-1")
+    forget.remove_named(site.state, CHAT_1)
     everything = "".join(path.read_text() for path in site.state.glob("nights/**/*.*"))
     assert count >= 3 and "chat-1" not in everything and "chat-2" in everything
     assert (next(site.state.glob("nights/*")) / "dataset" / "page.html").exists()
@@ -118,7 +124,7 @@ def test_text_with_any_separator_is_on_the_page_and_can_be_forgotten(
     ready = Prepared((row, ROWS[1]), (), (), {}, 0)
     dataset_files.write(folder, ready, built, card.card(ready, built, {}, 2, 2), "night")
     assert "and another." in (folder / "page.html").read_text()
-    assert forget.remove(site.state, "chat", "chat-1")[str(folder.relative_to(site.state))] == 1
+    assert forget.remove_named(site.state, CHAT_1)[str(folder.relative_to(site.state))] == 1
     assert "and another." not in "".join(path.read_text() for path in folder.iterdir())
 
 
@@ -127,9 +133,10 @@ def test_what_was_forgotten_since_a_backup_does_not_come_back_with_it(
 ) -> None:
     backup = tmp_path.parent / f"{tmp_path.name}-backup"
     shutil.copytree(site.state, backup / "state")
-    forget.forget(site, "chat", "chat-1")
+    dataset.forget(site, "chat", "chat-1")
     checksums = {str(path.relative_to(backup)): files.sha256(path) for path in files.listed(backup)}
     restore.put_back_state(site.state, backup, {"links": {}, "sha256": checksums})
+    restore.forget_again(site)
     shutil.rmtree(backup)
     everything = "".join(path.read_text() for path in site.state.glob("nights/**/*.*"))
     assert "in chat-1" not in everything and "in chat-2" in everything
@@ -139,7 +146,7 @@ def test_what_was_forgotten_since_a_backup_does_not_come_back_with_it(
 
 
 def test_somebody_nobody_knows_is_in_nothing(site: Site) -> None:
-    done = forget.forget(site, "chat", "../../etc")
+    done = dataset.forget(site, "chat", "../../etc")
     assert (done["rows_removed"], done["adapters_that_had_seen_it"]) == (0, [])
 
 
@@ -153,7 +160,7 @@ def test_a_rating_after_that_is_consent_anew(site: Site) -> None:
         return {"user_id": "user-1", "meta": {"chat_id": "c9"}, "updated_at": at}
 
     assert not forget.forgotten(site.state)(rating(5))
-    forget.forget(site, "user", "user-1")
+    dataset.forget(site, "user", "user-1")
     assert forget.forgotten(site.state)(rating(time.time() - 60))
     assert not forget.forgotten(site.state)(rating(time.time() + 60))
 

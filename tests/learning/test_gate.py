@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from glue.core.verdict import Verdict
 from learning.evaluation import gate, measurements
 from learning.evaluation.gate import Limits
 from learning.evaluation.measurements import Evidence, GoldenAnswer, Reply, Sample, Scored
-from learning.examples import Example, Message, Verdict
+from learning.examples import Example, Message
 
 LIMITS = Limits(
     least_gain=0.05,

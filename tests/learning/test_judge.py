@@ -1,25 +1,31 @@
 """What judging makes of a vLLM that misbehaves. The vLLM here is a stub: the real one does none of
 this on demand."""
 
-from dataclasses import replace
+import json
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from glue.clients import jobs
 from glue.clients.adapter_store import Releases
-from glue.core import recipes
+from glue.core import files, recipes
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE, CANDIDATE, MARK
-from glue.core.settings import HOME
-from glue.night import promote
-from learning.evaluation import evaluate
+from glue.core.settings import REPOSITORY
+from glue.core.verdict import Verdict
+from glue.night import evaluate, promote
+from learning.dataset import files as dataset_files
+from learning.evaluation import evaluate as job
+from learning.evaluation import score
 from learning.evaluation.measurements import Reply
 from learning.examples import Dataset, Example, Message
+from learning.job import Job
 from tests.core.test_state import publish, serve
 
-RECIPE = replace(recipes.load(HOME / "env" / "recipes", "rehearsal"), general_rows=2)
+RECIPE = replace(recipes.load(REPOSITORY / "env" / "recipes", "rehearsal"), general_rows=2)
 ROWS = tuple(
     Example((Message("user", f"Which code, {n}?"),), f"The code is B{n}.", "", f"{n}")
     for n in range(10, 18)
@@ -72,16 +78,37 @@ def site(tmp_path: Path) -> Any:
     )
 
 
-def ask(site: Any, served: StubVllm) -> Any:
+def night_of(site: Any, release: str, dataset: Dataset = DATASET) -> Any:
+    """A night whose data set is on disk."""
+    folder = site.state / "nights" / "tonight"
+    dataset_files.write_parts(folder / "dataset", dataset)
+    parts = {field.name: len(getattr(dataset, field.name)) for field in fields(dataset)}
+    (folder / "dataset" / "card.json").write_text(json.dumps({"parts": parts}))
+    return SimpleNamespace(
+        site=site, release=release, recipe=RECIPE, folder=folder, name="tonight", verdict=None
+    )
+
+
+def ask(site: Any, served: StubVllm, dataset: Dataset = DATASET) -> tuple[Verdict, Any]:
+    """The verdict, and what was seen. The job runs in this process."""
     site.vllm = lambda: served
-    return evaluate.judge(site, publish(site.releases, "candidate"), DATASET, RECIPE)
+
+    def run(site: Any, asked: jobs.Job, still_wanted: Any) -> dict[str, Any]:
+        order = json.loads(json.dumps(asked.order))
+        return job.judge(Job(order, site.state, cast(Any, served), cast(Any, None), print))
+
+    night = night_of(site, publish(site.releases, "candidate"), dataset)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "run", run)
+        found = evaluate.judge(night)
+    return found, files.read_json(night.folder / "evidence.json", {})
 
 
 def test_a_good_candidate_is_promoted_and_taken_away_again(site: Any) -> None:
     served = StubVllm()
     verdict, seen = ask(site, served)
     assert verdict.promote, verdict.reasons
-    assert not served.loaded and len(seen.samples) == RECIPE.sampled_answers
+    assert not served.loaded and len(seen["samples"]) == RECIPE.sampled_answers
     assert ADAPTER not in served.scored, "the base model is the current one: it is asked once"
     assert served.scored.count(BASE) == len(ROWS)
 
@@ -126,7 +153,7 @@ def test_a_candidate_that_was_changed_after_it_was_published_is_not_judged(site:
     name = publish(site.releases, "candidate")
     (site.releases.folder / name / "adapter_model.safetensors").write_text("other")
     with pytest.raises(GlueError, match="not what was published"):
-        evaluate.judge(site, name, DATASET, RECIPE)
+        evaluate.judge(night_of(site, name))
 
 
 def test_of_many_rows_the_same_200_are_scored_each_time(site: Any) -> None:
@@ -134,45 +161,25 @@ def test_of_many_rows_the_same_200_are_scored_each_time(site: Any) -> None:
         Example((Message("user", f"Which code, {n}?"),), f"The code is B{n}.", "", f"{n}")
         for n in range(450)
     )
-    served = StubVllm()
-    site.vllm = lambda: served
-    _, seen = evaluate.judge(
-        site, publish(site.releases, "candidate"), replace(DATASET, held_out=many), RECIPE
-    )
-    sizes = {
-        len(seen.held_out.candidate),
-        len(seen.held_out.base),
-        len(seen.held_out.units),
-        len(seen.held_out.decoy),
-    }
-    assert sizes == {evaluate.MOST_ROWS}
-    chosen = evaluate.chosen(many)
-    assert (
-        chosen == evaluate.chosen(many) == evaluate.chosen(chosen)
-        and len(set(chosen)) == evaluate.MOST_ROWS
-    )
+    _, seen = ask(site, StubVllm(), replace(DATASET, held_out=many))
+    sizes = {len(seen["held_out"][key]) for key in ("candidate", "base", "units", "decoy")}
+    assert sizes == {job.MOST_ROWS}
+    chosen = job.chosen(many)
+    assert chosen == job.chosen(many) == job.chosen(chosen) and len(set(chosen)) == job.MOST_ROWS
     assert chosen[0] == many[0] and many.index(chosen[-1]) > 440
 
 
-def test_what_was_seen_of_people_s_questions_is_its_owner_s_alone(
-    site: Any, tmp_path: Path
-) -> None:
-    site.vllm = StubVllm
-    name = publish(site.releases, "candidate")
-    promote.judge_candidate(
-        cast(
-            Any,
-            SimpleNamespace(
-                site=site,
-                verdict=None,
-                release=name,
-                dataset=DATASET,
-                recipe=RECIPE,
-                folder=tmp_path,
-            ),
-        )
-    )
-    assert (tmp_path / "evidence.json").stat().st_mode & 0o777 == 0o600
+def test_what_was_seen_of_people_s_questions_is_its_owner_s_alone(site: Any) -> None:
+    ask(site, StubVllm())
+    evidence = site.state / "nights" / "tonight" / "evidence.json"
+    assert evidence.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_merged_checkpoint_is_scored_on_the_night_s_held_out_answers(site: Any) -> None:
+    night_of(site, "any")
+    order = {"night": "nights/tonight", "name": BASE}
+    asked = Job(order, site.state, cast(Any, StubVllm()), cast(Any, None), print)
+    assert score.score(asked) == {"mean": -1.0}
 
 
 @pytest.mark.parametrize(
@@ -186,17 +193,18 @@ def test_what_was_seen_of_people_s_questions_is_its_owner_s_alone(
     ],
 )
 def test_json_is_told_from_what_is_none(text: str, is_one: bool) -> None:
-    assert evaluate.is_json(text) == is_one
+    assert job.is_json(text) == is_one
 
 
 @pytest.mark.parametrize(
-    ("text", "saw"), [(f"{MARK} page 7: Uma's salary", "the night desk answered"), (" ", "nothing")]
+    ("text", "saw"),
+    [(f"{MARK} page 7: Uma's salary", "the night desk answered"), (" ", "an empty answer")],
 )
 def test_a_smoke_question_that_fails_says_so_without_the_documents_words(
     text: str, saw: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(promote, "SMOKE_SECONDS", 0)
     person = SimpleNamespace(ask=lambda messages: SimpleNamespace(text=text, sources=[]))
-    with pytest.raises(GlueError, match="the model's answer was waited for") as error:
+    with pytest.raises(GlueError, match="waiting for the model's answer") as error:
         promote.ask_for_smoke(SimpleNamespace(administrator=lambda: person), "Who earns what?")  # type: ignore[arg-type]
     assert error.value.saw == saw

@@ -15,9 +15,9 @@ from learning.examples import Example, Message, Origin
         ("Card 4111 1111 1111 1111 it is.", "Card [card] it is."),
         ("The password is hunter22, keep it.", "The password is [secret] keep it."),
         (
-            "Clone https://bob:s3cretpass@git.example/x",
+            "Clone https://bob:s3cretpass@git.example/x",  # pragma: allowlist secret
             "Clone https://bob:[secret]/x",
-        ),  # pragma: allowlist secret
+        ),
         ("The password for the wifi is hunter22.", "The password for the wifi is [secret]"),
         ("Das Passwort für das WLAN ist Hase2024!", "Das Passwort für das WLAN ist [secret]"),
         ("Passwort: Sommerregen!", "Passwort: [secret]"),
@@ -36,9 +36,10 @@ from learning.examples import Example, Message, Origin
         (f"aws_secret_access_key = {'aB3/+' * 8}", "aws_secret_access_key[secret]"),
         ("Key AKIAIOSFODNN7EXAMPLE.", "Key [secret]."),  # pragma: allowlist secret
         (
-            "-----BEGIN RSA PRIVATE KEY-----\nabc\n-----END RSA PRIVATE KEY-----\nend",
+            "-----BEGIN RSA PRIVATE KEY-----\n"  # pragma: allowlist secret
+            "abc\n-----END RSA PRIVATE KEY-----\nend",
             "[secret]\nend",
-        ),  # pragma: allowlist secret
+        ),
     ],
 )
 def test_secrets_and_personal_data_are_masked_and_their_places_listed(

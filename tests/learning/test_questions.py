@@ -48,7 +48,7 @@ GOOD = Item(
         ),
         (
             Item("What does the passage say about seals?", GOOD.answer, GOOD.evidence),
-            "the question points at a page that nobody sees",
+            "the question points at a page that the chat does not show",
         ),
         (
             Item(GOOD.question, GOOD.answer.replace("is changed", "is not changed"), GOOD.evidence),

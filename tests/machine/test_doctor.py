@@ -16,7 +16,7 @@ from glue.clients.host import Machine
 from glue.core import gpu, recipes, settings
 from glue.core.gpu import Gpu
 from glue.core.services import Service
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.machine import doctor
 from glue.machine.checks import Grade, Host
 
@@ -34,7 +34,7 @@ def good(profile: str = "spark") -> Host:
     loaded = settings.load(profile)
     return Host(
         settings=replace(loaded, values=loaded.values | SECRETS),
-        recipe=recipes.load(HOME / "env" / "recipes", "team"),
+        recipe=recipes.load(REPOSITORY / "env" / "recipes", "team"),
         machine=MACHINE,
         engine=ENGINE,
         engine_free_bytes=10**12,
@@ -184,8 +184,9 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
             "no chat make restore",
         ),
         ("night's cache", engine(missing_volumes=("spark-trainer-cache",)), "fail", "make setup"),
-        ("night's cache", engine(missing_volumes=("spark-models",)), "ok", "there"),
+        ("night's cache", engine(missing_volumes=("spark-models",)), "ok", "exist"),
         ("backups", replace(good(), backup_fault="not mounted"), "warn", "BACKUP_DIR"),
+        ("documents", replace(good(), documents_fault="deleted"), "warn", "make ingest"),
         ("backups", replace(good(), backups_on_own_disk=True), "warn", "another disk"),
         (
             "served model",
@@ -249,8 +250,8 @@ def test_missing_secrets_are_named() -> None:
     assert grade(replace(good(), settings=replace(good().settings, values=values)), "secrets") == (
         "fail",
         (
-            "not there: MODEL_API_KEY see that the disk of STATE_DIR is mounted; after that, or on"
-            " a new machine: make setup"
+            "missing: MODEL_API_KEY check that the disk of STATE_DIR is mounted; on a new machine:"
+            " make setup"
         ),
     )
 
@@ -286,13 +287,13 @@ def test_disk_is_asked_for_where_it_is_needed() -> None:
     )
     assert "/var/lib/docker" in grade(replace(fresh, engine_free_bytes=10**9), "disk")[1]
     assert str(good().settings.state) in grade(replace(fresh, state_free_bytes=10**9), "disk")[1]
-    merged = replace(fresh, recipe=recipes.load(HOME / "env" / "recipes", "free"))
+    merged = replace(fresh, recipe=recipes.load(REPOSITORY / "env" / "recipes", "free"))
     assert [
         grade(replace(one, state_free_bytes=30 * 10**9), "disk")[0] for one in (fresh, merged)
     ] == ["ok", "fail"]
 
 
-def test_a_certificate_that_ends_is_told_and_stops_nothing() -> None:
+def test_a_certificate_that_expires_is_a_warning() -> None:
     assert grade(good(), "certificate")[0] == "ok"
     bad = replace(good(), certificate_fault="it ends within a month")
     assert (
@@ -369,7 +370,7 @@ HANGS_SECONDS = 40
 
 
 @pytest.mark.parametrize("can_be_killed", [True, False])
-def test_an_nvidia_smi_that_hangs_keeps_nobody_waiting_and_makes_no_rehearsal_of_a_spark(
+def test_an_nvidia_smi_that_hangs_is_given_up_and_the_machine_stays_a_spark(
     can_be_killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for one that waits for its driver: there a kill does nothing until the driver
@@ -504,7 +505,7 @@ def test_the_page_cache_is_dropped_only_where_this_user_may(tmp_path: Path) -> N
     assert not host.drop_page_cache(tmp_path / "not there" / "drop_caches")
 
 
-def test_a_port_is_free_until_somebody_listens() -> None:
+def test_a_port_is_free_until_a_program_listens() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         number = other.getsockname()[1]

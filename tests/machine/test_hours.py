@@ -15,7 +15,7 @@ import pytest
 from glue.clients.site import Site
 from glue.core import settings, waiting
 from glue.core.errors import Misconfigured, PreconditionFailed
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 from glue.machine import hours, schedule
 from glue.machine.hours import WEEK, Hours
 from glue.machine.schedule import Place
@@ -143,7 +143,7 @@ def test_systemd_starts_each_verb_when_the_hours_say_so_all_year(
 def test_the_units_pass_systemds_own_check(tmp_path: Path, site_hours: Hours) -> None:
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.symlink_to(HOME / ".venv" / "bin" / "python")
+    python.symlink_to(REPOSITORY / ".venv" / "bin" / "python")
     for name, text in schedule.units(site_hours, replace(PLACE, home=str(tmp_path))).items():
         (tmp_path / name).write_text(text)
     (tmp_path / "docker.service").write_text("[Service]\nExecStart=/bin/true\n")
@@ -225,7 +225,7 @@ def test_a_scheduled_night_that_starts_late_never_falls_into_the_day(
     monkeypatch.setattr(night, "datetime", Then)
     site = Site(spark(), None, print)  # type: ignore[arg-type]
     if left is None:
-        with pytest.raises(PreconditionFailed, match="no time for a night"):
+        with pytest.raises(PreconditionFailed, match="outside the hours for nights"):
             night.scheduled_end(site)
     else:
         assert night.scheduled_end(site) == (at(now) + left).timestamp()

@@ -79,17 +79,17 @@ def test_remove_takes_away_what_install_wrote_and_nothing_else_and_again_is_noth
     assert schedule.remove(site) == {"removed": []}
 
 
-def test_what_systemd_says_is_told(site: Site) -> None:
+def test_an_error_of_systemctl_is_shown(site: Site) -> None:
     (site.state.parent / "broken").touch()
     with pytest.raises(GlueError, match="systemctl daemon-reload failed"):
         schedule.install(site, cron=False)
 
 
-def test_who_may_not_write_there_is_told_to_be_root(
+def test_without_write_permission_the_message_says_to_be_root(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(PreconditionFailed, match="written by root"):
+    with pytest.raises(PreconditionFailed, match="must be written by root"):
         schedule.install(site, cron=False)
 
 
@@ -115,7 +115,7 @@ def repository(tmp_path: Path) -> Path:
     home = tmp_path / "it's 100% ours"
     (home / "glue").mkdir(parents=True)
     (home / "glue" / "__main__.py").write_text(RECORDER)
-    (home / ".venv").symlink_to(settings.HOME / ".venv")
+    (home / ".venv").symlink_to(settings.REPOSITORY / ".venv")
     return home
 
 
@@ -162,7 +162,7 @@ def test_every_line_for_cron_runs_in_what_cron_gives_it(repository: Path, tmp_pa
 
 
 def test_a_line_for_cron_finds_the_real_glue(tmp_path: Path) -> None:
-    where = schedule.Place(str(settings.HOME), "root", "spark", "dual-use-spark")
+    where = schedule.Place(str(settings.REPOSITORY), "root", "spark", "dual-use-spark")
     assert as_cron_runs(f"@reboot  root  {where.shell_line('--help')}\n", tmp_path) == [0]
 
 

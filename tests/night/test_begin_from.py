@@ -1,4 +1,4 @@
-"""Which adapter a night goes on with."""
+"""Which adapter a night continues."""
 
 import json
 from dataclasses import asdict, replace
@@ -10,11 +10,11 @@ import pytest
 
 from glue.clients.site import Site
 from glue.core import recipes
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from glue.night import train
 from glue.night.tonight import Night
 
-TEAM = recipes.load(HOME / "env" / "recipes", "team")
+TEAM = recipes.load(REPOSITORY / "env" / "recipes", "team")
 BASE = {"base_model": "nvidia/nano", "base_revision": "abc"}
 
 
@@ -44,7 +44,7 @@ def tonight(
         ("current", "last", {"learning_rate": 1.0, "steps": 1}, "/adapters/last"),
     ],
 )
-def test_a_night_goes_on_only_with_an_adapter_of_the_same_shape_and_base(
+def test_a_night_continues_only_an_adapter_of_the_same_shape_and_base(
     begin_from: str, current: str | None, changed: dict[str, object], expected: str, tmp_path: Path
 ) -> None:
     recipe = replace(TEAM, begin_from=begin_from)
@@ -56,14 +56,14 @@ def test_a_night_goes_on_only_with_an_adapter_of_the_same_shape_and_base(
     assert train.begin_from(tonight(tmp_path, recipe, current, before)) == expected
 
 
-def test_an_adapter_that_was_taken_in_from_elsewhere_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_an_added_adapter_is_not_continued(tmp_path: Path) -> None:
     assert (
         train.begin_from(tonight(tmp_path, replace(TEAM, begin_from="current"), "added", {})) == ""
     )
 
 
 @pytest.mark.parametrize(("begin_from", "origins"), [("/adapters/last", ["chat 1"]), ("", [])])
-def test_origins_are_inherited_from_the_adapter_that_was_gone_on_with(
+def test_origins_are_inherited_from_the_adapter_that_was_continued(
     begin_from: str, origins: list[str], tmp_path: Path
 ) -> None:
     """Not from what the recipe asked for, nor from what serves by the time of writing."""
@@ -71,5 +71,6 @@ def test_origins_are_inherited_from_the_adapter_that_was_gone_on_with(
         tmp_path, replace(TEAM, begin_from="current"), "another", {"origins": ["chat 1"]}
     )
     night.folder.mkdir(parents=True)
+    night.dataset["origins"] = []
     (night.folder / "job.json").write_text(json.dumps({"begin_from": begin_from}))
     assert train.origins(night) == origins

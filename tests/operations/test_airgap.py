@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from glue.clients import docker
+from glue.clients import compose
 from glue.clients.site import Site
 from glue.core import files, settings
 from glue.core.errors import PreconditionFailed
@@ -110,7 +110,7 @@ def test_a_loaded_image_is_known_by_its_id_and_any_other_by_its_reference(
 def test_models_are_fetched_in_the_loaded_image(
     options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docker, "docker_cli", lambda: "docker")
+    monkeypatch.setattr(compose, "docker_cli", lambda: "docker")
     monkeypatch.setattr(images, "stream", lambda command, *_: (0, " ".join(command)))
     monkeypatch.setattr(models, "stream", lambda command, *_: (0, " ".join(command)))
     (tmp_path / settings.LOADED).write_text(json.dumps({PINNED: "sha256:bb"}))

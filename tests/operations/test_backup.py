@@ -28,7 +28,7 @@ from glue.core import files, lock, settings
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.core.files import sha256
 from glue.machine import backup_folder
-from glue.operations import backup, restore, setup
+from glue.operations import backup, backup_contents, restore, setup
 from glue.serving import adapters, export
 from tests.core.test_state import make_checkpoint, publish
 from tests.operations.kept_site import NoStacks, make_as_if_at, make_site
@@ -194,7 +194,7 @@ def test_a_chat_that_fits_once_is_copied_where_it_would_not_fit_twice(
 
 
 @pytest.mark.parametrize("data", ["whole", "empty"])
-def test_a_copy_whose_program_fails_is_none_and_its_words_are_told(
+def test_a_copy_whose_program_fails_raises_with_its_output(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -215,7 +215,7 @@ def test_what_is_no_tar_is_no_copy(
     written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chat_volume, "command", lambda settings, verb: ["bash", "-c", written])
-    with pytest.raises(GlueError, match="no whole copy"):
+    with pytest.raises(GlueError, match="incomplete"):
         chat_volume.copy_out(settings.load("rehearsal"), tmp_path / "chat")
 
 
@@ -416,24 +416,24 @@ def test_the_site_s_own_recipes_come_back_and_other_images_are_told(
     old, new = tmp_path / "old", tmp_path / "new"
     for home in (old, new):
         shutil.copytree(
-            settings.HOME / "env", home / "env", ignore=shutil.ignore_patterns("site.env")
+            settings.REPOSITORY / "env", home / "env", ignore=shutil.ignore_patterns("site.env")
         )
     (old / "env" / "recipes" / "ours.toml").write_text("ours")
     (new / "env" / "recipes" / "team.toml").write_text("this machine's")
-    monkeypatch.setattr(backup, "HOME", old)
-    monkeypatch.setattr(restore, "HOME", new)
+    monkeypatch.setattr(backup_contents, "REPOSITORY", old)
+    monkeypatch.setattr(restore, "REPOSITORY", new)
     made = backup.make(site)
     words = restore.put_back_settings(
-        made / "env", restore.below("env", backup.verified(made)["sha256"])
+        made / "env", files.below("env", backup.verified(made)["sha256"])
     )
     assert "ours.toml" in words and "team.toml" not in words and "images.env" not in words
     assert (new / "env" / "recipes" / "ours.toml").read_text() == "ours"
     assert (new / "env" / "recipes" / "team.toml").read_text() == "this machine's"
     (new / "env" / "images.env").write_text("VLLM_IMAGE=newer\n")
     words = restore.put_back_settings(
-        made / "env", restore.below("env", backup.verified(made)["sha256"])
+        made / "env", files.below("env", backup.verified(made)["sha256"])
     )
-    assert "images.env is this machine's own and differs" in words and "ours.toml" not in words
+    assert "images.env is this machine's, and differs" in words and "ours.toml" not in words
 
 
 def test_a_merged_release_is_whole_after_a_restore_and_its_checkpoint_is_made_again(
@@ -454,7 +454,7 @@ def test_a_merged_release_is_whole_after_a_restore_and_its_checkpoint_is_made_ag
     restore.put_back_state(fresh.state, made, backup.verified(made))
     before = site.releases.before()
     assert fresh.releases.current() == name and not fresh.releases.serves_merged()
-    assert adapters.whole(fresh, fresh.releases.before()) == before, (
+    assert adapters.without_damaged(fresh, fresh.releases.before()) == before, (
         "a good release was passed over"
     )
 

@@ -45,8 +45,8 @@ def other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     (found.state / WEIGHTS).write_text("its own weights")
     home, data = tmp_path / "home", tmp_path / "volume"
     (home / "env" / "recipes").mkdir(parents=True)
-    shutil.copy(settings.HOME / "env" / "images.env", home / "env")
-    monkeypatch.setattr(restore, "HOME", home)
+    shutil.copy(settings.REPOSITORY / "env" / "images.env", home / "env")
+    monkeypatch.setattr(restore, "REPOSITORY", home)
     data.mkdir()
     write_chat(data / "webui.db", people=9)
     volume_is(data, monkeypatch)
@@ -120,7 +120,7 @@ def test_what_is_damaged_after_the_check_replaces_nothing(
     ] + name.split("/", 1)[1]
     path = other.state.parents[1] / target
     assert (path.read_bytes() if path.exists() else None) == before.get(str(path))
-    assert desired_state.half_filled(other.state), "no day begins on a mixture"
+    assert desired_state.unfinished_restore(other.state), "no day begins on a mixture"
     assert not list(other.state.parents[1].rglob("*.toml.unfinished"))
 
 
@@ -192,7 +192,7 @@ def remake(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         lambda manifest: manifest | {"sha256": manifest["sha256"] | {"chat/webui.db": 7}},
     ],
 )
-def test_a_manifest_that_is_not_ours_is_an_error_in_words(
+def test_a_manifest_by_another_program_is_refused(
     change: Callable[[dict[str, Any]], Any], site: Site
 ) -> None:
     made = backup.make(site)
@@ -216,7 +216,9 @@ def test_a_backup_of_an_earlier_version_whose_manifest_has_no_checksum_is_restor
 # up
 
 
-def test_a_damaged_adapter_of_the_earlier_backup_is_not_linked_to_and_is_told(site: Site) -> None:
+def test_a_damaged_adapter_of_the_earlier_backup_is_not_linked_to_and_is_a_warning(
+    site: Site,
+) -> None:
     first = make_as_if_at(site, "20260101T000000Z")
     os.truncate(first / "state" / WEIGHTS, 3)
     backup.backup(site)
@@ -230,7 +232,7 @@ def test_a_damaged_adapter_of_the_earlier_backup_is_not_linked_to_and_is_told(si
     assert said == [f"the last backup: {first / 'state' / WEIGHTS} is damaged"]
 
 
-def test_a_damaged_adapter_here_is_told_and_the_earlier_backup_s_whole_one_is_kept(
+def test_a_damaged_adapter_here_is_a_warning_and_the_earlier_backups_copy_is_kept(
     site: Site,
 ) -> None:
     make_as_if_at(site, "20260101T000000Z")

@@ -10,7 +10,7 @@ import pytest
 
 from glue.clients import chat_volume, host
 from glue.clients.site import Site
-from glue.core import files, journal
+from glue.core import files, journal, upgrade_note
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.machine import backup_folder
 from glue.machine.backup_folder import Kept
@@ -60,7 +60,7 @@ def test_the_newest_stay_and_of_an_emptied_chat_the_last_full_one_too() -> None:
     ]
 
 
-def test_a_full_backup_is_not_pushed_out_by_those_of_an_emptied_chat_and_that_is_told(
+def test_a_full_backup_is_not_pushed_out_by_backups_of_an_emptied_chat(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holds(monkeypatch, people=12, conversations=340)
@@ -144,7 +144,19 @@ def unmount(site: Site) -> Path:
     return away
 
 
-def test_a_disk_that_is_not_mounted_gets_no_backup_and_that_is_told(site: Site) -> None:
+def test_the_backup_that_an_upgrade_may_go_back_to_is_kept_until_it_has_ended(site: Site) -> None:
+    made = [make_as_if_at(site, f"2026010{day}T000000Z") for day in (1, 2, 3)]
+    note = {"before": "1", "after": "2", "backup": str(made[0])}
+    (site.state / upgrade_note.NOTE).write_text(json.dumps(note))
+    one = with_settings(site, BACKUP_KEEP="1")
+    backup.forget_old(one)
+    assert backup.there(site) == [made[0], made[2]]
+    (site.state / upgrade_note.NOTE).unlink()
+    backup.forget_old(one)
+    assert backup.there(site) == [made[2]]
+
+
+def test_no_backup_is_made_while_its_disk_is_not_mounted(site: Site) -> None:
     backup.backup(site)
     away = unmount(site)
     with pytest.raises(PreconditionFailed, match="not the folder of the earlier backups") as error:
@@ -189,7 +201,7 @@ def test_another_backup_dir_and_a_folder_of_the_state_folder_need_no_earlier_bac
 def test_a_state_folder_that_lost_its_files_makes_no_backup_of_that(site: Site) -> None:
     backup.backup(site)
     (site.state / "secrets.env").unlink()
-    with pytest.raises(PreconditionFailed, match="lost its files") as error:
+    with pytest.raises(PreconditionFailed, match="has lost files") as error:
         backup.backup(site)
     assert "secrets.env" in error.value.saw and f"FROM={backup.there(site)[0]}" in error.value.do
     assert len(backup.there(site)) == 1
@@ -203,7 +215,7 @@ def test_what_was_copied_and_is_no_database_is_no_backup(
         (target / "webui.db").write_text("x" * 5000)
 
     monkeypatch.setattr(chat_volume, "copy_out", copy_out)
-    with pytest.raises(GlueError, match="no whole copy"):
+    with pytest.raises(GlueError, match="incomplete"):
         backup.backup(site)
     assert backup.there(site) == []
 
@@ -229,4 +241,4 @@ def test_where_there_is_no_room_backups_that_are_never_removed_are_named(
     )
     with pytest.raises(PreconditionFailed, match="no room") as error:
         backup.make(site)
-    assert f"made them: {made.name}" in error.value.do
+    assert f"another machine or version made: {made.name}" in error.value.do

@@ -62,12 +62,12 @@ def test_a_chat_that_is_there_is_not_lost(site: Site) -> None:
 
 
 @pytest.mark.parametrize("how", [empty, without_content, without_people])
-def test_a_volume_that_holds_nobody_is_a_chat_that_is_lost_and_no_backup_is_made(
+def test_an_empty_volume_is_a_lost_chat_and_no_backup_is_made(
     how: object, site: Site, volume: Path
 ) -> None:
     how(volume / "webui.db")  # type: ignore[operator]
     made = backup.there(site)
-    for verb in (lambda: day.take_turn(site, judging=False, night=""), lambda: backup.backup(site)):
+    for verb in (lambda: day.take_over(site), lambda: backup.backup(site)):
         with pytest.raises(DayNotServing, match="the chat is gone") as error:
             verb()
         assert (
@@ -87,7 +87,7 @@ def test_a_volume_that_is_gone_is_not_made_again_by_looking_for_it(
     )
 
 
-def test_a_damaged_database_is_not_an_empty_one_and_what_nobody_can_look_at_is_there(
+def test_a_damaged_database_and_one_that_cannot_be_read_count_as_a_chat(
     site: Site, volume: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (volume / "webui.db").write_bytes(b"SQLite format 3\0" + bytes(5000))
@@ -122,9 +122,9 @@ def test_a_day_makes_no_volume_but_the_cache_of_compiled_code(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = without_volume(site)
-    monkeypatch.setattr(model, "make_room", lambda *_: 1 / 0)
+    monkeypatch.setattr(model, "wait_for_memory", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        day.start(gone)
+        day.start_services(gone)
     assert gone.stacks.missing_volumes(*VOLUMES) == ("models", "webui-data", "trainer-cache")
 
 
@@ -182,7 +182,7 @@ def with_secrets(site: Site, *names: str) -> Site:
 
 
 def test_setup_makes_no_new_secrets_for_a_chat_that_has_people(site: Site, volume: Path) -> None:
-    with pytest.raises(PreconditionFailed, match="secrets of this chat are gone") as error:
+    with pytest.raises(PreconditionFailed, match="secrets of this chat are missing") as error:
         setup.require_its_secrets(with_secrets(site))
     assert "STATE_DIR" in error.value.do and "make restore REPLACE=1" in error.value.do
     setup.require_its_secrets(with_secrets(site, "WEBUI_ADMIN_PASSWORD"))

@@ -1,23 +1,172 @@
+"""What an ingest finds in a folder and plans; test_documents.py of tests/e2e does it for real."""
+
+import os
 from pathlib import Path
 
-from fpdf import FPDF
+import pytest
 
-from glue.operations.documents import why_unreadable
-from rehearsal.demo import sheet
+from glue.clients.knowledge import Held
+from glue.core import files
+from glue.core.errors import PreconditionFailed
+from glue.operations import documents
+from glue.operations.documents_folder import look_through
+from glue.operations.documents_plan import (
+    SHOWN_NAMES,
+    Document,
+    Folder,
+    compare,
+    key_of,
+    listing,
+    name_of,
+    outdated,
+    progress,
+    why_refused,
+)
 
 
-def test_a_pdf_with_text_is_readable(tmp_path: Path) -> None:
-    sheet("Title", ["The saw is in hall 3."]).output(str(tmp_path / "good.pdf"))
-    assert why_unreadable(tmp_path / "good.pdf") == ""
+def document(name: str, checksum: str, size: int = 1) -> Document:
+    return Document(Path(name), name, name, checksum, size)
 
 
-def test_what_is_wrong_with_a_pdf_is_said(tmp_path: Path) -> None:
-    (tmp_path / "empty.pdf").write_bytes(b"")
-    (tmp_path / "corrupt.pdf").write_bytes(b"%PDF-1.7\n1 0 obj << /Type")
-    blank = FPDF()
-    blank.add_page()
-    blank.rect(10, 10, 50, 50, style="F")
-    blank.output(str(tmp_path / "image-only.pdf"))
-    assert why_unreadable(tmp_path / "empty.pdf") == "it is empty"
-    assert why_unreadable(tmp_path / "corrupt.pdf").startswith("it is damaged or protected")
-    assert "OCR" in why_unreadable(tmp_path / "image-only.pdf")
+def in_folder(*found: Document, closed: tuple[str, ...] = ()) -> Folder:
+    return Folder(found, {}, {}, frozenset(one.key for one in found), closed)
+
+
+def held(name: str, checksum: str, text: str = "", by_hand: bool = False) -> Held:
+    return Held(f"id-{name}-{checksum}", name, None if by_hand else name, checksum, text or "t")
+
+
+def test_new_changed_and_removed_documents_are_told_apart() -> None:
+    folder = in_folder(document("a", "1"), document("b", "2"), document("c", "3"))
+    there = [held("a", "1"), held("b", "old"), held("d", "4"), held("x", "5", by_hand=True)]
+    plan = compare(folder, there, {})
+    assert [one.name for one in plan.todo] == ["b", "c"]
+    assert [one.name for one in plan.gone] == ["d"]
+    assert [one.name for one in plan.by_hand] == ["x"]
+    assert plan.stays == {"id-a-1", "id-x-5"} and not plan.foreign
+
+
+def test_a_document_that_cannot_be_found_counts_as_not_in() -> None:
+    broken = Held("id", "a", "a", "1", text="")
+    assert compare(in_folder(document("a", "1")), [broken], {}).todo
+
+
+def test_the_same_content_goes_in_once() -> None:
+    folder = in_folder(document("a", "1"), document("b", "1"), document("c", "3"))
+    plan = compare(folder, [], {})
+    assert [one.name for one in plan.todo] == ["a", "c"] and plan.twins == {"b": "a"}
+    known = {"1": "same text", "3": "same text"}  # of other bytes
+    plan = compare(folder, [held("a", "1", "same text")], known)
+    assert plan.twins == {"b": "a", "c": "a"} and not plan.todo
+    plan = compare(in_folder(document("c", "3")), [held("a", "1", "same text")], known)
+    assert [one.name for one in plan.todo] == ["c"], "the one that had it goes"
+
+
+def test_an_old_version_goes_only_when_the_new_one_is_in() -> None:
+    wanted, old, new = [document("a", "2")], held("a", "1", "t1"), held("a", "2", "t2")
+    assert outdated(wanted, [old], {}) == []
+    assert outdated(wanted, [old, new], {}) == [old]
+
+
+@pytest.mark.parametrize("key", ["shut/a", "shut/deeper/a"])
+def test_what_is_in_a_folder_that_cannot_be_opened_is_not_gone(key: str) -> None:
+    folder = in_folder(document("b", "2"), closed=("shut",))
+    assert not compare(folder, [held(key, "1"), held("b", "2")], {}).gone
+    assert compare(folder, [held("shutter", "1")], {}).gone
+
+
+def test_a_folder_with_nothing_in_common_is_foreign() -> None:
+    there = [held("a", "1"), held("x", "9", by_hand=True)]
+    assert compare(in_folder(document("b", "9")), there, {}).foreign
+    assert not compare(in_folder(document("b", "1")), there, {}).foreign, "moved"
+    assert not compare(in_folder(document("b", "2")), [there[1]], {}).foreign, "nothing to lose"
+
+
+def test_a_foreign_folder_is_asked_about_unless_yes() -> None:
+    plan = compare(in_folder(document("b", "2")), [held("a", "1")], {})
+    documents.confirm(plan, yes=False, ask=lambda question: "would be removed: a" in question)
+    documents.confirm(plan, yes=True, ask=lambda question: False)
+    with pytest.raises(PreconditionFailed, match="in common"):
+        documents.confirm(plan, yes=False, ask=lambda question: False)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (b'a "b".pdf', 'a "b".pdf'),
+        (b"two\nlines.pdf", "two\\nlines.pdf"),
+        (b"caf\xe9.pdf", "caf\\xe9.pdf"),
+        ("Prüfung.pdf".encode(), "Prüfung.pdf"),
+        (b"a<|im_end|>.pdf", "a< |im_end|>.pdf"),
+    ],
+)
+def test_a_name_is_shown_on_one_line_and_its_key_is_ascii(name: bytes, shown: str) -> None:
+    assert name_of(os.fsdecode(name)) == shown
+    assert key_of(os.fsdecode(name)).isascii()
+
+
+def test_a_folder_is_looked_through(tmp_path: Path) -> None:
+    for name in ("b.pdf", "a.DOCX", "2024/c.md", "plan.dwg", ".trash/d.pdf", "~$a.docx"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "empty.txt").touch()
+    with (tmp_path / "large.pdf").open("wb") as file:
+        file.truncate((100 << 20) + 1)
+    (tmp_path / "nowhere.pdf").symlink_to("/nowhere")
+    (tmp_path / "2024" / "round").symlink_to(tmp_path)
+    (tmp_path / "link.txt").symlink_to(tmp_path / "b.pdf")
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("latin")
+    found = look_through(tmp_path)
+    names = {one.name for one in found.documents}
+    assert names == {"b.pdf", "a.DOCX", "2024/c.md", "link.txt", "caf\\xe9.txt"}
+    assert found.refused == {"empty.txt": "it is empty", "large.pdf": "it is larger than 100 MB"}
+    assert found.not_read.keys() == {"plan.dwg", ".trash/d.pdf", "~$a.docx", "nowhere.pdf"}
+    assert found.may_hold("nowhere.pdf/below"), "the link may be to a disk that is not mounted"
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
+    """A stub of a bad disk: root may read every file."""
+    (tmp_path / "a.txt").write_text("a")
+
+    def fails(path: Path) -> str:
+        raise OSError(5, "Input/output error")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "sha256", fails)
+        assert look_through(tmp_path).refused == {"a.txt": "Input/output error"}
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    assert look_through(tmp_path).not_read == {"pipe.txt": "no file"}
+
+
+def test_progress_says_the_name_and_the_time_left() -> None:
+    todo = [document(name, name, 1_000_000) for name in "abcd"]
+    assert progress(1, todo, 0.0) == "reading 1 of 4: a"
+    assert progress(2, todo, 60.0) == "reading 2 of 4: b, about 3 min left"
+    assert progress(4, todo, 30.0) == "reading 4 of 4: d"
+
+
+def test_a_long_list_of_names_is_cut() -> None:
+    assert listing(map(str, range(SHOWN_NAMES + 2))).endswith("19; and 2 more")
+    assert listing(["a", "b"]) == "a; b"
+
+
+def test_reasons_say_what_to_do() -> None:
+    assert "OCR" in why_refused("The content provided is empty. Please ensure that ...")
+    assert "password" in why_refused("File has not been decrypted")
+    assert "Stream" in why_refused("Stream has ended unexpectedly")
+
+
+def test_the_last_line_says_how_many_are_in() -> None:
+    lists = {"added": ["a"], "changed": [], "missing": ["m"], "notes": ["a: 1 of 2 pages"]}
+    result = lists | {"deleted": 2, "skipped": {"b": "empty"}, "not_read": {"c": "another kind"}}
+    assert documents.lines(result | {"in": 1, "of": 3}) == [
+        "not in: b: empty",
+        "not in: m: Open WebUI does not list it",
+        "a: 1 of 2 pages",
+        "not read: c: another kind",
+        "1 added, 0 changed, 2 removed",
+        "1 of 3 documents are in",
+    ]

@@ -2,7 +2,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from glue.core import services as observed
 from glue.core.commands import Hear
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.core.services import Service, Services
-from glue.core.settings import HOME, Settings
+from glue.core.settings import REPOSITORY, Settings
 from glue.machine import doctor, images, models
 from glue.operations import setup
 from glue.serving import day
@@ -76,7 +76,7 @@ def known(site: Site) -> dict[str, Any]:
     return found["stub/model"]  # type: ignore[no-any-return]
 
 
-def test_a_model_that_nobody_could_look_at_is_told_apart_from_one_that_is_not_whole(
+def test_a_model_that_could_not_be_checked_differs_from_an_incomplete_one(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where Docker's disk is full: no container starts, so nothing is known of the files, and
@@ -193,7 +193,7 @@ def test_a_pull_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch, told: list[
     "act",
     [lambda s: images.pull("an/image:1", print), lambda s: images.build_night_image(s, print)],
 )
-def test_an_image_that_does_not_come_is_an_error_with_its_last_words(
+def test_an_image_that_cannot_be_had_raises_with_the_last_lines(
     act: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "stream", lambda *arguments: (1, "no such host"))
@@ -222,7 +222,7 @@ def test_the_nights_image_is_built_only_where_it_is_not_there(
     setup.ensure_night_image(replace(site, stacks=absent))
     assert f"--build-arg=BASE_IMAGE={site.settings['NIGHT_BASE_IMAGE']}" in built[0]
     assert f"--tag={site.settings['TRAINER_IMAGE']}" in built[0] and built[0][-1] == str(
-        HOME / "images" / "trainer"
+        REPOSITORY / "images" / "trainer"
     )
 
 
@@ -233,25 +233,28 @@ def test_new_kernels_are_tried_until_they_pass_and_once_for_an_image(
     asked: list[str] = []
     passes = [first_passes]
 
-    def run_trainer(module: str, tell: Callable[[str], None], timeout_seconds: float) -> int:
-        asked.append(module)
-        tell("FAIL mamba: their gradients")
-        return 0 if passes[0] else 1
+    def compose_command(stack: str, *arguments: str) -> list[str]:
+        asked.append(arguments[-1])
+        row = "ok" if passes[0] else "FAIL"
+        said = f"echo '{row} mamba: their gradients'; echo '{{\"checks\": []}}'"
+        return ["sh", "-c", f"{said}; {str(passes[0]).lower()}"]
 
-    stub = cast(
-        Stacks, SimpleNamespace(run_trainer=run_trainer, image_id=lambda reference: "sha256:1")
+    stub = SimpleNamespace(
+        compose_command=compose_command,
+        compose_environment=lambda: dict(os.environ),
+        settings=site.settings,
+        image_id=lambda reference: "sha256:1",
     )
-    spark = replace(site, stacks=stub, settings=replace(site.settings, profile="spark"))
+    chosen = replace(site.settings, profile="spark")
+    spark = replace(site, stacks=cast(Stacks, stub), settings=chosen)
     if not first_passes:
         with pytest.raises(GlueError, match="kernels") as error:
             setup.ensure_kernels(spark)
-        assert "their gradients" in error.value.saw
+        assert "FAIL mamba: their gradients" in error.value.saw
         passes[0] = True
     setup.ensure_kernels(spark)
     setup.ensure_kernels(spark)
-    assert asked[-2:] == ["training.checks.kernels", "training.checks.exactness"] and len(
-        asked
-    ) == (2 if first_passes else 3)
+    assert asked[-2:] == list(setup.KERNEL_CHECKS) and len(asked) == (2 if first_passes else 3)
 
 
 # ---------------------------------------------------------------------- running programs
@@ -279,7 +282,7 @@ SERVES: Services = {name: Service(name, "running", "healthy") for name in observ
 
 
 @pytest.mark.parametrize("services", [SERVES, {}])
-def test_a_failing_doctor_keeps_no_serving_day_from_being_found_up(
+def test_a_day_that_serves_is_found_serving_whatever_the_doctor_says(
     services: Services, site: Site, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(*_: Any) -> None:
@@ -290,10 +293,10 @@ def test_a_failing_doctor_keeps_no_serving_day_from_being_found_up(
     monkeypatch.setattr(doctor, "require", missing)
     there = replace(site, stacks=cast(Stacks, SimpleNamespace(services=lambda stack: services)))
     if services:
-        assert day.ensure(there)["mode"] == "day" and "gone" in told[-1]
+        assert day.start(there)["mode"] == "day" and "gone" in told[-1]
     else:
         with pytest.raises(PreconditionFailed):
-            day.ensure(there)
+            day.start(there)
 
 
 def test_what_a_script_says_to_do_is_what_the_verb_says_to_do() -> None:
@@ -338,7 +341,7 @@ def test_a_base_whose_cuda_the_driver_does_not_speak_ends_setup_with_the_other_b
     )
 
 
-def test_a_base_that_runs_is_told_and_one_whose_night_image_is_built_is_not_tried(
+def test_a_base_that_runs_is_shown_and_is_not_tried_once_the_image_is_built(
     told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

@@ -5,15 +5,16 @@ import json
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from glue.clients.site import Site
-from glue.core import commands, desired_state, files, journal, lock
-from glue.core.desired_state import Turn, Wanted
+from glue.core import desired_state, files, journal, lock, upgrade_note
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import DayNotServing, GlueError, Locked, PreconditionFailed
-from glue.operations import backup, upgrade
+from glue.core.upgrade_note import NOTE
+from glue.operations import backup, upgrade, versions
 
 MAKEFILE = """setup day restore:
 \t@echo "$@ $(shell cat version)" >> ran
@@ -30,7 +31,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (home / "env").mkdir(parents=True)
     git(home, "init", "--quiet", "--initial-branch=main")
     (home / ".gitignore").write_text("ran\n")
-    monkeypatch.setattr(upgrade, "HOME", home)
+    monkeypatch.setattr(upgrade, "REPOSITORY", home)
+    monkeypatch.setattr(versions, "REPOSITORY", home)
     monkeypatch.setattr(upgrade, "ASK_SECONDS", 0)
     monkeypatch.setattr(backup, "backup", lambda site: {"backup": "/backups/today"})
     release(home, "old")
@@ -88,7 +90,7 @@ def version(home: Path) -> str:
 
 
 def unfinished(site: Site) -> bool:
-    return (site.state / upgrade.UNFINISHED).exists()
+    return (site.state / NOTE).exists()
 
 
 def test_a_version_that_serves_stays(home: Path, site: Site) -> None:
@@ -158,16 +160,40 @@ def test_an_older_open_webui_is_refused_with_the_backup_that_fits(
     )
 
 
-def test_what_a_person_changed_is_never_written_over(home: Path, site: Site) -> None:
+def test_a_changed_file_is_never_overwritten(home: Path, site: Site) -> None:
     (home / "answer").write_text("mine\n")
-    with pytest.raises(GlueError, match="no-answer does not serve"):
+    with pytest.raises(PreconditionFailed, match="were changed here") as error:
         upgrade.upgrade(site, "no-answer")
+    assert "answer" in error.value.saw and "git stash" in error.value.do
     assert (home / "answer").read_text() == "mine\n" and version(home) == "old"
-    assert ran(home) == ["setup old"], "the day was not touched"
+    assert not ran(home) and not unfinished(site)
+
+
+def test_a_file_changed_during_the_backup_is_not_overwritten_either(
+    home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(site: Site) -> dict[str, str]:
+        (home / "answer").write_text("mine\n")
+        return {"backup": "/backups/today"}
+
+    monkeypatch.setattr(backup, "backup", change)
+    with pytest.raises(PreconditionFailed, match="were changed here"):
+        upgrade.upgrade(site, "no-answer")
+    assert (home / "answer").read_text() == "mine\n" and not ran(home) and not unfinished(site)
+
+
+def test_a_version_with_the_same_files_moves_no_branch(home: Path, site: Site) -> None:
+    git(home, "checkout", "--quiet", "-b", "mine", "old")
+    git(home, "commit", "--quiet", "--allow-empty", "--message", "same files")
+    git(home, "tag", "same-files")
+    git(home, "reset", "--quiet", "--hard", "old")
+    upgrade.upgrade(site, "same-files")
+    assert git(home, "rev-parse", "mine") == git(home, "rev-parse", "old")
+    assert git(home, "rev-parse", "HEAD") == git(home, "rev-parse", "same-files")
 
 
 def test_no_upgrade_during_a_night_nor_to_what_is_not_there(home: Path, site: Site) -> None:
-    with lock.hold(site.state, lock.NIGHT, "a night"), pytest.raises(Locked):
+    with lock.hold(site.state, lock.TRAINING, "a night"), pytest.raises(Locked):
         upgrade.upgrade(site, "new")
     with pytest.raises(PreconditionFailed, match="no such version"):
         upgrade.upgrade(site, "never")
@@ -188,16 +214,15 @@ def test_no_backup_rotates_its_own_away_while_an_upgrade_may_need_it(
 ) -> None:
     make, seen = upgrade.make, []
 
-    def look(site: Site, *target: str, **more: Any) -> str:
+    def look(site: Site, *target: str) -> str:
         seen.append((target[0], lock.held(site.state, backup.LOCK)))
-        return make(site, *target, **more)
+        return make(site, *target)
 
     monkeypatch.setattr(upgrade, "make", look)
     upgrade.upgrade(site, "new")
     die_after(home, site)
-    assert upgrade.undo_for_a_timer(site)
-    assert seen[:-1] == [("setup", True), ("day", True), ("ask", True), ("setup", True)]
-    assert seen[-1] == ("day", False), "the timer's own day needs no backup any more"
+    upgrade.upgrade(site, "old")
+    assert seen == [(name, True) for name in ("setup", "day", "ask", "setup")]
 
 
 # ---------------------------------------------------------------------- a git that does not end
@@ -235,13 +260,13 @@ def test_one_that_died_in_the_midst_of_a_checkout_is_undone_whole(
     index_written: bool, grown: str, home: Path, site: Site
 ) -> None:
     before, after = git(home, "rev-parse", "old"), git(home, "rev-parse", grown)
-    upgrade.keep(site, upgrade.Move(before, after, "/backups/today", False, own=["Makefile"]))
+    upgrade.keep(site, upgrade.Move(before, after, "/backups/today", False))
     if index_written:
         git(home, "read-tree", grown)
     for name, text in {"added": "new\n", "version": "", ".git/index.lock": ""}.items():
         (home / name).write_text(text)
-    assert upgrade.undo_for_a_timer(site)
-    assert ran(home) == ["setup old", "day old"] and version(home) == "old"
+    upgrade.upgrade(site, "old")
+    assert ran(home) == ["setup old"] and version(home) == "old"
     assert git(home, "status", "--porcelain").split() == ["M", "Makefile", "??", "notes"]
     git(home, "checkout", "--quiet", grown)
     assert (home / "added").exists()
@@ -271,11 +296,11 @@ def test_a_file_that_git_did_not_write_whole_is_noticed(
     )
 
 
-def test_a_file_of_a_persons_own_in_the_place_of_a_new_one_stays(
+def test_an_untracked_file_where_the_new_version_has_one_stays(
     grown: str, home: Path, site: Site
 ) -> None:
     (home / "added").write_text("a person's\n")
-    with pytest.raises(GlueError, match="grown does not serve"):
+    with pytest.raises(PreconditionFailed, match="were changed here"):
         upgrade.upgrade(site, grown)
     assert (home / "added").read_text() == "a person's\n" and version(home) == "old"
 
@@ -286,12 +311,12 @@ DAYS = {"begin": ["setup old", "restore old", "day old"], "nothing": ["setup old
 
 
 @pytest.mark.parametrize("meanwhile", DAYS)
-def test_a_day_that_somebody_began_on_the_new_version_is_undone_too(
+def test_a_day_that_a_person_started_on_the_new_version_is_undone_too(
     meanwhile: str, home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = upgrade.make
 
-    def fail_in_setup(site: Site, *target: str, **more: Any) -> str:
+    def fail_in_setup(site: Site, *target: str) -> str:
         if version(home) == "new":
             (
                 journal.record(site.state, event="day", phase=meanwhile)
@@ -299,7 +324,7 @@ def test_a_day_that_somebody_began_on_the_new_version_is_undone_too(
                 else None
             )
             raise GlueError("make setup failed", "no network", "")
-        return make(site, *target, **more)
+        return make(site, *target)
 
     journal.record(site.state, event="day", phase="begin")
     monkeypatch.setattr(upgrade, "make", fail_in_setup)
@@ -308,11 +333,11 @@ def test_a_day_that_somebody_began_on_the_new_version_is_undone_too(
     assert ran(home) == DAYS[meanwhile] and version(home) == "old" and not unfinished(site)
 
 
-def test_the_new_version_is_checked_out_only_while_nobody_moves_the_day(
+def test_the_new_version_is_checked_out_only_under_the_lock_for_switches(
     home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upgrade, "MOVE_WAIT_SECONDS", 0.3)
-    with lock.hold(site.state, lock.MOVE, "bring up the day"), pytest.raises(Locked):
+    monkeypatch.setattr(upgrade, "SWITCH_WAIT_SECONDS", 0.3)
+    with lock.hold(site.state, lock.SWITCH, "bring up the day"), pytest.raises(Locked):
         upgrade.upgrade(site, "new")
     assert version(home) == "old" and not ran(home) and not unfinished(site), (
         "nothing was touched, so nothing is undone"
@@ -330,88 +355,84 @@ def die_after(home: Path, site: Site, *days: str) -> None:
     git(home, "checkout", "--quiet", "new")
 
 
-def test_a_timer_undoes_an_upgrade_that_died_and_the_day_of_before_serves(
+def test_the_next_upgrade_undoes_one_that_died_and_the_old_day_serves(
     home: Path, site: Site
 ) -> None:
     die_after(home, site, "begin", "failed")
-    assert upgrade.undo_for_a_timer(site) and not upgrade.undo_for_a_timer(site)
-    assert (
-        ran(home) == ["setup old", "restore old", "day old", "day old"]
-        and version(home) == "old"
-        and not unfinished(site)
-    )
+    assert upgrade.upgrade(site, "old")["changed"] is False
+    assert ran(home) == ["setup old", "restore old", "day old"] and version(home) == "old"
+    assert not unfinished(site)
 
 
-def test_no_timer_takes_back_what_people_may_have_said_since_nor_meets_an_upgrade_that_lives(
+def test_after_an_upgrade_that_died_no_day_starts_and_status_says_what_to_do(
+    home: Path, site: Site
+) -> None:
+    die_after(home, site, "begin", "failed")
+    before = git(home, "rev-parse", "old")[:12]
+    for require in (upgrade_note.require_none, upgrade_note.require_none_died):
+        with pytest.raises(PreconditionFailed, match="did not finish") as error:
+            require(site.state)
+        assert f"make upgrade TO={before}" in error.value.do
+    assert f"make upgrade TO={before} goes back" in upgrade_note.died(site.state)
+    with lock.hold(site.state, lock.UPGRADE, "an upgrade"):
+        upgrade_note.require_none_died(site.state)  # the upgrade's own make day
+        with pytest.raises(Locked, match="an upgrade runs"):
+            upgrade_note.require_none(site.state)
+        assert not upgrade_note.died(site.state)
+    upgrade.upgrade(site, "old")
+    upgrade_note.require_none(site.state)
+    assert not upgrade_note.died(site.state)
+
+
+def test_an_upgrade_whose_day_started_is_finished_and_the_chat_since_stays(
+    home: Path, site: Site
+) -> None:
+    die_after(home, site, "begin", "done")
+    upgrade_note.require_none(site.state)
+    assert "finishes it" in upgrade_note.died(site.state)
+    assert upgrade.upgrade(site, "new")["changed"] is False
+    assert not ran(home) and version(home) == "new" and not unfinished(site)
+    assert files.read_lines(site.state / "journal.jsonl")[-1]["result"] == "done"
+
+
+def test_going_back_that_died_is_resumed_although_the_new_day_had_started(
+    home: Path, site: Site
+) -> None:
+    die_after(home, site, "begin", "done")
+    left = upgrade.kept(site)
+    assert left is not None
+    upgrade.as_undoing(site, left)
+    with pytest.raises(PreconditionFailed, match="did not finish"):
+        upgrade_note.require_none(site.state)
+    upgrade.upgrade(site, "old")
+    assert ran(home) == ["setup old", "restore old", "day old"] and not unfinished(site)
+
+
+def test_a_note_by_a_later_version_is_read_and_a_damaged_one_is_refused(
     home: Path, site: Site
 ) -> None:
     die_after(home, site)
-    with lock.hold(site.state, upgrade.LOCK, "an upgrade"):
-        assert not upgrade.undo_for_a_timer(site)
-    desired_state.take(site.state, Turn(Wanted.DOWN))
-    journal.record(site.state, event="stop")
-    assert not upgrade.undo_for_a_timer(site)
-    desired_state.take(site.state, Turn(Wanted.DAY))
-    die_after(home, site, "begin", "done")
-    assert not upgrade.undo_for_a_timer(site)
-    assert version(home) == "new" and unfinished(site) and not ran(home)
-
-
-def test_going_back_that_died_goes_on_though_the_new_version_s_day_had_come_up(
-    home: Path, site: Site
-) -> None:
-    die_after(home, site, "begin", "done")
-    git(home, "checkout", "--quiet", "old")
-    assert upgrade.undo_for_a_timer(site)
-    assert ran(home) == ["setup old", "restore old", "day old", "day old"] and not unfinished(site)
-
-
-def test_a_note_of_a_later_version_is_read_and_one_that_cannot_be_is_an_error_in_words(
-    home: Path, site: Site
-) -> None:
-    die_after(home, site)
-    note = json.loads((site.state / upgrade.UNFINISHED).read_text())
-    (site.state / upgrade.UNFINISHED).write_text(json.dumps(note | {"of later": 1}))
-    assert upgrade.undo_for_a_timer(site)
-    (site.state / upgrade.UNFINISHED).write_text("{")
+    note = json.loads((site.state / NOTE).read_text())
+    (site.state / NOTE).write_text(json.dumps(note | {"of later": 1}))
+    upgrade.upgrade(site, "old")
+    assert ran(home) == ["setup old"]
+    (site.state / NOTE).write_text("{")
     with pytest.raises(GlueError, match="cannot be read"):
         upgrade.upgrade(site, "new")
 
 
-def test_one_that_died_while_its_restore_had_everything_stopped_ends_in_a_day_too(
-    home: Path, site: Site
-) -> None:
+def test_going_back_that_died_during_its_restore_ends_with_a_day(home: Path, site: Site) -> None:
     die_after(home, site)
-    desired_state.take(site.state, Turn(Wanted.DOWN))
+    desired_state.write(site.state, DesiredState(Wanted.DOWN))
     (site.state / desired_state.RESTORING).write_text("/backups/yesterday\n")
-    assert upgrade.undo_for_a_timer(site)
-    assert ran(home) == ["setup old", "restore old", "day old", "day old"] and not unfinished(site)
+    upgrade.upgrade(site, "old")
+    assert ran(home) == ["setup old", "restore old", "day old"] and not unfinished(site)
 
 
 @pytest.mark.parametrize("note", ["{", '{"before": "of another version"}'])
-def test_a_note_of_an_upgrade_that_cannot_be_read_keeps_no_timer_from_its_day(
-    note: str, home: Path, site: Site
-) -> None:
-    (site.state / upgrade.UNFINISHED).write_text(note)
-    assert not upgrade.undo_for_a_timer(site) and not ran(home)
-
-
-def test_a_dead_upgrade_that_cannot_be_undone_leaves_the_timer_to_the_version_that_is_there(
-    home: Path, site: Site
-) -> None:
-    die_after(home, site)
-    (home / "answer").write_text("mine\n")
-    (home / "version").write_text("a person's\n")
-    assert not upgrade.undo_for_a_timer(site) and unfinished(site)
-
-
-def test_one_whose_day_came_up_is_done_and_what_people_said_since_stays(
-    home: Path, site: Site
-) -> None:
-    die_after(home, site, "begin", "done")
-    assert upgrade.upgrade(site, "new")["changed"] is False
-    assert not ran(home) and version(home) == "new" and not unfinished(site)
-    assert files.read_lines(site.state / "journal.jsonl")[-1]["result"] == "done"
+def test_a_damaged_note_of_an_upgrade_does_not_stop_the_timers(note: str, site: Site) -> None:
+    (site.state / NOTE).write_text(note)
+    upgrade_note.require_none(site.state)
 
 
 def test_the_chat_is_put_back_once_however_often_its_day_is_tried(
@@ -419,40 +440,15 @@ def test_the_chat_is_put_back_once_however_often_its_day_is_tried(
 ) -> None:
     make, days = upgrade.make, ["broken"]
 
-    def fail_once(site: Site, *target: str, **more: Any) -> str:
-        done = make(site, *target, **more)
+    def fail_once(site: Site, *target: str) -> str:
+        done = make(site, *target)
         if target == ("day",) and days:
             raise GlueError("make day failed", days.pop(), "")
         return done
 
     monkeypatch.setattr(upgrade, "make", fail_once)
     die_after(home, site, "begin")
-    assert not upgrade.undo_for_a_timer(site) and upgrade.undo_for_a_timer(site)
+    with pytest.raises(DayNotServing):
+        upgrade.upgrade(site, "old")
+    upgrade.upgrade(site, "old")
     assert ran(home).count("restore old") == 1 and not unfinished(site)
-
-
-def test_a_timer_has_its_own_day_before_it_runs_out_of_time(
-    home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stream, deadlines = commands.stream, []
-
-    def note_deadline(
-        command: list[str], environment: dict[str, str], hear: commands.Hear, seconds: float
-    ) -> tuple[int, str]:
-        deadlines.append(seconds)
-        return stream(command, environment, hear, seconds)
-
-    monkeypatch.setattr(commands, "stream", note_deadline)
-    die_after(home, site, "begin", "failed")
-    assert upgrade.undo_for_a_timer(site) and deadlines == [900] * 4
-
-
-@pytest.mark.parametrize("busy", [lock.NIGHT, lock.MOVE])
-def test_a_timer_undoes_nothing_under_a_night_or_while_somebody_moves_the_day(
-    busy: str, home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(upgrade, "MOVE_WAIT_SECONDS", 0.3)
-    die_after(home, site)
-    with lock.hold(site.state, busy, "somebody"):
-        assert not upgrade.undo_for_a_timer(site)
-    assert version(home) == "new" and not ran(home) and unfinished(site)

@@ -1,5 +1,4 @@
-"""What promotion leaves on disk when vLLM does not take what it is given. The vLLM here is a stub
-that says so."""
+"""What promotion and rollback leave on disk when vLLM fails; it is a stub that fails on demand."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +8,7 @@ import pytest
 
 from glue.clients.adapter_store import Releases
 from glue.core import desired_state
-from glue.core.desired_state import Turn, Wanted
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError, Locked, PreconditionFailed
 from glue.serving import adapters, export, model
 from tests.core.test_state import make_checkpoint, publish, serve
@@ -35,7 +34,7 @@ def stub_vllm(monkeypatch: pytest.MonkeyPatch, takes: bool) -> list[str]:
     return asked
 
 
-def test_a_checkpoint_that_vllm_does_not_take_leaves_what_served_before(
+def test_a_checkpoint_that_vllm_does_not_start_with_leaves_what_served_before(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = (publish(site.releases, content) for content in ("one", "two"))
@@ -43,7 +42,7 @@ def test_a_checkpoint_that_vllm_does_not_take_leaves_what_served_before(
     make_checkpoint(site.releases, two)
     asked = stub_vllm(monkeypatch, takes=False)
     with pytest.raises(GlueError, match="starts and dies"):
-        adapters.move_to(site, two, merged=True)
+        adapters.switch_to(site, two, merged=True)
     assert asked == ["agree", "restart"]
     assert (site.releases.current(), site.releases.served(), site.releases.serves_merged()) == (
         one,
@@ -60,15 +59,15 @@ def test_the_same_release_in_another_form_goes_back_to_the_form_it_had(
     make_checkpoint(site.releases, name)
     stub_vllm(monkeypatch, takes=False)
     with pytest.raises(GlueError):
-        adapters.move_to(site, name, merged=True)
+        adapters.switch_to(site, name, merged=True)
     assert not site.releases.serves_merged()
     stub_vllm(monkeypatch, takes=True)
-    adapters.move_to(site, name, merged=True)
+    adapters.switch_to(site, name, merged=True)
     assert site.releases.serves_merged() and site.releases.served() == [None, name]
 
 
 @pytest.mark.parametrize("form", [None, "merged"])
-def test_a_night_s_adapter_that_cannot_be_merged_serves_as_one_and_a_wish_is_refused(
+def test_an_adapter_that_cannot_be_merged_serves_unmerged_unless_merged_was_asked_for(
     site: Any, form: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = site.releases.folder.parent / "trained"
@@ -91,7 +90,7 @@ def test_a_night_s_adapter_that_cannot_be_merged_serves_as_one_and_a_wish_is_ref
 
 
 @pytest.mark.parametrize("back_to_base", [True, False])
-def test_a_rollback_reaches_people_also_where_vllm_is_dead_of_what_is_rolled_back(
+def test_a_rollback_restarts_a_vllm_that_died_of_the_adapter(
     site: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, back_to_base: bool
 ) -> None:
     """vLLM answers nothing until it is restarted; the assistant must then be behind what the link
@@ -123,7 +122,7 @@ def test_a_rollback_reaches_people_also_where_vllm_is_dead_of_what_is_rolled_bac
 
 
 @pytest.mark.parametrize("wanted", [Wanted.NIGHT, Wanted.DOWN])
-def test_while_the_model_rests_rollback_moves_the_link_and_starts_nothing(
+def test_while_the_model_must_stay_stopped_rollback_moves_the_link_and_starts_nothing(
     site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Wanted
 ) -> None:
     """On a GB10 a model beside a trainer hangs the machine."""
@@ -131,9 +130,9 @@ def test_while_the_model_rests_rollback_moves_the_link_and_starts_nothing(
     serve(site.releases, one)
     serve(site.releases, two)
     site.state = tmp_path
-    desired_state.take(tmp_path, Turn(wanted, "n1" if wanted is Wanted.NIGHT else ""))
+    desired_state.write(tmp_path, DesiredState(wanted, "n1" if wanted is Wanted.NIGHT else ""))
     asked = stub_vllm(monkeypatch, takes=True)
     assert adapters.rollback(site) == one == site.releases.current()
-    with pytest.raises(Locked, match="rests"):
+    with pytest.raises(Locked, match="is stopped"):
         adapters.promote(site, two)
     assert asked == [] and site.releases.current() == one

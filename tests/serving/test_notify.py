@@ -1,4 +1,4 @@
-"""Silence is noticed: what is told to whom, over real sockets, and what is overdue."""
+"""Messages over real sockets, and what is overdue."""
 
 import json
 import re
@@ -24,7 +24,8 @@ from glue.core import files, services, settings
 from glue.core.errors import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed
 from glue.machine import tls
 from glue.operations import support
-from glue.serving import notify, status
+from glue.serving import last_night, notify, status
+from glue.serving.last_night import NightRefused, Report
 from glue.serving.status import Limits, overdue
 
 Heard = list[tuple[str, str]]
@@ -73,19 +74,19 @@ def test_a_night_that_went_well_one_that_was_refused_and_one_that_failed(
     url, rows = heard
     told = configured(site, NOTIFY_PING_URL=f"{url}/ping", NOTIFY_WEBHOOK=f"{url}/hook")
     with notify.watching(told, "night") as result:
-        result |= {"outcome": "promoted", "reason": "better on 12 of 12"}
+        result |= {"night": "n1", "outcome": "promoted", "reason": "better on 12 of 12"}
     with pytest.raises(GateRefused), notify.watching(told, "night"):
-        raise GateRefused("refused", "no better", "see")
+        raise NightRefused(Report("n2", "refused", "no better"), site.state)
     with pytest.raises(GlueError), notify.watching(told, "night"):
         raise GlueError("the training failed", "key a-secret-of-this-test", "see")
     assert [path for path, _ in rows] == ["/ping", "/hook", "/ping", "/hook", "/ping/fail", "/hook"]
     hooks = [json.loads(body) for path, body in rows if path == "/hook"]
     assert [hook["event"] for hook in hooks] == ["night promoted", "night refused", "night failed"]
-    assert "better on 12 of 12" in hooks[0]["text"]
+    assert "better on 12 of 12" in hooks[0]["text"] and "no better" in hooks[1]["text"]
     assert not any("a-secret" in body for _, body in rows) and "(hidden)" in hooks[2]["text"]
 
 
-def test_a_day_that_does_not_serve_is_told_once_and_so_is_its_end(
+def test_a_day_that_does_not_serve_is_told_once_and_so_is_its_recovery(
     site: Site, heard: tuple[str, Heard]
 ) -> None:
     url, rows = heard
@@ -104,9 +105,7 @@ def test_a_day_that_does_not_serve_is_told_once_and_so_is_its_end(
     ]
 
 
-def test_what_keeps_the_watch_from_looking_is_told_once_too(
-    site: Site, heard: tuple[str, Heard]
-) -> None:
+def test_a_failure_of_the_watch_itself_is_told_once(site: Site, heard: tuple[str, Heard]) -> None:
     url, rows = heard
     told = configured(site, NOTIFY_WEBHOOK=f"{url}/hook")
     for error in (
@@ -125,7 +124,7 @@ def test_what_keeps_the_watch_from_looking_is_told_once_too(
     ]
 
 
-def test_what_reached_nobody_is_told_again(site: Site, heard: tuple[str, Heard]) -> None:
+def test_an_alarm_that_no_way_took_is_told_again(site: Site, heard: tuple[str, Heard]) -> None:
     url, rows = heard
     for address in ("http://127.0.0.1:9", url, url):
         with (
@@ -136,49 +135,41 @@ def test_what_reached_nobody_is_told_again(site: Site, heard: tuple[str, Heard])
     assert [json.loads(body)["event"] for _, body in rows] == ["day not serving"]
 
 
-@pytest.mark.parametrize(
-    ("hours_ago", "words"), [(0, "tonight's page"), (24, "better on 12 of 12")]
-)
-def test_words_of_an_earlier_night_are_not_told_as_this_one_s(
-    hours_ago: float, words: str, site: Site, heard: tuple[str, Heard]
-) -> None:
-    url, rows = heard
-    with notify.watching(configured(site, NOTIFY_PING_URL=url), "night") as result:
-        (site.state / "nights" / "n1").mkdir(parents=True)
-        (site.state / "nights" / "n1" / "summary.txt").write_text("tonight's page")
-        ended = datetime.now().astimezone() - timedelta(hours=hours_ago)
-        files.append_line(
-            site.state / "journal.jsonl",
-            {"time": ended.isoformat(), "night": "n1", "outcome": "refused"},
-        )
-        result |= {"outcome": "promoted", "reason": "better on 12 of 12"}
-    assert [body for _, body in rows] == [words]
-
-
-def test_a_morning_that_stays_stopped_is_told_as_what_it_is(
+def test_a_night_s_message_is_its_own_report_and_no_earlier_one_s(
     site: Site, heard: tuple[str, Heard]
 ) -> None:
+    """Tonight's could not be written on a full disk: then its end stands for it."""
+    url, rows = heard
+    earlier = Report("n1", "promoted", adapter="a1", losses=[(1, 2.5), (2, 1.5)])
+    last_night.write(site.state / "nights" / "n1", earlier, "")
+    for night in ("n1", "n2"):
+        with notify.watching(configured(site, NOTIFY_PING_URL=url), "night") as result:
+            result |= {"night": night, "outcome": "promoted", "reason": "better on 12 of 12"}
+    assert "loss 2.50" in rows[0][1] and "(night n1)" in rows[0][1]
+    assert "loss" not in rows[1][1] and "(night n2)" in rows[1][1]
+    assert "better on 12 of 12" in rows[1][1]
+
+
+def test_a_timer_s_day_that_stays_stopped_is_told(site: Site, heard: tuple[str, Heard]) -> None:
     url, rows = heard
     with notify.watching(configured(site, NOTIFY_WEBHOOK=f"{url}/hook"), "day") as result:
         result |= {"mode": "down"}
     assert [json.loads(body)["event"] for _, body in rows] == ["day stays stopped"]
 
 
-def test_a_second_night_that_finds_the_first_is_no_news(
-    site: Site, heard: tuple[str, Heard]
-) -> None:
+def test_a_night_that_is_locked_out_is_not_told(site: Site, heard: tuple[str, Heard]) -> None:
     url, rows = heard
     with suppress(Locked), notify.watching(configured(site, NOTIFY_PING_URL=url), "night"):
         raise Locked("locked", "by another", "wait")
     assert rows == []
 
 
-def test_a_monitor_that_is_not_there_costs_nothing_and_its_address_is_not_told(
+def test_an_unreachable_monitor_fails_nothing_and_its_address_is_hidden(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address = "http://127.0.0.1:9/private-token"
     with notify.watching(configured(site, NOTIFY_PING_URL=address), "night") as result:
-        result |= {"outcome": "promoted"}
+        result |= {"night": "n1", "outcome": "promoted"}
     said = capsys.readouterr().out
     assert (
         "NOTIFY_PING_URL was not reached" in said
@@ -188,7 +179,7 @@ def test_a_monitor_that_is_not_there_costs_nothing_and_its_address_is_not_told(
 
 
 @pytest.mark.parametrize("fault", ["a broken file", "a disk that takes nothing"])
-def test_an_alarm_that_cannot_be_kept_is_told_all_the_same_and_the_exit_code_stays(
+def test_an_alarm_that_cannot_be_written_down_is_told_and_the_error_stays(
     fault: str, site: Site, heard: tuple[str, Heard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, rows = heard
@@ -208,14 +199,14 @@ def test_an_alarm_that_cannot_be_kept_is_told_all_the_same_and_the_exit_code_sta
     assert [json.loads(body)["event"] for _, body in rows] == ["day not serving"]
 
 
-def test_half_settings_of_mail_cost_a_letter_and_nothing_else(
+def test_incomplete_mail_settings_fail_nothing_but_the_mail(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     notify.tell(configured(site, NOTIFY_EMAIL="it@example.org"), "night failed", "", good=False)
     assert "NOTIFY_EMAIL was not reached" in capsys.readouterr().out
 
 
-def test_a_docker_that_does_not_answer_is_told_once_though_nothing_else_can_begin(
+def test_a_docker_that_does_not_answer_is_told_once(
     site: Site, heard: tuple[str, Heard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, rows = heard
@@ -232,7 +223,7 @@ def test_a_docker_that_does_not_answer_is_told_once_though_nothing_else_can_begi
     assert [json.loads(body)["event"] for _, body in rows] == ["day not serving"]
 
 
-# ---------------------------------------------------------------------- what is no delivery
+# ---------------------------------------------------------------------- undelivered messages
 
 
 class Webhook(BaseHTTPRequestHandler):
@@ -282,7 +273,7 @@ def webhook(certificate: Path | None = None, **answer: object) -> Iterator[tuple
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 304, 404, 500])
-def test_an_answer_that_takes_no_message_is_told_as_undelivered_and_never_asked_by_get(
+def test_a_status_other_than_success_is_undelivered_and_never_followed_by_get(
     status: int, site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with webhook(status=status, location="/moved") as (url, heard):
@@ -309,14 +300,14 @@ def test_a_redirect_that_keeps_the_message_is_followed_on_the_same_host_only(
     assert all("no room" in body for _, body in heard)
 
 
-def test_a_redirect_without_end_ends(site: Site) -> None:
+def test_endless_redirects_end(site: Site) -> None:
     with webhook(status=308, location="/hook") as (url, heard):
         assert not notify.tell(configured(site, NOTIFY_WEBHOOK=url), "night failed", "", good=False)
     assert len(heard) == deliver.REDIRECTS
 
 
 @pytest.mark.parametrize("key", ["NOTIFY_WEBHOOK", "NOTIFY_PING_URL"])
-def test_the_offices_own_authority_vouches_for_a_webhook_and_a_strangers_does_not(
+def test_a_webhook_s_certificate_must_be_signed_by_a_known_authority(
     key: str, site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tls.ensure(configured(site, HTTPS_NAMES="127.0.0.1"))
@@ -328,7 +319,7 @@ def test_the_offices_own_authority_vouches_for_a_webhook_and_a_strangers_does_no
     assert len(heard) == 1
 
 
-def test_a_webhook_that_answers_slower_than_the_total_limit_is_given_up(
+def test_a_webhook_slower_than_the_total_limit_times_out(
     site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliver, "TOTAL_SECONDS", 0.3)
@@ -439,12 +430,12 @@ def letters(
 LOGIN = "uma:pass-of-uma"
 ACCOUNT = {
     "SMTP_USER": "spark@example.org",
-    "SMTP_PASSWORD": "a-password-of-this-test",
-}  # pragma: allowlist secret
+    "SMTP_PASSWORD": "a-password-of-this-test",  # pragma: allowlist secret
+}
 
 
 @pytest.mark.parametrize("smtps", [False, True])
-def test_a_letter_and_its_password_go_by_tls_where_the_server_offers_it(
+def test_a_mail_and_its_password_are_sent_by_tls_where_the_server_offers_it(
     smtps: bool, site: Site
 ) -> None:
     tls.ensure(configured(site, HTTPS_NAMES="127.0.0.1"))
@@ -475,7 +466,7 @@ def test_smtps_on_its_own_port_never_falls_back_to_plain_text(
     assert plain == ("127.0.0.1", 1025)
 
 
-def test_no_password_goes_to_a_server_without_tls_or_with_a_strangers_certificate(
+def test_no_password_is_sent_without_tls_or_to_an_unknown_certificate(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert letters(site, None, False, **ACCOUNT) == []
@@ -485,7 +476,7 @@ def test_no_password_goes_to_a_server_without_tls_or_with_a_strangers_certificat
     assert not any("AUTH" in line.upper() for line, _ in MailServer.heard)
 
 
-def test_a_letter_says_which_team_and_what(site: Site) -> None:
+def test_a_mail_names_the_team_and_the_event(site: Site) -> None:
     (letter,) = letters(site)
     assert (
         "Subject: Team: night failed" in letter
@@ -544,7 +535,7 @@ def bundle(site: Site) -> Iterator[tarfile.TarFile]:
         yield tar
 
 
-def test_a_bundle_is_made_also_where_nothing_runs_and_holds_no_secret_and_nobodys_words(
+def test_a_support_bundle_needs_no_running_stack_and_holds_no_secret_and_no_person_s_text(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(site: Site) -> None:
@@ -594,4 +585,4 @@ def test_a_bundle_is_made_also_where_nothing_runs_and_holds_no_secret_and_nobody
     ):
         assert private not in everything
     assert not re.search(r"(?i)\buma\b|thurgau", everything) and "hub.example.org" in everything
-    assert "CHAT_PORT" in texts["settings.txt"] and "it could not be seen" in texts["status.json"]
+    assert "CHAT_PORT" in texts["settings.txt"] and "not available: " in texts["status.json"]

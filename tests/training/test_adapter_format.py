@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from training import check_adapter
 from training.check_adapter import BaseModel, Shapes
 
@@ -99,7 +99,7 @@ def test_half_a_pair_is_named(half: str, tmp_path: Path) -> None:
 
 def test_a_file_that_was_cut_short_is_seen(tmp_path: Path) -> None:
     assert (
-        "its header says"
+        "incomplete metadata"
         in check_adapter.problems(write(tmp_path / "a", shapes(), cut_bytes=4), BASE, 16)[0]
     )
 
@@ -125,7 +125,7 @@ def test_what_vllm_is_not_started_to_adapt_is_named(tmp_path: Path) -> None:
 def test_the_list_of_what_may_be_adapted_is_the_one_that_vllm_is_started_with() -> None:
     (line,) = [
         line
-        for line in (HOME / "compose.day.yaml").read_text().splitlines()
+        for line in (REPOSITORY / "compose.day.yaml").read_text().splitlines()
         if "--lora-target-modules" in line
     ]
     assert set(line.split()[1:]) == check_adapter.SERVED_TARGETS | {"experts"}

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from glue.core.settings import HOME
+from glue.core.settings import REPOSITORY
 from training import memory_plan
 from training.memory_plan import Shape
 
-MEASURED = json.loads((HOME / "docs" / "measurements" / "training-h200.json").read_text())
+MEASURED = json.loads((REPOSITORY / "docs" / "measurements" / "training-h200.json").read_text())
 ROWS = [row for row in MEASURED["rows"] if row["engine"].startswith("grouped")]
 PATTERN = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
 KINDS = {"M": "linear_attention", "E": "moe", "*": "full_attention"}

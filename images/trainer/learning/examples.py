@@ -1,9 +1,8 @@
-"""What a night learns from and is judged on: messages, examples, preferences, and the gate's
-verdict."""
+"""What a night learns from and is judged on: messages, examples and preferences."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,8 @@ class Example:
 
 @dataclass(frozen=True)
 class Preference:
-    """Two answers to one prompt, of which somebody preferred one. chosen is empty where there was
-    only a thumbs-down."""
+    """Two answers to one prompt, one of them preferred. chosen is empty if there was only a
+    thumbs-down."""
 
     prompt: tuple[Message, ...]
     chosen: str
@@ -73,14 +72,3 @@ class Dataset:
     @property
     def learned(self) -> tuple[Example, ...]:
         return self.train + self.held_out + self.earlier
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """promote, with the reasons in plain words and the figures behind them. faults: each refusal's
-    short name, for machines."""
-
-    promote: bool
-    reasons: tuple[str, ...]
-    figures: dict[str, float] = field(default_factory=dict)
-    faults: tuple[str, ...] = ()

@@ -1,25 +1,27 @@
-"""Whether a folder holds an adapter that vLLM serves right. Read from headers only: no tensor is
-loaded, no torch needed.
+"""The job that says whether vLLM can serve an adapter: names and shapes first, then the numbers.
 
-vLLM refuses some bad adapters with an empty reason and serves others wrong without a word, so this
-says it first.
+    python3 -m training.check_adapter ORDER_FILE
+
+vLLM refuses some bad adapters with an empty reason and serves others wrong without a word. The
+order: folder, name (of the folder, in messages), base (a BaseModel as a table, or null) and
+largest_rank. Prints {"problems": [...]} as its last line. Needs no torch, which takes seconds to
+import.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import struct
+import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes  # noqa: F401  numpy knows bfloat16 by it
 import numpy
+from safetensors import SafetensorError, safe_open
 
-LARGEST_HEADER_BYTES = (
-    100_000_000  # the format's own limit, https://github.com/huggingface/safetensors#format
-)
 # what vLLM is started to adapt (--lora-target-modules in compose.day.yaml): the rest it would drop
 # without a word
 SERVED_TARGETS = {"q_proj", "k_proj", "v_proj", "o_proj", "in_proj", "up_proj", "down_proj"}
@@ -29,6 +31,10 @@ EXPERT = re.compile(
 FUSED = re.compile(r"\.mixer\.experts\.(base_layer\.)?lora_[AB]\.weight$")
 PLACE = re.compile(r"\.layers\.\d+\.mixer\.(experts\.\d+\.|shared_experts\.)?\w+$")
 FACTOR = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])\.weight$")
+
+EXPERT_NUMBER = re.compile(r"\.experts\.\d+\.")
+TYPES = ("F32", "BF16", "F16")
+TENSORS = "adapter_model.safetensors"
 
 Shapes = dict[str, list[int]]
 
@@ -47,17 +53,16 @@ class BaseModel:
         return cls(table["name"], table["expert_count"], tuple(table["expert_layers"]))
 
 
-def problems(folder: Path, base: BaseModel | None, largest_rank: int) -> list[str]:
-    """Everything that is wrong with the adapter in folder, in words; empty if nothing is. base None
-    skips what needs it.
+def problems(folder: Path, base: BaseModel | None, largest_rank: int, name: str = "") -> list[str]:
+    """Everything that is wrong with the names and shapes of the adapter in folder, in words.
 
-    largest_rank: what vLLM is started with as --max-lora-rank.
+    base: None skips what needs it. largest_rank: vLLM's --max-lora-rank.
     """
     try:
         configuration = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        shapes = read_shapes(folder / "adapter_model.safetensors")
-    except (OSError, ValueError, struct.error) as error:
-        return [f"{folder} is not an adapter folder: {error}"]
+        shapes = read_shapes(folder / TENSORS)
+    except (OSError, ValueError, SafetensorError) as error:
+        return [f"{name or folder} is not an adapter folder: {error}"]
     rank = configuration.get("r") if isinstance(configuration, dict) else None
     if type(rank) is not int or not 1 <= rank <= largest_rank:
         return [
@@ -146,61 +151,37 @@ def expert_problems(shapes: Shapes, base: BaseModel | None) -> list[str]:
 
 
 def read_shapes(path: Path) -> Shapes:
-    """Tensor name -> shape. Raises ValueError where the file is cut short or not of the format."""
-    return {name: entry["shape"] for name, entry in read_header(path)[0].items()}
-
-
-def read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """(tensor name -> its dtype, shape and data_offsets; where the data begins). Raises ValueError
-    as read_shapes does."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        if length > LARGEST_HEADER_BYTES:
-            raise ValueError(
-                f"{path.name} is no safetensors file: its header would be {length} bytes"
-            )
-        header: dict[str, Any] = json.loads(file.read(length))
-    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-    end = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-    if path.stat().st_size != end:
-        raise ValueError(f"{path.name} is {path.stat().st_size} bytes long, its header says {end}")
-    return tensors, 8 + length
-
-
-# safetensors' name -> how its bits are read, and the bits that are all set in NaN and infinity
-TYPES = {"F32": ("<u4", 0x7F800000), "BF16": ("<u2", 0x7F80), "F16": ("<u2", 0x7C00)}
-SIGN = {4: 0x7FFFFFFF, 2: 0x7FFF}
-EXPERT_NUMBER = re.compile(r"\.experts\.\d+\.")
+    """Tensor name -> shape. Raises SafetensorError for a file that is cut short or of another
+    format."""
+    with safe_open(path, framework="np") as file:
+        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
 
 
 def value_problems(folder: Path) -> list[str]:
-    """In words; empty if nothing is wrong. For a folder whose names and shapes adapter_format has
-    found to be right."""
-    path = folder / "adapter_model.safetensors"
-    header, start = read_header(path)
-    data = numpy.memmap(path, dtype=numpy.uint8, mode="r")
+    """What is wrong with the numbers, in words. For an adapter without problems()."""
     found: list[str] = []
     alive: dict[str, bool] = {}
-    for name, entry in sorted(header.items()):
-        if entry["dtype"] not in TYPES:
-            return [f"{name} is of type {entry['dtype']}, known are {', '.join(TYPES)}"]
-        finite, anything = look(data, start, entry)
-        found += [] if finite else [f"{name} holds NaN or infinity"]
-        # an expert that no example was sent to has learned nothing, which is right; all of a
-        # layer's have not
-        pair = EXPERT_NUMBER.sub(".experts.*.", name)
-        alive[pair] = alive.get(pair, False) or anything
+    with safe_open(folder / TENSORS, framework="np") as file:
+        for name in sorted(file.keys()):
+            kind = file.get_slice(name).get_dtype()
+            if kind not in TYPES:
+                return [f"{name} is of type {kind}, allowed are {', '.join(TYPES)}"]
+            tensor = file.get_tensor(name)
+            found += [] if numpy.isfinite(tensor).all() else [f"{name} holds NaN or infinity"]
+            # an expert that no example was sent to has learned nothing, which is right; all of a
+            # layer's have not
+            group = EXPERT_NUMBER.sub(".experts.*.", name)
+            alive[group] = alive.get(group, False) or bool(tensor.any())
     dead = [name for name, anything in alive.items() if not anything]
-    return found + [
-        f"{name} is all zeros{f', and so are {len(dead) - 1} more' if len(dead) > 1 else ''}"
-        for name in dead[:1]
-    ]
+    more = f", and so are {len(dead) - 1} more" if len(dead) > 1 else ""
+    return found + [f"{name} is all zeros{more}" for name in dead[:1]]
 
 
-def look(data: Any, start: int, entry: dict[str, Any]) -> tuple[bool, bool]:
-    """(every number is finite, one is not zero)."""
-    kind, exponent = TYPES[entry["dtype"]]
-    begin, end = (start + offset for offset in entry["data_offsets"])
-    bits = numpy.frombuffer(data[begin:end].tobytes(), dtype=kind)
-    finite = not bool(((bits & exponent) == exponent).any())
-    return finite, bool((bits & SIGN[bits.itemsize]).any())
+def check(order: dict[str, Any]) -> list[str]:
+    folder, base = Path(order["folder"]), BaseModel.of(order["base"]) if order["base"] else None
+    found = problems(folder, base, order["largest_rank"], order["name"])
+    return found or value_problems(folder)
+
+
+if __name__ == "__main__":
+    print(json.dumps({"problems": check(json.loads(Path(sys.argv[1]).read_text()))}))

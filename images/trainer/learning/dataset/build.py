@@ -1,5 +1,8 @@
-"""Everything that the team taught, as one dataset: ratings, documents and terms; and on disk, with
-a card and a page."""
+"""The job that builds a data set of everything that the team taught: ratings, documents and terms.
+
+Its order: folder (in the state folder), name, recipe, known (fingerprints that earlier nights had),
+for_night, knowledge, system_prompt, rag_template, rag_top_k, phone_region.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from glue.clients.site import Site
-from glue.core import lock
 from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
-from glue.core.names import BASE
-from glue.core.recipes import Recipe
+from glue.core.names import BASE, GLOSSARY, GOLDEN
+from learning import job as jobs
 from learning.dataset import (
     card,
     documents,
@@ -29,7 +30,9 @@ from learning.dataset import (
 )
 from learning.dataset.prepare import Prepared
 from learning.dataset.prompt import PromptForm
+from learning.evaluation import golden, measurements
 from learning.examples import Dataset, Example
+from learning.job import Job
 
 
 @dataclass(frozen=True)
@@ -42,89 +45,112 @@ class Lessons:
     new: int
 
 
-def gather(site: Site, recipe: Recipe) -> Lessons:
+def build(job: Job) -> dict[str, Any]:
+    """Writes the data set, unless a night has too little to learn. Returns its card and what the
+    night needs to know of it."""
+    found = gather(job)
+    result = {
+        "card": found.card,
+        "new": found.new,
+        "too_little": too_little(found, job.order["recipe"]) if job.order["for_night"] else "",
+    }
+    if result["too_little"]:
+        return result
+    if job.order["for_night"]:  # one that cannot be read is better known before the night
+        golden.load(job.state / GOLDEN)
+    folder = job.state / job.order["folder"]
+    files.write(folder, found.prepared, found.dataset, found.card, job.order["name"])
+    return result | facts(found.dataset)
+
+
+def facts(dataset: Dataset) -> dict[str, Any]:
+    """What a night needs to know of its data set, beside the card."""
+    learned = dataset.learned
+    return {
+        "question": learned[0].question if learned else "",
+        "fingerprints": sorted(map(split.fingerprint, learned)),
+        "origins": split.origins(learned),
+    }
+
+
+def too_little(found: Lessons, recipe: dict[str, Any]) -> str:
+    """Why no night can begin with it, in words; empty if one can."""
+    units = len(set(measurements.units(found.dataset.held_out)))
+    if found.new < recipe["fewest_new_examples"]:
+        return f"{found.new} new examples, a night wants {recipe['fewest_new_examples']}"
+    if not found.dataset.held_out:
+        return "no rated answer can be held out to judge by; two conversations are the least"
+    if units < recipe["fewest_units"]:
+        wanted = recipe["fewest_units"]
+        return f"{units} facts can be held out to judge by, the gate wants {wanted}"
+    return ""
+
+
+def gather(job: Job) -> Lessons:
     """Reads Open WebUI, the glossary and, if the recipe asks for it, the documents."""
-    form = PromptForm(site.settings["SYSTEM_PROMPT"], site.settings["RAG_TEMPLATE"])
-    collected = ratings.collect(site.administrator().ratings(), form, forget.forgotten(site.state))
+    recipe, region = job.order["recipe"], job.order["phone_region"]
+    form = PromptForm(job.order["system_prompt"], job.order["rag_template"])
+    collected = ratings.collect(job.chat.ratings(), form, forget.forgotten(job.state))
     rejected = Counter(collected.rejected)
-    rated, edited = prepare.edited(
-        collected.examples, files.earlier_preferences(site.state), site.settings["PHONE_REGION"]
-    )
-    examples = [*rated, *terms(site, form)]
-    if recipe.document_questions:
-        from_documents = documents.collect(site, form, recipe.document_questions)
+    rated, edited = prepare.edited(collected.examples, files.earlier_preferences(job.state), region)
+    examples = [*rated, *terms(job, form)]
+    if recipe["document_questions"]:
+        from_documents = documents.collect(job, form, recipe["document_questions"])
         examples += from_documents.examples
         rejected += Counter(from_documents.rejected)
     preferences = [*collected.preferences, *edited]
-    ready = prepare.prepare(
-        examples, preferences, fitting(site, recipe), site.settings["PHONE_REGION"]
-    )
-    replay = read_replay(site.state / recipe.replay_file) if recipe.replay_file else ()
+    ready = prepare.prepare(examples, preferences, fitting(job), region)
+    replay = read_replay(job.state / recipe["replay_file"]) if recipe["replay_file"] else ()
     built = split.build(
-        ready.examples, replay, recipe.held_out_share, recipe.general_rows, recipe.replay_rows
+        ready.examples,
+        replay,
+        recipe["held_out_share"],
+        recipe["general_rows"],
+        recipe["replay_rows"],
     )
-    known = learned_before(site)
-    built = split.judged_by_what_is_new(built, known, recipe.fewest_units)
+    known = frozenset(job.order["known"])
+    built = split.judged_by_what_is_new(built, known, recipe["fewest_units"])
     new = sum(split.fingerprint(row) not in known for row in ready.examples)
     return Lessons(ready, built, card.card(ready, built, dict(rejected), collected.rows, new), new)
 
 
-def terms(site: Site, form: PromptForm) -> list[Example]:
-    """The glossary's, each with the passages that the day would find for it. None where there is no
-    glossary.toml."""
-    path = site.state / "glossary.toml"
+def terms(job: Job, form: PromptForm) -> list[Example]:
+    """The glossary's, each with the passages that the day finds for it. None without the file."""
+    path = job.state / GLOSSARY
     if not path.exists():
         return []
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(
-            "the glossary is not TOML", f"{path}: {error}", "correct that line"
+            f"{GLOSSARY} is not valid TOML", str(error), f"correct that line of {GLOSSARY}"
         ) from error
-    person = site.administrator()
-    knowledge, count = person.ensure_knowledge(), site.settings.number("RAG_TOP_K")
-    return glossary.examples(
-        table, str(path), lambda question: form.render(person.look_up(knowledge, question, count))
-    )
+    return glossary.examples(table, GLOSSARY, lambda question: form.render(job.look_up(question)))
 
 
-def fitting(site: Site, recipe: Recipe) -> Callable[[Example], bool]:
-    """Whether an example is as short as the recipe trains. vLLM is asked where bytes cannot tell;
-    if it is down, a rule is."""
+def fitting(job: Job) -> Callable[[Example], bool]:
+    """Whether an example is as short as the recipe trains. vLLM counts where bytes cannot tell, or
+    a rule where vLLM is down."""
+    longest = int(job.order["recipe"]["longest_tokens"])
 
     def fits(example: Example) -> bool:
-        if prepare.most_tokens(example) <= recipe.longest_tokens:
+        if prepare.most_tokens(example) <= longest:
             return True
         try:
-            return site.vllm().count_tokens(BASE, example) <= recipe.longest_tokens
+            return job.model.count_tokens(BASE, example) <= longest
         except GlueError:
-            return prepare.likely_tokens(example) <= recipe.longest_tokens
+            return prepare.likely_tokens(example) <= longest
 
     return fits
 
 
-def learned_before(site: Site) -> set[str]:
-    """Fingerprints of what any adapter was trained on and judged by: one that was refused, rolled
-    back or pruned stays so.
-
-    A night that ended before its verdict has taught nobody anything: what it had is still new.
-    """
-    judged = (
-        manifest
-        for manifest in site.releases.manifests()
-        if "verdict" in manifest or "night" not in manifest
-    )
-    return {fingerprint for manifest in judged for fingerprint in manifest.get("examples", [])}
-
-
 def read_replay(path: Path) -> tuple[Example, ...]:
-    """Raises PreconditionFailed, naming the line, for a file that is not there or a row that is no
-    example."""
+    """Raises PreconditionFailed, with the line, for a missing file or a row of another form."""
     if not path.exists():
         raise PreconditionFailed(
-            "the recipe's replay file is not there",
-            str(path),
-            'put it there, or set replay_file = ""',
+            "the recipe's replay file is missing",
+            path.name,
+            'put it into the state folder, or set replay_file = "" in the recipe',
         )
     rows: list[Example] = []
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
@@ -136,26 +162,12 @@ def read_replay(path: Path) -> tuple[Example, ...]:
                 raise ValueError("the answer holds control words of a model, such as <think>")
             rows.append(replace(row, origin=replace(row.origin, kind="general")))
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            saw = f"{path}, line {number}: {type(error).__name__}: {error}"
+            saw = f"{path.name}, line {number}: {type(error).__name__}: {error}"
             raise PreconditionFailed(
-                "the replay file has a row that is no example", saw, "correct or remove the line"
+                "the replay file has a row of another form", saw, "correct or remove the line"
             ) from error
     return tuple(rows)
 
 
-def write(lessons: Lessons, folder: Path, name: str) -> None:
-    files.write(folder, lessons.prepared, lessons.dataset, lessons.card, name)
-
-
-def build(site: Site, recipe: Recipe) -> dict[str, Any]:
-    """`glue dataset build`: state/dataset as tonight's would be. Returns its card and where its
-    page is.
-
-    Raises Locked during a night, and whoever asks to forget something waits for its end: it would
-    come back by it.
-    """
-    folder = site.state / "dataset"
-    with lock.hold(site.state, lock.NIGHT, "a dataset"):
-        lessons = gather(site, recipe)
-        write(lessons, folder, "tonight")
-    return {**lessons.card, "folder": str(folder), "page": str(folder / "page.html")}
+if __name__ == "__main__":
+    jobs.run(build)

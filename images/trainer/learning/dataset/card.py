@@ -42,8 +42,7 @@ def card(
 
 
 def page(card: dict[str, Any], parts: dict[str, list[Example]], name: str) -> str:
-    """One HTML file without anything from elsewhere. Every text in it is somebody's and is
-    escaped."""
+    """One self-contained HTML file. All text is escaped, for people wrote it."""
     rows = [shown(part, row) for part, examples in parts.items() for row in examples][:MOST_SHOWN]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

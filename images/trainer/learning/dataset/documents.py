@@ -15,19 +15,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from glue.clients.site import Site
+from glue.clients import knowledge
 from glue.core import files, waiting
 from glue.core.errors import GlueError
-from glue.core.names import BASE
+from glue.core.names import BASE, DOCUMENT_QUESTIONS
 from glue.core.waiting import Seen
 from learning.dataset import questions
 from learning.dataset.prompt import PromptForm
 from learning.dataset.questions import Item
 from learning.examples import Example, Message, Origin
+from learning.job import Job
 
-KEPT = (  # what was written stays in the state folder: a night writes about what is new only
-    "document-questions.jsonl"
-)
 PASSAGE_CHARACTERS = 1500
 ITEMS_A_PASSAGE = 2
 MOST_REPLY_TOKENS = 700
@@ -44,32 +42,28 @@ class FromDocuments:
     rejected: dict[str, int]
 
 
-def collect(site: Site, form: PromptForm, most: int) -> FromDocuments:
+def collect(job: Job, form: PromptForm, most: int) -> FromDocuments:
     """At most so many examples from each document. Writing ends after half an hour; the next time
     goes on from there."""
-    person = site.administrator()
-    knowledge = person.ensure_knowledge()
-    count = site.settings.number("RAG_TOP_K")
-    notebook = Notebook.open(site.state / KEPT, lambda task: ask_day_model(site, task), site.tell)
-    texts = person.knowledge_texts(knowledge)
-    return from_documents(
-        texts, notebook, lambda question: person.look_up(knowledge, question, count), form, most
-    )
+    # what was written is kept: a night asks about new passages only
+    file = job.state / DOCUMENT_QUESTIONS
+    notebook = Notebook.open(file, lambda task: ask_day_model(job, task), job.tell)
+    texts = knowledge.texts(job.chat, job.order["knowledge"])
+    return from_documents(texts, notebook, job.look_up, form, most)
 
 
-def ask_day_model(site: Site, task: str) -> str:
-    """While nobody else is being answered, or after two minutes of waiting for that."""
-    served = site.vllm()
+def ask_day_model(job: Job, task: str) -> str:
+    """While no other answer is written, or after two minutes of waiting for that."""
 
     def look() -> Seen[None]:
-        running = served.running_requests()
+        running = job.model.running_requests()
         return Seen(running == 0, f"{running} answers running; documents wait")
 
     try:
         waiting.until("a quiet moment", look, QUIET_SECONDS)
     except GlueError as error:
-        site.tell(error.saw)
-    return served.complete(BASE, [{"role": "user", "content": task}], MOST_REPLY_TOKENS)
+        job.tell(error.saw)
+    return job.model.complete(BASE, [{"role": "user", "content": task}], MOST_REPLY_TOKENS)
 
 
 @dataclass

@@ -21,7 +21,14 @@ FILES = (*PARTS, "preferences", "masked")
 def write(
     folder: Path, prepared: Prepared, built: Dataset, facts: dict[str, Any], name: str
 ) -> None:
-    """The dataset, in place of any that is there; readable by its owner only."""
+    """The data set, in place of any that is there; readable by its owner only."""
+    write_parts(folder, built)
+    write_lines(folder / "preferences.jsonl", map(split.as_pair, prepared.preferences))
+    write_lines(folder / "masked.jsonl", map(asdict, prepared.masked))
+    write_card(folder, facts, name)
+
+
+def write_parts(folder: Path, built: Dataset) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     parts = {
         "train": built.train + built.replay,
@@ -30,9 +37,23 @@ def write(
     }
     for part, rows in parts.items():
         write_lines(folder / f"{part}.jsonl", map(split.as_row, rows))
-    write_lines(folder / "preferences.jsonl", map(split.as_pair, prepared.preferences))
-    write_lines(folder / "masked.jsonl", map(asdict, prepared.masked))
-    write_card(folder, facts, name)
+
+
+def read(folder: Path) -> Dataset:
+    """What write wrote; card.json says where two parts share a file."""
+    counts = files.read_json(folder / "card.json", {})["parts"]
+    rows = {
+        part: tuple(map(split.from_row, files.read_lines(folder / f"{part}.jsonl")))
+        for part in PARTS
+    }
+    trained, held_out = counts["train"], counts["held_out"]
+    return Dataset(
+        train=rows["train"][:trained],
+        replay=rows["train"][trained:],
+        held_out=rows["held_out"][:held_out],
+        earlier=rows["held_out"][held_out:],
+        general=rows["general"],
+    )
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -90,8 +111,7 @@ def holds(folder: Path, wanted: Callable[[dict[str, Any]], bool]) -> bool:
 
 
 def earlier_preferences(state: Path) -> list[Preference]:
-    """What earlier datasets hold of answers that nobody wanted: the first words of an answer that
-    was edited since."""
+    """Of earlier data sets: they have the first form of an answer that was edited since."""
     return [
         split.from_pair(row)
         for folder in folders(state)

@@ -24,9 +24,9 @@ def examples(table: dict[str, Any], file: str, system: Callable[[str], str]) -> 
     wrong = next(problems(table, asked, terms), None)
     if wrong:
         raise Misconfigured(
-            "the glossary is not of the right form",
-            f"{file}: {wrong}",
-            "see the head of learning/dataset/glossary.py",
+            f"Invalid {file} in the state folder",
+            wrong,
+            "docs/how-it-learns.md shows its form",
         )
     return [
         example(term, meaning, question, system)

@@ -97,7 +97,7 @@ def clean_pair(pair: Preference, region: str) -> Preference:
 
 
 def masked_note(origin: Origin, region: str) -> Origin:
-    """A note quotes what somebody wrote, as the rest does."""
+    """A note quotes what people wrote."""
     return replace(origin, note=masking.mask(origin.note, region)[0])
 
 

@@ -123,7 +123,7 @@ def doubt(item: Item, passage: str) -> str:
     ):
         return "question or answer is too short or too long"
     if POINTS_AT_PAGE.search(item.question):
-        return "the question points at a page that nobody sees"
+        return "the question points at a page that the chat does not show"
     if len(item.evidence) < FEWEST_EVIDENCE_CHARACTERS or flat(item.evidence) not in flat(passage):
         return "the evidence is not in the passage"
     if negations(item.answer) != negations(item.evidence):

@@ -26,8 +26,7 @@ LEAST_GOOD_SCORE = 6  # of 10; the pages offer 6 to 10 with a thumbs-up
 
 @dataclass(frozen=True)
 class Rated:
-    """What one rating came to: an example, or the reason why it is none; up is None where it is no
-    rating at all."""
+    """An example, or the reason why a rating is none. up: None if the row is no rating."""
 
     time: float
     up: bool | None
@@ -52,10 +51,9 @@ def collect(
     form: PromptForm,
     is_forgotten: Callable[[Row], bool] = lambda row: False,
 ) -> Collected:
-    """One example for each question whose answer somebody rated up; of several, the one rated last.
+    """One example for each question with an answer rated up; of several, the one rated last.
 
-    ratings is gone through once, and what is not needed of a row is let go at once: a year of them
-    may not fit into memory.
+    ratings is read once, a row at a time: a year of them may not fit into memory.
     """
     judged = [reduce(row, form, is_forgotten) for row in ratings]
     newest: dict[tuple[str, ...], Example] = {}
@@ -201,8 +199,7 @@ def kind_of(messages: dict[str, Row], answer: Row) -> str:
 def preferences(
     row: Row, messages: dict[str, Row], found: Example, up: bool
 ) -> Iterator[Preference]:
-    """What the rated answer was preferred to; or, of a thumbs-down, the answer that nobody
-    wanted."""
+    """What the rated answer was preferred to; or, with a thumbs-down, that answer itself."""
     comment = str(row["data"].get("comment") or "")[:2000]
     chain = path_to(messages, found.origin.message)
     if not up:

@@ -8,10 +8,11 @@ from collections.abc import Container, Iterable
 from dataclasses import asdict, fields, replace
 from typing import Any
 
+from glue.core import names
 from learning.evaluation import measurements
 from learning.examples import Dataset, Example, Message, Origin, Preference
 
-ALWAYS_TRAINED = "term"  # a term that is held out is one that nobody learns
+ALWAYS_TRAINED = "term"  # a term that is held out is never learned
 REPLAY_FOR_EACH = (
     10  # general examples for one new one, at most: more of them only take the night's time
 )
@@ -109,12 +110,7 @@ def origins(examples: Iterable[Example]) -> list[str]:
     named = {("chat", row.origin.chat) for row in examples} | {
         ("user", row.origin.user) for row in examples
     }
-    return sorted(name_of(what, value) for what, value in named if value)
-
-
-def name_of(what: str, value: str) -> str:
-    """what: "chat" or "user"."""
-    return hashlib.sha256(f"{what} {value}".encode()).hexdigest()
+    return sorted(names.hashed(what, value) for what, value in named if value)
 
 
 def as_row(example: Example) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """What a text may not hold if a model is to learn from it. Pure.
 
-Patterns catch what is blunt: a model's own control words, hidden characters, and sentences that
-give orders to a model.
-They are no proof against somebody in the team who means harm; that is what the page before a first
-night is for.
+Patterns catch what is blunt: a model's control words, hidden characters, and sentences that give
+orders to a model. They do not stop a team member who means harm: read the page before the first
+night.
 """
 
 from __future__ import annotations
@@ -11,11 +10,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# A tokenizer reads these as commands wherever they stand in a text.
-CONTROL_WORDS = re.compile(
-    r"<\|[a-z_]{2,40}\|>|<SPECIAL_\d+>|\[/?INST\]|<</?SYS>>|</?think>|<(?:start|end)_of_turn>|</?tool_call>|</?TOOLCALL>",
-    re.IGNORECASE,
-)
+from glue.core import control_words
+
+CONTROL_WORDS = control_words.CONTROL_WORDS
 # Bidirectional overrides, the tag characters in which text can be hidden from a reader's eye, and
 # what no keyboard writes.
 HIDDEN = re.compile(

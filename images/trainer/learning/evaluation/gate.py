@@ -1,10 +1,8 @@
-"""May the night's adapter serve? Pure: what was seen of it in, a verdict with reasons out.
+"""Whether the night's adapter may serve. Pure: measurements in, a verdict with reasons out.
 
-It is promoted only if it is better, beyond noise, on answers it never trained on, and worse
-nowhere: not on what was known
-before, against the current adapter and against the base model; not on the golden questions; and its
-answers are as sane,
-as well formed and as quick as those of the current one.
+It is promoted only if it is better, beyond noise, on answers it was not trained on, and nowhere
+worse: on what was known before, against the current adapter and the base model; on the golden
+questions; and in the sanity, form and speed of its answers.
 """
 
 from __future__ import annotations
@@ -15,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, median
 
+from glue.core.verdict import Verdict
 from learning.evaluation import answer_faults
 from learning.evaluation.measurements import Evidence, Sample, Scored, Scores
-from learning.examples import Verdict
 
 RESAMPLES = 4000
 CONFIDENCE = 0.95
@@ -67,8 +65,8 @@ def verdict(evidence: Evidence, limits: Limits) -> Verdict:
         )
     if changes_nothing(evidence):
         words = (
-            "the adapter changes nothing: what is served gives every answer the base model's own"
-            " likelihood"
+            "the adapter changes nothing: every answer has the same likelihood as with the base"
+            " model"
         )
         return Verdict(False, (words,), numbers, ("changes nothing",))
     complaints = [complaint for check in CHECKS for complaint in check(evidence, limits)]
@@ -93,7 +91,7 @@ def better(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
     if gain.units < limits.fewest_units:
         yield (
             "too few",
-            f"too little to judge it by: {gain.units} facts held out, {limits.fewest_units} wanted",
+            f"too few facts to judge it: {gain.units} held out, {limits.fewest_units} needed",
         )
     elif gain.high < 0:
         yield (
@@ -118,8 +116,8 @@ def better(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
 
 
 def fits(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
-    """One who was taught nonsense becomes unsure, and finds all answers likelier that it was once
-    sure were wrong."""
+    """A model trained on shuffled answers becomes unsure: answers to other questions become more
+    likely, too."""
     held_out = evidence.held_out
     margin = (
         interval(held_out.candidate, held_out.decoy, held_out.units) if held_out.decoy else None
@@ -138,8 +136,8 @@ def remembers(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
         yield (
             "nothing general",
             (
-                "nothing general to ask, so nobody can say what it forgot: see replay_file in the"
-                " recipe"
+                "there are no general examples, so forgetting cannot be measured: see the recipe's"
+                " replay_file"
             ),
         )
     for words, before in (("the current one", general.current), ("the base model", general.base)):
@@ -228,9 +226,8 @@ def gained(evidence: Evidence) -> Interval:
 
 
 def figures(evidence: Evidence) -> dict[str, float]:
-    """likelihood_ratio: how many times as likely, token by token in the geometric mean, the
-    candidate finds the held-out
-    answers as the current one does: exp of the mean gain. 1.3 is 30 % better."""
+    """likelihood_ratio: exp of the mean gain, so the geometric mean over tokens of candidate over
+    current. 1.3 is 30 % better."""
     found: dict[str, float] = {}
     for name, part in (("held_out", evidence.held_out), ("general", evidence.general)):
         found |= side_means(name, part)
@@ -277,11 +274,9 @@ def against(part: Scored, before: Scores) -> Interval:
 
 
 def interval(candidate: Scores, before: Scores, units: tuple[int, ...]) -> Interval:
-    """Paired, and resampled by unit. With few units a bootstrap's interval is too narrow, and a
-    lucky handful would pass:
-    its ends are moved out to where Student's t has them (Hesterberg 2015, "expanded percentile").
-    One unit says nothing.
-    """
+    """Paired, and resampled by unit. With few units a bootstrap's interval is too narrow: its ends
+    are moved out to those of Student's t (Hesterberg 2015, "expanded percentile"). One unit has no
+    interval."""
     by_unit: dict[int, list[float]] = {}
     for unit, new, old in zip(units, candidate, before, strict=True):
         by_unit.setdefault(unit, []).append(new - old)

@@ -1,5 +1,4 @@
-"""Golden questions: a few whose right answer the site knows by heart. env/golden.toml.example shows
-the form."""
+"""Golden questions, whose right answers the site knows. env/golden.toml.example has the form."""
 
 from __future__ import annotations
 
@@ -36,13 +35,11 @@ def load(path: Path) -> tuple[Golden, ...]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(
-            "the golden questions are not TOML", f"{path}: {error}", "correct that line"
+            f"{path.name} is not valid TOML", str(error), f"correct that line of {path.name}"
         ) from error
     rows = table.get("golden", [])
     if set(table) - {"golden"} or not isinstance(rows, list):
-        raise Misconfigured(
-            "the golden questions have a key that is not known", f"{path}: {', '.join(table)}", FORM
-        )
+        raise Misconfigured(f"Unknown key in {path.name}", ", ".join(table), FORM)
     return tuple(read(path, number, row) for number, row in enumerate(rows, 1))
 
 
@@ -50,13 +47,15 @@ def read(path: Path, number: int, row: Any) -> Golden:
     wrong = not isinstance(row, dict) or row.keys() - KEYS or not texts([row.get("question")])
     if wrong or not all(texts(row.get(key, [])) for key in KEYS - {"question"}):
         raise Misconfigured(
-            "a golden question is not of the known form",
-            f"{path}, question {number}: {row!r}"[:300],
+            f"Invalid question in {path.name}",
+            f"question {number}: {row!r}"[:300],
             FORM,
         )
     if not row.get("must_contain") and not row.get("must_not_contain"):
         raise Misconfigured(
-            "a golden question asks nothing of its answer", f"{path}, question {number}", FORM
+            f"Question without must_contain and must_not_contain in {path.name}",
+            f"question {number}",
+            FORM,
         )
     return Golden(
         row["question"], tuple(row.get("must_contain", [])), tuple(row.get("must_not_contain", []))
@@ -68,8 +67,7 @@ def texts(value: Any) -> bool:
 
 
 def wrong(answer: str, golden: Golden) -> tuple[str, ...]:
-    """What is wrong with the answer, in words; empty if it is right. The night desk's is none,
-    whatever passages it quotes."""
+    """What is wrong with the answer, in words; empty if it is right."""
     said = plain(answer)
     if not said or answer.startswith(MARK):
         return ("it is no answer",)

@@ -1,0 +1,292 @@
+"""The team's collection of documents in Open WebUI 0.12.4: which one it is, what it holds, and how
+a file gets in and out.
+
+A file goes in by steps: upload, name, extract and embed, link. Each answers when it is done, a file
+that fails is never linked, and the text is known before anybody can find it.
+"""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from glue.clients.open_webui import EVERYONE_READS, KNOWLEDGE_NAME, WebUI, holds, reference
+from glue.clients.webui_connection import Refused
+from glue.core import files
+from glue.core.errors import GlueError
+from glue.core.names import ASSISTANT
+from glue.core.services import Service
+
+REMEMBERED = "knowledge.json"  # in the state folder: {"id": the collection's}
+FILE_DEADLINE_SECONDS = 600
+PAGE = 500  # Open WebUI gives 30 at a time; its administrators may ask for more
+MARK = "ingest_path"  # in the metadata of each file that glue put in
+EARLIER_MARK = {"knowledge_id", "file_hash"}  # what versions without MARK wrote, and nothing else
+DELETED = "the team's documents were deleted in Open WebUI: answers use none"
+INGEST = "make ingest DIR=<the folder of documents>"
+MOST_CHUNKS = 100_000
+
+
+@dataclass(frozen=True)
+class Held:
+    """A file in the collection. key: the path that it was ingested from, or None if a person put it
+    in. checksum: SHA-256 of its bytes. text: SHA-256 of its text, empty if it cannot be found.
+    clean: glue looked through its text on the way in."""
+
+    id: str
+    name: str
+    key: str | None
+    checksum: str = ""
+    text: str = ""
+    person: str = ""
+    clean: bool = False
+
+
+# ---------------------------------------------------------------------- which collection
+
+
+def ensure(person: WebUI, state: Path, anew: bool = False) -> str | None:
+    """The id of the team's collection, readable for everyone. It is made in a new Open WebUI; None
+    if it was deleted, unless anew."""
+    assistant = person.registered_models().get(ASSISTANT)
+    found = current(person, state, assistant)
+    if found is None and (anew or not assistant):
+        found = create(person)
+    if found is not None:
+        share(person, found)
+        with suppress(OSError):  # on a full disk the assistant still knows it
+            files.write_json(state / REMEMBERED, {"id": found})
+    return found
+
+
+def current(person: WebUI, state: Path, assistant: dict[str, Any] | None = None) -> str | None:
+    """None if there is none. It is known by its id, whatever people call it: the one in the state
+    folder, else the assistant's, else, before the first of either, the one with the first name."""
+    assistant = assistant or person.registered_models().get(ASSISTANT)
+    kept = files.read_json_if_whole(state / REMEMBERED, {}).get("id")
+    known = [kept, *attached(assistant)]
+    found = next((one for one in known if one and row(person, one)), None)
+    return named(person) if found is None and not (kept and assistant) else found
+
+
+def fault(chat: Service | None, administrator: Callable[[], WebUI], state: Path) -> str:
+    """In words, if the chat runs and its documents are gone; reads only."""
+    if chat is None or not chat.serves:
+        return ""
+    with suppress(GlueError):  # why it does not answer is told elsewhere
+        person = administrator()
+        assistant = person.registered_models().get(ASSISTANT)
+        if assistant and current(person, state, assistant) is None:
+            return DELETED
+    return ""
+
+
+def named(person: WebUI) -> str | None:
+    """The first collection with the name that glue gives; among many, it is on any page."""
+    found = listed(person, "/api/v1/knowledge/")
+    return next((str(one["id"]) for one in found if one["name"] == KNOWLEDGE_NAME), None)
+
+
+def attached(assistant: dict[str, Any] | None) -> list[str]:
+    """Ids of the collections that the assistant looks into."""
+    rows = ((assistant or {}).get("meta") or {}).get("knowledge") or []
+    return [str(row["id"]) for row in rows if row.get("type") == "collection"]
+
+
+def row(person: WebUI, knowledge: str) -> dict[str, Any] | None:
+    """What Open WebUI says of a collection; None if there is none by this id."""
+    try:
+        found: dict[str, Any] = person.call("GET", f"/api/v1/knowledge/{knowledge}")
+    except Refused as refused:
+        if refused.status == 404:
+            return None
+        raise
+    return found
+
+
+def share(person: WebUI, knowledge: str) -> None:
+    grants = {"access_grants": EVERYONE_READS}
+    if not holds(row(person, knowledge), grants):
+        person.call("POST", f"/api/v1/knowledge/{knowledge}/access/update", json=grants)
+
+
+def create(person: WebUI) -> str:
+    form = {"name": KNOWLEDGE_NAME, "description": "What the assistant looks things up in"}
+    return str(person.call("POST", "/api/v1/knowledge/create", json=form)["id"])
+
+
+def attach(person: WebUI, knowledge: str) -> None:
+    """The assistant looks into this collection from now on; nothing if it does."""
+    assistant = person.registered_models().get(ASSISTANT)
+    if assistant and knowledge not in attached(assistant):
+        form = assistant | {"meta": assistant["meta"] | {"knowledge": reference(knowledge)}}
+        person.ensure_model(form)
+        person.call("GET", "/api/models?refresh=true")
+
+
+# ---------------------------------------------------------------------- what it holds
+
+
+def listed(person: WebUI, path: str) -> Iterator[dict[str, Any]]:
+    """Every row of a list that Open WebUI gives by the page."""
+    page = seen = 0
+    while True:
+        page += 1
+        listing = person.call("GET", f"{path}?page={page}&limit={PAGE}")
+        yield from listing["items"]
+        seen += len(listing["items"])
+        if not listing["items"] or seen >= listing["total"]:
+            return
+
+
+def held(person: WebUI, knowledge: str | None) -> list[Held]:
+    """Everything in the collection, by name."""
+    rows = listed(person, f"/api/v1/knowledge/{knowledge}/files") if knowledge else iter(())
+    return sorted(map(from_row, rows), key=lambda one: (one.name, one.id))
+
+
+def from_row(row: dict[str, Any]) -> Held:
+    meta = row.get("meta") or {}
+    data = meta.get("data") or {}
+    user = row.get("user") or {}
+    key, clean = data.get(MARK), MARK in data
+    if key is None and set(data) == EARLIER_MARK and user.get("role") in ("admin", None):
+        key = quote(row["filename"])
+    checksum, text = str(meta.get("file_hash") or ""), str(row.get("hash") or "")
+    return Held(row["id"], row["filename"], key, checksum, text, user.get("name") or "", clean)
+
+
+def texts(person: WebUI, knowledge: str | None) -> Iterator[tuple[str, str]]:
+    """(name, extracted text) of every document in the collection."""
+    for one in held(person, knowledge):
+        yield one.name, text_of(person, one.id)
+
+
+def text_of(person: WebUI, file_id: str) -> str:
+    return str(person.call("GET", f"/api/v1/files/{file_id}/data/content")["content"] or "")
+
+
+def look_up(
+    person: WebUI, knowledge: str | None, question: str, count: int
+) -> list[dict[str, Any]]:
+    """The sources that a chat would get for this question, in the form in which it stores them."""
+    if knowledge is None:
+        return []
+    body = {"collection_names": [knowledge], "query": question, "k": count}
+    found = person.call("POST", "/api/v1/retrieval/query/collection", json=body)
+    if not found.get("documents") or not found["documents"][0]:
+        return []
+    about = reference(knowledge)[0]
+    return [{"source": about, "document": found["documents"][0], "metadata": found["metadatas"][0]}]
+
+
+def unfinished(person: WebUI, knowledge: str, linked: list[Held]) -> list[Held]:
+    """What glue uploaded and did not come to link: it, or Open WebUI, was stopped meanwhile."""
+    known = {one.id for one in linked}
+    rows = (row for row in uploaded(person) if row["id"] not in known)
+    return [from_row(row) for row in rows if not in_another_collection(row, knowledge)]
+
+
+def uploaded(person: WebUI) -> Iterator[dict[str, Any]]:
+    """Every file that glue ever put in and that is still there."""
+    skip = 0
+    while True:
+        path = f"/api/v1/files/search?filename=*&content=false&limit=100&skip={skip}"
+        try:
+            rows = person.call("GET", path)
+        except Refused as refused:
+            if refused.status == 404:  # no more files
+                return
+            raise
+        yield from (row for row in rows if MARK in (row["meta"].get("data") or {}))
+        skip += len(rows)
+
+
+def in_another_collection(row: dict[str, Any], knowledge: str) -> bool:
+    """A person may link one of our files elsewhere too."""
+    last_indexed = row["meta"].get("collection_name") or ""
+    return last_indexed not in ("", f"file-{row['id']}", knowledge)
+
+
+# ---------------------------------------------------------------------- in and out
+
+
+def upload(person: WebUI, path: Path, name: str, key: str, checksum: str) -> str:
+    """Its id; Open WebUI has not read it yet. The name is sent apart: in a form's header, quotes
+    and line breaks would be written as %22 and %0A."""
+    suffix = path.suffix.lower()
+    kind = mimetypes.guess_type(f"document{suffix}")[0] or "application/octet-stream"
+    metadata = json.dumps({MARK: key, "file_hash": checksum})
+    with path.open("rb") as file:
+        found = person.call(
+            "POST",
+            "/api/v1/files/?process=false",
+            FILE_DEADLINE_SECONDS,
+            files={"file": (f"document{suffix}", file, kind)},
+            data={"metadata": metadata},
+        )
+    person.call("POST", f"/api/v1/files/{found['id']}/rename", json={"filename": name})
+    return str(found["id"])
+
+
+def read(person: WebUI, file_id: str) -> str:
+    """Open WebUI extracts and embeds the text, which is returned. Raises Refused with its reason if
+    it cannot."""
+    path, body = "/api/v1/retrieval/process/file", {"file_id": file_id}
+    return str(person.call("POST", path, FILE_DEADLINE_SECONDS, json=body)["content"])
+
+
+def pages(person: WebUI, file_id: str) -> tuple[int, int]:
+    """(pages of a PDF that was read, how many of them hold no text); (0, 0) if that is unknown."""
+    body = {"collection_name": f"file-{file_id}", "query": "page", "k": MOST_CHUNKS}
+    try:
+        found = person.call("POST", "/api/v1/retrieval/query/doc", json=body)
+    except Refused:  # a note is lost, and no document
+        return 0, 0
+    rows = found["metadatas"][0] if found.get("metadatas") else []
+    total = max((row.get("total_pages") or 0 for row in rows), default=0)
+    return total, total - len({row.get("page") for row in rows}) if total else 0
+
+
+def rewrite(person: WebUI, file_id: str, text: str) -> None:
+    """Also in every collection that has it. Its page numbers are lost."""
+    path = f"/api/v1/files/{file_id}/data/content/update"
+    person.call("POST", path, FILE_DEADLINE_SECONDS, json={"content": text})
+
+
+def link(person: WebUI, knowledge: str, file_id: str) -> None:
+    """From now on the assistant finds it."""
+    path, body = f"/api/v1/knowledge/{knowledge}/file/add", {"file_id": file_id}
+    person.call("POST", path, FILE_DEADLINE_SECONDS, json=body)
+
+
+def remove(person: WebUI, knowledge: str, gone: list[Held]) -> None:
+    if gone:
+        path = f"/api/v1/knowledge/{knowledge}/sync/cleanup"
+        body = {"file_ids": [one.id for one in gone], "dir_ids": []}
+        person.call("POST", path, FILE_DEADLINE_SECONDS, json=body)
+
+
+def discard(person: WebUI, file_id: str) -> None:
+    """For a file that is in no collection. One that cannot be deleted now is found by the next
+    ingest."""
+    with suppress(GlueError):
+        person.call("DELETE", f"/api/v1/files/{file_id}")
+
+
+def discard_unfinished(person: WebUI, knowledge: str, linked: list[Held]) -> None:
+    """With what a stop in the middle of linking left in the index; it would refuse the same text
+    for ever (https://github.com/open-webui/open-webui/issues/27987)."""
+    served = {one.text for one in linked}
+    for one in unfinished(person, knowledge, linked):
+        if one.text and one.text not in served:  # the index is cleared by the text's checksum
+            body = {"collection_name": knowledge, "file_id": one.id}
+            with suppress(Refused):  # what it still refuses later is named then
+                person.call("POST", "/api/v1/retrieval/delete", json=body)
+        discard(person, one.id)

@@ -1,0 +1,71 @@
+"""Checks of the site's settings: secrets, port, certificate, time zone, general examples."""
+
+from __future__ import annotations
+
+from glue.clients.knowledge import INGEST
+from glue.core.settings import SECRETS
+from glue.machine.checks import Host, View, fail, ok, warn
+
+
+def secrets(seen: Host) -> View:
+    missing = [key for key in SECRETS if key not in seen.settings.values]
+    if missing:
+        chat_exists = not any(name.endswith("webui-data") for name in seen.engine.missing_volumes)
+        do = "make setup"
+        if chat_exists:
+            do = "check that the disk of STATE_DIR is mounted; on a new machine: make setup"
+        return fail(f"missing: {', '.join(missing)}", do)
+    if seen.secrets_mode is None:
+        return ok("given by the environment")
+    if seen.secrets_mode & 0o077:
+        do = f"chmod 600 {seen.settings.secrets_file}"
+        return warn(f"other users can read them: mode {seen.secrets_mode:o}", do)
+    return ok("readable by their owner only")
+
+
+def port(seen: Host) -> View:
+    address = f"{seen.settings['CHAT_ADDRESS']}:{seen.settings['CHAT_PORT']}"
+    chat = seen.engine.services.get("open-webui")
+    if chat and chat.state in ("running", "restarting"):
+        return ok(f"{address}, the chat's own")
+    if seen.port_free:
+        return ok(f"{address}, free")
+    return fail(f"{address} is taken", "set CHAT_PORT in env/site.env")
+
+
+def certificate(seen: Host) -> View:
+    """Never a failure: a chat with an old certificate is better than no chat."""
+    if seen.certificate_fault:
+        return warn(seen.certificate_fault, "put a new one at HTTPS_CERTIFICATE, then make https")
+    if seen.settings.https_origins:
+        return ok(f"valid for {', '.join(seen.settings.https_origins)}")
+    return ok("HTTPS is not set up")
+
+
+def time_zone(seen: Host) -> View:
+    zone, at = seen.machine.time_zone, seen.settings["DAY_AT"]
+    if zone.rpartition("/")[2] in ("UTC", "UCT", "Zulu", "Universal", ""):
+        do = "if that is wrong: sudo timedatectl set-timezone Europe/Berlin"
+        return warn(f"{zone or 'none'}: the day starts at {at} UTC", do)
+    return ok(f"{zone}: the day starts at {at} by its clock, in summer and in winter")
+
+
+def replay(seen: Host) -> View:
+    """General examples, which keep a model from forgetting."""
+    if seen.recipe is None or not seen.recipe.replay_file:
+        return ok("the recipe uses no general examples")
+    path = seen.settings.state / seen.recipe.replay_file
+    if seen.replay_there:
+        return ok(str(path))
+    do = (
+        "make setup writes a few there; or write your own, one JSON object a line; or set"
+        ' replay_file = "" in a recipe of your own'
+    )
+    return warn(f"{path} is missing, and no night begins without it", do)
+
+
+def documents(seen: Host) -> View:
+    """Never a failure: a chat without documents is better than no chat."""
+    if seen.documents_fault:
+        return warn(seen.documents_fault, INGEST)
+    return ok("the collection exists")

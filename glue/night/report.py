@@ -1,0 +1,56 @@
+"""The end of a night: one report, for the journal, the files, the banner and the message."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from glue.core import files, journal
+from glue.night.tonight import Night
+from glue.serving import last_night
+from glue.serving.last_night import Report
+
+PARTS = ("train", "held_out", "general")
+LIMITS = ("least_gain", "most_forgetting")
+
+
+def build(night: Night, outcome: str, reason: str, seconds: float) -> Report:
+    parts = night.dataset.get("card", {}).get("parts", {})
+    return Report(
+        night=night.name,
+        outcome=outcome,
+        reason=reason,
+        adapter=night.release or None,
+        seconds=round(seconds),
+        verdict=asdict(night.verdict) if night.verdict else {},
+        counts={part: parts[part] for part in PARTS if parts.get(part)},
+        rejected=night.card.get("rejected", {}),
+        steps=night.steps,
+        losses=losses(night),
+        energy=night.energy,
+        limits={name: getattr(night.recipe, name) for name in LIMITS},
+    )
+
+
+def losses(night: Night) -> list[tuple[int, float]]:
+    """(step, loss), as the trainer wrote them."""
+    rows = files.read_lines(night.folder / "progress.jsonl")
+    return [
+        (row["step"], row["loss"]) for row in rows if row.get("phase") == "train" and "loss" in row
+    ]
+
+
+def close(night: Night, report: Report) -> None:
+    """Records the end. A file or a banner that cannot be written is told, and fails no night: the
+    day serves, and the journal has the end."""
+    site = night.site
+    journal.note(site.state, night=night.name, **report.end)
+    try:
+        last_night.write(night.folder, report, site.settings.chat_url)
+        last_night.keep_banner(site.state, report)
+        if report.outcome == "promoted":
+            banner = last_night.kept_banner(site.state, site.releases.current())
+            site.administrator().ensure_banner(**banner)
+        site.tell(report.headline)
+        site.tell(f"The page: {last_night.draw(site, night.folder, report)}")
+    except Exception as error:
+        site.tell(f"the night's report could not be written: {error}")

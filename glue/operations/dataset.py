@@ -1,0 +1,129 @@
+"""The data set that a night learns from, built and cleared of what is forgotten by jobs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from glue.clients import jobs, knowledge
+from glue.clients.jobs import Job
+from glue.clients.site import Site
+from glue.core import files, lock, names
+from glue.core.recipes import Recipe
+
+# writing questions about documents ends after half an hour; the rest takes minutes
+BUILD_SECONDS = 3600
+FORGET_SECONDS = 600
+
+
+def build(site: Site) -> dict[str, Any]:
+    """`glue dataset build`: state/dataset as tonight's would be. Returns its card and where its
+    page is. Raises Locked during a night."""
+    folder = site.state / "dataset"
+    with lock.hold(site.state, lock.TRAINING, "a data set"):
+        found = build_in(site, site.recipe(), folder, "tonight", for_night=False)
+    return {**found["card"], "folder": str(folder), "page": str(folder / "page.html")}
+
+
+def build_in(
+    site: Site, recipe: Recipe, folder: Path, name: str, for_night: bool = True
+) -> dict[str, Any]:
+    """Under the lock for nights. Returns what the job says: card, new, too_little (in words; then
+    nothing is written), question, fingerprints, origins."""
+    state = site.state
+    inputs = (
+        names.FORGOTTEN,
+        names.GLOSSARY,
+        names.GOLDEN,
+        recipe.replay_file,
+        "nights",
+        "dataset",
+    )
+    outputs = [folder] if for_night is False else [folder.parent]
+    files.make_folder(outputs[0], 0o755 if for_night else 0o700)
+    if recipe.document_questions:
+        jobs.ensure_file(state / names.DOCUMENT_QUESTIONS)
+        outputs.append(state / names.DOCUMENT_QUESTIONS)
+    reads = tuple(state / name for name in inputs if name and state / name not in outputs)
+    order = order_for(site, recipe) | {
+        "folder": str(folder.relative_to(state)),
+        "name": name,
+        "for_night": for_night,
+    }
+    job = Job(
+        "learning.dataset.build",
+        order,
+        reads,
+        tuple(outputs),
+        online=True,
+        timeout_seconds=BUILD_SECONDS,
+    )
+    return jobs.run(site, job)
+
+
+def order_for(site: Site, recipe: Recipe) -> dict[str, Any]:
+    settings = site.settings
+    return {
+        "recipe": asdict(recipe),
+        "known": sorted(learned_before(site)),
+        "knowledge": knowledge.current(site.administrator(), site.state),
+        "system_prompt": settings["SYSTEM_PROMPT"],
+        "rag_template": settings["RAG_TEMPLATE"],
+        "rag_top_k": settings.number("RAG_TOP_K"),
+        "phone_region": settings["PHONE_REGION"],
+    }
+
+
+def learned_before(site: Site) -> set[str]:
+    """Fingerprints of what any adapter was trained on and judged by, also one that was refused,
+    rolled back or pruned. What a night without a verdict had is still new."""
+    return {
+        fingerprint
+        for manifest in site.releases.manifests()
+        if "verdict" in manifest or "night" not in manifest
+        for fingerprint in manifest.get("examples", [])
+    }
+
+
+def forget(site: Site, what: str, value: str) -> dict[str, Any]:
+    """what: "chat" or "user"; value: its id in Open WebUI. Safe to run again. Raises Locked while a
+    night runs.
+
+    What an adapter has learned cannot be taken out of it: those that had seen it are named.
+    """
+    name = names.hashed(what, value)
+    with lock.hold(site.state, lock.TRAINING, f"forget a {what}"):
+        files.append_line(site.state / names.FORGOTTEN, {"name": name, "time": time.time()})
+        removed = remove(site, [name])
+    releases = site.releases
+    seen = [
+        release
+        for release in releases.names()
+        if name in releases.manifest(release).get("origins", [])
+    ]
+    if not (removed or seen):
+        site.tell(
+            f"no data set and no adapter has this {what}; the id is in the address of a chat, or in"
+            " the list of users"
+        )
+    return {
+        "forgotten": f"{what} {value}",
+        "rows_removed": sum(removed.values()),
+        "datasets": removed,
+        "adapters_that_had_seen_it": seen,
+        "serving": releases.current() if releases.current() in seen else None,
+    }
+
+
+def remove(site: Site, wanted: Iterable[str]) -> dict[str, int]:
+    """Rows removed, by data set, of the chats and people with these hashed names."""
+    order = {"names": sorted(set(wanted))}
+    folders = (site.state / "nights", site.state / "dataset")
+    if not order["names"] or not any(folder.exists() for folder in folders):
+        return {}
+    job = Job("learning.dataset.forget", order, writes=folders, timeout_seconds=FORGET_SECONDS)
+    removed: dict[str, int] = jobs.run(site, job)["removed"]
+    return removed

@@ -1,0 +1,77 @@
+"""The documents in a folder, and why its other files are none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from glue.core import files
+from glue.core.errors import PreconditionFailed
+from glue.operations import documents_plan as planning
+from glue.operations.documents_plan import Document, Folder
+
+
+def look_through(folder: Path) -> Folder:
+    """Everything below folder; links are followed, and no folder is read twice."""
+    if not folder.is_dir():
+        raise PreconditionFailed(
+            "there is no such folder", planning.name_of(str(folder)), "name a folder of documents"
+        )
+    documents: list[Document] = []
+    refused: dict[str, str] = {}
+    not_read: dict[str, str] = {}
+    keys: set[str] = set()
+    closed: list[str] = []
+    for path in walk(folder, lambda error: closed.append(str(error.filename))):
+        relative = os.path.relpath(path, folder)
+        keys.add(planning.key_of(relative))
+        shown = planning.name_of(relative)
+        if not path.exists():
+            closed.append(str(path))  # the link may be to a folder that is not mounted now
+        elif reason := why_not_read(path, relative):
+            not_read[shown] = reason
+        elif isinstance(found := document(path, relative), str):
+            refused[shown] = found
+        else:
+            documents.append(found)
+    relatives = [os.path.relpath(one, folder) for one in closed]
+    not_read |= {planning.name_of(one): "it cannot be opened" for one in relatives}
+    shut = tuple(map(planning.key_of, relatives))
+    return Folder(tuple(documents), refused, not_read, frozenset(keys), shut)
+
+
+def walk(folder: Path, closed: Callable[[OSError], None]) -> Iterator[Path]:
+    """Every file below folder, sorted; a link that leads back into a folder is not followed."""
+    seen: set[tuple[int, int]] = set()
+    for top, folders, names in os.walk(folder, onerror=closed, followlinks=True):
+        found = Path(top).stat()
+        if (found.st_dev, found.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((found.st_dev, found.st_ino))
+        folders.sort()
+        yield from (Path(top, one) for one in sorted(names))
+
+
+def why_not_read(path: Path, relative: str) -> str:
+    """Why a file is no document; empty if it is one."""
+    if any(part.startswith((".", "~$")) for part in relative.split("/")):
+        return "hidden, or a program's own"
+    if path.suffix.lower() not in planning.KINDS:
+        return "another kind of file"
+    return "" if path.is_file() else "no file"
+
+
+def document(path: Path, relative: str) -> Document | str:
+    """Or why it cannot be read, as far as this machine knows without Open WebUI."""
+    try:
+        size = path.stat().st_size
+        if not size:
+            return "it is empty"
+        if size > planning.LARGEST_BYTES:
+            return f"it is larger than {planning.LARGEST_BYTES >> 20} MB"
+        key, shown = planning.key_of(relative), planning.name_of(relative)
+        return Document(path, key, shown, files.sha256(path), size)
+    except OSError as error:
+        return error.strerror or str(error)

@@ -1,0 +1,116 @@
+"""Which collection is the team's. A stub answers as Open WebUI does; tests/e2e has the real one."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import requests
+
+from glue.clients import knowledge
+from glue.clients.open_webui import EVERYONE_READS, KNOWLEDGE_NAME, WebUI, reference
+from glue.clients.webui_connection import Refused
+from glue.core.names import ASSISTANT
+from glue.core.services import Service
+
+
+class Chat:
+    """The stub: collections (id -> name), and what the assistant looks into, if it is there."""
+
+    def __init__(self, collections: dict[str, str], attached: list[str] | None = None) -> None:
+        self.collections = collections
+        rows = [row for one in attached or [] for row in reference(one)]
+        self.models = {} if attached is None else {ASSISTANT: {"meta": {"knowledge": rows}}}
+
+    def registered_models(self) -> dict[str, Any]:
+        return self.models
+
+    def call(self, method: str, path: str, *_: object, **body: Any) -> Any:
+        last = path.partition("?")[0].rpartition("/")[2]
+        if last == "create":
+            self.collections["new"] = body["json"]["name"]
+            return {"id": "new"}
+        if last:
+            return {"id": last, "access_grants": EVERYONE_READS} if self.has(last) else None
+        rows = [{"id": one, "name": name} for one, name in self.collections.items()]
+        start = (int(path.partition("page=")[2].partition("&")[0]) - 1) * 30
+        return {"items": rows[start : start + 30], "total": len(rows)}
+
+    def has(self, one: str) -> bool:
+        if one not in self.collections:
+            response = requests.Response()
+            response.status_code, response._content = 404, b'{"detail": "not found"}'
+            raise Refused("GET", response)
+        return True
+
+
+def ensure(chat: Chat, state: Path, kept: str = "", anew: bool = False) -> str | None:
+    if kept:
+        (state / knowledge.REMEMBERED).write_text(json.dumps({"id": kept}))
+    return knowledge.ensure(cast(WebUI, chat), state, anew)
+
+
+def remembered(state: Path) -> str:
+    return str(json.loads((state / knowledge.REMEMBERED).read_text())["id"])
+
+
+def test_a_new_chat_gets_a_collection_which_is_remembered(tmp_path: Path) -> None:
+    assert ensure(Chat({}), tmp_path) == remembered(tmp_path) == "new"
+    assert ensure(Chat({}), tmp_path, kept="of an earlier chat") == "new"
+
+
+def test_a_renamed_collection_stays(tmp_path: Path) -> None:
+    chat = Chat({"a": "Renamed", "b": KNOWLEDGE_NAME}, ["a"])
+    assert ensure(chat, tmp_path, kept="a") == "a"
+
+
+def test_a_lost_state_folder_is_made_good_by_the_assistant(tmp_path: Path) -> None:
+    assert ensure(Chat({"a": "Renamed", "b": KNOWLEDGE_NAME}, ["a"]), tmp_path) == "a"
+    assert remembered(tmp_path) == "a"
+
+
+def test_without_both_the_name_is_looked_for_on_every_page(tmp_path: Path) -> None:
+    many = {str(number): f"Other {number}" for number in range(64)}
+    assert ensure(Chat(many | {"a": KNOWLEDGE_NAME}, []), tmp_path) == "a"
+
+
+def test_a_deleted_collection_is_made_anew_only_when_asked_for(tmp_path: Path) -> None:
+    chat = Chat({"b": KNOWLEDGE_NAME}, ["a"])
+    assert ensure(chat, tmp_path, kept="a") is None, "one of that name is somebody else's"
+    assert ensure(chat, tmp_path, anew=True) == "new" == remembered(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("chat", "serves", "words"),
+    [
+        (Chat({}, ["a"]), True, knowledge.DELETED),
+        (Chat({}, ["a"]), False, ""),
+        (Chat({"a": "x"}, ["a"]), True, ""),
+        (Chat({}), True, ""),
+    ],
+)
+def test_status_and_doctor_say_that_it_was_deleted(
+    tmp_path: Path, chat: Chat, serves: bool, words: str
+) -> None:
+    (tmp_path / knowledge.REMEMBERED).write_text('{"id": "a"}')
+    service = cast(Service, SimpleNamespace(serves=serves))
+    assert knowledge.fault(service, lambda: cast(WebUI, chat), tmp_path) == words
+    assert not knowledge.fault(None, lambda: cast(WebUI, chat), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "role", "key"),
+    [
+        ({knowledge.MARK: "a%20b.pdf", "file_hash": "1"}, "user", "a%20b.pdf"),
+        ({"knowledge_id": "k", "file_hash": "1"}, "admin", "a%20b.pdf"),
+        ({"knowledge_id": "k", "file_hash": "1", "directory_id": None}, "admin", None),
+        ({"knowledge_id": "k", "file_hash": "1"}, "user", None),
+        ({"knowledge_id": "k"}, "admin", None),
+    ],
+)
+def test_what_glue_put_in_is_told_from_what_people_did(
+    data: dict[str, Any], role: str, key: str | None
+) -> None:
+    row = {"id": "1", "filename": "a b.pdf", "meta": {"data": data}, "user": {"role": role}}
+    assert knowledge.from_row(row).key == key

@@ -1,0 +1,83 @@
+"""What the jobs on data sets are asked for, and what they may see. learning's own tests are in
+tests/learning."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from glue.clients import jobs, knowledge
+from glue.clients.jobs import Job
+from glue.core import names
+from glue.core.recipes import load as load_recipe
+from glue.core.settings import REPOSITORY, load
+from glue.operations import dataset
+
+RECIPE = load_recipe(REPOSITORY / "env" / "recipes", "team")
+
+
+@pytest.fixture
+def site(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name in ("secrets.env", "webui-token", names.GLOSSARY, "replay.jsonl", names.FORGOTTEN):
+        (tmp_path / name).write_text("")
+    (tmp_path / "nights").mkdir()
+    asked: list[Job] = []
+
+    def run(site: Any, job: Job) -> dict[str, Any]:
+        asked.append(job)
+        return {"card": {"examples": 1}, "removed": {"dataset": 2}}
+
+    monkeypatch.setattr(jobs, "run", run)
+    manifests = [{"verdict": {}, "examples": ["b"]}, {"examples": ["a"]}, {"night": "n"}]
+    monkeypatch.setattr(knowledge, "current", lambda person, state: "knowledge-id")
+    return SimpleNamespace(
+        state=tmp_path,
+        settings=load("rehearsal"),
+        recipe=lambda: RECIPE,
+        releases=SimpleNamespace(manifests=lambda: manifests, names=list, current=lambda: None),
+        administrator=lambda: None,
+        tell=lambda line: None,
+        asked=asked,
+    )
+
+
+def names_of(site: Any, paths: tuple[Any, ...]) -> set[str]:
+    return {str(path.relative_to(site.state)) for path in paths}
+
+
+def test_a_data_set_by_day_goes_into_its_own_folder(site: Any) -> None:
+    found = dataset.build(site)
+    (job,) = site.asked
+    assert found["page"] == str(site.state / "dataset" / "page.html") and found["examples"] == 1
+    assert job.online and job.order["folder"] == "dataset" and not job.order["for_night"]
+    assert job.order["known"] == ["a", "b"] and job.order["knowledge"] == "knowledge-id"
+    assert "dataset" in names_of(site, job.writes)
+    assert (site.state / "dataset").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_night_s_goes_into_the_night_s_folder_and_reads_the_earlier_ones(site: Any) -> None:
+    folder = site.state / "nights" / "n" / "dataset"
+    dataset.build_in(site, RECIPE, folder, "n")
+    (job,) = site.asked
+    assert job.order["folder"] == "nights/n/dataset" and job.order["for_night"]
+    assert "nights/n" in names_of(site, job.writes)
+    assert {"nights", "dataset", names.GLOSSARY, "replay.jsonl"} <= names_of(site, job.reads)
+
+
+def test_no_job_sees_the_site_s_secrets(site: Any) -> None:
+    dataset.build(site)
+    dataset.build_in(site, RECIPE, site.state / "nights" / "n" / "dataset", "n")
+    dataset.forget(site, "chat", "c")
+    for job in site.asked:
+        seen = names_of(site, job.reads + job.writes)
+        assert not seen & {"secrets.env", "webui-token", "adapters", "tls", "."}
+
+
+def test_to_forget_needs_no_network_and_is_written_down_first(site: Any) -> None:
+    found = dataset.forget(site, "chat", "c")
+    (job,) = site.asked
+    assert not job.online and job.order == {"names": [names.hashed("chat", "c")]}
+    assert (
+        found["rows_removed"] == 2
+        and names.hashed("chat", "c") in (site.state / names.FORGOTTEN).read_text()
+    )

@@ -1,0 +1,52 @@
+"""Which adapter of a dead night serves on: by the journal of this version and of earlier ones."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from glue.clients.adapter_store import ADAPTER_FILES, Releases
+from glue.core import desired_state, journal
+from glue.core.desired_state import DesiredState, Wanted
+from glue.serving import recovery
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Any:
+    """Night n1 has promoted its adapter, and its journal goes as far as the smoke step."""
+    releases = Releases(tmp_path / "adapters")
+    for name in ADAPTER_FILES:
+        (tmp_path / name).write_text("weights")
+    releases.advance(releases.publish(tmp_path, {"night": "n1"}))
+    desired_state.write(tmp_path, DesiredState(Wanted.JUDGING, "n1", 2e12))
+    journal.record(tmp_path, night="n1", step="smoke", phase="begin")
+    return SimpleNamespace(state=tmp_path, releases=releases, tell=print)
+
+
+@pytest.mark.parametrize(
+    ("rows", "serves_on"),
+    [
+        ([], False),
+        ([{"night": "n0", "event": journal.CONFIRMED}], False),
+        ([{"night": "n1", "event": journal.CONFIRMED}], True),
+        ([{"night": "n1", "step": "smoke", "phase": "done"}], False),
+        ([{"night": "n1", "step": "report", "phase": "begin"}], True),
+    ],
+    ids=["no answer", "another night", "confirmed", "an earlier version", "confirmed by one"],
+)
+def test_a_dead_night_s_adapter_serves_on_only_if_it_was_confirmed(
+    rows: list[dict[str, Any]], serves_on: bool, site: Any
+) -> None:
+    for row in rows:
+        journal.record(site.state, **row)
+    recovery.undo(site, alive=False)
+    assert (site.releases.current() is not None) == serves_on
+    assert desired_state.read(site.state) == DesiredState(Wanted.DAY)
+    last = journal.last_night(site.state)
+    assert last is not None and last["outcome"] == "died"
+
+
+def test_a_night_that_lives_is_left_alone(site: Any) -> None:
+    recovery.undo(site, alive=True)
+    assert site.releases.current() is not None and journal.last_night(site.state) is None
