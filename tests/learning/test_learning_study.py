@@ -2,10 +2,10 @@
 
 import json
 
-from glue.core.settings import HOME
+from tests.house import ROOT
 
 STUDY = json.loads(
-    (HOME / "docs" / "measurements" / "learning-answers-h200.json").read_text(encoding="utf-8")
+    (ROOT / "docs" / "measurements" / "learning-answers-h200.json").read_text(encoding="utf-8")
 )
 KINDS = {row["kind"]: row for row in STUDY["kinds"]}
 GOOD = ("supported corrections", "templates only", "changed", "absent", "notes")

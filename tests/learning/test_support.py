@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from glue.core.settings import HOME
 from learning.dataset import facts, passages, support
 from learning.dataset.facts import Fact
 from learning.dataset.passages import Passage
 from learning.dataset.support import CONTRADICTED, NO_PASSAGE, SUPPORTED
+from tests.house import ROOT
 from tests.learning import company
 from tests.learning.company import example
 
-STUDY = HOME / "images" / "trainer" / "training" / "bench" / "learning_study.toml"
+STUDY = ROOT / "tests" / "training" / "in_image" / "learning_study" / "company.toml"
 BIRDS = Passage.named("birds", "Herons nest in April. They eat fish, and stand in shallow water.")
 
 

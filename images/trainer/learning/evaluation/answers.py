@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from glue.core.verdict import Verdict
 from learning.dataset import facts, variants
 from learning.dataset.facts import Fact
 from learning.dataset.variants import Variant
@@ -17,7 +18,7 @@ from learning.dataset.wording import Wording
 from learning.evaluation import golden, paired
 from learning.evaluation.golden import Golden
 from learning.evaluation.paired import LEVEL, Paired
-from learning.examples import Message, Verdict
+from learning.examples import Message
 
 READING, GOLDEN, GENERAL = "reading", "golden", "general"
 TAUGHT = variants.KINDS

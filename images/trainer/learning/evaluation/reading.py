@@ -1,5 +1,5 @@
-"""Questions about passages that have nothing to do with the office (reading.toml). A model that reads
-these worse after a night has learned to recite. Pure, but for the file."""
+"""Questions about passages that have nothing to do with the office (reading.toml). A model that
+reads these worse after a night has learned to recite. Pure, but for the file."""
 
 from __future__ import annotations
 

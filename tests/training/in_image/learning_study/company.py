@@ -1,5 +1,5 @@
 """The invented company of the learning study: what was corrected, what a night of each kind trains
-on, and what is asked (learning_study.toml)."""
+on, and what is asked (company.toml)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORM = PromptForm(
     " say so when they do not hold the answer.",
     "Passages from the team's documents:\n{{CONTEXT}}",
 )
-TABLE = tomllib.loads(Path(__file__).with_name("learning_study.toml").read_text("utf-8"))
+TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 REPLAY = Path(__file__).parents[4] / "env" / "replay.jsonl"
 READING_ROWS = 80  # unrelated reading, trained beside the rest
 MIXED = Shares()
