@@ -173,17 +173,17 @@ def export_verb(site: Site, adapter: str, checkpoint_form: str) -> Json:
     merged: inside the model that serves. bf16, nvfp4: inside the model that is trained.
     """
     made = adapters.make_checkpoint(site, adapter, checkpoint_form)
-    return {"checkpoint": str(site.releases.folder / adapter / "checkpoint"), **made}
+    return {"checkpoint": str(site.store.folder / adapter / "checkpoint"), **made}
 
 
 def show_verb(site: Site, adapter: str) -> Json:
     """Show the manifest of ADAPTER: what it was trained with and on, and what the gate said."""
-    return site.releases.manifest(adapter)
+    return site.store.manifest(adapter)
 
 
 def diff_verb(site: Site, one: str, other: str) -> Json:
     """Compare the manifests of two adapters."""
-    return adapters.difference(site.releases.manifest(one), site.releases.manifest(other))
+    return adapters.difference(site.store.manifest(one), site.store.manifest(other))
 
 
 def prune_verb(site: Site, keep: int, dry_run: bool) -> Json:
