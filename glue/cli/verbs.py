@@ -192,11 +192,6 @@ def prune_verb(site: Site, keep: int, dry_run: bool) -> Json:
     return {"removed": [] if dry_run else gone, "removable": gone if dry_run else []}
 
 
-def clean_verb(site: Site) -> Json:
-    """Remove the rehearsal: containers, volumes, state, older images. Refused on a Spark."""
-    return clean.clean(site)
-
-
 def pin_verb(site: Site) -> list[str]:
     """Add the registry's digest to every image in env/images.env."""
     return images.pin(site.stacks)
@@ -285,7 +280,8 @@ verb(show_verb, show=show.manifest)
 verb(diff_verb, show=show.difference)
 verb(prune_verb)
 verb(pin_verb, show=lambda pinned: print("\n".join(pinned) or "Every image has its digest."))
-verb(clean_verb, show=lambda result: print("removed " + ", ".join(result["removed"])))
+CLEAN = "Remove the rehearsal: containers, volumes, state, older images. Refused on a Spark."
+verb(clean.clean, CLEAN, show=lambda result: print("removed " + ", ".join(result["removed"])))
 BUNDLE = "Write all that a site without a network needs into a new FOLDER."
 verb(airgap.bundle, BUNDLE, typed="TO")
 verb(airgap.load, "Check and load the bundle in FOLDER. Then run make setup.", typed="FROM")
