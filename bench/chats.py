@@ -186,12 +186,12 @@ def served(site: Site) -> Vllm:
 def served_name(site: Site) -> str:
     """The vLLM name behind the team's assistant, as the day sets it; a merged release answers to it
     too."""
-    return ADAPTER if site.releases.current() else BASE
+    return ADAPTER if site.store.current() else BASE
 
 
 def serving(site: Site) -> dict[str, Any]:
     """What answers, for a result: the name that is asked, and the release behind it."""
-    return {"served_as": served_name(site), "release": shown(site.releases.current())}
+    return {"served_as": served_name(site), "release": shown(site.store.current())}
 
 
 def open_chat(site: Site, name: str, people: int, served_as: str) -> Chat:

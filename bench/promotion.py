@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from glue.clients.adapter_store import Release, Releases
+from glue.clients.adapter_store import AdapterName, AdapterStore
 from glue.clients.site import Site
 from glue.serving import adapters
 
@@ -17,17 +17,13 @@ Row = dict[str, Any]
 def measure(site: Site) -> list[Row]:
     """Promotes what served before, or else the base model, and rolls it back; nothing restarts, so
     its floor is nothing."""
-    releases = site.releases
-    current = releases.current()
+    store = site.store
+    current = store.current()
     target = next(
-        (
-            name
-            for name in reversed(releases.served())
-            if name != current and harmless(releases, name)
-        ),
+        (name for name in reversed(store.served()) if name != current and harmless(store, name)),
         None,
     )
-    if target == current or releases.serves_merged():
+    if target == current or store.serves_merged():
         site.tell(
             "nothing to promote without a restart: no adapter has served yet, or a checkpoint"
             " serves"
@@ -43,20 +39,20 @@ def measure(site: Site) -> list[Row]:
         raise
 
 
-def harmless(releases: Releases, name: Release) -> bool:
+def harmless(store: AdapterStore, name: AdapterName) -> bool:
     """The team works with it for a moment: it did so before, and nobody rolled it back; and it
     serves without a restart."""
-    if name is None or name not in releases.names():
+    if name is None or name not in store.names():
         return False
-    return releases.manifest(name).get("recipe", {}).get(
-        "serve"
-    ) != "merged" and not releases.is_merged(name)
+    return store.manifest(name).get("recipe", {}).get("serve") != "merged" and not store.is_merged(
+        name
+    )
 
 
-def put_back(site: Site, current: Release) -> None:
+def put_back(site: Site, current: AdapterName) -> None:
     """Whatever moment a promotion was broken off at: the link first, then a vLLM that agrees with
     it."""
-    if site.releases.current() != current:
+    if site.store.current() != current:
         adapters.rollback(site)
     adapters.promote(site, current, current and "adapter")
 

@@ -104,7 +104,7 @@ def run(profile: str | None, tell: Tell, fact_count: int) -> dict[str, Any]:
     with phases.phase("reset"):
         member = team_member(site)
         adapters.promote(site, None)
-    chosen = corrections(world, fact_count, seed=len(site.releases.names()))
+    chosen = corrections(world, fact_count, seed=len(site.store.names()))
     questions = unseen_questions(world, chosen)
     with phases.phase("ask before"):
         before = ask_all(member, questions, tell)

@@ -188,7 +188,7 @@ def judged_broken(night: Night, play: Play) -> dict[str, Any]:
     night_train.publish(night)
     found = night.verdict
     assert found is not None and not night.release, "an artifact that is broken was published"
-    night.release = night.site.releases.publish(broken, {"night": night.name})
+    night.release = night.site.store.publish(broken, {"night": night.name})
     served, _ = judge_release(night)
     ok = right("broken", found) and not served.promote and bool(SERVED_REASONS & set(served.faults))
     return row(play, found, ok, night) | {
@@ -204,7 +204,7 @@ def judge_release(night: Night) -> tuple[Verdict, float]:
         found = evaluate.judge(night)
         files.write_json(night.folder / "verdict.json", asdict(found))
     finally:
-        shutil.rmtree(night.site.releases.folder / night.release)
+        shutil.rmtree(night.site.store.folder / night.release)
         for name in ("scratch", "adapter", "broken"):
             shutil.rmtree(night.folder / name, ignore_errors=True)
     return found, time.monotonic() - started

@@ -173,28 +173,23 @@ def export_verb(site: Site, adapter: str, checkpoint_form: str) -> Json:
     merged: inside the model that serves. bf16, nvfp4: inside the model that is trained.
     """
     made = adapters.make_checkpoint(site, adapter, checkpoint_form)
-    return {"checkpoint": str(site.releases.folder / adapter / "checkpoint"), **made}
+    return {"checkpoint": str(site.store.folder / adapter / "checkpoint"), **made}
 
 
 def show_verb(site: Site, adapter: str) -> Json:
     """Show the manifest of ADAPTER: what it was trained with and on, and what the gate said."""
-    return site.releases.manifest(adapter)
+    return site.store.manifest(adapter)
 
 
 def diff_verb(site: Site, one: str, other: str) -> Json:
     """Compare the manifests of two adapters."""
-    return adapters.difference(site.releases.manifest(one), site.releases.manifest(other))
+    return adapters.difference(site.store.manifest(one), site.store.manifest(other))
 
 
 def prune_verb(site: Site, keep: int, dry_run: bool) -> Json:
     """Remove old adapters. What serves, what a rollback needs and the last good ones stay."""
     gone = adapters.prune(site, keep, dry_run)
     return {"removed": [] if dry_run else gone, "removable": gone if dry_run else []}
-
-
-def clean_verb(site: Site) -> Json:
-    """Remove the rehearsal: containers, volumes, state, older images. Refused on a Spark."""
-    return clean.clean(site)
 
 
 def pin_verb(site: Site) -> list[str]:
@@ -285,7 +280,8 @@ verb(show_verb, show=show.manifest)
 verb(diff_verb, show=show.difference)
 verb(prune_verb)
 verb(pin_verb, show=lambda pinned: print("\n".join(pinned) or "Every image has its digest."))
-verb(clean_verb, show=lambda result: print("removed " + ", ".join(result["removed"])))
+CLEAN = "Remove the rehearsal: containers, volumes, state, older images. Refused on a Spark."
+verb(clean.clean, CLEAN, show=lambda result: print("removed " + ", ".join(result["removed"])))
 BUNDLE = "Write all that a site without a network needs into a new FOLDER."
 verb(airgap.bundle, BUNDLE, typed="TO")
 verb(airgap.load, "Check and load the bundle in FOLDER. Then run make setup.", typed="FROM")

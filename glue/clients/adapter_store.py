@@ -28,11 +28,11 @@ from glue.core.files import sha256
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 MERGED, JUDGING, PRUNED = "serve-merged", "judging", "pruned"
-Release = str | None  # an adapter's name; None is the base model
+AdapterName = str | None  # an adapter's name; None is the base model
 
 
 @dataclass(frozen=True)
-class Releases:
+class AdapterStore:
     folder: Path
 
     # ------------------------------------------------------------------ read
@@ -63,7 +63,7 @@ class Releases:
         by_name = {str(row["name"]): row for row in rows if row}
         return [by_name[name] for name in sorted(by_name)]
 
-    def current(self) -> Release:
+    def current(self) -> AdapterName:
         """What serves after any restart. A link to an incomplete adapter means the base model.
 
         images/vllm/serve-current.sh has the same rule.
@@ -72,18 +72,18 @@ class Releases:
         complete = link.is_symlink() and (link / "manifest.json").exists()
         return str(link.readlink()) if complete else None
 
-    def served(self) -> list[Release]:
+    def served(self) -> list[AdapterName]:
         """What has served, oldest first, to what serves now by the link.
 
         Later entries of served.json were never linked to, or were rolled back on a full disk.
         """
         current = self.current()
-        history: list[Release] = files.read_json_if_whole(self.folder / "served.json", [None])
+        history: list[AdapterName] = files.read_json_if_whole(self.folder / "served.json", [None])
         if current not in history:
             return [*history, current]
         return history[: len(history) - history[::-1].index(current)]
 
-    def before(self) -> list[Release]:
+    def before(self) -> list[AdapterName]:
         """What served earlier and still exists. Raises PreconditionFailed if nothing did."""
         there, current = {None, *self.names()}, self.current()
         history = [name for name in self.served() if name in there]
@@ -107,7 +107,7 @@ class Releases:
         """Whether a vLLM that starts now runs the base model, with adapters beside it."""
         return (self.folder / JUDGING).exists()
 
-    def is_merged(self, name: Release) -> bool:
+    def is_merged(self, name: AdapterName) -> bool:
         """Whether it serves, or last served, by its checkpoint."""
         return name is not None and (self.folder / name / MERGED).exists()
 
@@ -195,7 +195,7 @@ class Releases:
         if not (self.folder / name / "verdict.json").exists():
             files.write_json(self.folder / name / "verdict.json", verdict)
 
-    def advance(self, name: Release) -> None:
+    def advance(self, name: AdapterName) -> None:
         """It serves from now on, or OSError is raised and nothing has changed.
 
         The link for the way back is made first, and the current link last.
@@ -207,7 +207,7 @@ class Releases:
         for old in set(self.folder.glob(".to-*")) - {back}:
             old.unlink()
 
-    def retreat(self, history: list[Release]) -> None:
+    def retreat(self, history: list[AdapterName]) -> None:
         """The last of history serves again, also on a full disk; what came later is forgotten.
 
         The list first: after a crash between the two, or without room for the list, served() ends
@@ -217,10 +217,10 @@ class Releases:
             self.remember(history)
         self.link(history[-1])
 
-    def remember(self, history: list[Release]) -> None:
+    def remember(self, history: list[AdapterName]) -> None:
         files.write_json(self.folder / "served.json", history)
 
-    def link(self, name: Release) -> None:
+    def link(self, name: AdapterName) -> None:
         link = self.folder / "current"
         if name is None:
             link.unlink(missing_ok=True)
@@ -274,5 +274,5 @@ def mark(path: Path, there: bool) -> None:
         path.unlink(missing_ok=True)
 
 
-def shown(name: Release) -> str:
+def shown(name: AdapterName) -> str:
     return name or "the base model"

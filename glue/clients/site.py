@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from glue.clients.adapter_store import Releases
+from glue.clients.adapter_store import AdapterStore
 from glue.clients.docker import Stacks
 from glue.clients.open_webui import WebUI, administrator
 from glue.clients.vllm import Vllm
@@ -30,8 +30,8 @@ class Site:
         return self.settings.state
 
     @property
-    def releases(self) -> Releases:
-        return Releases(self.state / "adapters")
+    def store(self) -> AdapterStore:
+        return AdapterStore(self.state / "adapters")
 
     def recipe(self, name: str | None = None) -> recipes.Recipe:
         """Raises Misconfigured, also for a rank above MAX_LORA_RANK."""

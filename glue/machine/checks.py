@@ -42,7 +42,7 @@ class Host:
     port_free: bool
     secrets_mode: int | None
     replay_there: bool
-    releases: int
+    adapters: int
     wrong_files: Mapping[str, tuple[str, ...]]
     model_bytes: Mapping[str, int]
     certificate_fault: str = ""

@@ -124,7 +124,7 @@ def observe(site: Site, aim: Aim) -> Host:
         port_free=host.port_is_free(settings["CHAT_ADDRESS"], settings.number("CHAT_PORT")),
         secrets_mode=host.file_mode(settings.secrets_file),
         replay_there=recipe is not None and (settings.state / recipe.replay_file).is_file(),
-        releases=len(site.releases.names()),
+        adapters=len(site.store.names()),
         wrong_files=wrong_files,
         model_bytes=model_bytes,
         unseen=unseen,

@@ -61,7 +61,7 @@ def missing_state_bytes(seen: Host) -> float:
         return own
     merged = seen.recipe.serve == "merged"
     each = MODEL_BYTES["SERVED_MODEL"] if merged else RELEASE_BYTES_A_RANK * seen.recipe.rank
-    return own + each * max(0, RELEASES_KEPT - seen.releases)
+    return own + each * max(0, RELEASES_KEPT - seen.adapters)
 
 
 def volumes(seen: Host, night: bool = False) -> View:

@@ -33,7 +33,7 @@ def judge(night: Night, still_wanted: Callable[[], object] = lambda: None) -> Ve
     """An adapter that vLLM refuses gets a verdict; if vLLM dies of it, that is a GlueError. Ends
     early by what still_wanted raises."""
     site = night.site
-    site.releases.verify(night.release)
+    site.store.verify(night.release)
     try:
         site.vllm().serve(CANDIDATE, f"{model.ADAPTERS_IN_CONTAINER}/{night.release}")
     except GlueError as error:
@@ -59,7 +59,7 @@ def order(night: Night) -> dict[str, Any]:
 
 def sides(night: Night) -> dict[str, str]:
     """The names by which vLLM knows the three."""
-    current = ADAPTER if night.site.releases.current() else BASE
+    current = ADAPTER if night.site.store.current() else BASE
     return {"candidate": CANDIDATE, "current": current, "base": BASE}
 
 

@@ -32,7 +32,7 @@ def judge_candidate(night: Night) -> None:
         night.verdict = evaluate.judge(
             night, lambda: desired_state.require(night.site.state, night.name)
         )
-        night.site.releases.note_verdict(night.release, asdict(night.verdict))
+        night.site.store.note_verdict(night.release, asdict(night.verdict))
     files.write_json(night.folder / "verdict.json", asdict(night.verdict))
     night.site.tell("; ".join(night.verdict.reasons))
 
@@ -64,7 +64,7 @@ def confirm_merged(night: Night) -> None:
     """A checkpoint runs on other kernels than the adapter that was judged: its answers must be as
     likely as the adapter's were."""
     promoted = night.verdict is not None and night.verdict.promote
-    if night.verdict is None or not promoted or not night.site.releases.serves_merged():
+    if night.verdict is None or not promoted or not night.site.store.serves_merged():
         return
     found = evaluate.score(night, BASE)
     judged = night.verdict.figures["held_out_candidate"]

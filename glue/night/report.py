@@ -48,7 +48,7 @@ def close(night: Night, report: Report) -> None:
         last_night.write(night.folder, report, site.settings.chat_url)
         last_night.keep_banner(site.state, report)
         if report.outcome == "promoted":
-            banner = last_night.kept_banner(site.state, site.releases.current())
+            banner = last_night.kept_banner(site.state, site.store.current())
             site.administrator().ensure_banner(**banner)
         site.tell(report.headline)
         site.tell(f"The page: {last_night.draw(site, night.folder, report)}")

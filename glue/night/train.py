@@ -131,10 +131,10 @@ def job(night: Night) -> dict[str, Any]:
 def begin_from(night: Night) -> str:
     """The adapter that training continues, as a folder in the container; empty for a new one, as
     where the current one has another shape or base."""
-    current = night.site.releases.current()
+    current = night.site.store.current()
     if night.recipe.begin_from == "base" or current is None:
         return ""
-    before = night.site.releases.manifest(current)
+    before = night.site.store.manifest(current)
     wanted = {key: getattr(night.recipe, key) for key in SHAPE} | base(night.site)
     other = [key for key in wanted if (before.get("recipe", {}) | before).get(key) != wanted[key]]
     if other:
@@ -189,7 +189,7 @@ def publish(night: Night) -> None:
         night.verdict = evaluate.broken(problems)
         return
     night.reserve.unlink(missing_ok=True)
-    night.release = night.site.releases.publish(night.folder / "adapter", manifest(night))
+    night.release = night.site.store.publish(night.folder / "adapter", manifest(night))
     for name in ("scratch", "adapter"):  # the release holds it; more copies would fill the disk
         shutil.rmtree(night.folder / name, ignore_errors=True)
 
@@ -228,7 +228,7 @@ def origins(night: Night) -> list[str]:
     before = Path(
         files.read_json_if_whole(night.folder / "job.json", {}).get("begin_from", "")
     ).name
-    inherited = night.site.releases.manifest(before).get("origins", []) if before else []
+    inherited = night.site.store.manifest(before).get("origins", []) if before else []
     return sorted({*night.dataset["origins"], *inherited})
 
 

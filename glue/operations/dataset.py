@@ -82,7 +82,7 @@ def learned_before(site: Site) -> set[str]:
     rolled back or pruned. What a night without a verdict had is still new."""
     return {
         fingerprint
-        for manifest in site.releases.manifests()
+        for manifest in site.store.manifests()
         if "verdict" in manifest or "night" not in manifest
         for fingerprint in manifest.get("examples", [])
     }
@@ -98,11 +98,9 @@ def forget(site: Site, what: str, value: str) -> dict[str, Any]:
     with lock.hold(site.state, lock.TRAINING, f"forget a {what}"):
         files.append_line(site.state / names.FORGOTTEN, {"name": name, "time": time.time()})
         removed = remove(site, [name])
-    releases = site.releases
+    store = site.store
     seen = [
-        release
-        for release in releases.names()
-        if name in releases.manifest(release).get("origins", [])
+        release for release in store.names() if name in store.manifest(release).get("origins", [])
     ]
     if not (removed or seen):
         site.tell(
@@ -114,7 +112,7 @@ def forget(site: Site, what: str, value: str) -> dict[str, Any]:
         "rows_removed": sum(removed.values()),
         "datasets": removed,
         "adapters_that_had_seen_it": seen,
-        "serving": releases.current() if releases.current() in seen else None,
+        "serving": store.current() if store.current() in seen else None,
     }
 
 

@@ -51,7 +51,7 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
         desired_state.write(site.state, DesiredState(Wanted.DOWN))
         journal.record(site.state, event="restore", backup=manifest["made"])
         unfinished.unlink()
-    return {"restored": manifest["made"], "adapters": len(site.releases.names()), "settings": kept}
+    return {"restored": manifest["made"], "adapters": len(site.store.names()), "settings": kept}
 
 
 def require_possible(site: Site, folder: Path, manifest: dict[str, Any], replace: bool) -> None:

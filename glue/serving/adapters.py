@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from glue.clients import jobs
-from glue.clients.adapter_store import Release, shown
+from glue.clients.adapter_store import AdapterName, shown
 from glue.clients.jobs import Job
 from glue.clients.site import Site
 from glue.core import desired_state, files, lock
@@ -23,19 +23,21 @@ from glue.serving.model import SWITCH_WAIT_SECONDS
 
 def listing(site: Site) -> list[dict[str, Any]]:
     """Every release's manifest, oldest first, with whether it serves, and its checkpoint's form."""
-    releases = site.releases
-    current = releases.current()
+    store = site.store
+    current = store.current()
     return [
         {
-            **releases.manifest(name),
+            **store.manifest(name),
             "serves": name == current,
-            "checkpoint": (releases.checkpoint(name) or {}).get("form"),
+            "checkpoint": (store.checkpoint(name) or {}).get("form"),
         }
-        for name in releases.names()
+        for name in store.names()
     ]
 
 
-def promote(site: Site, release: Release, form: str | None = None, night: str = "") -> Release:
+def promote(
+    site: Site, release: AdapterName, form: str | None = None, night: str = ""
+) -> AdapterName:
     """release answers from now on, and after any restart. None is the base model.
 
     form: "adapter" or "merged"; None is the recipe's. night: the night that promotes; raises
@@ -48,7 +50,7 @@ def promote(site: Site, release: Release, form: str | None = None, night: str = 
         elif reason := why_model_is_stopped(site):
             do = "make day, then promote"
             raise Locked("the model is stopped, so no adapter can be tried on it", reason, do)
-        before = site.releases.current()
+        before = site.store.current()
         on_base = model.running_model(site) == site.settings["SERVED_MODEL"]
         merged = release is not None and prepare(site, release, form)
         if on_base and not merged:  # before anything is written, since vLLM may refuse it
@@ -60,7 +62,7 @@ def promote(site: Site, release: Release, form: str | None = None, night: str = 
                 model.load(site, before)
             raise
         model.answer_with(site, release)
-        site.releases.forget_old_checkpoints()
+        site.store.forget_old_checkpoints()
     return release
 
 
@@ -68,8 +70,8 @@ def prepare(site: Site, release: str, form: str | None) -> bool:
     """Checks the files, and returns whether the release is to serve merged, with its checkpoint
     made. Raises PreconditionFailed where form asks for a checkpoint that cannot be made; where only
     the recipe does, the release serves as an adapter."""
-    site.releases.verify(release)
-    recipe = site.releases.manifest(release).get("recipe", {})
+    site.store.verify(release)
+    recipe = site.store.manifest(release).get("recipe", {})
     if (form or recipe.get("serve")) != "merged":
         return False
     try:
@@ -79,47 +81,47 @@ def prepare(site: Site, release: str, form: str | None) -> bool:
             raise
         site.tell(f"it serves beside the base model, since it cannot be merged: {error.saw}")
         return False
-    site.releases.verify(release, checkpoint=True)
+    site.store.verify(release, checkpoint=True)
     return True
 
 
-def switch_to(site: Site, release: Release, merged: bool) -> None:
+def switch_to(site: Site, release: AdapterName, merged: bool) -> None:
     """The files first, then a vLLM that agrees with them. Raises GlueError, with both as they were,
     if it does not start."""
-    releases = site.releases
-    before, history = releases.current(), releases.served()
-    was_merged = releases.is_merged(before)
-    releases.set_judging(False)
+    store = site.store
+    before, history = store.current(), store.served()
+    was_merged = store.is_merged(before)
+    store.set_judging(False)
     if release is not None:
-        releases.serve_as(release, merged)
-    releases.advance(release)
+        store.serve_as(release, merged)
+    store.advance(release)
     try:
         model.ensure_form(site)
     except (GlueError, OSError):
         site.tell(f"vLLM does not start with {shown(release)}: back to {shown(before)}")
-        releases.retreat(history)
+        store.retreat(history)
         if before is not None:
             with suppress(OSError):  # a full disk: it serves as an adapter then
-                releases.serve_as(before, was_merged)
+                store.serve_as(before, was_merged)
         model.restart_model(site)
         raise
 
 
-def rollback(site: Site) -> Release:
+def rollback(site: Site) -> AdapterName:
     """What served before answers again. A second rollback goes one further back, never forward; a
     damaged release is skipped.
 
     The link is set before vLLM changes: whatever fails then, the next start follows the link.
     """
     with lock.hold(site.state, lock.SWITCH, "roll back", SWITCH_WAIT_SECONDS):
-        history = without_damaged(site, site.releases.before())
+        history = without_damaged(site, site.store.before())
         previous = history[-1]
-        site.releases.retreat(history)
+        site.store.retreat(history)
         if reason := why_model_is_stopped(site):
             site.tell(f"{shown(previous)} serves from the model's next start on: {reason}")
             return previous
         model.ensure_form(site)
-        if not site.releases.serves_merged():
+        if not site.store.serves_merged():
             model.load(site, previous)
         model.answer_with(site, previous)
     return previous
@@ -134,12 +136,12 @@ def why_model_is_stopped(site: Site) -> str:
     return "everything is stopped" if found.wanted is Wanted.DOWN else f"night {found.night} runs"
 
 
-def without_damaged(site: Site, history: list[Release]) -> list[Release]:
-    """history without damaged releases at its end. The base model is never damaged."""
-    releases = site.releases
+def without_damaged(site: Site, history: list[AdapterName]) -> list[AdapterName]:
+    """history without damaged adapters at its end. The base model is never damaged."""
+    store = site.store
     while history and history[-1] is not None:
         try:
-            releases.verify(history[-1], checkpoint=releases.is_merged(history[-1]))
+            store.verify(history[-1], checkpoint=store.is_merged(history[-1]))
             return history
         except (PreconditionFailed, OSError) as error:
             saw = error.saw if isinstance(error, PreconditionFailed) else error
@@ -149,12 +151,12 @@ def without_damaged(site: Site, history: list[Release]) -> list[Release]:
 
 
 def prune(site: Site, keep: int, dry: bool = False) -> list[str]:
-    """Removes old releases, or only names them. Raises Locked while a night runs."""
+    """Removes old adapters, or only names them. Raises Locked while a night runs."""
     with (
         lock.hold(site.state, lock.TRAINING, "prune"),
         lock.hold(site.state, lock.SWITCH, "prune", SWITCH_WAIT_SECONDS),
     ):
-        return site.releases.removable(keep) if dry else site.releases.prune(keep)
+        return site.store.removable(keep) if dry else site.store.prune(keep)
 
 
 def problems(site: Site, folder: Path) -> list[str]:
@@ -191,7 +193,7 @@ def add(site: Site, folder: Path) -> str:
     """Copies the adapter in folder into a new release, which does not serve yet."""
     require_good(site, folder)
     with lock.hold(site.state, lock.SWITCH, f"add {folder.name}", SWITCH_WAIT_SECONDS):
-        return site.releases.publish(folder, {"source": f"added from {folder.name}"})
+        return site.store.publish(folder, {"source": f"added from {folder.name}"})
 
 
 # lists of fingerprints, of which only numbers are shown

@@ -68,7 +68,7 @@ def start_locked(site: Site, night: str = "") -> None:
     keeps_form = (
         is_of(site, night)
         and desired_state.night_is_late(site.state)
-        and site.releases.judging()
+        and site.store.judging()
         and serves(site)
     )
     if take_over(site, night):
@@ -144,7 +144,7 @@ def bring_up(site: Site, judging: bool = False) -> None:
         if site.stacks.trainer() is not None:
             site.tell("stopping the trainer")
             site.stacks.remove_trainer()
-        site.releases.set_judging(judging)
+        site.store.set_judging(judging)
         start_services(site)
     except (GlueError, OSError) as fault:
         error = in_words(fault)
@@ -152,7 +152,7 @@ def bring_up(site: Site, judging: bool = False) -> None:
         if isinstance(error, PreconditionFailed) and "port" in error.what:
             raise error from fault  # another program has the chat's port; nothing is broken
         raise DayNotServing(error.what, error.saw, error.do) from fault
-    journal.note(site.state, event="day", phase="done", adapter=site.releases.current())
+    journal.note(site.state, event="day", phase="done", adapter=site.store.current())
 
 
 def in_words(error: GlueError | OSError) -> GlueError:
@@ -192,7 +192,7 @@ def summary(site: Site, mode: Mode = Mode.DAY) -> dict[str, Any]:
     return {
         "mode": mode.value,
         "url": (site.settings.https_origins or [site.settings.chat_url])[0],
-        "adapter": site.releases.current(),
+        "adapter": site.store.current(),
     }
 
 

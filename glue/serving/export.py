@@ -30,9 +30,9 @@ def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
     weight, too little disk or memory.
     """
     module, setting = FORMS[form]
-    site.releases.verify(release)
+    site.store.verify(release)
     asked = {"form": form, "base_model": site.settings[setting]}
-    there = site.releases.checkpoint(release)
+    there = site.store.checkpoint(release)
     if there and asked.items() <= there.items():
         return there
     require_free(site, release)
@@ -44,7 +44,7 @@ def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
     try:
         result = make(site, [module, asked["base_model"], f"/adapters/{release}", output], release)
         made = {**asked, "made": f"{datetime.now(UTC):%FT%TZ}", **result}
-        return site.releases.publish_checkpoint(release, work / "checkpoint", made)
+        return site.store.publish_checkpoint(release, work / "checkpoint", made)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -52,7 +52,7 @@ def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
 def require_free(site: Site, release: str) -> None:
     """Raises PreconditionFailed if an image is missing, the trainer runs, or the checkpoint that
     would be replaced serves."""
-    releases = site.releases
+    store = site.store
     absent = site.stacks.missing_images(site.settings.images)
     if absent:
         raise PreconditionFailed("an image is not on this machine", ", ".join(absent), "make setup")
@@ -60,8 +60,8 @@ def require_free(site: Site, release: str) -> None:
     if trainer is not None and trainer.state in ("created", "running"):
         saw = "a night trains, or another checkpoint is made"
         raise PreconditionFailed("the trainer is busy", saw, "wait, or: make day")
-    serves_it = releases.current() == release and releases.is_merged(release)
-    if serves_it and releases.checkpoint(release):
+    serves_it = store.current() == release and store.is_merged(release)
+    if serves_it and store.checkpoint(release):
         what = "this release serves by its checkpoint"
         raise PreconditionFailed(what, release, "promote another first")
 
@@ -78,6 +78,6 @@ def make(site: Site, command: list[str], release: str) -> dict[str, Any]:
 
 def rows_of_the_night(site: Site, release: str) -> str:
     """The release's training file, as a path in the trainer; empty where there is none."""
-    night = str(site.releases.manifest(release).get("night"))
+    night = str(site.store.manifest(release).get("night"))
     file = Path("nights", night, "dataset", "train.jsonl")
     return f"/{file}" if (site.state / file).exists() else ""

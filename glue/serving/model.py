@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glue.clients import host, knowledge
-from glue.clients.adapter_store import Release, shown
+from glue.clients.adapter_store import AdapterName, shown
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
@@ -41,8 +41,8 @@ def ensure_form(site: Site) -> None:
     """vLLM runs the base model, or the current release's checkpoint if that serves; else it is
     restarted. Raises GlueError if it then does not."""
     wanted = site.settings["SERVED_MODEL"]
-    if site.releases.serves_merged():
-        wanted = f"{ADAPTERS_IN_CONTAINER}/{site.releases.current()}/checkpoint"
+    if site.store.serves_merged():
+        wanted = f"{ADAPTERS_IN_CONTAINER}/{site.store.current()}/checkpoint"
     if running_model(site) == wanted:
         return
     site.tell(f"restarting vLLM with {wanted}")
@@ -114,20 +114,20 @@ def write_notice(site: Site, reason: str, back_at: str | None) -> None:
 def set_up_assistant(site: Site) -> None:
     """vLLM, the assistant and the banner agree with the link `current`."""
     site.tell("setting up the assistant in Open WebUI")
-    current = site.releases.current()
-    if not site.releases.serves_merged():
+    current = site.store.current()
+    if not site.store.serves_merged():
         load(site, current)
     person = site.administrator()
     person.ensure_filter()
     ensure_assistant(site, person, current)
 
 
-def load(site: Site, release: Release) -> None:
+def load(site: Site, release: AdapterName) -> None:
     if release is not None:
         site.vllm().serve(ADAPTER, f"{ADAPTERS_IN_CONTAINER}/{release}")
 
 
-def ensure_assistant(site: Site, person: WebUI, release: Release) -> None:
+def ensure_assistant(site: Site, person: WebUI, release: AdapterName) -> None:
     """The assistant answers with the adapter, or the base model, and the banner fits it."""
     collection = knowledge.ensure(person, site.state)
     if collection is None:  # people deleted it in the page
@@ -136,7 +136,7 @@ def ensure_assistant(site: Site, person: WebUI, release: Release) -> None:
     person.ensure_banner(**last_night.kept_banner(site.state, release))
 
 
-def answer_with(site: Site, release: Release) -> None:
+def answer_with(site: Site, release: AdapterName) -> None:
     ensure_assistant(site, site.administrator(), release)
     journal.note(site.state, event="serve", adapter=release)
     site.tell(f"{shown(release)} serves")

@@ -6,7 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
-from glue.clients.adapter_store import Releases, shown
+from glue.clients.adapter_store import AdapterStore, shown
 from glue.clients.site import Site
 from glue.core import desired_state, journal
 from glue.core.desired_state import DesiredState, Wanted
@@ -32,18 +32,18 @@ def undo(site: Site, alive: bool) -> None:
 
 def take_back(site: Site, night: str) -> None:
     """Rolls back an adapter of this night that has not answered the smoke question."""
-    releases = site.releases
-    current = releases.current()
-    if current is None or releases.manifest(current).get("night") != night:
+    store = site.store
+    current = store.current()
+    if current is None or store.manifest(current).get("night") != night:
         return
     if night not in journal.unfinished(site.state) or journal.is_confirmed(site.state, night):
         return
     try:
-        history = releases.before()
+        history = store.before()
     except PreconditionFailed:
         history = [None]
     site.tell(f"{current} was not confirmed: rolling back to {shown(history[-1])}")
-    releases.retreat(history)
+    store.retreat(history)
 
 
 def record_dead_nights(state: Path) -> None:
@@ -63,7 +63,7 @@ def tidy(state: Path, now: float | None = None) -> None:
         reserve.unlink()
     for scratch in (state / "nights").glob("*/scratch"):
         shutil.rmtree(scratch, ignore_errors=True)
-    for half in Releases(state / "adapters").folder.glob(".unfinished-*"):
+    for half in AdapterStore(state / "adapters").folder.glob(".unfinished-*"):
         if (now or time.time()) - half.lstat().st_mtime <= FORGOTTEN_SECONDS:
             continue
         if half.is_dir() and not half.is_symlink():

@@ -23,7 +23,7 @@ def status(site: Site) -> dict[str, Any]:
     mode = services.mode(found, trainer)
     if lock.held(site.state, lock.SWITCH) and mode is not Mode.NIGHT:
         mode = Mode.SWITCHING
-    current = site.releases.current()
+    current = site.store.current()
     last = journal.last_night(site.state)
     lost = chat_volume.lost(site.settings, site.stacks)
     asked = (found.get("open-webui"), site.administrator, site.state)

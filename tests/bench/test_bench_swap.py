@@ -25,7 +25,7 @@ from bench import (
     vllm_alone,
 )
 from glue.clients import host, open_webui
-from glue.clients.adapter_store import Release, Releases
+from glue.clients.adapter_store import AdapterName, AdapterStore
 from glue.clients.docker import Stacks
 from glue.core import desired_state, files, journal, lock
 from glue.core import services as observed
@@ -57,7 +57,7 @@ GOOD = {"promote": True}
 @pytest.fixture
 def site(tmp_path: Path) -> Any:
     (tmp_path / "adapters").mkdir()
-    return SimpleNamespace(state=tmp_path, releases=Releases(tmp_path / "adapters"), tell=print)
+    return SimpleNamespace(state=tmp_path, store=AdapterStore(tmp_path / "adapters"), tell=print)
 
 
 # ---------------------------------------------------------------------- a night goes first
@@ -106,13 +106,13 @@ def test_a_bench_is_refused_while_a_night_runs(site: Any, monkeypatch: pytest.Mo
 
 
 def test_a_night_that_died_is_undone_before_the_bench_looks_like_a_night(site: Any) -> None:
-    released(site.releases, "1", night="n1")
-    site.releases.advance("1")
+    released(site.store, "1", night="n1")
+    site.store.advance("1")
     desired_state.write(site.state, DesiredState(Wanted.NIGHT, "n1", 1.0))
     journal.note(site.state, night="n1", step="smoke", phase="begin")
     with cli.no_night(site):
         assert desired_state.read(site.state) == DesiredState(Wanted.DAY)
-        assert site.releases.current() is None
+        assert site.store.current() is None
 
 
 # ---------------------------------------------------------------------- all of it
@@ -194,78 +194,80 @@ def test_what_a_level_measured_is_kept_though_the_next_one_fails(
 
 
 def released(
-    releases: Releases, name: str, verdict: dict[str, Any] | None = None, **manifest: Any
+    store: AdapterStore, name: str, verdict: dict[str, Any] | None = None, **manifest: Any
 ) -> str:
-    (releases.folder / name).mkdir()
-    files.write_json(releases.folder / name / "manifest.json", {"name": name, **manifest})
+    (store.folder / name).mkdir()
+    files.write_json(store.folder / name / "manifest.json", {"name": name, **manifest})
     if verdict:
-        releases.note_verdict(name, verdict)
+        store.note_verdict(name, verdict)
     return name
 
 
 @pytest.fixture
-def served(site: Any, monkeypatch: pytest.MonkeyPatch) -> list[Release]:
+def served(site: Any, monkeypatch: pytest.MonkeyPatch) -> list[AdapterName]:
     """What was made to serve, in order. Files as they are; the stub is of vLLM and the chat."""
-    done: list[Release] = []
+    done: list[AdapterName] = []
 
-    def promote(site: Any, release: Release, form: str | None = None) -> Release:
-        site.releases.advance(release)
+    def promote(site: Any, release: AdapterName, form: str | None = None) -> AdapterName:
+        site.store.advance(release)
         done.append(release)
         return release
 
-    def rollback(site: Any) -> Release:
-        history = site.releases.before()
-        site.releases.retreat(history)
+    def rollback(site: Any) -> AdapterName:
+        history = site.store.before()
+        site.store.retreat(history)
         done.append(history[-1])
-        return cast(Release, history[-1])
+        return cast(AdapterName, history[-1])
 
     monkeypatch.setattr(adapters, "promote", promote)
     monkeypatch.setattr(adapters, "rollback", rollback)
     return done
 
 
-def test_what_served_before_is_promoted_and_taken_back(site: Any, served: list[Release]) -> None:
+def test_what_served_before_is_promoted_and_taken_back(
+    site: Any, served: list[AdapterName]
+) -> None:
     for name in ("1", "2", "3", "4"):
-        site.releases.advance(
+        site.store.advance(
             released(
-                site.releases, name, GOOD, recipe={"serve": "merged" if name == "2" else "adapter"}
+                site.store, name, GOOD, recipe={"serve": "merged" if name == "2" else "adapter"}
             )
         )
     adapters.rollback(site)  # a person did not like 4
-    released(site.releases, "5", GOOD)  # nobody ever worked with it
+    released(site.store, "5", GOOD)  # nobody ever worked with it
     served.clear()
     assert [row["phase"] for row in promotion.measure(site)] == ["promote, hot", "roll back, hot"]
-    assert served == ["1", "3"] and site.releases.served() == [None, "1", "2", "3"]
+    assert served == ["1", "3"] and site.store.served() == [None, "1", "2", "3"]
 
 
 def test_where_nothing_served_before_the_base_model_is_promoted_or_nothing(
-    site: Any, served: list[Release]
+    site: Any, served: list[AdapterName]
 ) -> None:
-    released(site.releases, "1", GOOD)
+    released(site.store, "1", GOOD)
     assert promotion.measure(site) == [] and served == []
-    site.releases.advance(released(site.releases, "2", GOOD))
+    site.store.advance(released(site.store, "2", GOOD))
     promotion.measure(site)
-    assert served == [None, "2"] and site.releases.current() == "2"
+    assert served == [None, "2"] and site.store.current() == "2"
 
 
-def test_nothing_is_hot_beside_a_checkpoint(site: Any, served: list[Release]) -> None:
-    site.releases.advance(released(site.releases, "1", GOOD))
-    released(site.releases, "2", GOOD)
-    (site.releases.folder / "1" / "checkpoint").mkdir()
-    (site.releases.folder / "1" / "checkpoint" / "config.json").touch()
-    site.releases.serve_as("1", merged=True)
+def test_nothing_is_hot_beside_a_checkpoint(site: Any, served: list[AdapterName]) -> None:
+    site.store.advance(released(site.store, "1", GOOD))
+    released(site.store, "2", GOOD)
+    (site.store.folder / "1" / "checkpoint").mkdir()
+    (site.store.folder / "1" / "checkpoint" / "config.json").touch()
+    site.store.serve_as("1", merged=True)
     assert promotion.measure(site) == [] and served == []
 
 
 @pytest.mark.parametrize("moment", ["before the link", "after the link"])
 def test_what_served_serves_again_when_the_bench_is_broken_off(
-    site: Any, served: list[Release], moment: str, monkeypatch: pytest.MonkeyPatch
+    site: Any, served: list[AdapterName], moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("2", "1"):
-        site.releases.advance(released(site.releases, name, GOOD))
+        site.store.advance(released(site.store, name, GOOD))
     whole = adapters.promote
 
-    def broken_off(site: Any, release: Release, form: str | None = None) -> Release:
+    def broken_off(site: Any, release: AdapterName, form: str | None = None) -> AdapterName:
         if release == "2":
             if moment == "after the link":
                 whole(site, release, form)
@@ -275,7 +277,7 @@ def test_what_served_serves_again_when_the_bench_is_broken_off(
     monkeypatch.setattr(adapters, "promote", broken_off)
     with pytest.raises(KeyboardInterrupt):
         promotion.measure(site)
-    assert site.releases.served() == [None, "2", "1"]
+    assert site.store.served() == [None, "2", "1"]
     assert served[-1] == "1", "vLLM is told, also where the link never moved"
 
 
@@ -482,10 +484,10 @@ class Person:
 
 @pytest.mark.parametrize("release", [None, "1"])
 def test_before_vllm_both_chats_ask_what_the_team_asks(
-    site: Any, release: Release, monkeypatch: pytest.MonkeyPatch
+    site: Any, release: AdapterName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if release:
-        site.releases.advance(released(site.releases, release))
+        site.store.advance(released(site.store, release))
     site.settings = {"WEBUI_ADMIN_PASSWORD": "p", "WEBUI_ADMIN_EMAIL": "e"}
     site.stacks = SimpleNamespace(
         services=lambda _: {name: Service(name, "running") for name in ("open-webui", "stock")}

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from glue.clients.adapter_store import Release, Releases
+from glue.clients.adapter_store import AdapterName, AdapterStore
 from glue.core.errors import PreconditionFailed
 
 OPERATIONS: tuple[tuple[Any, str], ...] = (
@@ -75,10 +75,10 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.home = Path(tempfile.mkdtemp())
-        self.releases = Releases(self.home / "adapters")
-        self.releases.folder.mkdir()
+        self.store = AdapterStore(self.home / "adapters")
+        self.store.folder.mkdir()
         self.count = 0
-        self.serves: set[Release] = {
+        self.serves: set[AdapterName] = {
             None
         }  # what may serve now: two of them after a crash in between
         self.learned: set[str] = set()
@@ -97,7 +97,7 @@ class Machine(RuleBasedStateMachine):
         return True
 
     def choose(self, number: int) -> str | None:
-        names = self.releases.names()
+        names = self.store.names()
         return names[number % len(names)] if names else None
 
     # ------------------------------------------------------------------ what glue does
@@ -110,14 +110,11 @@ class Machine(RuleBasedStateMachine):
         (source / "adapter_config.json").write_text("{}")
         (source / "adapter_model.safetensors").write_text(str(self.count))
         made = self.act(
-            lambda: void(
-                self.releases.publish(source, {"examples": [str(self.count)], "night": "n"})
-            ),
+            lambda: void(self.store.publish(source, {"examples": [str(self.count)], "night": "n"})),
             crash,
         )
         if made or any(
-            str(self.count) in self.releases.manifest(name)["examples"]
-            for name in self.releases.names()
+            str(self.count) in self.store.manifest(name)["examples"] for name in self.store.names()
         ):
             self.learned.add(str(self.count))
 
@@ -125,71 +122,71 @@ class Machine(RuleBasedStateMachine):
     def judge(self, number: int, good: bool, crash: int | None) -> None:
         name = self.choose(number)
         if name:
-            self.act(lambda: self.releases.note_verdict(name, {"promote": good}), crash)
+            self.act(lambda: self.store.note_verdict(name, {"promote": good}), crash)
 
     @rule(number=st.integers(0, 99), base=st.booleans(), crash=CRASH)
     def promote(self, number: int, base: bool, crash: int | None) -> None:
         release = None if base else self.choose(number)
-        before = self.releases.current()
-        done = self.act(lambda: self.releases.advance(release), crash)
+        before = self.store.current()
+        done = self.act(lambda: self.store.advance(release), crash)
         self.serves = {release} if done else {before, release}
 
     @rule(crash=CRASH)
     def roll_back(self, crash: int | None) -> None:
-        current, history = self.releases.current(), self.releases.served()
+        current, history = self.store.current(), self.store.served()
         try:
-            before = self.releases.before()
+            before = self.store.before()
         except PreconditionFailed:
             return
         assert before[-1] != current and before[-1] in history
-        done = self.act(lambda: self.releases.retreat(before), crash)
+        done = self.act(lambda: self.store.retreat(before), crash)
         self.serves = {before[-1]} if done else {current, before[-1]}
-        if self.releases.current() == before[-1]:
-            assert self.releases.served() == before, (
+        if self.store.current() == before[-1]:
+            assert self.store.served() == before, (
                 "another rollback would go forward to what was rolled back"
             )
 
     @rule(keep=st.integers(1, 3), crash=CRASH)
     def prune(self, keep: int, crash: int | None) -> None:
-        before = set(self.releases.names())
-        kept = {self.releases.current()}
+        before = set(self.store.names())
+        kept = {self.store.current()}
         with suppress(PreconditionFailed):
-            kept.add(self.releases.before()[-1])
+            kept.add(self.store.before()[-1])
         good = [
             name
             for name in sorted(before)
-            if self.releases.manifest(name).get("verdict", {}).get("promote")
+            if self.store.manifest(name).get("verdict", {}).get("promote")
         ]
-        self.act(lambda: void(self.releases.prune(keep)), crash)
+        self.act(lambda: void(self.store.prune(keep)), crash)
         assert (kept - {None}) | set(good[-keep:]) | set(sorted(before)[-1:]) <= set(
-            self.releases.names()
+            self.store.names()
         )
 
     # ------------------------------------------------------------------ what is always true
 
     @invariant()
     def what_serves_is_there_and_whole(self) -> None:
-        current = self.releases.current()
+        current = self.store.current()
         assert current in self.serves
         assert (current is None) == (
-            not (self.releases.folder / "current" / "adapter_config.json").exists()
+            not (self.store.folder / "current" / "adapter_config.json").exists()
         ), "as vLLM's start"
         if current is not None:
-            self.releases.verify(current)
+            self.store.verify(current)
 
     @invariant()
     def every_release_that_is_listed_is_whole(self) -> None:
-        for name in self.releases.names():
-            self.releases.verify(name)
+        for name in self.store.names():
+            self.store.verify(name)
 
     @invariant()
     def the_history_ends_with_what_serves_and_can_be_read(self) -> None:
-        assert self.releases.served()[-1] == self.releases.current()
+        assert self.store.served()[-1] == self.store.current()
 
     @invariant()
     def nothing_that_was_learned_is_forgotten(self) -> None:
         assert self.learned <= {
-            example for manifest in self.releases.manifests() for example in manifest["examples"]
+            example for manifest in self.store.manifests() for example in manifest["examples"]
         }
 
     def teardown(self) -> None:
@@ -213,13 +210,13 @@ class TestMachine(Machine.TestCase):  # type: ignore[misc,valid-type]
 def test_the_crash_is_felt() -> None:
     """Else the machine above would find nothing to hold against it."""
     home = Path(tempfile.mkdtemp())
-    releases = Releases(home)
+    store = AdapterStore(home)
     try:
         with suppress(Crash), crash_at(0):
-            releases.remember([None])
+            store.remember([None])
         assert not (home / "served.json").exists()
         with crash_at(LONGEST):
-            releases.remember([None])
+            store.remember([None])
         assert json.loads((home / "served.json").read_text()) == [None]
     finally:
         shutil.rmtree(home)

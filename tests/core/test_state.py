@@ -9,92 +9,92 @@ from pathlib import Path
 
 import pytest
 
-from glue.clients.adapter_store import Releases
+from glue.clients.adapter_store import AdapterStore
 from glue.core import commands, desired_state, files, journal, lock
 from glue.core.errors import Locked, PreconditionFailed
 
 
 @pytest.fixture
-def releases(tmp_path: Path) -> Releases:
+def store(tmp_path: Path) -> AdapterStore:
     (tmp_path / "adapters").mkdir()
-    return Releases(tmp_path / "adapters")
+    return AdapterStore(tmp_path / "adapters")
 
 
-def publish(releases: Releases, content: str) -> str:
-    source = releases.folder.parent / f"trained-{content}"
+def publish(store: AdapterStore, content: str) -> str:
+    source = store.folder.parent / f"trained-{content}"
     source.mkdir()
     (source / "adapter_config.json").write_text("{}")
     (source / "adapter_model.safetensors").write_text(content)
-    return releases.publish(source, {"night": content})
+    return store.publish(source, {"night": content})
 
 
-def serve(releases: Releases, name: str) -> None:
-    releases.advance(name)
+def serve(store: AdapterStore, name: str) -> None:
+    store.advance(name)
 
 
-def test_a_release_is_complete_and_its_link_is_relative(releases: Releases) -> None:
-    name = publish(releases, "one")
-    assert releases.names() == [name]
-    assert releases.manifest(name)["night"] == "one"
-    serve(releases, name)
-    assert (releases.current(), str((releases.folder / "current").readlink())) == (name, name)
+def test_a_release_is_complete_and_its_link_is_relative(store: AdapterStore) -> None:
+    name = publish(store, "one")
+    assert store.names() == [name]
+    assert store.manifest(name)["night"] == "one"
+    serve(store, name)
+    assert (store.current(), str((store.folder / "current").readlink())) == (name, name)
 
 
-def test_an_unfinished_release_is_not_listed(releases: Releases) -> None:
-    (releases.folder / ".unfinished-x").mkdir()
-    (releases.folder / "half").mkdir()
-    assert releases.names() == []
+def test_an_unfinished_release_is_not_listed(store: AdapterStore) -> None:
+    (store.folder / ".unfinished-x").mkdir()
+    (store.folder / "half").mkdir()
+    assert store.names() == []
 
 
-def test_previous_is_what_served_before_down_to_the_base_model(releases: Releases) -> None:
-    one, two = publish(releases, "one"), publish(releases, "two")
-    serve(releases, one)
-    serve(releases, two)
-    assert releases.before()[-1] == one
-    releases.retreat(releases.served()[:-1])
-    assert releases.before()[-1] is None
-    releases.retreat(releases.served()[:-1])
+def test_previous_is_what_served_before_down_to_the_base_model(store: AdapterStore) -> None:
+    one, two = publish(store, "one"), publish(store, "two")
+    serve(store, one)
+    serve(store, two)
+    assert store.before()[-1] == one
+    store.retreat(store.served()[:-1])
+    assert store.before()[-1] is None
+    store.retreat(store.served()[:-1])
     with pytest.raises(PreconditionFailed):
-        releases.before()[-1]
+        store.before()[-1]
 
 
-def test_a_crash_between_link_and_list_is_repaired_on_reading(releases: Releases) -> None:
-    name = publish(releases, "one")
-    (releases.folder / "current").symlink_to(name)
-    assert releases.served() == [None, name]
+def test_a_crash_between_link_and_list_is_repaired_on_reading(store: AdapterStore) -> None:
+    name = publish(store, "one")
+    (store.folder / "current").symlink_to(name)
+    assert store.served() == [None, name]
 
 
 def test_on_a_full_disk_no_adapter_is_promoted_and_no_later_rollback_goes_forward(
-    releases: Releases, monkeypatch: pytest.MonkeyPatch
+    store: AdapterStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two, three = (publish(releases, content) for content in ("one", "two", "three"))
-    serve(releases, one)
-    serve(releases, two)
+    one, two, three = (publish(store, content) for content in ("one", "two", "three"))
+    serve(store, one)
+    serve(store, two)
 
     def no_room(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr(Releases, "remember", no_room)
+        disk.setattr(AdapterStore, "remember", no_room)
         with pytest.raises(OSError, match="No space"):
-            releases.advance(three)
-        assert releases.current() == two
+            store.advance(three)
+        assert store.current() == two
         disk.setattr(Path, "symlink_to", no_room)
-        releases.retreat(releases.before())
-    assert releases.current() == one and releases.before()[-1] is None
+        store.retreat(store.before())
+    assert store.current() == one and store.before()[-1] is None
 
 
-def test_a_changed_file_is_found(releases: Releases) -> None:
-    name = publish(releases, "one")
-    releases.verify(name)
-    (releases.folder / name / "adapter_model.safetensors").write_text("other")
+def test_a_changed_file_is_found(store: AdapterStore) -> None:
+    name = publish(store, "one")
+    store.verify(name)
+    (store.folder / name / "adapter_model.safetensors").write_text("other")
     with pytest.raises(PreconditionFailed, match="not what was published"):
-        releases.verify(name)
+        store.verify(name)
 
 
-def test_an_unknown_release_is_named(releases: Releases) -> None:
+def test_an_unknown_release_is_named(store: AdapterStore) -> None:
     with pytest.raises(PreconditionFailed) as error:
-        releases.manifest("gone")
+        store.manifest("gone")
     assert "gone" in error.value.saw
 
 
@@ -190,69 +190,69 @@ def test_signals_are_ignored_only_while_the_day_restarts() -> None:
 # ---------------------------------------------------------------------- checkpoints
 
 
-def make_checkpoint(releases: Releases, name: str, content: str = "weights") -> None:
-    source = releases.folder.parent / f"made-{content}"
+def make_checkpoint(store: AdapterStore, name: str, content: str = "weights") -> None:
+    source = store.folder.parent / f"made-{content}"
     source.mkdir()
     (source / "config.json").write_text("{}")
     (source / "model.safetensors").write_text(content)
-    releases.publish_checkpoint(name, source, {"form": "merged"})
+    store.publish_checkpoint(name, source, {"form": "merged"})
 
 
 def test_a_checkpoint_serves_only_if_it_exists_is_promoted_and_no_evaluation_runs(
-    releases: Releases,
+    store: AdapterStore,
 ) -> None:
-    name = publish(releases, "one")
-    serve(releases, name)
-    releases.serve_as(name, True)
-    assert not releases.serves_merged(), "there is no checkpoint yet"
-    make_checkpoint(releases, name)
-    assert not releases.serves_merged(), "a checkpoint by itself changes nothing"
-    releases.serve_as(name, True)
-    assert releases.serves_merged() and releases.checkpoint(name)
-    releases.set_judging(True)
-    assert not releases.serves_merged() and releases.is_merged(name)
-    releases.set_judging(False)
-    releases.retreat([None])
-    assert not releases.serves_merged()
+    name = publish(store, "one")
+    serve(store, name)
+    store.serve_as(name, True)
+    assert not store.serves_merged(), "there is no checkpoint yet"
+    make_checkpoint(store, name)
+    assert not store.serves_merged(), "a checkpoint by itself changes nothing"
+    store.serve_as(name, True)
+    assert store.serves_merged() and store.checkpoint(name)
+    store.set_judging(True)
+    assert not store.serves_merged() and store.is_merged(name)
+    store.set_judging(False)
+    store.retreat([None])
+    assert not store.serves_merged()
 
 
 def test_a_changed_checkpoint_is_detected_before_it_serves(
-    releases: Releases,
+    store: AdapterStore,
 ) -> None:
-    name = publish(releases, "one")
-    make_checkpoint(releases, name)
-    releases.verify(name, checkpoint=True)
-    (releases.folder / name / "checkpoint" / "model.safetensors").write_text("other")
-    releases.verify(name)
+    name = publish(store, "one")
+    make_checkpoint(store, name)
+    store.verify(name, checkpoint=True)
+    (store.folder / name / "checkpoint" / "model.safetensors").write_text("other")
+    store.verify(name)
     with pytest.raises(PreconditionFailed) as error:
-        releases.verify(name, checkpoint=True)
+        store.verify(name, checkpoint=True)
     assert "checkpoint/model.safetensors" in error.value.saw
 
 
 def test_only_the_last_two_adapters_keep_their_checkpoints_and_exports_are_kept(
-    releases: Releases,
+    store: AdapterStore,
 ) -> None:
-    names = [publish(releases, content) for content in ("one", "two", "three", "four")]
+    names = [publish(store, content) for content in ("one", "two", "three", "four")]
     for name in names:
-        make_checkpoint(releases, name, name[-8:])
+        make_checkpoint(store, name, name[-8:])
         if name != names[0]:  # that one was only exported
-            releases.serve_as(name, True)
-            serve(releases, name)
-    releases.forget_old_checkpoints()
-    assert [bool(releases.checkpoint(name)) for name in names] == [True, False, True, True]
-    assert [releases.is_merged(name) for name in names] == [False, False, True, True]
-    assert not list(releases.folder.glob(".unfinished*"))
+            store.serve_as(name, True)
+            serve(store, name)
+    store.forget_old_checkpoints()
+    assert [bool(store.checkpoint(name)) for name in names] == [True, False, True, True]
+    assert [store.is_merged(name) for name in names] == [False, False, True, True]
+    assert not list(store.folder.glob(".unfinished*"))
 
 
 def test_a_new_checkpoint_replaces_the_old_one_and_serves_only_on_request(
-    releases: Releases,
+    store: AdapterStore,
 ) -> None:
-    name = publish(releases, "one")
-    make_checkpoint(releases, name, "old")
-    releases.serve_as(name, True)
-    make_checkpoint(releases, name, "new")
-    assert (releases.folder / name / "checkpoint" / "model.safetensors").read_text() == "new"
-    assert not releases.is_merged(name)
+    name = publish(store, "one")
+    make_checkpoint(store, name, "old")
+    store.serve_as(name, True)
+    make_checkpoint(store, name, "new")
+    assert (store.folder / name / "checkpoint" / "model.safetensors").read_text() == "new"
+    assert not store.is_merged(name)
 
 
 def test_a_truncated_line_damages_no_later_line(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def morning_after(site: Site, point: Point, seed: int) -> Found:
     """Something new to learn, a night with a death in it, `glue day`, and a look at all that was
     promised."""
     something_to_learn(site, seed)
-    before = site.releases.current()
+    before = site.store.current()
     died = night_with_a_death(site, point)
     started = time.monotonic()
     day = glue("day")
@@ -145,7 +145,7 @@ def morning_after(site: Site, point: Point, seed: int) -> Found:
         half_published=len(half(site)),
         stale_locks=sum(lock.held(site.state, name) for name in (lock.TRAINING, lock.SWITCH)),
         adapter_before=before,
-        adapter_after=site.releases.current(),
+        adapter_after=site.store.current(),
         saw=saw,
     )
 
@@ -232,9 +232,9 @@ def kill(site: Site, point: Point, seconds: float) -> bool:
 def half(site: Site) -> list[str]:
     """Releases that are listed and not whole."""
     found = []
-    for name in site.releases.names():
+    for name in site.store.names():
         try:
-            site.releases.verify(name)
+            site.store.verify(name)
         except (PreconditionFailed, OSError):
             found.append(name)
     return found
@@ -244,7 +244,7 @@ def why_not_serving(site: Site) -> str:
     """Empty if the model, not the desk, answers through the front with what the files say that
     serves."""
     try:
-        current, loaded = site.releases.current(), site.vllm().models()
+        current, loaded = site.store.current(), site.vllm().models()
         if loaded.get(ADAPTER) != (f"/adapters/{current}" if current else None):
             return f"vLLM runs {loaded}, and {current} is to serve"
         answer = site.administrator().ask(

@@ -97,5 +97,5 @@ def test_a_backup_of_the_running_chat_brings_up_a_fresh_machine(
     learned = demo["examples"][0]
     assert learned["wanted"] in person.ask([{"role": "user", "content": learned["question"]}]).text
     listed = json.loads(glue("adapters", "--json").stdout)
-    assert [row["name"] for row in listed] == site.releases.names() == again.releases.names()
+    assert [row["name"] for row in listed] == site.store.names() == again.store.names()
     assert [row["name"] for row in listed if row["serves"]] == [demo["adapter"]]

@@ -71,7 +71,7 @@ def test_status_says_what_serves(demo: Demo, glue: Glue) -> None:
 def test_what_is_served_is_what_was_trained(demo: Demo, site: Site) -> None:
     """Format conversion is where adapters go wrong silently: PEFT's own numbers against vLLM's, on
     the same answers."""
-    manifest = site.releases.manifest(demo["adapter"])
+    manifest = site.store.manifest(demo["adapter"])
     folder = site.state / "nights" / manifest["night"]
     rows = [
         json.loads(line) for line in (folder / "dataset" / "train.jsonl").read_text().splitlines()
@@ -88,7 +88,7 @@ def test_what_is_served_is_what_was_trained(demo: Demo, site: Site) -> None:
 def test_the_prompt_that_training_saw_is_the_one_that_vllm_got(demo: Demo, site: Site) -> None:
     """The same number of tokens as the day's prompt of the same question: system text, passages and
     their frame."""
-    manifest = site.releases.manifest(demo["adapter"])
+    manifest = site.store.manifest(demo["adapter"])
     rows = (
         (site.state / "nights" / manifest["night"] / "dataset" / "train.jsonl")
         .read_text()
@@ -107,7 +107,7 @@ def test_an_answer_can_be_scored_while_others_are_being_written(demo: Demo, site
     rows = (
         site.state
         / "nights"
-        / site.releases.manifest(demo["adapter"])["night"]
+        / site.store.manifest(demo["adapter"])["night"]
         / "dataset"
         / "train.jsonl"
     )
@@ -140,15 +140,15 @@ def test_another_night_with_nothing_new_never_touches_the_day(
 def test_a_release_that_was_changed_on_disk_is_not_promoted(
     demo: Demo, site: Site, glue: Glue
 ) -> None:
-    name = adapters.add(site, site.releases.folder / demo["adapter"])
+    name = adapters.add(site, site.store.folder / demo["adapter"])
     try:
-        with (site.releases.folder / name / "adapter_config.json").open("a") as file:
+        with (site.store.folder / name / "adapter_config.json").open("a") as file:
             file.write(" ")
         done = glue("promote", name)
         assert done.returncode == 10 and "not what was published" in done.stderr
-        assert site.releases.current() == demo["adapter"]
+        assert site.store.current() == demo["adapter"]
     finally:
-        shutil.rmtree(site.releases.folder / name)
+        shutil.rmtree(site.store.folder / name)
 
 
 def test_make_ingest_keeps_the_folder_and_the_collection_in_step(
@@ -197,8 +197,8 @@ def rewritten(
 def test_bad_adapters_are_refused_by_name_and_nothing_changes(
     demo: Demo, site: Site, glue: Glue, tmp_path: Path
 ) -> None:
-    good = site.releases.folder / demo["adapter"]
-    before = site.releases.names()
+    good = site.store.folder / demo["adapter"]
+    before = site.store.names()
     missing = rewritten(
         good, tmp_path / "missing", keep=lambda name: ".4.mixer.experts.3.up_proj." not in name
     )
@@ -218,7 +218,7 @@ def test_bad_adapters_are_refused_by_name_and_nothing_changes(
     ):
         done = glue("adapters", "--add", str(folder))
         assert done.returncode == 10 and words in done.stderr.replace("\n", " "), done.stderr
-    assert site.releases.names() == before
+    assert site.store.names() == before
 
 
 HOLD = """
@@ -261,14 +261,14 @@ def test_a_failed_training_leaves_the_day_serving_as_before(
     demonstration.teach(
         site, demonstration.team_member(site), world, demonstration.corrections(world, 10, seed=99)
     )
-    before = site.releases.names()
+    before = site.store.names()
     good_job = train.job
     monkeypatch.setattr(
         train, "job", lambda tonight: good_job(tonight) | {"base_model": "/models/gone"}
     )
     with pytest.raises(GlueError, match="training failed"):
         night.run(site)
-    assert site.releases.names() == before
+    assert site.store.names() == before
     assert json.loads(glue("status", "--json").stdout)["mode"] == "day"
     example = demo["examples"][0]
     assert example["wanted"] in site.administrator().ask(question(example["question"])).text

@@ -94,7 +94,7 @@ def test_a_good_night_makes_right_answers_that_it_never_saw_30_percent_likelier(
 def test_the_demonstration_s_night_did_so_on_the_served_model(demo: Demo, site: Site) -> None:
     """Its verdict says so, and so does a look of our own: the geometric mean of a token's
     probability, against the base's."""
-    manifest = site.releases.manifest(demo["adapter"])
+    manifest = site.store.manifest(demo["adapter"])
     assert (
         manifest["verdict"]["promote"]
         and manifest["verdict"]["figures"]["likelihood_ratio"] >= LEAST_RATIO
@@ -195,7 +195,7 @@ def test_promote_and_rollback_restart_nothing_and_fail_nobody(
             adapters.promote(site, None)
             adapters.rollback(site)
     print(f"requests of {CLIENTS} clients meanwhile: {dict(clients.asked)}")
-    assert site.releases.current() == demo["adapter"] and started(site) == before
+    assert site.store.current() == demo["adapter"] and started(site) == before
     assert clients.asked["failed"] == 0, clients.reasons
     assert clients.asked["answered"] >= ROUNDS
 
@@ -223,15 +223,15 @@ def test_a_release_says_all_that_made_it_and_two_can_be_compared(demo: Demo, glu
 
 
 def test_prune_never_takes_what_serves(demo: Demo, site: Site, glue: Glue) -> None:
-    before = site.releases.names()
+    before = site.store.names()
     done = json.loads(glue("prune", "--keep", "1", "--dry-run", "--json").stdout)
-    assert demo["adapter"] not in done["removable"] and site.releases.names() == before
+    assert demo["adapter"] not in done["removable"] and site.store.names() == before
 
 
 def test_the_morning_is_told_on_a_page_in_the_terminal_and_above_the_chat(
     demo: Demo, site: Site, glue: Glue
 ) -> None:
-    night = site.releases.manifest(demo["adapter"])["night"]
+    night = site.store.manifest(demo["adapter"])["night"]
     folder = site.state / "nights" / night
     page = (folder / "report.html").read_text()
     assert "<svg" in page and demo["adapter"] in page and "make rollback" in page

@@ -18,11 +18,11 @@ from tests.learning import on_host
 def twin(demo: dict[str, Any], site: Site) -> Iterator[Path]:
     """The demonstration's adapter once more, as a release of its own, which serves in place of
     it."""
-    name = adapters.add(site, site.releases.folder / demo["adapter"])
+    name = adapters.add(site, site.store.folder / demo["adapter"])
     adapters.promote(site, name, "adapter")
-    yield site.releases.folder / name
+    yield site.store.folder / name
     adapters.promote(site, demo["adapter"], "adapter")
-    shutil.rmtree(site.releases.folder / name)
+    shutil.rmtree(site.store.folder / name)
 
 
 def test_a_promoted_adapter_answers_with_its_folder_moved_away(twin: Path, site: Site) -> None:

@@ -30,8 +30,8 @@ def test_what_a_job_writes_is_private_and_belongs_to_the_state_folder_s_owner(si
 
 
 def test_the_served_adapter_is_good_and_an_empty_folder_is_none(site: Site, tmp_path: Path) -> None:
-    current = site.releases.current()
-    assert current is not None and adapters.problems(site, site.releases.folder / current) == []
+    current = site.store.current()
+    assert current is not None and adapters.problems(site, site.store.folder / current) == []
     tmp_path.chmod(0o755)
     (words,) = adapters.problems(site, tmp_path)
     assert words.startswith(f"{tmp_path} is not an adapter folder")

@@ -31,7 +31,7 @@ def started(site: Site) -> str:
 def trained(demo: Demo, site: Site) -> list[tuple[Example, float]]:
     """Answers that the night trained on, each with what transformers and PEFT made of it when
     training ended."""
-    manifest = site.releases.manifest(demo["adapter"])
+    manifest = site.store.manifest(demo["adapter"])
     rows = (
         (site.state / "nights" / manifest["night"] / "dataset" / "train.jsonl")
         .read_text()
@@ -87,7 +87,7 @@ def test_a_merged_checkpoint_is_whole_and_does_not_serve_by_itself(
     folder = Path(made["checkpoint"])
     assert sorted(made["sha256"]) == sorted(f"checkpoint/{path.name}" for path in folder.iterdir())
     assert json.loads((folder.parent / "checkpoint.json").read_text())["form"] == "merged"
-    site.releases.verify(demo["adapter"], checkpoint=True)
+    site.store.verify(demo["adapter"], checkpoint=True)
     assert export(glue, demo, "merged")["made"] == made["made"], "it was made twice"
     day.start(site)
     assert started(site) == before and site.vllm().models()[BASE] == site.settings["SERVED_MODEL"]

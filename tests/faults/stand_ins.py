@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import night_desk
-from glue.clients.adapter_store import Releases
+from glue.clients.adapter_store import AdapterStore
 from glue.clients.docker import Stacks
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
@@ -167,7 +167,7 @@ def leave_result(folder: Path, how: str) -> None:
 def started_with(state: Path) -> dict[str, str]:
     """As images/vllm/serve-current.sh."""
     link = state / "adapters" / "current"
-    if Releases(state / "adapters").serves_merged():
+    if AdapterStore(state / "adapters").serves_merged():
         return {BASE: f"/adapters/{link.readlink()}/checkpoint"}
     return {BASE: MODEL} | ({ADAPTER: f"/adapters/{link.readlink()}"} if link.is_symlink() else {})
 

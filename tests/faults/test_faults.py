@@ -52,7 +52,7 @@ def test_a_trainer_that_fails_costs_the_night_and_nothing_else(
         night.run(site)
     assert words in str(error.value)
     require_a_good_day(site)
-    assert site.releases.current() == good
+    assert site.store.current() == good
     last = journal.last_night(site.state)
     assert last is not None and last["outcome"] == "failed" and words.split()[0] in last["reason"]
 
@@ -70,7 +70,7 @@ def test_a_trainer_that_eats_the_memory_is_stopped_before_the_machine_suffers(
         night.run(site)
     assert "0.0 GB of memory left" in error.value.saw
     require_a_good_day(site)
-    assert site.releases.current() == good
+    assert site.store.current() == good
 
 
 def test_a_trainer_is_stopped_when_the_kernel_reports_pressure(
@@ -120,14 +120,14 @@ def test_a_candidate_that_vllm_refuses_or_that_does_not_answer_does_not_serve(
         world[fault] = False
     day.start(site)
     require_a_good_day(site)
-    assert site.releases.current() == good
+    assert site.store.current() == good
 
 
 def test_a_broken_artifact_is_a_refusal_and_no_release(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = begin(site)
-    before = site.releases.names()
+    before = site.store.names()
     monkeypatch.setattr(
         adapters,
         "problems",
@@ -137,7 +137,7 @@ def test_a_broken_artifact_is_a_refusal_and_no_release(
         night.run(site)
     assert "is broken" in error.value.saw and "q_proj" in error.value.saw
     require_a_good_day(site)
-    assert (site.releases.current(), site.releases.names()) == (good, before)
+    assert (site.store.current(), site.store.names()) == (good, before)
     (page,) = [
         path for path in site.state.glob("nights/*/report.html") if "q_proj" in path.read_text()
     ]
@@ -197,7 +197,7 @@ def test_the_morning_goes_before_a_night_that_still_trains_and_the_night_promote
     kind, *_ = ended_while_it_trains(site, lambda: day.start(site))
     assert kind == "Preempted"
     require_a_good_day(site)
-    assert site.releases.current() == good and len(site.releases.names()) == 1
+    assert site.store.current() == good and len(site.store.names()) == 1
     last = journal.last_night(site.state)
     assert last is not None and last["outcome"] == "preempted"
 
@@ -260,8 +260,7 @@ def test_a_night_that_waits_while_a_person_stops_everything_begins_nothing(
     with pytest.raises(Preempted, match="does not start"):
         night.run(site)
     assert (
-        desired_state.read(site.state) == DesiredState(Wanted.DOWN)
-        and site.releases.current() == good
+        desired_state.read(site.state) == DesiredState(Wanted.DOWN) and site.store.current() == good
     )
     assert not any(service.serves for service in site.stacks.services("day").values())
     last = journal.last_night(site.state)
@@ -274,9 +273,9 @@ def test_a_refusal_after_the_office_has_opened_restarts_nothing(
     """A checkpoint serves, and judging put the base model in its place: the next morning changes it
     back, not this night."""
     good = begin(site)
-    (site.releases.folder / good / "checkpoint").mkdir()
-    (site.releases.folder / good / "checkpoint" / "config.json").write_text("{}")
-    site.releases.serve_as(good, merged=True)
+    (site.store.folder / good / "checkpoint").mkdir()
+    (site.store.folder / good / "checkpoint" / "config.json").write_text("{}")
+    site.store.serve_as(good, merged=True)
     day.start(site)
     assert site.vllm().models() == {BASE: f"/adapters/{good}/checkpoint"}
     stopped, stop = [], StandInStacks.stop
@@ -317,13 +316,13 @@ def test_a_late_night_cannot_promote(site: StandInSite) -> None:
         adapters.promote(site, good, None, "late")
     with pytest.raises(Preempted):
         day.start_for_judging(site, "late")
-    assert site.releases.current() == good
+    assert site.store.current() == good
 
 
 def test_day_while_a_night_judges_leaves_a_day_that_serves_as_it_is(site: StandInSite) -> None:
     begin(site)
     tonight = DesiredState(Wanted.JUDGING, "tonight", time.time() - 1)
-    site.releases.set_judging(True)
+    site.store.set_judging(True)
     desired_state.write(site.state, tonight)
     child = os.fork()
     if child == 0:
@@ -338,14 +337,13 @@ def test_day_while_a_night_judges_leaves_a_day_that_serves_as_it_is(site: StandI
         )
         day.start(site)
         assert (
-            desired_state.read(site.state) == tonight
-            and (site.releases.folder / "judging").exists()
+            desired_state.read(site.state) == tonight and (site.store.folder / "judging").exists()
         )
         site.stacks.stop("day", "vllm")
         day.start(site)
         assert (
             desired_state.read(site.state) == DesiredState(Wanted.DAY)
-            and not (site.releases.folder / "judging").exists()
+            and not (site.store.folder / "judging").exists()
         )
     finally:
         os.kill(child, signal.SIGKILL)
@@ -609,7 +607,7 @@ def test_the_watch_that_follows_a_night_brings_up_the_day_that_the_night_could_n
         world["never_up"] = False
     assert reconcile.reconcile(site)["step"] == Step.DAY
     require_a_good_day(site)
-    assert site.releases.current() == good
+    assert site.store.current() == good
 
 
 def test_nobody_is_told_that_the_day_serves_again_before_it_came_up_whole(
@@ -702,7 +700,7 @@ def test_promotion_and_rollback_run_no_job_so_they_work_without_the_trainer_s_im
 ) -> None:
     good = begin(site)
     night.run(site)
-    newer = site.releases.current()
+    newer = site.store.current()
 
     def no_image(*_: object) -> dict[str, object]:
         raise GlueError("no such image", "the stand-in has none", "make setup")

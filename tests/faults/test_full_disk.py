@@ -45,7 +45,7 @@ def test_a_trainer_that_fills_the_disk_costs_the_night_and_nothing_else(
         night.run(site)
     day.start(site)
     require_a_good_day(site)
-    assert site.releases.current() == good
+    assert site.store.current() == good
     if reserved > 16:
         last = journal.last_night(site.state)
         assert last is not None and last["outcome"] == "failed"

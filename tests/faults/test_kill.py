@@ -86,16 +86,16 @@ def begin(site: StandInSite) -> str:
 def require_a_good_day(site: StandInSite) -> None:
     """Day serves with the right adapter in vLLM and behind the assistant; nothing is half; no lock
     is held."""
-    world, current = site.ledger.read(), site.releases.current()
+    world, current = site.ledger.read(), site.store.current()
     assert (
         not services.not_serving(site.stacks.services("day")) and "trainer" not in world["services"]
     )
     assert world["assistant"] == (ADAPTER if current else BASE)
     assert world["loaded"].get(ADAPTER) == (f"/adapters/{current}" if current else None)
-    for name in site.releases.names():
-        site.releases.verify(name)
-    assert site.releases.served()[-1] == current
-    assert not (site.releases.folder / "judging").exists()
+    for name in site.store.names():
+        site.store.verify(name)
+    assert site.store.served()[-1] == current
+    assert not (site.store.folder / "judging").exists()
     assert not lock.held(site.state, lock.TRAINING) and not lock.held(site.state, lock.SWITCH)
     assert desired_state.read(site.state) in (
         DesiredState(Wanted.DAY),
@@ -106,7 +106,7 @@ def require_a_good_day(site: StandInSite) -> None:
 def confirmed(site: StandInSite, adapter: str) -> bool:
     """Whether the journal says that the adapter's night asked its question through the front and
     got its answer."""
-    name = site.releases.manifest(adapter)["night"]
+    name = site.store.manifest(adapter)["night"]
     rows = [
         row for row in files.read_lines(site.state / "journal.jsonl") if row.get("night") == name
     ]
@@ -119,16 +119,16 @@ def test_whatever_moment_a_night_is_killed_at_the_morning_serves_a_confirmed_ada
     good = begin(site)
     points, died_in = 0, set()
     while True:
-        before = site.releases.current()
+        before = site.store.current()
         if not night_that_dies(site, points + 1):
             break
         points += 1
         died_in |= set(journal.unfinished(site.state).values())
         day.start(site)
         require_a_good_day(site)
-        current = site.releases.current()
+        current = site.store.current()
         assert current == before or confirmed(site, str(current)), f"point {points}"
-    assert good in site.releases.names()
+    assert good in site.store.names()
     assert not list((site.state / "nights").glob("*/reserve")), (
         "room that a dead night had reserved"
     )
@@ -165,7 +165,7 @@ def test_whoever_else_dies_in_whatever_step_the_morning_serves_a_confirmed_adapt
         world["docker_is_dead"], world["trainer"] = False, "trains"
     day.start(site)
     require_a_good_day(site)
-    current = site.releases.current()
+    current = site.store.current()
     assert current == before or confirmed(site, str(current))
     assert night.run(site)["outcome"] == "promoted", "the next night is none the worse"
 
@@ -215,9 +215,9 @@ def test_a_disk_that_is_full_at_whatever_moment_of_a_night_leaves_the_day_servin
     while night_on_a_disk_that_is_full(site, points + 1, without_room):
         points += 1
         require_a_good_day(site)
-        before, serves = serves, site.releases.current()
+        before, serves = serves, site.store.current()
         assert serves == before or confirmed(site, str(serves)), f"point {points}"
-        for earlier in {None, *site.releases.before()} - {None}:
+        for earlier in {None, *site.store.before()} - {None}:
             assert confirmed(site, str(earlier)), f"point {points}: a rollback would go forward"
     assert points > 40, f"only {points} points: the hook hears too little"
 
@@ -248,4 +248,4 @@ def test_on_a_full_disk_the_watch_brings_up_the_day_and_so_does_the_morning(
         desired_state.write(
             site.state, DesiredState(Wanted.DAY)
         )  # so that there is something to watch again
-    assert site.releases.current() == good
+    assert site.store.current() == good

@@ -139,7 +139,7 @@ def test_a_week(site: StandInSite, clock: Clock) -> None:
             reconcile.reconcile(site)
         elif verb == "opening":
             require_a_good_day(site)
-            serving[name] = site.releases.current()
+            serving[name] = site.store.current()
     rows = files.read_lines(site.state / "journal.jsonl")
     ended = [
         (hours.WEEK[datetime.fromisoformat(row["time"]).weekday()], row["outcome"])

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from glue.clients import jobs
-from glue.clients.adapter_store import Releases
+from glue.clients.adapter_store import AdapterStore
 from glue.clients.site import Site
 from glue.core import files, names
 from glue.operations import dataset, restore, setup
@@ -58,9 +58,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     adapter.mkdir()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         (adapter / name).write_text("{}")
-    releases = Releases(tmp_path / "adapters")
-    releases.publish(adapter, {"origins": split.origins(built.learned)})
-    return cast(Site, SimpleNamespace(state=tmp_path, releases=releases, tell=lambda line: None))
+    store = AdapterStore(tmp_path / "adapters")
+    store.publish(adapter, {"origins": split.origins(built.learned)})
+    return cast(Site, SimpleNamespace(state=tmp_path, store=store, tell=lambda line: None))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_is_forgotten_is_gone_from_the_files_and_the_page(
     assert not any(f"in {chat}" in everything for chat in gone)
     assert all(f"in {chat}" in everything for chat in left)
     assert done["rows_removed"] == len(gone) + 2  # and the pair, and the place of what was masked
-    assert done["adapters_that_had_seen_it"] == site.releases.names() and done["serving"] is None
+    assert done["adapters_that_had_seen_it"] == site.store.names() and done["serving"] is None
     facts = json.loads(next(site.state.glob("nights/*/dataset/card.json")).read_text())
     assert facts["forgotten"] == done["rows_removed"]
     assert dataset.forget(site, what, value)["rows_removed"] == 0
@@ -151,7 +151,7 @@ def test_somebody_nobody_knows_is_in_nothing(site: Site) -> None:
 
 
 def test_a_manifest_names_nobody(site: Site) -> None:
-    text = (site.releases.folder / site.releases.names()[0] / "manifest.json").read_text()
+    text = (site.store.folder / site.store.names()[0] / "manifest.json").read_text()
     assert "user-1" not in text and "chat-1" not in text and len(json.loads(text)["origins"]) == 5
 
 

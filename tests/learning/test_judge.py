@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from glue.clients import jobs
-from glue.clients.adapter_store import Releases
+from glue.clients.adapter_store import AdapterStore
 from glue.core import files, recipes
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE, CANDIDATE, MARK
@@ -74,7 +74,7 @@ def site(tmp_path: Path) -> Any:
     (tmp_path / "adapters").mkdir()
     settings = SimpleNamespace(number=lambda key: 32)
     return SimpleNamespace(
-        releases=Releases(tmp_path / "adapters"), state=tmp_path, tell=print, settings=settings
+        store=AdapterStore(tmp_path / "adapters"), state=tmp_path, tell=print, settings=settings
     )
 
 
@@ -97,7 +97,7 @@ def ask(site: Any, served: StubVllm, dataset: Dataset = DATASET) -> tuple[Verdic
         order = json.loads(json.dumps(asked.order))
         return job.judge(Job(order, site.state, cast(Any, served), cast(Any, None), print))
 
-    night = night_of(site, publish(site.releases, "candidate"), dataset)
+    night = night_of(site, publish(site.store, "candidate"), dataset)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "run", run)
         found = evaluate.judge(night)
@@ -116,7 +116,7 @@ def test_a_good_candidate_is_promoted_and_taken_away_again(site: Any) -> None:
 def test_candidate_current_and_base_are_asked_side_by_side_where_an_adapter_serves(
     site: Any,
 ) -> None:
-    serve(site.releases, publish(site.releases, "current"))
+    serve(site.store, publish(site.store, "current"))
     served = StubVllm()
     ask(site, served)
     assert served.scored.count(ADAPTER) == served.scored.count(BASE) == len(ROWS)
@@ -150,8 +150,8 @@ def test_a_candidate_that_alone_cannot_answer_is_refused_and_no_error(site: Any)
 
 
 def test_a_candidate_that_was_changed_after_it_was_published_is_not_judged(site: Any) -> None:
-    name = publish(site.releases, "candidate")
-    (site.releases.folder / name / "adapter_model.safetensors").write_text("other")
+    name = publish(site.store, "candidate")
+    (site.store.folder / name / "adapter_model.safetensors").write_text("other")
     with pytest.raises(GlueError, match="not what was published"):
         evaluate.judge(night_of(site, name))
 

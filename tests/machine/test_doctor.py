@@ -43,7 +43,7 @@ def good(profile: str = "spark") -> Host:
         port_free=True,
         secrets_mode=0o600,
         replay_there=True,
-        releases=0,
+        adapters=0,
         wrong_files=dict.fromkeys(loaded.hub_models, ()),
         model_bytes={},
     )
@@ -278,7 +278,7 @@ def test_disk_counts_only_what_is_not_there_yet() -> None:
         fresh, model_bytes={TRAINED: 60 * 10**9}, state_free_bytes=int(wanted - 60e9) + 1
     )
     assert grade(half, "disk")[0] == "ok"
-    assert grade(replace(good(), releases=3, state_free_bytes=int(20e9)), "disk")[0] == "ok"
+    assert grade(replace(good(), adapters=3, state_free_bytes=int(20e9)), "disk")[0] == "ok"
 
 
 def test_disk_is_asked_for_where_it_is_needed() -> None:

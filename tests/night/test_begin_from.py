@@ -22,11 +22,9 @@ def tonight(
     folder: Path, recipe: recipes.Recipe, current: str | None, manifest: dict[str, Any]
 ) -> Night:
     (folder / "models.json").write_text('{"nvidia/nano": {"commit": "abc"}}')
-    releases = SimpleNamespace(current=lambda: current, manifest=lambda name: manifest)
+    store = SimpleNamespace(current=lambda: current, manifest=lambda name: manifest)
     settings = {"TRAINED_MODEL": "nvidia/nano"}
-    site = SimpleNamespace(
-        releases=releases, tell=lambda line: None, state=folder, settings=settings
-    )
+    site = SimpleNamespace(store=store, tell=lambda line: None, state=folder, settings=settings)
     return Night(cast(Site, site), "tonight", recipe, 0.0)
 
 

@@ -440,10 +440,10 @@ def test_a_merged_release_is_whole_after_a_restore_and_its_checkpoint_is_made_ag
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for content in ("two", "three"):
-        name = publish(site.releases, content)
-        make_checkpoint(site.releases, name, content)
-        site.releases.serve_as(name, True)
-        site.releases.advance(name)
+        name = publish(site.store, content)
+        make_checkpoint(site.store, name, content)
+        site.store.serve_as(name, True)
+        site.store.advance(name)
     made = backup.make(site)
     fresh = replace(
         site,
@@ -452,9 +452,9 @@ def test_a_merged_release_is_whole_after_a_restore_and_its_checkpoint_is_made_ag
         ),
     )
     restore.put_back_state(fresh.state, made, backup.verified(made))
-    before = site.releases.before()
-    assert fresh.releases.current() == name and not fresh.releases.serves_merged()
-    assert adapters.without_damaged(fresh, fresh.releases.before()) == before, (
+    before = site.store.before()
+    assert fresh.store.current() == name and not fresh.store.serves_merged()
+    assert adapters.without_damaged(fresh, fresh.store.before()) == before, (
         "a good release was passed over"
     )
 
@@ -468,7 +468,7 @@ def test_a_merged_release_is_whole_after_a_restore_and_its_checkpoint_is_made_ag
     (fresh.state / "nights").mkdir(exist_ok=True)
     no_trainer = SimpleNamespace(missing_images=lambda references: [], trainer=lambda: None)
     assert adapters.prepare(replace(fresh, stacks=cast(Stacks, no_trainer)), name, "merged")
-    assert (fresh.releases.folder / name / "checkpoint" / "config.json").exists()
+    assert (fresh.store.folder / name / "checkpoint" / "config.json").exists()
 
 
 @pytest.mark.parametrize(

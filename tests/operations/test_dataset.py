@@ -34,7 +34,7 @@ def site(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         state=tmp_path,
         settings=load("rehearsal"),
         recipe=lambda: RECIPE,
-        releases=SimpleNamespace(manifests=lambda: manifests, names=list, current=lambda: None),
+        store=SimpleNamespace(manifests=lambda: manifests, names=list, current=lambda: None),
         administrator=lambda: None,
         tell=lambda line: None,
         asked=asked,

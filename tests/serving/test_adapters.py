@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from glue.clients.adapter_store import Releases
+from glue.clients.adapter_store import AdapterStore
 from glue.core import desired_state
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError, Locked, PreconditionFailed
@@ -17,7 +17,7 @@ from tests.core.test_state import make_checkpoint, publish, serve
 @pytest.fixture
 def site(tmp_path: Path) -> Any:
     (tmp_path / "adapters").mkdir()
-    return SimpleNamespace(releases=Releases(tmp_path / "adapters"), tell=print)
+    return SimpleNamespace(store=AdapterStore(tmp_path / "adapters"), tell=print)
 
 
 def stub_vllm(monkeypatch: pytest.MonkeyPatch, takes: bool) -> list[str]:
@@ -37,14 +37,14 @@ def stub_vllm(monkeypatch: pytest.MonkeyPatch, takes: bool) -> list[str]:
 def test_a_checkpoint_that_vllm_does_not_start_with_leaves_what_served_before(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two = (publish(site.releases, content) for content in ("one", "two"))
-    serve(site.releases, one)
-    make_checkpoint(site.releases, two)
+    one, two = (publish(site.store, content) for content in ("one", "two"))
+    serve(site.store, one)
+    make_checkpoint(site.store, two)
     asked = stub_vllm(monkeypatch, takes=False)
     with pytest.raises(GlueError, match="starts and dies"):
         adapters.switch_to(site, two, merged=True)
     assert asked == ["agree", "restart"]
-    assert (site.releases.current(), site.releases.served(), site.releases.serves_merged()) == (
+    assert (site.store.current(), site.store.served(), site.store.serves_merged()) == (
         one,
         [None, one],
         False,
@@ -54,27 +54,27 @@ def test_a_checkpoint_that_vllm_does_not_start_with_leaves_what_served_before(
 def test_the_same_release_in_another_form_goes_back_to_the_form_it_had(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = publish(site.releases, "one")
-    serve(site.releases, name)
-    make_checkpoint(site.releases, name)
+    name = publish(site.store, "one")
+    serve(site.store, name)
+    make_checkpoint(site.store, name)
     stub_vllm(monkeypatch, takes=False)
     with pytest.raises(GlueError):
         adapters.switch_to(site, name, merged=True)
-    assert not site.releases.serves_merged()
+    assert not site.store.serves_merged()
     stub_vllm(monkeypatch, takes=True)
     adapters.switch_to(site, name, merged=True)
-    assert site.releases.serves_merged() and site.releases.served() == [None, name]
+    assert site.store.serves_merged() and site.store.served() == [None, name]
 
 
 @pytest.mark.parametrize("form", [None, "merged"])
 def test_an_adapter_that_cannot_be_merged_serves_unmerged_unless_merged_was_asked_for(
     site: Any, form: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = site.releases.folder.parent / "trained"
+    source = site.store.folder.parent / "trained"
     source.mkdir()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         (source / name).write_text("{}")
-    name = site.releases.publish(source, {"recipe": {"serve": "merged"}})
+    name = site.store.publish(source, {"recipe": {"serve": "merged"}})
 
     def packed(*_: Any) -> None:
         raise PreconditionFailed(
@@ -95,10 +95,10 @@ def test_a_rollback_restarts_a_vllm_that_died_of_the_adapter(
 ) -> None:
     """vLLM answers nothing until it is restarted; the assistant must then be behind what the link
     says."""
-    wanted = None if back_to_base else publish(site.releases, "good")
+    wanted = None if back_to_base else publish(site.store, "good")
     if wanted:
-        serve(site.releases, wanted)
-    serve(site.releases, publish(site.releases, "bad"))
+        serve(site.store, wanted)
+    serve(site.store, publish(site.store, "bad"))
     alive: list[str] = []
     loaded: list[object] = []
     behind: list[object] = []
@@ -118,7 +118,7 @@ def test_a_rollback_restarts_a_vllm_that_died_of_the_adapter(
     )
     assert adapters.rollback(site) == wanted
     assert alive == ["restarted"] and loaded == [wanted] and behind == [wanted]
-    assert site.releases.current() == wanted
+    assert site.store.current() == wanted
 
 
 @pytest.mark.parametrize("wanted", [Wanted.NIGHT, Wanted.DOWN])
@@ -126,13 +126,13 @@ def test_while_the_model_must_stay_stopped_rollback_moves_the_link_and_starts_no
     site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Wanted
 ) -> None:
     """On a GB10 a model beside a trainer hangs the machine."""
-    one, two = (publish(site.releases, content) for content in ("one", "two"))
-    serve(site.releases, one)
-    serve(site.releases, two)
+    one, two = (publish(site.store, content) for content in ("one", "two"))
+    serve(site.store, one)
+    serve(site.store, two)
     site.state = tmp_path
     desired_state.write(tmp_path, DesiredState(wanted, "n1" if wanted is Wanted.NIGHT else ""))
     asked = stub_vllm(monkeypatch, takes=True)
-    assert adapters.rollback(site) == one == site.releases.current()
+    assert adapters.rollback(site) == one == site.store.current()
     with pytest.raises(Locked, match="is stopped"):
         adapters.promote(site, two)
-    assert asked == [] and site.releases.current() == one
+    assert asked == [] and site.store.current() == one

@@ -55,7 +55,7 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
         state=tmp_path,
         settings=settings,
         tell=print,
-        releases=SimpleNamespace(current=lambda: "a1"),
+        store=SimpleNamespace(current=lambda: "a1"),
         administrator=lambda: SimpleNamespace(ensure_banner=lambda **_: None),
     )
     made = Night(cast(Site, site), NIGHT, recipes.load(REPOSITORY / "env" / "recipes", "team"), 0.0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from glue.clients.adapter_store import ADAPTER_FILES, Releases
+from glue.clients.adapter_store import ADAPTER_FILES, AdapterStore
 from glue.core import desired_state, journal
 from glue.core.desired_state import DesiredState, Wanted
 from glue.serving import recovery
@@ -15,13 +15,13 @@ from glue.serving import recovery
 @pytest.fixture
 def site(tmp_path: Path) -> Any:
     """Night n1 has promoted its adapter, and its journal goes as far as the smoke step."""
-    releases = Releases(tmp_path / "adapters")
+    store = AdapterStore(tmp_path / "adapters")
     for name in ADAPTER_FILES:
         (tmp_path / name).write_text("weights")
-    releases.advance(releases.publish(tmp_path, {"night": "n1"}))
+    store.advance(store.publish(tmp_path, {"night": "n1"}))
     desired_state.write(tmp_path, DesiredState(Wanted.JUDGING, "n1", 2e12))
     journal.record(tmp_path, night="n1", step="smoke", phase="begin")
-    return SimpleNamespace(state=tmp_path, releases=releases, tell=print)
+    return SimpleNamespace(state=tmp_path, store=store, tell=print)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_dead_night_s_adapter_serves_on_only_if_it_was_confirmed(
     for row in rows:
         journal.record(site.state, **row)
     recovery.undo(site, alive=False)
-    assert (site.releases.current() is not None) == serves_on
+    assert (site.store.current() is not None) == serves_on
     assert desired_state.read(site.state) == DesiredState(Wanted.DAY)
     last = journal.last_night(site.state)
     assert last is not None and last["outcome"] == "died"
@@ -49,4 +49,4 @@ def test_a_dead_night_s_adapter_serves_on_only_if_it_was_confirmed(
 
 def test_a_night_that_lives_is_left_alone(site: Any) -> None:
     recovery.undo(site, alive=True)
-    assert site.releases.current() is not None and journal.last_night(site.state) is None
+    assert site.store.current() is not None and journal.last_night(site.state) is None
