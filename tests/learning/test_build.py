@@ -1,6 +1,7 @@
 """The job that builds a data set of ratings of a real Open WebUI. The chat and vLLM are stubs."""
 
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,7 @@ from glue.core import recipes
 from glue.core.errors import Misconfigured
 from glue.core.names import GLOSSARY, GOLDEN
 from glue.core.settings import REPOSITORY
-from learning.dataset import build, files
+from learning.dataset import build, files, voices
 from learning.job import Job
 
 RATINGS = Path(__file__).parent / "data" / "open-webui-0.12.4-ratings.json"
@@ -75,3 +76,27 @@ def test_golden_questions_that_cannot_be_read_end_a_night_before_it_begins(tmp_p
     (tmp_path / GOLDEN).write_text("golden = 1\n")
     with pytest.raises(Misconfigured, match=GOLDEN):
         build.build(job(tmp_path))
+
+
+class TwoMinds(Chat):
+    """Another person says that the saw's code is B12."""
+
+    def ratings(self) -> Any:
+        rows = json.loads(RATINGS.read_text())
+        (saw,) = (row for row in rows if "is B11" in json.dumps(row))
+        other = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}-)", r"00000000\1", json.dumps(saw))
+        other = other.replace("B11", "B12").replace("What is the code", "And what is the code")
+        return iter([*rows, json.loads(other)])
+
+
+def test_a_question_that_two_people_answer_differently_trains_neither_and_is_shown(
+    tmp_path: Path,
+) -> None:
+    found = build.build(replace(job(tmp_path), chat=cast(Any, TwoMinds())))
+    folder = tmp_path / "nights" / "n" / "dataset"
+    page = (folder / "page.html").read_text()
+    assert found["card"]["rejected"][voices.UNSETTLED] == found["card"]["needs_a_decision"] == 2
+    assert f"left out: {voices.UNSETTLED}" in page and "B12" in page and "B11" in page
+    assert "the saw" not in (folder / "train.jsonl").read_text()
+    files.remove(folder, lambda origin: str(origin.get("user")).startswith("00000000"))
+    assert "B12" not in "".join(path.read_text() for path in folder.iterdir())

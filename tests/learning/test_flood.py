@@ -51,6 +51,7 @@ def nothing_else(folder: Path) -> None:
         "card.json",
         "general.jsonl",
         "held_out.jsonl",
+        "left_out.jsonl",
         "masked.jsonl",
         "page.html",
         "preferences.jsonl",

@@ -16,8 +16,14 @@ def says(user: str, place: str, question: str = LAB) -> Example:
 
 
 def test_the_same_correction_fifty_times_counts_once_and_the_newest_is_kept() -> None:
-    rows = [says("uma", "Tromsdal", f"{LAB} Number {at}") for at in range(50)]
+    rows = [example(LAB, "It is in Tromsdal.", user="uma", chat=f"{at}") for at in range(50)]
     assert voices.heard(rows) == voices.Heard((rows[-1],), {voices.REPEATED: 49})
+
+
+def test_one_person_s_answer_to_fifty_questions_counts_for_two() -> None:
+    """One of the two can be trained and the other held out: the rehearsal teaches like that."""
+    rows = [says("uma", "Tromsdal", f"{LAB} Number {at}") for at in range(50)]
+    assert voices.heard(rows) == voices.Heard(tuple(rows[-2:]), {voices.REPEATED: 48})
 
 
 def test_the_same_value_in_other_words_counts_once() -> None:
@@ -29,7 +35,7 @@ def test_a_night_of_one_person_s_contradictions_leaves_nothing_to_train() -> Non
     rows = [says("uma", f"Place{at % 5}") for at in range(25)]
     found = voices.heard(rows)
     assert not found.kept and sum(found.left_out.values()) == 25
-    assert found.unsettled == ((LAB, ("uma",)),)
+    assert {why for why, _ in found.disputed} == {voices.AGAINST_ONESELF}
 
 
 def test_one_person_does_not_outvote_the_rest_however_often_it_is_said() -> None:
@@ -41,7 +47,11 @@ def test_one_person_does_not_outvote_the_rest_however_often_it_is_said() -> None
 
 def test_one_against_one_trains_neither_and_both_are_named() -> None:
     found = voices.heard([says("uma", "Vikholm"), says("per", "Tromsdal")])
-    assert not found.kept and found.unsettled == ((LAB, ("per", "uma")),)
+    assert not found.kept
+    assert [(why, row.origin.user) for why, row in found.disputed] == [
+        (voices.UNSETTLED, "uma"),
+        (voices.UNSETTLED, "per"),
+    ]
 
 
 def test_a_person_with_two_answers_is_heard_where_another_person_backs_one() -> None:

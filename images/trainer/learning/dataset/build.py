@@ -27,6 +27,7 @@ from learning.dataset import (
     ratings,
     split,
     text_rules,
+    voices,
 )
 from learning.dataset.prepare import Prepared
 from learning.dataset.prompt import PromptForm
@@ -37,12 +38,14 @@ from learning.job import Job
 
 @dataclass(frozen=True)
 class Lessons:
-    """new: examples that no earlier night has had."""
+    """new: examples that no earlier night has had. left_out: (why, example) of those that need a
+    person's decision."""
 
     prepared: Prepared
     dataset: Dataset
     card: dict[str, Any]
     new: int
+    left_out: tuple[tuple[str, Example], ...] = ()
 
 
 def build(job: Job) -> dict[str, Any]:
@@ -59,7 +62,8 @@ def build(job: Job) -> dict[str, Any]:
     if job.order["for_night"]:  # one that cannot be read is better known before the night
         golden.load(job.state / GOLDEN)
     folder = job.state / job.order["folder"]
-    files.write(folder, found.prepared, found.dataset, found.card, job.order["name"])
+    parts = (found.prepared, found.dataset, found.card)
+    files.write(folder, *parts, job.order["name"], found.left_out)
     return result | facts(found.dataset)
 
 
@@ -98,8 +102,11 @@ def gather(job: Job) -> Lessons:
         from_documents = documents.collect(job, form, recipe["document_questions"])
         examples += from_documents.examples
         rejected += Counter(from_documents.rejected)
+    said = voices.heard(examples)
+    rejected += Counter(said.left_out)
+    left_out = tuple((why, prepare.without_secrets(row, region)[0]) for why, row in said.disputed)
     preferences = [*collected.preferences, *edited]
-    ready = prepare.prepare(examples, preferences, fitting(job), region)
+    ready = prepare.prepare(said.kept, preferences, fitting(job), region)
     replay = read_replay(job.state / recipe["replay_file"]) if recipe["replay_file"] else ()
     built = split.build(
         ready.examples,
@@ -111,7 +118,9 @@ def gather(job: Job) -> Lessons:
     known = frozenset(job.order["known"])
     built = split.judged_by_what_is_new(built, known, recipe["fewest_units"])
     new = sum(split.fingerprint(row) not in known for row in ready.examples)
-    return Lessons(ready, built, card.card(ready, built, dict(rejected), collected.rows, new), new)
+    counts = card.card(ready, built, dict(rejected), collected.rows, new)
+    counts |= {"needs_a_decision": len(left_out)}
+    return Lessons(ready, built, counts, new, left_out)
 
 
 def terms(job: Job, form: PromptForm) -> list[Example]:

@@ -12,19 +12,28 @@ from typing import Any
 from glue.core import files
 from learning.dataset import card, split
 from learning.dataset.prepare import Prepared
-from learning.examples import Dataset, Preference
+from learning.examples import Dataset, Example, Preference
 
 PARTS = ("train", "held_out", "general")
-FILES = (*PARTS, "preferences", "masked")
+# left_out: what was not trained and needs a person's decision, each with its reason
+FILES = (*PARTS, "preferences", "masked", "left_out")
+LeftOut = Iterable[tuple[str, Example]]  # (why, example)
 
 
 def write(
-    folder: Path, prepared: Prepared, built: Dataset, facts: dict[str, Any], name: str
+    folder: Path,
+    prepared: Prepared,
+    built: Dataset,
+    facts: dict[str, Any],
+    name: str,
+    left_out: LeftOut = (),
 ) -> None:
     """The data set, in place of any that is there; readable by its owner only."""
     write_parts(folder, built)
     write_lines(folder / "preferences.jsonl", map(split.as_pair, prepared.preferences))
     write_lines(folder / "masked.jsonl", map(asdict, prepared.masked))
+    rows = ({"why": why} | split.as_row(row) for why, row in left_out)
+    write_lines(folder / "left_out.jsonl", rows)
     write_card(folder, facts, name)
 
 
@@ -74,6 +83,8 @@ def write_card(folder: Path, facts: dict[str, Any], name: str) -> None:
     learned = {
         part: [row for row in rows if row.origin.kind != "general"] for part, rows in parts.items()
     }
+    for row in files.read_lines(folder / "left_out.jsonl"):
+        learned.setdefault(f"left out: {row['why']}", []).append(split.from_row(row))
     files.write(folder / "page.html", card.page(facts, learned, name), mode=0o600)
 
 

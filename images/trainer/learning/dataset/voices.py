@@ -5,27 +5,30 @@ differently is settled by how many of them say so. Pure.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from learning.dataset import duplicates, facts, split
 from learning.examples import Example
 
 FEWEST_WORDS = 3  # of a sentence that two questions do not share by chance
+# questions that one person may teach one answer to: one of them can train, the other judge
+MOST_WAYS = 2
 REPEATED = "one person said the same already"
 AGAINST_ONESELF = "one person gave two answers to the same question"
 OUTVOTED = "more people answer the question otherwise"
 UNSETTLED = "as many people answer the question otherwise"
+DISPUTED = (AGAINST_ONESELF, UNSETTLED)
 
 
 @dataclass(frozen=True)
 class Heard:
-    """kept: in their order. left_out: why, and how many. unsettled: each question that two answers
-    stand against, with the people to be asked."""
+    """kept: in their order. left_out: why, and how many. disputed: (why, example) of those that
+    other answers stand against; their people can settle it."""
 
     kept: tuple[Example, ...]
     left_out: dict[str, int]
-    unsettled: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    disputed: tuple[tuple[str, Example], ...] = ()
 
 
 def heard(examples: Sequence[Example]) -> Heard:
@@ -35,30 +38,26 @@ def heard(examples: Sequence[Example]) -> Heard:
     for number, group in enumerate(same_questions(examples)):
         if examples[number].origin.user:
             by_question[group].append(number)
-    why = repeated(examples)
-    unsettled = []
-    for numbers in by_question.values():
-        found = settle([(examples[number], number) for number in numbers])
-        why = found | why
-        if {AGAINST_ONESELF, UNSETTLED} & set(found.values()):
-            people = sorted({examples[number].origin.user for number in numbers})
-            unsettled.append((examples[numbers[-1]].question, tuple(people)))
-    kept = tuple(row for number, row in enumerate(examples) if number not in why)
-    return Heard(kept, dict(Counter(why.values())), tuple(unsettled))
-
-
-def repeated(examples: Sequence[Example]) -> dict[int, str]:
-    """The same sentence by the same person counts once, whatever was asked; the newest is kept. A
-    short answer, such as a yes, may be right for many questions."""
-    last: dict[tuple[str, str], int] = {}
     why: dict[int, str] = {}
+    for numbers in by_question.values():
+        why |= settle([(examples[number], number) for number in numbers])
+    why |= repeated(examples, frozenset(why))
+    kept = tuple(row for number, row in enumerate(examples) if number not in why)
+    disputed = tuple((why[n], examples[n]) for n in sorted(why) if why[n] in DISPUTED)
+    return Heard(kept, dict(Counter(why.values())), disputed)
+
+
+def repeated(examples: Sequence[Example], gone: Container[int]) -> dict[int, str]:
+    """The same sentence by the same person counts MOST_WAYS times at most, whatever was asked; the
+    newest are kept. A short answer, such as a yes, may be right for many questions.
+
+    gone: what is left out already."""
+    said: dict[tuple[str, str], list[int]] = defaultdict(list)
     for number, row in enumerate(examples):
-        said = (row.origin.user, split.normal(row.answer))
-        if row.origin.user and len(facts.told(row.answer)) >= FEWEST_WORDS:
-            if said in last:
-                why[last[said]] = REPEATED
-            last[said] = number
-    return why
+        long = len(facts.told(row.answer)) >= FEWEST_WORDS
+        if row.origin.user and long and number not in gone:
+            said[row.origin.user, split.normal(row.answer)].append(number)
+    return {number: REPEATED for same in said.values() for number in same[:-MOST_WAYS]}
 
 
 def settle(rows: Sequence[tuple[Example, int]]) -> dict[int, str]:
