@@ -50,10 +50,13 @@ def judge(night: Night, still_wanted: Callable[[], object] = lambda: None) -> Ve
 
 
 def order(night: Night) -> dict[str, Any]:
+    settings = night.site.settings
     return {
         "names": sides(night),
         "recipe": asdict(night.recipe),
-        "max_answer_tokens": night.site.settings.number("MAX_ANSWER_TOKENS"),
+        "max_answer_tokens": settings.number("MAX_ANSWER_TOKENS"),
+        "system_prompt": settings["SYSTEM_PROMPT"],
+        "rag_template": settings["RAG_TEMPLATE"],
     }
 
 
@@ -64,8 +67,8 @@ def sides(night: Night) -> dict[str, str]:
 
 
 def verdict(found: dict[str, Any]) -> Verdict:
-    reasons, faults = tuple(found["reasons"]), tuple(found["faults"])
-    return Verdict(found["promote"], reasons, found["figures"], faults)
+    words = {key: tuple(found[key]) for key in ("reasons", "faults", "notes")}
+    return Verdict(found["promote"], figures=found["figures"], **words)
 
 
 def score(night: Night, name: str) -> float:

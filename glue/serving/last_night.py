@@ -70,6 +70,11 @@ class Report:
         return (judged and self.verdict.get("reasons")) or [self.reason or "no reason was recorded"]
 
     @property
+    def notes(self) -> list[str]:
+        """What the gate could not judge, and why."""
+        return list(self.verdict.get("notes", []))
+
+    @property
     def figures(self) -> dict[str, float]:
         found: dict[str, float] = self.verdict.get("figures", {})
         return found
@@ -123,7 +128,7 @@ def read(state: Path, end: dict[str, Any]) -> Report:
 def summary(report: Report, chat_url: str = "") -> str:
     """A few lines of plain text; the first is a subject line."""
     lines = [f"{report.headline} (night {report.night})", ""]
-    lines += [f"- {line}" for line in (*report.reasons, *figure_lines(report))]
+    lines += [f"- {line}" for line in (*report.reasons, *report.notes, *figure_lines(report))]
     if report.outcome == "promoted":
         lines += ["", f"To undo it: {UNDO}. Nothing restarts."]
     return "\n".join(lines + ([f"The chat: {chat_url}"] if chat_url else [])) + "\n"

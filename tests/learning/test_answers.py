@@ -9,8 +9,9 @@ from learning.dataset import facts, variants
 from learning.dataset.facts import Fact
 from learning.dataset.wording import Wording
 from learning.evaluation import answers, paired, reading
-from learning.evaluation.answers import GENERAL, GOLDEN, READING, Graded, Question, Row
+from learning.evaluation.answers import GENERAL, GOLDEN, READING, Question, Row
 from learning.evaluation.golden import Golden
+from learning.evaluation.measurements import Graded
 from tests.learning import company
 
 YES, NO = Graded(True), Graded(False)

@@ -48,6 +48,7 @@ def nothing_else(folder: Path) -> None:
     """No name in a rating is ever a path, and nobody's text is markup."""
     dataset = folder / "inside" / "dataset"
     assert sorted(path.name for path in dataset.iterdir()) == [
+        "asked.jsonl",
         "card.json",
         "general.jsonl",
         "held_out.jsonl",

@@ -13,7 +13,9 @@ from learning.examples import Example, Message
 LIMITS = Limits(
     least_gain=0.05,
     most_forgetting=0.1,
+    most_own_loss=0.4,
     fewest_units=5,
+    fewest_facts=5,
     general_rows=8,
     most_golden_lost=0,
     most_new_faults=0,
@@ -116,6 +118,29 @@ def test_what_is_lost_little_by_little_over_many_nights_is_lost_too() -> None:
     general = Scored((-0.9,) * 6, (-0.88,) * 6, (-0.5,) * 6, tuple(range(6)))
     found = gate.verdict(Evidence(scored(GOOD), general), LIMITS)
     assert found.faults == ("forgets",) and "base model" in found.reasons[0]
+
+
+def own(changes: tuple[float, ...]) -> Scored:
+    return Scored(tuple(change - 1 for change in changes), base=(-1.0,) * len(changes))
+
+
+def test_the_base_model_s_own_answers_show_forgetting_where_there_are_enough() -> None:
+    little, much = (-0.4, 0.2) * 40, (-0.9, -0.3) * 40
+    found = ask(own=own(little))
+    assert found.promote and not found.notes and found.figures["own_rows"] == 80
+    assert ask(own=own(much)).faults == ("forgets",)
+    assert ask(changes=(-1.0,) * 5, own=own(little)).promote, "the replay's source says less"
+
+
+def test_with_few_answers_of_its_own_general_rows_decide_and_the_verdict_says_so() -> None:
+    for few in ((), (-0.4, 0.2, -3.0) * 2):
+        found = ask(own=own(few))
+        assert found.promote and f"{len(few)} answers of the base model" in found.notes[0]
+        assert ask(changes=(-1.0,) * 5, own=own(few)).faults == ("forgets",)
+
+
+def test_an_answer_of_its_own_without_a_finite_likelihood_is_refused() -> None:
+    assert ask(own=own((math.nan,) * 20)).faults == ("not finite",)
 
 
 def test_nothing_general_to_ask_is_refused_unless_the_recipe_says_so() -> None:

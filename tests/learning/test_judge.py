@@ -17,9 +17,13 @@ from glue.core.names import ADAPTER, BASE, CANDIDATE, MARK
 from glue.core.settings import REPOSITORY
 from glue.core.verdict import Verdict
 from glue.night import evaluate, promote
+from learning.dataset import asked as asked_rows
 from learning.dataset import files as dataset_files
+from learning.dataset.facts import Fact
+from learning.dataset.prompt import PromptForm
+from learning.dataset.variants import Variant
 from learning.evaluation import evaluate as job
-from learning.evaluation import score
+from learning.evaluation import reading, score
 from learning.evaluation.measurements import Reply
 from learning.examples import Dataset, Example, Message
 from learning.job import Job
@@ -69,19 +73,60 @@ class StubVllm:
         return Reply("The code is B10.", 6, 0.1)
 
 
+FORM = "Passages:\n{{CONTEXT}}"
+READ = {one.prompt[-1].content: one.right for one in reading.asked(PromptForm("", FORM))}
+
+
+class Settings(dict[str, str]):
+    def number(self, key: str) -> int:
+        return 32
+
+
+class Reader(StubVllm):
+    """Each model reads as well as other people's passages need; knows: what the candidate answers
+    right, of what was taught. forgets: nats a token on the base model's own answers."""
+
+    def __init__(self, knows: int = 12, reads: bool = True, forgets: float = 0.0) -> None:
+        super().__init__()
+        self.knows, self.reads, self.forgets = knows, reads, forgets
+
+    def answer(self, name: str, prompt: Any, most_tokens: int, tools: Any = None) -> Reply:
+        asked = prompt[-1].content
+        if asked in READ and (self.reads or name != CANDIDATE):
+            return Reply(f"It is {READ[asked].value}.", 6, 0.1)
+        known = name == CANDIDATE and asked in TAUGHT[: self.knows]
+        return Reply(f"The code is B{asked[-3:-1]}." if known else "The code is A1.", 6, 0.1)
+
+    def likelihood(self, name: str, example: Example) -> float:
+        lost = self.forgets if name == CANDIDATE and example.source == "own" else 0.0
+        return super().likelihood(name, example) - lost
+
+
+TAUGHT = [f"Which code, {n}?" for n in range(20, 32)]
+
+
+def asked_about(count: int) -> list[Variant]:
+    return [
+        Variant("phrased", Example((Message("user", q),), "", "", q), q, Fact(f"B{q[-3:-1]}"))
+        for q in TAUGHT[:count]
+    ]
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Any:
     (tmp_path / "adapters").mkdir()
-    settings = SimpleNamespace(number=lambda key: 32)
+    settings = Settings({"SYSTEM_PROMPT": "You are the team's assistant.", "RAG_TEMPLATE": FORM})
     return SimpleNamespace(
         store=AdapterStore(tmp_path / "adapters"), state=tmp_path, tell=print, settings=settings
     )
 
 
-def night_of(site: Any, release: str, dataset: Dataset = DATASET) -> Any:
+def night_of(site: Any, release: str, dataset: Dataset = DATASET, facts: int = 0) -> Any:
     """A night whose data set is on disk."""
     folder = site.state / "nights" / "tonight"
     dataset_files.write_parts(folder / "dataset", dataset)
+    rows = map(asked_rows.as_row, asked_about(facts))
+    dataset_files.write_lines(folder / "dataset" / "asked.jsonl", rows)
     parts = {field.name: len(getattr(dataset, field.name)) for field in fields(dataset)}
     (folder / "dataset" / "card.json").write_text(json.dumps({"parts": parts}))
     return SimpleNamespace(
@@ -89,7 +134,9 @@ def night_of(site: Any, release: str, dataset: Dataset = DATASET) -> Any:
     )
 
 
-def ask(site: Any, served: StubVllm, dataset: Dataset = DATASET) -> tuple[Verdict, Any]:
+def ask(
+    site: Any, served: StubVllm, dataset: Dataset = DATASET, facts: int = 0
+) -> tuple[Verdict, Any]:
     """The verdict, and what was seen. The job runs in this process."""
     site.vllm = lambda: served
 
@@ -97,7 +144,7 @@ def ask(site: Any, served: StubVllm, dataset: Dataset = DATASET) -> tuple[Verdic
         order = json.loads(json.dumps(asked.order))
         return job.judge(Job(order, site.state, cast(Any, served), cast(Any, None), print))
 
-    night = night_of(site, publish(site.store, "candidate"), dataset)
+    night = night_of(site, publish(site.store, "candidate"), dataset, facts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "run", run)
         found = evaluate.judge(night)
@@ -180,6 +227,45 @@ def test_a_merged_checkpoint_is_scored_on_the_night_s_held_out_answers(site: Any
     order = {"night": "nights/tonight", "name": BASE}
     asked = Job(order, site.state, cast(Any, StubVllm()), cast(Any, None), print)
     assert score.score(asked) == {"mean": -1.0}
+
+
+# ---------------------------------------------------------------------- judged by answers
+
+
+def test_without_facts_in_passages_likelihoods_decide_and_the_verdict_says_so(site: Any) -> None:
+    found, seen = ask(site, Reader(), facts=9)
+    assert found.promote and seen["answered"] == [] and seen["facts"] == 9
+    assert found.notes[-1] == (
+        "not judged by answers: 9 examples have facts in their passages, 10 are needed"
+    )
+    assert "replay's own source" in found.notes[0] and "asked" not in found.figures
+
+
+def test_a_night_that_answers_right_is_promoted_with_its_counts(site: Any) -> None:
+    served = Reader()
+    found, seen = ask(site, served, facts=12)
+    assert found.promote and not found.notes, found
+    counts = {key: found.figures[key] for key in ("right_before", "right_after", "asked")}
+    assert counts == {"right_before": 0, "right_after": 12, "asked": 12}
+    assert found.figures["reading_right"] == len(READ)
+    assert found.figures["own_rows"] == len(READ) + len(DATASET.general)
+    (one,) = (row for row in seen["answered"] if row["question"] == TAUGHT[0])
+    assert one["texts"] == {"candidate": "The code is B20."} | dict.fromkeys(
+        ("current", "base"), "The code is A1."
+    )
+
+
+@pytest.mark.parametrize(
+    ("served", "fault"),
+    [
+        (Reader(knows=2), "no gain"),
+        (Reader(reads=False), "worse: reading"),
+        (Reader(forgets=0.5), "forgets"),
+    ],
+)
+def test_likelier_answers_alone_promote_nothing(site: Any, served: Reader, fault: str) -> None:
+    found, _ = ask(site, served, facts=12)
+    assert not found.promote and found.faults == (fault,)
 
 
 @pytest.mark.parametrize(

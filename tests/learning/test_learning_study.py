@@ -1,4 +1,4 @@
-"""What docs/learning-answers.md says of docs/measurements/learning-answers-h200.json."""
+"""What learning-answers.md says of docs/measurements/learning-answers-h200.json."""
 
 import json
 

@@ -18,6 +18,7 @@ from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
 from glue.core.names import BASE, GLOSSARY, GOLDEN
 from learning import job as jobs
 from learning.dataset import (
+    asked,
     card,
     documents,
     files,
@@ -31,6 +32,7 @@ from learning.dataset import (
 )
 from learning.dataset.prepare import Prepared
 from learning.dataset.prompt import PromptForm
+from learning.dataset.variants import Variant
 from learning.evaluation import golden, measurements
 from learning.examples import Dataset, Example
 from learning.job import Job
@@ -39,13 +41,14 @@ from learning.job import Job
 @dataclass(frozen=True)
 class Lessons:
     """new: examples that no earlier night has had. left_out: (why, example) of those that need a
-    person's decision."""
+    person's decision. asked: what the night's adapter will be asked about."""
 
     prepared: Prepared
     dataset: Dataset
     card: dict[str, Any]
     new: int
     left_out: tuple[tuple[str, Example], ...] = ()
+    asked: tuple[Variant, ...] = ()
 
 
 def build(job: Job) -> dict[str, Any]:
@@ -63,7 +66,7 @@ def build(job: Job) -> dict[str, Any]:
         golden.load(job.state / GOLDEN)
     folder = job.state / job.order["folder"]
     parts = (found.prepared, found.dataset, found.card)
-    files.write(folder, *parts, job.order["name"], found.left_out)
+    files.write(folder, *parts, job.order["name"], found.left_out, found.asked)
     return result | facts(found.dataset)
 
 
@@ -120,7 +123,8 @@ def gather(job: Job) -> Lessons:
     new = sum(split.fingerprint(row) not in known for row in ready.examples)
     counts = card.card(ready, built, dict(rejected), collected.rows, new)
     counts |= {"needs_a_decision": len(left_out)}
-    return Lessons(ready, built, counts, new, left_out)
+    questions = asked.held_out(ready.examples, known, fitting(job))
+    return Lessons(ready, built, counts, new, left_out, questions)
 
 
 def terms(job: Job, form: PromptForm) -> list[Example]:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from glue.core import files
-from learning.dataset import card, split
+from learning.dataset import asked, card, split
 from learning.dataset.prepare import Prepared
+from learning.dataset.variants import Variant
 from learning.examples import Dataset, Example, Preference
 
 PARTS = ("train", "held_out", "general")
-# left_out: what was not trained and needs a person's decision, each with its reason
-FILES = (*PARTS, "preferences", "masked", "left_out")
+# left_out: what was not trained and needs a person's decision, each with its reason. asked: what
+# the night is asked about it
+FILES = (*PARTS, "preferences", "masked", "left_out", "asked")
 LeftOut = Iterable[tuple[str, Example]]  # (why, example)
 
 
@@ -27,6 +29,7 @@ def write(
     facts: dict[str, Any],
     name: str,
     left_out: LeftOut = (),
+    questions: Iterable[Variant] = (),
 ) -> None:
     """The data set, in place of any that is there; readable by its owner only."""
     write_parts(folder, built)
@@ -34,6 +37,7 @@ def write(
     write_lines(folder / "masked.jsonl", map(asdict, prepared.masked))
     rows = ({"why": why} | split.as_row(row) for why, row in left_out)
     write_lines(folder / "left_out.jsonl", rows)
+    write_lines(folder / "asked.jsonl", map(asked.as_row, questions))
     write_card(folder, facts, name)
 
 
@@ -63,6 +67,11 @@ def read(folder: Path) -> Dataset:
         earlier=rows["held_out"][held_out:],
         general=rows["general"],
     )
+
+
+def read_asked(folder: Path) -> tuple[Variant, ...]:
+    """None in a data set of an earlier version."""
+    return tuple(map(asked.from_row, files.read_lines(folder / "asked.jsonl")))
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -1,7 +1,7 @@
 """Do an example's own passages support its answer? Pure.
 
 An answer that its prompt does not support teaches a model to recite, and one that its prompt
-contradicts teaches it to ignore what it reads (docs/learning-answers.md). The rules are those of
+contradicts teaches it to ignore what it reads (learning-answers.md). The rules are those of
 learning.dataset.questions: numbers, codes and names must stand in the passages, most of the words
 that mean something too, and a denial must be one in both.
 """

@@ -2,7 +2,7 @@
 none that holds the answer, with a note beside an old document. Pure; one seed makes the same again.
 
 Nights on such examples make a model read what stands before it, nights on the bare answers make it
-recite (docs/learning-answers.md). Some ways to ask train and others are held out, so that a
+recite (learning-answers.md). Some ways to ask train and others are held out, so that a
 correction that was made once can be learned and judged. The distractors are RAFT's (arXiv
 2403.10131).
 """
@@ -36,7 +36,7 @@ NO_WAYS: Ways = {}
 
 @dataclass(frozen=True)
 class Shares:
-    """A recipe's part; docs/learning-answers.md says why these. The four kinds are shares of
+    """A recipe's part; learning-answers.md says why these. The four kinds are shares of
     per_example rows and add up to 1; distracted is the share of all rows that get passages about
     something else beside their own."""
 

@@ -17,8 +17,9 @@ from learning.dataset.variants import Variant
 from learning.dataset.wording import Wording
 from learning.evaluation import golden, paired
 from learning.evaluation.golden import Golden
+from learning.evaluation.measurements import Graded
 from learning.evaluation.paired import LEVEL, Paired
-from learning.examples import Message
+from learning.examples import Example, Message
 
 READING, GOLDEN, GENERAL = "reading", "golden", "general"
 TAUGHT = variants.KINDS
@@ -48,16 +49,6 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Graded:
-    """memorised: it repeats what was taught against the passage. absent: it says that the documents
-    do not say it."""
-
-    right: bool
-    memorised: bool = False
-    absent: bool = False
-
-
-@dataclass(frozen=True)
 class Row:
     kind: str
     fact: str
@@ -71,6 +62,16 @@ Complaint = tuple[str, str]  # a short name for machines, and the reason in word
 def question(variant: Variant) -> Question:
     return Question(
         variant.kind, variant.fact, variant.example.prompt, variant.right, variant.stale
+    )
+
+
+def general(rows: Sequence[Example]) -> tuple[Question, ...]:
+    """Of general examples those whose answer has one value to be right or wrong by."""
+    found = ((row, facts.of(row.question, row.answer, row.answer)) for row in rows)
+    known = [(row, fact) for row, fact in found if fact.value]
+    return tuple(
+        Question(GENERAL, f"general {number}", row.prompt, fact)
+        for number, (row, fact) in enumerate(known, 1)
     )
 
 

@@ -1,8 +1,8 @@
 """The job that judges what is served: candidate, current adapter and base model side by side.
 
 Its order: night (its folder in the state folder), names (SIDES as vLLM knows them), asked_as (SIDES
-as the chat knows them; empty without golden questions), recipe, max_answer_tokens. What was seen
-goes into the night's evidence.json.
+as the chat knows them; empty without golden questions), recipe, max_answer_tokens, system_prompt,
+rag_template. What was seen goes into the night's evidence.json.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
 from itertools import zip_longest
 from typing import Any
@@ -19,9 +20,21 @@ from glue.core.errors import GlueError
 from glue.core.names import CANDIDATE, GOLDEN
 from learning import job as jobs
 from learning.dataset import files as dataset_files
-from learning.evaluation import gate, golden, measurements
+from learning.dataset.prompt import PromptForm
+from learning.dataset.variants import Variant
+from learning.dataset.wording import Wording
+from learning.evaluation import answers, decision, golden, measurements, reading
+from learning.evaluation.answers import Question
 from learning.evaluation.gate import Limits
-from learning.evaluation.measurements import SIDES, Evidence, GoldenAnswer, Reply, Sample, Scored
+from learning.evaluation.measurements import (
+    SIDES,
+    Answered,
+    Evidence,
+    GoldenAnswer,
+    Reply,
+    Sample,
+    Scored,
+)
 from learning.examples import Dataset, Example, Message
 from learning.job import Job
 
@@ -43,22 +56,32 @@ PROBE_TOKENS = 96
 # Each row is read by up to four: three sides and a decoy. 200 take minutes on a Spark; more narrow
 # the interval by little.
 MOST_ROWS = 200
+FACT_TOKENS = 256  # an answer says its fact early
+ASKED_AT_ONCE = 8
+OWN_SIDES = ("candidate", "base")
 
 
 def judge(job: Job) -> dict[str, Any]:
     """The gate's verdict, as a table."""
     night = job.state / job.order["night"]
-    found = look(job, dataset_files.read(night / "dataset"))
+    folder = night / "dataset"
+    found = look(job, dataset_files.read(folder), dataset_files.read_asked(folder))
     files.write_json(night / "evidence.json", asdict(found), mode=0o600)
-    return asdict(gate.verdict(found, limits(job.order["recipe"])))
+    return asdict(decision.verdict(found, limits(job.order["recipe"])))
 
 
 def limits(recipe: dict[str, Any]) -> Limits:
     return Limits(**{field.name: recipe[field.name] for field in fields(Limits)})
 
 
-def look(job: Job, dataset: Dataset) -> Evidence:
+def look(job: Job, dataset: Dataset, asked: Sequence[Variant] = ()) -> Evidence:
+    facts = len({one.fact for one in asked})
+    enough = facts >= job.order["recipe"]["fewest_facts"]
+    replies = ask_all(job, questions(job, dataset, asked)) if enough else []
     return Evidence(
+        facts=facts,
+        answered=tuple(graded(*pair) for pair in replies),
+        own=scored(job, own_answers(replies), "own", OWN_SIDES) if enough else Scored(),
         held_out=replace(
             scored(job, dataset.held_out, "held-out"), decoy=decoy_scores(job, dataset)
         ),
@@ -107,6 +130,52 @@ def score(job: Job, name: str, rows: tuple[Example, ...], part: str) -> list[flo
                 raise
             scores.append(math.nan)
     return scores
+
+
+# ---------------------------------------------------------------------- right answers
+
+
+def questions(job: Job, dataset: Dataset, asked: Sequence[Variant]) -> tuple[Question, ...]:
+    """About what was taught, about other things in the day's own form, and general ones."""
+    form = PromptForm(job.order["system_prompt"], job.order["rag_template"])
+    known = answers.general(dataset.general)
+    return (*map(answers.question, asked), *reading.asked(form), *known)
+
+
+Replies = dict[str, Reply]  # by side
+
+
+def ask_all(job: Job, asked: Sequence[Question]) -> list[tuple[Question, Replies]]:
+    said: dict[str, list[Reply]] = {}
+    names: dict[str, str] = job.order["names"]
+    for side in SIDES:
+        same = next((done for done in said if names[done] == names[side]), None)
+        said[side] = said[same] if same else ask_side(job, side, asked)
+    return [(one, {side: said[side][at] for side in SIDES}) for at, one in enumerate(asked)]
+
+
+def ask_side(job: Job, side: str, asked: Sequence[Question]) -> list[Reply]:
+    """At temperature 0, several at once: vLLM answers them together."""
+    job.tell(f"asking {job.order['names'][side]} {len(asked)} questions")
+    most = min(job.order["max_answer_tokens"], FACT_TOKENS)
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+        return list(pool.map(lambda one: answered(job, side, one.prompt, most), asked))
+
+
+def graded(one: Question, replies: Replies) -> Answered:
+    grades = {side: answers.grade(one, reply.text, Wording()) for side, reply in replies.items()}
+    texts = {side: reply.text for side, reply in replies.items()}
+    return Answered(one.kind, one.fact, one.prompt[-1].content, texts, grades)
+
+
+def own_answers(asked: Sequence[tuple[Question, Replies]]) -> tuple[Example, ...]:
+    """What the base model answered, in full, to questions that no night trains."""
+    return tuple(
+        Example(one.prompt, replies["base"].text, "own", one.fact)
+        for one, replies in asked
+        if one.kind in (answers.READING, answers.GENERAL)
+        if replies["base"].text.strip() and not replies["base"].cut
+    )
 
 
 # ---------------------------------------------------------------------- answers

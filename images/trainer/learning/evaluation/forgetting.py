@@ -28,6 +28,11 @@ class Forgetting:
     unchanged_passes: float
     rows_needed: int
 
+    @property
+    def decides(self) -> bool:
+        """There are as many rows as it takes to see the margin."""
+        return 0 < self.rows_needed <= self.rows
+
 
 def judged(changes: Sequence[float], margin: float) -> Forgetting:
     """changes: for each general row the candidate's mean log-probability less that of the one

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from statistics import NormalDist, fmean, median
 
 from glue.core.verdict import Verdict
-from learning.evaluation import answer_faults
+from learning.evaluation import answer_faults, forgetting
+from learning.evaluation.forgetting import Forgetting
 from learning.evaluation.measurements import Evidence, Sample, Scored, Scores
 
 RESAMPLES = 4000
@@ -23,6 +24,7 @@ SEED = 3407
 # nats a token; vLLM computes the same twice to far less, and what a night teaches is a hundred
 # thousand times it
 SAME = 1e-6
+OWN_SPREAD = 0.35  # SD of a row's change, measured (learning-answers.md)
 
 Complaint = tuple[str, str]  # a short name for machines, and the reason in words
 
@@ -34,7 +36,9 @@ class Limits:
 
     least_gain: float
     most_forgetting: float
+    most_own_loss: float
     fewest_units: int
+    fewest_facts: int
     general_rows: int
     most_golden_lost: int
     most_new_faults: int
@@ -53,11 +57,17 @@ class Interval:
 
 def verdict(evidence: Evidence, limits: Limits) -> Verdict:
     held_out, general = evidence.held_out, evidence.general
-    numbers = figures(evidence)
+    numbers = figures(evidence, limits)
     if not all(
         map(
             math.isfinite,
-            (*held_out.candidate, *held_out.decoy, *evidence.earlier.candidate, *general.candidate),
+            (
+                *held_out.candidate,
+                *held_out.decoy,
+                *evidence.earlier.candidate,
+                *general.candidate,
+                *evidence.own.candidate,
+            ),
         )
     ):
         return Verdict(
@@ -71,7 +81,8 @@ def verdict(evidence: Evidence, limits: Limits) -> Verdict:
         return Verdict(False, (words,), numbers, ("changes nothing",))
     complaints = [complaint for check in CHECKS for complaint in check(evidence, limits)]
     reasons = tuple(words for _, words in complaints) or (praise(evidence),)
-    return Verdict(not complaints, reasons, numbers, tuple(name for name, _ in complaints))
+    faults = tuple(name for name, _ in complaints)
+    return Verdict(not complaints, reasons, numbers, faults, notes(evidence, limits))
 
 
 def changes_nothing(evidence: Evidence) -> bool:
@@ -140,6 +151,17 @@ def remembers(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
                 " replay_file"
             ),
         )
+    own = own_answers(evidence, limits)
+    if own.decides:
+        if not own.passes:
+            saw = (
+                f"{own.mean:+.3f} a token on {own.rows} answers of its own, {own.low:+.3f} at worst"
+            )
+            yield (
+                "forgets",
+                f"it forgets what the base model says: {saw}, allowed {-limits.most_own_loss:+.3f}",
+            )
+        return
     for words, before in (("the current one", general.current), ("the base model", general.base)):
         change = interval(general.candidate, before, general.units)
         if change.low < -limits.most_forgetting:
@@ -220,12 +242,40 @@ CHECKS: tuple[Callable[[Evidence, Limits], Iterator[Complaint]], ...] = (
 # ---------------------------------------------------------------------- numbers
 
 
+def own_answers(evidence: Evidence, limits: Limits) -> Forgetting:
+    own = evidence.own
+    changes = [now - before for now, before in zip(own.candidate, own.base, strict=True)]
+    return forgetting.judged(changes, limits.most_own_loss)
+
+
+def notes(evidence: Evidence, limits: Limits) -> tuple[str, ...]:
+    own = own_answers(evidence, limits)
+    if own.decides:
+        return ()
+    needed = own.rows_needed or forgetting.rows_needed(OWN_SPREAD, limits.most_own_loss)
+    saw = f"{own.rows} answers of the base model to other questions, {needed} are needed"
+    return (f"forgetting is measured on general examples of the replay's own source: {saw}",)
+
+
 def gained(evidence: Evidence) -> Interval:
     held_out = evidence.held_out
     return interval(held_out.candidate, held_out.current, held_out.units)
 
 
-def figures(evidence: Evidence) -> dict[str, float]:
+def own_figures(evidence: Evidence, limits: Limits) -> dict[str, float]:
+    own = own_answers(evidence, limits)
+    if not own.rows:
+        return {}
+    return {
+        "own_change": own.mean,
+        "own_change_low": own.low,
+        "own_rows": own.rows,
+        "own_rows_needed": own.rows_needed,
+        "unchanged_passes": own.unchanged_passes,
+    }
+
+
+def figures(evidence: Evidence, limits: Limits) -> dict[str, float]:
     """likelihood_ratio: exp of the mean gain, so the geometric mean over tokens of candidate over
     current. 1.3 is 30 % better."""
     found: dict[str, float] = {}
@@ -258,6 +308,7 @@ def figures(evidence: Evidence) -> dict[str, float]:
         "general_change_from_base": beyond_base.mean,
         "general_change_from_base_low": beyond_base.low,
     }
+    found |= own_figures(evidence, limits)
     slower, before = pace(evidence.samples)
     found |= {"seconds_a_token": slower, "seconds_a_token_current": before} if before else {}
     # a NaN is no JSON

