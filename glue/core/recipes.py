@@ -25,6 +25,8 @@ class Recipe:
     steps: at most; fewer where rows would be used more than most_passes times. longest_tokens: a
     longer example is left out, none is cut. serve: "adapter" loads it beside the base model,
     "merged" serves a checkpoint that contains it. document_questions: per document, at most.
+    sort_by_support: trains of what people taught only what its passages support, in variants_each
+    rows of each example; those that no share names ask in other words.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -60,6 +62,14 @@ class Recipe:
     most_golden_lost: Annotated[int, whole(0, 1000)]
     most_new_faults: Annotated[int, whole(0, 1000)]
     most_slowdown: Annotated[float, number(1.0, 100.0)]
+    sort_by_support: Annotated[bool, Field(strict=True, description="true or false")]
+    most_without_passage: Annotated[int, whole(0, 1_000_000)] = 50
+    variants_each: Annotated[int, whole(1, 100)] = 10
+    changed_share: Annotated[float, number(0.0, 1.0)] = 0.25
+    absent_share: Annotated[float, number(0.0, 1.0)] = 0.15
+    note_share: Annotated[float, number(0.0, 1.0)] = 0.2
+    distracted_share: Annotated[float, number(0.0, 1.0)] = 0.5
+    unrelated_rows: Annotated[int, whole(0, 10_000)] = 80
 
 
 def load(folder: Path, name: str) -> Recipe:
@@ -84,6 +94,13 @@ def require_fit(recipe: Recipe, path: Path) -> None:
             f"Invalid value for tokens_per_step in {path}",
             f"{recipe.tokens_per_step}, and longest_tokens is {recipe.longest_tokens}",
             "Raise it or lower longest_tokens: a step must hold the longest example.",
+        )
+    shares = recipe.changed_share + recipe.absent_share + recipe.note_share
+    if shares > 1:
+        raise Invalid(
+            f"Invalid value for note_share in {path}",
+            f"{recipe.note_share}, with changed_share and absent_share {shares:g}",
+            "Lower one of them: together they are at most 1.",
         )
     if (recipe.begin_from, recipe.engine) == ("current", "unsloth"):
         raise Invalid(

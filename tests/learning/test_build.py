@@ -12,7 +12,7 @@ from glue.core import recipes
 from glue.core.errors import Misconfigured
 from glue.core.names import GLOSSARY, GOLDEN
 from glue.core.settings import REPOSITORY
-from learning.dataset import build, files, voices
+from learning.dataset import build, files, taught, voices
 from learning.job import Job
 
 RATINGS = Path(__file__).parent / "data" / "open-webui-0.12.4-ratings.json"
@@ -100,3 +100,45 @@ def test_a_question_that_two_people_answer_differently_trains_neither_and_is_sho
     assert "the saw" not in (folder / "train.jsonl").read_text()
     files.remove(folder, lambda origin: str(origin.get("user")).startswith("00000000"))
     assert "B12" not in "".join(path.read_text() for path in folder.iterdir())
+
+
+class Documents(Chat):
+    """The same ratings, with a passage that holds the saw's code and an older one of the mill's."""
+
+    def ratings(self) -> Any:
+        text = "The code of the saw is B11 since the works were moved. The code of the mill is A22."
+        source = {
+            "source": {"name": "sheet"},
+            "document": [text],
+            "metadata": [{"source": "sheet"}],
+        }
+        rows = json.loads(RATINGS.read_text())
+        for row in rows:
+            for message in row["snapshot"]["chat"]["chat"]["history"]["messages"].values():
+                if message["role"] == "assistant":
+                    message["sources"] = [source]
+        return iter(rows)
+
+
+def test_a_recipe_that_sorts_trains_variants_of_what_passages_hold_and_names_the_rest(
+    tmp_path: Path,
+) -> None:
+    recipe = asdict(RECIPE) | {"sort_by_support": True, "unrelated_rows": 5}
+    found = build.build(replace(job(tmp_path, recipe=recipe), chat=cast(Any, Documents())))
+    folder = tmp_path / "nights" / "n" / "dataset"
+    on_disk = files.read(folder)
+    assert found["card"]["parts"]["train"] == len(on_disk.train) == recipe["variants_each"]
+    assert {row.origin.kind for row in on_disk.replay} == {"general"} and len(on_disk.replay) == 5
+    assert [row.answer for row in on_disk.held_out] == ["The code of the saw is B11."]
+    assert len(found["fingerprints"]) == 1 == found["new"], "variants are one example"
+    assert found["card"]["rejected"][taught.OTHERWISE] >= 1
+    page = (folder / "page.html").read_text()
+    assert "left out: its passages say otherwise: sheet" in page
+    assert {one.kind for one in files.read_asked(folder)} >= {"phrased", "changed", "note"}
+    again = build.build(
+        replace(
+            job(tmp_path, recipe=recipe, known=found["fingerprints"]),
+            chat=cast(Any, Documents()),
+        )
+    )
+    assert again["new"] == 0

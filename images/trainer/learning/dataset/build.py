@@ -27,11 +27,14 @@ from learning.dataset import (
     prepare,
     ratings,
     split,
+    taught,
     text_rules,
+    unrelated,
     voices,
 )
 from learning.dataset.prepare import Prepared
 from learning.dataset.prompt import PromptForm
+from learning.dataset.taught import Taught
 from learning.dataset.variants import Variant
 from learning.evaluation import golden, measurements
 from learning.examples import Dataset, Example
@@ -67,7 +70,8 @@ def build(job: Job) -> dict[str, Any]:
     folder = job.state / job.order["folder"]
     parts = (found.prepared, found.dataset, found.card)
     files.write(folder, *parts, job.order["name"], found.left_out, found.asked)
-    return result | facts(found.dataset)
+    had = sorted(map(split.fingerprint, found.prepared.examples))  # not their variants
+    return result | facts(found.dataset) | {"fingerprints": had}
 
 
 def facts(dataset: Dataset) -> dict[str, Any]:
@@ -110,21 +114,35 @@ def gather(job: Job) -> Lessons:
     left_out = tuple((why, prepare.without_secrets(row, region)[0]) for why, row in said.disputed)
     preferences = [*collected.preferences, *edited]
     ready = prepare.prepare(said.kept, preferences, fitting(job), region)
+    found = taught.sort(ready.examples, recipe)
+    rejected += Counter(why for why, _ in found.left_out)
+    left_out += tuple(taught.to_decide(*one) for one in found.left_out)
+    ready = replace(ready, examples=found.kept)
+    known = frozenset(job.order["known"])
+    questions = asked.held_out(ready.examples, known, fitting(job))
+    built = divided(job, form, found)
+    built = taught.judged(built, questions, found, known, recipe["fewest_units"])
+    new = sum(split.fingerprint(row) not in known for row in ready.examples)
+    counts = card.card(ready, built, dict(rejected), collected.rows, new)
+    counts |= {"needs_a_decision": len(left_out)}
+    return Lessons(ready, built, counts, new, left_out, questions)
+
+
+def divided(job: Job, form: PromptForm, found: Taught) -> Dataset:
+    recipe = job.order["recipe"]
     replay = read_replay(job.state / recipe["replay_file"]) if recipe["replay_file"] else ()
     built = split.build(
-        ready.examples,
+        found.plain,
         replay,
         recipe["held_out_share"],
         recipe["general_rows"],
         recipe["replay_rows"],
+        tuple(filter(fitting(job), taught.trained(found, recipe))),
     )
-    known = frozenset(job.order["known"])
-    built = split.judged_by_what_is_new(built, known, recipe["fewest_units"])
-    new = sum(split.fingerprint(row) not in known for row in ready.examples)
-    counts = card.card(ready, built, dict(rejected), collected.rows, new)
-    counts |= {"needs_a_decision": len(left_out)}
-    questions = asked.held_out(ready.examples, known, fitting(job))
-    return Lessons(ready, built, counts, new, left_out, questions)
+    if not found.supported:
+        return built
+    beside = unrelated.examples(form, recipe["unrelated_rows"], asked.SEED)
+    return replace(built, replay=built.replay + beside)
 
 
 def terms(job: Job, form: PromptForm) -> list[Example]:

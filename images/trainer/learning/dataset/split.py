@@ -25,6 +25,7 @@ def build(
     held_out_share: float,
     general_rows: int,
     replay_rows: int,
+    always: tuple[Example, ...] = (),
 ) -> Dataset:
     """Splits by conversation and document, never by row, and keeps apart the general examples that
     show forgetting.
@@ -33,20 +34,20 @@ def build(
     it was learned.
     General examples that ask what the night teaches are left out: the night may change their
     answer. Where there are few,
-    half of them are trained.
+    half of them are trained. always: trained whatever is held out.
     """
     examples = tuple(examples)
     held_out = held_out_conversations(
         tuple(row for row in examples if row.origin.kind != ALWAYS_TRAINED), held_out_share
     )
-    taught = {normal(example.question) for example in examples}
+    taught = {normal(example.question) for example in (*examples, *always)}
     others = sorted((row for row in replay if normal(row.question) not in taught), key=fingerprint)
     general = (
         others[: min(general_rows, (len(others) + 1) // 2)]
         if replay_rows
         else others[:general_rows]
     )
-    train = tuple(row for row in examples if row.conversation not in held_out)
+    train = tuple(row for row in examples if row.conversation not in held_out) + always
     balanced = min(replay_rows, max(REPLAY_FOR_EACH * len(train), FEWEST_REPLAY))
     return Dataset(
         train=train,
