@@ -28,11 +28,15 @@ def answered(evidence: Evidence, limits: Limits) -> Verdict:
     found = answers.verdict(rows, limits.fewest_facts)
     complaints = dict(beyond_base(rows_against(evidence, "base"), found.faults))
     reasons = (*(() if found.promote else found.reasons), *complaints.values())
-    right, before = answers.right(answers.taught(rows))
-    counts = {"right_after": right, "right_before": before, "asked": len(answers.taught(rows))}
-    return Verdict(
-        not reasons, reasons or found.reasons, found.figures | counts, (*found.faults, *complaints)
-    )
+    figures = found.figures | counts(answers.taught(rows))
+    faults = (*found.faults, *complaints)
+    return Verdict(not reasons, reasons or found.reasons, figures, faults)
+
+
+def counts(taught: Sequence[Row]) -> dict[str, float]:
+    """In place of the counts that the screen makes of sampled answers."""
+    right, before = answers.right(taught)
+    return {"right": right, "right_after": right, "right_before": before, "asked": len(taught)}
 
 
 def beyond_base(rows: Sequence[Row], known: Sequence[str]) -> Iterator[answers.Complaint]:
