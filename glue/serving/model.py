@@ -7,6 +7,7 @@ from glue.clients.adapter_store import AdapterName, shown
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
+from glue.clients.webui_accounts import NoAccount
 from glue.core import files, journal, services, waiting
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE
@@ -117,7 +118,11 @@ def set_up_assistant(site: Site) -> None:
     current = site.store.current()
     if not site.store.serves_merged():
         load(site, current)
-    person = site.administrator()
+    try:
+        person = site.administrator()
+    except NoAccount as error:  # people can still ask; doctor and status go on saying it
+        site.tell(f"the assistant stays as it was: {error}")
+        return
     person.ensure_filter()
     ensure_assistant(site, person, current)
 
