@@ -66,12 +66,13 @@ def build_in(
 
 
 def order_for(site: Site, recipe: Recipe) -> dict[str, Any]:
-    settings = site.settings
+    settings, prompts = site.settings, files.read_lines(site.state / names.PROMPTS)
     return {
         "recipe": asdict(recipe),
         "known": sorted(learned_before(site)),
         "knowledge": knowledge.current(site.administrator(), site.state),
         "system_prompt": settings["SYSTEM_PROMPT"],
+        "earlier_prompts": [row for row in prompts if row.keys() == {"system", "template"}],
         "rag_template": settings["RAG_TEMPLATE"],
         "rag_top_k": settings.number("RAG_TOP_K"),
         "phone_region": settings["PHONE_REGION"],

@@ -72,6 +72,7 @@ def fill(site: StandInSite) -> None:
     lines = {
         "forgotten.jsonl": {"name": "n", "time": 1.0},
         "replay.jsonl": row,
+        "prompts.jsonl": {"system": "You help.", "template": "{{CONTEXT}}"},
         f"nights/{last.name}/progress.jsonl": {"phase": "train", "step": 1, "loss": 2.0},
         f"nights/{last.name}/dataset/train.jsonl": row,
     }

@@ -6,10 +6,11 @@ import pytest
 
 from glue.core.errors import GlueError
 from learning.dataset import as_seen, build, ratings
+from learning.dataset.prompt import PromptForm
 from learning.dataset.ratings import Known
 from learning.examples import Message
 from tests.learning.test_build import Model, job
-from tests.learning.test_learning import FORM, rating
+from tests.learning.test_learning import FORM, SOURCES, rating
 
 PNG = {"type": "image", "url": "data:image/png;base64,AA=="}
 CALL = {"type": "function_call", "name": "search"}
@@ -88,6 +89,27 @@ def test_what_is_counted_is_the_whole_prompt() -> None:
     found = row({"usage": {"prompt_tokens": 7}})
     (example,) = ratings.collect([found], FORM, Known(count=count)).examples
     assert seen == [example.prompt]
+
+
+def test_a_rating_of_an_earlier_day_is_read_with_that_day_s_prompt() -> None:
+    """The count is a stub: of letters."""
+    old = PromptForm("You help, and say where it stands.", FORM.template)
+    given = len(old.render(SOURCES))
+    known = Known(count=lambda prompt: len(prompt[0].content), earlier=(FORM, old))
+    found = ratings.collect([row({"usage": {"prompt_tokens": given}})], FORM, known)
+    assert found.examples[0].prompt[0].content == old.render(SOURCES)
+    assert learned(row({"usage": {"prompt_tokens": given}}), tokens=given + 1) != {}
+
+
+def test_the_order_has_them(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Model, "tokens", lambda _, name, sent, **__: [0] * len(sent[0]["content"]))
+    earlier = [{"system": "x" * 34, "template": "{{CONTEXT}}"}]
+    without, with_it = job(tmp_path), job(tmp_path, earlier_prompts=earlier)
+    left_out = [
+        build.gather(one).card["rejected"].get(as_seen.OTHER_PROMPT, 0)
+        for one in (without, with_it)
+    ]
+    assert left_out[0] > left_out[1]
 
 
 def test_ratings_of_deleted_accounts_are_left_out_and_listed() -> None:

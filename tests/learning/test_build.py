@@ -52,6 +52,7 @@ def job(state: Path, **more: Any) -> Job:
         "knowledge": "k",
         "system_prompt": "You are the team's assistant.",
         "rag_template": "{{CONTEXT}}",
+        "earlier_prompts": [],
         "rag_top_k": 3,
         "phone_region": "DE",
         "folder": "nights/n/dataset",

@@ -1,7 +1,8 @@
 """The job that builds a data set of everything that the team taught: ratings, documents and terms.
 
 Its order: folder (in the state folder), name, recipe, known (fingerprints that earlier nights had),
-for_night, knowledge, system_prompt, rag_template, rag_top_k, phone_region.
+for_night, knowledge, system_prompt, rag_template, earlier_prompts (as in PROMPTS), rag_top_k,
+phone_region.
 """
 
 from __future__ import annotations
@@ -119,7 +120,8 @@ def gather(job: Job) -> Lessons:
 
 def known(job: Job) -> ratings.Known:
     people = frozenset(str(person["id"]) for person in job.chat.people())
-    return ratings.Known(forget.forgotten(job.state), people, counting(job))
+    forms = tuple(PromptForm(**row) for row in job.order["earlier_prompts"])
+    return ratings.Known(forget.forgotten(job.state), people, counting(job), forms)
 
 
 def counting(job: Job) -> as_seen.Count:

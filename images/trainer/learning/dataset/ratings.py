@@ -32,11 +32,13 @@ class Known:
     """What a rating alone does not say.
 
     accounts: ids of all people; None if they are not asked for. count: of a prompt's tokens.
+    earlier: forms of other days, tried where the tokens of today's differ.
     """
 
     is_forgotten: Callable[[Row], bool] = lambda row: False
     accounts: frozenset[str] | None = None
     count: as_seen.Count = lambda prompt: None
+    earlier: tuple[PromptForm, ...] = ()
 
 
 NOTHING_ELSE = Known()
@@ -136,7 +138,8 @@ def judge(row: Row, form: PromptForm, known: Known) -> Rated:
     if value == "1" and 0 < score < LEAST_GOOD_SCORE:
         return Rated(time, None, None, "thumbs up, but with a low score")
     messages = conversation_messages(row)
-    found = example(row, messages, form, known.count)
+    forms = (form, *(one for one in known.earlier if one != form))
+    found = as_it_was(row, messages, forms, known.count)
     if isinstance(found, str):
         return Rated(time, value == "1", None, found)
     return Rated(
@@ -149,6 +152,17 @@ def number(value: Any) -> float:
     return (
         float(value) if isinstance(value, int | float | Decimal) and math.isfinite(value) else 0.0
     )
+
+
+def as_it_was(
+    row: Row, messages: dict[str, Row], forms: tuple[PromptForm, ...], count: as_seen.Count
+) -> Example | str:
+    """By the first of forms whose prompt is the one that the model was given."""
+    for form in forms:
+        found = example(row, messages, form, count)
+        if found != as_seen.OTHER_PROMPT:
+            return found
+    return as_seen.OTHER_PROMPT
 
 
 def example(
