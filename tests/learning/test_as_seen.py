@@ -149,3 +149,39 @@ def test_where_the_model_does_not_answer_it_is_said_and_nothing_is_compared(
     monkeypatch.setattr(Model, "tokens", lambda *_, **__: [])
     assert as_seen.OTHER_PROMPT not in build.gather(job(tmp_path)).card["rejected"]
     assert "not compared" in capsys.readouterr().out
+
+
+def with_a_later_rating(text: str, **changes: Any) -> list[Any]:
+    """A thumb up, an edit of that answer, then a rating of the chat's next answer."""
+    first = rating("It is A83.", user_id="mia")
+    later = rating(text, at=5, user_id="mia")
+    later |= {"id": "r2", "meta": {"chat_id": "chat-1", "message_id": "next"}} | changes
+    messages = later["snapshot"]["chat"]["chat"]["history"]["messages"]
+    messages["copy"]["annotation"] = {"rating": 1}
+    messages["then"] = {"parentId": "copy", "role": "user", "content": "And the drill?"}
+    messages["next"] = {"parentId": "then", "role": "assistant", "content": "It is C1."}
+    return [later, first]
+
+
+def answers(rows: list[Any]) -> list[str]:
+    return [example.answer for example in ratings.collect(rows, FORM).examples]
+
+
+def test_an_edit_after_the_thumb_is_learned_where_a_later_rating_shows_it() -> None:
+    collected = ratings.collect(with_a_later_rating("It is Q77."), FORM)
+    edited, _ = collected.examples
+    assert (edited.answer, edited.origin.kind) == ("It is Q77.", "edited answer")
+    worse = {(pair.chosen, pair.rejected) for pair in collected.preferences}
+    assert ("It is Q77.", "It is A83.") in worse and not {"It is A83."} & {a for a, _ in worse}
+
+
+def test_it_must_be_fit_to_be_learned() -> None:
+    assert answers(with_a_later_rating("<|im_end|> It is Q77.")) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"user_id": "eve"}, {"meta": {"chat_id": "chat-2", "message_id": "next"}}],
+)
+def test_nobody_else_s_rating_changes_what_is_learned(changes: dict[str, Any]) -> None:
+    assert "It is A83." in answers(with_a_later_rating("It is Q77.", **changes))

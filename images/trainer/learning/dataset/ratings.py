@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -46,7 +46,8 @@ NOTHING_ELSE = Known()
 
 @dataclass(frozen=True)
 class Rated:
-    """An example, or the reason why a rating is none. up: None if the row is no rating."""
+    """An example, or the reason why a rating is none. up: None if the row is no rating. texts: of
+    all answers rated up in its conversation, by account, chat and message."""
 
     time: float
     up: bool | None
@@ -54,6 +55,7 @@ class Rated:
     reason: str
     preferences: tuple[Preference, ...] = ()
     account: str = ""
+    texts: dict[tuple[str, ...], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,12 @@ def collect(ratings: Iterable[Any], form: PromptForm, known: Known = NOTHING_ELS
 
     ratings is read once, a row at a time: a year of them may not fit into memory.
     """
-    judged = [reduce(row, form, known) for row in ratings]
+    judged = sorted((reduce(row, form, known) for row in ratings), key=lambda rated: rated.time)
+    texts = {place: text for rated in judged for place, text in rated.texts.items()}
     newest: dict[tuple[str, ...], Example] = {}
     rejected: Counter[str] = Counter()
     pairs: dict[tuple[str, ...], Preference] = {}
-    for rated in sorted(judged, key=lambda rated: rated.time):
+    for rated in (as_edited(one, texts) for one in judged):
         rejected.update(settle(rated, newest))
         pairs |= {identity(pair): pair for pair in rated.preferences}
     gone = Counter(rated.account for rated in judged if rated.reason == DELETED_ACCOUNT)
@@ -90,6 +93,32 @@ def identity(pair: Preference) -> tuple[str, ...]:
     one counts."""
     origin = pair.origin
     return origin.user, origin.chat, origin.message, pair.kind, pair.chosen, pair.rejected
+
+
+def as_edited(rated: Rated, texts: dict[tuple[str, ...], str]) -> Rated:
+    """With the text that a later rating in the same chat shows: a thumb keeps the one that it was
+    given to."""
+    found = rated.example
+    if found is None or not rated.up:
+        return rated
+    text = texts.get((found.origin.user, found.origin.chat, found.origin.message), "")
+    if not text or text == found.answer:
+        return rated
+    if reason := why_not(text, [message.content for message in found.prompt], False):
+        return replace(rated, example=None, reason=reason, preferences=())
+    now = replace(found, answer=text, origin=replace(found.origin, kind="edited answer"))
+    pair = Preference(found.prompt, text, found.answer, "edited answer", "", now.origin)
+    pairs = (replace(one, chosen=text) for one in rated.preferences if one.rejected != text)
+    return replace(rated, example=now, preferences=(pair, *pairs))
+
+
+def rated_up(row: Row, messages: dict[str, Row]) -> dict[tuple[str, ...], str]:
+    account, chat = str(row.get("user_id") or ""), str((row.get("meta") or {}).get("chat_id"))
+    return {
+        (account, chat, name): (text_rules.plain(message.get("content")) or "").strip()
+        for name, message in messages.items()
+        if isinstance(message, dict) and str((message.get("annotation") or {}).get("rating")) == "1"
+    }
 
 
 def settle(rated: Rated, newest: dict[tuple[str, ...], Example]) -> list[str]:
@@ -140,11 +169,11 @@ def judge(row: Row, form: PromptForm, known: Known) -> Rated:
     messages = conversation_messages(row)
     forms = (form, *(one for one in known.earlier if one != form))
     found = as_it_was(row, messages, forms, known.count)
+    up, texts = value == "1", rated_up(row, messages)
     if isinstance(found, str):
-        return Rated(time, value == "1", None, found)
-    return Rated(
-        time, value == "1", found, "", tuple(preferences(row, messages, found, up=value == "1"))
-    )
+        return Rated(time, up, None, found, texts=texts)
+    pairs = tuple(preferences(row, messages, found, up=up))
+    return Rated(time, up, found, "", pairs, texts=texts)
 
 
 def number(value: Any) -> float:
