@@ -1,7 +1,8 @@
 """The job that builds a data set of everything that the team taught: ratings, documents and terms.
 
 Its order: folder (in the state folder), name, recipe, known (fingerprints that earlier nights had),
-for_night, knowledge, system_prompt, rag_template, rag_top_k, phone_region.
+for_night, knowledge, system_prompt, rag_template, earlier_prompts (as in PROMPTS), rag_top_k,
+phone_region.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
 from glue.core.names import BASE, GLOSSARY, GOLDEN
 from learning import job as jobs
 from learning.dataset import (
+    as_seen,
     asked,
     card,
     documents,
@@ -37,8 +39,9 @@ from learning.dataset.prompt import PromptForm
 from learning.dataset.taught import Taught
 from learning.dataset.variants import Variant
 from learning.evaluation import golden, measurements
-from learning.examples import Dataset, Example
+from learning.examples import Dataset, Example, Message
 from learning.job import Job
+from learning.model import rendered
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def gather(job: Job) -> Lessons:
     """Reads Open WebUI, the glossary and, if the recipe asks for it, the documents."""
     recipe, region = job.order["recipe"], job.order["phone_region"]
     form = PromptForm(job.order["system_prompt"], job.order["rag_template"])
-    collected = ratings.collect(job.chat.ratings(), form, forget.forgotten(job.state))
+    collected = ratings.collect(job.chat.ratings(), form, known(job))
     rejected = Counter(collected.rejected)
     rated, edited = prepare.edited(collected.examples, files.earlier_preferences(job.state), region)
     examples = [*rated, *terms(job, form)]
@@ -124,7 +127,10 @@ def gather(job: Job) -> Lessons:
     built = taught.judged(built, questions, found, earlier, recipe["fewest_units"])
     new = sum(split.fingerprint(row) not in earlier for row in ready.examples)
     counts = card.card(ready, built, dict(rejected), collected.rows, new)
-    counts |= {"needs_a_decision": len(left_out)}
+    counts |= {
+        "needs_a_decision": len(left_out),
+        "deleted_accounts": collected.deleted_accounts,
+    }
     return Lessons(ready, built, counts, new, left_out, questions)
 
 
@@ -143,6 +149,29 @@ def divided(job: Job, form: PromptForm, found: Taught) -> Dataset:
         return built
     beside = unrelated.examples(form, recipe["unrelated_rows"], asked.SEED)
     return replace(built, replay=built.replay + beside)
+
+
+def known(job: Job) -> ratings.Known:
+    people = frozenset(str(person["id"]) for person in job.chat.people())
+    forms = tuple(PromptForm(**row) for row in job.order["earlier_prompts"])
+    return ratings.Known(forget.forgotten(job.state), people, counting(job), forms)
+
+
+def counting(job: Job) -> as_seen.Count:
+    """vLLM's count of a prompt's tokens; None for all if it does not answer now."""
+    try:
+        job.model.models()
+    except GlueError as error:
+        job.tell(f"the prompts of ratings are not compared with what the model was given: {error}")
+        return lambda prompt: None
+
+    def count(prompt: tuple[Message, ...]) -> int | None:
+        try:
+            return len(job.model.tokens(BASE, list(map(rendered, prompt)), generate=True))
+        except GlueError:
+            return None
+
+    return count
 
 
 def terms(job: Job, form: PromptForm) -> list[Example]:
