@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glue.clients import host, knowledge
+from glue.clients import host, knowledge, suggestions
 from glue.clients.adapter_store import AdapterName, shown
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
@@ -132,7 +132,9 @@ def ensure_assistant(site: Site, person: WebUI, release: AdapterName) -> None:
     collection = knowledge.ensure(person, site.state)
     if collection is None:  # people deleted it in the page
         site.tell(f"{knowledge.DELETED}: {knowledge.INGEST}")
-    person.ensure_assistant(site.settings, ADAPTER if release else BASE, collection)
+    documents = [one.name for one in knowledge.held(person, collection)]
+    asked = suggestions.made(site.state, documents)
+    person.ensure_assistant(site.settings, ADAPTER if release else BASE, collection, asked)
     person.ensure_banner(**last_night.kept_banner(site.state, release))
 
 

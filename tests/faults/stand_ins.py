@@ -231,7 +231,7 @@ class StandInWebUI:
 
     def ensure_filter(self) -> None: ...
 
-    def ensure_assistant(self, settings: Settings, served: str, knowledge: str | None) -> None:
+    def ensure_assistant(self, settings: Settings, served: str, *_: object) -> None:
         with self.ledger.change() as world:
             world["assistant"] = served
 
