@@ -74,6 +74,7 @@ def order_for(site: Site, recipe: Recipe) -> dict[str, Any]:
         "rag_template": settings["RAG_TEMPLATE"],
         "rag_top_k": settings.number("RAG_TOP_K"),
         "phone_region": settings["PHONE_REGION"],
+        "chat": settings.people_url,
     }
 
 

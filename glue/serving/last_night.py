@@ -102,7 +102,7 @@ def facts(report: Report) -> dict[str, Any]:
         "headline": report.headline,
         "reasons": report.reasons,
         "duration": duration(report.seconds),
-        "steps": {name: duration(seconds) for name, seconds in report.steps.items()},
+        "steps": {name: duration(took) for name, took in report.steps.items() if took >= 1},
         "energy": energy_words(report.energy),
         "undo": UNDO,
     }
@@ -131,6 +131,10 @@ def summary(report: Report, chat_url: str = "") -> str:
 
 def figure_lines(report: Report) -> list[str]:
     lines = []
+    if asked := report.figures.get("asked"):
+        counts = [round(report.figures[key]) for key in ("right", "right_before")]
+        words = "{} of {} questions answered right ({} before)"
+        lines.append(words.format(counts[0], round(asked), counts[1]))
     if "likelihood_ratio" in report.figures and report.figures.get("held_out_units"):
         more = (report.figures["likelihood_ratio"] - 1) * 100
         lines.append(f"likelihood of correct answers it has not seen: {more:+.0f} % a token")

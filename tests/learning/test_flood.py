@@ -53,6 +53,7 @@ def nothing_else(folder: Path) -> None:
         "held_out.jsonl",
         "masked.jsonl",
         "page.html",
+        "page.json",
         "preferences.jsonl",
         "train.jsonl",
     ]

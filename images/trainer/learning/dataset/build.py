@@ -1,7 +1,7 @@
 """The job that builds a data set of everything that the team taught: ratings, documents and terms.
 
 Its order: folder (in the state folder), name, recipe, known (fingerprints that earlier nights had),
-for_night, knowledge, system_prompt, rag_template, rag_top_k, phone_region.
+for_night, knowledge, system_prompt, rag_template, rag_top_k, phone_region, chat (its address).
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def build(job: Job) -> dict[str, Any]:
     if job.order["for_night"]:  # one that cannot be read is better known before the night
         golden.load(job.state / GOLDEN)
     folder = job.state / job.order["folder"]
-    files.write(folder, found.prepared, found.dataset, found.card, job.order["name"])
+    about = notes(job, found.dataset)
+    files.write(folder, found.prepared, found.dataset, found.card, job.order["name"], about)
     return result | facts(found.dataset)
 
 
@@ -71,6 +72,14 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "fingerprints": sorted(map(split.fingerprint, learned)),
         "origins": split.origins(learned),
     }
+
+
+def notes(job: Job, dataset: Dataset) -> card.Notes:
+    """Of all people; the page keeps those whose rows it shows."""
+    known = set(job.order["known"])
+    new = sorted(set(map(split.fingerprint, dataset.learned)) - known)
+    people = {str(one["id"]): str(one["name"]) for one in job.chat.people()}
+    return card.Notes(people, new, job.order["chat"])
 
 
 def too_little(found: Lessons, recipe: dict[str, Any]) -> str:

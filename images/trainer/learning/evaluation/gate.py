@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import NormalDist, fmean, median
 
 from glue.core.verdict import Verdict
-from learning.evaluation import answer_faults
+from learning.evaluation import answer_faults, right_answers
 from learning.evaluation.measurements import Evidence, Sample, Scored, Scores
 
 RESAMPLES = 4000
@@ -260,6 +260,7 @@ def figures(evidence: Evidence) -> dict[str, float]:
     }
     slower, before = pace(evidence.samples)
     found |= {"seconds_a_token": slower, "seconds_a_token_current": before} if before else {}
+    found |= right_answers.figures(right_answers.table(evidence.samples, evidence.golden))
     # a NaN is no JSON
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
