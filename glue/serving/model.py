@@ -11,7 +11,7 @@ from glue.core import files, journal, services, waiting
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE
 from glue.core.waiting import Seen
-from glue.serving import last_night
+from glue.serving import last_night, pages
 
 SWITCH_WAIT_SECONDS = 900
 MEMORY_SECONDS = 180
@@ -120,6 +120,10 @@ def set_up_assistant(site: Site) -> None:
     person = site.administrator()
     person.ensure_filter()
     ensure_assistant(site, person, current)
+    try:
+        pages.ensure(site)
+    except (GlueError, OSError) as error:  # people can be answered without them
+        site.tell(f"the administrators' pages in the chat are not renewed: {error}")
 
 
 def load(site: Site, release: AdapterName) -> None:

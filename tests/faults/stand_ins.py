@@ -238,8 +238,10 @@ class StandInWebUI:
     def registered_models(self) -> dict[str, Any]:
         return {}
 
-    def call(self, method: str, path: str, *_: object, **__: object) -> dict[str, Any]:
-        """Of its documents: one collection, with nothing in it."""
+    def call(self, method: str, path: str, *_: object, **__: object) -> Any:
+        """Of its documents: one collection, with nothing in it. Of its pages: none."""
+        if path.startswith("/api/v1/files/search"):
+            return []
         return {"id": "knowledge", "items": [], "total": 0}
 
     def ensure_banner(self, name: str, kind: str, text: str) -> None: ...

@@ -17,7 +17,7 @@ from glue.core.settings import REPOSITORY
 from glue.core.verdict import Verdict
 from glue.night import report
 from glue.night.tonight import Night
-from glue.serving import adapters, last_night
+from glue.serving import adapters, last_night, pages
 from glue.serving.last_night import Report
 from learning.dataset import card, split
 from learning.dataset import files as dataset_files
@@ -55,7 +55,8 @@ EVIDENCE: dict[str, Any] = {"samples": [SAMPLE] * 3 + [KNOWN] * 4, "golden": []}
 def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
     """As it is when its steps are over."""
     monkeypatch.setattr(jobs, "run", on_host.run_offline)
-    settings = SimpleNamespace(chat_url="http://127.0.0.1:3000")
+    monkeypatch.setattr(pages, "ensure", lambda site: "http://127.0.0.1:3000/notes/n")
+    settings = SimpleNamespace(people_url="http://127.0.0.1:3000")
     site = SimpleNamespace(
         state=tmp_path,
         settings=settings,
@@ -174,11 +175,15 @@ def test_the_report_quotes_no_answer(night: Night) -> None:
 def test_the_summary_is_a_subject_and_a_few_lines(night: Night) -> None:
     found = ended(night)
     text = (night.folder / "summary.txt").read_text()
-    assert text == last_night.summary(found, "http://127.0.0.1:3000")
+    assert text == last_night.summary(found, pages.links(night.site))
     assert text.splitlines()[0] == f"The assistant learned last night. (night {NIGHT})"
     for part in ("+348 %", "15 train, 5 held out", "To undo it", "127.0.0.1:3000"):
         assert part in text
     assert len(text.splitlines()) < 15
+    files.write_json(night.site.state / "note.json", {"id": "n"})
+    ended(night)
+    last = (night.folder / "summary.txt").read_text().splitlines()[-1]
+    assert last == "For administrators: http://127.0.0.1:3000/notes/n"
 
 
 @pytest.mark.parametrize("outcome", ["refused", "failed", "nothing new", "died"])
