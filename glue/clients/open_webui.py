@@ -10,14 +10,14 @@ from glue.clients.webui_connection import Connection
 from glue.core.names import ADAPTER, ASSISTANT, BASE, CANDIDATE
 from glue.core.settings import REPOSITORY, Settings
 
-ASSISTANT_NAME = "Team Assistant"
 KNOWLEDGE_NAME = "Team documents"
 FILTER = "retrieval_query"
 SERVICE_EMAIL = "glue@service.internal"  # of glue's own account, in webui_accounts.py
+# The page shows two lines of about 80 characters under the assistant's name; on a phone, only what
+# comes first.
 DESCRIPTION = (
-    "Answers from the team's documents. Conversations that you rate are used for training at night;"
-    " those without a rating are not read. Edit first, then rate: a thumb keeps the text that it"
-    " was given to."
+    "Answers from your documents. Wrong? Edit the answer, *Save as copy*, thumbs up.\n"
+    "It learns at night, and only from conversations that you rate."
 )
 # A model needs this on its preset, on the base model behind it and on the knowledge.
 EVERYONE_READS = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
@@ -58,13 +58,21 @@ class WebUI(Connection):
         rows = self.call("GET", "/api/v1/models/export") + self.call("GET", "/api/v1/models/base")
         return {row["id"]: row for row in rows}
 
-    def ensure_assistant(self, settings: Settings, served: str, knowledge: str | None) -> None:
+    def ensure_assistant(
+        self,
+        settings: Settings,
+        served: str,
+        knowledge: str | None,
+        suggestions: list[dict[str, Any]],
+    ) -> None:
         """People pick one model, Team Assistant; served is the vLLM name that answers behind it.
-        knowledge: the id of the collection it looks into, if there is one."""
+        knowledge: the id of the collection it looks into, if there is one. suggestions: as
+        suggestions.made has them."""
         for name in (BASE, ADAPTER):
             self.ensure_model(hidden_base(name))
         self.ensure_model({**hidden_base(CANDIDATE), "access_grants": []})
-        self.ensure_model(assistant(settings, served, reference(knowledge)))
+        form = assistant(settings, served, reference(knowledge))
+        self.ensure_model(form | {"meta": form["meta"] | {"suggestion_prompts": suggestions}})
         # chat looks models up in memory, and only this refreshes it
         self.call("GET", "/api/models?refresh=true")
 
@@ -190,7 +198,7 @@ def reference(knowledge: str | None) -> list[dict[str, str]]:
 def assistant(settings: Settings, served: str, knowledge: list[dict[str, str]]) -> dict[str, Any]:
     return {
         "id": ASSISTANT,
-        "name": ASSISTANT_NAME,
+        "name": f"{settings['TEAM_NAME']} Assistant",
         "base_model_id": served,
         "access_grants": EVERYONE_READS,
         "is_active": True,

@@ -23,7 +23,7 @@ OWN_JSON = (
     "adapters/*/*.json",
     "desk/*.json",
     "nights/*/*.json",
-    "nights/*/dataset/card.json",
+    "nights/*/dataset/*.json",
 )
 OWN_TEXT = ("*.jsonl", "nights/*/*.jsonl", "nights/*/dataset/*.jsonl", "tls/*")
 MANIFEST, MANIFEST_CHECKSUM = "manifest.json", "manifest.sha256"

@@ -87,6 +87,11 @@ class Settings:
         """Such as https://spark.local; empty without HTTPS."""
         return [addresses.origin(name, self["HTTPS_PORT"]) for name in self.https_names]
 
+    @property
+    def people_url(self) -> str:
+        """What people open: by HTTPS if it is set up."""
+        return (self.https_origins or [self.chat_url])[0]
+
     def image(self, key: str) -> str:
         """What this profile runs for one of IMAGES."""
         return self[f"REHEARSAL_{STAND_INS.get(key, key)}" if self.rehearsal else key]

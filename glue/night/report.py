@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from glue.core import files, journal
 from glue.night.tonight import Night
-from glue.serving import last_night
+from glue.serving import last_night, pages
 from glue.serving.last_night import Report
 
 PARTS = ("train", "held_out", "general")
@@ -45,12 +45,13 @@ def close(night: Night, report: Report) -> None:
     site = night.site
     journal.note(site.state, night=night.name, **report.end)
     try:
-        last_night.write(night.folder, report, site.settings.chat_url)
+        last_night.write(night.folder, report, pages.links(site))
         last_night.keep_banner(site.state, report)
         if report.outcome == "promoted":
             banner = last_night.kept_banner(site.state, site.store.current())
             site.administrator().ensure_banner(**banner)
         site.tell(report.headline)
         site.tell(f"The page: {last_night.draw(site, night.folder, report)}")
+        site.tell(f"For administrators, in the chat: {pages.ensure(site)}")
     except Exception as error:
         site.tell(f"the night's report could not be written: {error}")

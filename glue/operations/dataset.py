@@ -14,6 +14,7 @@ from glue.clients.site import Site
 from glue.core import files, lock, names
 from glue.core.errors import GlueError
 from glue.core.recipes import Recipe
+from glue.serving import pages
 
 # writing questions about documents ends after half an hour; the rest takes minutes
 BUILD_SECONDS = 3600
@@ -26,7 +27,9 @@ def build(site: Site) -> dict[str, Any]:
     folder = site.state / "dataset"
     with lock.hold(site.state, lock.TRAINING, "a data set"):
         found = build_in(site, site.recipe(), folder, "tonight", for_night=False)
-    return {**found["card"], "folder": str(folder), "page": str(folder / "page.html")}
+        address = pages.ensure(site)
+    page = {"page": str(folder / "page.html"), "page_in_the_chat": address}
+    return {**found["card"], "folder": str(folder), **page}
 
 
 def build_in(
@@ -76,6 +79,7 @@ def order_for(site: Site, recipe: Recipe) -> dict[str, Any]:
         "rag_template": settings["RAG_TEMPLATE"],
         "rag_top_k": settings.number("RAG_TOP_K"),
         "phone_region": settings["PHONE_REGION"],
+        "chat": settings.people_url,
     }
 
 
@@ -100,6 +104,7 @@ def forget(site: Site, what: str, value: str) -> dict[str, Any]:
     with lock.hold(site.state, lock.TRAINING, f"forget a {what}"):
         files.append_line(site.state / names.FORGOTTEN, {"name": name, "time": time.time()})
         removed = remove(site, [name])
+        pages.ensure_again(site)
     deleted = delete_ratings(site, value) if what == "user" else 0
     store = site.store
     seen = [

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from glue.clients import knowledge
+from glue.clients import knowledge, suggestions
 from glue.clients.knowledge import Held
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
@@ -249,6 +249,8 @@ def conclude(
     held = knowledge.held(run.person, run.collection)
     outdated = planning.outdated(found.documents, held, run.texts)
     knowledge.remove(run.person, run.collection, outdated)
+    names = [one.name for one in held if one not in outdated]
+    suggestions.ensure(run.person, run.site.state, names)
     contents = planning.contents(held)
     missing = [one for one in found.documents if not planning.is_in(one, contents, run.texts)]
     wanted = {one.checksum for one in found.documents}

@@ -191,7 +191,7 @@ def stop(site: Site) -> dict[str, Any]:
 def summary(site: Site, mode: Mode = Mode.DAY) -> dict[str, Any]:
     return {
         "mode": mode.value,
-        "url": (site.settings.https_origins or [site.settings.chat_url])[0],
+        "url": site.settings.people_url,
         "adapter": site.store.current(),
     }
 

@@ -87,11 +87,11 @@ class NightRefused(GateRefused):
         super().__init__(what, report.reason, f"see {folder}/verdict.json")
 
 
-def write(folder: Path, report: Report, chat_url: str) -> None:
+def write(folder: Path, report: Report, links: Sequence[str]) -> None:
     """report.json and summary.txt."""
     files.make_folder(folder)
     files.write_json(folder / "report.json", asdict(report), mode=0o600)
-    files.write(folder / "summary.txt", summary(report, chat_url), mode=0o600)
+    files.write(folder / "summary.txt", summary(report, links), mode=0o600)
 
 
 def draw(site: Site, folder: Path, report: Report) -> Path:
@@ -107,7 +107,7 @@ def facts(report: Report) -> dict[str, Any]:
         "headline": report.headline,
         "reasons": report.reasons,
         "duration": duration(report.seconds),
-        "steps": {name: duration(seconds) for name, seconds in report.steps.items()},
+        "steps": {name: duration(took) for name, took in report.steps.items() if took >= 1},
         "energy": energy_words(report.energy),
         "undo": UNDO,
     }
@@ -125,17 +125,27 @@ def read(state: Path, end: dict[str, Any]) -> Report:
 # ---------------------------------------------------------------------- words
 
 
-def summary(report: Report, chat_url: str = "") -> str:
-    """A few lines of plain text; the first is a subject line."""
+def summary(report: Report, links: Sequence[str] = ()) -> str:
+    """A few lines of plain text; the first is a subject line, the last are links."""
     lines = [f"{report.headline} (night {report.night})", ""]
     lines += [f"- {line}" for line in (*report.reasons, *report.notes, *figure_lines(report))]
     if report.outcome == "promoted":
         lines += ["", f"To undo it: {UNDO}. Nothing restarts."]
-    return "\n".join(lines + ([f"The chat: {chat_url}"] if chat_url else [])) + "\n"
+    return "\n".join([*lines, *links]) + "\n"
+
+
+def right_answers(report: Report) -> str:
+    """Empty where none is known to be right or wrong."""
+    if "asked" not in report.figures:
+        return ""
+    counts = (report.figures[key] for key in ("right", "asked", "right_before"))
+    return "{:.0f} of {:.0f} questions answered right ({:.0f} before)".format(*counts)
 
 
 def figure_lines(report: Report) -> list[str]:
     lines = []
+    if right := right_answers(report):
+        lines.append(right)
     if "likelihood_ratio" in report.figures and report.figures.get("held_out_units"):
         more = (report.figures["likelihood_ratio"] - 1) * 100
         lines.append(f"likelihood of correct answers it has not seen: {more:+.0f} % a token")

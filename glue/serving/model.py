@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from glue.clients import host, knowledge
+from glue.clients import host, knowledge, suggestions
 from glue.clients.adapter_store import AdapterName, shown
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
@@ -14,7 +14,7 @@ from glue.core import files, journal, names, services, waiting
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE
 from glue.core.waiting import Seen
-from glue.serving import last_night
+from glue.serving import last_night, pages
 
 SWITCH_WAIT_SECONDS = 900
 MEMORY_SECONDS = 180
@@ -128,6 +128,10 @@ def set_up_assistant(site: Site) -> None:
     person.ensure_filter()
     ensure_assistant(site, person, current)
     remember_prompt(site)
+    try:
+        pages.ensure(site)
+    except (GlueError, OSError) as error:  # people can be answered without them
+        site.tell(f"the administrators' pages in the chat are not renewed: {error}")
 
 
 def remember_prompt(site: Site) -> None:
@@ -148,7 +152,9 @@ def ensure_assistant(site: Site, person: WebUI, release: AdapterName) -> None:
     collection = knowledge.ensure(person, site.state)
     if collection is None:  # people deleted it in the page
         site.tell(f"{knowledge.DELETED}: {knowledge.INGEST}")
-    person.ensure_assistant(site.settings, ADAPTER if release else BASE, collection)
+    documents = [one.name for one in knowledge.held(person, collection)]
+    asked = suggestions.made(site.state, documents)
+    person.ensure_assistant(site.settings, ADAPTER if release else BASE, collection, asked)
     person.ensure_banner(**last_night.kept_banner(site.state, release))
 
 

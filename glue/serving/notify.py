@@ -22,7 +22,7 @@ from glue.core.desired_state import Wanted
 from glue.core.errors import DayNotServing, GlueError, Locked
 from glue.core.services import SERVES, Mode, not_serving
 from glue.machine import hours
-from glue.serving import last_night
+from glue.serving import last_night, pages
 from glue.serving.last_night import NightRefused, Report
 
 LONGEST_REASON = 300  # characters
@@ -66,7 +66,7 @@ def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
 
 
 def tell_night(site: Site, report: Report) -> None:
-    words = last_night.summary(report, site.settings.chat_url)
+    words = last_night.summary(report, pages.links(site))
     tell(site, f"night {report.outcome}", words, good=True)
 
 
@@ -105,7 +105,7 @@ def tell_recovered(site: Site) -> None:
         path.unlink()
         of_watch = f"{WATCH} failed" in was
         what = "the watch works again" if of_watch else "day serves again"
-        tell(site, what, site.settings.chat_url, good=True)
+        tell(site, what, site.settings.people_url, good=True)
 
 
 def tell(site: Site, what: str, words: str, good: bool) -> bool:

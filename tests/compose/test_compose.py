@@ -123,6 +123,12 @@ def test_with_https_one_more_service_is_published_and_the_chat_itself_still_only
     assert chat["WEBUI_SESSION_COOKIE_SECURE"] == chat["WEBUI_AUTH_COOKIE_SECURE"] == "true"
 
 
+def test_the_chat_has_the_team_s_name_and_no_suggestions_of_others() -> None:
+    chat = configuration("day", "spark", TEAM_NAME="Tide & Co")["services"]["open-webui"]
+    assert chat["environment"]["WEBUI_NAME"] == "Tide & Co"
+    assert chat["environment"]["DEFAULT_PROMPT_SUGGESTIONS"] == "[]"
+
+
 def test_every_service_of_the_day_has_a_health_check_and_comes_back(day: dict[str, Any]) -> None:
     assert set(day["services"]) == {"vllm", "open-webui", "door", "night-desk"}
     for name, service in day["services"].items():

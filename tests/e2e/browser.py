@@ -64,6 +64,11 @@ class Member:
         self.page.goto(self.page.url.split("/c/")[0].rstrip("/") + "/")
         expect(self.page.locator("#chat-input")).to_be_visible()
 
+    def first_words(self) -> str:
+        """What an empty chat shows: the assistant, how to teach it, and suggestions."""
+        expect(self.page.locator("#suggestions-heading")).to_be_visible()
+        return self.page.locator("main, body").last.inner_text()
+
     def offered_models(self) -> list[str]:
         """What the model picker lists."""
         self.page.locator("#model-selector-model-button").click()

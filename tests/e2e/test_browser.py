@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from glue.clients import open_webui
+from glue.clients import knowledge, open_webui, suggestions
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.core.settings import REPOSITORY
@@ -80,6 +80,21 @@ def test_a_member_is_offered_one_model_and_nothing_behind_it(
     assert at_browser(chromium, site, people, "Bea").offered_models() == [
         "Select Team Assistant model"
     ]
+
+
+def test_a_new_member_sees_the_team_s_name_its_own_suggestions_and_how_to_teach(
+    chromium: Browser, site: Site, people: Any
+) -> None:
+    bea = at_browser(chromium, site, people, "Bea")
+    shown, team = bea.first_words(), site.settings["TEAM_NAME"]
+    assert team in bea.page.title()
+    assert f"{team} Assistant" in shown and "Edit the answer, Save as copy, thumbs up" in shown
+    person = site.administrator()
+    collection = knowledge.current(person, site.state)
+    documents = [one.name for one in knowledge.held(person, collection)]
+    ours = [row["content"] for row in suggestions.made(site.state, documents)]
+    offered = bea.page.locator("[role=listitem] button").all_inner_texts()
+    assert offered and {one.splitlines()[0] for one in offered} == set(ours)
 
 
 def test_the_dataset_is_what_three_people_did_row_by_row(

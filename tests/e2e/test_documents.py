@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fpdf import FPDF
 
-from glue.clients import knowledge
+from glue.clients import knowledge, suggestions
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.core import files
@@ -39,6 +39,7 @@ def apart(site: Site, tmp_path: Path) -> Iterator[Site]:
             person.call("DELETE", f"/api/v1/knowledge/{one}/delete")
     if team:
         knowledge.attach(person, team)
+        suggestions.ensure(person, site.state, [one.name for one in knowledge.held(person, team)])
 
 
 @pytest.fixture

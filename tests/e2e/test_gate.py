@@ -239,6 +239,7 @@ def test_the_morning_is_told_on_a_page_in_the_terminal_and_above_the_chat(
         "the page asks for something from elsewhere"
     )
     assert page.count('<td class="was">') >= 5
+    assert re.search(r"<h1[^>]*>\d+ of \d+ questions answered right \(\d+ before\)</h1>", page)
     summary = (folder / "summary.txt").read_text()
     assert summary.startswith("The assistant learned last night.") and "energy" in summary
 

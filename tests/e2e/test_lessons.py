@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from glue.clients import knowledge, open_webui
+from glue.clients import knowledge, open_webui, pages
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.core.names import BASE
@@ -93,6 +93,13 @@ def test_terms_are_in_the_dataset(site: Site, glue: Glue, glossary: None) -> Non
     assert "mean time between two failures" in Path(card["page"]).read_text()
 
 
+def in_the_chat(site: Site) -> str:
+    """All pages that administrators can read there."""
+    person = site.administrator()
+    paths = [f"/api/v1/files/{one}/content/html" for one in pages.uploaded(person)]
+    return "".join(person.session.get(person.url + path, timeout=30).text for path in paths)
+
+
 def test_a_forgotten_chat_is_in_no_dataset_and_in_no_later_one(site: Site, glue: Glue) -> None:
     password = "a-long-enough-password"  # pragma: allowlist secret
     site.administrator().ensure_user("Eve", "eve@rehearsal.local", password)
@@ -112,10 +119,11 @@ def test_a_forgotten_chat_is_in_no_dataset_and_in_no_later_one(site: Site, glue:
             for row in on_host.talk(site).ratings()
             if row["user_id"] == eve.user["id"]
         }
-        assert marked in page.read_text()
+        assert marked in page.read_text() and marked in in_the_chat(site)
         done = json.loads(glue("forget", "--chat", chat, "--json").stdout)
         assert done["rows_removed"] >= 1 and done["adapters_that_had_seen_it"] == []
         assert marked not in "".join(path.read_text() for path in page.parent.iterdir())
+        assert marked not in in_the_chat(site)
         card = json.loads(glue("dataset", "build", "--json").stdout)
         assert card["rejected"]["forgotten, as was asked for"] == 1
         assert marked not in "".join(path.read_text() for path in page.parent.iterdir())

@@ -231,15 +231,17 @@ class StandInWebUI:
 
     def ensure_filter(self) -> None: ...
 
-    def ensure_assistant(self, settings: Settings, served: str, knowledge: str | None) -> None:
+    def ensure_assistant(self, settings: Settings, served: str, *_: object) -> None:
         with self.ledger.change() as world:
             world["assistant"] = served
 
     def registered_models(self) -> dict[str, Any]:
         return {}
 
-    def call(self, method: str, path: str, *_: object, **__: object) -> dict[str, Any]:
-        """Of its documents: one collection, with nothing in it."""
+    def call(self, method: str, path: str, *_: object, **__: object) -> Any:
+        """Of its documents: one collection, with nothing in it. Of its pages: none."""
+        if path.startswith("/api/v1/files/search"):
+            return []
         return {"id": "knowledge", "items": [], "total": 0}
 
     def ensure_banner(self, name: str, kind: str, text: str) -> None: ...

@@ -122,7 +122,7 @@ def test_ratings_of_deleted_accounts_are_left_out_and_listed() -> None:
 
 def test_they_are_on_the_card_and_on_the_page(tmp_path: Any) -> None:
     asked = job(tmp_path, for_night=False, folder="dataset")
-    asked.chat.people = lambda: [{"id": "somebody-else"}]  # type: ignore[method-assign]
+    asked.chat.people = lambda: [{"id": "somebody-else", "name": "Bo"}]  # type: ignore[method-assign]
     card = build.build(asked)["card"]
     (account,) = card["deleted_accounts"]
     assert card["rejected"][ratings.DELETED_ACCOUNT] == card["deleted_accounts"][account]

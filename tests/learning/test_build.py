@@ -12,7 +12,7 @@ from glue.core import recipes
 from glue.core.errors import Misconfigured
 from glue.core.names import GLOSSARY, GOLDEN
 from glue.core.settings import REPOSITORY
-from learning.dataset import build, files, taught, voices
+from learning.dataset import build, files, split, taught, voices
 from learning.job import Job
 
 RATINGS = Path(__file__).parent / "data" / "open-webui-0.12.4-ratings.json"
@@ -22,6 +22,9 @@ RECIPE = replace(
     fewest_new_examples=1,
     fewest_units=1,
 )
+
+
+PERSON = json.loads(RATINGS.read_text())[0]["user_id"]
 
 
 class Model:
@@ -35,8 +38,10 @@ class Model:
 
 
 class Chat:
-    def people(self) -> list[dict[str, str]]:
-        return [{"id": row["user_id"]} for row in self.ratings()]
+    def people(self) -> list[dict[str, Any]]:
+        rated = {row["user_id"] for row in self.ratings()} - {PERSON}
+        named = [(PERSON, "Bea & Co"), ("other", "Unrated"), *((one, "Per") for one in rated)]
+        return [{"id": one, "name": name} for one, name in named]
 
     def ratings(self) -> Any:
         return iter(json.loads(RATINGS.read_text()))
@@ -59,6 +64,7 @@ def job(state: Path, **more: Any) -> Job:
         "folder": "nights/n/dataset",
         "name": "n",
         "for_night": True,
+        "chat": "https://spark.example.org",
         **more,
     }
     return Job(json.loads(json.dumps(order)), state, cast(Any, Model()), cast(Any, Chat()), print)
@@ -74,6 +80,26 @@ def test_what_is_built_is_on_disk_and_told(tmp_path: Path) -> None:
     assert len(found["fingerprints"]) == len(on_disk.learned) and found["question"]
     again = build.build(job(tmp_path, known=found["fingerprints"]))
     assert again["new"] == 0 and "0 new examples" in again["too_little"]
+
+
+def test_the_page_shows_new_rows_first_names_people_and_links_to_their_chats(
+    tmp_path: Path,
+) -> None:
+    first = build.gather(job(tmp_path)).dataset.train[0]
+    build.build(job(tmp_path, known=[split.fingerprint(first)]))
+    folder = tmp_path / "nights" / "n" / "dataset"
+    page = (folder / "page.html").read_text()
+    rows = page.split("<article>")[1:]
+    marked = ["<b>new</b>" in row for row in rows]
+    assert marked == sorted(marked, reverse=True) and marked.count(False) == 1
+    for row in rows:
+        seen = row.partition("<details>")[0]
+        assert "Bea &amp; Co" in seen and PERSON not in seen
+        assert '<a href="https://spark.example.org/c/' in seen
+        assert f"make forget USER_ID={PERSON}" in row
+    assert "Unrated" not in (folder / "page.json").read_text(), "only people whose rows it shows"
+    files.remove(folder, lambda origin: origin.get("user") == PERSON)
+    assert "Bea" not in "".join(path.read_text() for path in folder.iterdir())
 
 
 def test_a_night_with_too_little_writes_nothing_and_the_page_by_day_is_written(

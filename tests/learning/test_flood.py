@@ -55,6 +55,7 @@ def nothing_else(folder: Path) -> None:
         "left_out.jsonl",
         "masked.jsonl",
         "page.html",
+        "page.json",
         "preferences.jsonl",
         "train.jsonl",
     ]

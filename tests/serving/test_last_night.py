@@ -17,8 +17,13 @@ from glue.core.settings import REPOSITORY
 from glue.core.verdict import Verdict
 from glue.night import report
 from glue.night.tonight import Night
-from glue.serving import adapters, last_night
+from glue.serving import adapters, last_night, pages
 from glue.serving.last_night import Report
+from learning.dataset import card, split
+from learning.dataset import files as dataset_files
+from learning.dataset.card import Notes
+from learning.dataset.prepare import Prepared
+from learning.examples import Dataset, Example, Message, Origin
 from tests.gate_study import break_adapter
 from tests.learning import on_host
 from training import check_adapter
@@ -50,7 +55,8 @@ EVIDENCE: dict[str, Any] = {"samples": [SAMPLE] * 3 + [KNOWN] * 4, "golden": []}
 def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
     """As it is when its steps are over."""
     monkeypatch.setattr(jobs, "run", on_host.run_offline)
-    settings = SimpleNamespace(chat_url="http://127.0.0.1:3000")
+    monkeypatch.setattr(pages, "ensure", lambda site: "http://127.0.0.1:3000/notes/n")
+    settings = SimpleNamespace(people_url="http://127.0.0.1:3000")
     site = SimpleNamespace(
         state=tmp_path,
         settings=settings,
@@ -96,10 +102,69 @@ def test_the_page_holds_everything_asks_for_nothing_and_escapes_what_people_wrot
     for part in ("make rollback", "1 h 2 min", "better on 5 facts", "1 min 1 s", "Adapter a1"):
         assert part in page
     assert HOSTILE not in page and "&lt;script&gt;" in page
-    assert page.count("It is B23.") == 5, "five answers before and after"
     assert "energy cannot be read" in page and "train" in page
     for elsewhere in ("src=", "<link", "<script", "@import"):
         assert elsewhere not in page
+
+
+def test_the_page_says_first_how_many_answers_are_right_and_shows_the_wrong_ones_first(
+    night: Night,
+) -> None:
+    wrong = SAMPLE | {"question": "Which dock?", "wanted": "Dock K4.", "current": {"text": "K4"}}
+    golden = {
+        "question": "Who pays?",
+        "answers": {"candidate": "The office.", "current": "Nobody."},
+        "wrong": {"candidate": [], "current": ["it does not say 'office'"]},
+    }
+    samples = [SAMPLE, KNOWN, wrong]
+    files.write_json(night.folder / "evidence.json", {"samples": samples, "golden": [golden]})
+    ended(night)
+    shown, statistics = (night.folder / "report.html").read_text().split("<details>")
+    first = shown.partition("<h1")[2].partition("</h1>")[0]
+    assert first.endswith(">2 of 3 questions answered right (1 before)")
+    rows = [row for row in shown.split("<tr>") if "</td>" in row]
+    assert [row.index("✗") < row.index("✓") for row in rows] == [True, False, False]
+    assert "Which dock?" in rows[0] and "it does not say k4" in rows[0]
+    for part in ("<svg", "better on 5 facts", "1 h 2 min", "known", "held out"):
+        assert part in statistics and f">{part}" not in shown
+
+
+def test_a_refused_night_says_first_that_the_assistant_answers_as_before(night: Night) -> None:
+    ended(night, "refused", "it forgets")
+    page = (night.folder / "report.html").read_text()
+    first = page.partition("<h1")[2].partition("</h1>")[0]
+    assert "answers as before" in first
+    assert "The adapter that does not serve: 3 of 3 questions answered right (0 before)" in page
+    assert "make rollback" not in page
+
+
+def test_no_row_says_that_something_took_no_time(night: Night) -> None:
+    night.steps = {"collect": 0.4, "stop": 0, "train": 61.5}
+    ended(night)
+    page = (night.folder / "report.html").read_text()
+    assert "0 min 0 s" not in page and "<td>train</td><td>1 min 1 s</td>" in page
+
+
+def test_the_page_names_who_taught_what_and_what_was_left_out(night: Night) -> None:
+    def row(name: str, user: str) -> Example:
+        prompt = (Message("user", f"Asked by {name}?"),)
+        origin = Origin("corrected answer", f"chat-{name}", user, document=name * (not user))
+        return Example(prompt, f"Said by {name}.", "r", name, origin)
+
+    rows = (row("old", "u1"), row("Dora", "u2"), row("Bea", "u1"), row("plan.pdf", ""))
+    built = Dataset(rows, (), ())
+    ready = Prepared(rows, (), (), {}, 0)
+    notes = Notes({"u1": "Bea", "u2": "<Dora>"}, [split.fingerprint(one) for one in rows[1:]])
+    facts = card.card(ready, built, {"thumbs down": 3}, 4, 3)
+    dataset_files.write(night.folder / "dataset", ready, built, facts, "n", notes)
+    ended(night)
+    page = (night.folder / "report.html").read_text().partition("<details>")[0]
+    told = page.partition("from whom")[2]
+    assert "Asked by old?" not in told, "an earlier night had it"
+    places = [told.index(f"Asked by {name}?") for name in ("Dora", "Bea", "plan.pdf")]
+    assert places == sorted(places) and "<td>Bea</td>" in told and "<td>plan.pdf</td>" in told
+    assert "&lt;Dora&gt;" in told and "<Dora>" not in page
+    assert ">3</td><td>thumbs down</td>" in page
 
 
 def test_the_report_quotes_no_answer(night: Night) -> None:
@@ -110,11 +175,15 @@ def test_the_report_quotes_no_answer(night: Night) -> None:
 def test_the_summary_is_a_subject_and_a_few_lines(night: Night) -> None:
     found = ended(night)
     text = (night.folder / "summary.txt").read_text()
-    assert text == last_night.summary(found, "http://127.0.0.1:3000")
+    assert text == last_night.summary(found, pages.links(night.site))
     assert text.splitlines()[0] == f"The assistant learned last night. (night {NIGHT})"
     for part in ("+348 %", "15 train, 5 held out", "To undo it", "127.0.0.1:3000"):
         assert part in text
     assert len(text.splitlines()) < 15
+    files.write_json(night.site.state / "note.json", {"id": "n"})
+    ended(night)
+    last = (night.folder / "summary.txt").read_text().splitlines()[-1]
+    assert last == "For administrators: http://127.0.0.1:3000/notes/n"
 
 
 @pytest.mark.parametrize("outcome", ["refused", "failed", "nothing new", "died"])

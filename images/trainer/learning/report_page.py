@@ -1,13 +1,14 @@
 """The job that draws a night's page, report.html: one file for a browser, nothing from elsewhere.
 
 Its order: night (its folder in the state folder), and facts, which are what the template names but
-for pictures and answers, with verdict, limits and losses beside them.
+for pictures, answers and what was learned, with verdict, limits and losses beside them.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,14 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from glue.core import files
 from learning import job as jobs
+from learning.dataset import card, split
+from learning.dataset import files as dataset_files
+from learning.evaluation import right_answers
+from learning.evaluation.measurements import GoldenAnswer, Reply, Sample
 from learning.job import Job
 
 SHOWN_ANSWERS = 5
+SHOWN_LEARNED = 50
 LONGEST_SHOWN = 600  # characters of an answer
 BLUE, GREY, RED = "#2f6f9f", "#9aa5ad", "#b3412e"
 
@@ -25,11 +31,15 @@ BLUE, GREY, RED = "#2f6f9f", "#9aa5ad", "#b3412e"
 def draw(job: Job) -> dict[str, Any]:
     night = job.state / job.order["night"]
     evidence = files.read_json_if_whole(night / "evidence.json", {})
-    files.write(night / "report.html", page(job.order["facts"], evidence), mode=0o600)
+    text = page(job.order["facts"], evidence, learned(night / "dataset"))
+    files.write(night / "report.html", text, mode=0o600)
     return {}
 
 
-def page(facts: dict[str, Any], evidence: dict[str, Any]) -> str:
+def page(facts: dict[str, Any], evidence: dict[str, Any], learned: list[dict[str, Any]]) -> str:
+    samples = [sample_from(row) for row in evidence.get("samples", [])]
+    golden = [GoldenAnswer(**row) for row in evidence.get("golden", [])]
+    rows = right_answers.table(samples, golden)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=select_autoescape(default=True),
@@ -39,23 +49,40 @@ def page(facts: dict[str, Any], evidence: dict[str, Any]) -> str:
         **facts,
         loss_picture=loss_curve(facts["losses"]) if len(facts["losses"]) > 1 else "",
         change_picture=change_picture(facts["verdict"].get("figures", {}), facts["limits"]),
-        answers=shown_answers(evidence),
-        golden=evidence.get("golden", []),
+        counted=right_answers.figures(rows),
+        answers=[shown(asdict(row)) for row in rows],
+        known=[shown(known(sample)) for sample in samples if not sample.taught][:SHOWN_ANSWERS],
+        learned=learned[:SHOWN_LEARNED],
+        more=max(0, len(learned) - SHOWN_LEARNED),
     )
 
 
-def shown_answers(evidence: dict[str, Any]) -> list[dict[str, str]]:
-    """Five answers before and after: first of all about what was taught."""
-    samples = sorted(evidence.get("samples", []), key=lambda sample: not sample["taught"])
-    return [
-        {
-            "question": sample["question"],
-            "wanted": sample["wanted"][:LONGEST_SHOWN],
-            "before": sample["current"]["text"].strip()[:LONGEST_SHOWN],
-            "after": sample["candidate"]["text"].strip()[:LONGEST_SHOWN],
-        }
-        for sample in samples[:SHOWN_ANSWERS]
-    ]
+def sample_from(row: dict[str, Any]) -> Sample:
+    sides = {side: Reply(**row[side]) for side in ("candidate", "current")}
+    return Sample(**row | sides)
+
+
+def known(sample: Sample) -> dict[str, Any]:
+    """An answer about what was known before the night."""
+    before, after = sample.current.text.strip(), sample.candidate.text.strip()
+    return {"question": sample.question, "before": before, "after": after}
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: text[:LONGEST_SHOWN] if isinstance(text, str) else text for key, text in row.items()
+    }
+
+
+def learned(folder: Path) -> list[dict[str, Any]]:
+    """What the night trained and no earlier one had, as the data set's page shows it; by person."""
+    if not (folder / "card.json").exists():  # too little to build one
+        return []
+    notes = dataset_files.read_notes(folder)
+    new = set(notes.new)
+    trained = dataset_files.read(folder).train
+    rows = [card.shown("", row, notes) for row in trained if split.fingerprint(row) in new]
+    return sorted(rows, key=lambda row: (not row["who"], row["who"]))
 
 
 # ---------------------------------------------------------------------- pictures, as SVG text

@@ -2,7 +2,7 @@
 
 Its order: folder (in the state folder), name, recipe, known (fingerprints that earlier nights had),
 for_night, knowledge, system_prompt, rag_template, earlier_prompts (as in PROMPTS), rag_top_k,
-phone_region.
+phone_region, chat (its address).
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def build(job: Job) -> dict[str, Any]:
     if job.order["for_night"]:  # one that cannot be read is better known before the night
         golden.load(job.state / GOLDEN)
     folder = job.state / job.order["folder"]
-    parts = (found.prepared, found.dataset, found.card)
-    files.write(folder, *parts, job.order["name"], found.left_out, found.asked)
     had = sorted(map(split.fingerprint, found.prepared.examples))  # not their variants
+    about, parts = notes(job, had), (found.prepared, found.dataset, found.card)
+    files.write(folder, *parts, job.order["name"], about, found.left_out, found.asked)
     return result | facts(found.dataset) | {"fingerprints": had}
 
 
@@ -85,6 +85,14 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "fingerprints": sorted(map(split.fingerprint, learned)),
         "origins": split.origins(learned),
     }
+
+
+def notes(job: Job, had: list[str]) -> card.Notes:
+    """Of all people; the page keeps those whose rows it shows."""
+    known = set(job.order["known"])
+    new = sorted(set(had) - known)
+    people = {str(one["id"]): str(one["name"]) for one in job.chat.people()}
+    return card.Notes(people, new, job.order["chat"])
 
 
 def too_little(found: Lessons, recipe: dict[str, Any]) -> str:

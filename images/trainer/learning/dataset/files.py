@@ -1,5 +1,5 @@
 """A dataset on disk: train, held_out, general, preferences and masked as JSON lines, card.json, and
-page.html for people."""
+page.html for people, with what only that page shows in page.json."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from glue.core import files
 from learning.dataset import asked, card, split
+from learning.dataset.card import Notes
 from learning.dataset.prepare import Prepared
 from learning.dataset.variants import Variant
 from learning.examples import Dataset, Example, Preference
@@ -20,6 +21,8 @@ PARTS = ("train", "held_out", "general")
 # the night is asked about it
 FILES = (*PARTS, "preferences", "masked", "left_out", "asked")
 LeftOut = Iterable[tuple[str, Example]]  # (why, example)
+NOTES = "page.json"
+NO_NOTES = Notes()
 
 
 def write(
@@ -28,11 +31,13 @@ def write(
     built: Dataset,
     facts: dict[str, Any],
     name: str,
+    notes: Notes = NO_NOTES,
     left_out: LeftOut = (),
     questions: Iterable[Variant] = (),
 ) -> None:
     """The data set, in place of any that is there; readable by its owner only."""
     write_parts(folder, built)
+    files.write_json(folder / NOTES, asdict(notes), mode=0o600)
     write_lines(folder / "preferences.jsonl", map(split.as_pair, prepared.preferences))
     write_lines(folder / "masked.jsonl", map(asdict, prepared.masked))
     rows = ({"why": why} | split.as_row(row) for why, row in left_out)
@@ -94,7 +99,15 @@ def write_card(folder: Path, facts: dict[str, Any], name: str) -> None:
     }
     for row in files.read_lines(folder / "left_out.jsonl"):
         learned.setdefault(f"left out: {row['why']}", []).append(split.from_row(row))
-    files.write(folder / "page.html", card.page(facts, learned, name), mode=0o600)
+    rows = [row for part in learned.values() for row in part]
+    notes = card.about(read_notes(folder), rows)
+    files.write_json(folder / NOTES, asdict(notes), mode=0o600)
+    files.write(folder / "page.html", card.page(facts, learned, name, notes), mode=0o600)
+
+
+def read_notes(folder: Path) -> Notes:
+    """Without any, of a data set of an earlier version."""
+    return Notes(**files.read_json_if_whole(folder / NOTES, {}))
 
 
 def remove(folder: Path, unwanted: Callable[[dict[str, Any]], bool]) -> int:
