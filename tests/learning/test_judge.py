@@ -238,7 +238,7 @@ def test_without_facts_in_passages_likelihoods_decide_and_the_verdict_says_so(si
     assert found.notes[-1] == (
         "not judged by answers: 9 examples have facts in their passages, 10 are needed"
     )
-    assert "replay's own source" in found.notes[0] and "asked" not in found.figures
+    assert "replay's own source" in found.notes[0] and "p_better" not in found.figures
 
 
 def test_a_night_that_answers_right_is_promoted_with_its_counts(site: Any) -> None:

@@ -57,7 +57,7 @@ class Interval:
 
 def verdict(evidence: Evidence, limits: Limits) -> Verdict:
     held_out, general = evidence.held_out, evidence.general
-    numbers = figures(evidence, limits)
+    numbers = figures(evidence) | own_figures(evidence, limits)
     if not all(
         map(
             math.isfinite,
@@ -266,16 +266,17 @@ def own_figures(evidence: Evidence, limits: Limits) -> dict[str, float]:
     own = own_answers(evidence, limits)
     if not own.rows:
         return {}
-    return {
+    found = {
         "own_change": own.mean,
         "own_change_low": own.low,
         "own_rows": own.rows,
         "own_rows_needed": own.rows_needed,
         "unchanged_passes": own.unchanged_passes,
     }
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def figures(evidence: Evidence, limits: Limits) -> dict[str, float]:
+def figures(evidence: Evidence) -> dict[str, float]:
     """likelihood_ratio: exp of the mean gain, so the geometric mean over tokens of candidate over
     current. 1.3 is 30 % better."""
     found: dict[str, float] = {}
@@ -308,7 +309,6 @@ def figures(evidence: Evidence, limits: Limits) -> dict[str, float]:
         "general_change_from_base": beyond_base.mean,
         "general_change_from_base_low": beyond_base.low,
     }
-    found |= own_figures(evidence, limits)
     slower, before = pace(evidence.samples)
     found |= {"seconds_a_token": slower, "seconds_a_token_current": before} if before else {}
     # a NaN is no JSON
