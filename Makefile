@@ -9,7 +9,7 @@ TYPED := Q DIR FROM TO CHAT USER_ID ADAPTER FORM SERVICE RECIPE ARGS
 $(foreach name,$(TYPED),$(eval export ARG_$(name) := $$(value $(name)))$(eval unexport $(name)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night https stop schedule backup restore upgrade bundle load support status ask ingest dataset forget adapters promote rollback prune export logs recipe pin kill-study test test-long test-fast gate-study lint lock clean bench-training bench
+.PHONY: help setup doctor demo day night https stop schedule backup restore upgrade bundle load support status ask ingest dataset forget adapters promote rollback prune export logs admin-password recipe pin kill-study test test-long test-fast gate-study lint lock clean bench-training bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ export: .venv/ready ## Write an adapter as a whole checkpoint: make export ADAPT
 
 logs: .venv/ready ## Show the last lines of a service: make logs SERVICE=vllm
 	@$(GLUE) logs
+
+admin-password: .venv/ready ## Give the administrator the password in secrets.env again
+	@$(GLUE) compose day -- exec -T open-webui python3 - < images/open-webui/admin_password.py
 
 recipe: .venv/ready ## Count what a recipe trains: make recipe RECIPE=team
 	@$(GLUE) recipe show --json

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 from glue.clients.webui_connection import Connection
-from glue.core import files
-from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, ASSISTANT, BASE, CANDIDATE
 from glue.core.settings import REPOSITORY, Settings
 
 ASSISTANT_NAME = "Team Assistant"
 KNOWLEDGE_NAME = "Team documents"
 FILTER = "retrieval_query"
+SERVICE_EMAIL = "glue@service.internal"  # of glue's own account, in webui_accounts.py
 DESCRIPTION = (
     "Answers from the team's documents. Conversations that you rate are used for training at night;"
-    " those without a rating are not read."
+    " those without a rating are not read. Edit first, then rate: a thumb keeps the text that it"
+    " was given to."
 )
 # A model needs this on its preset, on the base model behind it and on the knowledge.
 EVERYONE_READS = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
@@ -116,26 +115,37 @@ class WebUI(Connection):
     # ------------------------------------------------------------------ people
 
     def people(self) -> list[dict[str, Any]]:
-        """Everyone with an account: "name", "email", and more."""
+        """Everyone with an account, but glue: "id", "name", "email", and more."""
         found: list[dict[str, Any]] = self.call("GET", "/api/v1/users/all")["users"]
-        return found
+        return [person for person in found if person["email"] != SERVICE_EMAIL]
 
-    def ensure_user(self, name: str, email: str, password: str) -> None:
-        """A person, not an administrator, who can sign in with password."""
+    def ensure_user(self, name: str, email: str, password: str, role: str = "user") -> None:
+        """An account that can sign in with password. role: "user" or "admin"."""
         people = self.call("GET", f"/api/v1/users/?query={email}")["users"]
         there = next((person for person in people if person["email"] == email), None)
         if there is None:
-            form = {"name": name, "email": email, "password": password, "role": "user"}
+            form = {"name": name, "email": email, "password": password, "role": role}
             self.call("POST", "/api/v1/auths/add", json=form)
         else:
             form = {
-                "role": "user",
+                "role": role,
                 "name": name,
                 "email": email,
                 "profile_image_url": "",
                 "password": password,
             }
             self.call("POST", f"/api/v1/users/{there['id']}/update", json=form)
+
+    def delete_ratings_of_deleted(self, account: str) -> int:
+        """Deletes and counts them, if there is no such account: Open WebUI keeps them, and shows
+        them on no page."""
+        if account in {person["id"] for person in self.people()}:
+            return 0
+        rows = self.call("GET", "/api/v1/evaluations/feedbacks/all/ids")
+        found = [row["id"] for row in rows if row["user_id"] == account]
+        for rating in found:
+            self.call("DELETE", f"/api/v1/evaluations/feedback/{rating}")
+        return len(found)
 
 
 def holds(found: Any, wanted: Any) -> bool:
@@ -156,33 +166,6 @@ def sign_in(url: str, email: str, password: str) -> WebUI:
     person.user = person.call("POST", "/api/v1/auths/signin", json=form)
     person.session.cookies.clear()
     person.session.headers["Authorization"] = f"Bearer {person.user['token']}"
-    return person
-
-
-def administrator(settings: Settings) -> WebUI:
-    """Signed in as the administrator, with an earlier run's token while it is valid.
-
-    Open WebUI allows 15 sign-ins in three minutes; a token is valid for four weeks.
-    """
-    kept = settings.state / "webui-token"
-    person = WebUI(settings.chat_url)
-    if kept.exists():
-        token = kept.read_text(encoding="ascii", errors="ignore").strip()
-        person.session.headers["Authorization"] = f"Bearer {token}"
-        if person.is_signed_in():
-            return person
-    try:
-        email, password = settings["WEBUI_ADMIN_EMAIL"], settings["WEBUI_ADMIN_PASSWORD"]
-        person = sign_in(settings.chat_url, email, password)
-    except GlueError as error:
-        what = "Open WebUI does not accept this installation's administrator"
-        do = (
-            "make clean, if this is a rehearsal of an earlier clone; else restore the secrets.env"
-            " that belongs to the chat's data"
-        )
-        raise GlueError(what, error.saw, do) from error
-    with suppress(OSError):  # on a full disk the next run signs in again
-        files.write(kept, person.user["token"], mode=0o600)
     return person
 
 

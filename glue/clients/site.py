@@ -8,8 +8,9 @@ from pathlib import Path
 
 from glue.clients.adapter_store import AdapterStore
 from glue.clients.docker import Stacks
-from glue.clients.open_webui import WebUI, administrator
+from glue.clients.open_webui import WebUI
 from glue.clients.vllm import Vllm
+from glue.clients.webui_accounts import administrator
 from glue.core import recipes
 from glue.core.errors import Misconfigured
 from glue.core.settings import REPOSITORY, Settings

@@ -72,12 +72,13 @@ class Connection:
             raise Refused(f"{method} {path}", response)
         return response.json() if response.content else None
 
-    def is_signed_in(self) -> bool:
+    def account(self) -> dict[str, Any]:
+        """Who is signed in: "email", "role", and more; empty if the token is not valid here."""
         try:
             response = self.session.get(f"{self.url}/api/v1/auths/", timeout=30)
         except requests.RequestException as error:
             raise GlueError("Open WebUI did not answer", str(error), "make status") from error
-        return response.status_code == 200
+        return dict(response.json()) if response.status_code == 200 else {}
 
     def ask(
         self,

@@ -17,6 +17,7 @@ FORGOTTEN = "forgotten.jsonl"
 GLOSSARY = "glossary.toml"
 GOLDEN = "golden.toml"
 DOCUMENT_QUESTIONS = "document-questions.jsonl"
+PROMPTS = "prompts.jsonl"  # every SYSTEM_PROMPT and RAG_TEMPLATE that a day had: system, template
 
 
 def hashed(what: str, value: str) -> str:

@@ -83,6 +83,7 @@ class Keys(BaseModel):
     RAG_TOP_K: Positive
     RAG_TEMPLATE: Template
     TITLE_GENERATION: Switch
+    MEMBER_CONTROLS: Switch
     SYSTEM_PROMPT: Personal[Text]
     MAX_ANSWER_TOKENS: Positive
     TEMPERATURE: Number

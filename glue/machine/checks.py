@@ -57,6 +57,7 @@ class Host:
     chat_way_back: str = ""
     backup_fault: str = ""
     documents_fault: str = ""
+    account_fault: tuple[str, str] = ("", "")
     backups_on_own_disk: bool = False
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from glue.clients import chat_volume, host, knowledge
+from glue.clients import chat_volume, host, knowledge, webui_accounts
 from glue.clients.docker import MOUNTED
 from glue.clients.site import Site
 from glue.core import files, lock
@@ -50,6 +50,7 @@ CHECKS: dict[str, Callable[[Host], View]] = {
     "certificate": site_checks.certificate,
     "time zone": site_checks.time_zone,
     "replay": site_checks.replay,
+    "account": site_checks.account,
     "documents": site_checks.documents,
     "backups": storage_checks.backups,
 }
@@ -113,6 +114,7 @@ def observe(site: Site, aim: Aim) -> Host:
     settings, engine = site.settings, site.stacks.engine()
     recipe = site.recipe() if aim != DAY else None
     wrong_files, model_bytes, unseen = machine_models.models(site)
+    chat, sign_in = engine.services.get("open-webui"), site.administrator
     return Host(
         settings=settings,
         recipe=recipe,
@@ -137,10 +139,9 @@ def observe(site: Site, aim: Aim) -> Host:
         damaged_files=tuple(files.damaged_files(settings.state)),
         chat_lost=(lost := chat_volume.lost(settings, site.stacks)),
         chat_way_back=chat_volume.way_back(settings) if lost else "",
-        documents_fault=(
-            knowledge.fault(engine.services.get("open-webui"), site.administrator, settings.state)
-            if "documents" in aim
-            else ""
+        account_fault=webui_accounts.fault(chat if "account" in aim else None, sign_in),
+        documents_fault=knowledge.fault(
+            chat if "documents" in aim else None, sign_in, settings.state
         ),
         backup_fault=backup_folder.fault(settings),
         backups_on_own_disk=backup_folder.on_own_disk(settings),

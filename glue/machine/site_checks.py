@@ -64,6 +64,12 @@ def replay(seen: Host) -> View:
     return warn(f"{path} is missing, and no night begins without it", do)
 
 
+def account(seen: Host) -> View:
+    """Never a failure: people can ask without it."""
+    words, do = seen.account_fault
+    return warn(words, do) if words else ok("glue signs in to the chat as itself")
+
+
 def documents(seen: Host) -> View:
     """Never a failure: a chat without documents is better than no chat."""
     if seen.documents_fault:

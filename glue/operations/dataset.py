@@ -12,6 +12,7 @@ from glue.clients import jobs, knowledge
 from glue.clients.jobs import Job
 from glue.clients.site import Site
 from glue.core import files, lock, names
+from glue.core.errors import GlueError
 from glue.core.recipes import Recipe
 
 # writing questions about documents ends after half an hour; the rest takes minutes
@@ -65,12 +66,13 @@ def build_in(
 
 
 def order_for(site: Site, recipe: Recipe) -> dict[str, Any]:
-    settings = site.settings
+    settings, prompts = site.settings, files.read_lines(site.state / names.PROMPTS)
     return {
         "recipe": asdict(recipe),
         "known": sorted(learned_before(site)),
         "knowledge": knowledge.current(site.administrator(), site.state),
         "system_prompt": settings["SYSTEM_PROMPT"],
+        "earlier_prompts": [row for row in prompts if row.keys() == {"system", "template"}],
         "rag_template": settings["RAG_TEMPLATE"],
         "rag_top_k": settings.number("RAG_TOP_K"),
         "phone_region": settings["PHONE_REGION"],
@@ -98,11 +100,12 @@ def forget(site: Site, what: str, value: str) -> dict[str, Any]:
     with lock.hold(site.state, lock.TRAINING, f"forget a {what}"):
         files.append_line(site.state / names.FORGOTTEN, {"name": name, "time": time.time()})
         removed = remove(site, [name])
+    deleted = delete_ratings(site, value) if what == "user" else 0
     store = site.store
     seen = [
         release for release in store.names() if name in store.manifest(release).get("origins", [])
     ]
-    if not (removed or seen):
+    if not (removed or seen or deleted):
         site.tell(
             f"no data set and no adapter has this {what}; the id is in the address of a chat, or in"
             " the list of users"
@@ -111,9 +114,19 @@ def forget(site: Site, what: str, value: str) -> dict[str, Any]:
         "forgotten": f"{what} {value}",
         "rows_removed": sum(removed.values()),
         "datasets": removed,
+        "ratings_deleted": deleted,
         "adapters_that_had_seen_it": seen,
         "serving": store.current() if store.current() in seen else None,
     }
+
+
+def delete_ratings(site: Site, account: str) -> int:
+    """Those in Open WebUI of an account that is deleted there."""
+    try:
+        return site.administrator().delete_ratings_of_deleted(account)
+    except GlueError as error:  # data sets are cleared without the chat
+        site.tell(f"ratings in Open WebUI were not looked for: {error}")
+        return 0
 
 
 def remove(site: Site, wanted: Iterable[str]) -> dict[str, int]:

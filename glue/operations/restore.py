@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from glue.clients import chat_volume
+from glue.clients import chat_volume, webui_accounts
 from glue.clients.site import Site
 from glue.core import desired_state, files, image_tags, journal, lock, names, upgrade_note
 from glue.core.desired_state import DesiredState, Wanted
@@ -123,7 +123,7 @@ def put_back_state(state: Path, folder: Path, manifest: dict[str, Any]) -> list[
         files.make_folder(link.parent)
         link.unlink(missing_ok=True)
         link.symlink_to(leads_to)
-    (state / "webui-token").unlink(missing_ok=True)
+    (state / webui_accounts.TOKEN).unlink(missing_ok=True)
     for row in asked:  # what was to be forgotten since the backup stays so
         if row not in files.read_lines(state / names.FORGOTTEN):
             files.append_line(state / names.FORGOTTEN, row)

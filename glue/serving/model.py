@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from glue.clients import host, knowledge
 from glue.clients.adapter_store import AdapterName, shown
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
-from glue.core import files, journal, services, waiting
+from glue.clients.webui_accounts import NoAccount
+from glue.core import files, journal, names, services, waiting
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE
 from glue.core.waiting import Seen
@@ -117,9 +120,22 @@ def set_up_assistant(site: Site) -> None:
     current = site.store.current()
     if not site.store.serves_merged():
         load(site, current)
-    person = site.administrator()
+    try:
+        person = site.administrator()
+    except NoAccount as error:  # people can still ask; doctor and status go on saying it
+        site.tell(f"the assistant stays as it was: {error}")
+        return
     person.ensure_filter()
     ensure_assistant(site, person, current)
+    remember_prompt(site)
+
+
+def remember_prompt(site: Site) -> None:
+    """A rating of today is read with today's prompt, also after the settings have changed."""
+    form = {"system": site.settings["SYSTEM_PROMPT"], "template": site.settings["RAG_TEMPLATE"]}
+    with suppress(OSError):  # a full disk keeps no day from starting
+        if form not in files.read_lines(site.state / names.PROMPTS):
+            files.append_line(site.state / names.PROMPTS, form, mode=0o600)
 
 
 def load(site: Site, release: AdapterName) -> None:

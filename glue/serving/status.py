@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from glue.clients import chat_volume, knowledge
+from glue.clients import chat_volume, knowledge, webui_accounts
 from glue.clients.site import Site
 from glue.core import journal, lock, services, upgrade_note
 from glue.core.journal import Row
@@ -28,6 +28,7 @@ def status(site: Site) -> dict[str, Any]:
     lost = chat_volume.lost(site.settings, site.stacks)
     asked = (found.get("open-webui"), site.administrator, site.state)
     without_documents = knowledge.fault(*asked)
+    account = ": ".join(filter(None, webui_accounts.fault(*asked[:2])))
     rows = [row for row in journal.rows(site.state) if is_in_force(site, row)]
     return {
         "mode": mode.value,
@@ -41,7 +42,7 @@ def status(site: Site) -> dict[str, Any]:
         "last_night": last,
         "morning": last_night.summary(last_night.read(site.state, last)) if last else None,
         "overdue": [
-            *filter(None, (lost, without_documents, upgrade_note.died(site.state))),
+            *filter(None, (lost, account, without_documents, upgrade_note.died(site.state))),
             *overdue(rows, datetime.now().astimezone(), limits(site)),
         ],
     }

@@ -67,7 +67,7 @@ def proxy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 def test_glue_asks_vllm_the_door_and_the_chat_directly(proxy: list[str]) -> None:
     with serving(200) as (address, asked):
         assert Vllm(address, "key").answers()
-        assert WebUI(f"http://{address}").is_signed_in()
+        assert WebUI(f"http://{address}").account() == {}
         with pytest.raises(
             GlueError
         ):  # no socket is spoken here; what counts is who was asked for it

@@ -427,3 +427,18 @@ def test_a_pinned_image_that_was_loaded_is_run_by_its_id(profile: str, tmp_path:
     images = dict.fromkeys((*settings.IMAGES, "REHEARSAL_BASE_IMAGE"), pinned)
     found = configuration("day", profile, STATE_DIR=str(tmp_path), **images)
     assert found["services"]["door"]["image"] == "sha256:" + "b" * 64
+
+
+@pytest.mark.parametrize("value", ["false", "true"])
+def test_members_get_controls_and_a_system_prompt_only_if_the_site_says_so(value: str) -> None:
+    environment = configuration("day", "spark", MEMBER_CONTROLS=value)["services"]["open-webui"]
+    found = {
+        name: environment["environment"][f"USER_PERMISSIONS_CHAT_{name}"]
+        for name in ("CONTROLS", "SYSTEM_PROMPT", "PARAMS", "VALVES")
+    }
+    assert found == dict.fromkeys(found, value)
+
+
+@pytest.mark.parametrize("profile", settings.PROFILES)
+def test_members_get_none_by_default(profile: str) -> None:
+    assert settings.load(profile)["MEMBER_CONTROLS"] == "false"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from glue.clients import open_webui
+from glue.clients import webui_accounts
 from glue.clients.compose import docker_cli
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
@@ -40,7 +40,7 @@ def proxy(site: Site, glue: Glue) -> tuple[str, Path]:
 @pytest.fixture
 def person(proxy: tuple[str, Path], site: Site) -> WebUI:
     url, trust = proxy
-    found = open_webui.administrator(site.settings)
+    found = webui_accounts.administrator(site.settings)
     found.url, found.session.verify = url, str(trust)
     found.session.trust_env = (
         False  # or a CA bundle named in the environment goes before the one named here

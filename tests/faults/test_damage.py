@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from glue.clients import open_webui
+from glue.clients import webui_accounts
 from glue.core import desired_state, files, journal, settings
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError
@@ -72,6 +72,7 @@ def fill(site: StandInSite) -> None:
     lines = {
         "forgotten.jsonl": {"name": "n", "time": 1.0},
         "replay.jsonl": row,
+        "prompts.jsonl": {"system": "You help.", "template": "{{CONTEXT}}"},
         f"nights/{last.name}/progress.jsonl": {"phase": "train", "step": 1, "loss": 2.0},
         f"nights/{last.name}/dataset/train.jsonl": row,
     }
@@ -115,7 +116,7 @@ def verbs(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> dict[str, Calla
         "upgrade": lambda: upgrade.kept(site),
         "load": lambda: files.read_json_if_whole(site.state / settings.LOADED, {}),
         "https": lambda: tls.is_signed_here(site.state / "tls", ["localhost"]),
-        "ask": lambda: open_webui.administrator(site.settings),
+        "ask": lambda: webui_accounts.administrator(site.settings),
         "alarm": lambda: notify.tell_once(site, notify.NOT_SERVING, "words"),
         "all clear": lambda: notify.tell_recovered(site),
         "turn": lambda: desired_state.read(site.state),

@@ -60,7 +60,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         (adapter / name).write_text("{}")
     store = AdapterStore(tmp_path / "adapters")
     store.publish(adapter, {"origins": split.origins(built.learned)})
-    return cast(Site, SimpleNamespace(state=tmp_path, store=store, tell=lambda line: None))
+    chat = SimpleNamespace(delete_ratings_of_deleted=lambda account: 0)  # a stub
+    found = SimpleNamespace(state=tmp_path, store=store, administrator=lambda: chat)
+    return cast(Site, SimpleNamespace(**vars(found), tell=lambda line: None))
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,8 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
         ("night's cache", engine(missing_volumes=("spark-models",)), "ok", "exist"),
         ("backups", replace(good(), backup_fault="not mounted"), "warn", "BACKUP_DIR"),
         ("documents", replace(good(), documents_fault="deleted"), "warn", "make ingest"),
+        ("account", replace(good(), account_fault=("refused", "make day")), "warn", "make day"),
+        ("account", good(), "ok", "signs in"),
         ("backups", replace(good(), backups_on_own_disk=True), "warn", "another disk"),
         (
             "served model",

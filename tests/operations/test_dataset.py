@@ -9,6 +9,7 @@ import pytest
 from glue.clients import jobs, knowledge
 from glue.clients.jobs import Job
 from glue.core import names
+from glue.core.errors import GlueError
 from glue.core.recipes import load as load_recipe
 from glue.core.settings import REPOSITORY, load
 from glue.operations import dataset
@@ -71,6 +72,23 @@ def test_no_job_sees_the_site_s_secrets(site: Any) -> None:
     for job in site.asked:
         seen = names_of(site, job.reads + job.writes)
         assert not seen & {"secrets.env", "webui-token", "adapters", "tls", "."}
+
+
+def test_to_forget_a_person_deletes_ratings_of_a_deleted_account(site: Any) -> None:
+    """A stub of the chat; tests/clients/test_accounts.py has what it does with an account."""
+    site.administrator = lambda: SimpleNamespace(delete_ratings_of_deleted=len)
+    assert dataset.forget(site, "user", "four")["ratings_deleted"] == 4
+    assert dataset.forget(site, "chat", "four")["ratings_deleted"] == 0
+
+
+def test_data_sets_are_cleared_also_while_the_chat_does_not_answer(site: Any) -> None:
+    def down() -> Any:
+        raise GlueError("Open WebUI did not answer", "refused", "make status")
+
+    heard: list[str] = []
+    site.administrator, site.tell = down, heard.append
+    assert dataset.forget(site, "user", "u")["rows_removed"] == 2
+    assert "did not answer" in heard[0]
 
 
 def test_to_forget_needs_no_network_and_is_written_down_first(site: Any) -> None:

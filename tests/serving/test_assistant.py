@@ -7,6 +7,8 @@ import pytest
 from glue.clients import knowledge
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
+from glue.clients.webui_accounts import NoAccount
+from glue.core import files, names
 from glue.core.names import BASE
 from glue.serving import model
 
@@ -26,3 +28,27 @@ def test_a_day_without_documents_serves_and_says_so(
     model.ensure_assistant(cast(Site, site), cast(WebUI, person), None)
     assert asked == [(BASE, found)]
     assert [line.partition(f": {knowledge.INGEST}")[0] for line in heard] == told
+
+
+def test_a_day_remembers_each_prompt_once(tmp_path: Path) -> None:
+    def day(system: str) -> None:
+        settings = {"SYSTEM_PROMPT": system, "RAG_TEMPLATE": "{{CONTEXT}}"}
+        model.remember_prompt(cast(Site, SimpleNamespace(state=tmp_path, settings=settings)))
+
+    for system in ("a", "b", "a", "b"):
+        day(system)
+    kept = files.read_lines(tmp_path / names.PROMPTS)
+    assert [row["system"] for row in kept] == ["a", "b"]
+    assert (tmp_path / names.PROMPTS).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_day_that_cannot_sign_in_to_the_chat_serves_and_says_so(tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    def refused() -> WebUI:
+        raise NoAccount("Open WebUI accepts no account", "400", "make admin-password")
+
+    store = SimpleNamespace(current=lambda: None, serves_merged=lambda: False)
+    site = SimpleNamespace(tell=heard.append, store=store, administrator=refused)
+    model.set_up_assistant(cast(Site, site))
+    assert "make admin-password" in heard[-1]

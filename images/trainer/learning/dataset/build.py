@@ -1,7 +1,8 @@
 """The job that builds a data set of everything that the team taught: ratings, documents and terms.
 
 Its order: folder (in the state folder), name, recipe, known (fingerprints that earlier nights had),
-for_night, knowledge, system_prompt, rag_template, rag_top_k, phone_region.
+for_night, knowledge, system_prompt, rag_template, earlier_prompts (as in PROMPTS), rag_top_k,
+phone_region.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
 from glue.core.names import BASE, GLOSSARY, GOLDEN
 from learning import job as jobs
 from learning.dataset import (
+    as_seen,
     card,
     documents,
     files,
@@ -31,8 +33,9 @@ from learning.dataset import (
 from learning.dataset.prepare import Prepared
 from learning.dataset.prompt import PromptForm
 from learning.evaluation import golden, measurements
-from learning.examples import Dataset, Example
+from learning.examples import Dataset, Example, Message
 from learning.job import Job
+from learning.model import rendered
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def gather(job: Job) -> Lessons:
     """Reads Open WebUI, the glossary and, if the recipe asks for it, the documents."""
     recipe, region = job.order["recipe"], job.order["phone_region"]
     form = PromptForm(job.order["system_prompt"], job.order["rag_template"])
-    collected = ratings.collect(job.chat.ratings(), form, forget.forgotten(job.state))
+    collected = ratings.collect(job.chat.ratings(), form, known(job))
     rejected = Counter(collected.rejected)
     rated, edited = prepare.edited(collected.examples, files.earlier_preferences(job.state), region)
     examples = [*rated, *terms(job, form)]
@@ -108,10 +111,34 @@ def gather(job: Job) -> Lessons:
         recipe["general_rows"],
         recipe["replay_rows"],
     )
-    known = frozenset(job.order["known"])
-    built = split.judged_by_what_is_new(built, known, recipe["fewest_units"])
-    new = sum(split.fingerprint(row) not in known for row in ready.examples)
-    return Lessons(ready, built, card.card(ready, built, dict(rejected), collected.rows, new), new)
+    earlier = frozenset(job.order["known"])
+    built = split.judged_by_what_is_new(built, earlier, recipe["fewest_units"])
+    new = sum(split.fingerprint(row) not in earlier for row in ready.examples)
+    counted = card.card(ready, built, dict(rejected), collected.rows, new)
+    return Lessons(ready, built, counted | {"deleted_accounts": collected.deleted_accounts}, new)
+
+
+def known(job: Job) -> ratings.Known:
+    people = frozenset(str(person["id"]) for person in job.chat.people())
+    forms = tuple(PromptForm(**row) for row in job.order["earlier_prompts"])
+    return ratings.Known(forget.forgotten(job.state), people, counting(job), forms)
+
+
+def counting(job: Job) -> as_seen.Count:
+    """vLLM's count of a prompt's tokens; None for all if it does not answer now."""
+    try:
+        job.model.models()
+    except GlueError as error:
+        job.tell(f"the prompts of ratings are not compared with what the model was given: {error}")
+        return lambda prompt: None
+
+    def count(prompt: tuple[Message, ...]) -> int | None:
+        try:
+            return len(job.model.tokens(BASE, list(map(rendered, prompt)), generate=True))
+        except GlueError:
+            return None
+
+    return count
 
 
 def terms(job: Job, form: PromptForm) -> list[Example]:

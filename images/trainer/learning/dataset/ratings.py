@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
 from glue.core.names import MARK
-from learning.dataset import text_rules
+from learning.dataset import as_seen, text_rules
 from learning.dataset.prompt import PromptForm, Row, conversation_messages, marks, path_to, siblings
 from learning.examples import Example, Message, Origin, Preference
 
@@ -24,45 +24,68 @@ MOST_CHARACTERS = 400_000  # of prompt and answer together; no recipe trains any
 LEAST_GOOD_SCORE = 6  # of 10; the pages offer 6 to 10 with a thumbs-up
 
 
+DELETED_ACCOUNT = "rated by an account that is deleted"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a rating alone does not say.
+
+    accounts: ids of all people; None if they are not asked for. count: of a prompt's tokens.
+    earlier: forms of other days, tried where the tokens of today's differ.
+    """
+
+    is_forgotten: Callable[[Row], bool] = lambda row: False
+    accounts: frozenset[str] | None = None
+    count: as_seen.Count = lambda prompt: None
+    earlier: tuple[PromptForm, ...] = ()
+
+
+NOTHING_ELSE = Known()
+
+
 @dataclass(frozen=True)
 class Rated:
-    """An example, or the reason why a rating is none. up: None if the row is no rating."""
+    """An example, or the reason why a rating is none. up: None if the row is no rating. texts: of
+    all answers rated up in its conversation, by account, chat and message."""
 
     time: float
     up: bool | None
     example: Example | None
     reason: str
     preferences: tuple[Preference, ...] = ()
+    account: str = ""
+    texts: dict[tuple[str, ...], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Collected:
     """examples: newest rating last. rejected: why rows were left out, and how many of each; with
-    the examples, every row."""
+    the examples, every row. deleted_accounts: ratings by each account that is deleted."""
 
     examples: tuple[Example, ...]
     rejected: dict[str, int]
     preferences: tuple[Preference, ...] = ()
     rows: int = 0
+    deleted_accounts: dict[str, int] = field(default_factory=dict)
 
 
-def collect(
-    ratings: Iterable[Any],
-    form: PromptForm,
-    is_forgotten: Callable[[Row], bool] = lambda row: False,
-) -> Collected:
+def collect(ratings: Iterable[Any], form: PromptForm, known: Known = NOTHING_ELSE) -> Collected:
     """One example for each question with an answer rated up; of several, the one rated last.
 
     ratings is read once, a row at a time: a year of them may not fit into memory.
     """
-    judged = [reduce(row, form, is_forgotten) for row in ratings]
+    judged = sorted((reduce(row, form, known) for row in ratings), key=lambda rated: rated.time)
+    texts = {place: text for rated in judged for place, text in rated.texts.items()}
     newest: dict[tuple[str, ...], Example] = {}
     rejected: Counter[str] = Counter()
     pairs: dict[tuple[str, ...], Preference] = {}
-    for rated in sorted(judged, key=lambda rated: rated.time):
+    for rated in (as_edited(one, texts) for one in judged):
         rejected.update(settle(rated, newest))
         pairs |= {identity(pair): pair for pair in rated.preferences}
-    return Collected(tuple(newest.values()), dict(rejected), tuple(pairs.values()), len(judged))
+    gone = Counter(rated.account for rated in judged if rated.reason == DELETED_ACCOUNT)
+    found = tuple(newest.values()), dict(rejected), tuple(pairs.values())
+    return Collected(*found, len(judged), dict(gone))
 
 
 def identity(pair: Preference) -> tuple[str, ...]:
@@ -70,6 +93,32 @@ def identity(pair: Preference) -> tuple[str, ...]:
     one counts."""
     origin = pair.origin
     return origin.user, origin.chat, origin.message, pair.kind, pair.chosen, pair.rejected
+
+
+def as_edited(rated: Rated, texts: dict[tuple[str, ...], str]) -> Rated:
+    """With the text that a later rating in the same chat shows: a thumb keeps the one that it was
+    given to."""
+    found = rated.example
+    if found is None or not rated.up:
+        return rated
+    text = texts.get((found.origin.user, found.origin.chat, found.origin.message), "")
+    if not text or text == found.answer:
+        return rated
+    if reason := why_not(text, [message.content for message in found.prompt], False):
+        return replace(rated, example=None, reason=reason, preferences=())
+    now = replace(found, answer=text, origin=replace(found.origin, kind="edited answer"))
+    pair = Preference(found.prompt, text, found.answer, "edited answer", "", now.origin)
+    pairs = (replace(one, chosen=text) for one in rated.preferences if one.rejected != text)
+    return replace(rated, example=now, preferences=(pair, *pairs))
+
+
+def rated_up(row: Row, messages: dict[str, Row]) -> dict[tuple[str, ...], str]:
+    account, chat = str(row.get("user_id") or ""), str((row.get("meta") or {}).get("chat_id"))
+    return {
+        (account, chat, name): (text_rules.plain(message.get("content")) or "").strip()
+        for name, message in messages.items()
+        if isinstance(message, dict) and str((message.get("annotation") or {}).get("rating")) == "1"
+    }
 
 
 def settle(rated: Rated, newest: dict[tuple[str, ...], Example]) -> list[str]:
@@ -90,9 +139,9 @@ def settle(rated: Rated, newest: dict[tuple[str, ...], Example]) -> list[str]:
     return ["thumbs down"]
 
 
-def reduce(row: Any, form: PromptForm, is_forgotten: Callable[[Row], bool]) -> Rated:
+def reduce(row: Any, form: PromptForm, known: Known) -> Rated:
     try:
-        return judge(row, form, is_forgotten)
+        return judge(row, form, known)
     except (
         AttributeError,
         TypeError,
@@ -104,23 +153,27 @@ def reduce(row: Any, form: PromptForm, is_forgotten: Callable[[Row], bool]) -> R
         return Rated(0.0, None, None, "not of the form that Open WebUI writes")
 
 
-def judge(row: Row, form: PromptForm, is_forgotten: Callable[[Row], bool]) -> Rated:
+def judge(row: Row, form: PromptForm, known: Known) -> Rated:
     time = number(row.get("updated_at"))
     value = str((row.get("data") or {}).get("rating"))
     if row.get("type") != "rating" or value not in ("1", "-1"):
         return Rated(time, None, None, "neither thumbs up nor thumbs down")
-    if is_forgotten(row):
+    if known.is_forgotten(row):
         return Rated(time, None, None, "forgotten, as was asked for")
+    account = str(row.get("user_id"))
+    if known.accounts is not None and account not in known.accounts:
+        return Rated(time, None, None, DELETED_ACCOUNT, account=account)
     score = number(((row["data"].get("details")) or {}).get("rating"))
     if value == "1" and 0 < score < LEAST_GOOD_SCORE:
         return Rated(time, None, None, "thumbs up, but with a low score")
     messages = conversation_messages(row)
-    found = example(row, messages, form)
+    forms = (form, *(one for one in known.earlier if one != form))
+    found = as_it_was(row, messages, forms, known.count)
+    up, texts = value == "1", rated_up(row, messages)
     if isinstance(found, str):
-        return Rated(time, value == "1", None, found)
-    return Rated(
-        time, value == "1", found, "", tuple(preferences(row, messages, found, up=value == "1"))
-    )
+        return Rated(time, up, None, found, texts=texts)
+    pairs = tuple(preferences(row, messages, found, up=up))
+    return Rated(time, up, found, "", pairs, texts=texts)
 
 
 def number(value: Any) -> float:
@@ -130,7 +183,20 @@ def number(value: Any) -> float:
     )
 
 
-def example(row: Row, messages: dict[str, Row], form: PromptForm) -> Example | str:
+def as_it_was(
+    row: Row, messages: dict[str, Row], forms: tuple[PromptForm, ...], count: as_seen.Count
+) -> Example | str:
+    """By the first of forms whose prompt is the one that the model was given."""
+    for form in forms:
+        found = example(row, messages, form, count)
+        if found != as_seen.OTHER_PROMPT:
+            return found
+    return as_seen.OTHER_PROMPT
+
+
+def example(
+    row: Row, messages: dict[str, Row], form: PromptForm, count: as_seen.Count
+) -> Example | str:
     """The prompt and the rated answer, or why there are none."""
     chain = path_to(messages, str((row.get("meta") or {}).get("message_id")))
     if not chain or chain[-1].get("role") != "assistant":
@@ -146,9 +212,12 @@ def example(row: Row, messages: dict[str, Row], form: PromptForm) -> Example | s
         Message(str(message.get("role")), content)
         for message, content in zip(chain, earlier, strict=False)
     )
+    prompt = (Message("system", system), *spoken)
+    if reason := as_seen.difference(row, chain, prompt, count):
+        return reason
     origin = origin_of(row, messages, chain[-1])
     return Example(
-        (Message("system", system), *spoken),
+        prompt,
         answer.strip(),
         f"rating {origin.rating}",
         origin.chat,

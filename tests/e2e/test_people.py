@@ -1,0 +1,174 @@
+"""Members and the administrator, on the real Open WebUI."""
+
+import os
+import secrets
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from glue.clients import open_webui, webui_accounts
+from glue.clients.open_webui import SERVICE_EMAIL, WebUI
+from glue.clients.site import Site
+from glue.clients.webui_connection import Answer
+from glue.core.errors import GlueError
+from glue.core.names import ASSISTANT, BASE
+from glue.core.settings import REPOSITORY
+from glue.machine import doctor
+from learning.dataset import as_seen, ratings
+from learning.dataset.prompt import PromptForm
+from learning.dataset.ratings import Known
+from learning.examples import Message
+from learning.model import rendered
+from tests.e2e.conftest import Glue
+from tests.learning import on_host
+
+OWN = "Answer only in German and always begin with Ahoi."
+QUESTION = "Which code does the lathe have?"
+CONTROLS = ("controls", "system_prompt", "params", "valves")
+
+
+@pytest.fixture
+def other_password(site: Site) -> Iterator[None]:
+    """The administrator changes the password in the page, and back."""
+    settings = site.settings
+    old, new = settings["WEBUI_ADMIN_PASSWORD"], secrets.token_urlsafe(24)
+    site.administrator()
+    change_password(settings, old, new)
+    (site.state / webui_accounts.TOKEN).unlink(missing_ok=True)
+    yield
+    with suppress(GlueError):  # a test may have reset it
+        change_password(settings, new, old)
+
+
+def change_password(settings: Any, old: str, new: str) -> None:
+    person = open_webui.sign_in(settings.chat_url, settings["WEBUI_ADMIN_EMAIL"], old)
+    form = {"password": old, "new_password": new}
+    person.call("POST", "/api/v1/auths/update/password", json=form)
+
+
+def test_no_verb_needs_the_administrator_s_password(
+    site: Site, glue: Glue, other_password: None
+) -> None:
+    for verb in (["ask", QUESTION], ["day"], ["dataset", "build"]):
+        done = glue(*verb)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert account_check(site) == "ok"
+
+
+def test_a_deleted_account_is_missed_and_the_day_serves_without_it(
+    site: Site, glue: Glue, other_password: None
+) -> None:
+    person = site.administrator()
+    rows = person.call("GET", "/api/v1/users/all")["users"]
+    (own,) = (row["id"] for row in rows if row["email"] == SERVICE_EMAIL)
+    form = {"role": "user", "name": "?", "email": SERVICE_EMAIL, "profile_image_url": ""}
+    person.call("POST", f"/api/v1/users/{own}/update", json=form)
+    done = glue("day")
+    assert done.returncode == 0 and "make admin-password" in done.stderr + done.stdout
+    assert account_check(site) == "warn"
+    assert webui_accounts.NO_ACCOUNT in glue("status", "--json").stdout
+
+
+def test_a_forgotten_password_is_reset_by_make(site: Site, other_password: None) -> None:
+    command = ["make", "--silent", "--assume-old=.venv/ready", f"PYTHON={sys.executable}"]
+    environment = os.environ | {"GLUE_PROFILE": "rehearsal"}
+    subprocess.run(
+        [*command, "admin-password"], cwd=REPOSITORY, env=environment, check=True, timeout=120
+    )
+    email, password = (site.settings[f"WEBUI_ADMIN_{key}"] for key in ("EMAIL", "PASSWORD"))
+    assert open_webui.sign_in(site.settings.chat_url, email, password).user["role"] == "admin"
+
+
+def account_check(site: Site) -> str:
+    (found,) = doctor.examine(doctor.observe(site, ("account",)), ("account",))
+    return found.grade.value
+
+
+def test_the_account_is_made_anew_while_the_first_password_works(site: Site) -> None:
+    """What the test before left behind, or a chat that was restored or begun anew."""
+    (site.state / webui_accounts.TOKEN).write_text("of another chat")
+    assert site.administrator().user["role"] == "admin"
+
+
+def test_a_member_sees_no_sampling_parameters_and_writes_no_system_prompt(member: WebUI) -> None:
+    allowed = member.account()["permissions"]["chat"]
+    assert {name: allowed[name] for name in CONTROLS} == dict.fromkeys(CONTROLS, False)
+    path = "/api/v1/users/user/settings/update"
+    assert "system" not in member.call("POST", path, json={"ui": {"system": OWN}})["ui"]
+
+
+def folder(member: WebUI) -> dict[str, Any]:
+    form = {"name": uuid.uuid4().hex, "data": {"system_prompt": OWN}}
+    return {"folder_id": member.call("POST", "/api/v1/folders/", json=form)["id"]}
+
+
+def memory(member: WebUI) -> dict[str, Any]:
+    member.call("POST", "/api/v1/memories/add", json={"content": "I work at the lathe."})
+    return {"features": {"memory": True}}
+
+
+@pytest.mark.parametrize(
+    ("before", "more"),
+    [
+        pytest.param([{"role": "system", "content": OWN}], lambda _: {}, id="a system prompt"),
+        pytest.param([], lambda _: {"regeneration_prompt": "More concise."}, id="more concise"),
+        pytest.param([], folder, id="a folder's prompt"),
+        pytest.param([], memory, id="memories"),
+    ],
+)
+def test_an_answer_to_a_prompt_that_the_rating_does_not_hold_is_not_learned(
+    before: list[dict[str, str]], more: Any, site: Site, member: WebUI
+) -> None:
+    """The ratings look the same as one of a plain question, which is learned."""
+    question = {"role": "user", "content": QUESTION}
+    other = member.ask([*before, question], **more(member))
+    member.call("DELETE", "/api/v1/memories/delete/user")
+    assert left_out(site, member, other) == {as_seen.OTHER_PROMPT: 1}
+    assert left_out(site, member, member.ask([question])) == {}
+
+
+def left_out(site: Site, member: WebUI, answer: Answer) -> dict[str, int]:
+    """Why a rating of the answer is not learned. The rating is withdrawn."""
+    form = PromptForm(site.settings["SYSTEM_PROMPT"], site.settings["RAG_TEMPLATE"])
+    served = on_host.served(site)
+
+    def count(prompt: tuple[Message, ...]) -> int:
+        return len(served.tokens(BASE, list(map(rendered, prompt)), generate=True))
+
+    rating = rate(member, answer)
+    (row,) = (row for row in on_host.talk(site).ratings() if row["id"] == rating)
+    member.call("DELETE", f"/api/v1/evaluations/feedback/{rating}")
+    return ratings.collect([row], form, Known(count=count)).rejected
+
+
+def rate(member: WebUI, answer: Answer) -> str:
+    """As the page does: the chat, then the rating with a snapshot of it. Returns its id."""
+    asked, said = str(uuid.uuid4()), str(uuid.uuid4())
+    messages = {
+        asked: {"id": asked, "parentId": None, "role": "user", "content": QUESTION},
+        said: {
+            "id": said,
+            "parentId": asked,
+            "role": "assistant",
+            "model": ASSISTANT,
+            "content": answer.text or "An answer.",
+            "sources": answer.sources,
+            "usage": answer.usage,
+            "timestamp": int(time.time()),
+        },
+    }
+    chat = {"title": "t", "history": {"currentId": said, "messages": messages}}
+    saved = member.call("POST", "/api/v1/chats/new", json={"chat": chat})
+    rating = {
+        "type": "rating",
+        "data": {"rating": 1, "model_id": ASSISTANT},
+        "meta": {"chat_id": saved["id"], "message_id": said},
+        "snapshot": {"chat": member.call("GET", f"/api/v1/chats/{saved['id']}")},
+    }
+    return str(member.call("POST", "/api/v1/evaluations/feedback", json=rating)["id"])
