@@ -56,7 +56,8 @@ def kept_path(state: Path) -> str:
 
 
 def uploaded(person: WebUI) -> dict[str, str]:
-    """Id -> checksum of each page that is there."""
+    """Id -> checksum of each page that is there; without one if it is another account's, for Open
+    WebUI shows no page of an account that is gone."""
     try:
         query = "filename=glue-*.html&content=false&limit=1000"
         rows = person.call("GET", f"/api/v1/files/search?{query}")
@@ -64,8 +65,13 @@ def uploaded(person: WebUI) -> dict[str, str]:
         if refused.status == 404:  # none
             return {}
         raise
-    data = {row["id"]: (row.get("meta") or {}).get("data") or {} for row in rows}
-    return {one: str(found[MARK]) for one, found in data.items() if MARK in found}
+    me = person.call("GET", "/api/v1/auths/")["id"]
+    found = [(row, (row.get("meta") or {}).get("data") or {}) for row in rows]
+    return {
+        row["id"]: str(data[MARK]) if row["user_id"] == me else ""
+        for row, data in found
+        if MARK in data
+    }
 
 
 def upload(person: WebUI, path: Path, checksum: str) -> str:

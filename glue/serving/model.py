@@ -130,7 +130,7 @@ def set_up_assistant(site: Site) -> None:
     remember_prompt(site)
     try:
         pages.ensure(site)
-    except (GlueError, OSError) as error:  # people can be answered without them
+    except Exception as error:  # people can be answered without them
         site.tell(f"the administrators' pages in the chat are not renewed: {error}")
 
 

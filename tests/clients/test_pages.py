@@ -34,11 +34,14 @@ class Chat:
             return self.files.pop(last)
         if path.startswith("/api/v1/files/search"):
             return self.search()
+        if path == "/api/v1/auths/":
+            return {"id": "me"}
         if path.startswith("/api/v1/files/"):
             name, content, _ = body["files"]["file"]
             meta = {"data": json.loads(body["data"]["metadata"])}
             new = f"file-{len(self.asked)}"
-            self.files[new] = {"id": new, "name": name, "meta": meta, "text": content.decode()}
+            row = {"id": new, "user_id": "me", "name": name, "meta": meta}
+            self.files[new] = row | {"text": content.decode()}
             return {"id": new}
         if last == "create":
             self.notes[new := f"note-{len(self.asked)}"] = body["json"]
@@ -95,13 +98,14 @@ def test_what_did_not_change_is_not_sent_again(tmp_path: Path) -> None:
     ensure(chat, tmp_path, report="a")
     chat.asked.clear()
     ensure(chat, tmp_path, report="a")
-    assert [line.partition(" ")[0] for line in chat.asked] == ["GET", "GET"]
+    assert [line.partition(" ")[0] for line in chat.asked] == ["GET", "GET", "GET"]
 
 
 def test_a_new_page_replaces_the_old_one_and_the_note_stays(tmp_path: Path) -> None:
     chat = Chat()
     first = ensure(chat, tmp_path, report="a", dataset="b")
-    chat.files["upload"] = {"id": "upload", "name": "glue-plan.html", "meta": {}, "text": "mine"}
+    mine = {"id": "upload", "user_id": "bea", "name": "glue-plan.html", "meta": {}, "text": "mine"}
+    chat.files["upload"] = mine
     assert ensure(chat, tmp_path, report="new") == first
     assert chat.texts == ["mine", "new"], "what people uploaded stays"
     assert next(one for one in chat.files if one != "upload") in chat.note
@@ -125,6 +129,15 @@ def test_a_run_that_died_after_an_upload_is_finished_by_the_next(tmp_path: Path)
     pages.upload(cast(WebUI, chat), tmp_path / "old.html", "checksum")
     ensure(chat, tmp_path, report="a")
     assert chat.texts == ["a"]
+
+
+def test_pages_of_an_account_that_is_gone_are_sent_again(tmp_path: Path) -> None:
+    chat = Chat()
+    ensure(chat, tmp_path, report="a")
+    (old,) = chat.files
+    chat.files[old]["user_id"] = "gone"
+    ensure(chat, tmp_path, report="a")
+    assert chat.texts == ["a"] and old not in chat.files and old not in chat.note
 
 
 def test_a_site_without_pages_has_no_note(tmp_path: Path) -> None:

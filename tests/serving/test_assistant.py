@@ -10,8 +10,31 @@ from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.clients.webui_accounts import NoAccount
 from glue.core import files, names
+from glue.core.errors import GlueError
 from glue.core.names import BASE
 from glue.serving import model
+
+
+def test_a_day_starts_without_the_administrators_pages_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stub: Open WebUI refuses the pages only where its administrators switch notes off."""
+    heard: list[str] = []
+    monkeypatch.setattr(model, "load", lambda *_: None)
+    monkeypatch.setattr(model, "ensure_assistant", lambda *_: None)
+    monkeypatch.setattr(model, "remember_prompt", lambda *_: None)
+    (tmp_path / "note.json").write_text('{"id": "n"}')
+
+    def call(*_: object) -> None:
+        raise GlueError("Open WebUI refused GET /api/v1/notes/n", "403", "")
+
+    person = SimpleNamespace(ensure_filter=lambda: None, call=call)
+    store = SimpleNamespace(current=lambda: None, serves_merged=lambda: False)
+    site = SimpleNamespace(
+        state=tmp_path, store=store, administrator=lambda: person, tell=heard.append, settings={}
+    )
+    model.set_up_assistant(cast(Site, site))
+    assert "pages in the chat are not renewed" in heard[-1] and "403" in heard[-1]
 
 
 @pytest.mark.parametrize(("found", "told"), [("id", []), (None, [knowledge.DELETED])])
