@@ -140,31 +140,7 @@ def document(result: Row, source: str) -> str:
             "|---|---|---|",
             *facts(result, curves),
             "",
-            (
-                "**People a Spark serves**: so many that 95 % of the time no more than the number"
-                " in brackets have a question running."
-            ),
-            (
-                "That number is the most who can ask at the same moment while the last of them"
-                f" gets the first word within {wanted.first_word_seconds:.0f} s and"
-            ),
-            (
-                f"each {wanted.tokens_per_second:.0f} tokens a second or more. Everybody thinks"
-                f" {wanted.pause_seconds:.0f} s between an answer and the next question."
-            ),
-            "",
-            f"| prompt tokens \\ answer tokens | {' | '.join(map(str, ANSWERS))} |",
-            f"|---|{'---|' * len(ANSWERS)}",
-            *(cells(curves, prompt, wanted) for prompt in PROMPTS),
-            "",
-            (
-                "1,300 tokens are five passages and a question, as `env/spark.env` sets it. Prefix"
-                " caching is left out: it keeps"
-            ),
-            (
-                "prefixes in steps of about 4,200 tokens, so it does nothing for the first row and"
-                " helps long chats in the others."
-            ),
+            *people_served(curves, wanted),
             "",
             "## A second Spark",
             "",
@@ -174,6 +150,27 @@ def document(result: Row, source: str) -> str:
             "",
         )
     )
+
+
+def people_served(curves: Curves, wanted: Wanted) -> list[str]:
+    """The table, what its numbers mean and what it leaves out."""
+    return [
+        "**People a Spark serves**: with so many, 95 % of the time no more questions run than the"
+        " number in brackets.",
+        "That number is the most who can ask at the same moment while the last of them gets the"
+        f" first word within {wanted.first_word_seconds:.0f} s and",
+        f"each gets {wanted.tokens_per_second:.0f} tokens a second or more. Each person pauses for"
+        f" {wanted.pause_seconds:.0f} s between an answer and the next question.",
+        "",
+        f"| prompt tokens \\ answer tokens | {' | '.join(map(str, ANSWERS))} |",
+        f"|---|{'---|' * len(ANSWERS)}",
+        *(cells(curves, prompt, wanted) for prompt in PROMPTS),
+        "",
+        "1,300 tokens are five passages and a question, as `env/spark.env` sets it. Prefix caching"
+        " is not counted: it keeps",
+        "prefixes in steps of about 4,200 tokens, so it does nothing for the first row and helps"
+        " long chats in the others.",
+    ]
 
 
 def opening(result: Row, source: str) -> list[str]:
@@ -249,7 +246,7 @@ def cells(curves: Curves, prompt: int, wanted: Wanted) -> str:
         (
             f"{people(curves, prompt, answer, wanted)} ({number}) computed"
             if number
-            else "none: one waits too long, computed"
+            else "none: a single user already waits too long, computed"
         )
         for answer in ANSWERS
     ]
@@ -259,8 +256,8 @@ def cells(curves: Curves, prompt: int, wanted: Wanted) -> str:
 def second(one: int) -> list[str]:
     night = "no night desk: the chat answers all night, and training has all day"
     split = (
-        "this model fits one Spark; split, every token pays for the link between them, whose delay"
-        " nobody here has measured. For a model that does not fit one"
+        "this model fits one Spark. Split, every token also waits for the link between the two,"
+        " whose delay is not measured. For a model that does not fit one Spark"
     )
     return [
         f"| serve on one, train on the other | {one} | {night} | computed |",

@@ -124,17 +124,26 @@ def read(response: http.client.HTTPResponse, started: float, stop_at_sources: bo
         last_token_seconds=last_token,
         first_choice_seconds=first_choice,
         last_choice_seconds=last_choice,
-        prompt_tokens=usage.get("prompt_tokens", 0),
-        completion_tokens=usage.get("completion_tokens", 0),
-        cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
-        passages=tuple(text for source in sources for text in source.get("document", [])),
-        sources=tuple(
-            str(row.get("name", "?")) for source in sources for row in source.get("metadata", [])
-        ),
+        **counted(usage),
+        **retrieved(sources),
         error=error
         or ("" if whole else "the stream ended early")
         or ("" if first_token or stop_at_sources else "no word came"),
     )
+
+
+def counted(usage: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.get("prompt_tokens", 0),
+        "completion_tokens": usage.get("completion_tokens", 0),
+        "cached_tokens": (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+    }
+
+
+def retrieved(sources: list[dict[str, Any]]) -> dict[str, Any]:
+    names = (str(row.get("name", "?")) for source in sources for row in source.get("metadata", []))
+    texts = (text for source in sources for text in source.get("document", []))
+    return {"passages": tuple(texts), "sources": tuple(names)}
 
 
 def holds_text(delta: dict[str, Any]) -> bool:

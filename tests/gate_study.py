@@ -40,8 +40,8 @@ from glue.serving import adapters
 from learning.dataset import build, split
 from learning.dataset import files as dataset_files
 from learning.examples import Dataset, Example
-from rehearsal import demo
-from rehearsal.demo import Correction
+from rehearsal import team
+from rehearsal.team import Correction
 from training import world as worlds
 from training.world import World
 
@@ -82,7 +82,7 @@ def make(world: World, play: Play, known: Sequence[Example], general_rows: int) 
     """Ten facts, each taught in two phrasings and held out in a third that no night sees; general
     examples about others."""
     choose = random.Random(f"{play.kind} {play.seed}")
-    facts = demo.corrections(world, FACTS, seed=play.seed)
+    facts = team.corrections(world, FACTS, seed=play.seed)
     if play.kind == "no change":
         facts = [replace(fact, new_code=fact.old_code) for fact in facts]
     rows = [example(world, fact, phrasing, choose) for phrasing in range(TAUGHT) for fact in facts]

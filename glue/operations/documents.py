@@ -21,7 +21,7 @@ from glue.clients.webui_connection import Refused, TooSlow
 from glue.core import control_words, files, lock
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.operations import documents_plan as planning
-from glue.operations.documents_folder import look_through
+from glue.operations.documents_folder import DOCUMENT_TYPES, look_through
 from glue.operations.documents_plan import Document, Folder, Plan
 
 LOCK = "ingest.lock"
@@ -62,7 +62,7 @@ def ingest(
     found = look_through(folder)
     if not found.documents:
         saw = planning.listing([f"{len(found.keys)} other files", *described(found.refused)])
-        do = f"put documents into it: {', '.join(planning.KINDS)}"
+        do = f"put documents into it: {', '.join(DOCUMENT_TYPES)}"
         raise PreconditionFailed("there is no document in the folder", saw, do)
     with lock.hold(site.state, LOCK, "an ingest"):
         run = begin(site, found)

@@ -11,6 +11,9 @@ from glue.core.errors import PreconditionFailed
 from glue.operations import documents_plan as planning
 from glue.operations.documents_plan import Document, Folder
 
+DOCUMENT_TYPES = (".pdf", ".docx", ".pptx", ".xlsx", ".md", ".txt", ".html", ".htm")
+LARGEST_BYTES = 100 << 20  # RAG_FILE_MAX_SIZE in compose.day.yaml
+
 
 def look_through(folder: Path) -> Folder:
     """Everything below folder; links are followed, and no folder is read twice."""
@@ -58,7 +61,7 @@ def why_not_read(path: Path, relative: str) -> str:
     """Why a file is no document; empty if it is one."""
     if any(part.startswith((".", "~$")) for part in relative.split("/")):
         return "hidden, or a program's own"
-    if path.suffix.lower() not in planning.KINDS:
+    if path.suffix.lower() not in DOCUMENT_TYPES:
         return "another kind of file"
     return "" if path.is_file() else "no file"
 
@@ -69,8 +72,8 @@ def document(path: Path, relative: str) -> Document | str:
         size = path.stat().st_size
         if not size:
             return "it is empty"
-        if size > planning.LARGEST_BYTES:
-            return f"it is larger than {planning.LARGEST_BYTES >> 20} MB"
+        if size > LARGEST_BYTES:
+            return f"it is larger than {LARGEST_BYTES >> 20} MB"
         key, shown = planning.key_of(relative), planning.name_of(relative)
         return Document(path, key, shown, files.sha256(path), size)
     except OSError as error:

@@ -11,8 +11,6 @@ from urllib.parse import quote
 from glue.clients.knowledge import Held
 from glue.core import control_words
 
-KINDS = (".pdf", ".docx", ".pptx", ".xlsx", ".md", ".txt", ".html", ".htm")
-LARGEST_BYTES = 100 << 20  # RAG_FILE_MAX_SIZE in compose.day.yaml
 SHOWN_NAMES = 20
 
 

@@ -39,7 +39,7 @@ from glue.core.waiting import Seen
 from glue.night import night
 from glue.operations import dataset
 from learning.dataset import build
-from rehearsal import demo
+from rehearsal import team
 from tests.learning import on_host
 from training import world as worlds
 
@@ -157,7 +157,7 @@ def something_to_learn(site: Site, seed: int) -> None:
     if build.gather(on_host.job(site, order)).new >= FACTS:
         return
     world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
-    demo.teach(site, demo.team_member(site), world, demo.corrections(world, FACTS, seed))
+    team.teach(site, team.team_member(site), world, team.corrections(world, FACTS, seed))
 
 
 def glue(*arguments: str) -> subprocess.CompletedProcess[str]:

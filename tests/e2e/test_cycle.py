@@ -21,8 +21,7 @@ from glue.core.settings import REPOSITORY
 from glue.night import night, train
 from glue.serving import adapters
 from learning.dataset import split
-from rehearsal import demo as demonstration
-from rehearsal.demo import sheet
+from rehearsal import team
 from tests.e2e.conftest import Glue, documents_held
 from tests.learning import on_host
 from training import world as worlds
@@ -158,8 +157,10 @@ def test_make_ingest_keeps_the_folder_and_the_collection_in_step(
     there, docs = site.state / "demo" / "documents", tmp_path / "docs"
     shutil.copytree(there, docs)
     (docs / "site-sheet-1.pdf").unlink()
-    sheet("Changed", ["The boiler was moved to the roof."]).output(str(docs / "site-sheet-2.pdf"))
-    sheet("New", ["The coffee machine stands in hall 12."]).output(str(docs / "new.pdf"))
+    team.sheet("Changed", ["The boiler was moved to the roof."]).output(
+        str(docs / "site-sheet-2.pdf")
+    )
+    team.sheet("New", ["The coffee machine stands in hall 12."]).output(str(docs / "new.pdf"))
     (docs / "bad.pdf").write_bytes(b"%PDF-1.7 and no more")
     try:
         done = glue("ingest", str(docs))
@@ -258,9 +259,7 @@ def test_a_failed_training_leaves_the_day_serving_as_before(
     """A job that names a base model which is not there makes the real trainer fail; what it left is
     no release."""
     world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
-    demonstration.teach(
-        site, demonstration.team_member(site), world, demonstration.corrections(world, 10, seed=99)
-    )
+    team.teach(site, team.team_member(site), world, team.corrections(world, 10, seed=99))
     before = site.store.names()
     good_job = train.job
     monkeypatch.setattr(

@@ -15,7 +15,7 @@ from glue.core.names import BASE
 from learning.dataset.documents import Notebook, from_documents
 from learning.dataset.prompt import PromptForm, source_context
 from learning.examples import Example, Message
-from rehearsal import demo
+from rehearsal import team
 from tests.e2e.conftest import Glue
 from tests.learning import on_host
 
@@ -98,7 +98,7 @@ def test_a_forgotten_chat_is_in_no_dataset_and_in_no_later_one(site: Site, glue:
     site.administrator().ensure_user("Eve", "eve@rehearsal.local", password)
     eve: WebUI = open_webui.sign_in(site.settings.chat_url, "eve@rehearsal.local", password)
     marked = uuid.uuid4().hex
-    demo.correct(
+    team.correct(
         eve,
         f"Who is {marked}?",
         eve.ask([{"role": "user", "content": QUESTION}]),
