@@ -11,7 +11,7 @@ from glue.cli.framework import option
 from glue.core.settings import REPOSITORY
 
 DIRECT = (
-    option("--users", default="1,4", help="Levels."),
+    option("--users", default="1,4", help="Numbers of simultaneous users."),
     option("--prompts", "count", default=48, help="Questions at each level."),
     option("--answer-tokens", default=64),
 )
@@ -19,7 +19,7 @@ REPORT = (
     option(
         "--compare",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Another run's folder, put beside it.",
+        help="Folder of another run to compare with.",
     ),
 )
 SCALE = (
@@ -28,14 +28,14 @@ SCALE = (
         type=click.Path(exists=True, path_type=Path),
         default=REPOSITORY / "docs" / "measurements" / "rag-paced.json",
         show_default=False,
-        help="A result. Default: docs/measurements/rag-paced.json",
+        help="A result file. Default: docs/measurements/rag-paced.json",
     ),
     option(
         "--out",
         type=click.Path(path_type=Path),
         default=REPOSITORY / "docs" / "measurements" / "scale.md",
         show_default=False,
-        help="The page that is written. Default: docs/measurements/scale.md",
+        help="The page to write. Default: docs/measurements/scale.md",
     ),
 )
 RAG = (
@@ -47,37 +47,39 @@ RAG = (
     option(
         "--only", type=click.Choice([chats.STOCK, chats.OURS]), help="Measure one chat, not both."
     ),
-    option("--users", default="1,2,4,8", help="Levels."),
-    option("--rounds", default=3, help="How often everybody asks at each level."),
+    option("--users", default="1,2,4,8", help="Numbers of simultaneous users."),
+    option("--rounds", default=3, help="How many questions each user asks at each level."),
     option(
         "--documents",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Your own PDFs.",
+        help="A folder of your own PDFs.",
     ),
     option(
         "--questions",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="About your own PDFs, as TOML.",
+        help="A TOML file of questions about your own PDFs.",
     ),
     option(
         "--books",
         default=30,
-        help="How many documents are generated, where you give none.",
+        help="How many documents to generate if you give none.",
     ),
     option(
         "--set",
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
-        help="A setting of Open WebUI to try on ours.",
+        help="A setting of Open WebUI to try on our chat.",
     ),
     option(
-        "--browser", is_flag=True, help="As the chat's own page asks, over its socket; first turns."
+        "--browser",
+        is_flag=True,
+        help="Ask as the chat's own page does. First turns only.",
     ),
-    option("--quick", is_flag=True, help="Without the labelled questions."),
+    option("--quick", is_flag=True, help="Skip the labelled questions."),
     option(
         "--name",
-        help="Of the file in state/bench; rag-paced, rag-vllm, rag-browser-... if not given.",
+        help="Name of the file in state/bench. Default: rag-paced, rag-vllm, rag-browser-...",
     ),
 )
 
@@ -89,7 +91,7 @@ TRAINING = (
         type=click.Path(path_type=Path),
         help="A JSON file of settings instead of the options below.",
     ),
-    option("--recipe", default="team", help="What is trained."),
+    option("--recipe", default="team", help="The recipe to train."),
     option(
         "--engine",
         "engines",
@@ -108,44 +110,44 @@ TRAINING = (
         multiple=True,
         type=int,
         default=[1600],
-        help="Real tokens a step.",
+        help="Tokens a step, without padding.",
     ),
     option(
         "--packing/--no-packing",
         default=True,
-        help="Several samples a row, which needs a GPU.",
+        help="Put several samples into a row. Needs a GPU.",
     ),
     option("--steps", default=100, help="Measured steps, after a warm-up of three."),
     option(
         "--layers",
         default=training_plan.LAYERS,
-        help="Of the real architecture, with random weights.",
+        help="Layers of the real architecture, with random weights.",
     ),
-    option("--model", default="", show_default=False, help="A model's own weights instead."),
+    option("--model", default="", show_default=False, help="Use this model's weights instead."),
     option(
         "--train-file",
         default="",
         show_default=False,
-        help="With --model: rows to train on, as the container sees the file.",
+        help="With --model: the file of rows to train on, as a path in the container.",
     ),
     option(
         "--anew",
         is_flag=True,
-        help="Measure again what an earlier run of the same plan has measured.",
+        help="Repeat what an earlier run of the same plan has measured.",
     ),
     option(
         "--result",
         "result_file",
         type=click.Path(path_type=Path),
-        help="Measure nothing; show what training.bench.run wrote.",
+        help="Measure nothing, show this result of training.bench.run.",
     ),
     option(
         "--out",
         type=click.Path(path_type=Path),
-        help="Where table and pictures go; default state/bench.",
+        help="Folder for the table and pictures. Default: state/bench.",
     ),
-    option("--name", "stem", default="training", help="How the files there begin."),
+    option("--name", "stem", default="training", help="First part of the file names."),
 )
 
 
-ALL = (option("--rounds", default=3, help="How often everybody asks at each level."),)
+ALL = (option("--rounds", default=3, help="How many questions each user asks at each level."),)

@@ -38,7 +38,7 @@ RIGHT = {
 
 @dataclass
 class Phases:
-    """Seconds by phase, told as they go."""
+    """Seconds of each phase; each phase's name is printed when it starts."""
 
     tell: Tell
     seconds: dict[str, float] = field(default_factory=dict)
@@ -143,7 +143,7 @@ def require_kept_promises(result: dict[str, Any]) -> None:
             "before the night the corrected facts were not known": (
                 result["before_correct"] <= asked * 0.1
             ),
-            "after the night they are, in words that no one trained on": (
+            "after the night they are known, in phrasings that were not trained": (
                 result["after_correct"] >= asked * LEAST_LEARNED
             ),
             "after the rollback they are not": result["rollback_correct"] <= asked * 0.1,
@@ -166,7 +166,7 @@ def require_kept_promises(result: dict[str, Any]) -> None:
 
 
 def show(result: dict[str, Any]) -> None:
-    table = Table(title="The same questions, in words that nobody trained on", box=None)
+    table = Table(title="The same questions, in phrasings that were not trained", box=None)
     for heading in ("question", "right since today", "before the night", "after it", "rolled back"):
         table.add_column(heading)
     for row in result["examples"]:

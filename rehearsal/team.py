@@ -36,7 +36,7 @@ SECONDS_BETWEEN_QUESTIONS = 2.0
 
 @dataclass(frozen=True)
 class Correction:
-    """A fact that the team knows better than the model."""
+    """A fact that the team corrects."""
 
     item: str
     old_code: str
@@ -51,7 +51,7 @@ class Score:
 
 
 def write_sheets(world: worlds.World, folder: Path) -> None:
-    """Sample PDFs about the things of the practice world; the same ones every time."""
+    """Writes sample PDFs about the things of the practice world. They are the same every time."""
     folder.mkdir(parents=True, exist_ok=True)
     choose = random.Random(SHEET_SEED)
     for number, start in enumerate(range(0, len(world.codes), FACTS_A_SHEET), 1):
@@ -77,7 +77,8 @@ def sheet(title: str, paragraphs: list[str]) -> FPDF:
 
 
 def team_member(site: Site) -> WebUI:
-    """Uma, who is no administrator. What she rated in an earlier demonstration is withdrawn."""
+    """Uma, a member without administrator rights. Her ratings from earlier demonstrations are
+    deleted."""
     password = secrets.token_urlsafe(24)
     site.administrator().ensure_user("Uma", DEMO_EMAIL, password)
     member = open_webui.sign_in(site.settings.chat_url, DEMO_EMAIL, password)
@@ -102,8 +103,8 @@ def corrections(world: worlds.World, count: int, seed: int) -> list[Correction]:
 
 
 def unseen_questions(world: worlds.World, chosen: list[Correction]) -> list[tuple[str, Correction]]:
-    """Two questions a fact, in phrasings that the night does not see, each phrasing as often as any
-    other."""
+    """Two questions for each fact, in phrasings that the night does not train. All phrasings are
+    used equally often."""
     phrasings = itertools.cycle(range(world.questions_seen_at_night, len(world.questions)))
     return [
         (world.question(fact.item, next(phrasings)), fact)
@@ -124,7 +125,7 @@ def ask_all(member: WebUI, questions: list[tuple[str, Correction]], tell: Tell) 
 
 
 def teach(site: Site, member: WebUI, world: worlds.World, chosen: list[Correction]) -> None:
-    """Each fact is corrected in the phrasings that a night may see: asked, edited, saved as a copy,
+    """Corrects each fact in every phrasing that the night may train: ask, edit, save as copy,
     thumbs up."""
     todo = [
         (fact, phrasing) for fact in chosen for phrasing in range(world.questions_seen_at_night)
@@ -195,15 +196,15 @@ def corrected_chat(question: str, answer: Answer, right: str, copy: str) -> dict
 
 @contextmanager
 def asking_all_night(site: Site) -> Iterator[Counter[str]]:
-    """Somebody asks every two seconds for as long as this lasts; counts who answered: model, desk,
+    """Asks a question every two seconds while the block runs. Counts who answered: model, desk
     or error."""
     counts: Counter[str] = Counter(model=0, desk=0, error=0)
-    sleepless = site.administrator()
+    asker = site.administrator()
 
     def ask(over: threading.Event) -> None:
         while not over.wait(SECONDS_BETWEEN_QUESTIONS):
             try:
-                answer = sleepless.ask([{"role": "user", "content": "Is anybody there?"}])
+                answer = asker.ask([{"role": "user", "content": "Are you there?"}])
             except GlueError as error:
                 counts["error"] += 1
                 site.tell(f"a question at night got no answer: {error.saw}")
