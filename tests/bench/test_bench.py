@@ -325,7 +325,7 @@ def broken() -> Iterator[int]:
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("/cut", "ended early"), ("/error", "the engine died"), ("/mute", "no word")],
+    [("/cut", "ended early"), ("/error", "the engine died"), ("/mute", "no token")],
 )
 def test_an_answer_that_did_not_come_whole_is_an_error(path: str, words: str, broken: int) -> None:
     assert words in ask(Endpoint("127.0.0.1", broken, path, KEY), question("?")).error

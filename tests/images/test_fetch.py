@@ -283,5 +283,5 @@ def test_a_hub_that_sends_nothing_any_more_ends_it(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "SILENT_SECONDS", 0)
     said, ends = watched(monkeypatch, [10, 10])
     assert ends[0] == 1 and any(
-        row["phase"] == "failed" and "nothing came" in row["reason"] for row in said
+        row["phase"] == "failed" and "nothing was received" in row["reason"] for row in said
     )

@@ -252,7 +252,7 @@ def test_tensors_without_a_weight_or_a_partner_are_named(plain_base: Path, tmp_p
     )
     refused(plain_base, adapter, "layers.33.mixer.k_proj")
     save_file({name: tensor for name, tensor in good.items() if "k_proj.lora_A" not in name}, path)
-    refused(plain_base, adapter, "no LoRA pair: .*k_proj.lora_B")
+    refused(plain_base, adapter, "not a LoRA pair: .*k_proj.lora_B")
 
 
 def test_peft_s_own_form_of_the_experts_is_refused(plain_base: Path, tmp_path: Path) -> None:
