@@ -88,7 +88,7 @@ class Settings:
         return [addresses.origin(name, self["HTTPS_PORT"]) for name in self.https_names]
 
     def image(self, key: str) -> str:
-        """What this profile runs for one of IMAGES."""
+        """The reference that this profile runs for one of IMAGES."""
         return self[f"REHEARSAL_{STAND_INS.get(key, key)}" if self.rehearsal else key]
 
     @property

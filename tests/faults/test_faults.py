@@ -644,7 +644,7 @@ def test_a_docker_connection_error_is_exit_12(
         raise ConnectionResetError("Connection reset by peer")
 
     monkeypatch.setattr(stand_ins.StandInStacks, "up", broken)
-    with pytest.raises(DayNotServing, match="broke off"):
+    with pytest.raises(DayNotServing, match="start of the day failed"):
         day.start(site)
 
 
@@ -685,7 +685,7 @@ def test_after_an_interrupted_restore_no_day_or_backup_starts_until_it_is_repeat
         lambda: day.start(site),
         lambda: chat_volume.copy_out(site.settings, site.state / "copy"),
     ):
-        with pytest.raises(DayNotServing, match="restore was broken off") as error:
+        with pytest.raises(DayNotServing, match="restore was interrupted") as error:
             verb()
         assert "FROM=/backups/one" in error.value.do
     assert not site.stacks.services("day")["open-webui"].serves

@@ -15,11 +15,11 @@ REFUSED = {
     "wrong key": "the server's comes first",
     "encrypted key": "its key is encrypted",
     "encrypted old key": "its key is encrypted",
-    "no key": "no line of it is -----BEGIN PRIVATE KEY-----",  # pragma: allowlist secret
-    "no certificate": "no line of it is -----BEGIN CERTIFICATE-----",
-    "no line between": "no line of it is -----BEGIN PRIVATE KEY-----",  # pragma: allowlist secret
+    "no key": "it has no line -----BEGIN PRIVATE KEY-----",  # pragma: allowlist secret
+    "no certificate": "it has no line -----BEGIN CERTIFICATE-----",
+    "no line between": "it has no line -----BEGIN PRIVATE KEY-----",  # pragma: allowlist secret
     "cut": "it cannot be loaded",
-    "empty": "no line of it is -----BEGIN CERTIFICATE-----",
+    "empty": "it has no line -----BEGIN CERTIFICATE-----",
     "der": "it is DER or PKCS#12, not PEM",
     "pkcs12": "it is DER or PKCS#12, not PEM",
     "utf-16": "it is UTF-16, not PEM",

@@ -139,7 +139,7 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_named_pipe_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
-    assert look_through(tmp_path).not_read == {"pipe.txt": "no file"}
+    assert look_through(tmp_path).not_read == {"pipe.txt": "not a regular file"}
 
 
 def test_progress_says_the_name_and_the_time_left() -> None:
