@@ -41,7 +41,7 @@ class Output:
     late: GlueError
 
     def read(self, size: int) -> bytes:
-        """At most this many bytes; none at the end."""
+        """At most this many bytes; empty at the end."""
         left = self.deadline - time.monotonic()
         if left <= 0 or not select.select([self.descriptor], [], [], left)[0]:
             raise self.late
