@@ -198,8 +198,7 @@ def pin_verb(site: Site) -> list[str]:
 
 
 def build_verb(site: Site) -> Json:
-    """Build the data set of tonight in state/dataset, with a card and a page to read. Changes
-    nothing else."""
+    """Build tonight's data set in state/dataset, with a card and a page. Changes nothing else."""
     return dataset.build(site)
 
 

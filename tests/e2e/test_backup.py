@@ -77,7 +77,7 @@ def test_a_backup_of_the_running_chat_restores_to_a_fresh_machine(
     made = json.loads(done.stdout)["backup"]
     restored = glue("restore", made, "--json")
     assert restored.returncode == 0, restored.stderr
-    assert glue("restore", made).returncode == 10, "a second time there is a chat already"
+    assert glue("restore", made).returncode == 10, "a second time a chat already exists"
     came_up = glue("day", "--json")
     assert came_up.returncode == 0, came_up.stderr
     assert json.loads(came_up.stdout)["adapter"] == demo["adapter"]

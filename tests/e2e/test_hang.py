@@ -62,7 +62,7 @@ def test_a_hanging_vllm_is_bypassed_reported_and_restarted(
     )
     door = f"http://{site.stacks.address('door')}/v1/chat/completions"
     key = {"Authorization": f"Bearer {site.settings['MODEL_API_KEY']}"}
-    body = {"model": "team-base", "messages": [{"role": "user", "content": "Is anybody there?"}]}
+    body = {"model": "team-base", "messages": [{"role": "user", "content": "Are you there?"}]}
     answer = requests.post(door, json=body, headers=key, timeout=10).json()
     assert answer["id"] == "night-desk"
 

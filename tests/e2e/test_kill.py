@@ -46,7 +46,7 @@ def test_a_trainer_that_ignores_sigterm_is_killed(demo: dict[str, Any], site: Si
 def test_the_day_serves_after_a_kill(point: Point, demo: dict[str, Any], site: Site) -> None:
     seed = 500 + ["train", "judge", "promote"].index(point.step)
     found = killing.morning_after(site, point, seed)
-    assert found.died, "nobody died"
+    assert found.died, "the victim did not die"
     assert found.day_serving, found.saw
     assert (found.half_published, found.stale_locks) == (0, 0)
     assert found.adapter_after == found.adapter_before == demo["adapter"]

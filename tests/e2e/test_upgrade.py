@@ -24,7 +24,7 @@ def office(demo: dict[str, Any], site: Site, tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(clone)], check=True)
     (clone / ".venv").symlink_to(REPOSITORY / ".venv")
     release(clone, "better", {"env/rehearsal.env": ("TEAM_NAME=Team\n", "TEAM_NAME=Crew\n")})
-    # a port at which nobody listens: Open WebUI answers every path with its page
+    # a port without a listener: Open WebUI answers every path with its page
     impatient = ("DAY_DEADLINE_SECONDS=300", "DAY_DEADLINE_SECONDS=45")
     release(
         clone,

@@ -130,7 +130,7 @@ def test_after_a_kill_at_any_moment_the_day_serves_a_confirmed_adapter(
         "room that a dead night had reserved"
     )
     assert points > 60, f"only {points} points: the hook hears too little"
-    assert died_in == night.STEPS.keys(), "a step that nobody died in"
+    assert died_in == night.STEPS.keys(), "a step without a kill"
     ends = {
         row["outcome"] for row in files.read_lines(site.state / "journal.jsonl") if "outcome" in row
     }
