@@ -1,3 +1,3 @@
-"""Measuring, on top of glue: python -m bench."""
+"""Measurements of this machine, on top of glue: python -m bench."""
 
 import glue as glue  # puts images/trainer on the path

@@ -1,5 +1,5 @@
-"""A first question as Open WebUI's own page asks it: words arrive over its socket, and the server
-asks for titles beside it."""
+"""A first question, asked as Open WebUI's own page does: words arrive over its socket, and the
+server asks the model for a title."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from glue.clients.open_webui import WebUI
 from glue.core.errors import GlueError
 
 Row = dict[str, Any]
-# websocket-client reads http_no_proxy only beside a proxy, else the environment's; this one is
-# never asked
+# websocket-client reads http_no_proxy only if a proxy is set; this dummy proxy is never used
 DIRECTLY = {"http_proxy_host": "none", "http_no_proxy": ["*"]}
 COMPLETIONS = ("chat:completion", "response:completion")
 
 
 class Page:
-    """One open page of one person. Its socket is connected before a question is timed, as a page's
-    is."""
+    """One open page of one person. The socket is connected before a question is timed, as on a
+    real page."""
 
     def __init__(self, person: WebUI) -> None:
-        """Raises GlueError where Open WebUI takes no socket."""
+        """Raises GlueError if Open WebUI refuses the socket."""
         self.person = person
         self.socket = socketio.Client(reconnection=False, websocket_extra_options=DIRECTLY)
         self.socket.on("events", self.hear)
@@ -40,7 +39,7 @@ class Page:
             )
         except socketio.exceptions.ConnectionError as error:
             raise GlueError(
-                "Open WebUI takes no socket", str(error), "docker logs of the bench's containers"
+                "Open WebUI refuses the socket", str(error), "docker logs of the bench's containers"
             ) from error
 
     def begin(self, answer: str) -> None:
@@ -52,7 +51,7 @@ class Page:
         self.over = threading.Event()
 
     def hear(self, event: Row, *_: object) -> None:
-        """Called by the socket's own thread for whatever the server tells the page."""
+        """Called in the socket's own thread for every event from the server."""
         now = time.perf_counter() - self.started
         if event.get("message_id") != self.answer:
             return
@@ -77,8 +76,8 @@ class Page:
             self.over.set()
 
     def ask(self, body: Row) -> Sample:
-        """Sends the question and hears the answer to its end. The chat is kept, as the page keeps
-        it."""
+        """Sends the question and waits for the end of the answer. The chat is saved, as the page
+        saves it."""
         self.begin(str(uuid.uuid4()))
         try:
             self.person.call(
@@ -104,7 +103,7 @@ class Page:
             ),
             error=self.error
             or ("" if whole else "the answer did not end")
-            or ("" if self.first_token else "no word came"),
+            or ("" if self.first_token else "no token came"),
         )
 
     def close(self) -> None:

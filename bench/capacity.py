@@ -1,7 +1,7 @@
-"""How many people one Spark serves, and two: computed from measured curves, as the page
+"""How many people one or two Sparks serve, computed from measured curves as the page
 docs/measurements/scale.md. Pure.
 
-Each cell of its tables says where it is from: measured, simulated, published, reported or computed.
+Each cell of its tables names its source: measured, simulated, published, reported or computed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ ANSWERS = (100, 200, 500, 1000)
 REPORTED = "reported by others for a Spark: 3,900 to 4,800"
 MOST_AT_ONCE = 16  # MAX_SEQUENCES of env/spark.env
 CROWDED_SHARE = (
-    0.05  # of the time, at most: more questions run than can with everybody served as wanted
+    0.05  # at most this share of the time more questions run than can be served as wanted
 )
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What people put up with: the slowest first word of those who ask together, the words a
-    second, a question's pause."""
+    """Service level: seconds to the first word for the slowest of simultaneous askers, tokens a
+    second, and the pause between questions."""
 
     first_word_seconds: float = 5.0
     tokens_per_second: float = 20.0
@@ -35,7 +35,8 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Curves:
-    """retrieval_seconds: by users at once, up to the first word, without the model."""
+    """retrieval_seconds: by number of simultaneous users, up to the first word, without the
+    model."""
 
     retrieval_seconds: dict[int, float]
     pace: Pace = field(default_factory=Pace)
@@ -49,14 +50,16 @@ class Curves:
         return seconds * at_once / most if at_once > most else points[0][1]
 
     def first_word(self, at_once: int, prompt_tokens: int) -> float:
-        """Of the last of those who ask at the same moment: prompts are read one after another."""
+        """Seconds for the last of those who ask at the same moment: prompts are read one after
+        another."""
         return (
             self.retrieval(at_once) + at_once * prompt_tokens / self.pace.prefill_tokens_per_second
         )
 
 
 def at_once(curves: Curves, prompt_tokens: int, wanted: Wanted) -> int:
-    """The most questions that can come together; 0 if even one waits too long."""
+    """The most simultaneous questions within the service level; 0 if a single one already waits
+    too long."""
     fitting = [
         number
         for number in range(1, MOST_AT_ONCE + 1)
@@ -67,8 +70,8 @@ def at_once(curves: Curves, prompt_tokens: int, wanted: Wanted) -> int:
 
 
 def people(curves: Curves, prompt_tokens: int, answer_tokens: int, wanted: Wanted) -> int:
-    """The most of whom seldom more than that number have a question running: each waits, reads
-    along, and pauses."""
+    """The most people with at most `number` questions running, except for a CROWDED share of the
+    time. Each person waits, reads along and pauses."""
     number = at_once(curves, prompt_tokens, wanted)
     if not number:
         return 0
@@ -80,8 +83,8 @@ def people(curves: Curves, prompt_tokens: int, answer_tokens: int, wanted: Wante
 
 
 def crowded(people: int, number: int, share: float) -> float:
-    """How likely more than number have a question running at a moment, if each has one for that
-    share of the time."""
+    """The probability that more than number people have a question running, if each has one for
+    that share of the time."""
     fine = (
         math.comb(people, busy) * share**busy * (1 - share) ** (people - busy)
         for busy in range(number + 1)
@@ -90,7 +93,7 @@ def crowded(people: int, number: int, share: float) -> float:
 
 
 def usable(result: Row) -> list[Row]:
-    """The levels of which it is known where the time went, the lowest first."""
+    """The levels with their time divided into parts, lowest first."""
     known = [
         row
         for row in result["rows"]
@@ -100,8 +103,8 @@ def usable(result: Row) -> list[Row]:
 
 
 def curves_of(result: Row) -> Curves:
-    """From a result of `python -m bench rag`: ours, whose retrieval is real also where its model is
-    simulated."""
+    """From a result of `python -m bench rag`, for our chat: its retrieval is real even where its
+    model is simulated."""
     rows = usable(result)
     pace = Pace() if result["simulated"] else measured_pace(rows)
     return Curves(
@@ -110,8 +113,8 @@ def curves_of(result: Row) -> Curves:
 
 
 def measured_pace(rows: list[Row]) -> Pace:
-    """Prompts are read as fast as at the lowest level, where the fewest wait for each other; what
-    was cached is not read."""
+    """Reading speed of prompts at the lowest level, where the fewest wait for each other. Cached
+    tokens are not counted."""
     lowest = rows[0]["ours"]
     read = lowest["prompt_tokens"] - lowest["cached_tokens"] / lowest["asked"]
     return Pace(
@@ -140,31 +143,7 @@ def document(result: Row, source: str) -> str:
             "|---|---|---|",
             *facts(result, curves),
             "",
-            (
-                "**People a Spark serves**: so many that 95 % of the time no more than the number"
-                " in brackets have a question running."
-            ),
-            (
-                "That number is the most who can ask at the same moment while the last of them"
-                f" gets the first word within {wanted.first_word_seconds:.0f} s and"
-            ),
-            (
-                f"each {wanted.tokens_per_second:.0f} tokens a second or more. Everybody thinks"
-                f" {wanted.pause_seconds:.0f} s between an answer and the next question."
-            ),
-            "",
-            f"| prompt tokens \\ answer tokens | {' | '.join(map(str, ANSWERS))} |",
-            f"|---|{'---|' * len(ANSWERS)}",
-            *(cells(curves, prompt, wanted) for prompt in PROMPTS),
-            "",
-            (
-                "1,300 tokens are five passages and a question, as `env/spark.env` sets it. Prefix"
-                " caching is left out: it keeps"
-            ),
-            (
-                "prefixes in steps of about 4,200 tokens, so it does nothing for the first row and"
-                " helps long chats in the others."
-            ),
+            *people_served(curves, wanted),
             "",
             "## A second Spark",
             "",
@@ -174,6 +153,27 @@ def document(result: Row, source: str) -> str:
             "",
         )
     )
+
+
+def people_served(curves: Curves, wanted: Wanted) -> list[str]:
+    """The table, what its numbers mean and what it leaves out."""
+    return [
+        "**People a Spark serves**: with so many, 95 % of the time no more questions run than the"
+        " number in brackets.",
+        "That number is the most who can ask at the same moment while the last of them gets the"
+        f" first word within {wanted.first_word_seconds:.0f} s and",
+        f"each gets {wanted.tokens_per_second:.0f} tokens a second or more. Each person pauses for"
+        f" {wanted.pause_seconds:.0f} s between an answer and the next question.",
+        "",
+        f"| prompt tokens \\ answer tokens | {' | '.join(map(str, ANSWERS))} |",
+        f"|---|{'---|' * len(ANSWERS)}",
+        *(cells(curves, prompt, wanted) for prompt in PROMPTS),
+        "",
+        "1,300 tokens are five passages and a question, as `env/spark.env` sets it. Prefix caching"
+        " is not counted: it keeps",
+        "prefixes in steps of about 4,200 tokens, so it does nothing for the first row and helps"
+        " long chats in the others.",
+    ]
 
 
 def opening(result: Row, source: str) -> list[str]:
@@ -200,7 +200,7 @@ def machine(result: Row) -> str:
 
 
 def facts(result: Row, curves: Curves) -> list[str]:
-    """What the tables are computed from, each with where it is from."""
+    """The inputs of the tables, each with its source."""
     simulated, rows = result["simulated"], usable(result)
     retrieval = ", ".join(
         f"{seconds:.2f} s at {users}" for users, seconds in curves.retrieval_seconds.items()
@@ -231,7 +231,7 @@ def facts(result: Row, curves: Curves) -> list[str]:
             f" {'simulated' if simulated else 'measured'} (P99) |"
         ),
         (
-            "| the same, as counted here: retrieval, then all prompts one after another |"
+            "| the same, computed: retrieval, then all prompts one after another |"
             f" {computed} | computed |"
         ),
     ]
@@ -249,7 +249,7 @@ def cells(curves: Curves, prompt: int, wanted: Wanted) -> str:
         (
             f"{people(curves, prompt, answer, wanted)} ({number}) computed"
             if number
-            else "none: one waits too long, computed"
+            else "none: a single user already waits too long, computed"
         )
         for answer in ANSWERS
     ]
@@ -259,8 +259,8 @@ def cells(curves: Curves, prompt: int, wanted: Wanted) -> str:
 def second(one: int) -> list[str]:
     night = "no night desk: the chat answers all night, and training has all day"
     split = (
-        "this model fits one Spark; split, every token pays for the link between them, whose delay"
-        " nobody here has measured. For a model that does not fit one"
+        "this model fits one Spark. Split, every token also waits for the link between the two,"
+        " whose delay is not measured. For a model that does not fit one Spark"
     )
     return [
         f"| serve on one, train on the other | {one} | {night} | computed |",

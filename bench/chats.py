@@ -1,5 +1,5 @@
-"""The chats that are measured: the day's own Open WebUI and a stock one, with the same documents,
-before the same model."""
+"""The chats that are measured: the day's own Open WebUI and a stock one, with the same documents
+and the same model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PACED, SERVED = "paced", "vllm"
 START_SECONDS = 600
 UPLOADS_AT_ONCE = 2
 QUIET_SECONDS = 3.0
-# what a Spark's chat is set to, also where the bench runs on another machine's profile
+# a Spark's settings of the chat, also if the bench runs with another profile
 CHAT_KEYS = (
     "CHUNK_SIZE",
     "CHUNK_OVERLAP",
@@ -52,7 +52,7 @@ CHAT_KEYS = (
 
 @dataclass(frozen=True)
 class Chat:
-    """One Open WebUI as it is asked: by its members, each with a key of their own."""
+    """One Open WebUI with its members, each with an API key."""
 
     name: str
     person: WebUI
@@ -70,8 +70,8 @@ class Chat:
         return ask(self.endpoint(member), messages, stop_at_sources)
 
     def page_body(self, question: str) -> dict[str, Any]:
-        """What Open WebUI's own page sends for a first question, but for the answer's id and the
-        page's own."""
+        """What Open WebUI's own page sends for a first question, except the IDs of answer and
+        page."""
         asked = str(uuid.uuid4())
         message: dict[str, Any] = {
             "id": asked,
@@ -101,7 +101,7 @@ class Chat:
 
     @contextmanager
     def pages(self, users: int) -> Iterator[list[Page]]:
-        """So many open pages, each of a member of its own."""
+        """This many open pages, each of another member."""
         opened = [Page(self.members[number]) for number in range(users)]
         try:
             yield opened
@@ -114,13 +114,13 @@ class Chat:
 def running(
     site: Site, model: str, names: tuple[str, ...], overrides: dict[str, str]
 ) -> Iterator[Site]:
-    """The bench's containers, up and healthy, and gone afterwards; their documents stay for the
-    next time."""
+    """Starts the bench's containers, waits until they are healthy, and removes them afterwards.
+    Their documents stay for the next run."""
     bench = bench_site(site, model)
     write_overlay(bench, overrides)
     wanted = [SERVICES[name] for name in names] + ([PACED] if model == PACED else [])
     try:
-        bench.stacks.ensure_volumes()  # the day's, which its file names
+        bench.stacks.ensure_volumes()  # the day's volumes, which the compose file names
         bench.stacks.compose(BENCH, "up", "--detach", "--no-build", *wanted)
         if model == SERVED:
             for name in names:
@@ -140,8 +140,7 @@ def running(
 
 
 def bench_site(site: Site, model: str) -> Site:
-    """With a paced model the chat is set up as on a Spark; before a real one, as this profile
-    says."""
+    """With a paced model the chat has a Spark's settings; with a real one, this profile's."""
     spark = settings.read_env_file(REPOSITORY / "env" / "spark.env")
     chat = {key: spark[key] for key in CHAT_KEYS} if model == PACED else {}
     images = {
@@ -155,7 +154,7 @@ def bench_site(site: Site, model: str) -> Site:
 
 
 def write_overlay(site: Site, overrides: dict[str, str]) -> None:
-    """Settings to try on ours, as one more compose file."""
+    """Writes the settings to try on our chat as one more compose file."""
     (site.state / "bench").mkdir(parents=True, exist_ok=True)
     services = {SERVICES[OURS]: {"environment": overrides}} if overrides else {}
     files.write_json(site.state / "bench" / "overlay.yaml", {"services": services})
@@ -184,19 +183,19 @@ def served(site: Site) -> Vllm:
 
 
 def served_name(site: Site) -> str:
-    """The vLLM name behind the team's assistant, as the day sets it; a merged release answers to it
-    too."""
+    """The vLLM name behind the team's assistant, as the day sets it. A merged adapter answers to
+    it too."""
     return ADAPTER if site.store.current() else BASE
 
 
 def serving(site: Site) -> dict[str, Any]:
-    """What answers, for a result: the name that is asked, and the release behind it."""
+    """For a result: the model name that is asked, and the adapter behind it."""
     return {"served_as": served_name(site), "release": shown(site.store.current())}
 
 
 def open_chat(site: Site, name: str, people: int, served_as: str) -> Chat:
-    """Signed in, with its model set up: ours as `make day` leaves it, stock with no more than leave
-    to use the model.
+    """Signs in and sets up the model: ours as `make day` does, stock with only the permission to
+    use it.
 
     served_as: the name of the model that is asked.
     """
@@ -229,7 +228,7 @@ def team_collection(person: WebUI) -> str:
 
 
 def ingest(site: Site, chat: Chat, folder: Path) -> int:
-    """The folder's documents, and no others, are what the chat retrieves from. Returns how many."""
+    """Makes the chat retrieve from exactly the folder's documents. Returns how many there are."""
     person = chat.person
     collection = team_collection(person)
     held = knowledge.held(person, collection)
@@ -254,7 +253,7 @@ def calls(model: Vllm) -> list[dict[str, Any]]:
 
 
 def calls_when_quiet(model: Vllm, at_least: int) -> list[dict[str, Any]]:
-    """All that was asked, once no call has come in for a while: pages ask for titles and tags after
+    """All calls, once no new one comes for QUIET_SECONDS: pages ask for titles and tags after
     the answer."""
     seen = -1
 

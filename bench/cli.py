@@ -1,4 +1,4 @@
-"""Arguments in, exit codes out: python -m bench."""
+"""The command line: python -m bench."""
 
 from __future__ import annotations
 
@@ -18,19 +18,17 @@ from bench import (
     capacity,
     chats,
     environment,
+    options,
     rag,
     swap,
     tables,
     training,
-    training_plan,
     vllm_alone,
 )
 from glue.cli import framework
-from glue.cli.framework import option
 from glue.clients.site import Site
 from glue.core import desired_state, files, lock
 from glue.core.errors import GlueError, PreconditionFailed
-from glue.core.settings import REPOSITORY
 from glue.serving import day, model, recovery
 
 Keep = Callable[[dict[str, Any]], object]
@@ -47,19 +45,19 @@ def command_line() -> str:
 
 @contextmanager
 def no_night(site: Site) -> Iterator[None]:
-    """No night begins meanwhile. Raises Locked where one runs, or a bench: bringing up the day
-    would end it."""
+    """Keeps nights from starting while the block runs. Raises Locked if a night or another bench
+    runs: starting the day would end it."""
     with lock.hold(site.state, lock.TRAINING, "a bench"):
         with lock.hold(site.state, lock.SWITCH, "begin a bench", model.SWITCH_WAIT_SECONDS):
             recovery.undo(
                 site, alive=False
-            )  # a dead night would pass for a live one while this holds its lock
+            )  # while this holds the training lock, a dead night would look alive
         yield
 
 
 def rag_verb(site: Site, **chosen: Any) -> Json:
-    """Simultaneous users through Open WebUI: the case study's Tables 2 and 3, stock and ours in one
-    run."""
+    """Measure simultaneous users through Open WebUI, stock and ours: the case study's Tables 2
+    and 3."""
     plan = rag.Plan(
         model=chosen["model"],
         names=(chosen["only"],) if chosen["only"] else (chats.STOCK, chats.OURS),
@@ -107,7 +105,7 @@ def told(level: dict[str, Any]) -> str:
 
 
 def direct_verb(site: Site, users: str, count: int, answer_tokens: int) -> Json:
-    """vLLM alone: this harness beside `vllm bench serve`, on the vLLM that serves."""
+    """Measure vLLM alone, with this harness and with `vllm bench serve`."""
     with no_night(site):
         result = vllm_alone.run(site, numbers(users), count, answer_tokens, command_line())
     environment.save(site, "direct", result)
@@ -115,8 +113,8 @@ def direct_verb(site: Site, users: str, count: int, answer_tokens: int) -> Json:
 
 
 def swap_verb(site: Site) -> Json:
-    """Every phase of day to night to day, cold and warm, and hot promotion. The chat's model
-    restarts twice."""
+    """Measure each phase of day to night to day, cold and warm, and hot promotion. The chat's
+    model restarts twice."""
     with no_night(site):
         result = swap.run(
             site, command_line(), lambda so_far: environment.save(site, "swap", so_far)
@@ -125,31 +123,31 @@ def swap_verb(site: Site) -> Json:
 
 
 def report_verb(site: Site, compare: Path | None) -> Json:
-    """One self-contained page of all results in state/bench, each table beside the published
-    one."""
+    """Write one self-contained page of all results in state/bench, each table beside the
+    published one."""
     from bench import report  # matplotlib takes a second to import, and no other verb waits for it
 
     return report.write(site.state / "bench", compare)
 
 
 def scale_verb(site: Site, source: Path, out: Path) -> Json:
-    """People a Spark serves by prompt and answer length, computed from a result of `python -m bench
-    rag`."""
+    """Compute how many people a Spark serves, by prompt and answer length, from a result of
+    `python -m bench rag`."""
     result = json.loads(source.read_text(encoding="utf-8"))
     if result.get("kind") != "rag" or not capacity.usable(result):
-        saw = f"no level of ours in {source} says where its time went"
+        saw = f"{source} has no level of ours with its time divided into parts"
         raise PreconditionFailed(
-            "nothing can be computed of this result",
+            "this result has too little to compute from",
             saw,
-            "python -m bench rag, and give its file as --source",
+            "run python -m bench rag and pass its file as --source",
         )
     files.write(out, capacity.document(result, "docs/measurements/" + source.name))
     return {"document": str(out)}
 
 
 def all_verb(site: Site, rounds: int) -> Json:
-    """The report, and what it holds: vLLM alone, the chat before it, the swap, training, the chats
-    before a paced model."""
+    """Measure everything and write the report: vLLM alone, the chat on vLLM, the swap, training,
+    the chats on a paced model."""
     with no_night(site):
         failed = measure_all(site, rounds, command_line())
     report = report_verb(site, None)
@@ -158,15 +156,15 @@ def all_verb(site: Site, rounds: int) -> Json:
         raise GlueError(
             "parts of the bench failed",
             saw,
-            f"the rest is in {report['page']}; mend it, then make bench again",
+            f"the other results are in {report['page']}; correct the fault, then make bench again",
         )
     return report
 
 
 def measure_all(site: Site, rounds: int, command: str) -> dict[str, str]:
-    """All but the browser. Returns what failed, and why.
+    """Measures everything except the browser. Returns what failed, and why.
 
-    A step that fails keeps none of the others; what an earlier run had measured of it goes, so that
+    A step that fails does not stop the others. Its result from an earlier run is deleted, so that
     no report shows it as new.
     """
     failed: dict[str, str] = {}
@@ -184,9 +182,9 @@ def measure_all(site: Site, rounds: int, command: str) -> dict[str, str]:
 
 
 def steps(site: Site, rounds: int, command: str) -> dict[str, Callable[[Keep], object]]:
-    """Each gets what keeps its result, by whose name it is saved."""
-    # the rehearsal's practice model reads a few hundred tokens: short passages, and a stock chat's
-    # prompt is too long for it
+    """Each function gets the callback that saves its result. The key is the result's name."""
+    # the rehearsal's practice model has a context of a few hundred tokens: only short passages fit,
+    # and the prompt of a stock chat does not
     small = rag.Plan(model=chats.SERVED, names=(chats.OURS,), users=(1, 2), rounds=3, books=3)
     served = small if site.settings.rehearsal else rag.Plan(model=chats.SERVED, rounds=rounds)
     count, answer_tokens = (8, 32) if site.settings.rehearsal else (24, 64)
@@ -206,156 +204,15 @@ def show_table(shown: tables.Table) -> None:
     Console().print(table)
 
 
-DIRECT_OPTIONS = (
-    option("--users", default="1,4", help="Levels."),
-    option("--prompts", "count", default=48, help="Questions at each level."),
-    option("--answer-tokens", default=64),
-)
-REPORT_OPTIONS = (
-    option(
-        "--compare",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Another run's folder, put beside it.",
-    ),
-)
-SCALE_OPTIONS = (
-    option(
-        "--source",
-        type=click.Path(exists=True, path_type=Path),
-        default=REPOSITORY / "docs" / "measurements" / "rag-paced.json",
-        show_default=False,
-        help="A result. Default: docs/measurements/rag-paced.json",
-    ),
-    option(
-        "--out",
-        type=click.Path(path_type=Path),
-        default=REPOSITORY / "docs" / "measurements" / "scale.md",
-        show_default=False,
-        help="The page that is written. Default: docs/measurements/scale.md",
-    ),
-)
-RAG_OPTIONS = (
-    option(
-        "--model",
-        type=click.Choice([chats.PACED, chats.SERVED]),
-        default=chats.PACED,
-    ),
-    option(
-        "--only", type=click.Choice([chats.STOCK, chats.OURS]), help="Measure one chat, not both."
-    ),
-    option("--users", default="1,2,4,8", help="Levels."),
-    option("--rounds", default=3, help="How often everybody asks at each level."),
-    option(
-        "--documents",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Your own PDFs.",
-    ),
-    option(
-        "--questions",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="About your own PDFs, as TOML.",
-    ),
-    option(
-        "--books",
-        default=30,
-        help="How many documents are generated, where you give none.",
-    ),
-    option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="A setting of Open WebUI to try on ours.",
-    ),
-    option(
-        "--browser", is_flag=True, help="As the chat's own page asks, over its socket; first turns."
-    ),
-    option("--quick", is_flag=True, help="Without the labelled questions."),
-    option(
-        "--name",
-        help="Of the file in state/bench; rag-paced, rag-vllm, rag-browser-... if not given.",
-    ),
-)
-
-
-TRAINING_OPTIONS = (
-    option(
-        "--plan",
-        "plan_file",
-        type=click.Path(path_type=Path),
-        help="A JSON file of settings instead of the options below.",
-    ),
-    option("--recipe", default="team", help="What is trained."),
-    option(
-        "--engine",
-        "engines",
-        multiple=True,
-        type=click.Choice(training_plan.ENGINES),
-        default=["grouped"],
-    ),
-    option(
-        "--checkpointing",
-        multiple=True,
-        type=click.Choice(training_plan.CHECKPOINTING),
-        default=["selective"],
-    ),
-    option(
-        "--tokens",
-        multiple=True,
-        type=int,
-        default=[1600],
-        help="Real tokens a step.",
-    ),
-    option(
-        "--packing/--no-packing",
-        default=True,
-        help="Several samples a row, which needs a GPU.",
-    ),
-    option("--steps", default=100, help="Measured steps, after a warm-up of three."),
-    option(
-        "--layers",
-        default=training_plan.LAYERS,
-        help="Of the real architecture, with random weights.",
-    ),
-    option("--model", default="", show_default=False, help="A model's own weights instead."),
-    option(
-        "--train-file",
-        default="",
-        show_default=False,
-        help="With --model: rows to train on, as the container sees the file.",
-    ),
-    option(
-        "--anew",
-        is_flag=True,
-        help="Measure again what an earlier run of the same plan has measured.",
-    ),
-    option(
-        "--result",
-        "result_file",
-        type=click.Path(path_type=Path),
-        help="Measure nothing; show what training.bench.run wrote.",
-    ),
-    option(
-        "--out",
-        type=click.Path(path_type=Path),
-        help="Where table and pictures go; default state/bench.",
-    ),
-    option("--name", "stem", default="training", help="How the files there begin."),
-)
-
-
-ALL_OPTIONS = (option("--rounds", default=3, help="How often everybody asks at each level."),)
-
-
-def training_verb(site: Site, **options: Any) -> Json:
-    """Time training steps: tokens a second, memory, seconds a step, and how near the machine's
-    limits that is."""
-    return training.verb(site, options, command_line())
+def training_verb(site: Site, **chosen: Any) -> Json:
+    """Time training steps: tokens a second, memory, seconds a step, and how close that is to the
+    machine's limits."""
+    return training.verb(site, chosen, command_line())
 
 
 @click.group(params=list(framework.cli.params), context_settings=framework.cli.context_settings)
 def bench(**chosen: Any) -> None:
-    """Measure this machine, beside what the case study published."""
+    """Measure this machine and compare with what the case study published."""
     assert framework.cli.callback is not None
     framework.cli.callback(**chosen)
 
@@ -365,10 +222,10 @@ def shown(table: Callable[[Json], tables.Table]) -> Callable[[Json], None]:
 
 
 verb = partial(framework.verb, group=bench)
-verb(training_verb, options=TRAINING_OPTIONS)
-verb(rag_verb, options=RAG_OPTIONS, show=show_rag)
-verb(direct_verb, options=DIRECT_OPTIONS, show=shown(tables.direct))
+verb(training_verb, options=options.TRAINING)
+verb(rag_verb, options=options.RAG, show=show_rag)
+verb(direct_verb, options=options.DIRECT, show=shown(tables.direct))
 verb(swap_verb, show=shown(tables.swap))
-verb(report_verb, options=REPORT_OPTIONS, show=lambda result: print(result["page"]))
-verb(scale_verb, options=SCALE_OPTIONS, show=lambda result: print(result["document"]))
-verb(all_verb, options=ALL_OPTIONS, show=lambda result: print(result["page"]))
+verb(report_verb, options=options.REPORT, show=lambda result: print(result["page"]))
+verb(scale_verb, options=options.SCALE, show=lambda result: print(result["document"]))
+verb(all_verb, options=options.ALL, show=lambda result: print(result["page"]))

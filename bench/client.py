@@ -1,5 +1,5 @@
-"""One question over HTTP, timed. The standard library's client: it costs a tenth of a millisecond,
-and the measured is short."""
+"""One timed question over HTTP. Uses the standard library's client, whose overhead is a tenth of
+a millisecond."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANSWER_SECONDS = 600
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where questions go. fields: what each request says beside its messages."""
+    """Where questions go. fields: what each request contains besides its messages."""
 
     host: str
     port: int
@@ -28,14 +28,12 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Sample:
-    """Seconds since the request was sent. error: empty for an answer that came whole.
+    """Times are seconds since the request was sent. error: empty for a complete answer.
 
-    first_event_seconds: the first streamed event of any kind, as the case study counts; behind Open
-    WebUI that is its own
-    list of sources, before the model has read anything. first_token_seconds: the first word or
-    thought of the model.
-    first_choice_seconds, last_choice_seconds: chunks with a choice, also those without text, as
-    `vllm bench serve` counts.
+    first_event_seconds: the first streamed event of any kind, as the case study counts. From Open
+    WebUI that is its list of sources, before the model reads anything. first_token_seconds: the
+    first token of the model. first_choice_seconds, last_choice_seconds: chunks with a choice, also
+    those without text, as `vllm bench serve` counts.
     """
 
     first_event_seconds: float = 0.0
@@ -52,10 +50,10 @@ class Sample:
 
     @property
     def tokens_per_second(self) -> float:
-        """Of the usage that the model reports, never of chunks: one may hold many tokens. The first
-        is prefill's.
+        """From the usage that the model reports, not from chunks: one chunk may hold many tokens.
+        The first token belongs to prefill.
 
-        0 where it cannot be known: without usage, and where all came at once.
+        0 if unknown: without usage, or if all tokens came at once.
         """
         spent = self.last_token_seconds - self.first_token_seconds
         return (
@@ -68,8 +66,8 @@ class Sample:
 def ask(
     endpoint: Endpoint, messages: list[dict[str, str]], stop_at_sources: bool = False
 ) -> Sample:
-    """Sends the conversation and reads the stream to its end, or to the sources where only those
-    are wanted."""
+    """Sends the conversation and reads the stream to its end, or only to the sources if
+    stop_at_sources."""
     fields = {
         "messages": messages,
         "stream": True,
@@ -124,17 +122,26 @@ def read(response: http.client.HTTPResponse, started: float, stop_at_sources: bo
         last_token_seconds=last_token,
         first_choice_seconds=first_choice,
         last_choice_seconds=last_choice,
-        prompt_tokens=usage.get("prompt_tokens", 0),
-        completion_tokens=usage.get("completion_tokens", 0),
-        cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
-        passages=tuple(text for source in sources for text in source.get("document", [])),
-        sources=tuple(
-            str(row.get("name", "?")) for source in sources for row in source.get("metadata", [])
-        ),
+        **counted(usage),
+        **retrieved(sources),
         error=error
         or ("" if whole else "the stream ended early")
-        or ("" if first_token or stop_at_sources else "no word came"),
+        or ("" if first_token or stop_at_sources else "no token came"),
     )
+
+
+def counted(usage: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.get("prompt_tokens", 0),
+        "completion_tokens": usage.get("completion_tokens", 0),
+        "cached_tokens": (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+    }
+
+
+def retrieved(sources: list[dict[str, Any]]) -> dict[str, Any]:
+    names = (str(row.get("name", "?")) for source in sources for row in source.get("metadata", []))
+    texts = (text for source in sources for text in source.get("document", []))
+    return {"passages": tuple(texts), "sources": tuple(names)}
 
 
 def holds_text(delta: dict[str, Any]) -> bool:
@@ -145,10 +152,10 @@ Ask = Callable[[int, int], Sample]
 
 
 def level(ask: Ask, users: int, rounds: int, first: int = 0) -> list[Sample]:
-    """Every user asks at the same moment; the next round begins when all have been answered, as in
-    the case study.
+    """All users ask at the same moment. The next round starts when all have an answer, as in the
+    case study.
 
-    ask: gets the user's number and the question's, which counts on from `first`.
+    ask: gets the user's number and the question's number, which counts on from `first`.
     """
     together = Barrier(users)
 
@@ -165,7 +172,7 @@ def level(ask: Ask, users: int, rounds: int, first: int = 0) -> list[Sample]:
 
 
 def always_busy(ask: Ask, users: int, count: int) -> list[Sample]:
-    """So many are always at it: who has an answer asks the next question at once, as `vllm bench
-    serve` does."""
+    """Keeps this many requests running: a user with an answer asks the next question at once, as
+    `vllm bench serve` does."""
     with ThreadPoolExecutor(users) as people:
         return list(people.map(ask, [0] * count, range(count)))

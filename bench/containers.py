@@ -1,4 +1,5 @@
-"""What only a bench asks of containers: when they started, a program inside, a second network."""
+"""Container operations that only a bench needs: start times, running a program inside, a second
+network."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ def existing(stacks: Stacks, stack: str, service: str) -> Container:
 
 
 def state_time(stacks: Stacks, stack: str, service: str, key: str) -> float:
-    """ "StartedAt" or "FinishedAt" of the container, as a Unix time by Docker's clock."""
+    """ "StartedAt" or "FinishedAt" of the container as a Unix time, by Docker's clock."""
     state = existing(stacks, stack, service).attrs["State"]
     return datetime.fromisoformat(state[key]).timestamp()
 
@@ -31,7 +32,7 @@ def run_in(stacks: Stacks, stack: str, service: str, command: list[str]) -> tupl
 
 
 def join_network(stacks: Stacks, service: str, stack: str, network: str) -> None:
-    """Connects the container to another stack's network too."""
+    """Connects the container to another stack's network as well."""
     container = existing(stacks, stack, service)
     joined = stacks.docker.networks.get(network)
     joined.reload()

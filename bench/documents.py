@@ -1,5 +1,5 @@
-"""The generated documents and what is asked of them, with what is right: for whoever has no thirty
-papers at hand."""
+"""Generated documents, questions about them and the right answers, for a bench without your own
+documents."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ QUESTIONS_IN_ROTATION = 12
 
 @dataclass(frozen=True)
 class Case:
-    """A labelled question. value: what only the right passage holds, empty if nobody knows.
+    """A labelled question. value: text that only the right passage contains; empty if unknown.
     document: its file's name.
 
-    earlier: the conversation before it. alone: what a perfect reader would search for, all in one
-    sentence.
+    earlier: the conversation before it. alone: the ideal search query, in one sentence.
     """
 
     kind: str
@@ -39,7 +38,7 @@ class Case:
 
     @property
     def asked(self) -> str:
-        """What the user has said in this conversation, a line a turn."""
+        """The user's messages in this conversation, one a line."""
         return "\n".join(
             message["content"] for message in self.messages if message["role"] == "user"
         )
@@ -48,7 +47,7 @@ class Case:
         return bool(self.value) and any(self.value in text for text in passages)
 
     def found(self, passages: Iterable[str], sources: Iterable[str]) -> bool:
-        """By the passage, or by the document where no passage is labelled."""
+        """By the passage, or by the document if no passage is labelled."""
         return self.passage_found(passages) if self.value else self.document in sources
 
 
@@ -76,7 +75,7 @@ class Library:
 
 
 def load(path: Path) -> Library:
-    """Always the same documents of the same file."""
+    """The same file always gives the same documents."""
     words = tomllib.loads(path.read_text(encoding="utf-8"))
     choose = random.Random(words["seed"])
     taken: set[str] = set()
@@ -89,7 +88,7 @@ def load(path: Path) -> Library:
 
 
 def new_value(pattern: str, choose: random.Random, taken: set[str]) -> str:
-    """One that stands nowhere else, also not inside another."""
+    """A value that occurs nowhere else, also not as part of another one."""
     while True:
         value = re.sub(
             "[#@]",
@@ -102,8 +101,8 @@ def new_value(pattern: str, choose: random.Random, taken: set[str]) -> str:
 
 
 def write(library: Library, folder: Path, count: int) -> None:
-    """A PDF a subject; what is there already is left as it is, so that its checksum holds. count:
-    of so many subjects."""
+    """Writes a PDF for each of the first count subjects. An existing file stays, so that its
+    checksum does not change."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, subject in enumerate(library.words["subjects"][:count]):
         facts = library.of(subject)
@@ -136,17 +135,17 @@ def section(words: dict[str, Any], fact: Fact, choose: random.Random) -> str:
     return " ".join(sentence.format(subject=fact.subject) for sentence in sentences)
 
 
-# ---------------------------------------------------------------------- what is asked
+# ---------------------------------------------------------------------- questions
 
 
 def rotation(library: Library) -> list[Case]:
-    """The questions of the load, one after another, each about a document of its own."""
+    """The questions of the load in order, each about another document."""
     return [first_turn(fact) for fact in spread(library, QUESTIONS_IN_ROTATION, skip=0)]
 
 
 def labelled(library: Library) -> list[Case]:
-    """A first question about every document, then follow-ups of three kinds: "it", another subject,
-    another matter."""
+    """A first question about each document, then follow-ups of three kinds: "it", another
+    subject, another topic."""
     subjects = library.words["subjects"]
     first = [first_turn(fact) for fact in spread(library, len(subjects), skip=3)]
     asked = spread(library, len(subjects), skip=1)
@@ -171,7 +170,7 @@ def labelled(library: Library) -> list[Case]:
 
 
 def spread(library: Library, count: int, skip: int) -> list[Fact]:
-    """A fact of each of the first `count` subjects, their topics in rotation from `skip`."""
+    """A fact of each of the first `count` subjects, with topics in rotation from `skip`."""
     topics = len(library.words["topics"])
     return [
         library.of(subject)[(number + skip) % topics]

@@ -1,4 +1,4 @@
-"""What a measurement was made on: machine, versions, load. Every report says so."""
+"""The environment of a measurement, for every report: machine, versions, load."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def image(site: Site, reference: str) -> str:
 
 
 def version(reference: str) -> str:
-    """What the image's tag says. A rehearsal's own image is built from the same release, so it is
-    asked of the upstream one."""
+    """The version in the image's tag. A rehearsal's own image is built from the same release, so
+    the upstream image's tag counts."""
     tag = reference.partition("@")[0].rpartition("/")[2].partition(":")[2]
     return tag.removeprefix("v") or reference
 
@@ -67,14 +67,13 @@ def processor() -> str:
 
 
 def load() -> dict[str, float]:
-    """Processes that ran or wanted to, as the kernel averages them: over one minute, and over
-    five."""
+    """Processes that run or want to, as the kernel averages them over one minute and over five."""
     one, five, _ = os.getloadavg()
     return {"one_minute": round(one, 2), "five_minutes": round(five, 2)}
 
 
 def save(site: Site, name: str, result: dict[str, Any]) -> str:
-    """state/bench/<name>.json, which `python -m bench report` reads."""
+    """Writes state/bench/<name>.json, which `python -m bench report` reads."""
     folder = site.state / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / f"{name}.json", result)

@@ -1,5 +1,5 @@
-"""Where the seconds before the first word went: hidden calls, waiting, reading the prompt, and the
-rest."""
+"""The parts of the time to the first word: hidden calls, waiting, reading the prompt, and the
+remainder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ COUNTERS = {
 
 
 def begin(model: Vllm, simulated: bool) -> dict[str, float]:
-    """Call it before a level; what end() gets tells the level's own calls from earlier ones."""
+    """Call it before a level. end() uses its result to tell the level's own calls from earlier
+    ones."""
     if simulated:
         model.call("POST", "/bench/clear", {})
         return {}
@@ -38,11 +39,11 @@ def end(model: Vllm, simulated: bool, before: dict[str, float], samples: list[Sa
 
 
 def of_calls(calls: list[Row], samples: list[Sample]) -> Row:
-    """Means a question, which add up to the mean time to the first word; decode comes after it. No
-    parts if none was answered.
+    """Mean seconds a question; the parts before decode add up to the mean time to the first word.
+    Empty if no question was answered.
 
-    Calls do not say whose they are: where a question failed, the model's own are shared by those
-    that reached it.
+    A call does not name its question: if one failed, the model's time is divided among those that
+    reached it.
     """
     kinds = {
         kind: count / len(samples)
@@ -60,11 +61,10 @@ def of_calls(calls: list[Row], samples: list[Sample]) -> Row:
 
 
 def of_counters(spent_since: dict[str, float], samples: list[Sample]) -> Row:
-    """vLLM's own clocks do not tell hidden calls from others: theirs are in queue, prefill and
-    decode, and in the rest.
+    """vLLM's counters do not tell hidden calls from others: these are part of queue, prefill,
+    decode and the remainder.
 
-    not_reported: what this vLLM does not count, or not by the names known here; then the time is
-    not divided.
+    not_reported: counters that this vLLM does not have. Then the time is not divided.
     """
     answered = sum(not sample.error for sample in samples)
     missing = [name for key, name in COUNTERS.items() if key not in spent_since]
@@ -77,8 +77,8 @@ def of_counters(spent_since: dict[str, float], samples: list[Sample]) -> Row:
 
 
 def around(seconds: dict[str, float], rest: str, samples: list[Sample]) -> dict[str, float]:
-    """The model's seconds, the rest up to the first word, and decode; of the questions that were
-    answered."""
+    """The model's seconds, the remainder up to the first word, and decode, for the questions
+    that were answered."""
     good = [sample for sample in samples if not sample.error]
     if not good:
         return {}

@@ -1,17 +1,16 @@
-"""A paced model: an OpenAI-compatible server that answers with a DGX Spark's published speeds and
-knows nothing.
+"""A paced model: an OpenAI-compatible server that answers at a DGX Spark's published speeds, with
+filler words.
 
-It is a simulation. It makes measurable, on any machine, what a chat in front of a model adds: every
-call pays for the
-tokens it sends (prefill, one prompt at a time) and for those it is answered with (decode, slower
-the more are at it), hidden
-calls like all others. Left out: prefill that slows running answers, and prefix caching.
+It is a simulation. With it, any machine can measure what a chat adds to a model: each call, hidden
+ones too, takes the time of its prompt's tokens (prefill, one prompt at a time) and of its answer's
+tokens (decode, slower with more running answers). Not simulated: prefill that slows running
+answers, and prefix caching.
 
-Standard library only and one file, because it runs as it is in a container that has nothing else.
+Standard library only and one file, because its container has nothing else.
 
     GET  /v1/models             team-base and team-adapter, as the door lists them
     POST /v1/chat/completions   streamed or whole
-    GET  /bench/calls           what was asked since the last clearing, a row a call
+    GET  /bench/calls           the calls since the last clear, one row each
     POST /bench/clear
     POST /bench/pace            {"pace": {...}, "rewrites": {what the user said, a line a turn:
                                 query}}: either may be left out
@@ -31,16 +30,16 @@ from typing import Any
 
 CHARACTERS_A_TOKEN = 4
 MODELS = ("team-base", "team-adapter")
-# what Open WebUI's own tasks ask for is named in their prompts
+# the JSON key that each of Open WebUI's task prompts asks for
 TASKS = ("queries", "title", "tags", "follow_ups")
 
 
 @dataclass(frozen=True)
 class Pace:
-    """prefill_tokens_per_second 0: nothing takes any time.
+    """prefill_tokens_per_second 0: nothing takes time.
 
-    task_tokens: what a hidden call is answered with while the model may think, and
-    plain_task_tokens where it may not.
+    task_tokens: length of the answer to a hidden call if the model may think; plain_task_tokens if
+    it may not.
     """
 
     prefill_tokens_per_second: float = 4000
@@ -53,13 +52,14 @@ class Pace:
         },  # the case study's Table 3, by users
     )
     answer_tokens: int = 200
-    # puts stock's first event at one user where it was published; 2, 4 and 8 are not fitted
+    # fitted so that stock's first event at one user is the published one; 2, 4 and 8 users are not
+    # fitted
     task_tokens: int = 240
     plain_task_tokens: int = 30
 
     def decode(self, running: int) -> float:
-        """Tokens a second for each answer: straight lines between what was published, and beyond it
-        the same total."""
+        """Tokens a second for each answer: linear between the published points, and the same
+        total beyond them."""
         points = sorted(
             (int(users), speed) for users, speed in self.decode_tokens_per_second.items()
         )
@@ -83,7 +83,7 @@ class Call:
 
 
 class Machine:
-    """One GPU: a prompt at a time, and answers that share it."""
+    """One GPU: reads one prompt at a time and shares its speed among running answers."""
 
     def __init__(self) -> None:
         self.pace = Pace()
@@ -94,7 +94,7 @@ class Machine:
         self.decoding = 0
 
     def prefill(self, tokens: int) -> tuple[float, float]:
-        """Seconds waited for other prompts, and seconds of its own."""
+        """Seconds of waiting for other prompts, and seconds of reading this one."""
         speed = self.pace.prefill_tokens_per_second
         asked = time.monotonic()
         if not speed:
@@ -105,8 +105,7 @@ class Machine:
         return queued, time.monotonic() - asked - queued
 
     def decode(self, tokens: int) -> Iterator[int]:
-        """A number for each token, when it is its time. The first is due at once: prefill made
-        it."""
+        """Yields a number when each token is due. The first is due at once: prefill made it."""
         with self.lock:
             self.decoding += 1
         due = time.monotonic()
@@ -134,7 +133,7 @@ def text_of(message: dict[str, Any]) -> str:
 
 
 def kind_of(messages: list[dict[str, Any]]) -> str:
-    """One of TASKS, or "chat" for a person's question."""
+    """One of TASKS, or "chat" for a user's question."""
     prompt = text_of(messages[-1]) if messages else ""
     if "<chat_history>" not in prompt:
         return "chat"
@@ -153,8 +152,8 @@ def thinks(body: dict[str, Any]) -> bool:
 
 
 def answer_to(body: dict[str, Any], kind: str) -> tuple[str, int]:
-    """The text, and how many tokens it costs. A task whose room is used up by thinking is answered
-    with nothing."""
+    """The text and its number of tokens. A task that spends its limit on thinking gets an empty
+    answer."""
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or 10**6
     if kind == "chat":
         count = min(machine.pace.answer_tokens, limit)
@@ -227,7 +226,9 @@ class Server(BaseHTTPRequestHandler):
         call = Call(
             kind, given, count, bool(body.get("tools")), queued, prefilled, time.monotonic() - began
         )
-        machine.calls.append(call)  # before the answer ends: who has it asks for the calls next
+        machine.calls.append(
+            call
+        )  # before the answer ends: the caller then asks for the list of calls
         if body.get("stream"):
             return self.end_stream(frame, usage)
         choice = {
@@ -271,7 +272,7 @@ class Server(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Nothing: the calls are kept, and whoever measures asks for them."""
+        """Logs nothing: /bench/calls has the calls."""
 
 
 class Listener(ThreadingHTTPServer):

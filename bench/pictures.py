@@ -1,4 +1,4 @@
-"""The report's pictures, each a PNG."""
+"""The report's pictures, as PNG."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STYLES = {"stock": "o-", "ours": "s-"}
 
 
 def first_word(result: Row) -> bytes:
-    """Figure 1: time to the first word by users; bars reach to P99."""
+    """Figure 1: time to the first word by number of users. Bars reach to P99."""
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     there = published.FIRST_EVENT_SECONDS
     axes.plot(
@@ -59,7 +59,7 @@ def first_word(result: Row) -> bytes:
 
 
 def speed(result: Row) -> bytes:
-    """Figure 2: tokens per second in total, by users."""
+    """Figure 2: tokens per second in total, by number of users."""
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     there = published.TOTAL_TOKENS_PER_SECOND
     axes.plot([*there], [*there.values()], "k^--", label="published")
@@ -82,7 +82,7 @@ def speed(result: Row) -> bytes:
 
 
 def where_it_goes(result: Row) -> bytes:
-    """Stacked: the seconds of a question, by what they went into."""
+    """Stacked bars: the seconds of a question, by part."""
     rows = levels(result)
     labels = [f"{users} {name}" for users, name, _ in rows]
     figure, axes = pyplot.subplots(figsize=(8, 1 + 0.45 * len(rows)), layout="constrained")

@@ -1,5 +1,5 @@
-"""Promotion and rollback without a restart, timed. What served before serves afterwards, wherever
-it is broken off."""
+"""Times promotion and rollback without a restart. What served before serves afterwards, also if
+it is interrupted."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Row = dict[str, Any]
 
 
 def measure(site: Site) -> list[Row]:
-    """Promotes what served before, or else the base model, and rolls it back; nothing restarts, so
-    its floor is nothing."""
+    """Promotes what served before, or else the base model, and rolls back. Nothing restarts, so
+    the floor is zero."""
     store = site.store
     current = store.current()
     target = next(
@@ -40,8 +40,8 @@ def measure(site: Site) -> list[Row]:
 
 
 def harmless(store: AdapterStore, name: AdapterName) -> bool:
-    """The team works with it for a moment: it did so before, and nobody rolled it back; and it
-    serves without a restart."""
+    """Whether the adapter may serve for a moment: it has served before, was not rolled back, and
+    needs no restart."""
     if name is None or name not in store.names():
         return False
     return store.manifest(name).get("recipe", {}).get("serve") != "merged" and not store.is_merged(
@@ -50,8 +50,7 @@ def harmless(store: AdapterStore, name: AdapterName) -> bool:
 
 
 def put_back(site: Site, current: AdapterName) -> None:
-    """Whatever moment a promotion was broken off at: the link first, then a vLLM that agrees with
-    it."""
+    """After an interruption at any point: sets the link first, then makes vLLM agree with it."""
     if site.store.current() != current:
         adapters.rollback(site)
     adapters.promote(site, current, current and "adapter")

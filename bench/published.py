@@ -1,5 +1,5 @@
-"""The case study's figures by day: Signal65, "NVIDIA DGX Spark case study", June 2026, through Open
-WebUI on one DGX Spark."""
+"""The case study's figures for the day: Signal65, "NVIDIA DGX Spark case study", June 2026,
+through Open WebUI on one DGX Spark."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ TOKENS_PER_SECOND = {
     8: (28.5, 27.2, 42.7),
 }
 TOTAL_TOKENS_PER_SECOND = {1: 56, 2: 103, 4: 155, 8: 228}
-# the swap: minutes to load the model, at night and in the morning alike
+# the swap: time to load the model, the same in the evening and in the morning
 LOAD_SECONDS = 7.1 * 60

@@ -1,4 +1,4 @@
-"""What the bench asks: about generated documents, or by a file about documents of your own."""
+"""The bench's questions, about generated documents or, by a file, about your own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORM = "[[questions]] tables with question, document and, if known, text"
 
 @dataclass(frozen=True)
 class Row:
-    """document: a file's name. text: what only the right passage contains."""
+    """document: a file's name. text: text that only the right passage contains."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
@@ -29,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True)
 class QuestionFile:
-    """papers: for people, who save them."""
+    """papers: a list for people, who save them by hand."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
@@ -39,21 +39,22 @@ class QuestionFile:
 
 @dataclass(frozen=True)
 class Asked:
-    """rotation: the questions of the load, one after another. labelled: those of the hit rate."""
+    """rotation: the questions of the load, in order. labelled: those for the hit rate."""
 
     rotation: tuple[Case, ...]
     labelled: tuple[Case, ...]
 
 
 def generated(folder: Path, words: Path, count: int) -> Asked:
-    """Writes missing documents into folder, and asks about them."""
+    """Writes missing documents into folder and returns the questions about them."""
     books = documents.load(words)
     documents.write(books, folder, count)
     return Asked(tuple(documents.rotation(books)), tuple(documents.labelled(books)))
 
 
 def about(folder: Path, questions: Path | None) -> Asked:
-    """The file's questions, about documents in folder. Raises Misconfigured, also without file."""
+    """The file's questions about documents in folder. Raises Misconfigured, also if there is no
+    file."""
     if questions is None:
         saw = f"--documents {folder} without --questions"
         raise Misconfigured("--documents needs --questions", saw, f"--questions FILE: {FORM}")
@@ -71,7 +72,7 @@ def about(folder: Path, questions: Path | None) -> Asked:
 
 
 def read(path: Path) -> tuple[Case, ...]:
-    """First turns, each with the right document and, where known, text of the right passage."""
+    """First turns, each with the right document and, if known, text of the right passage."""
     table = schema.read_toml(path)
     schema.check(QuestionFile, table, str(path))
     return tuple(case(**row) for row in table["questions"])

@@ -1,5 +1,5 @@
-"""`python -m bench rag`: the case study's Tables 2 and 3 through Open WebUI's real API, stock and
-ours side by side."""
+"""`python -m bench rag`: the case study's Tables 2 and 3 through Open WebUI's real API, for
+stock and for ours."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ from glue.core.names import BASE
 from glue.core.settings import REPOSITORY
 
 Row = dict[str, Any]
-# nothing takes time: for what does not depend on speed
+# nothing takes time: for measurements that do not depend on speed
 AT_ONCE = {"prefill_tokens_per_second": 0, "answer_tokens": 1}
 HARNESS_USERS, HARNESS_ROUNDS = 8, 25
 
 
 @dataclass(frozen=True)
 class Plan:
-    """rounds: how often each user asks at each level; the case study had 3. documents: a folder
-    instead of the generated
-    books, which needs questions about it. pace: what the paced model is told.
-    browser: as the chat's own page asks, first turns, over its socket."""
+    """rounds: questions of each user at each level; the case study had 3. documents: a folder
+    instead of the generated books; it needs questions. pace: the paced model's speeds. browser:
+    asks as the chat's own page does, over its socket, first turns only."""
 
     model: str = PACED
     names: tuple[str, ...] = (STOCK, OURS)
@@ -52,16 +51,16 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """Of its result in state/bench, which the report reads."""
+        """Name of its result in state/bench, which the report reads."""
         return f"rag-browser-{self.model}" if self.browser else f"rag-{self.model}"
 
 
 def run(
     site: Site, plan: Plan, command: str, keep: Callable[[Row], object] = lambda so_far: None
 ) -> Row:
-    """Measures, and returns what report.py shows. Raises GlueError where nothing could be measured.
+    """Measures and returns what report.py shows. Raises GlueError if nothing can be measured.
 
-    keep: gets what is measured so far after each level; it is "whole" only after the last.
+    keep: gets the results so far after each level. They are "whole" only after the last.
     """
     folder = plan.documents or site.state / "bench" / f"documents-{plan.books}"
     words = REPOSITORY / "env" / "bench-library.toml"
@@ -97,8 +96,8 @@ def run(
 def of_the_paced_model(
     bench: Site, plan: Plan, opened: list[Chat], model: Vllm, asked: Asked
 ) -> Row:
-    """What can be known only where the model says what it was asked, and takes no time. Leaves the
-    model at its pace."""
+    """Measurements that need a model that lists its calls and takes no time. Afterwards the
+    model has its pace again."""
     result: Row = {}
     if plan.hit_rate:
         cases = asked.labelled
@@ -137,12 +136,12 @@ def tell_model(model: Vllm, pace: Row, rewrites: dict[str, str]) -> Row:
     return told
 
 
-# ---------------------------------------------------------------------- how fast
+# ---------------------------------------------------------------------- speed
 
 
 def harness(site: Site, model: Vllm) -> Row | None:
-    """What this harness and a server where nothing takes time need for a first word, eight at once:
-    no measurement is finer."""
+    """Time to the first word of this harness against a server where nothing takes time, at eight
+    users: the resolution of all measurements."""
     host, _, port = model.address.partition(":")
     endpoint = Endpoint(
         host, int(port), "/v1/chat/completions", site.settings["MODEL_API_KEY"], {"model": BASE}
@@ -158,7 +157,7 @@ def harness(site: Site, model: Vllm) -> Row | None:
 def row(
     site: Site, plan: Plan, users: int, opened: list[Chat], model: Vllm, cases: Sequence[Case]
 ) -> Row:
-    """One level: each chat in turn, its first call discarded."""
+    """One level: each chat in turn. Its first call is discarded."""
     measured: Row = {"users": users}
     for chat in opened:
         site.tell(f"{users} at once, {plan.rounds} rounds, {chat.name}")
@@ -179,7 +178,7 @@ def level(chat: Chat, model: Vllm, users: int, plan: Plan, cases: Sequence[Case]
             "make bench again; docker logs of the bench's containers",
         )
     if plan.browser and plan.simulated:
-        chats.calls_when_quiet(model, 1)  # the titles and tags of the one that is thrown away
+        chats.calls_when_quiet(model, 1)  # the titles and tags of the discarded call
     before = latency_parts.begin(model, plan.simulated)
     rotated = [cases[number % len(cases)] for number in range(users * plan.rounds)]
     samples, wall = (
@@ -188,7 +187,7 @@ def level(chat: Chat, model: Vllm, users: int, plan: Plan, cases: Sequence[Case]
     if plan.browser and plan.simulated:
         chats.calls_when_quiet(
             model, len(samples)
-        )  # what a page asks for after the answer is paid for too
+        )  # the calls of a page after the answer count too
     hits = [
         case.found(sample.passages, sample.sources)
         for case, sample in zip(rotated, samples, strict=True)
@@ -198,7 +197,7 @@ def level(chat: Chat, model: Vllm, users: int, plan: Plan, cases: Sequence[Case]
 
 
 def timed(measure: Callable[[], list[Sample]]) -> tuple[list[Sample], float]:
-    """Its samples, and the seconds that it took."""
+    """Its samples and how many seconds it took."""
     started = time.monotonic()
     return measure(), time.monotonic() - started
 
@@ -250,7 +249,7 @@ def summarised(samples: list[Sample], users: int, wall_seconds: float) -> Row:
 
 
 def middle(tokens: list[int]) -> float | None:
-    """Of those whose usage was reported."""
+    """Mean of the samples with reported usage."""
     told = [count for count in tokens if count]
     return median(told) if told else None
 

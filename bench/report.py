@@ -1,4 +1,4 @@
-"""`python -m bench report`: one page of all that was measured, self-contained, with its numbers and
+"""`python -m bench report`: one self-contained page of all measurements, with figures and
 pictures beside it."""
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from glue.core.errors import PreconditionFailed
 Row = dict[str, Any]
 # name of a result in the folder -> its heading
 SECTIONS = {
-    "rag-paced": "Day, simulated: Open WebUI before a paced model",
-    "rag-browser-paced": "Day, simulated: the chat's own page before a paced model",
-    "rag-vllm": "Day: Open WebUI before vLLM",
-    "rag-browser-vllm": "Day: the chat's own page before vLLM",
+    "rag-paced": "Day, simulated: Open WebUI on a paced model",
+    "rag-browser-paced": "Day, simulated: the chat's own page on a paced model",
+    "rag-vllm": "Day: Open WebUI on vLLM",
+    "rag-browser-vllm": "Day: the chat's own page on vLLM",
     "direct": "vLLM alone",
     "swap": "Swap and start",
     "training": "Night",
 }
 Made = tuple[list[Table], dict[str, tuple[str, bytes]]]
 SIMULATION = (
-    "SIMULATION. The model is a paced one with the case study's speeds; nothing here was measured"
+    "SIMULATION. The model is a paced one at the case study's speeds; nothing here was measured"
     " on a Spark's GPU."
 )
-PRACTICE = "Practice model on a rehearsal's machine: ratios to the published figures mean nothing."
-PARTIAL = "BROKEN OFF: the run ended before everything was measured."
+PRACTICE = "Practice model on a rehearsal's machine: do not compare with the published figures."
+PARTIAL = "INCOMPLETE: the run ended before everything was measured."
 ABOUT = (
     "date",
     "model",
@@ -56,10 +56,10 @@ STYLE = (
 
 
 def write(folder: Path, other: Path | None = None) -> Row:
-    """report.html, report.json and the pictures in folder, of the results there; other: an earlier
-    run's folder to compare.
+    """Writes report.html, report.json and the pictures into folder, from the results there. other:
+    the folder of an earlier run to compare with.
 
-    Raises PreconditionFailed where nothing was measured yet.
+    Raises PreconditionFailed if there are no results.
     """
     results = read(folder)
     if not results:
@@ -95,7 +95,7 @@ def read(folder: Path) -> dict[str, Row]:
 
 
 def bare(value: Any) -> Any:
-    """Without every single sample: those stay in the result's own file."""
+    """Without the single samples, which stay in the result's own file."""
     if isinstance(value, dict):
         return {key: bare(item) for key, item in value.items() if key != "samples"}
     return [bare(item) for item in value] if isinstance(value, list) else value
@@ -165,7 +165,7 @@ def of_training(name: str, result: Row) -> Made:
 
 
 def compared(before: dict[str, Row], now: dict[str, Row]) -> list[Table]:
-    """The first words of both runs, with the ratio; only what both have."""
+    """Times to the first word of both runs with their ratio, for the levels that both have."""
     shown = []
     for name in (name for name in SECTIONS if name.startswith("rag-")):
         if name in before and name in now:
@@ -213,7 +213,7 @@ def page(results: dict[str, Row], made: dict[str, Made], comparison: list[Table]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>Bench</title>",
         f"<style>{STYLE}</style>",
-        "<h1>What this machine does, beside the case study</h1>",
+        "<h1>This machine beside the case study</h1>",
         f"<p>Published: {escape(published.SOURCE)}.</p>",
     ]
     for name, result in results.items():
@@ -241,7 +241,7 @@ def table(shown: Table) -> str:
 
 
 def warnings(result: Row) -> list[str]:
-    """What must be read before any number of it."""
+    """What a reader must know before the numbers."""
     said = {
         SIMULATION: result.get("simulated"),
         PRACTICE: result.get("profile") == "rehearsal" and not result.get("simulated"),
@@ -251,7 +251,7 @@ def warnings(result: Row) -> list[str]:
 
 
 def about(result: Row) -> str:
-    """Machine, versions, settings, command: what a number is worth nothing without."""
+    """Machine, versions, settings and command."""
     said = {key: result.get(key) for key in ABOUT}
     lines = [f"{key}: {plain(value)}" for key, value in said.items() if value]
     return (

@@ -1,4 +1,4 @@
-"""What `python -m bench rag` finds, and how often it asks the model for one question."""
+"""What `python -m bench rag` retrieves, and how many calls to the model one question takes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ API_TURNS = 4
 
 
 def hit_rate(site: Site, chat: Chat, cases: Sequence[Case]) -> dict[str, Row]:
-    """By kind of question: the share whose passages hold the right value, if values are known, and
-    with the right document.
+    """By kind of question: the share whose passages contain the right value, if values are known,
+    and that reach the right document.
 
-    To stock's search-query call the paced model answers with what a perfect reader would search
-    for: its upper bound.
+    The paced model answers stock's search-query call with the ideal query, so stock's share is an
+    upper bound.
     """
     found: dict[str, list[tuple[bool | None, bool]]] = {}
     for number, case in enumerate(cases, 1):
@@ -45,8 +45,8 @@ def share(found: list[bool]) -> float | None:
 
 
 def calls_per_question(chat: Chat, model: Vllm, cases: Sequence[Case]) -> Row:
-    """What Open WebUI sends to the model for one question: by the API, and for a first question
-    from its own page."""
+    """Calls from Open WebUI to the model for one question: by the API, and for a first question
+    on its own page."""
 
     def count(ask: Callable[[Case], object], turns: int) -> dict[str, float]:
         model.call("POST", "/bench/clear", {})

@@ -1,4 +1,4 @@
-"""Averages and medians with their 95 % intervals, and 99th percentiles, which have none. Pure."""
+"""Means and medians with 95 % intervals, and 99th percentiles, which have none. Pure."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 Interval = tuple[float, float]
-# of fewer values even the smallest and the largest do not hold the median in 95 % of all cases
+# with fewer values, even the smallest and largest enclose the median in less than 95 % of cases
 LEAST_FOR_AN_INTERVAL = 6
 OUTSIDE = 0.025  # on either side of a 95 % interval
 
 
 @dataclass(frozen=True)
 class Summary:
-    """An interval is None for too few values. A P99 has none: of few values it is their largest,
-    and says little."""
+    """An interval is None for too few values. A P99 has none: of few values it is the largest,
+    and means little."""
 
     count: int
     mean: float
@@ -40,8 +40,8 @@ def p99(values: Sequence[float]) -> float:
 
 
 def median_interval(values: Sequence[float]) -> Interval | None:
-    """Between two of the sorted values: whatever the distribution, it holds the median in at least
-    95 % of all cases."""
+    """Two of the sorted values that enclose the median in at least 95 % of cases, for any
+    distribution."""
     count, below, rank = len(values), 0.0, 0
     if count < LEAST_FOR_AN_INTERVAL:
         return None
@@ -62,7 +62,7 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
 
 def student(freedom: int) -> float:
     """The 97.5 % point of Student's distribution, by the usual expansion around the normal one;
-    from 5 on within 0.2 %."""
+    within 0.2 % from 5 degrees of freedom on."""
     z = statistics.NormalDist().inv_cdf(1 - OUTSIDE)
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
@@ -71,7 +71,7 @@ def student(freedom: int) -> float:
 
 
 def summary(values: Sequence[float]) -> Summary | None:
-    """None for no values: where nothing was measured nothing is said."""
+    """None for no values."""
     if not values:
         return None
     return Summary(

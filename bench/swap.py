@@ -1,9 +1,9 @@
-"""`python -m bench swap`: every phase of day -> night -> day, cold and warm, and hot promotion,
-each against its floor.
+"""`python -m bench swap`: each phase of day to night to day, cold and warm, and hot promotion,
+compared with its floor.
 
-The floor of a stop or a start is the container's own, from Docker's clock and vLLM's first sign of
-health in the same run;
-what is above it is glue's: moving the door, waiting for health checks, setting up the assistant.
+The floor of a stop or a start is the container's own time, from Docker's clock and vLLM's first
+healthy answer in the same run. What is above it is glue's: switching the door, waiting for health
+checks, setting up the assistant.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from glue.serving import day, model
 
 Row = dict[str, Any]
 MODEL = "vllm"
-BENCH_NIGHT = "bench"  # in whose name the model rests; no real night is called so
-TURN_SECONDS = 300  # longer than the door, the last answers and a stop take together
-ADDRESS_LOOK_SECONDS = 0.5  # lists containers: oftener it would slow the start that it times
+BENCH_NIGHT = "bench"  # the night's name while the model is stopped; no real night has this name
+TURN_SECONDS = 300  # longer than switching the door, the last answers and a stop together
+ADDRESS_LOOK_SECONDS = 0.5  # more often, its looks would slow the start
 HEALTH_LOOK_SECONDS = 0.05
-# reads the largest file of weights past the page cache, and says bytes a second and bytes of
-# weights in all
+# reads the largest file of weights past the page cache; prints bytes a second and total bytes of
+# weights
 DISK = r"""
 import glob, os, sys, time
 files = [f for f in glob.glob(sys.argv[1], recursive=True)]
@@ -48,12 +48,11 @@ print(count / (time.perf_counter() - began), sum(map(os.path.getsize, files)))
 
 
 def run(site: Site, command: str, keep: Callable[[Row], object]) -> Row:
-    """Leaves the day serving what it served. The chat answers with the night desk meanwhile, a
-    start of the model or two long.
+    """Afterwards the day serves what it served before. Until then the night desk answers, for the
+    length of one or two model starts.
 
-    keep: gets what is measured so far after each phase, so that a start that fails does not lose
-    the phases before it; it is
-    "whole" only after the last. Raises DayNotServing if the day does not come back.
+    keep: gets the results so far after each phase, so that a failed start does not lose them. They
+    are "whole" only after the last. Raises DayNotServing if the day does not come back.
     """
     day.start(site)
     disk = disk_floor(site)
@@ -83,10 +82,11 @@ def run(site: Site, command: str, keep: Callable[[Row], object]) -> Row:
 
 
 def starts(site: Site) -> tuple[tuple[str, ...], str]:
-    """What the page cache is at each start that is measured, and in words which one is not.
+    """The state of the page cache for each start that is measured, and a note on starts that are
+    not.
 
-    Outside a rehearsal glue itself gives the page cache back before every start, where it may: a
-    warm one does not exist then.
+    Outside a rehearsal glue drops the page cache before every start if it may, so there is no warm
+    start.
     """
     if not host.observe().may_drop_cache:
         return ("warm",), "no cold start: only root may drop the page cache"
@@ -99,8 +99,7 @@ def starts(site: Site) -> tuple[tuple[str, ...], str]:
 
 @contextmanager
 def the_day_after(site: Site) -> Iterator[None]:
-    """Whatever breaks off the block, the day is brought back, unless a person stopped everything
-    meanwhile."""
+    """Brings the day back however the block ends, unless a person has stopped everything."""
     try:
         yield
     except BaseException as reason:
@@ -119,7 +118,7 @@ def the_day_after(site: Site) -> Iterator[None]:
 
 
 def disk_floor(site: Site) -> Row:
-    """Bytes of weights over the measured speed of the disk that holds them."""
+    """Bytes of weights divided by the measured speed of their disk."""
     served = site.settings["SERVED_MODEL"]
     pattern = (
         f"{served}/*.safetensors"
@@ -145,8 +144,8 @@ def disk_floor(site: Site) -> Row:
 
 
 def to_night(site: Site, words: str) -> list[Row]:
-    """As a night begins: the door to the desk, the running answers' end, the model's stop, whose
-    own part is the floor."""
+    """The start of a night: the door leads to the desk, running answers end, the model stops.
+    The stop itself is the floor."""
     with lock.hold(site.state, lock.SWITCH, "bench the swap", model.SWITCH_WAIT_SECONDS):
         began = time.time()
         take_turn(site)
@@ -171,10 +170,10 @@ def to_night(site: Site, words: str) -> list[Row]:
 
 
 def take_turn(site: Site) -> None:
-    """Under the lock. The model rests by a turn that ends: if the bench is killed here, the watch
-    brings the day back.
+    """Under the lock. The model is stopped by a desired state with an end: if the bench is killed
+    here, the watch brings the day back.
 
-    Raises Preempted where a person stopped everything.
+    Raises Preempted if a person has stopped everything.
     """
     until_time = time.time() + TURN_SECONDS
     desired_state.begin(
@@ -185,13 +184,13 @@ def take_turn(site: Site) -> None:
 
 
 def back_at(site: Site) -> str:
-    """The time of day that people are told: the latest at which the model serves again."""
+    """The time of day that people see: the latest at which the model serves again."""
     latest = time.time() + TURN_SECONDS + site.settings.number("DAY_DEADLINE_SECONDS")
     return datetime.fromtimestamp(latest).strftime("%H:%M")
 
 
 def to_day(site: Site, cache: str, disk: Row) -> list[Row]:
-    """`make day` with the model stopped: until people are answered by it again."""
+    """`make day` with the model stopped, until it answers people again."""
     if cache == "cold" and not host.drop_page_cache():
         cache = "page cache not dropped: only root may"
     with watching(site) as healthy:
@@ -200,8 +199,8 @@ def to_day(site: Site, cache: str, disk: Row) -> list[Row]:
         ended = time.time()
     if not healthy:
         raise GlueError(
-            "vLLM's first sign of health was not seen",
-            "no answer of /health",
+            "vLLM's first healthy answer was not seen",
+            "no answer from /health",
             "make status, then the bench again",
         )
     load = healthy[0] - containers.state_time(site.stacks, DAY, MODEL, "StartedAt")
@@ -224,8 +223,7 @@ def to_day(site: Site, cache: str, disk: Row) -> list[Row]:
 
 @contextmanager
 def watching(site: Site) -> Iterator[list[float]]:
-    """Looks for vLLM's first sign of health; the list gets that moment as a Unix time, and stays
-    empty if none was seen."""
+    """Looks for vLLM's first healthy answer. The list gets its Unix time, or stays empty."""
     healthy: list[float] = []
 
     def look(over: threading.Event) -> None:
@@ -241,8 +239,8 @@ def watching(site: Site) -> Iterator[list[float]]:
 
 
 def addressed(site: Site) -> Vllm | None:
-    """vLLM, once its container has an address. Docker's own errors are OSErrors, and the next look
-    may do better."""
+    """vLLM, once its container has an address. Docker's own errors are OSErrors; the next look
+    may succeed."""
     try:
         return site.vllm()
     except (GlueError, OSError):

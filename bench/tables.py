@@ -1,5 +1,4 @@
-"""The report's tables: what was measured in rows, each beside the published figure and the ratio to
-it. Pure."""
+"""The report's tables: measured rows with the published figure and the ratio to it. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ def three(summary: Row | None, form: str = "{:.2f}") -> str:
 
 
 def between(summary: Row | None, key: str) -> str:
-    """The 95 % interval of it; of a handful there is none."""
+    """Its 95 % interval; empty for too few values."""
     if not summary or summary["count"] < LEAST_FOR_AN_INTERVAL:
         return "-"
     low, high = summary[f"{key}_interval"]
@@ -49,7 +48,7 @@ def levels(result: Row) -> list[tuple[int, str, Row]]:
 
 
 def first_word(result: Row) -> Table:
-    """Table 2. The published definition and the honest one, side by side."""
+    """Table 2, by the published definition and by the first token."""
     rows = []
     for users, name, level in levels(result):
         event, token = level["first_event_seconds"], level["first_token_seconds"]
@@ -78,8 +77,8 @@ def first_word(result: Row) -> Table:
     )
     note = (
         "Average / median / P99. First event: the first streamed event, as published; behind Open"
-        " WebUI it can be its own list of sources, before the model has read anything. First word:"
-        " the model's first word or thought, which the ratios are of."
+        " WebUI it can be its list of sources, before the model reads anything. First word:"
+        " the model's first token, on which the ratios are based."
     )
     return Table("Table 2: time to the first word", heading, rows, note)
 
@@ -123,8 +122,7 @@ def speed(result: Row) -> Table:
 
 
 def beaten(result: Row) -> Table:
-    """Ours over stock in this run, and what it costs in answers found: nothing, or the table says
-    so."""
+    """Ours over stock in this run, and the share of answers found by each."""
     rows = [
         (
             str(row["users"]),
@@ -236,12 +234,12 @@ def where_it_goes(result: Row) -> Table:
 
 
 def part_names(result: Row) -> list[str]:
-    """Of all levels, in their order: one in which nothing was answered has none."""
+    """Of all levels, in their order. A level without answers has none."""
     return list(dict.fromkeys(part for _, _, level in levels(result) for part in level["parts"]))
 
 
 def direct(result: Row) -> Table:
-    """The harness against vLLM's own, on the same vLLM."""
+    """This harness against vLLM's own, on the same vLLM."""
     rows = [
         (
             str(row["users"]),

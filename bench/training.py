@@ -1,5 +1,5 @@
-"""`python -m bench training`: steps of a plan timed in the trainer's container, and shown beside
-the case study's."""
+"""`python -m bench training`: times training steps of a plan in the trainer's container and
+shows them beside the case study's."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ from glue.serving import day, model
 
 LONGEST_SECONDS = (
     12 * 3600
-)  # 500 steps of the published loop on a Spark take under an hour; a plan may hold a dozen
+)  # 500 steps of the published loop on a Spark take under an hour; a plan may have a dozen settings
 INSIDE = "/bench/training"
 
 
 def verb(site: Site, options: dict[str, Any], command: str) -> dict[str, Any]:
-    """The options of the command line, carried out. Returns where the table and the pictures
-    are."""
+    """Runs the command line's options. Returns the paths of the table and the pictures."""
     if options["result_file"]:
         result = json.loads(options["result_file"].read_text(encoding="utf-8"))
     else:
@@ -58,11 +57,11 @@ def planned(site: Site, options: dict[str, Any]) -> Plan:
 
 
 def in_between(site: Site, command: str, keep: Callable[[dict[str, Any]], object]) -> None:
-    """A few steps of the published way and of ours; while a day serves, whose model rests meanwhile
-    where both have no room.
+    """A few steps of the published engine and of ours. Stops the day's model meanwhile if there is
+    no room for both.
 
-    The night's lock is the caller's. keep gets the result, as `python -m bench training` writes it.
-    Raises as run() does.
+    The caller holds the training lock. keep gets the result, as `python -m bench training` writes
+    it. Raises as run() does.
     """
     plan = training_plan.few(site.recipe(site.settings["RECIPE"]), site.settings)
     with swap.the_day_after(site):
@@ -73,21 +72,19 @@ def in_between(site: Site, command: str, keep: Callable[[dict[str, Any]], object
 
 
 def run(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
-    """Runs what of the plan is not measured yet, and returns all of it. anew forgets what an
-    earlier run measured.
+    """Runs the part of the plan that is not measured yet and returns all of it. anew discards
+    earlier results.
 
-    A run that was interrupted is gone on from, or looked at again where it still runs. Raises
-    PreconditionFailed where the
-    day holds the memory that training needs, Preempted where the day went first, and GlueError with
-    the last lines where the
-    bench failed.
+    Continues an interrupted run, or follows it if it still runs. Raises PreconditionFailed if the
+    day uses the memory that training needs, Preempted if the day took over, and GlueError with the
+    last lines if the bench failed.
     """
     with lock.hold(site.state, lock.TRAINING, "a training bench"):
         return measure(site, plan, anew)
 
 
 def measure(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
-    """As run(), under the night's lock."""
+    """As run(), with the training lock held."""
     folder = site.state / "bench" / "training"
     folder.mkdir(parents=True, exist_ok=True)
     with whose_turn(site) as ours:
@@ -100,7 +97,7 @@ def measure(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
             raise Preempted(
                 "the bench was stopped",
                 "the day went first",
-                "run it again: it goes on where it was",
+                "run it again: it continues where it stopped",
             )
         lines = site.stacks.last_log_lines("night", "trainer")
         site.stacks.remove_trainer()
@@ -108,7 +105,7 @@ def measure(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
         raise GlueError(
             "the bench failed",
             lines,
-            "lower tokens_per_step, or run it again: it goes on where it was",
+            "lower tokens_per_step, or run it again: it continues where it stopped",
         )
     result: dict[str, Any] = json.loads((folder / "RESULT.json").read_text(encoding="utf-8"))
     return result
@@ -116,8 +113,7 @@ def measure(site: Site, plan: Plan, anew: bool) -> dict[str, Any]:
 
 @contextmanager
 def whose_turn(site: Site) -> Iterator[DesiredState]:
-    """The watch takes the bench for a night, and leaves a model alone that was stopped to make room
-    for it."""
+    """For the watch a bench is a night: the watch leaves the model stopped while it runs."""
     before, ours = (
         desired_state.read(site.state),
         DesiredState(Wanted.NIGHT, "bench", time.time() + LONGEST_SECONDS),
@@ -146,14 +142,14 @@ def require_room(site: Site) -> None:
     if free < wanted:
         saw = f"{host.readable(free)} available, {host.readable(wanted)} wanted (NIGHT_FREE_BYTES)"
         raise PreconditionFailed(
-            "there is no room for training beside what runs",
+            "there is not enough free memory for training",
             saw,
             "make stop, then the bench again, then make day",
         )
 
 
 def follow(site: Site, folder: Path, plan: Plan) -> None:
-    """A bar a run, until the container has ended."""
+    """Shows a progress bar until the container has ended."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -188,8 +184,8 @@ def words(row: dict[str, Any], plan: Plan) -> str:
 
 
 def publish(result: dict[str, Any], folder: Path, stem: str, command: str) -> dict[str, Any]:
-    """STEM.json, STEM.html and the pictures in folder; returns where they are."""
-    result = {"command": command} | result  # what measured it, if it says so
+    """Writes STEM.json, STEM.html and the pictures into folder and returns their paths."""
+    result = {"command": command} | result  # the command that measured it, if the result has it
     made = training_page.write(result, folder, stem)
     files.write_json(folder / f"{stem}.json", result)
     return {

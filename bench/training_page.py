@@ -1,5 +1,4 @@
-"""A training bench as people look at it: two tables, two pictures, each beside what the case study
-published."""
+"""The page of a training bench: two tables and two pictures, each beside the case study's."""
 
 from __future__ import annotations
 
@@ -61,7 +60,7 @@ THROUGHPUT = (
 
 
 def throughput(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Table 5. tokens/s are real tokens, no padding; without the warm-up, and with it."""
+    """Table 5. tokens/s without padding; without the warm-up, and with it."""
     published = (
         "case study, DGX Spark",
         f"{PUBLISHED['step_seconds']:.2f}",
@@ -97,7 +96,7 @@ def number(value: float | None, form: str, times: float = 1.0) -> str:
 
 
 def profile(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Table 6: seconds a step, by section of the run; the first steps compile kernels."""
+    """Table 6: seconds a step, by section of the run. The first steps compile kernels."""
     published = (
         "case study, DGX Spark",
         *(f"{seconds:.2f}" for seconds in PUBLISHED_SECONDS.values()),
@@ -121,7 +120,7 @@ def sections(seconds: Sequence[float]) -> list[str]:
 
 
 def step_picture(rows: Sequence[Row]) -> bytes:
-    """Figure 3: seconds of every step, first to last; PNG."""
+    """Figure 3: seconds of each step, as PNG."""
     figure, axes = blank()
     axes.plot(
         [*MIDDLE.values()], [*PUBLISHED_SECONDS.values()], "k^--", label="case study, DGX Spark"
@@ -154,8 +153,8 @@ def loss_picture(rows: Sequence[Row], random_weights: bool) -> bytes:
 
 
 def blank() -> tuple[Any, Any]:
-    """A figure that no window manager knows, and its axes. matplotlib takes half a second, which
-    other verbs need not wait."""
+    """A figure without a window, and its axes. matplotlib takes half a second to import, so
+    other verbs do not import it."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5), layout="constrained")
@@ -225,7 +224,7 @@ def page(result: Row) -> str:
 
 
 def write(result: Row, folder: Path, stem: str) -> list[Path]:
-    """STEM.html, STEM-steps.png and STEM-loss.png in folder."""
+    """Writes STEM.html, STEM-steps.png and STEM-loss.png into folder."""
     made = {
         f"{stem}.html": page(result).encode(),
         f"{stem}-steps.png": step_picture(result["rows"]),

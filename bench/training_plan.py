@@ -1,4 +1,4 @@
-"""What `python -m bench training` is to measure, as the trainer's container reads it. Pure."""
+"""The plan of `python -m bench training`, as the trainer's container reads it. Pure."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def of_options(
     layers: int,
     budget_bytes: int,
 ) -> Plan:
-    """Every combination of what was asked for, the published loop first, because the others are
+    """Every combination of the options. The published loop comes first, because the others are
     compared with it."""
     settings = [
         {
@@ -71,11 +71,11 @@ def of_options(
 
 
 def few(recipe: Recipe, settings: Settings) -> Plan:
-    """What `make bench` has time for: the published way, and ours on the same tokens, with and
+    """The settings of `make bench`: the published engine, and ours on the same tokens, with and
     without checkpointing.
 
-    A rehearsal trains its practice model, without the packing that needs a GPU; a Spark the real
-    architecture.
+    A rehearsal trains its practice model without packing, which needs a GPU. A Spark trains the
+    real architecture.
     """
     rehearsal = settings.rehearsal
     plan = of_options(
@@ -93,7 +93,7 @@ def few(recipe: Recipe, settings: Settings) -> Plan:
 
 
 def read(path: Path) -> Plan:
-    """Raises Misconfigured, naming the setting and the key."""
+    """Raises Misconfigured with the setting and the key."""
     try:
         plan: Plan = json.loads(path.read_text(encoding="utf-8"))
         settings, recipes = plan["settings"], plan["recipes"]

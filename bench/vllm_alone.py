@@ -1,5 +1,5 @@
-"""vLLM alone, asked by this harness and by vLLM's own `vllm bench serve`, so that each checks the
-other."""
+"""vLLM alone, measured by this harness and by vLLM's own `vllm bench serve`, to check each with
+the other."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ WRITE = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
 
 
 def run(site: Site, users: tuple[int, ...], count: int, answer_tokens: int, command: str) -> Row:
-    """The same prompts, the same number at once: here, there, and here again, so that a drift
-    shows."""
+    """The same prompts at the same concurrency: this harness, vLLM's, and this harness again, to
+    show drift."""
     day.start(site)
     prompts = [
         f"Tell me all about part number {number} of the machine in hall {number % 7}."
@@ -53,7 +53,7 @@ def run(site: Site, users: tuple[int, ...], count: int, answer_tokens: int, comm
 
 
 def row(at_once: int, first: Row, theirs: Row, again: Row) -> Row:
-    """ratio: of this harness, the mean of its two runs, to theirs."""
+    """ratio: the mean of this harness's two runs divided by vLLM's."""
     ours = {key: (first[key] + again[key]) / 2 for key in first}
     ratio = {key: round(ours[key] / theirs[key], 3) if theirs[key] else None for key in ours}
     return {
@@ -78,15 +78,17 @@ def here(endpoint: Endpoint, prompts: list[str], at_once: int) -> Row:
     one(0, 0)
     samples = client.always_busy(one, at_once, len(prompts))
     errors = [sample.error for sample in samples if sample.error]
-    errors += ["it reports no usage"] * any(not sample.completion_tokens for sample in samples)
+    errors += ["it reports no token usage"] * any(
+        not sample.completion_tokens for sample in samples
+    )
     if errors:
         raise GlueError("vLLM did not answer the bench", errors[0], "make logs SERVICE=vllm")
     return as_vllm_counts(samples)
 
 
 def as_vllm_counts(samples: list[Sample]) -> Row:
-    """As `vllm bench serve` counts: from the first chunk with a choice, also without text. It ends
-    a chunk later, with usage."""
+    """Counts as `vllm bench serve` does: from the first chunk with a choice, also without text,
+    to the chunk with usage after the last."""
     return {
         "first_token_seconds": median([sample.first_choice_seconds for sample in samples]),
         "seconds_per_token": median([seconds_per_token(sample) for sample in samples]),
@@ -94,14 +96,14 @@ def as_vllm_counts(samples: list[Sample]) -> Row:
 
 
 def seconds_per_token(sample: Sample) -> float:
-    """0 for an answer of one token, as there."""
+    """0 for an answer of one token, as in vLLM's bench."""
     spent = sample.last_choice_seconds - sample.first_choice_seconds
     return spent / (sample.completion_tokens - 1) if sample.completion_tokens > 1 else 0.0
 
 
 def there(site: Site, asked: str, prompts: list[str], at_once: int, answer_tokens: int) -> Row:
-    """In vLLM's own container. Its key stays in the container's environment and off every command
-    line."""
+    """Runs in vLLM's own container. The key stays in the container's environment and is on no
+    command line."""
     checked(site, ["python3", "-c", WRITE, PROMPTS, sharegpt(prompts)])
     bench = serve_command(
         "http://127.0.0.1:8000",
@@ -116,8 +118,8 @@ def there(site: Site, asked: str, prompts: list[str], at_once: int, answer_token
 
 
 def sharegpt(prompts: list[str]) -> str:
-    """The one form of dataset that needs no package which vLLM's image may lack; the answers in it
-    are not sent."""
+    """The only dataset format that needs no package missing from vLLM's image. Its answers are
+    not sent."""
     told = [
         [{"from": "human", "value": prompt}, {"from": "gpt", "value": prompt}] for prompt in prompts
     ]
@@ -127,7 +129,7 @@ def sharegpt(prompts: list[str]) -> str:
 def serve_command(
     url: str, asked: str, tokenizer: str, count: int, at_once: int, answer_tokens: int
 ) -> str:
-    """Reads the dataset at PROMPTS, and leaves its result at RESULT."""
+    """Reads the dataset at PROMPTS and writes its result to RESULT."""
     return (
         f"vllm bench serve --backend openai-chat --endpoint /v1/chat/completions --base-url {url} "
         f"--model {asked} --tokenizer {tokenizer} --dataset-name sharegpt --dataset-path {PROMPTS} "

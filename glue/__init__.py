@@ -5,9 +5,8 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 
-# data set and evaluation live with the trainer's image; until they run there as jobs, glue imports
-# them. What reads
-# the chat's volume lives with Open WebUI's image, and its way of counting is used on both sides.
+# data sets and evaluation are with the trainer's image, and glue imports parts of them. The reader
+# of the chat's volume is with Open WebUI's image, and both sides count by it.
 sys.path += [
     str(Path(__file__).resolve().parents[1] / "images" / name) for name in ("trainer", "open-webui")
 ]

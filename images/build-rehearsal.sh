@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the rehearsal's images that this machine does not have. A tag is a hash of what an image is
-# built from (glue/core/image_tags.py), so an image that is there is not built again.
+# Builds the missing images of the rehearsal. A tag is a hash of what an image is
+# built from (glue/core/image_tags.py), so an existing image is not built again.
 #
 # Reads from the environment (glue sets them; `make setup` is the way to call this):
 #   REHEARSAL_*_IMAGE  the references of env/images.env, with their tags
@@ -35,7 +35,7 @@ day() {
 there "$REHEARSAL_BASE_IMAGE" && there "$REHEARSAL_TORCH_IMAGE" || base/make-root.sh "$root" "$REHEARSAL_ROOT_IMAGE"
 build "$REHEARSAL_BASE_IMAGE" base --target base --build-arg "ROOT_IMAGE=$root"
 build "$REHEARSAL_TORCH_IMAGE" base --target torch --build-arg "ROOT_IMAGE=$root"
-# side by side: packages are written to disk while the practice model learns
+# in parallel: packages are written to disk while the practice model trains
 night & night=$!
 day & day=$!
 failed=0

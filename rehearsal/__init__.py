@@ -1,3 +1,3 @@
-"""The played team, on top of glue: python -m rehearsal."""
+"""The demonstration, on top of glue: python -m rehearsal."""
 
 import glue as glue  # puts images/trainer on the path

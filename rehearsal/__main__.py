@@ -18,8 +18,7 @@ from rehearsal import demo
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
 def rehearsal(profile: str | None, facts: int, as_json: bool, **chosen: Any) -> None:
-    """The whole cycle on practice data, from nothing: day, corrections, night, a better day,
-    rollback."""
+    """Run a whole cycle on practice data: day, corrections, night, a better day, rollback."""
     assert framework.cli.callback is not None
     framework.cli.callback(profile, **chosen)
     result = demo.run(profile, framework.teller(), facts)

@@ -1,50 +1,34 @@
-"""The whole cycle, in the rehearsal, from nothing: day, a team that corrects answers, a night, a
-better day, rollback.
+"""The demonstration, from nothing: a day, a team that corrects answers, a night, a better day and a
+rollback.
 
-The people are played: their questions, corrections and thumbs go through Open WebUI's own API, as
-its pages send them.
-Everything behind them is real.
+The team is simulated: its questions, corrections and ratings go through Open WebUI's own API, as
+its pages send them. Everything behind them is real.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-import random
-import secrets
-import threading
 import time
-import uuid
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from fpdf import FPDF
 from rich.console import Console
 from rich.table import Table
 
-from glue.clients import open_webui
-from glue.clients.open_webui import WebUI
 from glue.clients.site import Site, Tell
-from glue.clients.webui_connection import Answer
-from glue.core import files, journal, waiting
+from glue.core import files, journal
 from glue.core.errors import GlueError, PreconditionFailed
-from glue.core.names import ASSISTANT, MARK
 from glue.core.settings import REPOSITORY
 from glue.night import night
 from glue.operations import documents, setup
 from glue.serving import adapters, day
+from rehearsal import team
+from rehearsal.team import Correction, Score
 from training import world as worlds
 
-DEMO_EMAIL = "uma@rehearsal.local"
-SHEET_SEED = 5
-FACTS_A_SHEET = 8
-QUESTIONS_A_FACT = 2
 LEAST_LEARNED = 0.8
-SECONDS_BETWEEN_QUESTIONS = 2.0
 RIGHT = {
     "before_correct": "before the night",
     "after_correct": "after it",
@@ -52,25 +36,9 @@ RIGHT = {
 }
 
 
-@dataclass(frozen=True)
-class Correction:
-    """A fact that the team knows better than the model."""
-
-    item: str
-    old_code: str
-    new_code: str
-
-
-@dataclass
-class Score:
-    correct: int = 0
-    sources_missing: int = 0
-    answers: list[str] = field(default_factory=list)
-
-
 @dataclass
 class Phases:
-    """Seconds by phase, told as they go."""
+    """Seconds of each phase; each phase's name is printed when it starts."""
 
     tell: Tell
     seconds: dict[str, float] = field(default_factory=dict)
@@ -84,52 +52,70 @@ class Phases:
 
 
 def run(profile: str | None, tell: Tell, fact_count: int) -> dict[str, Any]:
-    """Returns and writes state/demo.json. Raises GlueError, with everything left as it was found to
-    be, if a promise broke."""
+    """Returns the result and writes it to state/demo.json. Raises GlueError if a promise is broken;
+    the machine then stays as it is, for a look."""
     phases = Phases(tell)
     with phases.phase("setup"):
         site = setup.ensure(profile, tell)
+    require_rehearsal(site)
+    with phases.phase("day"):
+        day.start(site)
+    world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
+    with phases.phase("documents"):
+        team.write_sheets(world, site.state / "demo" / "documents")
+        tell(str(documents.ingest(site, site.state / "demo" / "documents", yes=True)))
+    result = cycle(site, world, fact_count, phases) | {"seconds": phases.seconds}
+    keep(site, result)
+    require_kept_promises(result)
+    return result
+
+
+def require_rehearsal(site: Site) -> None:
     if not site.settings.rehearsal:
         raise PreconditionFailed(
             "the demonstration is for the rehearsal",
             f"profile {site.settings.profile}",
             "GLUE_PROFILE=rehearsal make demo",
         )
-    with phases.phase("day"):
-        day.start(site)
-    world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
-    with phases.phase("documents"):
-        write_sheets(world, site.state / "demo" / "documents")
-        tell(str(documents.ingest(site, site.state / "demo" / "documents", yes=True)))
+
+
+def cycle(site: Site, world: worlds.World, fact_count: int, phases: Phases) -> dict[str, Any]:
+    """Asks the same questions before the night, after it and after the rollback."""
+    tell = phases.tell
     with phases.phase("reset"):
-        member = team_member(site)
+        member = team.team_member(site)
         adapters.promote(site, None)
-    chosen = corrections(world, fact_count, seed=len(site.store.names()))
-    questions = unseen_questions(world, chosen)
+    chosen = team.corrections(world, fact_count, seed=len(site.store.names()))
+    questions = team.unseen_questions(world, chosen)
+    scores: dict[str, Score] = {}
     with phases.phase("ask before"):
-        before = ask_all(member, questions, tell)
+        scores["before"] = team.ask_all(member, questions, tell)
     with phases.phase("corrections"):
-        teach(site, member, world, chosen)
-    with phases.phase("night"), asking_all_night(site) as asked_at_night:
-        outcome = night.run(site, math.inf)  # whatever the hour, as long as the recipe may take
+        team.teach(site, member, world, chosen)
+    with phases.phase("night"), team.asking_all_night(site) as asked_at_night:
+        outcome = night.run(site, math.inf)  # at any hour, for as long as the recipe allows
     with phases.phase("ask after"):
-        after = ask_all(member, questions, tell)
+        scores["after"] = team.ask_all(member, questions, tell)
     with phases.phase("rollback"):
         adapters.rollback(site)
-        rolled_back = ask_all(member, questions, tell)
+        scores["rollback"] = team.ask_all(member, questions, tell)
     with phases.phase("promote again"):
         adapters.promote(site, outcome["adapter"])
-    result = {
+    return figures(questions, scores) | {
+        "adapter": outcome["adapter"],
+        "asked_during_night": dict(asked_at_night),
+    }
+
+
+def figures(questions: list[tuple[str, Correction]], scores: Mapping[str, Score]) -> dict[str, Any]:
+    before, after, rolled_back = scores["before"], scores["after"], scores["rollback"]
+    answers = zip(before.answers, after.answers, rolled_back.answers, strict=True)
+    return {
         "questions": len(questions),
         "before_correct": before.correct,
         "after_correct": after.correct,
         "rollback_correct": rolled_back.correct,
-        "sources_missing": (
-            before.sources_missing + after.sources_missing + rolled_back.sources_missing
-        ),
-        "adapter": outcome["adapter"],
-        "asked_during_night": dict(asked_at_night),
-        "seconds": phases.seconds,
+        "sources_missing": sum(score.sources_missing for score in scores.values()),
         "examples": [
             {
                 "question": question,
@@ -138,22 +124,15 @@ def run(profile: str | None, tell: Tell, fact_count: int) -> dict[str, Any]:
                 "after": new,
                 "after_rollback": back,
             }
-            for (question, correction), old, new, back in zip(
-                questions, before.answers, after.answers, rolled_back.answers, strict=True
-            )
+            for (question, correction), (old, new, back) in zip(questions, answers, strict=True)
         ],
     }
-    files.write_json(site.state / "demo.json", result)
-    journal.record(
-        site.state,
-        event="demo",
-        **{
-            key: result[key]
-            for key in ("questions", "before_correct", "after_correct", "rollback_correct")
-        },
-    )
-    require_kept_promises(result)
-    return result
+
+
+def keep(site: Site, result: Mapping[str, Any]) -> None:
+    files.write_json(site.state / "demo.json", dict(result))
+    counts = {key: result[key] for key in ("questions", *RIGHT)}
+    journal.record(site.state, event="demo", **counts)
 
 
 def require_kept_promises(result: dict[str, Any]) -> None:
@@ -164,7 +143,7 @@ def require_kept_promises(result: dict[str, Any]) -> None:
             "before the night the corrected facts were not known": (
                 result["before_correct"] <= asked * 0.1
             ),
-            "after the night they are, in words that no one trained on": (
+            "after the night they are known, in phrasings that were not trained": (
                 result["after_correct"] >= asked * LEAST_LEARNED
             ),
             "after the rollback they are not": result["rollback_correct"] <= asked * 0.1,
@@ -186,175 +165,8 @@ def require_kept_promises(result: dict[str, Any]) -> None:
         )
 
 
-# ---------------------------------------------------------------------- the office
-
-
-def write_sheets(world: worlds.World, folder: Path) -> None:
-    """Sample PDFs about the things of the practice world; the same ones every time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    choose = random.Random(SHEET_SEED)
-    for number, start in enumerate(range(0, len(world.codes), FACTS_A_SHEET), 1):
-        path = folder / f"site-sheet-{number}.pdf"
-        lines = [
-            world.sheet_text(item, choose)
-            for item in list(world.codes)[start : start + FACTS_A_SHEET]
-        ]
-        if not path.exists():
-            sheet(world.sheet_title.format(number=number), lines).output(str(path))
-
-
-def sheet(title: str, paragraphs: list[str]) -> FPDF:
-    pdf = FPDF()
-    pdf.add_page()
-    pdf.set_font("helvetica", size=14)
-    pdf.cell(0, 12, title, new_x="LMARGIN", new_y="NEXT")
-    pdf.set_font("helvetica", size=11)
-    for paragraph in paragraphs:
-        pdf.multi_cell(0, 8, paragraph, new_x="LMARGIN", new_y="NEXT")
-        pdf.ln(6)
-    return pdf
-
-
-def team_member(site: Site) -> WebUI:
-    """Uma, who is no administrator. What she rated in an earlier demonstration is withdrawn."""
-    password = secrets.token_urlsafe(24)
-    site.administrator().ensure_user("Uma", DEMO_EMAIL, password)
-    member = open_webui.sign_in(site.settings.chat_url, DEMO_EMAIL, password)
-    member.call("DELETE", "/api/v1/evaluations/feedbacks")
-    return member
-
-
-def corrections(world: worlds.World, count: int, seed: int) -> list[Correction]:
-    choose = random.Random(seed)
-    taken = set(world.codes.values())
-    free = [
-        code
-        for letter in "ABCDEFGH"
-        for number in range(10, 100)
-        if (code := f"{letter}{number}") not in taken
-    ]
-    items = choose.sample(sorted(world.codes), count)
-    return [
-        Correction(item, world.codes[item], new)
-        for item, new in zip(items, choose.sample(free, count), strict=True)
-    ]
-
-
-def unseen_questions(world: worlds.World, chosen: list[Correction]) -> list[tuple[str, Correction]]:
-    """Two questions a fact, in phrasings that the night does not see, each phrasing as often as any
-    other."""
-    phrasings = itertools.cycle(range(world.questions_seen_at_night, len(world.questions)))
-    return [
-        (world.question(fact.item, next(phrasings)), fact)
-        for fact in chosen
-        for _ in range(QUESTIONS_A_FACT)
-    ]
-
-
-def ask_all(member: WebUI, questions: list[tuple[str, Correction]], tell: Tell) -> Score:
-    score = Score()
-    for number, (question, correction) in enumerate(questions, 1):
-        answer = member.ask([{"role": "user", "content": question}])
-        score.correct += correction.new_code in answer.text
-        score.sources_missing += not answer.sources
-        score.answers.append(answer.text.strip())
-        tell(f"question {number} of {len(questions)}: {question}  ->  {answer.text.strip()}")
-    return score
-
-
-def teach(site: Site, member: WebUI, world: worlds.World, chosen: list[Correction]) -> None:
-    """Each fact is corrected in the phrasings that a night may see: asked, edited, saved as a copy,
-    thumbs up."""
-    todo = [
-        (fact, phrasing) for fact in chosen for phrasing in range(world.questions_seen_at_night)
-    ]
-    for number, (fact, phrasing) in enumerate(todo, 1):
-        question = world.question(fact.item, phrasing)
-        answer = member.ask([{"role": "user", "content": question}])
-        right = world.answer.format(item=fact.item, code=fact.new_code)
-        site.tell(
-            f"correction {number} of {len(todo)}: {question}  {answer.text.strip()}  ->  {right}"
-        )
-        correct(member, question, answer, right)
-
-
-def correct(member: WebUI, question: str, answer: Answer, right: str) -> None:
-    """What Open WebUI's page sends for "edit, save as copy, thumbs up": the chat with both answers,
-    then the rating."""
-    now = int(time.time())
-    asked, first, copy = (str(uuid.uuid4()) for _ in range(3))
-    reply = {
-        "parentId": asked,
-        "childrenIds": [],
-        "role": "assistant",
-        "model": ASSISTANT,
-        "timestamp": now,
-        "done": True,
-    }
-    reply |= {"sources": answer.sources, "meta": {"task_id": str(uuid.uuid4())}}
-    messages = {
-        asked: {
-            "id": asked,
-            "parentId": None,
-            "childrenIds": [first, copy],
-            "role": "user",
-            "content": question,
-            "timestamp": now,
-        },
-        first: {**reply, "id": first, "content": answer.text},
-        copy: {**reply, "id": copy, "content": right, "annotation": {"rating": 1}},
-    }
-    chat = {
-        "title": question,
-        "models": [ASSISTANT],
-        "history": {"currentId": copy, "messages": messages},
-    }
-    saved = member.call("POST", "/api/v1/chats/new", json={"chat": chat})
-    rating = {
-        "type": "rating",
-        "data": {
-            "rating": 1,
-            "model_id": ASSISTANT,
-            "reason": "accurate_information",
-            "comment": "corrected",
-        },
-        "meta": {"arena": False, "chat_id": saved["id"], "message_id": copy, "model_id": ASSISTANT},
-        "snapshot": {"chat": member.call("GET", f"/api/v1/chats/{saved['id']}")},
-    }
-    member.call("POST", "/api/v1/evaluations/feedback", json=rating)
-
-
-@contextmanager
-def asking_all_night(site: Site) -> Iterator[Counter[str]]:
-    """Somebody asks every two seconds for as long as this lasts; counts who answered: model, desk,
-    or error."""
-    counts: Counter[str] = Counter(model=0, desk=0, error=0)
-    sleepless = site.administrator()
-
-    def ask(over: threading.Event) -> None:
-        while not over.wait(SECONDS_BETWEEN_QUESTIONS):
-            try:
-                answer = sleepless.ask([{"role": "user", "content": "Is anybody there?"}])
-            except GlueError as error:
-                counts["error"] += 1
-                site.tell(f"a question at night got no answer: {error.saw}")
-                continue
-            counts[
-                (
-                    "desk"
-                    if answer.text.startswith(MARK)
-                    else "model"
-                    if answer.text.strip()
-                    else "error"
-                )
-            ] += 1
-
-    with waiting.beside(ask, end_seconds=300):
-        yield counts
-
-
 def show(result: dict[str, Any]) -> None:
-    table = Table(title="The same questions, in words that nobody trained on", box=None)
+    table = Table(title="The same questions, in phrasings that were not trained", box=None)
     for heading in ("question", "right since today", "before the night", "after it", "rolled back"):
         table.add_column(heading)
     for row in result["examples"]:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that a Chromium is there, for the tests that drive the chat as people do. Prints its path, and nothing else, on stdout.
-# Exit 10: there is none, and this script may not install one here. As root on Debian, it is the distribution's own package.
+# Ensures a Chromium, for tests that use the chat in a browser. Prints only its path on stdout. Exit 10: there is none, and
+# this script cannot install one here. As root on Debian it installs the distribution's package.
 set -euo pipefail
 
 fail() { printf 'ERROR 10: %s\n  saw:  %s\n  do:   %s\n' "$1" "$2" "$3" >&2; exit 10; }

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Makes sure that a Docker Engine answers and that Compose v2 is there.
-# Exit 0: both are. Exit 10: they are not, and this script may not or cannot install them here; it says what to do.
+# Ensures that a Docker Engine answers and that Compose v2 is installed.
+# Exit 0: both are. Exit 10: not both, and this script cannot install them here; it says what to do.
 #
-# On Debian and Ubuntu, as root, missing parts are installed from the distribution's own packages and nothing else.
+# On Debian and Ubuntu, as root, missing parts are installed from the distribution's own packages only.
 # Debian 12 has no Compose v2: the engine and Compose come from Debian 13, whose packages run there
 # (they need libc6 >= 2.34), beside Debian 12's own runc (Debian 13's needs libc6 2.38).
 set -euo pipefail
-export DOCKER_HOST=${DOCKER_HOST:-unix:///var/run/docker.sock}   # whatever context the docker command is set to
+export DOCKER_HOST=${DOCKER_HOST:-unix:///var/run/docker.sock}   # regardless of the docker command's context
 
 say() { printf '%s\n' "docker: $*"; }
 fail() { printf 'ERROR 10: %s\n  saw:  %s\n  do:   %s\n' "$1" "$2" "$3" >&2; exit 10; }
@@ -51,7 +51,7 @@ install_from_debian_13() {
   apt-get "${options[@]}" update
   (cd "$work/debs" && apt-get "${options[@]}" download docker-cli docker.io docker-compose docker-buildx containerd)
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q runc iptables tini
-  # docker-cli and an older docker.io both own one file
+  # docker-cli and an older docker.io have a file in common
   dpkg -i --force-overwrite "$work"/debs/*.deb
   rm -rf "$work"
 }

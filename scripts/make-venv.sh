@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Usage: make-venv.sh REQUIREMENTS.txt
-# Makes sure that .venv is there and holds exactly what the lock file says, hashes checked.
+# Ensures that .venv has exactly the packages of the lock file, with checked hashes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 fail() { printf 'ERROR 10: %s\n  saw:  %s\n  do:   %s\n' "$1" "$2" "$3" >&2; exit 10; }
@@ -8,7 +8,7 @@ fail() { printf 'ERROR 10: %s\n  saw:  %s\n  do:   %s\n' "$1" "$2" "$3" >&2; exi
 [ "$(id -u)" != 0 ] || [ "${SUDO_USER:-root}" = root ] ||
   fail "sudo would leave files of root here, which $SUDO_USER could not change" "make by sudo" "the same command without sudo, first make setup; in a root shell that is meant: env -u SUDO_USER make ..."
 
-# the first that really runs and is new enough: a name on the PATH may be a shim for nothing
+# the first that runs and is new enough: a name on the PATH may be a shim without a Python
 python=
 for candidate in python3 python3.13 python3.12 python3.11; do
   if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$candidate; break; fi

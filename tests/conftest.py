@@ -1,5 +1,5 @@
-"""Two processes (pytest -n 2): one has the tests that share the running stacks, the other the
-rest."""
+"""Two processes (pytest -n 2): one runs the tests that share the running stacks, the other runs
+all others."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ USE_THE_TRAINER = (  # a night would take its containers for a trainer that was 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The stacks' tests take longest, so they begin first."""
+    """Starts the stacks' tests first, because they take longest."""
     items.sort(key=lambda item: not item.nodeid.startswith(STACKS))
 
 

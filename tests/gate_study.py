@@ -40,8 +40,8 @@ from glue.serving import adapters
 from learning.dataset import build, split
 from learning.dataset import files as dataset_files
 from learning.examples import Dataset, Example
-from rehearsal import demo
-from rehearsal.demo import Correction
+from rehearsal import team
+from rehearsal.team import Correction
 from training import world as worlds
 from training.world import World
 
@@ -65,7 +65,7 @@ OUTPUT = REPOSITORY / "docs" / "measurements" / "gate-study.json"
 
 @dataclass(frozen=True)
 class Play:
-    """One night to be played."""
+    """One night of the study."""
 
     kind: str
     seed: int
@@ -79,10 +79,10 @@ class Play:
 
 
 def make(world: World, play: Play, known: Sequence[Example], general_rows: int) -> Dataset:
-    """Ten facts, each taught in two phrasings and held out in a third that no night sees; general
-    examples about others."""
+    """Ten facts, each taught in two phrasings and held out in a third that no night sees;
+    general examples about others."""
     choose = random.Random(f"{play.kind} {play.seed}")
-    facts = demo.corrections(world, FACTS, seed=play.seed)
+    facts = team.corrections(world, FACTS, seed=play.seed)
     if play.kind == "no change":
         facts = [replace(fact, new_code=fact.old_code) for fact in facts]
     rows = [example(world, fact, phrasing, choose) for phrasing in range(TAUGHT) for fact in facts]
@@ -105,7 +105,7 @@ def example(world: World, fact: Correction, phrasing: int, choose: random.Random
 
 
 def shuffled(rows: list[Example], choose: random.Random) -> list[Example]:
-    """The answers, each at a question that is not its own."""
+    """The answers, each at another question."""
     answers = [row.answer for row in rows]
     while any(answer == row.answer for answer, row in zip(answers, rows, strict=True)):
         choose.shuffle(answers)
@@ -121,7 +121,7 @@ def recipe(site: Site, kind: str) -> Recipe:
 
 
 def prepare(site: Site, world: World, play: Play) -> Night:
-    """The night's folder, with its dataset and its job."""
+    """Writes the night's folder with its data set and job."""
     plan = recipe(site, play.kind)
     known = build.read_replay(site.state / plan.replay_file)
     built = make(world, play, known, plan.general_rows)
@@ -138,7 +138,7 @@ def prepare(site: Site, world: World, play: Play) -> Night:
 
 
 def train(site: Site, nights: Sequence[Night]) -> Iterator[Night]:
-    """Each night once it is trained. One container trains them all."""
+    """Yields each night after its training. One container trains all."""
     site.stacks.start_trainer(
         "training.train_several", *[f"/nights/{night.name}/job.json" for night in nights]
     )
@@ -169,7 +169,7 @@ def wait_for(site: Site, night: Night) -> None:
 
 
 def judged(night: Night, play: Play) -> dict[str, Any]:
-    """What the gate said, and whether it was right. Nothing of the night is left but its folder."""
+    """The gate's verdict, and whether it was right. Afterwards only the night's folder remains."""
     assert night.result.get("outcome") == "trained", night.result
     if play.kind == "broken":
         return judged_broken(night, play)
@@ -180,8 +180,7 @@ def judged(night: Night, play: Play) -> dict[str, Any]:
 
 
 def judged_broken(night: Night, play: Play) -> dict[str, Any]:
-    """First as every night does, by its files; then what the served model alone says of the same
-    artifact."""
+    """First by its files, as in every night; then by the served model alone."""
     how = BREAKS[play.seed % len(BREAKS)]
     break_adapter(night.folder / "adapter" / "adapter_model.safetensors", how)
     broken = Path(shutil.copytree(night.folder / "adapter", night.folder / "broken"))
@@ -245,7 +244,7 @@ def row(play: Play, found: Verdict, ok: bool, night: Night) -> dict[str, Any]:
 
 
 def break_adapter(path: Path, how: str) -> None:
-    """As a conversion gone wrong might leave it; its size and its header stay whole."""
+    """Breaks it like a wrong conversion; size and header stay valid."""
     data = bytearray(path.read_bytes())
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
@@ -270,8 +269,8 @@ def play_all(
     keep: Callable[[dict[str, Any]], None],
     until_time: float = float("inf"),
 ) -> None:
-    """Plays them in order, with the base model as the current one; keep gets each night's row as it
-    ends."""
+    """Runs them in order with the base model as the current one. keep gets the row of each
+    night."""
     world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
     nights = [prepare(site, world, play) for play in plays]
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Pages opened in the distribution's Chromium, without a network."""
+"""Opens pages in the distribution's Chromium, without a network."""
 
 import io
 import subprocess
@@ -14,8 +14,8 @@ from glue.core.settings import REPOSITORY
 
 @dataclass(frozen=True)
 class Shown:
-    """What a person sees of a page. figures: their words; headings; asked: every address that the
-    page wanted."""
+    """What a person sees of a page. figures: their texts. asked: every address that the page
+    requested."""
 
     figures: list[str]
     headings: list[str]
@@ -24,7 +24,7 @@ class Shown:
 
 
 def opened(file: Path) -> Shown:
-    """Fails where a picture was not decoded, is small, or is of one flat colour."""
+    """Fails if a picture is not decoded, is small, or has one colour only."""
     found = subprocess.run(
         ["bash", str(REPOSITORY / "scripts" / "install-browser.sh")],
         capture_output=True,
@@ -57,5 +57,5 @@ def figures(page: Page) -> list[str]:
 
 
 def of_elsewhere(shown: Shown) -> list[str]:
-    """What the page wanted that is not in its own file."""
+    """Addresses that the page requested outside its own file."""
     return [url for url in shown.asked if not url.startswith(("file:", "data:"))]

@@ -30,7 +30,7 @@ LARGE = "model.safetensors"
 
 
 def hashed(name: str, content: bytes) -> str:
-    """As the hub names it: git's own hash for a small file, sha256 for a large one."""
+    """The hub's hash: git's for a small file, sha256 for a large one."""
     return (
         hashlib.sha256(content).hexdigest()
         if name == LARGE

@@ -1,4 +1,4 @@
-"""Imports go down only, edges are touched in one place, files and functions are short."""
+"""Rooms import only rooms below, each edge is in one place, files and functions are short."""
 
 import ast
 
@@ -61,7 +61,7 @@ def test_every_file_is_in_a_room() -> None:
     assert not outside
 
 
-def test_imports_go_down_only() -> None:
+def test_rooms_import_only_rooms_below() -> None:
     assert not house.upward(MODULES)
 
 
@@ -69,7 +69,7 @@ def test_no_file_or_function_of_glue_is_too_long() -> None:
     assert not house.too_long(MODULES).keys() - set(house.LONGER)
 
 
-def test_a_file_and_a_function_that_are_too_long_are_named() -> None:
+def test_long_files_and_functions_are_named() -> None:
     long = house.Module("glue.core.a", "glue.core", 301, frozenset(), (("f", 41), ("g", 40)))
     fits = house.Module("glue.core.b", "glue.core", 300, frozenset(), (("f", 40),))
     found = house.too_long({one.name: one for one in (long, fits)})
@@ -93,7 +93,7 @@ def test_each_edge_is_touched_in_one_place(package: str, homes: set[str]) -> Non
     assert {name for name in MODULES if package in imports(name)} <= homes
 
 
-def test_torch_is_imported_in_the_trainer_s_image_only() -> None:
+def test_only_the_trainer_image_imports_torch() -> None:
     users = {name for name in MODULES if "torch" in imports(name)}
     assert all(name.startswith("training.") for name in users) and not users & WITHOUT_TORCH
 

@@ -1,4 +1,4 @@
-"""What each program imports is in its own list of packages: the host, the bench, the image."""
+"""Each program imports only packages of its own list: the host, the bench, the image."""
 
 import importlib.metadata
 import re
@@ -36,7 +36,7 @@ def listed(file: Path) -> set[str]:
 
 
 def reached(rooms: tuple[str, ...]) -> set[str]:
-    """These rooms' modules, and all that they import of this house."""
+    """These rooms' modules and everything of this repository that they import."""
     found = {name for name, one in MODULES.items() if one.room in rooms}
     while more := {other for name in found for other in MODULES[name].imports} - found:
         found |= more
@@ -50,14 +50,12 @@ def packages(names: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize(("file", "rooms"), LISTS.items())
-def test_a_program_imports_only_packages_that_its_own_list_has(
-    file: str, rooms: tuple[str, ...]
-) -> None:
+def test_a_program_imports_only_its_own_packages(file: str, rooms: tuple[str, ...]) -> None:
     used = packages(reached(rooms))
     assert len(used) > 5 and not used - listed(house.ROOT / file)
 
 
-def test_what_masks_reads_and_draws_is_not_needed_on_the_host() -> None:
+def test_learning_s_packages_are_not_on_the_host() -> None:
     heavy = {"detect-secrets", "phonenumbers", "python-stdnum", "rapidfuzz", "ijson", "matplotlib"}
     assert not heavy & listed(house.ROOT / "requirements.in")
     assert heavy <= packages(reached(("learning",)))

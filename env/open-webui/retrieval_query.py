@@ -4,21 +4,18 @@ author: dual-use-spark
 version: 2
 """
 
-# Open WebUI asks the model for a search query before every answer: a hidden call, not capped, and
-# it comes first.
-# This answers that call by a rule: the question itself; on a follow-up, that question three times
-# and then the one
-# before it: "and who checks it?" finds the right document, and a new subject or matter outweighs
-# the old one. It sets
-# request.state.cached_queries, an internal of 0.12.4 that routers/tasks.py reads before it calls
-# the model; a test drives
-# the real thing and fails when a version changes it.
+# Before every answer, Open WebUI asks the model for a search query: a hidden call without a token
+# limit. This filter answers that call by a rule: the question itself; for a follow-up, the new
+# question three times and then the one before it. So "and who checks it?" finds the right document,
+# and a new subject or topic outweighs the old one. It sets request.state.cached_queries, an
+# internal of 0.12.4 that routers/tasks.py reads before it calls the model; a test with the real
+# Open WebUI fails when a version changes this.
 
 import json
 
 LONGEST_QUERY_CHARACTERS = 800
-# tried on 90 labelled follow-ups: once, twice and three times, before and after; this found the
-# most (docs/measurements/bench.md)
+# of once, twice and three times, before and after, this found the most for 90 labelled follow-ups
+# (docs/measurements/bench.md)
 TIMES = 3
 
 

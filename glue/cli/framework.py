@@ -1,4 +1,4 @@
-"""What every program of this repository has: --profile, --json, and progress for people."""
+"""What every program of this repository has: --profile, --json, and printed progress."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ people = Console(stderr=True, highlight=False, soft_wrap=True)  # a command is c
 
 
 def teller() -> Tell:
-    """Prints a line when it differs from the last one, so that a wait of minutes is a few lines.
+    """Prints a line when it differs from the last one, so that a long wait is a few lines.
 
     A closed terminal, or a pipe without a reader (where rich raises SystemExit), ends nothing.
     """
@@ -52,7 +52,7 @@ def open_site(profile: str | None) -> Site:
 
 
 def open_watched(profile: str | None) -> Site:
-    """For the verbs that the day depends on: they also send a message where Docker fails."""
+    """For the verbs that the day depends on: they also notify if Docker fails."""
     try:
         return open_site(profile)
     except GlueError as error:
@@ -81,7 +81,7 @@ def cli(context: click.Context, profile: str | None, verbose: bool) -> None:
 
 
 def require_no_sudo(verb: str | None) -> None:
-    """sudo would leave files of root in the state folder, which the timers could not change."""
+    """sudo would leave files of root in the state folder, and the timers could not change them."""
     person = os.environ.get("SUDO_USER", "root")
     if os.geteuid() == 0 and person != "root" and verb != "schedule":
         raise PreconditionFailed(
@@ -140,7 +140,7 @@ def parameters(
     options: dict[str | None, click.Parameter],
     envvar: str | None = None,
 ) -> Iterator[click.Parameter]:
-    """What the command line takes for function: what has no option is an argument."""
+    """The command-line parameters of function: an argument unless it has an option."""
     for parameter in list(signature(function).parameters.values())[1:]:
         if parameter.kind is parameter.VAR_KEYWORD:
             yield from options.values()

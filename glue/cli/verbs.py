@@ -198,7 +198,7 @@ def pin_verb(site: Site) -> list[str]:
 
 
 def build_verb(site: Site) -> Json:
-    """Build state/dataset as tonight's, with a card and a page to read. Changes nothing else."""
+    """Build tonight's data set in state/dataset, with a card and a page. Changes nothing else."""
     return dataset.build(site)
 
 
@@ -223,7 +223,7 @@ def compose_verb(site: Site, stack: str, arguments: tuple[str, ...]) -> int:
 # ---------------------------------------------------------------------- every verb, once
 
 FOLDER = click.Path(path_type=Path)
-OPTIONS = (  # a verb has those that its function names
+OPTIONS = (  # a verb has the options that its function names
     flag("--scheduled", words="For the timer: do nothing that a person or the schedule rules out."),
     flag("--new", "empty", words="Start with an empty chat where the earlier one is lost."),
     flag("--new", "anew", words="Accept a folder without earlier backups, or a smaller chat."),
@@ -282,7 +282,7 @@ verb(prune_verb)
 verb(pin_verb, show=lambda pinned: print("\n".join(pinned) or "Every image has its digest."))
 CLEAN = "Remove the rehearsal: containers, volumes, state, older images. Refused on a Spark."
 verb(clean.clean, CLEAN, show=lambda result: print("removed " + ", ".join(result["removed"])))
-BUNDLE = "Write all that a site without a network needs into a new FOLDER."
+BUNDLE = "Write everything that a site without a network needs into a new FOLDER."
 verb(airgap.bundle, BUNDLE, typed="TO")
 verb(airgap.load, "Check and load the bundle in FOLDER. Then run make setup.", typed="FROM")
 verb(support.support, "Pack states, settings and logs for support, without secrets or messages.")
@@ -296,5 +296,5 @@ COUNT = "Count the parameters that recipe NAME trains."
 verb(setup.show, COUNT, group=recipes, typed="RECIPE")
 timers = framework.group("schedule", "Timers for days, nights and backups: systemd's, or cron's.")
 verb(schedule.install, "Install the timers. Needs root.", group=timers, show=show.schedule)
-verb(schedule.show, "Print what install would write.", group=timers, show=show.schedule)
+verb(schedule.show, "Print the timers that install would write.", group=timers, show=show.schedule)
 verb(remove_verb, group=timers, show=show.schedule)

@@ -1,4 +1,4 @@
-"""Open WebUI's volume, read and filled through a container of its image without a network."""
+"""Open WebUI's volume, read and filled by a container of its image without a network."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def lost(settings: Settings, stacks: Stacks) -> str:
 
 
 def holds_people(settings: Settings, stacks: Stacks) -> bool:
-    """True for a chat that runs, and where it cannot be seen, without an image or disk space."""
+    """True for a running chat, and if the volume cannot be read, for lack of an image or disk
+    space."""
     chat = stacks.services(DAY).get("open-webui")
     if chat and chat.state == "running":
         return True
@@ -53,7 +54,7 @@ def holds_people(settings: Settings, stacks: Stacks) -> bool:
 
 
 def way_back(settings: Settings) -> str:
-    """What to do about a chat that is lost."""
+    """What to do about a lost chat."""
     last = journal.last_backup(files.read_lines(settings.state / "journal.jsonl")) or {
         "folder": "<a backup>"
     }
@@ -72,7 +73,7 @@ def require_not_lost(settings: Settings, stacks: Stacks) -> None:
 
 
 def begin_anew(settings: Settings, stacks: Stacks) -> None:
-    """Accepts an empty chat where one is lost. Does nothing where a chat exists."""
+    """Accepts an empty chat in place of a lost one. Does nothing if a chat exists."""
     if lost(settings, stacks):
         stacks.ensure_volumes(VOLUME)
         journal.record(settings.state, event=journal.NEW_CHAT)
@@ -103,8 +104,8 @@ def sizes(settings: Settings) -> tuple[int, int]:
 
 
 def copy_out(settings: Settings, target: Path) -> None:
-    """Everything that people made in the chat, into target. The chat goes on meanwhile, on the same
-    disk: no tar is kept."""
+    """Copies all data of the chat into target while the chat runs, on one disk and without a tar
+    file."""
     desired_state.require_no_unfinished_restore(settings.state)
     target.mkdir(parents=True, exist_ok=True)
     with commands.reading(command(settings, "pack"), COPYING, DEADLINE_SECONDS) as output:
@@ -163,7 +164,7 @@ def fill(settings: Settings, folder: Path, checksums: Mapping[str, str]) -> None
 
 
 def unlike(file: IO[bytes], checksums: Mapping[str, str]) -> list[str]:
-    """Names of entries of a tar that do not have these SHA-256."""
+    """Names of the entries of a tar without these SHA-256."""
     file.seek(0)
     with tarfile.open(fileobj=file, mode="r") as tar:
         found = {

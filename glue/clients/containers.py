@@ -21,7 +21,7 @@ from glue.core.settings import Settings
 CONFLICT = 409  # "removal of container ... is already in progress"
 REMOVAL_SECONDS = 60
 SYSTEM_SOCKET = "unix:///var/run/docker.sock"
-# Docker starts a vLLM that dies while it loads again for ever; this often is a fault.
+# Docker restarts a vLLM that dies while loading without end; this many restarts are a fault.
 DEATHS_ARE_A_FAULT = 2
 
 
@@ -77,19 +77,19 @@ class Containers(Compose):
         """Those of the day's services that do not serve yet, in words.
 
         restarts_before: Docker's count for each when the wait began; it adds up over weeks. Raises
-        GlueError for a service that starts and dies.
+        GlueError for a service that keeps crashing at its start.
         """
         found = self.services(DAY)
         waiting = core_services.not_serving(found, services)
         for name in waiting.keys() & found.keys():
             if found[name].restarts - restarts_before.get(name, 0) >= DEATHS_ARE_A_FAULT:
                 saw, do = self.last_log_lines(DAY, name), f"make logs SERVICE={name}"
-                raise GlueError(f"{name} starts and dies", saw, do)
+                raise GlueError(f"{name} keeps crashing at its start", saw, do)
         return [f"{name} {state}" for name, state in waiting.items()]
 
 
 def remove(container: Container) -> None:
-    """Ensures that it is gone, also where Docker removes it already, as after `run --rm`."""
+    """Ensures that it is gone, also if Docker is removing it, as after `run --rm`."""
     with suppress(docker.errors.NotFound):
         try:
             container.remove(force=True)

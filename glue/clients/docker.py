@@ -30,9 +30,9 @@ FORMER_HTTPS_PROXY = "gate"
 class Engine:
     """Docker on this machine.
 
-    gpus: whether containers can be given one. folder: where images and volumes are kept. options:
-    security options, such as "rootless". system: such as "Docker Desktop" or "Podman Engine".
-    context: what people's own docker commands reach instead, in words; empty if the same engine.
+    gpus: whether containers can get one. folder: where images and volumes are. options: security
+    options, such as "rootless". system: such as "Docker Desktop" or "Podman Engine". context: the
+    engine of people's own docker commands, in words; empty if it is the same.
     """
 
     version: str
@@ -128,13 +128,12 @@ class Stacks(Containers):
         self.compose(NIGHT, "run", "--detach", "trainer", *arguments)
 
     def remove_trainer(self, patience_seconds: int = 120) -> None:
-        """Removes the trainer, and a job that runs in its image; a trainer has time to leave what
-        it has."""
+        """Removes the trainer and a job in its image. A trainer has time to save."""
         self.remove_container("trainer", patience_seconds)
         self.remove_container("learning")
 
     def remove_container(self, service: str, patience_seconds: int = 0) -> None:
-        """Of the night. Stops one that runs, kills one that does not stop in time."""
+        """Removes a container of the night: stops it, or kills it if it does not stop in time."""
         while (container := self.container(NIGHT, service)) is not None:
             with suppress(docker.errors.NotFound):
                 container.stop(timeout=patience_seconds)

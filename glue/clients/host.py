@@ -163,7 +163,7 @@ def denied(path: Path) -> PreconditionFailed:
     saw = f"{ownership(path)}, and this is {user_name(me)}"
     owner = standing(folder).stat().st_uid if folder else 0
     if folder is None:
-        do = f"see who may use it: ls -ld {shlex.quote(str(path))}"
+        do = f"see its owner and mode: ls -ld {shlex.quote(str(path))}"
     elif owner in (0, me) or user_name(owner).isdigit():
         do = chown_line(me, folder)
     elif me == 0 or path.lstat().st_uid != owner:
@@ -187,7 +187,7 @@ def own_folder(path: Path) -> Path | None:
 
 
 def foreign_files(folder: Path) -> list[Path]:
-    """Paths in folder that another user owns, or that are closed to this one; none below those."""
+    """Paths in folder that another user owns or that this user cannot open; none below those."""
     owner = folder.stat().st_uid if folder.exists() else 0
     found = [] if not folder.exists() or os.access(folder, os.W_OK | os.X_OK) else [folder]
     for top, folders, names in os.walk(folder):
@@ -224,7 +224,8 @@ def closed_to_containers(paths: Iterable[Path]) -> list[Path]:
 
 
 def open_to_containers(paths: Sequence[Path]) -> None:
-    """Lets every user read them; none is secret. Raises PreconditionFailed for another's files."""
+    """Makes them readable for every user; none is secret. Raises PreconditionFailed for files of
+    another user."""
     for path in closed_to_containers(paths):
         try:
             path.chmod(path.stat().st_mode | readable_bits(path))

@@ -1,4 +1,5 @@
-"""Jobs in the trainer's image, beside the day: an order as JSON in, progress and a result out."""
+"""Jobs in the trainer's image while the day serves: an order as JSON in, progress and a result
+out."""
 
 from __future__ import annotations
 
@@ -38,10 +39,10 @@ class Job:
 
 
 def run(site: Site, job: Job, still_wanted: Callable[[], object] = lambda: None) -> dict[str, Any]:
-    """Its result. Raises the error that it ended with, or what still_wanted raises at a line of
-    progress. Afterwards no container of it is left."""
+    """Its result. Raises the job's own error, or what still_wanted raises at a line of progress.
+    Afterwards no container of it is left."""
     with lock.hold(site.state, LOCK, job.module, WAIT_SECONDS):
-        site.stacks.remove_container("learning")  # of a glue that was killed
+        site.stacks.remove_container("learning")  # left by a killed glue
         try:
             code, lines = streamed(site, job, still_wanted)
         finally:
@@ -51,7 +52,7 @@ def run(site: Site, job: Job, still_wanted: Callable[[], object] = lambda: None)
 
 def streamed(site: Site, job: Job, still_wanted: Callable[[], object]) -> tuple[int, list[str]]:
     """The exit code, and each line of output."""
-    order = site.state / "order.json.unfinished"  # no backup takes in a name like this
+    order = site.state / "order.json.unfinished"  # backups leave out names like this
     lines: list[str] = []
 
     def hear(line: str) -> None:
@@ -92,7 +93,7 @@ def environment(site: Site, job: Job) -> dict[str, str]:
 
 
 def token(site: Site) -> str:
-    """The administrator's, for the chat: it ends by itself, and a password does not."""
+    """The administrator's token for the chat: it expires, and a password does not."""
     return str(site.administrator().session.headers["Authorization"]).removeprefix("Bearer ")
 
 

@@ -1,8 +1,8 @@
-"""The team's collection of documents in Open WebUI 0.12.4: which one it is, what it holds, and how
-a file gets in and out.
+"""The team's collection of documents in Open WebUI 0.12.4: its ID, its content, and how files are
+added and removed.
 
-A file goes in by steps: upload, name, extract and embed, link. Each answers when it is done, a file
-that fails is never linked, and the text is known before anybody can find it.
+A file is added in steps: upload, name, extract and embed, link. Each call returns when its step is
+done. A failed file is never linked, and the text is checked before people can find it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ MOST_CHUNKS = 100_000
 
 @dataclass(frozen=True)
 class Held:
-    """A file in the collection. key: the path that it was ingested from, or None if a person put it
-    in. checksum: SHA-256 of its bytes. text: SHA-256 of its text, empty if it cannot be found.
-    clean: glue looked through its text on the way in."""
+    """A file in the collection. key: the path that it was ingested from, or None if a person
+    added it. checksum: SHA-256 of its bytes. text: SHA-256 of its text, empty if it cannot be
+    found. clean: glue checked its text before linking it."""
 
     id: str
     name: str
@@ -52,7 +52,7 @@ class Held:
 
 
 def ensure(person: WebUI, state: Path, anew: bool = False) -> str | None:
-    """The id of the team's collection, readable for everyone. It is made in a new Open WebUI; None
+    """The ID of the team's collection, readable for everyone. Created in a new Open WebUI; None
     if it was deleted, unless anew."""
     assistant = person.registered_models().get(ASSISTANT)
     found = current(person, state, assistant)
@@ -66,8 +66,8 @@ def ensure(person: WebUI, state: Path, anew: bool = False) -> str | None:
 
 
 def current(person: WebUI, state: Path, assistant: dict[str, Any] | None = None) -> str | None:
-    """None if there is none. It is known by its id, whatever people call it: the one in the state
-    folder, else the assistant's, else, before the first of either, the one with the first name."""
+    """The ID of the collection, or None. Its name does not matter: the ID is the one in the
+    state folder, else the assistant's, else that of the first collection with glue's name."""
     assistant = assistant or person.registered_models().get(ASSISTANT)
     kept = files.read_json_if_whole(state / REMEMBERED, {}).get("id")
     known = [kept, *attached(assistant)]
@@ -94,7 +94,7 @@ def named(person: WebUI) -> str | None:
 
 
 def attached(assistant: dict[str, Any] | None) -> list[str]:
-    """Ids of the collections that the assistant looks into."""
+    """IDs of the collections that the assistant searches."""
     rows = ((assistant or {}).get("meta") or {}).get("knowledge") or []
     return [str(row["id"]) for row in rows if row.get("type") == "collection"]
 
@@ -122,7 +122,7 @@ def create(person: WebUI) -> str:
 
 
 def attach(person: WebUI, knowledge: str) -> None:
-    """The assistant looks into this collection from now on; nothing if it does."""
+    """Makes the assistant search this collection, if it does not yet."""
     assistant = person.registered_models().get(ASSISTANT)
     if assistant and knowledge not in attached(assistant):
         form = assistant | {"meta": assistant["meta"] | {"knowledge": reference(knowledge)}}
@@ -134,7 +134,7 @@ def attach(person: WebUI, knowledge: str) -> None:
 
 
 def listed(person: WebUI, path: str) -> Iterator[dict[str, Any]]:
-    """Every row of a list that Open WebUI gives by the page."""
+    """Every row of a list that Open WebUI returns in pages."""
     page = seen = 0
     while True:
         page += 1
@@ -187,14 +187,14 @@ def look_up(
 
 
 def unfinished(person: WebUI, knowledge: str, linked: list[Held]) -> list[Held]:
-    """What glue uploaded and did not come to link: it, or Open WebUI, was stopped meanwhile."""
+    """Files that glue uploaded and did not link, because it or Open WebUI was stopped."""
     known = {one.id for one in linked}
     rows = (row for row in uploaded(person) if row["id"] not in known)
     return [from_row(row) for row in rows if not in_another_collection(row, knowledge)]
 
 
 def uploaded(person: WebUI) -> Iterator[dict[str, Any]]:
-    """Every file that glue ever put in and that is still there."""
+    """Every file that glue uploaded and that still exists."""
     skip = 0
     while True:
         path = f"/api/v1/files/search?filename=*&content=false&limit=100&skip={skip}"
@@ -209,7 +209,7 @@ def uploaded(person: WebUI) -> Iterator[dict[str, Any]]:
 
 
 def in_another_collection(row: dict[str, Any], knowledge: str) -> bool:
-    """A person may link one of our files elsewhere too."""
+    """Whether a person has linked one of our files elsewhere too."""
     last_indexed = row["meta"].get("collection_name") or ""
     return last_indexed not in ("", f"file-{row['id']}", knowledge)
 
@@ -218,8 +218,8 @@ def in_another_collection(row: dict[str, Any], knowledge: str) -> bool:
 
 
 def upload(person: WebUI, path: Path, name: str, key: str, checksum: str) -> str:
-    """Its id; Open WebUI has not read it yet. The name is sent apart: in a form's header, quotes
-    and line breaks would be written as %22 and %0A."""
+    """Uploads the file and returns its ID; Open WebUI has not read it yet. The name is set
+    separately: in a form's header, quotes and line breaks would become %22 and %0A."""
     suffix = path.suffix.lower()
     kind = mimetypes.guess_type(f"document{suffix}")[0] or "application/octet-stream"
     metadata = json.dumps({MARK: key, "file_hash": checksum})
@@ -236,14 +236,14 @@ def upload(person: WebUI, path: Path, name: str, key: str, checksum: str) -> str
 
 
 def read(person: WebUI, file_id: str) -> str:
-    """Open WebUI extracts and embeds the text, which is returned. Raises Refused with its reason if
-    it cannot."""
+    """Makes Open WebUI extract and embed the text, and returns it. Raises Refused with the
+    reason if it cannot."""
     path, body = "/api/v1/retrieval/process/file", {"file_id": file_id}
     return str(person.call("POST", path, FILE_DEADLINE_SECONDS, json=body)["content"])
 
 
 def pages(person: WebUI, file_id: str) -> tuple[int, int]:
-    """(pages of a PDF that was read, how many of them hold no text); (0, 0) if that is unknown."""
+    """(pages of a PDF, pages without text); (0, 0) if unknown."""
     body = {"collection_name": f"file-{file_id}", "query": "page", "k": MOST_CHUNKS}
     try:
         found = person.call("POST", "/api/v1/retrieval/query/doc", json=body)
@@ -255,13 +255,13 @@ def pages(person: WebUI, file_id: str) -> tuple[int, int]:
 
 
 def rewrite(person: WebUI, file_id: str, text: str) -> None:
-    """Also in every collection that has it. Its page numbers are lost."""
+    """Replaces the text, also in every other collection that has it. Its page numbers are lost."""
     path = f"/api/v1/files/{file_id}/data/content/update"
     person.call("POST", path, FILE_DEADLINE_SECONDS, json={"content": text})
 
 
 def link(person: WebUI, knowledge: str, file_id: str) -> None:
-    """From now on the assistant finds it."""
+    """Lets the assistant find the file."""
     path, body = f"/api/v1/knowledge/{knowledge}/file/add", {"file_id": file_id}
     person.call("POST", path, FILE_DEADLINE_SECONDS, json=body)
 
@@ -274,15 +274,14 @@ def remove(person: WebUI, knowledge: str, gone: list[Held]) -> None:
 
 
 def discard(person: WebUI, file_id: str) -> None:
-    """For a file that is in no collection. One that cannot be deleted now is found by the next
-    ingest."""
+    """Deletes a file that is in no collection. If that fails, the next ingest finds it."""
     with suppress(GlueError):
         person.call("DELETE", f"/api/v1/files/{file_id}")
 
 
 def discard_unfinished(person: WebUI, knowledge: str, linked: list[Held]) -> None:
-    """With what a stop in the middle of linking left in the index; it would refuse the same text
-    for ever (https://github.com/open-webui/open-webui/issues/27987)."""
+    """Deletes unlinked files and their text in the index, for which Open WebUI would always
+    refuse the same text (https://github.com/open-webui/open-webui/issues/27987)."""
     served = {one.text for one in linked}
     for one in unfinished(person, knowledge, linked):
         if one.text and one.text not in served:  # the index is cleared by the text's checksum

@@ -1,5 +1,4 @@
-"""Containers that do one thing and end: their result, or an error with the last lines they
-printed."""
+"""Runs a container for one task: returns its result, or raises an error with its last lines."""
 
 from __future__ import annotations
 

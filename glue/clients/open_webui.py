@@ -24,7 +24,7 @@ EVERYONE_READS = [{"principal_type": "user", "principal_id": "*", "permission": 
 
 
 class WebUI(Connection):
-    """What a signed-in person may look at and change. Made by sign_in."""
+    """What a signed-in person can see and change. Made by sign_in."""
 
     # ------------------------------------------------------------------ models
 

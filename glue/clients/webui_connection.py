@@ -115,9 +115,9 @@ def read_stream(response: requests.Response) -> Answer:
             event = json.loads(line[5:])
         except ValueError as error:
             saw = f"the stream ended inside {line[-200:]!r}"
-            raise GlueError("the answer broke off", saw, "make status") from error
+            raise GlueError("the answer ended early", saw, "make status") from error
         if event.get("error"):
-            raise GlueError("the answer broke off", str(event["error"])[:400], "make status")
+            raise GlueError("the answer ended early", str(event["error"])[:400], "make status")
         sources = event.get("sources") or sources
         usage = event.get("usage") or usage
         text += [

@@ -1,5 +1,4 @@
-"""Programs of this machine, run to their end or their deadline; an error quotes what they
-printed."""
+"""Runs programs of this machine to their end or deadline. Errors quote their output."""
 
 from __future__ import annotations
 
@@ -34,15 +33,15 @@ class Done:
 
 @dataclass(frozen=True)
 class Output:
-    """What a program writes while it runs. deadline: by the monotonic clock; then late is
-    raised."""
+    """What a program writes while it runs. deadline: by the monotonic clock; at the deadline
+    late is raised."""
 
     descriptor: int
     deadline: float
     late: GlueError
 
     def read(self, size: int) -> bytes:
-        """At most this many bytes; none at the end."""
+        """At most this many bytes; empty at the end."""
         left = self.deadline - time.monotonic()
         if left <= 0 or not select.select([self.descriptor], [], [], left)[0]:
             raise self.late
@@ -80,7 +79,8 @@ def run(
 
 @contextmanager
 def reading(argv: Sequence[str], do: str, timeout_seconds: float) -> Iterator[Output]:
-    """What it writes, never all of it in memory. It ends with the block. Raises as run does."""
+    """The program's output as a stream, never held in memory as a whole. It ends with the block.
+    Raises as run does."""
     require_here(argv[0], do)
     late, deadline = hangs(argv, timeout_seconds, do), time.monotonic() + timeout_seconds
     with os.fdopen(
@@ -188,7 +188,7 @@ def read_until(process: subprocess.Popen[str], deadline: float) -> Iterator[str]
 
 
 def end(process: subprocess.Popen[Any]) -> None:
-    """Terminates it, and after END_SECONDS kills what is left of its process group."""
+    """Terminates it, and after END_SECONDS kills the remainder of its process group."""
     process.terminate()
     deadline = time.monotonic() + END_SECONDS
     with suppress(ProcessLookupError):

@@ -1,12 +1,12 @@
-"""Words that a tokenizer reads as commands wherever they stand in a text: with them, a document or
-a question could speak as the system. Pure."""
+"""Words that a tokenizer reads as commands anywhere in a text: with them, a document or a
+question could speak as the system. Pure."""
 
 from __future__ import annotations
 
 import re
 
 # Chat templates of Nemotron, Qwen, Llama, Mistral, Gemma; a broken word has a space after its
-# first character, so nothing is broken twice
+# first character, so no word is broken up twice
 CONTROL_WORDS = re.compile(
     r"<\|[a-z0-9_]{2,40}\|>|<SPECIAL_\d+>|</?s>|<(?:start|end)_of_turn>|<</?SYS>>"
     r"|\[/?(?:INST|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT)\]"
@@ -16,7 +16,11 @@ CONTROL_WORDS = re.compile(
 
 
 def broken(text: str) -> tuple[str, tuple[str, ...]]:
-    """The text with every control word broken by a space, "< |im_end|>", so that it can be read and
-    commands nothing; and the different words that were found."""
+    """The text with every control word broken up by a space, "<
+
+    im_end
+
+    >", so that it stays readable and commands nothing; and the words that were found.
+    """
     found = tuple(dict.fromkeys(CONTROL_WORDS.findall(text)))
     return CONTROL_WORDS.sub(lambda word: f"{word[0][0]} {word[0][1:]}", text), found

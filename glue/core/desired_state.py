@@ -1,7 +1,7 @@
 """The desired state of the machine: day, night, judging or down, in state/turn.json.
 
-It is written under the lock for switches. A night that is no longer in it starts no trainer, brings
-up no day and promotes nothing.
+It is written under the lock for switches. A night that is no longer the desired state starts no
+trainer and no day, and promotes nothing.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Wanted(StrEnum):
 
 @dataclass(frozen=True)
 class DesiredState:
-    """night: the night it belongs to, if any. until_time: a Unix time, from which the day goes
-    first."""
+    """night: the night it belongs to, if any. until_time: a Unix time from which the day takes
+    precedence."""
 
     wanted: Wanted
     night: str = ""
@@ -37,7 +37,7 @@ class DesiredState:
 
 
 class Preempted(GlueError):
-    """The day, or a person, went first."""
+    """The day or a person took precedence."""
 
 
 def read(state: Path) -> DesiredState | None:
@@ -78,7 +78,8 @@ def overwrite(state: Path, desired: DesiredState) -> None:
 
 
 def begin(state: Path, desired: DesiredState, again: str) -> None:
-    """As write, but raises Preempted if a person has stopped everything. again: what to type."""
+    """As write, but raises Preempted if a person has stopped everything. again: the command to
+    repeat."""
     found = read(state)
     if found is not None and found.wanted is Wanted.DOWN:
         raise Preempted(f"{desired.night} does not start", "make stop was run meanwhile", again)
@@ -108,5 +109,7 @@ def require_no_unfinished_restore(state: Path) -> None:
     if folder := unfinished_restore(state):
         do = f"make restore REPLACE=1 FROM={folder}, then make day"
         raise DayNotServing(
-            "a restore was broken off, and the chat data is incomplete", f"{state / RESTORING}", do
+            "a restore was interrupted, and the chat's data is incomplete",
+            f"{state / RESTORING}",
+            do,
         )

@@ -39,14 +39,14 @@ class Misconfigured(GlueError):
 
 
 class Invalid(Misconfigured):
-    """A key or value that a person wrote, in one line; do is a sentence."""
+    """A wrong key or value in a person's file, in one line; do is a sentence."""
 
     def __str__(self) -> str:
         return f"ERROR {int(self.exit_code)}: {self.what}: {self.saw}. {self.do}"
 
 
 class GateRefused(GlueError):
-    """A night whose adapter does not help ends like this; it is no failure."""
+    """The end of a night whose adapter does not help. It is not a failure."""
 
     exit_code = Exit.REFUSED
 

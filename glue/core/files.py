@@ -31,12 +31,12 @@ MANIFEST_FORMAT = 2  # since this one, manifest.sha256 is beside it
 
 
 class Damaged(PreconditionFailed):
-    """A file that glue wrote is empty, cut or full of other bytes, as power cuts leave it on some
+    """A file that glue wrote is empty, truncated or overwritten, as after a power cut on some
     disks."""
 
     def __init__(self, path: Path, why: object) -> None:
         lose = f"rm {shlex.quote(str(path))}; make setup"
-        do = f"restore it from the newest backup, or, to lose what it held: {lose}"
+        do = f"restore it from the newest backup, or, to discard its content: {lose}"
         super().__init__("a file of the state folder is damaged", f"{path}: {why}", do)
 
 
@@ -49,7 +49,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """All of it or nothing: written beside, synced, renamed into place. It has this mode, whatever
+    """Writes all or nothing: beside it, synced, renamed into place. It gets this mode, whatever
     the umask, and the folder's owner."""
     unfinished = path.with_name(path.name + ".unfinished")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -63,8 +63,8 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def give(descriptor: int, folder: Path, mode: int) -> None:
-    """Sets the mode, which open() cuts by the umask, and gives what root makes to the folder's
-    owner."""
+    """Sets the mode, which open() limits by the umask, and gives files that root makes to the
+    folder's owner."""
     if os.geteuid() == 0:
         owner = folder.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
@@ -82,7 +82,7 @@ def make_folder(folder: Path, mode: int = 0o755) -> None:
 
 
 def take_over(path: Path, mode: int) -> None:
-    """What another program made gets this mode, and the owner of the folder that it is in."""
+    """Gives another program's file this mode and the owner of its folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         give(descriptor, path.parent, mode)
@@ -95,8 +95,8 @@ def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
 
 
 def overwrite_json(path: Path, value: Any) -> None:
-    """Over the old content, so that a full disk takes it too. A crash leaves a damaged file. Raises
-    OSError if there is no old content, or it is shorter."""
+    """Overwrites the old content in place, which works on a full disk. A crash leaves a damaged
+    file. Raises OSError if there is no old content, or it is shorter."""
     with path.open("r+b", buffering=0) as file:
         room, text = os.fstat(file.fileno()).st_size, json.dumps(value).encode()
         if len(text) > room:
@@ -106,8 +106,8 @@ def overwrite_json(path: Path, value: Any) -> None:
 
 
 def reserve(path: Path, size: int) -> None:
-    """A file of this many bytes, which are not written. Raises OSError if the disk has less
-    room."""
+    """Allocates a file of this many bytes without writing them. Raises OSError if the disk has
+    less space."""
     with path.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, size)
 
@@ -173,8 +173,7 @@ def holds_nul(content: bytes) -> bool:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Every JSON object, one a line. Skips a line that a crash cut short, also inside a
-    character."""
+    """Every JSON object, one a line. Skips a truncated line, even one cut inside a character."""
     if not path.exists():
         return []
     rows = []

@@ -86,7 +86,7 @@ def ask(*arguments: str) -> tuple[int, str]:
         said, _ = process.communicate(timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
-        # subprocess.run would wait for ever: a process that hangs in a driver cannot be killed
+        # subprocess.run would wait without end: a process that hangs in a driver cannot be killed
         with suppress(subprocess.TimeoutExpired):
             process.wait(END_SECONDS)
         raise

@@ -1,4 +1,4 @@
-"""What happened, one JSON line per event: state/journal.jsonl."""
+"""The record of events, one JSON line each: state/journal.jsonl."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def record(state: Path, **event: Any) -> None:
 
 
 def note(state: Path, **event: Any) -> None:
-    """As record, for a line that is not worth failing for: a full disk is ignored."""
+    """As record, but ignores a full disk."""
     with suppress(OSError):
         record(state, **event)
 
 
 @contextmanager
 def step(state: Path, night: str, name: str) -> Iterator[None]:
-    """Records the step's begin and end. A step without an end has died."""
+    """Records the begin and end of a step. A step without an end has died."""
     record(state, night=night, step=name, phase="begin")
     try:
         yield
@@ -83,7 +83,7 @@ def last_of(found: list[Row], **wanted: Any) -> Row | None:
 def day_failed(state: Path) -> str:
     """Why the last start of the day failed; empty if it did not, or there was none."""
     row = last(state, event="day", phase=...) or {"phase": "done"}
-    return "" if row["phase"] == "done" else str(row.get("reason") or "it broke off")
+    return "" if row["phase"] == "done" else str(row.get("reason") or "it was interrupted")
 
 
 def last_night(state: Path) -> Row | None:

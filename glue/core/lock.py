@@ -1,5 +1,5 @@
-"""Locks that end with their holder: flock, which the kernel frees at any death. The file stays; it
-is not the lock."""
+"""Locks that end with their holder: flock, which the kernel releases when a process dies. The
+file stays; it is not the lock."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SWITCH = "glue.lock"  # while something changes what serves; not while a night t
 LOCAL_DISK = (
     "set STATE_DIR in env/site.env to a folder on a disk of this machine, such as ext4 or xfs"
 )
-LOOK_SECONDS = 2  # held() takes the lock for a moment, and that must not refuse anybody
+LOOK_SECONDS = 2  # held() takes the lock for a moment, which must not make another command fail
 
 
 @contextmanager
@@ -94,11 +94,11 @@ def sign(file: TextIO, name: dict[str, object] | None) -> None:
 def holder(state: Path, name: str) -> str:
     """As it signed the file."""
     text = (state / name).read_text(encoding="utf-8", errors="replace").strip()
-    return text or "a holder that left no name"
+    return text or "an unknown command"
 
 
 def held_seconds(state: Path, name: str) -> float:
-    """How long its holder has had it; 0 where it is free."""
+    """How long it has been held; 0 if it is free."""
     return time.time() - (state / name).stat().st_mtime if held(state, name) else 0.0
 
 

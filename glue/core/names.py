@@ -1,4 +1,4 @@
-"""Names that other programs share."""
+"""Names that other programs use too."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ PROMPTS = "prompts.jsonl"  # every SYSTEM_PROMPT and RAG_TEMPLATE that a day had
 
 
 def hashed(what: str, value: str) -> str:
-    """How manifests and FORGOTTEN name a chat or a person: enough to recognise, not to find one.
+    """How manifests and FORGOTTEN name a chat or a person: recognisable, but not readable.
 
-    what: "chat" or "user"; value: its id in Open WebUI.
+    what: "chat" or "user"; value: its ID in Open WebUI.
     """
     return hashlib.sha256(f"{what} {value}".encode()).hexdigest()

@@ -62,7 +62,7 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
 
 
 def strangers(text: str, names: Iterable[str]) -> str:
-    """text for a reader outside the team: without people and without what looks like a key."""
+    """text for readers outside the team: without people and without strings that look like keys."""
     text = HOME_FOLDER.sub(rf"\1{PERSON}", EMAIL.sub(PERSON, TOKEN.sub(rf"\1{HIDDEN}", text)))
     forms = {form for name in names for form in (name, json.dumps(name)[1:-1])}
     for name in sorted(forms, key=len, reverse=True):

@@ -1,4 +1,5 @@
-"""What people write, checked by pydantic. The error is one line: key, file, value, what to write.
+"""Checks files that people write, by pydantic. An error is one line: key, file, value, what is
+expected.
 
 A field declares type, bounds and words once: Annotated[int, whole(1, 512)].
 """

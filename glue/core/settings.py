@@ -93,7 +93,7 @@ class Settings:
         return (self.https_origins or [self.chat_url])[0]
 
     def image(self, key: str) -> str:
-        """What this profile runs for one of IMAGES."""
+        """The reference that this profile runs for one of IMAGES."""
         return self[f"REHEARSAL_{STAND_INS.get(key, key)}" if self.rehearsal else key]
 
     @property

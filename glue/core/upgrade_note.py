@@ -1,4 +1,4 @@
-"""What every command must know of an upgrade: whether one runs, and whether one died half-way."""
+"""Whether an upgrade runs, and whether one died half-way. Every command checks this."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ NOTE = "upgrade.json"  # exists from before an upgrade's first change to after i
 
 
 def require_none(state: Path) -> None:
-    """For what timers start. Raises Locked while an upgrade runs, PreconditionFailed after one that
-    died."""
+    """For commands that timers start. Raises Locked while an upgrade runs, PreconditionFailed
+    after one that died."""
     if lock.held(state, lock.UPGRADE):
         do = "wait for its end, or: make status"
         raise Locked("an upgrade runs", lock.holder(state, lock.UPGRADE), do)
@@ -22,7 +22,7 @@ def require_none(state: Path) -> None:
 
 
 def require_none_died(state: Path) -> None:
-    """No day starts from files that may be half of each version."""
+    """Raises PreconditionFailed after an upgrade that died: files may be half of each version."""
     note, saw = read(state), died(state)
     if saw and not came_up(state, note):
         do = f"make upgrade TO={note['before'][:12]}, to go back"

@@ -1,5 +1,5 @@
-"""The folder of backups: whether it is the right one, whose backups it holds, and which of them can
-be deleted."""
+"""The folder of backups: whether it is the right one, whose backups it has, and which of them
+can be deleted."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def fault(settings: Settings) -> str:
 
 
 def fewer(now: Counts, before: Counts) -> list[str]:
-    """In words, what there is less than half of."""
+    """In words, what shrank below half."""
     return [
         f"{before[what]} {what}, now {now.get(what, 0)}"
         for what in before
@@ -120,15 +120,15 @@ def fewer(now: Counts, before: Counts) -> list[str]:
 
 
 def removable(kept: list[Kept], keep: int) -> list[Kept]:
-    """The oldest, beyond the newest keep; but not the newest of these that holds over twice as much
-    as any that stays: backups of an emptied chat do not push out the last full one."""
+    """The oldest beyond the newest keep, except the newest one with over twice as much as all
+    that stay: backups of an emptied chat must not push out the last full one."""
     stay, rest = kept[-keep:], kept[:-keep]
     full = [old for old in rest if all(fewer(new.counts, old.counts) for new in stay)]
     return [old for old in rest if old not in full[-1:]]
 
 
 def facts(settings: Settings, kept: list[Kept], counts: Counts, anew: bool) -> dict[str, Any]:
-    """For a manifest. most: the largest counts since a person last confirmed that less is right."""
+    """For a manifest. most: the largest counts since a person last confirmed a smaller chat."""
     before = kept[-1].most if kept and not anew else {}
     most = {what: max(count, before.get(what, 0)) for what, count in counts.items()}
     number = kept[-1].number + 1 if kept else 1

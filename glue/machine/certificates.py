@@ -26,7 +26,7 @@ class Flaw(IntEnum):
 
 
 class Unusable(Exception):
-    """A file that no server can load."""
+    """A certificate file that no server can load."""
 
 
 def flaws(
@@ -93,7 +93,9 @@ def loaded(certificate: Path) -> ssl.SSLContext:
 
 
 def no_passphrase() -> str:
-    raise Unusable("its key is encrypted, and no one enters its passphrase when the chat starts")
+    raise Unusable(
+        "its key is encrypted, and nothing can enter its passphrase when the chat starts"
+    )
 
 
 def file_fault(data: bytes, error: ssl.SSLError) -> str:
@@ -101,7 +103,7 @@ def file_fault(data: bytes, error: ssl.SSLError) -> str:
         return f"it is {'DER or PKCS#12' if data.startswith(b'0') else 'UTF-16'}, not PEM"
     for part in (b"CERTIFICATE", b"PRIVATE KEY"):
         if not re.search(rb"(?m)^-----BEGIN [A-Z ]*" + part + b"-----", data):
-            return f"no line of it is -----BEGIN {part.decode()}-----"
+            return f"it has no line -----BEGIN {part.decode()}-----"
     if error.reason == "KEY_VALUES_MISMATCH":
         first = "the server's comes first, then its intermediates"
         return f"its key does not belong to its first certificate: {first}"

@@ -1,5 +1,5 @@
-"""What a check looks at, and how it says what it found. The checks themselves are in *_checks.py:
-pure functions from Host to View."""
+"""The input and result of doctor's checks. The checks are in *_checks.py, as pure functions from
+Host to View; doctor.py lists them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The site's hours: when nights begin and when the office opens. Pure.
+"""The site's hours: when nights start and when the office opens. Pure.
 
-In local time without a zone, as systemd, cron and people mean it. It becomes a Unix time only at
-the end, by the rules of the day it falls on, so that a night over a change of the clocks ends
-right.
+Times are local, without a zone, as in systemd and cron. They become Unix times only at the end, by
+the rules of their day, so that a night across a clock change ends at the right time.
 """
 
 from __future__ import annotations

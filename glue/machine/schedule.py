@@ -175,9 +175,8 @@ def units(hours: Hours, place: Place) -> dict[str, str]:
 
 
 def cron_lines(hours: Hours, place: Place) -> str:
-    """A file for /etc/cron.d. Cron makes up for nothing that was missed; reconcile does, at boot
-    and
-    every few minutes."""
+    """A file for /etc/cron.d. Cron does not catch up on missed commands; reconcile does, at boot
+    and every few minutes."""
     rows = days_and_times(hours)
 
     def line(days: tuple[str, ...], at: str, *verbs: str) -> str:

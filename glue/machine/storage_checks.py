@@ -92,7 +92,7 @@ def model(seen: Host, key: str) -> View:
 
 
 def repository(seen: Host) -> View:
-    """Day and setup make readable what they may."""
+    """make setup and make day make these files readable if they may."""
     if seen.closed_files:
         saw = f"containers cannot read {names(seen.closed_files)}: a umask of 027 or 077"
         return warn(saw, f"make setup, or: {open_line(MOUNTED)}")

@@ -107,8 +107,8 @@ def sign(folder: Path, names: list[str]) -> None:
 
 
 def take_in(site: Site, own: Path) -> bool:
-    """The site's own serves, unless clients would trust it less, by any name, than the one that
-    serves now. Returns whether it is new."""
+    """Installs the site's own certificate, unless clients would trust it less, by any name, than
+    the one that serves now. Returns whether it is new."""
     chat, candidate = site.state / "tls" / "chat.pem", site.state / "tls" / "candidate.pem"
     text = read_own(own)
     files.write(candidate, text, mode=0o600)
@@ -177,7 +177,7 @@ def flaws(site: Site, certificate: Path) -> dict[str, tuple[Flaw, str]]:
 
 
 def read_own(own: Path) -> str:
-    """Comments in it may be in any encoding."""
+    """Its comments may have any encoding."""
     try:
         return own.read_text(encoding="ascii", errors="replace")
     except OSError as error:

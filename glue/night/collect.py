@@ -1,5 +1,5 @@
-"""Steps 1 and 2, while the day still serves: a dataset from what the team taught, and a look at all
-that will be needed."""
+"""Steps 1 and 2, while the day still serves: builds a data set from the team's ratings and
+checks all that the night needs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from glue.operations import dataset
 
 
 def collect(night: Night) -> None:
-    """What the team taught becomes a data set. Raises NothingNew if there is too little that no
-    earlier night has had."""
+    """Builds a data set from the team's ratings. Raises NothingNew if too little of it is new."""
     found = dataset.build_in(night.site, night.recipe, night.folder / "dataset", night.name)
     card = found["card"]
     night.site.tell(
@@ -26,23 +25,23 @@ def collect(night: Night) -> None:
 
 
 def check(night: Night) -> None:
-    """Everything that the night and the morning will need is there. Raises PreconditionFailed;
-    nothing was stopped yet."""
+    """Checks all that the night and the morning need. Raises PreconditionFailed; nothing is
+    stopped yet."""
     site = night.site
     doctor.require(site, doctor.NIGHT)
     hours.of(site.settings)
     if not (site.state / "base_model.json").exists():
         raise PreconditionFailed(
-            "the base model's facts are not there", "no base_model.json", "make setup"
+            "the base model's facts are missing", "no base_model.json", "make setup"
         )
     late = services.not_serving(site.stacks.services("day"))
     if late:
-        raise PreconditionFailed("the day is not whole, so no night begins", str(late), "make day")
+        raise PreconditionFailed("the day is incomplete, so no night starts", str(late), "make day")
     reserve_disk(night)
 
 
 def reserve_disk(night: Night) -> None:
-    """Room for the release is kept from whatever else fills the disk meanwhile."""
+    """Reserves disk space for the adapter before other files fill the disk."""
     size = int(checks.RELEASE_BYTES_A_RANK * night.recipe.rank)
     try:
         files.reserve(night.reserve, size)

@@ -1,4 +1,5 @@
-"""A night's adapter judged in the vLLM that serves, by a job; loaded for it, and unloaded again."""
+"""Evaluates a night's adapter in the vLLM that serves, by a job: loads it, and unloads it
+afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ DEADLINE_SECONDS = 4 * 3600
 
 
 def broken(problems: Sequence[str]) -> Verdict:
-    """The verdict on an adapter that cannot serve at all."""
+    """The verdict on an adapter that cannot serve."""
     more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
     return Verdict(
         False, (f"the adapter is broken: {'; '.join(problems[:3])}{more}",), {}, ("broken",)

@@ -56,7 +56,7 @@ def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
 
 
 def run_to_its_end(night: Night) -> Report:
-    """Whatever happens: the day is back, and the report written."""
+    """Whatever happens, the day serves afterwards and the report is written."""
     started = time.monotonic()
     outcome, reason = "failed", ""
     try:
@@ -92,9 +92,10 @@ def run_steps(night: Night) -> tuple[str, str]:
 
 
 def training_end(site: Site) -> float:
-    """A Unix time by which training must end, so that the candidate is judged before the opening.
+    """A Unix time by which training must end, so that the candidate is evaluated before the
+    opening.
 
-    The opening itself if that has passed: a person who starts a night just before it means it.
+    If that has passed, the opening itself: for a night that a person starts just before it.
     """
     found, now = hours.of(site.settings), datetime.now()
     opening = found.next_opening(now)
@@ -133,8 +134,8 @@ def undo_dead_nights(night: Night) -> None:
 
 
 def bring_back_the_day(night: Night, reason: str) -> None:
-    """Uninterrupted. Raises DayNotServing, with the night's own reason, if the day does not come
-    back."""
+    """Cannot be interrupted. Raises DayNotServing, with the night's own reason, if the day does
+    not come back."""
     if not night.switched:
         return
     with commands.uninterrupted():

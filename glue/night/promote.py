@@ -1,5 +1,5 @@
-"""Steps 6 to 9, the day again: the candidate is judged in the vLLM that serves, then promoted or
-refused."""
+"""Steps 6 to 9, the day again: evaluates the candidate in the vLLM that serves, then promotes or
+refuses it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ SMOKE_SECONDS = 30
 
 
 def start_day(night: Night) -> None:
-    """The current adapter serves again, in the form in which a candidate can be loaded beside
-    it."""
+    """Serves the current adapter again, in a form that lets a candidate load beside it."""
     day.start_for_judging(night.site, night.name)
 
 
 def judge_candidate(night: Night) -> None:
-    """The verdict is kept with the release. A broken adapter became no release, and was refused
-    when it was published."""
+    """Stores the verdict with the adapter. A broken adapter was refused and not stored when it
+    was published."""
     if night.verdict is None:
         night.verdict = evaluate.judge(
             night, lambda: desired_state.require(night.site.state, night.name)
@@ -40,14 +39,14 @@ def judge_candidate(night: Night) -> None:
 def promote(night: Night) -> None:
     assert night.verdict is not None
     if night.verdict.promote:
-        # after the opening, never as a checkpoint: that would restart vLLM while people use it
+        # after opening never as a checkpoint, because that restarts vLLM while people use it
         form = "adapter" if desired_state.night_is_late(night.site.state) else None
         adapters.promote(night.site, night.release, form, night.name)
 
 
 def smoke(night: Night) -> None:
-    """One of the team's questions gets an answer from the model, with sources, through the front
-    door. Rolls back if it does not, or if that cannot be recorded."""
+    """Asks a question of the team through the front door, which the model must answer with
+    sources. Rolls back otherwise, or if the result cannot be recorded."""
     site = night.site
     try:
         confirm_merged(night)
@@ -61,8 +60,8 @@ def smoke(night: Night) -> None:
 
 
 def confirm_merged(night: Night) -> None:
-    """A checkpoint runs on other kernels than the adapter that was judged: its answers must be as
-    likely as the adapter's were."""
+    """Checks that the checkpoint's answers are as likely as the judged adapter's: it runs on
+    other kernels."""
     promoted = night.verdict is not None and night.verdict.promote
     if night.verdict is None or not promoted or not night.site.store.serves_merged():
         return
@@ -75,7 +74,7 @@ def confirm_merged(night: Night) -> None:
 
 
 def ask_for_smoke(site: Site, question: str) -> None:
-    """An answer of the night desk is asked again: the model may have been busy."""
+    """Repeats the question after an answer of the night desk: the model may have been busy."""
     person = site.administrator()
 
     def look() -> Seen[Answer]:

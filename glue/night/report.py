@@ -40,8 +40,8 @@ def losses(night: Night) -> list[tuple[int, float]]:
 
 
 def close(night: Night, report: Report) -> None:
-    """Records the end. A file or a banner that cannot be written is told, and fails no night: the
-    day serves, and the journal has the end."""
+    """Records the end. A file or banner that cannot be written is printed and fails no night:
+    the journal has the end."""
     site = night.site
     journal.note(site.state, night=night.name, **report.end)
     try:

@@ -1,4 +1,4 @@
-"""What one night knows while it runs."""
+"""The data of one night while it runs."""
 
 from __future__ import annotations
 

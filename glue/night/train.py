@@ -1,5 +1,5 @@
-"""Steps 3 to 5, the night itself: the night desk takes over, the trainer runs to its end, and its
-adapter becomes a release."""
+"""Steps 3 to 5: the night desk takes over, the trainer runs to its end, and its adapter is
+stored."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def opening(night: Night) -> float:
 
 
 def until_time(night: Night) -> float:
-    """From when the day goes first, so that it serves at the opening. The opening itself if that
-    time has passed: a person who starts a night just before it means it."""
+    """When the day takes precedence, so that it serves at the opening. If that time has passed,
+    the opening itself: for a night that a person starts just before it."""
     starts = opening(night) - night.site.settings.number("DAY_DEADLINE_SECONDS")
     return starts if starts > time.time() else opening(night)
 
@@ -129,8 +129,8 @@ def job(night: Night) -> dict[str, Any]:
 
 
 def begin_from(night: Night) -> str:
-    """The adapter that training continues, as a folder in the container; empty for a new one, as
-    where the current one has another shape or base."""
+    """The adapter that training continues, as a folder in the container. Empty for a new one,
+    also if the current one has another shape or base."""
     current = night.site.store.current()
     if night.recipe.begin_from == "base" or current is None:
         return ""
@@ -163,7 +163,7 @@ def wait_for_trainer(night: Night) -> None:
             time.monotonic() - heard,
             SILENT_TRAINER_SECONDS,
         ):
-            # at once: its result is not used, and memory goes by gigabytes a second
+            # at once: its result is not needed, and it takes gigabytes of memory a second
             site.stacks.remove_trainer(patience_seconds=0)
             saw = f"{fault}; its last line: {last}"
             raise GlueError("the trainer was stopped", saw, f"see {night.folder}")
@@ -182,8 +182,8 @@ def progress_words(row: dict[str, Any]) -> str:
 
 
 def publish(night: Night) -> None:
-    """The adapter becomes a release, complete or not at all, which does not serve yet. A broken one
-    is refused here."""
+    """Stores the adapter, complete or not at all. It does not serve yet. A broken one is
+    refused."""
     problems = adapters.problems(night.site, night.folder / "adapter")
     if problems:
         night.verdict = evaluate.broken(problems)
@@ -224,7 +224,7 @@ def base(site: Site) -> dict[str, str]:
 
 
 def origins(night: Night) -> list[str]:
-    """Of its own examples, and of the adapter whose training it continued."""
+    """The origins of its own examples and of the adapter that it continued."""
     before = Path(
         files.read_json_if_whole(night.folder / "job.json", {}).get("begin_from", "")
     ).name

@@ -1,5 +1,5 @@
-"""A site without a network: everything it needs goes from a connected machine into a folder, and
-from there to the other machine.
+"""Bundles for a site without a network: a connected machine writes everything into a folder, and
+the other one loads it.
 
 <folder>/  manifest.json  every file's SHA-256, the images by name and ID, the machine they are for
            images.tar     every image of the profile       models.tar   the base models' volume

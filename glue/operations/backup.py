@@ -164,7 +164,9 @@ def fill(site: Site, unfinished: Path, name: str, kept: list[Kept], anew: bool) 
     anew = anew or journal.chat_is_new(site.state)
     facts = backup_folder.facts(site.settings, kept, counts, anew)
     if less := backup_folder.fewer(counts, facts["most"]):
-        words = f"the chat has lost much: {', '.join(less)}; if that is right: make backup NEW=1"
+        words = (
+            f"the chat shrank below half: {', '.join(less)}; if that is right: make backup NEW=1"
+        )
         warnings.append(words)
     images = {key: site.settings.image(key) for key in ("OPEN_WEBUI_IMAGE", "VLLM_IMAGE")}
     facts |= {"made": name, "links": links, "images": images, "warnings": warnings}
@@ -188,7 +190,8 @@ def forget_old(site: Site, made: Path | None = None) -> None:
 
 
 def to_restic(site: Site, folder: Path) -> None:
-    """A second copy, encrypted, at RESTIC_REPOSITORY; restic keeps and deletes by its own rule."""
+    """Stores a second copy, encrypted, at RESTIC_REPOSITORY. restic keeps and deletes by its own
+    rule."""
     repository = site.settings.values.get("RESTIC_REPOSITORY")
     if not repository:
         return

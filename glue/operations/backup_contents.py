@@ -1,4 +1,4 @@
-"""What of the state folder and the settings a backup holds, and how it gets there."""
+"""Which parts of the state folder and settings a backup contains, and how they are copied."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from glue.machine.backup_folder import Kept
 
 # folders anywhere in the state folder
 LEFT_OUT = ("scratch", "adapter", "checkpoint", "desk", "demo")
-# parts of names; the note of an upgrade is about this moment, not about a restore's
+# parts of names; the note of an upgrade is about now and must not be restored
 NOT_NEEDED = (
     *(".lock", ".unfinished", "reserve", "alarm.json", "attempts.json"),
     upgrade_note.NOTE,
@@ -23,8 +23,8 @@ NOT_NEEDED = (
 
 
 def unneeded(folder: Path, names: list[str], backups: Path) -> set[str]:
-    """Of the names in a folder of the state folder, those that no backup holds: also no other
-    backup, of this BACKUP_DIR or an earlier one."""
+    """The names in a folder of the state folder that no backup contains, including other
+    backups, of this BACKUP_DIR or an earlier one."""
 
     def is_unneeded(name: str) -> bool:
         path = folder / name
@@ -54,7 +54,7 @@ def held(path: Path, state: Path, earlier: Path | None) -> bool:
 
 
 def takes_links(before: Path, unfinished: Path) -> bool:
-    """Whether hard links to an earlier backup can be made: many network shares have none."""
+    """Whether hard links to an earlier backup are possible; many network shares have none."""
     probe = unfinished / "probe"
     try:
         os.link(before / files.MANIFEST, probe)

@@ -1,4 +1,4 @@
-"""Removes a rehearsal, also one of a clone that is gone, so that the next starts from nothing."""
+"""Removes a rehearsal, even one of a clone that is gone, so that the next starts from nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glue.clients.site import Site
 from glue.core import image_tags
 from glue.core.errors import Misconfigured
 
-BENCH_VOLUMES = ("bench-ours-", "bench-stock-")  # then the model that they were measured with
+BENCH_VOLUMES = ("bench-ours-", "bench-stock-")  # the name of the model follows
 
 
 def clean(site: Site) -> dict[str, list[str]]:

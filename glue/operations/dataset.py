@@ -1,4 +1,4 @@
-"""The data set that a night learns from, built and cleared of what is forgotten by jobs."""
+"""Builds a night's data set and removes forgotten examples, by jobs."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def order_for(site: Site, recipe: Recipe) -> dict[str, Any]:
 
 
 def learned_before(site: Site) -> set[str]:
-    """Fingerprints of what any adapter was trained on and judged by, also one that was refused,
-    rolled back or pruned. What a night without a verdict had is still new."""
+    """Fingerprints of the examples of every adapter, trained or held out, including refused,
+    rolled back and pruned ones. Examples of a night without a verdict are still new."""
     return {
         fingerprint
         for manifest in site.store.manifests()

@@ -1,7 +1,7 @@
-"""A folder of documents, kept in step with the team's collection in Open WebUI.
+"""Keeps a folder of documents and the team's collection in Open WebUI the same.
 
-Each file by itself: the new version is found before the old one goes, and one that is refused
-keeps no other from going in.
+Each file is handled by itself: the new version can be found before the old one is removed, and a
+refused file does not stop the others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from glue.clients.webui_connection import Refused, TooSlow
 from glue.core import control_words, files, lock
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.operations import documents_plan as planning
-from glue.operations.documents_folder import look_through
+from glue.operations.documents_folder import DOCUMENT_TYPES, look_through
 from glue.operations.documents_plan import Document, Folder, Plan
 
 LOCK = "ingest.lock"
@@ -54,15 +54,15 @@ def ingest(
     yes: bool = False,
     ask: Callable[[str], bool] = lambda question: False,
 ) -> dict[str, Any]:
-    """Adds what is new, replaces what changed, removes what is gone, and compares in the end.
+    """Adds new files, replaces changed ones, removes missing ones, and checks the result.
 
-    yes: without asking whether a folder that has nothing in common with the collection is meant.
-    Raises PreconditionFailed, with nothing changed, for a folder without documents and for a no.
+    yes: do not ask about a folder without a document of the collection. Raises PreconditionFailed,
+    with nothing changed, for a folder without documents and for a no.
     """
     found = look_through(folder)
     if not found.documents:
         saw = planning.listing([f"{len(found.keys)} other files", *described(found.refused)])
-        do = f"put documents into it: {', '.join(planning.KINDS)}"
+        do = f"put documents into it: {', '.join(DOCUMENT_TYPES)}"
         raise PreconditionFailed("there is no document in the folder", saw, do)
     with lock.hold(site.state, LOCK, "an ingest"):
         run = begin(site, found)
@@ -80,8 +80,8 @@ def ingest(
 
 
 def begin(site: Site, found: Folder) -> Run:
-    """The collection, made anew and attached if it was deleted, without what a killed ingest
-    left."""
+    """The collection, created and attached if it was deleted, and without leftovers of a killed
+    ingest."""
     person = site.administrator()
     collection = knowledge.ensure(person, site.state)
     if collection is None:
@@ -98,7 +98,7 @@ def begin(site: Site, found: Folder) -> Run:
 
 
 def confirm(plan: Plan, yes: bool, ask: Callable[[str], bool]) -> None:
-    """Raises PreconditionFailed unless a folder without anything in common is meant."""
+    """Raises PreconditionFailed if a folder without any document of the collection is a mistake."""
     if not plan.foreign or yes:
         return
     names = planning.listing(one.name for one in plan.gone)
@@ -114,14 +114,14 @@ def announce(site: Site, plan: Plan) -> None:
         site.tell(f"no longer in the folder, will be removed: {names}")
     if plan.by_hand:
         names = planning.listing(f"{one.name} ({one.person or 'unknown'})" for one in plan.by_hand)
-        site.tell(f"put in by people, kept: {names}")
+        site.tell(f"added by people, kept: {names}")
 
 
-# ---------------------------------------------------------------------- each file by itself
+# ---------------------------------------------------------------------- each file
 
 
 def take_in_all(run: Run, plan: Plan) -> list[Document]:
-    """Those that went in. Raises GlueError if Open WebUI stops answering."""
+    """The added files. Raises GlueError if Open WebUI stops answering."""
     took: list[Document] = []
     todo, begun = list(plan.todo), time.monotonic()
     for number, document in enumerate(todo, 1):
@@ -134,14 +134,14 @@ def take_in_all(run: Run, plan: Plan) -> list[Document]:
             if not reason:
                 raise interrupted(len(took), len(todo), error) from error
             run.refused[document.name] = reason
-            run.site.tell(f"not taken in: {document.name}: {reason}")
+            run.site.tell(f"not added: {document.name}: {reason}")
     refused = {one: run.refused[other] for one, other in plan.twins.items() if other in run.refused}
     run.refused |= refused
     return took
 
 
 def why_refused(error: Exception) -> str:
-    """Why this one file is not taken in; empty if no file could be: Open WebUI does not answer."""
+    """Why this file is not added; empty if no file can be: Open WebUI does not answer."""
     if isinstance(error, Refused):
         return planning.why_refused(error.reason)
     if isinstance(error, TooSlow):
@@ -156,8 +156,7 @@ def interrupted(took: int, todo: int, error: Exception) -> GlueError:
 
 
 def take_in(run: Run, document: Document) -> bool:
-    """The new version is in when this returns, and then the old one is gone. False if its text was
-    in already."""
+    """Adds the new version and then removes the old one. False if its text was in already."""
     args = (document.path, document.name, document.key, document.checksum)
     file_id = knowledge.upload(run.person, *args)
     try:
@@ -187,12 +186,14 @@ def read(run: Run, document: Document, file_id: str) -> str:
 
 
 def broken_words(words: tuple[str, ...]) -> str:
-    return f"it holds control words of a model, broken so that they command nothing: {words[0]}"
+    return (
+        f"control words of a model in it were broken up, so that they command nothing: {words[0]}"
+    )
 
 
 def settle(run: Run, document: Document, file_id: str, text: str) -> bool:
-    """Links it. Returns False, and leaves it out, where its text is in already: Open WebUI takes a
-    text only once, so one under a name that goes makes room first."""
+    """Links it. Returns False, and leaves it out, if its text is in already: Open WebUI stores a
+    text only once, so the same text under a removed name goes first."""
     twin = next((one for one in run.held.values() if one.text == text), None)
     if twin and (twin.id in run.stays or twin.key == document.key):
         run.stays.add(twin.id)
@@ -223,14 +224,14 @@ def drop(run: Run, gone: list[Held]) -> None:
 
 
 def remove_gone(run: Run, plan: Plan, found: Folder) -> None:
-    """Not what goes on under another name that was refused."""
+    """Removes missing files, except those that go on under another, refused name."""
     refused = {one.checksum for one in found.documents if one.name in run.refused}
     here = [one for one in plan.gone if one.id in run.held and one.id not in run.stays]
     drop(run, [one for one in here if one.checksum not in refused])
 
 
 def clean_others(run: Run) -> None:
-    """What people put in, and what earlier versions did, is looked through once."""
+    """Checks files of people and of earlier versions once."""
     for one in list(run.held.values()):
         if one.clean or not one.text or one.text in run.clean:
             continue
@@ -245,7 +246,7 @@ def clean_others(run: Run) -> None:
 def conclude(
     run: Run, plan: Plan, found: Folder, took: list[Document], skip_bad: bool
 ) -> dict[str, Any]:
-    """The collection is read once more, and says what is in."""
+    """Reads the collection once more and returns what is in it."""
     held = knowledge.held(run.person, run.collection)
     outdated = planning.outdated(found.documents, held, run.texts)
     knowledge.remove(run.person, run.collection, outdated)
@@ -281,7 +282,7 @@ def described(reasons: Any) -> list[str]:
 
 
 def sha256(text: str) -> str:
-    """As Open WebUI has it of a text, to know the same text again."""
+    """As Open WebUI has it of a text, to recognise the same text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The documents in a folder, and why its other files are none."""
+"""The documents in a folder, and the reasons why other files are not."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from glue.core.errors import PreconditionFailed
 from glue.operations import documents_plan as planning
 from glue.operations.documents_plan import Document, Folder
 
+DOCUMENT_TYPES = (".pdf", ".docx", ".pptx", ".xlsx", ".md", ".txt", ".html", ".htm")
+LARGEST_BYTES = 100 << 20  # RAG_FILE_MAX_SIZE in compose.day.yaml
+
 
 def look_through(folder: Path) -> Folder:
-    """Everything below folder; links are followed, and no folder is read twice."""
+    """Everything below folder. Links are followed, and no folder is read twice."""
     if not folder.is_dir():
         raise PreconditionFailed(
             "there is no such folder", planning.name_of(str(folder)), "name a folder of documents"
@@ -55,22 +58,22 @@ def walk(folder: Path, closed: Callable[[OSError], None]) -> Iterator[Path]:
 
 
 def why_not_read(path: Path, relative: str) -> str:
-    """Why a file is no document; empty if it is one."""
+    """Why a file is not a document; empty if it is one."""
     if any(part.startswith((".", "~$")) for part in relative.split("/")):
-        return "hidden, or a program's own"
-    if path.suffix.lower() not in planning.KINDS:
-        return "another kind of file"
-    return "" if path.is_file() else "no file"
+        return "hidden or temporary"
+    if path.suffix.lower() not in DOCUMENT_TYPES:
+        return "another file type"
+    return "" if path.is_file() else "not a regular file"
 
 
 def document(path: Path, relative: str) -> Document | str:
-    """Or why it cannot be read, as far as this machine knows without Open WebUI."""
+    """The document, or why it cannot be read, as far as this can be known without Open WebUI."""
     try:
         size = path.stat().st_size
         if not size:
             return "it is empty"
-        if size > planning.LARGEST_BYTES:
-            return f"it is larger than {planning.LARGEST_BYTES >> 20} MB"
+        if size > LARGEST_BYTES:
+            return f"it is larger than {LARGEST_BYTES >> 20} MB"
         key, shown = planning.key_of(relative), planning.name_of(relative)
         return Document(path, key, shown, files.sha256(path), size)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What an ingest has to do: a folder compared with the team's collection. Pure."""
+"""Plans an ingest: compares a folder with the team's collection. Pure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from urllib.parse import quote
 from glue.clients.knowledge import Held
 from glue.core import control_words
 
-KINDS = (".pdf", ".docx", ".pptx", ".xlsx", ".md", ".txt", ".html", ".htm")
-LARGEST_BYTES = 100 << 20  # RAG_FILE_MAX_SIZE in compose.day.yaml
 SHOWN_NAMES = 20
 
 
@@ -45,8 +43,8 @@ class Folder:
 
 @dataclass(frozen=True)
 class Plan:
-    """todo: to take in. twins: name -> the name under which the same content is in, or will be.
-    stays: ids of what is up to date. gone: no longer in the folder. by_hand: put in by people.
+    """todo: to add. twins: name -> the name under which the same content is in, or will be.
+    stays: IDs of unchanged files. gone: no longer in the folder. by_hand: added by people.
     foreign: folder and collection have no document in common."""
 
     todo: tuple[Document, ...]
@@ -101,7 +99,7 @@ def up_to_date(
 def outdated(
     documents: Iterable[Document], held: Iterable[Held], texts: Mapping[str, str]
 ) -> list[Held]:
-    """Earlier versions of documents whose present content is in."""
+    """Earlier versions of documents whose current content is in."""
     documents, held = list(documents), list(held)
     stays = {one.id for one in up_to_date(documents, held, texts)}
     there = contents(held)

@@ -1,5 +1,4 @@
-"""Restores a backup, on this machine or a fresh one. Every byte is checked before anything is
-changed."""
+"""Restores a backup, on this machine or a fresh one. Every byte is checked before any change."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
     upgrade that died, whose older backup must not replace this one; but not one that runs, which
     may have called this.
 
-    replace: also if there is a chat already; else PreconditionFailed, with nothing changed.
+    replace: also if a chat already exists; else PreconditionFailed, with nothing changed.
     """
     manifest = backup.verified(folder)
     require_possible(site, folder, manifest, replace)
@@ -69,11 +68,11 @@ def require_possible(site: Site, folder: Path, manifest: dict[str, Any], replace
         return
     saw = f"the volume {site.settings['PROJECT']}-webui-data holds people and conversations"
     do = f"make backup, then make restore REPLACE=1 FROM={folder}"
-    raise PreconditionFailed("there is a chat already", saw, do)
+    raise PreconditionFailed("a chat already exists", saw, do)
 
 
 def stop(site: Site) -> None:
-    site.tell("stopping what runs")
+    site.tell("stopping containers")
     site.stacks.remove_trainer()
     if site.stacks.services("day"):
         with_secrets(site).stacks.compose("day", "down")
@@ -141,7 +140,7 @@ def put_back_file(source: Path, state: Path, name: str, checksum: str) -> None:
 
 
 def forget_again(site: Site) -> None:
-    """What data sets in the backup hold of what was to be forgotten goes."""
+    """Removes examples from the backup's data sets that were forgotten since."""
     rows = files.read_lines(site.state / names.FORGOTTEN)
     dataset.remove(site, [row["name"] for row in rows])
 

@@ -1,5 +1,5 @@
-"""From a fresh clone to a machine that is ready for days and nights. Every step leaves alone what
-is there already, so setup can be run again at any time."""
+"""Prepares a fresh clone for days and nights. Every step leaves alone what is complete, so setup
+can be repeated at any time."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def ensure(profile: str | None, tell: Tell) -> Site:
 
 
 def tell_what_is_left(site: Site) -> None:
-    """The doctor's other checks: what a person still has to do."""
+    """Prints the doctor's other findings: what a person still has to do."""
     rest = tuple(name for name in doctor.ALL if name not in doctor.SETUP)
     for found in doctor.examine(doctor.observe(site, rest), rest):
         if found.grade is not Grade.OK:

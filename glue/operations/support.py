@@ -1,5 +1,5 @@
-"""A file for whoever helps: settings, states, journal, logs. It holds no chat, no document, no
-secret and no name of a person."""
+"""Writes a file for support: settings, states, journal, logs. It contains no chat, no document,
+no secret and no name of a person."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHORTEST_NAME = 4  # characters
 
 
 def support(site: Site) -> dict[str, Any]:
-    """Writes state/support-<utc>.tar.gz, readable by its owner only, and returns what is in it."""
+    """Writes state/support-<utc>.tar.gz, readable by its owner only, and returns its contents."""
     path = site.state / f"support-{files.time_stamp()}.tar.gz"
     path.touch(mode=0o600)
     packed, people = [], names(site)
@@ -73,7 +73,7 @@ def examined(site: Site) -> list[dict[str, Any]]:
 
 
 def tried(look: Callable[[], str]) -> str:
-    """A part that fails, such as a damaged file, must not lose the rest."""
+    """A failing part, such as a damaged file, must not lose the others."""
     try:
         return look()
     except Exception as error:

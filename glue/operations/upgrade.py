@@ -1,9 +1,9 @@
-"""To another version of this repository, and back if that one does not serve.
+"""Upgrades to another version of this repository, and back if that one does not serve.
 
-A version is a commit: code, compose files and image references together. The new one is run by its
-own `make`, in processes of its own, so that no old code meets new files. state/upgrade.json exists
-from before the first change to after the last; if an upgrade dies, timers start nothing, and the
-next `make upgrade` finishes or undoes it.
+A version is a commit: code, compose files and image references together. Its own `make` runs it in
+separate processes, so that old code never reads new files. state/upgrade.json exists from before
+the first change to after the last. If an upgrade dies, timers start nothing, and the next `make
+upgrade` finishes or undoes it.
 """
 
 from __future__ import annotations
@@ -183,15 +183,14 @@ def go_back(site: Site, move: Move, why: BaseException) -> None:
 
 
 def as_undoing(site: Site, move: Move) -> Move:
-    """A day that anyone began on the new version may have changed the chat's database."""
+    """A day that a person started on the new version may have changed the chat's database."""
     began = "begin" in days_since(site.state, move.after)
     served = move.served or began or bool(desired_state.unfinished_restore(site.state))
     return keep_if_room(site, replace(move, served=served, undoing=True))
 
 
 def end_a_dead_one(site: Site) -> None:
-    """Finishes it if a day came up on its version: its backup lacks what people have said since.
-    Undoes it if not."""
+    """Finishes it if its day started: the backup lacks messages since. Undoes it otherwise."""
     left = kept(site)
     if left is None:
         return

@@ -33,9 +33,9 @@ def check_out(before: str, after: str, which: str) -> None:
     """which: one of the two. Every file that differs between them becomes that version's, whatever
     a git that was killed, or had no room, left of it.
 
-    Raises GlueError if a file is not whole afterwards: git itself only warns of some.
+    Raises GlueError if a file is incomplete afterwards: git itself only warns of some.
     """
-    # on the way back, a lock is of a git that died; on the way there, of one that runs
+    # on the way back a lock belongs to a dead git; on the way there to a running one
     for name in ("index.lock", "HEAD.lock") if which == before else ():
         (REPOSITORY / git("rev-parse", "--git-path", name).strip()).unlink(missing_ok=True)
     paths = differing(before, after)

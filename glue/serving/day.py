@@ -22,7 +22,8 @@ STAYS_DOWN = "make stop stopped everything; it stays stopped until: make day"
 
 
 class Caller(StrEnum):
-    """Who starts the day. The watch, which holds the lock for switches, calls start_locked."""
+    """Who starts the day. The watch, which holds the lock for switches, calls start_locked
+    instead."""
 
     PERSON = "person"
     TIMER = "timer"  # leaves stopped what a person stopped; refused during an upgrade
@@ -30,11 +31,11 @@ class Caller(StrEnum):
 
 
 def start(site: Site, caller: Caller = Caller.PERSON, night: str = "") -> dict[str, Any]:
-    """Starts the day, or finds it serving. Stops a trainer that still runs: the day goes first.
+    """Starts the day, or finds it serving. Stops a running trainer: the day takes precedence.
 
-    night: the name of the caller's, for Caller.NIGHT. Returns mode, url and adapter; mode is "down"
-    where a timer leaves it stopped. Raises PreconditionFailed, with nothing touched, if something
-    is missing, and DayNotServing if it did not come up.
+    night: the name of the calling night, for Caller.NIGHT. Returns mode, url and adapter; mode is
+    "down" if a timer leaves it stopped. Raises PreconditionFailed, with nothing changed, if
+    something is missing, and DayNotServing if it does not start.
     """
     if caller is Caller.TIMER and stays_down(site):
         return summary(site, Mode.DOWN)
@@ -77,7 +78,7 @@ def start_locked(site: Site, night: str = "") -> None:
 
 def may_start(site: Site, caller: Caller) -> bool:
     """Whether the doctor allows it; False if the day serves and something is missing. Raises
-    PreconditionFailed if it does not serve, but not to a night."""
+    PreconditionFailed if it does not serve, except to a night."""
     try:
         doctor.require(site, doctor.DAY)
     except PreconditionFailed as missing:
@@ -105,7 +106,7 @@ def is_of(site: Site, night: str) -> bool:
 
 
 def require_chat_data(site: Site) -> None:
-    """Raises DayNotServing where the chat would come up without its data."""
+    """Raises DayNotServing if the chat would start without its data."""
     desired_state.require_no_unfinished_restore(site.state)
     chat_volume.require_not_lost(site.settings, site.stacks)
 
@@ -159,7 +160,9 @@ def in_words(error: GlueError | OSError) -> GlueError:
     """Docker's own errors, and the disk's, are OSErrors."""
     if isinstance(error, GlueError):
         return error
-    return GlueError("the day broke off", f"{type(error).__name__}: {error}", "make doctor")
+    return GlueError(
+        "the start of the day failed", f"{type(error).__name__}: {error}", "make doctor"
+    )
 
 
 def https(site: Site) -> dict[str, Any]:
@@ -218,7 +221,8 @@ def start_services(site: Site) -> None:
 
 
 def stop_what_hangs(site: Site) -> None:
-    """Stops what does not recover by itself, and a vLLM that is healthy but generates no token."""
+    """Stops services that do not recover by themselves, and a vLLM that is healthy but generates
+    no token."""
     found = site.stacks.services("day")
     sick = {name: found[name].words for name in watch.must_restart(found)}
     if found.get("vllm", services.ABSENT).serves and not site.vllm().answers():

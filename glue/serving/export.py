@@ -36,7 +36,7 @@ def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
     if there and asked.items() <= there.items():
         return there
     require_free(site, release)
-    for left in (site.state / "nights").glob(".export-*"):  # of an export that was killed
+    for left in (site.state / "nights").glob(".export-*"):  # left by a killed export
         shutil.rmtree(left, ignore_errors=True)
     work = site.state / "nights" / f".export-{release}"
     files.make_folder(work)

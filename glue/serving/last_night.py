@@ -36,9 +36,9 @@ class Report:
     """outcome: promoted, refused, nothing new, preempted, failed or died. seconds: of the night.
 
     verdict: promote, reasons and figures. counts: examples by part of the data set. rejected:
-    examples by the reason why they were left out. steps: seconds by step. losses: (step, loss).
-    energy: watt_hours and seconds. limits: the recipe's least_gain and most_forgetting, in nats a
-    token. It contains no text that people wrote.
+    left-out examples by reason. steps: seconds by step. losses: (step, loss). energy: watt_hours
+    and seconds. limits: the recipe's least_gain and most_forgetting, in nats a token. It contains
+    no text that people wrote.
     """
 
     night: str
@@ -158,7 +158,7 @@ def figure_lines(report: Report) -> list[str]:
 
 
 def keep_banner(state: Path, report: Report) -> None:
-    """The banner stands above every chat while the night's adapter serves; a night that changed
+    """The banner is above every chat while the night's adapter serves. A night that changed
     nothing has none."""
     if report.outcome == "promoted":
         files.write_json(state / "banner.json", {"adapter": report.adapter, "text": LEARNED})

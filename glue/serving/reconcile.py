@@ -1,4 +1,4 @@
-"""Every few minutes, and at boot: observe the machine, and take the one step towards the desired
+"""Every few minutes and at boot: observes the machine and takes one step towards the desired
 state."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Undoes what a dead night left, under the lock for switches. Containers are left to day.py."""
+"""Undoes the changes of a dead night, under the lock for switches. day.py handles containers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ FORGOTTEN_SECONDS = 86_400  # an unfinished folder of this age has no writer any
 
 
 def undo(site: Site, alive: bool) -> None:
-    """If the night of the desired state has died: an adapter that it promoted and did not confirm
-    is rolled back, and its end is recorded. alive: a process holds the training lock."""
+    """If the night of the desired state died: rolls back an adapter that it promoted and did not
+    confirm, and records its end. alive: a process holds the training lock."""
     found = desired_state.read(site.state)
     if found is None or not found.night or alive:
         return

@@ -1,5 +1,5 @@
-"""The watch's next step. Pure: Docker's view, the desired state and the clock in, a step and its
-reason out."""
+"""The next step of the watch. Pure: Docker's view, the desired state and the clock in; a step
+and its reason out."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from glue.core.services import ABSENT, SERVES, Service, Services, not_serving
 FIRST_PAUSE_SECONDS = 300
 MOST_ATTEMPTS = 4
 ATTEMPTS_COUNT_SECONDS = 6 * 3600
-# Docker's own restarts since glue last started the container: what dies while it loads stays
-# "starting" for ever
+# Docker's own restarts since glue last started the container: one that dies while it loads stays
+# "starting" without end
 MOST_RESTARTS = 2
 # systemd-oomd acts at 60, after half a minute in which a GB10 may hang; a machine that has memory
 # stays near 0.
@@ -72,7 +72,7 @@ def night_step(desired: DesiredState, observed: Observed, now: float) -> tuple[S
 
 
 def day_step(observed: Observed, now: float) -> tuple[Step, str]:
-    """What neither serves nor starts is started again, after ever longer pauses."""
+    """Starts services that neither serve nor start, with growing pauses."""
     late = not_serving(observed.services)
     if not late and not observed.day_failed:
         return Step.NOTHING, SERVES
@@ -93,7 +93,8 @@ def day_step(observed: Observed, now: float) -> tuple[Step, str]:
 
 
 def must_restart(services: Services) -> tuple[str, ...]:
-    """What does not recover by itself: unhealthy, or restarted by Docker again and again."""
+    """Services that do not recover by themselves: unhealthy, or restarted by Docker again and
+    again."""
     late = [services.get(name, ABSENT) for name in not_serving(services)]
     sick = [s for s in late if s.health == "unhealthy" or s.restarts > MOST_RESTARTS]
     return tuple(service.name for service in sick)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Usage: make-root.sh IMAGE PULL_REFERENCE
 # Makes sure that IMAGE, a minimal Debian 12, is in the local image store: pulled as PULL_REFERENCE where a container
-# registry answers, else put together from Debian's packages with debootstrap, from the apt mirror this machine uses.
+# registry answers, else built from Debian's packages with debootstrap, from the apt mirror this machine uses.
 set -euo pipefail
 image=$1 pull_reference=$2 suite=bookworm
 

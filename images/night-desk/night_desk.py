@@ -1,15 +1,14 @@
 """The night desk: an OpenAI-compatible service that answers while the model trains, loads or is
 down.
 
-It lists the same models as vLLM, so nobody's chat breaks, says when the assistant is back, and
-quotes the passages that
-Open WebUI had already found for the question: retrieval runs on the CPU and goes on all night.
+It lists the same models as vLLM, so that chats keep working. It says when the assistant is back and
+quotes the passages that Open WebUI found for the question: retrieval runs on the CPU and works all
+night.
 
-The door asks it whether the model may answer (/model-may-answer): no as soon as glue has written a
-night's notice, so
-that vLLM gets no new questions and can end those it has.
+The door asks it whether the model may answer (/model-may-answer). It may not once glue has written
+a night's notice: vLLM then gets no new questions and finishes the running answers.
 
-Standard library only and one file, because it must start where nothing else does.
+Standard library only and one file, so that it starts when nothing else does.
 
 Environment
     MODEL_API_KEY   the key that every path under /v1 asks for
@@ -37,8 +36,7 @@ PASSAGE = re.compile(r'<source id="(\d+)"[^>]*>(.*?)</source>', re.DOTALL)
 PASSAGES_SHOWN = 5
 CHARACTERS_A_PASSAGE = 400
 LARGEST_REQUEST_BYTES = 64 * 2**20
-# What Open WebUI's own tasks ask for is named in their prompts; each wants its JSON back, never
-# prose.
+# the JSON key that each of Open WebUI's task prompts asks for; the answer must be JSON
 TASK_KEYS = ("queries", "title", "tags", "follow_ups")
 
 
@@ -51,7 +49,7 @@ def read_notice(path: str) -> dict[str, Any]:
 
 
 def opening(notice: dict[str, Any]) -> str:
-    """One sentence: why it is the desk that answers, and until when."""
+    """One sentence: why the desk answers, and until when."""
     if notice.get("reason") == "night":
         return (
             f"{MARK}: the assistant is learning and is back at"
@@ -69,7 +67,7 @@ def text_of(message: dict[str, Any]) -> str:
 
 
 def passages(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """The (number, text) of each passage that Open WebUI put into the prompt, in its order."""
+    """The (number, text) of each passage that Open WebUI put into the prompt, in order."""
     everything = "\n".join(text_of(message) for message in messages)
     return [
         (number, " ".join(text.split()))
@@ -79,7 +77,7 @@ def passages(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def task_answer(messages: list[dict[str, Any]]) -> str | None:
-    """Valid JSON for one of Open WebUI's background tasks, or None for a person's question."""
+    """Valid JSON for one of Open WebUI's background tasks; None for a person's question."""
     prompt = text_of(messages[-1]) if messages else ""
     task = next((key for key in TASK_KEYS if f'"{key}"' in prompt), None)
     if task is None or "<chat_history>" not in prompt:
@@ -197,8 +195,7 @@ class Desk(BaseHTTPRequestHandler):
         self.send_body(status, "application/json", json.dumps(payload).encode())
 
     def send_stream(self, text: str, model: str) -> None:
-        """The events as one body of known length: all of it is known, and a cut one is seen to be
-        cut."""
+        """All events as one body with a length, so that a client can tell a truncated one."""
         events = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks(text, model))
         self.send_body(200, "text/event-stream", f"{events}data: [DONE]\n\n".encode())
 
@@ -210,7 +207,7 @@ class Desk(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Nothing: what people ask is not for a log."""
+        """Logs nothing: questions are private."""
 
 
 if __name__ == "__main__":

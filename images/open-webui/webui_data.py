@@ -1,16 +1,15 @@
-"""Open WebUI's data in and out of its volume, while it runs. Runs inside Open WebUI's image only;
-/data is the volume.
+"""Copies Open WebUI's data out of its volume, while it runs, and back in. Runs in Open WebUI's
+image only; /data is the volume.
 
     python3 webui_data.py pack      writes a tar of it to stdout
-    python3 webui_data.py sizes     prints how many bytes of databases with vectors, and of uploads,
-                                    that is
-    python3 webui_data.py unpack    replaces it by the tar on stdin
-    python3 webui_data.py look      exits 0 if there are people in its database, 4 if there are
-                                    none, or no database
+    python3 webui_data.py sizes     prints bytes of databases with vectors, and bytes of uploads
+    python3 webui_data.py unpack    replaces the data by the tar on stdin
+    python3 webui_data.py look      exits 0 if the database has accounts, 4 if it has none or is
+                                    missing
 
-The databases are copied by SQLite's own backup, so that a copy is one moment's. The people's
-database comes first: a document
-that is taken in meanwhile is then in the vectors and not yet in the list, which harms nobody.
+The databases are copied by SQLite's own backup, so that a copy is consistent. The main database
+comes first: a document that is added meanwhile is then in the vectors and not in the list, which
+does no harm.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ TABLES = {"people": "user", "conversations": "chat", "documents": "file"}  # Ope
 
 
 def counts(database: Path, access: str = "mode=rw") -> dict[str, int]:
-    """How many of TABLES it holds; 0 where there is no such table, and no database. Raises
-    sqlite3.Error for what is none.
+    """The number of rows in each of TABLES; 0 for a missing table or database. Raises sqlite3.Error
+    for a file that is not a database.
 
-    access: "immutable=1" for a copy that nothing writes to, which may lie on a share without locks.
+    access: "immutable=1" for a copy that nothing writes to; it may be on a share without locks.
     """
     if not database.exists():
         return dict.fromkeys(TABLES, 0)
@@ -58,8 +57,8 @@ def counts(database: Path, access: str = "mode=rw") -> dict[str, int]:
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """Raises ValueError for a copy that SQLite finds fault with, and where there is nothing to
-    copy: SQLite would make one."""
+    """Raises ValueError for a copy that SQLite finds faulty, and for a missing source: SQLite
+    would create an empty one."""
     if not source.exists():
         raise ValueError(f"there is no {source.name}")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +74,7 @@ def copy_database(source: Path, target: Path) -> None:
 
 
 def is_empty(database: Path) -> bool:
-    """A database that SQLite cannot read is damaged, and not empty."""
+    """Whether there are no accounts. A database that SQLite cannot read is damaged, not empty."""
     try:
         return not counts(database)["people"]
     except sqlite3.DatabaseError:
@@ -88,7 +87,7 @@ def marks(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def copy_vectors(source: Path, target: Path) -> None:
-    """The database and the index files beside it, of a moment at which no index file changed."""
+    """Copies the database and the index files beside it at a moment when no index file changes."""
     for _ in range(TRIES):
         shutil.rmtree(target, ignore_errors=True)
         before = marks(source)
@@ -98,7 +97,7 @@ def copy_vectors(source: Path, target: Path) -> None:
         if kept(before) == kept(marks(source)):
             return
         time.sleep(1)
-    raise ValueError("the vectors never stood still")
+    raise ValueError("the vectors changed during every attempt to copy them")
 
 
 def kept(found: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
@@ -119,7 +118,7 @@ def pack(data: Path, tar: tarfile.TarFile) -> None:
 
 
 def sizes(data: Path) -> tuple[int, int]:
-    """Bytes of databases and vectors, which pack holds once more while it runs, and bytes of
+    """Bytes of databases and vectors, which pack needs once more while it runs, and bytes of
     uploads."""
     databases = sum(path.stat().st_size for path in data.glob(f"{PEOPLE}*"))
     vectors, uploads = (
@@ -129,7 +128,8 @@ def sizes(data: Path) -> tuple[int, int]:
 
 
 def unpack(data: Path, tar: tarfile.TarFile) -> None:
-    """What was there goes first: a leftover journal of another database would spoil the new one."""
+    """Removes the old data first: a leftover journal of another database would corrupt the new
+    one."""
     for path in data.iterdir():
         if path.name == UPLOADS.name or path.name == VECTORS.name:
             shutil.rmtree(path)
@@ -140,11 +140,11 @@ def unpack(data: Path, tar: tarfile.TarFile) -> None:
 
 
 def put_back(data: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-    """Raises ValueError for anything but a file inside the folder. By hand: Debian 12's Python has
-    no extraction filter yet."""
+    """Raises ValueError for anything except a file inside the folder. Not by tarfile's
+    extraction filter, which Debian 12's Python does not have."""
     target, content = (data / member.name).resolve(), tar.extractfile(member)
     if content is None or not target.is_relative_to(data.resolve()):
-        raise ValueError(f"{member.name} is no file of a chat's data")
+        raise ValueError(f"{member.name} is not a file of a chat's data")
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as file:
         shutil.copyfileobj(content, file)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Builds wheels of causal-conv1d and mamba-ssm for one GPU architecture, against the torch and the nvcc that are here.
+# Builds wheels of causal-conv1d and mamba-ssm for one GPU architecture, with the installed torch and nvcc.
 #
 #   build-kernels.sh ARCHITECTURE CACHE_FOLDER [SOURCES_FOLDER]
 #   build-kernels.sh 121 /var/cache/kernels      121 is a GB10, 90 an H100 or H200
 #
-# Prints the folder that holds the wheels on its last line. What the cache has for this architecture, torch and kernels.txt
-# is not built again. SOURCES_FOLDER: where the source archives of kernels.txt are, on a machine that reaches no index.
+# The last line of output is the folder of the wheels. Wheels that the cache has for this architecture, torch and kernels.txt
+# are not built again. SOURCES_FOLDER: has the source archives of kernels.txt, for a machine that reaches no index.
 set -euo pipefail
 architecture=$1 cache=$2 sources=${3:-}
 here=$(dirname "$(readlink -f "$0")")
@@ -20,13 +20,13 @@ fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# never the wheel for other machines that their setup.py would guess the address of
+# never download the prebuilt wheel whose URL their setup.py guesses
 export CAUSAL_CONV1D_FORCE_BUILD=TRUE MAMBA_FORCE_BUILD=TRUE
-# one big translation unit takes up to 4 GB; two packages build at once
+# one large translation unit takes up to 4 GB, and two packages build at once
 available=$(awk '/^MemAvailable:/ {print int($2 / 8000000)}' /proc/meminfo)
 export MAX_JOBS=${MAX_JOBS:-$(printf '%s\n' $(($(nproc) / 2)) "$available" | sort -n | awk 'NR == 1 {print $1 > 0 ? $1 : 1}')}
 
-# SKIP_CUDA_BUILD: pip runs setup.py for the metadata before it hands over the archive
+# SKIP_CUDA_BUILD: pip runs setup.py for the metadata before it returns the archive
 CAUSAL_CONV1D_SKIP_CUDA_BUILD=TRUE MAMBA_SKIP_CUDA_BUILD=TRUE python3 -m pip download --quiet --no-deps \
   --no-build-isolation --no-binary :all: --require-hashes --requirement "$here/kernels.txt" --dest "$work" \
   ${sources:+--no-index --find-links "$sources"}

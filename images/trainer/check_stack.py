@@ -1,6 +1,6 @@
-"""Imports everything that a night needs, in the image that it runs in.   check_stack.py build|skip
+"""Imports everything that a night needs, in the image that runs it.   check_stack.py build|skip
 
-skip: the image was built without the CUDA kernels; their absence is then expected, and said.
+skip: the image was built without the CUDA kernels, so it prints that they are missing.
 """
 
 import importlib
@@ -8,7 +8,7 @@ import importlib.metadata
 import sys
 
 NIGHT = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "safetensors")
-# of the jobs that build data sets, judge and draw pages
+# packages of the jobs that build data sets, judge and draw pages
 LEARNING = {
     "detect_secrets": "detect-secrets",  # pragma: allowlist secret
     "dotenv": "python-dotenv",
@@ -30,12 +30,12 @@ def imported(module: str, package: str) -> str:
 
 
 def main(kernels: str) -> None:
-    # Unsloth first: it patches the others as they are imported, and must also not break them
+    # Unsloth first: it patches the others when they are imported, and must not break them
     names = ("unsloth", *NIGHT, *(KERNELS if kernels == "build" else ()))
     for module, package in {**{name: name for name in names}, **LEARNING}.items():
         print(imported(module, package), flush=True)
     if kernels != "build":
-        print(f"left out, as asked: {', '.join(KERNELS)}")
+        print(f"left out as requested: {', '.join(KERNELS)}")
 
 
 if __name__ == "__main__":

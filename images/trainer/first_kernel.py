@@ -1,8 +1,8 @@
-"""Two kernels on this machine's GPU: one that PyTorch brings, and one that Triton compiles here, as
-it does for a night.
+"""Runs two kernels on this machine's GPU: one from PyTorch, and one that Triton compiles here, as
+in a night.
 
-python3 first_kernel.py      the last line says the CUDA version and the GPU; any exit code but 0:
-                             they do not run
+python3 first_kernel.py      the last line names the CUDA version and the GPU; exit code other than
+                             0: they do not run
 """
 
 import torch

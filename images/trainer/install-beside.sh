@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # install-beside.sh PIP-OPTIONS... -- VERSIONS_FILE...   (inside a build)
-# What the distribution's own packages installed has no RECORD, and pip ends with "Cannot uninstall wheel 0.42.0, RECORD file not
-# found" where another version is wanted (https://github.com/NVIDIA/bionemo-framework/issues/1489). The versions that the files
-# name are therefore put beside it, into the folder that Python looks into first; pip then finds what is wanted.
+# Packages of the distribution have no RECORD, and pip fails with "Cannot uninstall wheel 0.42.0, RECORD file not found" if
+# another version is wanted (https://github.com/NVIDIA/bionemo-framework/issues/1489). So the versions in the files are
+# installed beside them, in the folder that Python searches first, and pip then finds them.
 set -euo pipefail
 options=()
 while [ "$1" != -- ]; do options+=("$1"); shift; done

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# install-stack.sh WHEELS_FOLDER   (inside a build) The night's versions, beside the torch and triton that are already here.
+# install-stack.sh WHEELS_FOLDER   (inside a build) Installs the night's versions; keeps the installed torch and triton.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
-# NVIDIA's container may bring a ModelOpt of its own, which is not the one that exports were tested with
+# NVIDIA's container may have another ModelOpt than the one that exports were tested with
 provided='^(torch|triton|pytorch[-_]triton|numpy|pandas|pyarrow|scipy|nvidia[-_](?!modelopt|ml[-_]py).*)=='
 
 core() { python3 -m pip list --format freeze | grep -iE '^(torch|triton|pytorch[-_]triton)==' | sort; }
 before=$(core)
 
-# what the container provides is what it provides: its own versions become the constraints, and ours give way
+# the container's own versions become constraints that take precedence over ours
 python3 -m pip list --format freeze | grep -iP "$provided" >/tmp/container.txt
 names=$(cut -d= -f1 /tmp/container.txt | paste -sd '|')
 grep -viE "^($names)==" "$here/constraints.txt" >/tmp/night.txt

@@ -1,24 +1,22 @@
-"""Models from the hub into HF_HOME, each at one commit, every file checked against the hash that
-the hub gives for it.
+"""Downloads models from the hub into HF_HOME, each at one commit, and checks every file against the
+hub's hash.
 
-    python3 fetch.py MODELS.json            fetches what is missing or wrong
-    python3 fetch.py --check MODELS.json    only looks, at sizes, without a network
+    python3 fetch.py MODELS.json            downloads missing and wrong files
+    python3 fetch.py --check MODELS.json    only checks sizes, without a network
 
-Reads   MODELS.json  {model: {"revision": what is asked for, "commit": what it was found to be, or
-        "", "files": {}}}
+Reads   MODELS.json  {model: {"revision": wanted, "commit": as resolved first, or "", "files": {}}}
 Prints  a JSON line a step:
         {"phase": "found", "model", "commit", "files"}  files: {name: {"size", "hash": "sha256:..."
                                                         or "git:..."}}
         {"phase": "fetch", "model", "bytes", "of"}      every PROGRESS_SECONDS
-        {"phase": "waiting", "model", "reason", "seconds"}  before it tries again
+        {"phase": "waiting", "model", "reason", "seconds"}  before the next attempt
         {"phase": "verified", "model", "commit", "files"}
-        {"phase": "checked", "model", "bytes", "wrong"}  with --check: the bytes held, and the names
-                                                         of wrong files
+        {"phase": "checked", "model", "bytes", "wrong"}  with --check: bytes on disk, and names of
+                                                         wrong files
         {"phase": "failed", "model", "reason"}
 Exits   0; 1 after "failed"
 
-What the cache calls `main` is set last of all, so that nothing offline finds a model that is not
-whole.
+The cache's reference `main` is set last, so that an incomplete model is never found offline.
 """
 
 from __future__ import annotations
@@ -44,9 +42,8 @@ from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-d
 Files = dict[str, dict[str, Any]]
 T = TypeVar("T")
 
-# The library goes on where a connection was cut, but starts a file again that a killed run left
-# unfinished: few at a time,
-# because large models come in files of gigabytes.
+# The library resumes after a cut connection, but restarts a file that a killed run left unfinished.
+# So few files at a time: large models have files of gigabytes.
 FILES_AT_A_TIME = 2
 PAUSES_SECONDS = (
     1,
@@ -54,13 +51,13 @@ PAUSES_SECONDS = (
     16,
     64,
     256,
-)  # before each further attempt; within one the library itself tries six times
+)  # before each further attempt; in each, the library itself tries six times
 LONGEST_PAUSE_SECONDS = 3600  # a hub may ask for more time than the pauses give
 PROGRESS_SECONDS = 20
 SILENT_SECONDS = 900
 
-# Faults that no waiting cures: HTTP status, error number of this machine, or words of a TLS library
-# or proxy; and what to do.
+# Permanent faults: HTTP status, error number of this machine, or words of a TLS library or proxy;
+# and the remedy.
 PAGE = (
     "open https://huggingface.co/{model} with your account, accept its terms, and set HF_TOKEN in"
     " env/site.env to your token"
@@ -83,7 +80,7 @@ WORDS = {
 
 
 class Failed(Exception):
-    """What a person must read."""
+    """Its message is for people."""
 
 
 def say(**row: Any) -> None:
@@ -102,7 +99,8 @@ def snapshot(model: str, commit: str) -> Path:
 
 
 def wrong_files(path: Path, files: Files, thorough: bool) -> list[str]:
-    """Names of files that are missing, cut off or, if thorough, not what the hub says they are."""
+    """Names of files that are missing, truncated or, if thorough, have another hash than the
+    hub's."""
     return [name for name, wanted in files.items() if not is_right(path / name, wanted, thorough)]
 
 
@@ -113,7 +111,7 @@ def is_right(path: Path, wanted: dict[str, Any], thorough: bool) -> bool:
 
 
 def digest(path: Path, kind: str) -> str:
-    """sha256 for a large file; for the small ones that the hub keeps in git, git's own."""
+    """sha256 for a large file, and git's hash for a small one, which the hub keeps in git."""
     start = (
         hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
     )
@@ -122,7 +120,7 @@ def digest(path: Path, kind: str) -> str:
 
 
 def held_bytes(model: str) -> int:
-    """What is on disk of it, unfinished files included; they come and go meanwhile."""
+    """Bytes on disk, including unfinished files, which may disappear meanwhile."""
     count = 0
     for path in (folder(model) / "blobs").glob("*"):
         with suppress(FileNotFoundError):
@@ -139,7 +137,7 @@ def check(model: str, entry: dict[str, Any]) -> None:
 
 
 def listed(model: str, revision: str) -> tuple[str, Files]:
-    """The commit that a revision is now, and its files."""
+    """The current commit of a revision, and its files."""
     found = HfApi().model_info(model, revision=revision, files_metadata=True)
     files = {
         row.rfilename: {
@@ -167,7 +165,7 @@ def fetch(model: str, entry: dict[str, Any]) -> None:
 
 
 def download(model: str, commit: str, files: Files) -> None:
-    """Until every file is right. Raises Failed."""
+    """Repeats until every file is right. Raises Failed."""
     path = snapshot(model, commit)
     drop(path, wrong_files(path, files, thorough=True))
     require_room(model, path, files)
@@ -180,16 +178,16 @@ def attempt(model: str, commit: str, files: Files) -> None:
         snapshot_download(model, revision=commit, max_workers=FILES_AT_A_TIME)
     if wrong := wrong_files(path, files, thorough=True):
         drop(path, wrong)
-        raise OSError(f"not what the hub says they are: {', '.join(wrong)}")
+        raise OSError(f"missing, or different from the hub's: {', '.join(wrong)}")
 
 
 def patiently(model: str, act: Callable[[], T]) -> T:
-    """What act returns; again and again while its fault may pass. Raises Failed for one that
-    cannot, and after the last pause."""
+    """Returns the result of act, which is repeated after temporary faults. Raises Failed for a
+    permanent one and after the last pause."""
     for pause in (*PAUSES_SECONDS, None):
         try:
             return act()
-        except Exception as error:  # the library's own kinds differ between its releases
+        except Exception as error:  # the library's exception types differ between its releases
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             do = remedy(error)
             if do is not None or pause is None:
@@ -201,22 +199,22 @@ def patiently(model: str, act: Callable[[], T]) -> T:
 
 
 def causes(error: Any) -> Iterator[Any]:
-    """The error and what it came from."""
+    """The error and its chain of causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def answer(error: Exception) -> Any:
-    """What the hub answered, if it did: a response with status_code and headers."""
+    """The hub's response, if there is one, with status_code and headers."""
     return next(
         (row.response for row in causes(error) if getattr(row, "response", None) is not None), None
     )
 
 
 def remedy(error: Exception) -> str | None:
-    """What a person must do; empty where only the fault's own words say it; None for a fault that
-    may pass."""
+    """What a person must do; empty if only the fault's own words say it; None for a temporary
+    fault."""
     chain, response = list(causes(error)), answer(error)
     if (
         response is not None
@@ -232,8 +230,8 @@ def remedy(error: Exception) -> str | None:
 
 
 def asked_pause(error: Exception) -> int:
-    """Seconds that the hub asks to be left alone, by its Retry-After or RateLimit header; 0 if it
-    names none."""
+    """Seconds that the hub asks to wait, by its Retry-After or RateLimit header; 0 if neither is
+    there."""
     response = answer(error)
     if response is None:
         return 0
@@ -249,7 +247,7 @@ def asked_pause(error: Exception) -> int:
 
 
 def drop(path: Path, names: list[str]) -> None:
-    """Away with the file and with what it links to; the library believes in what is there."""
+    """Removes the file and the target of its link, because the library trusts what is there."""
     for name in names:
         (path / name).resolve().unlink(missing_ok=True)
         (path / name).unlink(missing_ok=True)
@@ -260,7 +258,7 @@ def require_room(model: str, path: Path, files: Files) -> None:
     free = shutil.disk_usage(Path(HF_HUB_CACHE).parent).free
     if wanted > free:
         raise Failed(
-            f"{wanted / 1e9:.1f} GB are still to come and {free / 1e9:.1f} GB of disk are free"
+            f"{wanted / 1e9:.1f} GB remain to download and {free / 1e9:.1f} GB of disk are free"
         )
 
 
@@ -274,7 +272,7 @@ def point(model: str, commit: str) -> None:
 
 @contextmanager
 def progress(model: str, total: int) -> Iterator[None]:
-    """Tells how far it is. Ends the program when nothing has come for SILENT_SECONDS."""
+    """Prints progress. Ends the program if nothing is received for SILENT_SECONDS."""
     over = threading.Event()
 
     def watch() -> None:
@@ -285,7 +283,11 @@ def progress(model: str, total: int) -> Iterator[None]:
             if held != last:
                 last, since = held, time.monotonic()
             elif time.monotonic() - since > SILENT_SECONDS:
-                say(phase="failed", model=model, reason=f"nothing came for {SILENT_SECONDS} s")
+                say(
+                    phase="failed",
+                    model=model,
+                    reason=f"nothing was received for {SILENT_SECONDS} s",
+                )
                 os._exit(1)
 
     thread = threading.Thread(target=watch, daemon=True)

@@ -1,4 +1,4 @@
-"""An adapter that replaces another is read from disk once, not again at every token.
+"""Makes vLLM read a replaced adapter from disk once, not at every token.
 
     vllm serve ... --middleware=load_once.LoadOnce      with this file's folder on PYTHONPATH
 

@@ -1,10 +1,10 @@
-"""vLLM asks for its key under /v1 only. With this it asks everywhere: a vLLM on a network tells
-nobody what is asked of it.
+"""Requires vLLM's key on every path. By itself vLLM requires it only under /v1, and other paths
+show people's requests.
 
     vllm serve ... --middleware=require_key.RequireKey      with VLLM_API_KEY set, and this file's
                                                             folder on PYTHONPATH
 
-/health stays open, for the door and for Docker: it answers with a status and nothing else.
+/health stays open for the door and Docker: it returns only a status.
 """
 
 import hmac
@@ -20,7 +20,7 @@ class RequireKey:
 
     async def __call__(self, scope, receive, send):
         given = dict(scope.get("headers") or ()).get(b"authorization", b"")
-        # lifespan is the server's own start and stop
+        # "lifespan" is the server's own start and stop
         if (
             scope["type"] == "lifespan"
             or scope["path"] in OPEN

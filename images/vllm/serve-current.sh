@@ -1,6 +1,7 @@
 #!/bin/sh
-# Starts vLLM with what serves, decided from files only, so that any restart of the container serves the same again:
-#   serve-merged and a checkpoint in the current release, and no night that judges: the checkpoint, without LoRA
+# Starts vLLM with the model or adapter that serves, decided by files only, so that any restart
+# serves the same:
+#   serve-merged and a checkpoint in the current release, and no evaluation running: the checkpoint, without LoRA
 #   an adapter in the current release: the base model, with it loaded
 #   no current release: the base model
 # The link is resolved here: vLLM tells adapters apart by their path, and every release has its own.
@@ -8,13 +9,13 @@ set -eu
 current=$(readlink -f /adapters/current || :)
 # flags are unquoted: each variable holds several
 if [ -e /adapters/current/serve-merged ] && [ -e /adapters/current/checkpoint/config.json ] && [ ! -e /adapters/judging ]; then
-  # replaced, for of two --model vLLM takes the first
+  # replaced, because vLLM takes the first of two --model
   for flag; do
     shift
     case $flag in --model=*) flag=--model=$current/checkpoint ;; esac
     set -- "$@" "$flag"
   done
-  # both names answer, so that nothing in Open WebUI changes with the form
+  # both names answer, so that Open WebUI needs no change
   set -- "$@" $MACHINE_FLAGS --served-model-name team-base team-adapter
 else
   set -- "$@" $MACHINE_FLAGS $ADAPTER_KERNEL_FLAGS $ADAPTER_FLAGS

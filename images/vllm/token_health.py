@@ -18,18 +18,18 @@ import time
 from prometheus_client import REGISTRY
 
 COUNTERS = ["vllm:prompt_tokens_total", "vllm:generation_tokens_total"]
-MODELS = ("team-adapter", "team-base")  # people are answered by the first that is loaded
+MODELS = ("team-adapter", "team-base")  # the first one that is loaded answers people
 QUIET_SECONDS = 30
-# A vLLM in order writes nothing for at most 90 s, while it compiles kernels for a first answer on
-# a GB10; a prompt of 32,000 tokens takes about 10 s. With 120 s a fleet had no false alarm in days:
+# A healthy vLLM writes nothing for at most 90 s, while it compiles kernels for a first answer on
+# a GB10; a prompt of 32,000 tokens takes about 10 s. With 120 s, a fleet had no false alarm:
 # https://github.com/gonka-ai/gonka/pull/1421
 DEADLINE_SECONDS = 120
-LONGEST_SECONDS = 900  # nobody waits longer: "timeout server" in images/door/haproxy.cfg
+LONGEST_SECONDS = 900  # the door's limit: "timeout server" in images/door/haproxy.cfg
 RETRY_SECONDS = 5
 
 
 class TokenHealth:
-    """moved: when tokens last came. asked: since when a question waits for its token, or None."""
+    """moved: when tokens last came. asked: since when a request waits for its token, or None."""
 
     def __init__(self, app):
         self.app = app
@@ -46,13 +46,15 @@ class TokenHealth:
         await send({"type": "http.response.body", "body": words.encode()})
 
     def look(self, scope):
-        """How many seconds ago a vLLM that hangs was asked for a token; 0 for one that is well."""
+        """Seconds since a hanging vLLM was asked for a token; 0 if it is healthy."""
         now, count = time.monotonic(), tokens()
         if count != self.count:
             self.count, self.moved = count, now
         if self.asked is None and now - self.moved > QUIET_SECONDS:
             self.asked = now
-            self.question = asyncio.create_task(self.ask(scope))  # asyncio keeps no reference
+            self.question = asyncio.create_task(
+                self.ask(scope)
+            )  # asyncio keeps only a weak reference to a task
         return now - self.asked if hangs(now, self.moved, self.asked) else 0
 
     async def ask(self, scope):
@@ -61,7 +63,7 @@ class TokenHealth:
         self.moved, self.asked = time.monotonic(), None
 
     async def token_comes(self, scope):
-        """A refusal (4xx) is no hang. After a failure of the engine it is asked again."""
+        """A refusal (4xx) is not a hang. After an engine failure the next look asks again."""
         for model in MODELS:
             body = {"model": model, "prompt": "1", "max_tokens": 1}
             status = await post(self.app, scope, body)
@@ -78,18 +80,18 @@ def hangs(now, moved, asked):
 
 
 def tokens():
-    """All tokens that this server has read and written since it started."""
+    """All tokens that this server has read and written since its start."""
     found = REGISTRY.restricted_registry(COUNTERS).collect()
     return sum(sample.value for family in found for sample in family.samples)
 
 
 async def post(app, scope, body):
-    """The status of a completion that is asked for inside the server. scope: a request's."""
+    """The status of a completion, requested inside the server. scope: that of a request."""
     given, statuses = [{"type": "http.request", "body": json.dumps(body).encode()}], []
 
     async def receive():
         if not given:
-            await asyncio.Event().wait()  # vLLM takes a disconnect for a request to stop
+            await asyncio.Event().wait()  # vLLM cancels a request when its client disconnects
         return given.pop()
 
     async def send(message):
@@ -101,5 +103,5 @@ async def post(app, scope, body):
     try:
         await app({**scope, **changes}, receive, send)
         return statuses[0]
-    except Exception:  # whatever a broken engine raises, it is no token
+    except Exception:  # any exception of a broken engine means: no token
         return 500

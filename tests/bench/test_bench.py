@@ -1,5 +1,5 @@
-"""The harness itself: its statistics against numpy, its client and paced model over real HTTP, its
-documents."""
+"""The harness: its statistics compared with numpy, its client and the paced model over real
+HTTP, its documents."""
 
 import itertools
 import json
@@ -44,7 +44,7 @@ values = st.lists(st.floats(0, 1e4, allow_nan=False), min_size=1, max_size=60)
 
 @settings(deadline=None)
 @given(values, st.integers(0, 100))
-def test_percentiles_are_numpy_s(found: list[float], percent: int) -> None:
+def test_percentiles_equal_numpy_s(found: list[float], percent: int) -> None:
     assert bench_statistics.percentile(found, percent) == pytest.approx(
         float(numpy.percentile(found, percent)), rel=1e-9, abs=1e-9
     )
@@ -52,7 +52,7 @@ def test_percentiles_are_numpy_s(found: list[float], percent: int) -> None:
 
 @settings(deadline=None)
 @given(values)
-def test_an_interval_holds_its_median_and_is_the_same_again(found: list[float]) -> None:
+def test_an_interval_contains_its_median_and_is_repeatable(found: list[float]) -> None:
     one, other = bench_statistics.summary(found), bench_statistics.summary(found)
     assert one == other and one is not None
     assert one.count == len(found)
@@ -68,9 +68,11 @@ def test_an_interval_holds_its_median_and_is_the_same_again(found: list[float]) 
 @pytest.mark.parametrize(
     ("what", "truth"), [("mean", 1.0), ("median", 1.0), ("skewed median", math.log(2))]
 )
-def test_an_interval_covers_as_often_as_it_says(what: str, truth: float, count: int) -> None:
-    """Of so many draws, 2000 times: the 95 % interval must hold the truth that often, and not by
-    being needlessly wide."""
+def test_a_95_percent_interval_covers_in_95_percent_of_cases(
+    what: str, truth: float, count: int
+) -> None:
+    """Of 2000 random samples, the interval must contain the true value in 95 %, and not because
+    it is too wide."""
     draw = numpy.random.default_rng(3)
     find = bench_statistics.mean_interval if what == "mean" else bench_statistics.median_interval
     held = 0
@@ -84,11 +86,11 @@ def test_an_interval_covers_as_often_as_it_says(what: str, truth: float, count: 
 @pytest.mark.parametrize(
     ("freedom", "published"), [(5, 2.571), (11, 2.201), (23, 2.069), (199, 1.972)]
 )
-def test_student_s_points_are_those_of_the_tables(freedom: int, published: float) -> None:
+def test_student_s_quantiles_match_the_tables(freedom: int, published: float) -> None:
     assert bench_statistics.student(freedom) == pytest.approx(published, rel=0.002)
 
 
-def test_nothing_measured_is_no_summary() -> None:
+def test_no_values_give_no_summary() -> None:
     assert bench_statistics.summary([]) is None
 
 
@@ -103,7 +105,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Vllm]:
-    """The paced model as its container runs it, in a process of its own."""
+    """The paced model in its own process, as in its container."""
     port = free_port()
     environment = os.environ | {"MODEL_API_KEY": KEY, "PORT": str(port)}
     with subprocess.Popen(
@@ -130,8 +132,8 @@ def question(text: str) -> list[dict[str, str]]:
 
 
 def test_the_harness_adds_under_five_milliseconds_at_eight_users(server: Vllm) -> None:
-    """Against a server where nothing takes time, all that is measured is the harness and the
-    server's own work."""
+    """Against a server where nothing takes time, only the harness and the server's own work are
+    measured."""
     set_pace(server, prefill_tokens_per_second=0, answer_tokens=1)
     samples = client.level(
         lambda _, number: ask(endpoint(server), question(f"{number}?")), users=8, rounds=25
@@ -143,7 +145,7 @@ def test_the_harness_adds_under_five_milliseconds_at_eight_users(server: Vllm) -
     assert statistics.median(calm) < 0.005
 
 
-def test_one_question_takes_its_prefill_and_its_decode(server: Vllm) -> None:
+def test_a_single_question_takes_prefill_and_decode_time(server: Vllm) -> None:
     set_pace(
         server,
         prefill_tokens_per_second=1000,
@@ -158,7 +160,7 @@ def test_one_question_takes_its_prefill_and_its_decode(server: Vllm) -> None:
     assert sample.first_event_seconds <= sample.first_token_seconds < sample.last_token_seconds
 
 
-def test_two_at_once_wait_for_each_other_s_prompt_and_share_the_decode(server: Vllm) -> None:
+def test_two_questions_prefill_in_turn_and_share_decode(server: Vllm) -> None:
     set_pace(
         server,
         prefill_tokens_per_second=1000,
@@ -171,7 +173,7 @@ def test_two_at_once_wait_for_each_other_s_prompt_and_share_the_decode(server: V
     assert max(sample.tokens_per_second for sample in samples) < 90
 
 
-def test_the_published_speeds_are_met_at_their_users_and_lie_between_elsewhere() -> None:
+def test_decode_speeds_are_the_published_ones_and_interpolated_between() -> None:
     pace = paced_model.Pace()
     assert [pace.decode(users) for users in (1, 2, 4, 8)] == [56.3, 51.3, 38.8, 28.5]
     assert all(
@@ -187,7 +189,7 @@ TASK = (
 )
 
 
-def test_hidden_calls_are_counted_paid_for_and_answered_by_the_given_rewrite(server: Vllm) -> None:
+def test_hidden_calls_are_counted_take_time_and_return_the_given_rewrite(server: Vllm) -> None:
     set_pace(
         server,
         {"In which hall?\nSince when?": "hall since"},
@@ -214,7 +216,7 @@ def test_hidden_calls_are_counted_paid_for_and_answered_by_the_given_rewrite(ser
     assert [call["kind"] for call in calls] == ["queries"] * 3
 
 
-def test_where_the_time_went_adds_up(server: Vllm) -> None:
+def test_the_parts_of_the_time_add_up(server: Vllm) -> None:
     set_pace(
         server,
         prefill_tokens_per_second=2000,
@@ -230,7 +232,7 @@ def test_where_the_time_went_adds_up(server: Vllm) -> None:
     assert seconds["prefill"] == pytest.approx(0.1, abs=0.05)
 
 
-def test_a_failed_question_took_no_time_and_counts_in_no_mean() -> None:
+def test_a_failed_question_is_left_out_of_every_mean() -> None:
     call = {"kind": "chat", "queue_seconds": 0.0, "prefill_seconds": 0.5, "decode_seconds": 1.0}
     samples = [
         Sample(first_token_seconds=1, last_token_seconds=3, completion_tokens=9),
@@ -257,14 +259,14 @@ vllm:request_success_total{finished_reason="stop"} 0.0
 """
 
 
-def test_what_vllm_does_not_report_is_said_and_not_read_as_zero() -> None:
+def test_missing_vllm_counters_are_named_and_not_read_as_zero() -> None:
     found = latency_parts.sums(METRICS)
     assert found == {"calls": 0.0, "queue": 2.0, "decode": 9.0}
     shown = latency_parts.of_counters(found, [Sample(first_token_seconds=1, last_token_seconds=3)])
     assert shown["parts"] == {} and shown["not_reported"] == ["request_prefill_time_seconds_sum"]
 
 
-def test_the_paced_model_wants_its_key(server: Vllm) -> None:
+def test_the_paced_model_requires_its_key(server: Vllm) -> None:
     sample = ask(replace(endpoint(server), key="wrong"), question("?"))
     assert sample.error.startswith("401")
 
@@ -274,7 +276,7 @@ def test_the_paced_model_wants_its_key(server: Vllm) -> None:
 
 
 class Broken(BaseHTTPRequestHandler):
-    """A stub: faults that a real server shows only now and then. The path says which."""
+    """A stub of faults that a real server produces rarely. The path names the fault."""
 
     WORDS = ({"choices": [{"delta": {"content": words}}]} for words in ("one two", "three four"))
     SOURCES: ClassVar[dict[str, Any]] = {
@@ -325,24 +327,24 @@ def broken() -> Iterator[int]:
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("/cut", "ended early"), ("/error", "the engine died"), ("/mute", "no word")],
+    [("/cut", "ended early"), ("/error", "the engine died"), ("/mute", "no token")],
 )
-def test_an_answer_that_did_not_come_whole_is_an_error(path: str, words: str, broken: int) -> None:
+def test_an_incomplete_answer_is_an_error(path: str, words: str, broken: int) -> None:
     assert words in ask(Endpoint("127.0.0.1", broken, path, KEY), question("?")).error
 
 
-def test_nobody_there_is_an_error_and_no_exception() -> None:
+def test_a_refused_connection_is_a_sample_with_an_error() -> None:
     assert "Refused" in ask(Endpoint("127.0.0.1", free_port(), "/", KEY), question("?")).error
 
 
-def test_tokens_are_counted_by_usage_and_sources_kept(broken: int) -> None:
+def test_tokens_are_counted_by_usage_and_sources_are_kept(broken: int) -> None:
     sample = ask(Endpoint("127.0.0.1", broken, "/many", KEY), question("?"))
     assert not sample.error
     assert (sample.completion_tokens, sample.cached_tokens) == (50, 4)
     assert (sample.passages, sample.sources) == (("p",), ("a.pdf",))
 
 
-def test_speed_is_of_the_tokens_after_the_first() -> None:
+def test_speed_excludes_the_first_token() -> None:
     assert (
         Sample(first_token_seconds=1, last_token_seconds=3, completion_tokens=101).tokens_per_second
         == 50
@@ -350,13 +352,13 @@ def test_speed_is_of_the_tokens_after_the_first() -> None:
     assert Sample().tokens_per_second == 0
 
 
-def test_without_usage_there_is_no_speed(broken: int) -> None:
+def test_speed_is_0_without_usage(broken: int) -> None:
     sample = ask(Endpoint("127.0.0.1", broken, "/no-usage", KEY), question("?"))
     assert not sample.error and sample.last_token_seconds > sample.first_token_seconds
     assert sample.tokens_per_second == 0
 
 
-def test_beside_vllm_s_own_bench_chunks_without_text_count_too(broken: int) -> None:
+def test_chunks_without_text_count_as_in_vllm_s_own_bench(broken: int) -> None:
     sample = ask(Endpoint("127.0.0.1", broken, "/silent", KEY), question("?"))
     assert (
         sample.first_choice_seconds
@@ -372,7 +374,7 @@ def test_beside_vllm_s_own_bench_chunks_without_text_count_too(broken: int) -> N
     assert vllm_alone.seconds_per_token(replace(sample, completion_tokens=1)) == 0
 
 
-def test_everybody_asks_at_the_same_moment_and_the_next_round_waits_for_all() -> None:
+def test_all_users_ask_at_once_and_the_next_round_waits_for_all() -> None:
     asked: list[tuple[int, float]] = []
 
     def one(user: int, number: int) -> Sample:
@@ -396,7 +398,7 @@ def books() -> documents.Library:
     return documents.load(REPOSITORY / "env" / "bench-library.toml")
 
 
-def test_thirty_documents_every_value_once(books: documents.Library) -> None:
+def test_thirty_documents_have_each_value_once(books: documents.Library) -> None:
     values_found = [fact.value for fact in books.facts]
     assert len({fact.document for fact in books.facts}) == 30
     assert not [
@@ -408,9 +410,7 @@ def test_thirty_documents_every_value_once(books: documents.Library) -> None:
     assert books == documents.load(REPOSITORY / "env" / "bench-library.toml")
 
 
-def test_questions_are_labelled_with_what_the_documents_say(
-    books: documents.Library, tmp_path: Path
-) -> None:
+def test_question_labels_match_the_documents(books: documents.Library, tmp_path: Path) -> None:
     fact = books.facts[0]
     documents.write_document(books, books.of(fact.subject), tmp_path / fact.document, seed=0)
     text = " ".join(
@@ -441,7 +441,7 @@ def test_thirty_papers_and_twelve_questions_about_them() -> None:
     assert all(case.document.removesuffix(".pdf") in papers and not case.value for case in asked)
 
 
-def test_what_is_asked_about_your_own_documents_is_about_them(tmp_path: Path) -> None:
+def test_questions_need_their_documents(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="--documents needs --questions"):
         questions.about(tmp_path, None)
     with pytest.raises(Misconfigured, match="are missing") as error:
@@ -467,16 +467,14 @@ def test_what_is_asked_about_your_own_documents_is_about_them(tmp_path: Path) ->
         ("[", "a file is not TOML\n  saw:  {}"),
     ],
 )
-def test_a_file_of_questions_of_another_form_is_refused(
-    text: str, message: str, tmp_path: Path
-) -> None:
+def test_an_invalid_questions_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "q.toml").write_text(text)
     with pytest.raises(Misconfigured) as error:
         questions.read(tmp_path / "q.toml")
     assert message.format(tmp_path / "q.toml") in str(error.value)
 
 
-def test_a_question_without_a_labelled_passage_is_found_by_its_document() -> None:
+def test_a_question_without_a_labelled_passage_is_matched_by_document() -> None:
     labelled = documents.Case("first turn", "q", "q", "IP-1", "a.pdf")
     assert labelled.found(["under IP-1"], []) and not labelled.found(["nothing"], ["a.pdf"])
     only_document = replace(labelled, value="")
@@ -487,9 +485,9 @@ def test_a_question_without_a_labelled_passage_is_found_by_its_document() -> Non
     assert retrieval.share([]) is None
 
 
-def test_the_committed_agreement_with_vllm_s_own_bench_holds_what_is_promised() -> None:
-    """docs/measurements/direct-h200.json: within 5 %, at the first token and after it; the ratios
-    are those of its numbers."""
+def test_the_committed_run_agrees_with_vllm_s_own_bench() -> None:
+    """docs/measurements/direct-h200.json: within 5 %, at the first token and after it; the
+    ratios match its numbers."""
     found = json.loads(
         (REPOSITORY / "docs" / "measurements" / "direct-h200.json").read_text(encoding="utf-8")
     )

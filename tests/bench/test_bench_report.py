@@ -1,5 +1,5 @@
-"""The report, of results made by the harness's own code from invented samples, opened in a real
-browser without a network."""
+"""The report of invented samples, made by the harness's own code and opened in a real browser
+without a network."""
 
 import json
 from pathlib import Path
@@ -129,7 +129,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_nothing_measured_is_said(tmp_path: Path) -> None:
+def test_a_report_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PreconditionFailed, match="nothing to report"):
         report.write(tmp_path)
 
@@ -155,7 +155,7 @@ def test_a_real_result_is_not_called_a_simulation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("simulated", "practice"), [(False, True), (True, False)])
-def test_a_practice_model_is_said_to_be_one(
+def test_the_report_says_when_the_model_is_the_practice_model(
     simulated: bool, practice: bool, tmp_path: Path
 ) -> None:
     more = {
@@ -181,7 +181,7 @@ def test_a_practice_model_is_said_to_be_one(
     )
 
 
-def test_a_result_that_is_not_whole_says_so(tmp_path: Path) -> None:
+def test_an_incomplete_result_says_so(tmp_path: Path) -> None:
     (tmp_path / "swap.json").write_text(
         json.dumps(SWAP | {"whole": False, "left_out": "no cold start"})
     )
@@ -189,7 +189,7 @@ def test_a_result_that_is_not_whole_says_so(tmp_path: Path) -> None:
     assert report.PARTIAL in text and "no cold start" in text
 
 
-def test_a_level_in_which_nothing_was_answered_is_shown(tmp_path: Path) -> None:
+def test_a_level_without_answers_is_shown(tmp_path: Path) -> None:
     failed = [Sample(error="500 the engine died")] * 6
     dead = rag.summarised(failed, 2, 30.0) | latency_parts.of_calls([], failed)
     assert dead["prompt_tokens"] is None and dead["parts"] == {} and len(dead["errors"]) == 6
@@ -203,7 +203,7 @@ def test_a_level_in_which_nothing_was_answered_is_shown(tmp_path: Path) -> None:
     assert "errors 6" in cli.told(dead | {"calls_per_question": {}})
 
 
-def test_every_sample_is_kept_and_gives_the_same_numbers_again() -> None:
+def test_saved_samples_reproduce_the_summary() -> None:
     found = level(4, 2.0)
     again = statistics.summary([sample["first_token_seconds"] for sample in found["samples"]])
     assert (
@@ -231,7 +231,7 @@ def test_the_page_opens_without_a_network_and_shows_every_figure(folder: Path) -
     assert not shots.of_elsewhere(shown)
 
 
-def test_people_a_spark_serves_fall_with_longer_prompts_and_answers() -> None:
+def test_a_spark_serves_fewer_people_with_longer_prompts_and_answers() -> None:
     curves = capacity.curves_of(rag_result())
     wanted = capacity.Wanted()
     for answer in capacity.ANSWERS:
@@ -258,7 +258,7 @@ def test_people_a_spark_serves_fall_with_longer_prompts_and_answers() -> None:
     )
 
 
-def test_of_a_machine_s_own_result_nothing_is_published_or_simulated() -> None:
+def test_the_page_of_a_real_result_has_no_published_or_simulated_inputs() -> None:
     found = rag_result() | {"simulated": False, "profile": "spark", "model": "nemotron"}
     found["machine"] |= {"gpu": "GB10"}
     pace = capacity.curves_of(found).pace
@@ -275,7 +275,7 @@ def test_of_a_machine_s_own_result_nothing_is_published_or_simulated() -> None:
     assert "Measured on GB10, 2 cores (<invented>)" in text and "model nemotron" in text
 
 
-def test_the_committed_run_holds_what_is_promised() -> None:
+def test_the_committed_run_meets_its_targets() -> None:
     """docs/measurements/rag-paced.json, and docs/measurements/scale.md made of it."""
     source = REPOSITORY / "docs" / "measurements" / "rag-paced.json"
     found = json.loads(source.read_text(encoding="utf-8"))

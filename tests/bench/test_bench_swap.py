@@ -1,5 +1,5 @@
-"""What the bench leaves alone: a night, a bad adapter, what serves, what the day took back. Docker
-and vLLM are stubs here."""
+"""What the bench must not change: a night, a bad adapter, what serves, a desired state that the
+day took back. Docker and vLLM are stubs."""
 
 import threading
 import time
@@ -72,7 +72,7 @@ def site(tmp_path: Path) -> Any:
         lambda site: cli.rag_verb(site, **RAG),
     ],
 )
-def test_no_night_begins_while_the_day_is_measured(
+def test_no_night_starts_during_a_bench(
     site: Any, verb: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = []
@@ -105,7 +105,7 @@ def test_a_bench_is_refused_while_a_night_runs(site: Any, monkeypatch: pytest.Mo
     assert "a night" in error.value.saw
 
 
-def test_a_night_that_died_is_undone_before_the_bench_looks_like_a_night(site: Any) -> None:
+def test_a_dead_night_is_undone_before_a_bench_holds_its_lock(site: Any) -> None:
     released(site.store, "1", night="n1")
     site.store.advance("1")
     desired_state.write(site.state, DesiredState(Wanted.NIGHT, "n1", 1.0))
@@ -118,10 +118,10 @@ def test_a_night_that_died_is_undone_before_the_bench_looks_like_a_night(site: A
 # ---------------------------------------------------------------------- all of it
 
 
-def test_a_part_that_fails_does_not_end_the_others_and_is_named(
+def test_a_failed_part_is_named_and_the_others_run(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stub is of what measures."""
+    """The measuring functions are stubs."""
 
     def vllm_dies(*_: object) -> None:
         raise GlueError("vLLM did not answer the bench", "out of memory", "make logs")
@@ -142,10 +142,10 @@ def test_a_part_that_fails_does_not_end_the_others_and_is_named(
 
 
 @pytest.mark.parametrize(("free_bytes", "rests"), [(10, False), (9, True)])
-def test_the_model_rests_while_training_is_measured_only_where_both_have_no_room(
+def test_the_model_is_stopped_for_the_training_bench_only_if_memory_is_short(
     site: Any, monkeypatch: pytest.MonkeyPatch, free_bytes: int, rests: bool
 ) -> None:
-    """The stubs are of what measures and of what stops and starts."""
+    """The functions that measure, stop and start are stubs."""
     happened: list[str] = []
 
     def measure(*_: object, anew: bool) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class Numbers(dict[str, str]):
         return int(self[key])
 
 
-def test_what_a_level_measured_is_kept_though_the_next_one_fails(
+def test_earlier_levels_are_kept_when_a_level_fails(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[dict[str, Any]] = []
@@ -205,7 +205,7 @@ def released(
 
 @pytest.fixture
 def served(site: Any, monkeypatch: pytest.MonkeyPatch) -> list[AdapterName]:
-    """What was made to serve, in order. Files as they are; the stub is of vLLM and the chat."""
+    """What was made to serve, in order. The files are real; vLLM and the chat are stubs."""
     done: list[AdapterName] = []
 
     def promote(site: Any, release: AdapterName, form: str | None = None) -> AdapterName:
@@ -224,7 +224,7 @@ def served(site: Any, monkeypatch: pytest.MonkeyPatch) -> list[AdapterName]:
     return done
 
 
-def test_what_served_before_is_promoted_and_taken_back(
+def test_the_previous_adapter_is_promoted_and_rolled_back(
     site: Any, served: list[AdapterName]
 ) -> None:
     for name in ("1", "2", "3", "4"):
@@ -240,7 +240,7 @@ def test_what_served_before_is_promoted_and_taken_back(
     assert served == ["1", "3"] and site.store.served() == [None, "1", "2", "3"]
 
 
-def test_where_nothing_served_before_the_base_model_is_promoted_or_nothing(
+def test_without_a_previous_adapter_the_base_model_is_promoted_or_nothing(
     site: Any, served: list[AdapterName]
 ) -> None:
     released(site.store, "1", GOOD)
@@ -250,7 +250,9 @@ def test_where_nothing_served_before_the_base_model_is_promoted_or_nothing(
     assert served == [None, "2"] and site.store.current() == "2"
 
 
-def test_nothing_is_hot_beside_a_checkpoint(site: Any, served: list[AdapterName]) -> None:
+def test_promotion_is_not_timed_while_a_checkpoint_serves(
+    site: Any, served: list[AdapterName]
+) -> None:
     site.store.advance(released(site.store, "1", GOOD))
     released(site.store, "2", GOOD)
     (site.store.folder / "1" / "checkpoint").mkdir()
@@ -260,7 +262,7 @@ def test_nothing_is_hot_beside_a_checkpoint(site: Any, served: list[AdapterName]
 
 
 @pytest.mark.parametrize("moment", ["before the link", "after the link"])
-def test_what_served_serves_again_when_the_bench_is_broken_off(
+def test_an_interrupted_bench_restores_what_served(
     site: Any, served: list[AdapterName], moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("2", "1"):
@@ -286,8 +288,8 @@ def test_what_served_serves_again_when_the_bench_is_broken_off(
 
 
 class Stage:
-    """The stub is of Docker, the door and vLLM: what was done in order, and what breaks. The turn
-    is a real file."""
+    """A stub of Docker, the door and vLLM: records the calls in order and fails on demand. The
+    desired state is a real file."""
 
     def __init__(self, site: Any, patch: pytest.MonkeyPatch, breaks: str = "") -> None:
         self.site, self.breaks, self.done = site, breaks, list[str]()
@@ -348,7 +350,7 @@ def test_both_starts_are_measured_with_the_floor_of_the_same_stop(
 
 
 @pytest.mark.parametrize("moment", ["notice night", "door", "stop"])
-def test_a_swap_that_is_broken_off_brings_the_day_back(
+def test_an_interrupted_swap_brings_the_day_back(
     site: Any, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = Stage(site, monkeypatch, breaks=moment)
@@ -358,7 +360,7 @@ def test_a_swap_that_is_broken_off_brings_the_day_back(
     assert desired_state.read(site.state) == DesiredState(Wanted.DAY)
 
 
-def test_a_day_that_does_not_come_back_says_so_and_why_it_was_needed(
+def test_the_error_of_a_failed_day_includes_the_bench_s_error(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Stage(site, monkeypatch)
@@ -372,7 +374,7 @@ def test_a_day_that_does_not_come_back_says_so_and_why_it_was_needed(
     assert "out of memory" in error.value.saw and "signal 15" in error.value.saw
 
 
-def test_a_swap_that_is_killed_with_the_model_down_is_mended_by_the_watch(
+def test_the_watch_restarts_the_model_after_a_killed_swap(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Stage(site, monkeypatch)
@@ -393,7 +395,7 @@ def test_a_swap_that_is_killed_with_the_model_down_is_mended_by_the_watch(
     assert desired_state.read(site.state) == DesiredState(Wanted.DAY)
 
 
-def test_what_a_person_stopped_meanwhile_stays_so(
+def test_a_swap_leaves_stopped_what_a_person_stopped(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = Stage(site, monkeypatch)
@@ -411,7 +413,7 @@ def test_what_a_person_stopped_meanwhile_stays_so(
         (False, False, ("warm",), "only root"),
     ],
 )
-def test_a_start_is_called_by_what_was_done_to_the_page_cache(
+def test_a_start_is_named_by_its_page_cache(
     may_drop: bool,
     rehearsal: bool,
     caches: tuple[str, ...],
@@ -424,7 +426,7 @@ def test_a_start_is_called_by_what_was_done_to_the_page_cache(
     assert swap.starts(site)[0] == caches and words in swap.starts(site)[1]
 
 
-def test_the_first_sign_of_health_is_seen_through_docker_s_errors(
+def test_the_first_healthy_answer_is_seen_despite_docker_s_errors(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(swap, "ADDRESS_LOOK_SECONDS", 0.001)
@@ -453,7 +455,7 @@ def test_the_first_sign_of_health_is_seen_through_docker_s_errors(
     assert len(healthy) == 1
 
 
-def test_health_that_was_never_seen_is_said(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_healthy_answer_is_an_error(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     Stage(site, monkeypatch)
     site.vllm = lambda: SimpleNamespace(answers=lambda: False)
     with pytest.raises(GlueError, match="not seen"):
@@ -464,7 +466,7 @@ def test_health_that_was_never_seen_is_said(site: Any, monkeypatch: pytest.Monke
 
 
 class Person:
-    """The stub is of a signed-in person of Open WebUI: what the model was set up as."""
+    """A stub of a signed-in person of Open WebUI: records how the model was set up."""
 
     def __init__(self) -> None:
         self.url, self.user, self.models = "http://h:1", {"token": "t"}, list[str]()
@@ -483,7 +485,7 @@ class Person:
 
 
 @pytest.mark.parametrize("release", [None, "1"])
-def test_before_vllm_both_chats_ask_what_the_team_asks(
+def test_on_vllm_both_chats_use_the_team_s_model(
     site: Any, release: AdapterName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if release:
@@ -509,7 +511,7 @@ def test_before_vllm_both_chats_ask_what_the_team_asks(
 def bench_of(
     site: Any, trainer: Service | None, meanwhile: Callable[[], None], patch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """The stub is of the container: it starts, something happens, and then it is as given."""
+    """A stub of the container: it starts, something happens, and then it has the given state."""
     found = iter((None, trainer))
     site.stacks = SimpleNamespace(
         trainer=lambda: next(found),
@@ -522,7 +524,7 @@ def bench_of(
 
 
 @pytest.mark.parametrize("left", [None, Service("trainer", "exited", exit_code=143)])
-def test_a_bench_that_the_day_ended_says_so(
+def test_a_bench_that_the_day_ended_is_preempted(
     site: Any, left: Service | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def day() -> None:
@@ -535,7 +537,7 @@ def test_a_bench_that_the_day_ended_says_so(
     ) == DesiredState(Wanted.DAY)
 
 
-def test_what_a_person_stopped_stays_so_after_a_bench(
+def test_a_bench_leaves_stopped_what_a_person_stopped(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desired_state.write(site.state, DesiredState(Wanted.DOWN))
@@ -548,7 +550,7 @@ def test_what_a_person_stopped_stays_so_after_a_bench(
     assert desired_state.read(site.state) == DesiredState(Wanted.DOWN)
 
 
-def test_where_there_is_no_room_the_hint_is_a_command_that_the_watch_leaves_alone(
+def test_without_room_the_suggested_command_is_one_that_the_watch_respects(
     site: Any,
 ) -> None:
     site.settings = SimpleNamespace(number=lambda key: 10**18)
@@ -573,7 +575,7 @@ def test_the_version_is_the_tag_of_the_image(reference: str, version: str) -> No
     assert environment.version(reference) == version
 
 
-def test_a_report_says_which_glue_and_which_open_webui(
+def test_a_report_names_the_versions_of_glue_and_open_webui(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(environment, "__version__", "5.6.7")
@@ -588,9 +590,9 @@ def test_a_report_says_which_glue_and_which_open_webui(
     assert (found["glue"], found["Open WebUI"]) == ("5.6.7", "7.8.9")
 
 
-def test_the_bench_s_own_containers_are_closed_as_the_day_s_are() -> None:
+def test_the_bench_s_containers_are_restricted_like_the_day_s() -> None:
     class Loader(yaml.SafeLoader):
-        """Compose's own tags mean nothing here."""
+        """Ignores Compose's own YAML tags."""
 
     for tag in ("!reset", "!override"):
         Loader.add_constructor(tag, lambda loader, node: None)
@@ -602,8 +604,8 @@ def test_the_bench_s_own_containers_are_closed_as_the_day_s_are() -> None:
         )
 
 
-def test_cleaning_takes_the_bench_s_containers_and_volumes_and_no_other_project_s() -> None:
-    """The stub is of docker-py: an engine holds what is on this machine."""
+def test_clean_removes_the_bench_s_containers_and_volumes_only() -> None:
+    """A stub of docker-py: the engine has this machine's containers and volumes."""
     gone: list[str] = []
     names = [
         "p-models",

@@ -30,7 +30,7 @@ def plan(**changes: Any) -> training_plan.Plan:
     return training_plan.of_options(TEAM, **(asked | changes))
 
 
-def test_every_combination_is_measured_and_the_published_loop_first() -> None:
+def test_every_combination_is_measured_with_the_published_loop_first() -> None:
     settings = plan()["settings"]
     assert [(s["engine"], s["checkpointing"]) for s in settings] == [
         ("published", "off"),
@@ -49,7 +49,7 @@ def test_unsloth_is_never_asked_to_pack() -> None:
     ("profile", "packing", "weights"),
     [("spark", True, ""), ("rehearsal", False, "/models/practice")],
 )
-def test_make_bench_measures_the_published_way_and_ours(
+def test_make_bench_measures_the_published_engine_and_ours(
     profile: str, packing: bool, weights: str
 ) -> None:
     made = training_plan.few(TEAM, settings.load(profile))
@@ -69,7 +69,7 @@ def test_make_bench_measures_the_published_way_and_ours(
         ({"recipe": "none"}, "setting 1"),
     ],
 )
-def test_a_plan_with_a_mistake_is_refused_by_its_place(
+def test_a_wrong_plan_is_refused_with_the_setting_and_key(
     tmp_path: Path, change: dict[str, Any], words: str
 ) -> None:
     wrong = plan()
@@ -80,13 +80,13 @@ def test_a_plan_with_a_mistake_is_refused_by_its_place(
     assert words in error.value.saw
 
 
-def test_a_plan_that_is_no_plan_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_plan_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("[]")
     with pytest.raises(Misconfigured):
         training_plan.read(tmp_path / "plan.json")
 
 
-def test_the_tables_stand_beside_the_published_figures() -> None:
+def test_the_tables_have_the_published_figures() -> None:
     first, *rows = training_page.throughput(MEASURED["rows"])
     assert first[0] == "case study, DGX Spark" and first[2:4] == ("425", "376")
     assert len(rows) == len(MEASURED["rows"])
@@ -94,7 +94,7 @@ def test_the_tables_stand_beside_the_published_figures() -> None:
     assert sections[0][1:] == ("13.60", "3.62", "3.69", "3.94", "3.72", "3.72")
 
 
-def test_sections_of_a_run_are_means_and_those_never_reached_are_empty() -> None:
+def test_sections_of_a_run_are_means_and_empty_beyond_its_end() -> None:
     assert training_page.sections([10.0, 1, 1, 1, 2, 5, 5, 5, 5, 5]) == [
         "3.000",
         "5.000",
@@ -105,7 +105,7 @@ def test_sections_of_a_run_are_means_and_those_never_reached_are_empty() -> None
     ]
 
 
-def test_the_page_holds_its_pictures_and_needs_no_network(tmp_path: Path) -> None:
+def test_the_page_contains_its_pictures_and_needs_no_network(tmp_path: Path) -> None:
     made = training_page.write(MEASURED, tmp_path, "training")
     page = made[0].read_text()
     assert page.count("data:image/png;base64,") == 2 and "http" not in page.replace(
@@ -119,9 +119,9 @@ def test_a_setting_that_failed_shows_its_error() -> None:
     assert "too much" in training_page.throughput([row])[1][1]
 
 
-def test_the_measured_run_holds_what_is_claimed_of_it() -> None:
-    """docs/measurements/training-h200.json: at least 20 times the loop at 1,600 tokens, 60 under
-    100 GB, Unsloth no faster."""
+def test_the_committed_run_supports_the_documented_figures() -> None:
+    """docs/measurements/training-h200.json: at least 20 times the loop at 1,600 tokens, 60 times
+    within 100 GB, Unsloth slower than ours."""
     ours = [row for row in MEASURED["rows"] if row["engine"] == "grouped" and row["packing"]]
     same_tokens = [
         row for row in ours if row["tokens_per_step"] == 1600 and row["checkpointing"] == "off"

@@ -32,7 +32,7 @@ def glue(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_docker_absent_is_exit_10_and_says_what_to_do() -> None:
+def test_missing_docker_is_exit_10_with_a_remedy() -> None:
     done = glue(
         "status", "--json", DOCKER_HOST="unix:///nowhere/docker.sock", GLUE_PROFILE="rehearsal"
     )
@@ -51,7 +51,7 @@ def test_a_bad_profile_and_a_bad_verb_are_exit_2() -> None:
     assert glue("stauts").returncode == 2
 
 
-def test_a_terminal_that_is_gone_ends_nothing() -> None:
+def test_a_closed_terminal_does_not_end_a_verb() -> None:
     script = """
 import os, pty
 from rich.console import Console
@@ -81,7 +81,7 @@ os._exit(0)
     assert (done.returncode, done.stderr) == (0, "the day comes up")
 
 
-def test_until_is_the_next_such_moment() -> None:
+def test_until_is_the_next_time_at_that_hour() -> None:
     moment = verbs.until_time("05:30")
     assert moment is not None and 0 < moment - time.time() <= 25 * 3600
     assert datetime.fromtimestamp(moment).strftime("%H:%M") == "05:30"
@@ -91,7 +91,7 @@ def test_until_is_the_next_such_moment() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " \n"])
-def test_an_answer_without_a_word_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_answer_is_an_error(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = webui_connection.Answer(text, [{"metadata": [{"name": "manual.pdf"}]}])
     administrator = SimpleNamespace(ask=lambda messages: answer)
     site = SimpleNamespace(administrator=lambda: administrator)
@@ -125,7 +125,7 @@ def test_sudo_is_refused_where_it_would_leave_files_of_root(
     assert "without sudo" in error.value.do
 
 
-def test_every_verb_but_schedule_is_refused_by_sudo_before_it_does_anything(tmp_path: Path) -> None:
+def test_every_verb_except_schedule_is_refused_under_sudo(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os; os.geteuid = lambda: 0")
     state = tmp_path / "state"
     done = glue(
@@ -138,7 +138,7 @@ def test_every_verb_but_schedule_is_refused_by_sudo_before_it_does_anything(tmp_
     assert done.returncode == 10 and "without sudo" in done.stderr and not state.exists()
 
 
-def test_a_virtual_environment_is_not_made_by_sudo(tmp_path: Path) -> None:
+def test_the_virtual_environment_is_not_created_under_sudo(tmp_path: Path) -> None:
     (tmp_path / "id").write_text("#!/bin/sh\necho 0\n")
     (tmp_path / "id").chmod(0o755)
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SUDO_USER": "anna"}
@@ -177,7 +177,9 @@ def test_every_verb_has_json_and_help_for_each_option(name: str, command: click.
     assert without_help <= WITH_CHOICES_THAT_SPEAK, name
 
 
-def test_a_verb_is_what_its_function_says(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_verb_has_its_function_s_name_help_and_arguments(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     group = click.Group("main")
 
     def move_verb(site: str, folder: Path, replace: bool, keep: int = 1) -> dict[str, object]:
@@ -218,7 +220,7 @@ def test_an_empty_question_is_refused() -> None:
 def test_an_ingest_that_is_not_complete_is_exit_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A stub says what came of it."""
+    """The result of the ingest is a stub."""
     lists = {"added": [], "changed": [], "missing": [], "notes": [], "not_read": {}, "deleted": 0}
     result = lists | {"skipped": {"b": "empty"}, "in": 1, "of": 2, "incomplete": True}
     monkeypatch.setattr(framework, "open_site", lambda profile: None)

@@ -1,4 +1,4 @@
-"""make hands what people type to programs letter by letter: nothing of it is run or expanded."""
+"""make passes text that people type to programs unchanged; no shell runs or expands it."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ TEXTS = (
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """Stands where Python is, and writes what it is given."""
+    """Replaces Python and writes its arguments to a file."""
     found = tmp_path / "program"
     found.write_text('#!/bin/sh\nprintf "%s\\n" "$*" >arguments\nenv -0 >environment\n')
     found.chmod(0o755)
@@ -61,7 +61,7 @@ def made(program: Path, *arguments: str, **environment: str) -> tuple[str, dict[
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_text_arrives_as_it_was_typed(program: Path, text: str) -> None:
+def test_make_passes_text_unchanged(program: Path, text: str) -> None:
     for arguments, environment in ([f"Q={text}"], {}), ([], {"Q": text}):
         _, found = made(program, "ask", *arguments, **environment)
         assert found["ARG_Q"] == text
@@ -69,7 +69,7 @@ def test_text_arrives_as_it_was_typed(program: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_no_target_gives_text_to_a_shell(program: Path, target: str) -> None:
+def test_no_make_target_passes_text_to_a_shell(program: Path, target: str) -> None:
     text = TEXTS[2]
     arguments, found = made(program, target, f"{TARGETS[target]}={text}")
     assert found[f"ARG_{TARGETS[target]}"] == text and "touch" not in arguments

@@ -1,5 +1,5 @@
-"""Jobs in the trainer's image. `docker compose run` is a stub: it links what would be mounted into
-a folder and runs the module here. tests/e2e/test_lessons.py runs real ones."""
+"""Jobs in the trainer's image. `docker compose run` is a stub: it links the mounts into a folder
+and runs the module here. tests/e2e/test_lessons.py runs real jobs."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def left(site: Any) -> set[str]:
     return {path.name for path in site.state.iterdir()} - {jobs.LOCK}
 
 
-def test_a_job_sees_the_paths_that_it_is_given_and_writes_where_it_may(site: Site) -> None:
+def test_a_job_sees_only_its_paths_and_writes_only_where_allowed(site: Site) -> None:
     found = jobs.run(
         site,
         job(
@@ -103,14 +103,14 @@ def test_a_job_sees_the_paths_that_it_is_given_and_writes_where_it_may(site: Sit
     assert [mount.rpartition(":")[2] for mount in mounts] == ["ro", "ro", "rw"]
 
 
-def test_its_progress_is_told_and_nothing_of_it_is_left(site: Any) -> None:
+def test_a_job_s_progress_is_printed_and_no_files_remain(site: Any) -> None:
     jobs.run(site, job(site, "lists"))
     assert site.told == ["one line of lists"]
     assert left(site) == {"nights", "secrets.env", "forgotten.jsonl"}
     assert site.stacks.removed == ["learning", "learning"]
 
 
-def test_keys_come_by_the_environment_and_only_where_they_are_needed(site: Any) -> None:
+def test_a_job_gets_keys_by_environment_and_only_if_needed(site: Any) -> None:
     assert jobs.run(site, job(site, "lists", online=True))["key"] == "model-key"
     assert jobs.run(site, job(site, "lists"))["key"] == ""
     assert not {"model-key", "chat-token"} & set(json.dumps(site.stacks.commands).split('"'))
@@ -120,34 +120,34 @@ def test_keys_come_by_the_environment_and_only_where_they_are_needed(site: Any) 
     assert "LEARNING_NETWORK" not in jobs.environment(site, job(site, ""))
 
 
-def test_an_error_in_a_job_is_the_same_error_here(site: Any) -> None:
+def test_an_error_in_a_job_is_raised_unchanged(site: Any) -> None:
     with pytest.raises(Misconfigured) as error:
         jobs.run(site, job(site, "error"))
     found = error.value
     assert (found.what, found.saw, found.do) == ("Invalid glossary.toml", "line 3", "correct it")
 
 
-def test_a_job_that_breaks_down_says_its_last_lines(site: Any) -> None:
+def test_a_crashed_job_shows_its_last_lines(site: Any) -> None:
     with pytest.raises(GlueError, match=f"the job {MODULE} failed") as error:
         jobs.run(site, job(site, "traceback"))
     assert "ZeroDivisionError: by nothing" in error.value.saw
 
 
-def test_a_job_past_its_deadline_is_ended(site: Any) -> None:
+def test_a_job_is_stopped_at_its_deadline(site: Any) -> None:
     with pytest.raises(GlueError, match="failed") as error:
         jobs.run(site, job(site, "hangs", timeout_seconds=0.2))
     assert "no end within 0 s" in error.value.saw
     assert site.stacks.removed == ["learning", "learning"]
 
 
-def test_a_job_that_is_not_wanted_any_more_is_ended_at_its_next_line(site: Any) -> None:
+def test_an_unwanted_job_is_stopped_at_its_next_line(site: Any) -> None:
     with pytest.raises(desired_state.Preempted):
         jobs.run(site, job(site, "hangs"), lambda: desired_state.require(site.state, "tonight"))
     assert site.stacks.removed == ["learning", "learning"]
     assert left(site) == {"nights", "secrets.env", "forgotten.jsonl"}
 
 
-def test_what_a_job_writes_belongs_to_the_state_folder_s_owner(site: Any) -> None:
+def test_a_job_s_files_belong_to_the_state_folder_s_owner(site: Any) -> None:
     before = os.umask(0o077)
     try:
         jobs.ensure_file(site.state / "document-questions.jsonl")

@@ -1,4 +1,4 @@
-"""Which collection is the team's. A stub answers as Open WebUI does; tests/e2e has the real one."""
+"""Finding the team's collection. A stub answers like Open WebUI; tests/e2e has the real one."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from glue.core.services import Service
 
 
 class Chat:
-    """The stub: collections (id -> name), and what the assistant looks into, if it is there."""
+    """The stub: collections (ID -> name), and the collections of the assistant, if it exists."""
 
     def __init__(self, collections: dict[str, str], attached: list[str] | None = None) -> None:
         self.collections = collections
@@ -55,7 +55,7 @@ def remembered(state: Path) -> str:
     return str(json.loads((state / knowledge.REMEMBERED).read_text())["id"])
 
 
-def test_a_new_chat_gets_a_collection_which_is_remembered(tmp_path: Path) -> None:
+def test_a_new_chat_gets_a_collection_whose_id_is_saved(tmp_path: Path) -> None:
     assert ensure(Chat({}), tmp_path) == remembered(tmp_path) == "new"
     assert ensure(Chat({}), tmp_path, kept="of an earlier chat") == "new"
 
@@ -65,17 +65,17 @@ def test_a_renamed_collection_stays(tmp_path: Path) -> None:
     assert ensure(chat, tmp_path, kept="a") == "a"
 
 
-def test_a_lost_state_folder_is_made_good_by_the_assistant(tmp_path: Path) -> None:
+def test_without_a_state_folder_the_assistant_s_collection_is_used(tmp_path: Path) -> None:
     assert ensure(Chat({"a": "Renamed", "b": KNOWLEDGE_NAME}, ["a"]), tmp_path) == "a"
     assert remembered(tmp_path) == "a"
 
 
-def test_without_both_the_name_is_looked_for_on_every_page(tmp_path: Path) -> None:
+def test_without_both_the_collection_is_found_by_name_on_any_page(tmp_path: Path) -> None:
     many = {str(number): f"Other {number}" for number in range(64)}
     assert ensure(Chat(many | {"a": KNOWLEDGE_NAME}, []), tmp_path) == "a"
 
 
-def test_a_deleted_collection_is_made_anew_only_when_asked_for(tmp_path: Path) -> None:
+def test_a_deleted_collection_is_created_again_only_on_request(tmp_path: Path) -> None:
     chat = Chat({"b": KNOWLEDGE_NAME}, ["a"])
     assert ensure(chat, tmp_path, kept="a") is None, "one of that name is somebody else's"
     assert ensure(chat, tmp_path, anew=True) == "new" == remembered(tmp_path)
@@ -90,7 +90,7 @@ def test_a_deleted_collection_is_made_anew_only_when_asked_for(tmp_path: Path) -
         (Chat({}), True, ""),
     ],
 )
-def test_status_and_doctor_say_that_it_was_deleted(
+def test_status_and_doctor_report_a_deleted_collection(
     tmp_path: Path, chat: Chat, serves: bool, words: str
 ) -> None:
     (tmp_path / knowledge.REMEMBERED).write_text('{"id": "a"}')
@@ -109,7 +109,7 @@ def test_status_and_doctor_say_that_it_was_deleted(
         ({"knowledge_id": "k"}, "admin", None),
     ],
 )
-def test_what_glue_put_in_is_told_from_what_people_did(
+def test_files_by_glue_are_told_from_files_by_people(
     data: dict[str, Any], role: str, key: str | None
 ) -> None:
     row = {"id": "1", "filename": "a b.pdf", "meta": {"data": data}, "user": {"role": role}}

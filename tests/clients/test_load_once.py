@@ -1,5 +1,5 @@
-"""A hot-loaded adapter is read from disk once: what glue asks of vLLM, and the middleware that
-clears the flag there."""
+"""A hot-loaded adapter is read from disk once: glue's requests to vLLM, and the middleware that
+clears the flag."""
 
 import asyncio
 import importlib.util
@@ -25,8 +25,7 @@ def middleware() -> Iterator[Any]:
 
 
 def flag_when_answered(middleware: Any, path: str) -> bool:
-    """Whether the kept request still says load_inplace at the moment in which the answer to path
-    goes out."""
+    """Whether the stored request still has load_inplace when the answer to path is sent."""
     kept: dict[str, Any] = {}
     seen: list[bool] = []
 
@@ -48,7 +47,7 @@ def test_the_flag_is_cleared_before_a_load_is_answered(middleware: Any) -> None:
     assert flag_when_answered(middleware, "/v1/load_lora_adapter") is False
 
 
-def test_other_calls_are_left_alone(middleware: Any) -> None:
+def test_other_requests_are_unchanged(middleware: Any) -> None:
     assert flag_when_answered(middleware, "/v1/models") is True
 
 
@@ -67,7 +66,7 @@ def test_only_a_replacement_is_loaded_in_place(
     ]
 
 
-def test_what_is_loaded_already_is_not_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loaded_adapter_is_not_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Vllm, "models", lambda self: {"team-adapter": "/adapters/new"})
     monkeypatch.setattr(Vllm, "call", lambda *_: pytest.fail("vLLM was asked to load it again"))
     Vllm("nowhere:8000", "key").serve("team-adapter", "/adapters/new")

@@ -1,4 +1,4 @@
-"""Jobs, with a shell script in place of the container."""
+"""One-shot containers, with a shell script instead of the container."""
 
 import os
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ def run(script: str, **more: Any) -> dict[str, Any]:
     return found
 
 
-def test_a_job_returns_the_json_of_its_last_line_and_its_lines_are_heard() -> None:
+def test_a_job_returns_the_json_of_its_last_line_and_streams_its_lines() -> None:
     heard: list[str] = []
     assert run("""echo loading; echo '{"a": 1}'""", hear=heard.append) == {"a": 1}
     assert heard == ["loading", '{"a": 1}']

@@ -1,4 +1,5 @@
-"""A umask of 027 or 077, files that root left, folders of another owner, paths that need quotes."""
+"""File ownership and modes: a umask of 027 or 077, files of root, folders of another owner,
+paths that need quotes."""
 
 import json
 import os
@@ -36,7 +37,7 @@ def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-def test_what_glue_writes_has_its_mode_whatever_the_umask(umask: int, tmp_path: Path) -> None:
+def test_files_have_the_right_mode_under_any_umask(umask: int, tmp_path: Path) -> None:
     files.write_json(tmp_path / "notice.json", {})
     files.write(tmp_path / "secrets.env", "", mode=0o600)
     files.append_line(tmp_path / "journal.jsonl", {})
@@ -47,9 +48,7 @@ def test_what_glue_writes_has_its_mode_whatever_the_umask(umask: int, tmp_path: 
     ]
 
 
-def test_a_clone_is_opened_to_containers_and_the_site_s_own_settings_stay_closed(
-    umask: int, tmp_path: Path
-) -> None:
+def test_setup_makes_the_clone_readable_but_not_site_env(umask: int, tmp_path: Path) -> None:
     (tmp_path / "images" / "door").mkdir(parents=True)
     script = tmp_path / "images" / "door" / "haproxy.cfg"
     script.touch()
@@ -63,7 +62,7 @@ def test_a_clone_is_opened_to_containers_and_the_site_s_own_settings_stay_closed
     )
 
 
-def test_everything_that_a_container_mounts_of_the_repository_is_among_what_is_opened() -> None:
+def test_all_mounted_repository_paths_are_made_readable() -> None:
     mounted = [
         line.strip().removeprefix("- ").removeprefix('volumes: ["').partition(":")[0]
         for file in settings.REPOSITORY.glob("compose.*.yaml")
@@ -76,7 +75,7 @@ def test_everything_that_a_container_mounts_of_the_repository_is_among_what_is_o
     )
 
 
-def test_the_doctor_names_what_containers_cannot_read() -> None:
+def test_the_doctor_names_files_that_containers_cannot_read() -> None:
     found = doctor.examine(
         replace(good(), closed_files=(Path("/repo/images/door/haproxy.cfg"),)), ("repository",)
     )[0]
@@ -105,7 +104,7 @@ def as_user(monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
         ),  # from another machine: 2002 has no account here
     ],
 )
-def test_a_file_of_another_user_is_named_with_one_line_to_type(
+def test_a_file_of_another_user_is_named_with_a_command(
     folder_owner: int,
     file_owner: int,
     me: int,
@@ -127,7 +126,7 @@ def test_a_file_of_another_user_is_named_with_one_line_to_type(
     )
 
 
-def test_where_the_owner_has_an_account_it_is_to_run_the_command(
+def test_the_command_runs_as_the_owner_if_it_has_an_account(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "journal.jsonl").touch()
@@ -144,15 +143,15 @@ def test_where_the_owner_has_an_account_it_is_to_run_the_command(
     assert "sudo -u alice make" in host.denied(tmp_path / "journal.jsonl").do
 
 
-def test_a_folder_of_the_system_is_never_given_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_chown_is_suggested_for_a_system_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     as_user(monkeypatch, 2001)
     for path in ("/etc/shadow", "/usr/bin/docker", "/var/run/docker.sock"):
         assert "chown" not in host.denied(Path(path)).do
 
 
 @ROOT
-def test_secrets_of_root_are_no_file_of_the_repository(tmp_path: Path) -> None:
-    """In a process of another user; only root reads a file of root's with mode 600."""
+def test_a_closed_settings_file_raises_permission_error(tmp_path: Path) -> None:
+    """In a process of another user: only root can read a file of root with mode 600."""
     (tmp_path / "secrets.env").touch(mode=0o600)
     (tmp_path / "secrets.env").chmod(0o600)
     child = os.fork()
@@ -194,7 +193,7 @@ def test_no_verb_shows_a_traceback(
 
 
 @ROOT
-def test_what_root_writes_belongs_to_the_folder_s_owner_and_the_rest_is_named(
+def test_files_that_root_writes_get_the_folder_s_owner_and_others_are_named(
     tmp_path: Path,
 ) -> None:
     os.chown(tmp_path, 2001, 2001)
@@ -213,11 +212,11 @@ def test_what_root_writes_belongs_to_the_folder_s_owner_and_the_rest_is_named(
     assert "nights" in doctor.examine(seen, ("state folder",))[0].saw
 
 
-def test_what_cannot_be_read_or_is_removed_meanwhile_keeps_no_day_from_starting(
+def test_unreadable_and_vanished_files_do_not_stop_a_day(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An editor's lock file is a link to nothing, as is a file that was removed after its folder
-    was listed."""
+    """An editor's lock file is a dangling link, and so is a file that is removed after its
+    folder was listed."""
     (tmp_path / "nights" / "one").mkdir(parents=True)
     for name in ("alarm.json", "nights/one/verdict.json", ".#haproxy.cfg"):
         (tmp_path / name).symlink_to("nowhere")
@@ -229,7 +228,7 @@ def test_what_cannot_be_read_or_is_removed_meanwhile_keeps_no_day_from_starting(
 
 
 @ROOT
-def test_a_state_folder_without_an_account_is_not_scheduled(tmp_path: Path) -> None:
+def test_a_state_folder_whose_owner_has_no_account_is_not_scheduled(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     os.chown(tmp_path / "state", 54321, 54321)
     found = settings.load("spark")
@@ -241,9 +240,9 @@ def test_a_state_folder_without_an_account_is_not_scheduled(tmp_path: Path) -> N
 
 
 @ROOT
-def test_setup_opens_the_volumes_also_the_second_time(tmp_path: Path) -> None:
-    """The programs of its containers run here, on folders for volumes, as root with none but the
-    container's capabilities."""
+def test_setup_makes_the_volumes_writable_every_time(tmp_path: Path) -> None:
+    """The programs of its containers run here, on folders instead of volumes, as root with only
+    the container's capabilities."""
     for name in ("cache", "models", "serving-cache"):
         (tmp_path / name).mkdir()
 
@@ -273,9 +272,7 @@ def test_setup_opens_the_volumes_also_the_second_time(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o1777
 
 
-def test_the_practice_model_is_for_every_user_once_it_is_in_its_volume(
-    umask: int, tmp_path: Path
-) -> None:
+def test_the_practice_model_in_its_volume_is_readable_for_all(umask: int, tmp_path: Path) -> None:
     source, model = tmp_path / "image", tmp_path / "volume"
     source.mkdir()
     for name in ("config.json", "model.safetensors"):
@@ -296,8 +293,8 @@ def test_the_practice_model_is_for_every_user_once_it_is_in_its_volume(
     "name", ["plain", "dual use 100%", "it's", 'a "b"', "back\\slash", "$HOME ${x}"]
 )
 def test_systemd_starts_a_program_in_any_folder(name: str, tmp_path: Path) -> None:
-    """systemd-analyze reads the units as systemd does; what it then starts, it starts in the
-    working directory."""
+    """systemd-analyze parses the units as systemd does, and the command runs in the working
+    directory."""
     home = tmp_path / name
     (home / ".venv" / "bin").mkdir(parents=True)
     (home / ".venv" / "bin" / "python").symlink_to("/bin/pwd")
@@ -329,7 +326,7 @@ def test_systemd_starts_a_program_in_any_folder(name: str, tmp_path: Path) -> No
     assert program[0] == "/usr/bin/env" and done.stdout.strip() == str(home)
 
 
-def test_a_colon_in_a_path_is_refused_in_words(tmp_path: Path) -> None:
+def test_a_colon_in_the_path_is_refused(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Misconfigured, match="colon"):
         patch.setenv("GLUE_STATE_DIR", str(tmp_path / "a:b"))
         settings.load("spark")

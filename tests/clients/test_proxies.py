@@ -1,5 +1,5 @@
-"""An office's proxy in the admin's shell or in Docker's config.json: no question to an address of
-our own goes there."""
+"""A company proxy in the shell or in Docker's config.json: requests to our own addresses do not
+use it."""
 
 import re
 import subprocess
@@ -29,7 +29,7 @@ CHECK = re.compile(r'test: \["CMD", "python3", "-c", "(.+?)"\]')
 
 @contextmanager
 def serving(status: int) -> Iterator[tuple[str, list[str]]]:
-    """A server on this machine: its address, and the paths that it was asked for."""
+    """A server on this machine: its address, and the requested paths."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -54,7 +54,7 @@ def serving(status: int) -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture(params=NO_PROXIES)
 def proxy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What the office's proxy was asked for, in a shell that names it."""
+    """The requests to the proxy that the environment names."""
     with serving(503) as (address, asked):
         for kind in KINDS:
             for name in (f"{kind}_PROXY", f"{kind}_proxy".lower()):
@@ -64,7 +64,7 @@ def proxy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
         yield asked
 
 
-def test_glue_asks_vllm_the_door_and_the_chat_directly(proxy: list[str]) -> None:
+def test_glue_reaches_vllm_the_door_and_the_chat_without_a_proxy(proxy: list[str]) -> None:
     with serving(200) as (address, asked):
         assert Vllm(address, "key").answers()
         assert WebUI(f"http://{address}").account() == {}
@@ -80,7 +80,7 @@ def test_glue_asks_vllm_the_door_and_the_chat_directly(proxy: list[str]) -> None
 @pytest.mark.parametrize(
     "file", ["compose.day.yaml", "compose.bench.yaml", "tests/e2e/recorder/compose.yaml"]
 )
-def test_health_checks_ask_their_own_container_directly(file: str, proxy: list[str]) -> None:
+def test_health_checks_use_no_proxy(file: str, proxy: list[str]) -> None:
     checks = set(CHECK.findall((REPOSITORY / file).read_text()))
     assert checks
     with serving(200) as (address, asked):
@@ -91,14 +91,14 @@ def test_health_checks_ask_their_own_container_directly(file: str, proxy: list[s
     assert proxy == [] and len(asked) == len(checks)
 
 
-def test_a_health_check_still_fails_where_its_container_answers_no_200() -> None:
+def test_a_health_check_fails_for_a_status_other_than_200() -> None:
     check, *_ = set(CHECK.findall((REPOSITORY / "compose.day.yaml").read_text()))
     with serving(503) as (address, _):
         command = [sys.executable, "-c", re.sub(r"127\.0\.0\.1:\d+", address, check)]
         assert subprocess.run(command, capture_output=True, check=False).returncode != 0
 
 
-def test_containers_are_told_of_no_proxy_in_both_spellings() -> None:
+def test_containers_get_no_proxy_in_both_spellings() -> None:
     rows = [
         line.partition("=")
         for line in (REPOSITORY / "env" / "no-proxy.env").read_text().splitlines()
@@ -111,7 +111,7 @@ def test_containers_are_told_of_no_proxy_in_both_spellings() -> None:
     }
 
 
-def test_only_the_download_of_models_uses_the_proxy(
+def test_only_model_downloads_use_the_proxy(
     monkeypatch: pytest.MonkeyPatch, proxy: list[str]
 ) -> None:
     monkeypatch.setattr(compose, "docker_cli", lambda: "docker")

@@ -1,7 +1,7 @@
 """Promote, roll back, prune, publish and judge in any order, with a crash at any file operation:
 what serves is never lost.
 
-The crash is a stub: the file operation raises and nothing after it happens, as at a kill or a power
+The crash is a stub: the file operation raises and no later one happens, as after a kill or a power
 cut.
 """
 
@@ -41,12 +41,12 @@ LONGEST = 40  # no verb makes more file operations than this
 
 
 class Crash(BaseException):
-    """Not an Exception: nothing may catch it."""
+    """Not an Exception, so that no handler catches it."""
 
 
 @contextmanager
 def crash_at(number: int) -> Iterator[None]:
-    """The file operation with this number is not made, and none after it."""
+    """Stops the file operation with this number and all later ones."""
     left = number
 
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,7 +85,7 @@ class Machine(RuleBasedStateMachine):
         self.promoted: list[str] = []
 
     def act(self, what: Callable[[], None], crash: int | None) -> bool:
-        """Whether it came to its end."""
+        """Whether it finished."""
         try:
             if crash is None:
                 what()
@@ -207,8 +207,8 @@ class TestMachine(Machine.TestCase):  # type: ignore[misc,valid-type]
     )
 
 
-def test_the_crash_is_felt() -> None:
-    """Else the machine above would find nothing to hold against it."""
+def test_the_state_machine_detects_a_crash() -> None:
+    """Otherwise the state machine above would prove nothing."""
     home = Path(tempfile.mkdtemp())
     store = AdapterStore(home)
     try:

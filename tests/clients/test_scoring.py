@@ -1,4 +1,4 @@
-"""How likely an answer is by vLLM: which tokens are counted, and with which template arguments."""
+"""The likelihood of an answer from vLLM: which tokens count, and with which template arguments."""
 
 from typing import Any
 
@@ -27,8 +27,7 @@ WORDS = list(dict.fromkeys(PROMPT + ANSWER))
 
 
 class Served(Model):
-    """Stub: a vLLM that gives back what each test says it was asked for; the real one is asked in
-    tests/e2e/test_cycle.py."""
+    """A stub of vLLM with the test's answers; tests/e2e/test_cycle.py asks the real one."""
 
     prompt, whole = PROMPT, PROMPT + ANSWER
     bodies: list[dict[str, Any]]
@@ -69,18 +68,18 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     return Served("vllm", "key")
 
 
-def test_scored_are_the_answer_and_its_end_mark(served: Served) -> None:
+def test_the_answer_and_its_end_mark_are_scored(served: Served) -> None:
     first = len(PROMPT)
     assert served.likelihood("team-base", EXAMPLE) == -(first + first + 1) / 2, (
         "not the line break, which is never generated"
     )
 
 
-def test_a_prompt_that_is_no_prefix_of_the_whole_is_refused(
+def test_a_prompt_that_is_not_a_prefix_is_refused(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A template that thinks, whatever it is told: the whole has </think> where the prompt has a
-    line break."""
+    """A template that always thinks: the whole text has </think> where the prompt has a line
+    break."""
     monkeypatch.setattr(Served, "prompt", [*PROMPT[:-1], "\n"])
     with pytest.raises(GlueError, match="no tokens to score"):
         served.likelihood("team-base", EXAMPLE)
@@ -94,7 +93,7 @@ def test_an_answer_without_tokens_is_refused(
         served.likelihood("team-base", EXAMPLE)
 
 
-def test_every_request_has_the_template_arguments_that_training_has(served: Served) -> None:
+def test_scoring_and_training_use_the_same_template_arguments(served: Served) -> None:
     served.likelihood("team-base", EXAMPLE)
     assert served.count_tokens("team-base", EXAMPLE) == len(PROMPT + ANSWER)
     served.answer("team-base", EXAMPLE.prompt, 8)

@@ -1,4 +1,4 @@
-"""What becomes of Docker's own faults, without Docker."""
+"""Faults of Docker and of programs, without Docker."""
 
 import os
 import re
@@ -21,7 +21,7 @@ from glue.core.errors import GlueError
 from glue.core.waiting import Seen
 
 
-def test_a_compose_that_never_ends_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_compose_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for a Docker that hangs."""
     hanging = Stacks.__new__(Stacks)
     hanging.settings = settings.load("rehearsal")
@@ -30,17 +30,16 @@ def test_a_compose_that_never_ends_is_an_error_in_words(monkeypatch: pytest.Monk
         hanging.compose("day", "up", timeout_seconds=0.1)
 
 
-def test_a_program_that_never_ends_is_an_error_in_words() -> None:
+def test_a_hanging_program_is_an_error() -> None:
     with pytest.raises(GlueError, match="sleep 60 hangs") as error:
         commands.run(["sleep", "60"], "wake it", timeout_seconds=0.1)
     assert (error.value.saw, error.value.do) == ("no end after 0 s", "wake it")
 
 
-def test_a_compose_that_never_says_its_version_is_one_without(
+def test_a_hanging_version_query_gives_no_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in for a docker command that hangs: a day that must come up is then tried all the
-    same."""
+    """A stand-in for a docker command that hangs: a day is tried nevertheless."""
     stand_in = tmp_path / "docker"
     stand_in.write_text("#!/bin/sh\nexec sleep 60\n")
     stand_in.chmod(0o755)
@@ -58,7 +57,7 @@ def test_a_compose_that_never_says_its_version_is_one_without(
         ("starting", ["connection refused\n"], ""),
     ],
 )
-def test_an_unhealthy_service_says_what_its_last_health_check_printed(
+def test_an_unhealthy_service_shows_its_last_health_check(
     status: str, checks: list[str], fault: str
 ) -> None:
     state = {
@@ -86,7 +85,7 @@ def test_an_unhealthy_service_says_what_its_last_health_check_printed(
         ("echo much; exec >&-; sleep 30", 1, "bash -c hangs.*no end after 1 s"),
     ],
 )
-def test_what_is_read_of_a_program_that_fails_or_never_ends_is_an_error_in_words(
+def test_reading_from_a_failed_or_hanging_program_is_an_error(
     script: str, seconds: float, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands, "END_SECONDS", 0.5)
@@ -99,7 +98,7 @@ def test_what_is_read_of_a_program_that_fails_or_never_ends_is_an_error_in_words
     assert re.search(words, str(error.value), re.DOTALL) and time.monotonic() - began < 20
 
 
-def test_what_nobody_reads_of_a_program_does_not_keep_it() -> None:
+def test_unread_output_does_not_block_a_program() -> None:
     with commands.reading(["bash", "-c", "head -c 1000000 /dev/zero"], "nothing", 60) as output:
         assert output.read(2) == bytes(2)
 
@@ -115,9 +114,7 @@ STUBBORN = {
 
 
 @pytest.mark.parametrize("script", STUBBORN.values(), ids=STUBBORN.keys())
-def test_a_deadline_is_one_whatever_the_program_does(
-    script: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deadline_ends_any_program(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "END_SECONDS", 0.5)
     began = time.monotonic()
     _, last_lines = commands.stream(
@@ -126,7 +123,7 @@ def test_a_deadline_is_one_whatever_the_program_does(
     assert time.monotonic() - began < 5 and last_lines.startswith("begun")
 
 
-def test_who_hears_may_break_off_and_nothing_of_the_program_goes_on(
+def test_an_error_of_the_listener_ends_the_whole_process_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(commands, "END_SECONDS", 0.5)
@@ -150,8 +147,7 @@ def test_who_hears_may_break_off_and_nothing_of_the_program_goes_on(
 
 
 def living(group: str) -> list[str]:
-    """Processes of the group that are more than an entry which nobody has collected yet; see
-    proc(5), stat."""
+    """Processes of the group that are not zombies; see proc(5), stat."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it ended meanwhile
@@ -178,10 +174,10 @@ def living(group: str) -> list[str]:
         ),
     ],
 )
-def test_a_user_whom_dockers_socket_refuses_is_told_to_join_the_group(
+def test_a_user_without_access_to_docker_is_told_to_join_its_group(
     said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in for the refusal: root, who runs these tests, is never refused."""
+    """A stand-in for the refusal: the tests run as root, which Docker never refuses."""
 
     def refuse(**_: object) -> None:
         raise docker.errors.DockerException(said)
@@ -194,10 +190,10 @@ def test_a_user_whom_dockers_socket_refuses_is_told_to_join_the_group(
 
 
 @pytest.mark.parametrize(("status", "waits"), [(None, False), (404, False), (409, True)])
-def test_a_container_that_docker_removes_already_is_waited_for(
+def test_removing_a_container_waits_for_docker_s_own_removal(
     status: int | None, waits: bool
 ) -> None:
-    """A stand-in: the real one is between "ended" and "removed" for milliseconds."""
+    """A stand-in: the real container is between "exited" and "removed" for milliseconds only."""
     asked: list[str] = []
 
     def remove(force: bool) -> None:
@@ -216,7 +212,7 @@ def test_a_container_that_docker_removes_already_is_waited_for(
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_the_https_proxy_of_an_earlier_version_is_gone_before_the_new_one_starts(
+def test_an_earlier_version_s_https_proxy_is_removed_before_the_new_one_starts(
     there: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for Docker: both proxies publish the same port."""

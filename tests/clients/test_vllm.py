@@ -1,5 +1,5 @@
-"""Whether vLLM answers people, asked over HTTP of a stand-in with the faults that the real one will
-not produce on demand."""
+"""Whether vLLM answers, checked over HTTP on a stand-in with faults that the real one does not
+produce on demand."""
 
 import json
 import threading
@@ -31,7 +31,7 @@ vllm:num_requests_waiting{{engine="0",model_name="team-base"}} 1.0
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """fault: by path, or by model, a status or HANGS. moves: whether the token counters do."""
+    """fault: by path or model, a status or HANGS. moves: whether the token counters increase."""
     world = SimpleNamespace(
         fault={"team-adapter": 404}, moves=False, asked=[], looks=0, over=threading.Event()
     )
@@ -93,7 +93,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         ({ADAPTER: 500}, False, "refused /v1/chat/completions: 500"),
     ],
 )
-def test_vllm_answers_if_a_token_comes_or_others_come_meanwhile(
+def test_vllm_is_well_if_a_token_comes_or_its_counters_move(
     fault: dict[str, Any], moves: bool, words: str, served: Any
 ) -> None:
     served.fault, served.moves = fault, moves
@@ -102,7 +102,7 @@ def test_vllm_answers_if_a_token_comes_or_others_come_meanwhile(
     assert {tokens for _, tokens in served.asked} <= {1}
 
 
-def test_one_that_hangs_after_a_while_and_one_that_is_gone_are_seen(served: Any) -> None:
+def test_a_hanging_and_a_stopped_vllm_are_detected(served: Any) -> None:
     assert served.vllm.answers()
     served.fault = {ADAPTER: HANGS}
     began = time.monotonic()

@@ -1,5 +1,5 @@
-"""What the two stacks promise, read from `docker compose config`: with the rehearsal's overlay and
-without."""
+"""Properties of the two stacks, read from `docker compose config`, with and without the
+rehearsal's overlay."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def day(request: pytest.FixtureRequest) -> dict[str, Any]:
     return configuration("day", request.param)
 
 
-def test_no_image_is_latest_and_none_is_pulled_by_itself(any_stack: dict[str, Any]) -> None:
+def test_no_image_is_latest_or_pulled_automatically(any_stack: dict[str, Any]) -> None:
     for name, service in any_stack["services"].items():
         assert re.search(r"[:@][\w.\-]+$", service["image"]) and not service["image"].endswith(
             ":latest"
@@ -56,7 +56,7 @@ def test_no_image_is_latest_and_none_is_pulled_by_itself(any_stack: dict[str, An
         assert service["pull_policy"] == "never", name
 
 
-def test_every_container_is_reaped_bounded_and_without_privileges(
+def test_every_container_has_init_limits_and_no_privileges(
     any_stack: dict[str, Any],
 ) -> None:
     for name, service in any_stack["services"].items():
@@ -71,10 +71,8 @@ def test_every_container_is_reaped_bounded_and_without_privileges(
 
 @pytest.mark.parametrize("profile", settings.PROFILES)
 @pytest.mark.parametrize("stack", ["day", "night"])
-def test_no_container_takes_over_the_proxies_of_dockers_config_json(
-    stack: str, profile: str
-) -> None:
-    """Compose puts config.json's proxies under what a service's own environment says."""
+def test_no_container_gets_the_proxies_of_docker_s_config_json(stack: str, profile: str) -> None:
+    """A service's own environment overrides config.json's proxies."""
     for name, service in configuration(stack, profile, HTTPS_NAMES="spark.example.org")[
         "services"
     ].items():
@@ -95,7 +93,7 @@ def test_only_the_chat_is_published_and_only_to_this_machine(day: dict[str, Any]
 
 
 @pytest.mark.parametrize("profile", settings.PROFILES)
-def test_with_https_one_more_service_is_published_and_the_chat_itself_still_only_to_this_machine(
+def test_with_https_only_the_proxy_is_published_to_the_network(
     profile: str,
 ) -> None:
     services = configuration(
@@ -129,14 +127,14 @@ def test_the_chat_has_the_team_s_name_and_no_suggestions_of_others() -> None:
     assert chat["environment"]["DEFAULT_PROMPT_SUGGESTIONS"] == "[]"
 
 
-def test_every_service_of_the_day_has_a_health_check_and_comes_back(day: dict[str, Any]) -> None:
+def test_every_service_of_the_day_has_a_health_check_and_restarts(day: dict[str, Any]) -> None:
     assert set(day["services"]) == {"vllm", "open-webui", "door", "night-desk"}
     for name, service in day["services"].items():
         assert service["healthcheck"]["test"], name
         assert service["restart"] == "unless-stopped", name
 
 
-def test_the_settings_that_keep_retrieval_alive_are_there(day: dict[str, Any]) -> None:
+def test_the_settings_that_retrieval_needs_are_set(day: dict[str, Any]) -> None:
     environment = day["services"]["open-webui"]["environment"]
     assert json.loads(environment["DEFAULT_MODEL_PARAMS"]) == {"function_calling": "legacy"}
     assert environment["UVICORN_WORKERS"] == "1"
@@ -171,8 +169,8 @@ CLOSED = (
 )
 
 
-def test_the_chat_asks_for_the_doors_address_again_after_a_second(day: dict[str, Any]) -> None:
-    """A recreated door has another address; tests/e2e/test_upgrade.py meets one."""
+def test_the_chat_resolves_the_door_s_address_every_second(day: dict[str, Any]) -> None:
+    """A recreated door has another address; tests/e2e/test_upgrade.py has that case."""
     assert day["services"]["open-webui"]["environment"]["AIOHTTP_POOL_DNS_TTL"] == "1"
 
 
@@ -200,13 +198,13 @@ def test_adapters_are_mounted_by_their_parent_and_read_only(day: dict[str, Any])
     assert mounts["/adapters"]["read_only"] and mounts["/adapters"]["source"].endswith("/adapters")
 
 
-def test_every_image_is_one_of_the_file_of_images(any_stack: dict[str, Any]) -> None:
+def test_every_image_is_in_images_env(any_stack: dict[str, Any]) -> None:
     loaded = settings.load("rehearsal")
     listed = {loaded[key] for key in settings.read_env_file(REPOSITORY / "env" / "images.env")}
     assert {service["image"] for service in any_stack["services"].values()} <= listed
 
 
-def test_what_people_reach_writes_nothing_but_its_data(day: dict[str, Any]) -> None:
+def test_the_services_that_people_reach_are_read_only_except_for_data(day: dict[str, Any]) -> None:
     owner = (REPOSITORY / "state" if (REPOSITORY / "state").exists() else REPOSITORY).stat()
     assert day["services"]["vllm"]["user"] == f"{owner.st_uid}:{owner.st_gid}"
     assert all(service["read_only"] for service in day["services"].values())
@@ -217,7 +215,7 @@ def test_what_people_reach_writes_nothing_but_its_data(day: dict[str, Any]) -> N
     assert [mount["source"] for mount in day["services"]["open-webui"]["volumes"]] == ["webui-data"]
 
 
-def test_the_rehearsal_changes_the_machine_and_nothing_else() -> None:
+def test_the_rehearsal_differs_only_in_hardware() -> None:
     spark, rehearsal = (
         configuration("day", profile)["services"] for profile in ("spark", "rehearsal")
     )
@@ -249,7 +247,7 @@ def test_the_rehearsal_changes_the_machine_and_nothing_else() -> None:
     assert names[0] == names[1]
 
 
-def test_vllm_stops_as_it_likes_to_with_more_time_than_it_takes(day: dict[str, Any]) -> None:
+def test_vllm_gets_its_stop_signal_and_enough_time(day: dict[str, Any]) -> None:
     service = day["services"]["vllm"]
     (drain,) = (
         int(flag.split("=")[1])
@@ -260,15 +258,15 @@ def test_vllm_stops_as_it_likes_to_with_more_time_than_it_takes(day: dict[str, A
     assert service["stop_grace_period"] == "1m0s" and drain <= 50
 
 
-def test_a_morning_may_take_as_long_as_a_first_load() -> None:
-    """Docker calls a container unhealthy no sooner than the load and the kernels of a first start
-    take, and glue waits longer."""
+def test_a_day_may_take_as_long_as_a_first_load() -> None:
+    """Docker's health check waits at least as long as the load and the kernels of a first start,
+    and glue waits longer."""
     check = configuration("day", "spark")["services"]["vllm"]["healthcheck"]
     assert check["start_period"] == "20m0s"
     assert settings.load("spark").number("DAY_DEADLINE_SECONDS") > 20 * 60
 
 
-def test_every_cache_of_vllm_is_on_its_volume_and_models_are_only_read(day: dict[str, Any]) -> None:
+def test_vllm_s_caches_are_on_its_volume_and_models_are_read_only(day: dict[str, Any]) -> None:
     service = day["services"]["vllm"]
     mounts = {mount["target"]: mount for mount in service["volumes"]}
     assert mounts["/var/tmp"]["source"] == "serving-cache"
@@ -291,9 +289,7 @@ BLOCK_TOKENS = 4176
 STATE_BLOCKS = 4  # 23 Mamba states in blocks of six pages
 
 
-def test_the_kv_memory_of_a_spark_holds_every_running_answer_and_as_much_again_to_remember() -> (
-    None
-):
+def test_a_spark_s_kv_cache_holds_all_running_answers_and_as_many_prefixes() -> None:
     """vLLM 0.32's own grouping of Nemotron-3-Nano's layers; a running answer holds two states
     (mamba-cache-mode=align)."""
     spark = settings.load("spark")
@@ -311,7 +307,7 @@ def test_the_kv_memory_of_a_spark_holds_every_running_answer_and_as_much_again_t
 
 
 @pytest.mark.parametrize(("stack", "service"), [("day", "vllm"), ("night", "trainer")])
-def test_the_gpu_is_asked_for_on_a_spark_and_not_in_the_rehearsal(stack: str, service: str) -> None:
+def test_a_spark_requests_the_gpu_and_the_rehearsal_does_not(stack: str, service: str) -> None:
     spark, rehearsal = (
         configuration(stack, profile)["services"][service] for profile in ("spark", "rehearsal")
     )
@@ -319,7 +315,7 @@ def test_the_gpu_is_asked_for_on_a_spark_and_not_in_the_rehearsal(stack: str, se
     assert "resources" not in (rehearsal.get("deploy") or {})
 
 
-def test_the_trainer_reaches_no_network_and_does_not_come_back() -> None:
+def test_the_trainer_has_no_network_and_does_not_restart() -> None:
     for profile in settings.PROFILES:
         trainer = configuration("night", profile)["services"]["trainer"]
         assert (trainer["network_mode"], trainer["restart"]) == ("none", "no")
@@ -365,7 +361,7 @@ def test_vllms_health_check_prints_why_it_fails(
     assert (done.returncode, done.stdout + done.stderr) == (code, printed)
 
 
-def test_no_secret_stands_in_any_file() -> None:
+def test_compose_files_contain_no_secret() -> None:
     listed = subprocess.run(
         ["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     ).stdout.split()
@@ -400,7 +396,7 @@ def test_shell_scripts_parse() -> None:
         subprocess.run([shell, "-n", str(script)], check=True)
 
 
-def test_vllm_starts_with_the_memory_that_glue_waits_for() -> None:
+def test_vllm_s_memory_share_fits_day_free_bytes() -> None:
     """vLLM refuses to start unless its share of all memory is free; a GB10 has 121.69 GiB (what
     nvidia-smi's owners report)."""
     flags = configuration("day", "spark")["services"]["vllm"]["environment"][

@@ -1,5 +1,5 @@
-"""Every shell script, that no file holds a secret and, where advisories can be reached, that no
-package has a known hole."""
+"""Shell scripts pass shellcheck, no file contains a secret, and no locked package has a known
+vulnerability."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ def shell_scripts() -> list[Path]:
 @pytest.mark.parametrize(
     "script", shell_scripts(), ids=lambda path: str(path.relative_to(REPOSITORY))
 )
-def test_shellcheck_has_nothing_to_say(script: Path) -> None:
+def test_shellcheck_passes(script: Path) -> None:
     done = subprocess.run(
         [BIN / "shellcheck", "--severity=warning", script],
         capture_output=True,
@@ -80,9 +80,9 @@ def test_a_secret_in_a_file_would_be_found(tmp_path: Path) -> None:
     assert "Secret Keyword" in holds_a_secret([file])
 
 
-def test_no_locked_package_has_a_known_hole() -> None:
-    """Skipped, and so said, where the advisories cannot be reached: pip-audit then calls every
-    package unknown."""
+def test_no_locked_package_has_a_known_vulnerability() -> None:
+    """Skipped with a message if the advisories cannot be reached: pip-audit then reports every
+    package as unknown."""
     command = [
         str(BIN / "pip-audit"),
         "--requirement",

@@ -1,5 +1,5 @@
-"""The night's image by the Spark's own path, and what the recipes train, counted in it on the real
-architecture."""
+"""The night image, built as on a Spark, and the parameter counts of the recipes in it, on the
+real architecture."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ STAND_IN = "dual-use/trainer-stand-in:1"
 
 
 @pytest.mark.long
-def test_the_night_image_is_built_by_setups_own_code_on_a_stand_in_without_cuda() -> None:
+def test_setup_builds_the_night_image_on_a_stand_in_without_cuda() -> None:
     loaded = settings.load("rehearsal")
     stand_in = {"NIGHT_BASE_IMAGE": loaded["REHEARSAL_TORCH_IMAGE"], "TRAINER_IMAGE": STAND_IN}
     lines: list[str] = []
@@ -35,7 +35,7 @@ def test_the_night_image_is_built_by_setups_own_code_on_a_stand_in_without_cuda(
     subprocess.run([docker_cli(), "image", "rm", STAND_IN], check=True, capture_output=True)
 
 
-def test_what_the_distribution_installed_and_pip_cannot_uninstall_does_not_end_the_build(
+def test_packages_that_pip_cannot_uninstall_do_not_fail_the_build(
     tmp_path: Path,
 ) -> None:
     """As in NVIDIA's container: a package of the distribution's without RECORD, under a pip that is
@@ -101,7 +101,7 @@ def test_what_the_distribution_installed_and_pip_cannot_uninstall_does_not_end_t
     "name",
     ["team", *(pytest.param(name, marks=pytest.mark.long) for name in TRAINABLE if name != "team")],
 )
-def test_a_recipe_trains_what_it_says_of_the_real_architecture(name: str) -> None:
+def test_a_recipe_trains_its_stated_number_of_parameters(name: str) -> None:
     done = run_glue("recipe", "show", name, "--json", timeout_seconds=300)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout.splitlines()[-1])

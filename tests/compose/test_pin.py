@@ -46,7 +46,7 @@ def registry_command(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """host:port of a registry that is empty."""
+    """host:port of an empty registry."""
     folder = tmp_path_factory.mktemp("registry")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -76,7 +76,7 @@ def stacks() -> Stacks:
 
 @pytest.fixture(scope="module")
 def pushed(registry: str, stacks: Stacks) -> Iterator[str]:
-    """A reference that the registry holds and this machine does not."""
+    """A reference that the registry has and this machine does not."""
     reference = f"{registry}/base:1"
     assert stacks.docker.images.get(stacks.settings["REHEARSAL_BASE_IMAGE"]).tag(
         f"{registry}/base", "1"
@@ -98,9 +98,7 @@ def images_file(folder: Path, reference: str) -> Path:
     return path
 
 
-def test_a_tag_becomes_a_tag_with_the_registry_s_digest_and_again_is_nothing(
-    pushed: str, stacks: Stacks, tmp_path: Path
-) -> None:
+def test_pin_adds_the_registry_s_digest_once(pushed: str, stacks: Stacks, tmp_path: Path) -> None:
     path = images_file(tmp_path, pushed)
     host, name = pushed.split("/")
     accept = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
@@ -135,11 +133,10 @@ def test_a_pinned_image_is_pulled_found_and_run(
     assert done.stdout.strip() == "42"
 
 
-def test_a_pinned_image_is_found_and_run_where_only_its_bundle_came(
+def test_a_pinned_image_from_a_bundle_is_found_and_run(
     registry: str, stacks: Stacks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a site without a network: nothing of the image is here any more but what the bundle
-    holds."""
+    """As on a site without a network: the image exists only in the bundle."""
     name, base = f"{registry}/bundled", stacks.settings["REHEARSAL_BASE_IMAGE"]
     built, _ = stacks.docker.images.build(
         fileobj=io.BytesIO(f"FROM {base}\nLABEL of={name}\n".encode()), tag=f"{name}:1"
@@ -180,7 +177,7 @@ def test_a_pinned_image_is_found_and_run_where_only_its_bundle_came(
     assert told[-1] == "42", told
 
 
-def test_a_registry_that_does_not_answer_is_exit_10_with_nothing_written(
+def test_an_unreachable_registry_is_exit_10_and_changes_nothing(
     pushed: str, stacks: Stacks, tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:

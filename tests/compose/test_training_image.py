@@ -1,5 +1,5 @@
-"""The tests of images/trainer/training, run where its packages are: in the trainer image, without a
-network."""
+"""Runs the tests of images/trainer/training in the trainer image, which has their packages,
+without a network."""
 
 import subprocess
 
@@ -8,7 +8,7 @@ from glue.core import settings
 from glue.core.settings import REPOSITORY
 
 
-def test_everything_in_tests_training_in_image_passes_in_the_trainer_image() -> None:
+def test_the_trainer_image_s_own_tests_pass() -> None:
     mounts = [
         f"--volume={REPOSITORY}:/repo:ro",
         f"--volume={REPOSITORY}/images/trainer/training:/opt/training:ro",

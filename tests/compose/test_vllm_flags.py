@@ -1,5 +1,5 @@
-"""The flags of both profiles, joined by the real serve-current.sh and read by the real vLLM's own
-parser, in its image."""
+"""The flags of both profiles, joined by the real serve-current.sh and parsed by the real vLLM in
+its image."""
 
 import json
 import subprocess
@@ -23,8 +23,8 @@ ECHO = REPOSITORY / "tests" / "compose" / "echo"
 def as_vllm_reads_it(
     profile: str, *further: str, adapters: Path | None = None, shim: Path = SHIM
 ) -> subprocess.CompletedProcess[str]:
-    """A container of the rehearsal's vLLM with the profile's command, environment and script; only
-    `vllm` itself is the shim."""
+    """A container of the rehearsal's vLLM with the profile's command, environment and script;
+    only `vllm` itself is a shim."""
     service = configuration("day", profile)["services"]["vllm"]
     kinds = ("MACHINE_FLAGS", "ADAPTER_KERNEL_FLAGS", "ADAPTER_FLAGS")
     environment = [f"--env={kind}={service['environment'][kind]}" for kind in kinds]
@@ -66,12 +66,12 @@ def test_vllm_knows_every_flag_of_both_profiles(flags: dict[str, dict[str, Any]]
 
 
 @pytest.mark.long  # what the others stand on; ten seconds of imports for an error message
-def test_a_flag_that_vllm_does_not_know_is_seen() -> None:
+def test_an_unknown_flag_is_detected() -> None:
     done = as_vllm_reads_it("spark", "--no-such-flag")
     assert done.returncode == 2 and "--no-such-flag" in done.stderr
 
 
-def test_people_get_the_same_from_both_profiles(flags: dict[str, dict[str, Any]]) -> None:
+def test_both_profiles_serve_with_the_same_options(flags: dict[str, dict[str, Any]]) -> None:
     promised = {
         "default_chat_template_kwargs": {"enable_thinking": False},
         "reasoning_parser": "nemotron_v3",
@@ -96,7 +96,7 @@ def test_adapters_may_touch_experts_and_never_the_output_head(
         ), profile
 
 
-def test_what_the_gpu_needs_is_on_the_spark_only(flags: dict[str, dict[str, Any]]) -> None:
+def test_gpu_flags_are_on_the_spark_only(flags: dict[str, dict[str, Any]]) -> None:
     spark, rehearsal = flags["spark"], flags["rehearsal"]
     assert (spark["moe_backend"], rehearsal["moe_backend"]) == ("marlin", "auto")
     assert (spark["enable_prefix_caching"], rehearsal["enable_prefix_caching"]) == (True, False)
@@ -111,7 +111,7 @@ def test_what_the_gpu_needs_is_on_the_spark_only(flags: dict[str, dict[str, Any]
 
 @pytest.fixture
 def adapters(tmp_path: Path) -> Path:
-    """A state's adapters folder in which one release serves, with a checkpoint that does not serve
+    """An adapters folder in which one adapter serves and has a checkpoint that does not serve
     yet."""
     (tmp_path / "night-1" / "checkpoint").mkdir(parents=True)
     for name in ("adapter_config.json", "checkpoint/config.json"):
@@ -120,7 +120,7 @@ def adapters(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_merged_release_is_served_as_a_model_of_its_own_without_anything_of_lora(
+def test_a_merged_release_is_served_without_lora_flags(
     adapters: Path,
 ) -> None:
     (adapters / "night-1" / "serve-merged").touch()
@@ -135,7 +135,7 @@ def test_a_merged_release_is_served_as_a_model_of_its_own_without_anything_of_lo
 
 
 @pytest.mark.parametrize("state", ["not asked for", "judging", "no checkpoint"])
-def test_else_the_adapter_is_loaded_beside_the_base_model(adapters: Path, state: str) -> None:
+def test_an_unmerged_adapter_is_loaded_beside_the_base_model(adapters: Path, state: str) -> None:
     if state != "not asked for":
         (adapters / "night-1" / "serve-merged").touch()
     if state == "judging":
@@ -163,7 +163,7 @@ def new_volume() -> Iterator[str]:
     subprocess.run([docker_cli(), "volume", "rm", name], check=True, capture_output=True)
 
 
-def test_anybody_may_write_to_a_new_volume_of_compiled_kernels_and_to_nothing_else(
+def test_any_user_can_write_to_the_cache_volume_and_nowhere_else(
     new_volume: str,
 ) -> None:
     service = configuration("day", "rehearsal")["services"]["vllm"]

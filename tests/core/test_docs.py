@@ -1,4 +1,4 @@
-"""Pages: links lead somewhere, README leads to all of them, and they name what exists."""
+"""Links in pages have targets, README links to every page, and pages name only existing things."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCREENS_LINES, LINE_CHARACTERS = 120, 140
 
 
 def links(page: Path) -> set[tuple[Path, str]]:
-    """Files of this repository, and the heading in each."""
+    """Each linked file of this repository, and its headings."""
     return {
         ((page.parent / path).resolve() if path else page, heading)
         for path, heading in LINK.findall(TEXT[page])
@@ -29,18 +29,18 @@ def links(page: Path) -> set[tuple[Path, str]]:
 
 
 def headings(page: Path) -> set[str]:
-    """As GitHub names them in links."""
+    """As GitHub writes them in links."""
     found = re.findall(r"^#+ (.+)$", TEXT[page], re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in found}
 
 
-def test_every_link_leads_to_a_file_and_a_heading() -> None:
+def test_every_link_has_a_target() -> None:
     every = [(page, path, heading) for page in PAGES for path, heading in links(page)]
     assert not [(page.name, str(path)) for page, path, _ in every if not path.exists()]
     assert not [(p.name, h) for p, path, h in every if h and h not in headings(path)]
 
 
-def test_there_is_one_page_a_reader_and_the_readme_leads_to_every_page() -> None:
+def test_there_is_one_page_a_reader_and_the_readme_links_to_all() -> None:
     assert {page.name for page in (REPOSITORY / "docs").glob("*.md")} == READERS
     seen, left = set(), {REPOSITORY / "README.md"}
     while left:
@@ -55,7 +55,7 @@ def test_the_readme_is_two_screens() -> None:
     assert not [line for line in lines if len(line) > LINE_CHARACTERS and not line.startswith("|")]
 
 
-def test_every_make_target_that_pages_name_exists_and_each_is_named() -> None:
+def test_pages_name_every_make_target_and_no_other() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     quoted = set(re.findall(r"`[^`\n]*?make ([a-z-]+)[^`\n]*`", joined()))

@@ -1,4 +1,4 @@
-"""What no reader may see, in every form in which programs write it."""
+"""Text that must be hidden, in every form in which programs write it."""
 
 import json
 from urllib.parse import quote

@@ -125,13 +125,13 @@ def test_a_key_that_is_missing_is_named_with_what_it_takes(key: str, tmp_path: P
 
 
 @pytest.mark.parametrize("key", Keys.model_fields)
-def test_every_key_says_what_it_takes_and_none_is_empty(key: str) -> None:
+def test_every_setting_has_words_for_its_values(key: str) -> None:
     with pytest.raises(Misconfigured, match=f"Invalid value for {key} in env/site.env") as error:
         settings.check({key: ""}, "env/site.env")
     assert error.value.do == f"Expected {Keys.model_fields[key].description}."
 
 
-def test_the_keys_that_setup_generates_and_nobody_sees() -> None:
+def test_generated_keys_are_hidden() -> None:
     secrets = {"MODEL_API_KEY", "WEBUI_SECRET_KEY", "WEBUI_ADMIN_PASSWORD"}
     assert set(settings.SECRETS) == secrets
     assert {"SMTP_PASSWORD", "HF_TOKEN", "RESTIC_REPOSITORY"} | secrets < set(settings.HIDDEN)

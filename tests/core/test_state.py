@@ -124,7 +124,7 @@ def test_a_lock_names_its_holder_and_is_free_when_the_holder_dies(tmp_path: Path
 
 
 def test_files_that_two_versions_read_during_an_upgrade_keep_their_names() -> None:
-    """A night or a timer of the version before may hold a lock while the next one starts."""
+    """A night or timer of the old version may hold a lock when the new one starts."""
     names = (lock.TRAINING, lock.UPGRADE, lock.SWITCH, desired_state.FILE)
     assert names == ("night.lock", "upgrade.lock", "glue.lock", "turn.json")
 

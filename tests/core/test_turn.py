@@ -1,4 +1,4 @@
-"""The desired state, and the watch's next step."""
+"""The desired state, and the next step of the watch."""
 
 from pathlib import Path
 

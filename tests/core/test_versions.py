@@ -1,4 +1,4 @@
-"""Versions, as engines, drivers and images' tags say them."""
+"""Versions as engines, drivers and image tags write them."""
 
 import pytest
 
@@ -26,5 +26,5 @@ def test_a_version_is_its_numbers(text: str, expected: tuple[int, ...]) -> None:
     ("one", "other", "older"),
     [("1.9", "1.10", True), ("1.10", "1.9", False), ("main", "1.9", False), ("1.9", "main", False)],
 )
-def test_what_is_no_version_is_not_older(one: str, other: str, older: bool) -> None:
+def test_a_text_that_is_not_a_version_is_not_older(one: str, other: str, older: bool) -> None:
     assert image_tags.is_older(f"x/y:{one}", f"x/y:{other}") is older

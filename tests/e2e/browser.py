@@ -1,5 +1,5 @@
-"""A member of the team at a real browser: every way in which Open WebUI's pages let people teach,
-as hands do it."""
+"""A member of the team in a real browser: every way to teach on Open WebUI's pages, by clicks
+and keys."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ def chromium(path: str) -> Iterator[Browser]:
 
 @dataclass
 class Member:
-    """One person's window. An answer is named by its place among the answers of the chat, the last
-    being -1."""
+    """One person's window. An answer is named by its index in the chat; the last is -1."""
 
     page: Page
 
@@ -70,7 +69,7 @@ class Member:
         return self.page.locator("main, body").last.inner_text()
 
     def offered_models(self) -> list[str]:
-        """What the model picker lists."""
+        """The entries of the model picker."""
         self.page.locator("#model-selector-model-button").click()
         options = self.page.locator('[id^="model-option-"]')
         expect(options.first).to_be_visible()
@@ -81,7 +80,7 @@ class Member:
     # ------------------------------------------------------------------ asking
 
     def answers(self) -> Locator:
-        """Only answers have a thumb."""
+        """Answers are the messages with a thumb."""
         return self.page.locator('[id^="message-"]').filter(
             has=self.page.locator('button[aria-label="Good Response"]')
         )
@@ -95,11 +94,11 @@ class Member:
 
     @property
     def last(self) -> Locator:
-        """The last answer; by its id, for an answer that is being edited has no thumb."""
+        """The last answer, by its ID: an answer that is being edited has no thumb."""
         return self.page.locator(f"id={self.answers().last.get_attribute('id')}")
 
     def text(self) -> str:
-        """The last answer's words; its sources stand below them in the same box."""
+        """The words of the last answer; its sources are below them in the same box."""
         return "\n".join(
             self.last.locator("#response-content-container p").all_inner_texts()
         ).strip()
@@ -120,7 +119,7 @@ class Member:
             self.press("Good Response" if up else "Bad Response")
 
     def say_why(self, score: int, reason: str, comment: str) -> None:
-        """The form that opens after a thumb."""
+        """Fills in the form that opens after a thumb."""
         form = self.page.locator('[id^="message-feedback-"]')
         form.get_by_role("button", name=f"Rate {score} out of 10", exact=True).click()
         form.get_by_role("button", name=reason, exact=True).click()
@@ -143,7 +142,7 @@ class Member:
         expect(self.last.locator("#response-content-container")).to_contain_text(text)
 
     def ask_again(self) -> None:
-        """Lets the model answer the same question once more."""
+        """Regenerates the answer to the same question."""
         self.press("Regenerate")
         self.page.get_by_text("Try Again", exact=True).click()
         expect(self.last.get_by_text("2/2")).to_be_visible()
@@ -151,8 +150,7 @@ class Member:
 
 
 def delete_newest_rating(browser: Browser, url: str, email: str, password: str) -> str:
-    """What an administrator does for somebody who wants a rating gone: on the page of all ratings.
-    Returns its id."""
+    """Deletes a rating as an administrator, on the page of all ratings. Returns its ID."""
     page = Member.sign_in(browser, url, email, password).page
     page.goto(f"{url}/admin/evaluations/feedback")
     page.locator("tbody tr").first.locator("button").last.click()

@@ -1,4 +1,4 @@
-"""The real stacks, brought up once by the demonstration itself, with HTTPS from their first start.
+"""The real stacks, started once by the demonstration, with HTTPS from their first start.
 
 All tests of this folder run in one process (tests/conftest.py).
 """
@@ -54,7 +54,7 @@ def https_names() -> Iterator[str]:
 
 @pytest.fixture(scope="package")
 def demo(https_names: str) -> dict[str, Any]:
-    """The result of `python -m rehearsal`, which leaves the day serving on the night's adapter."""
+    """The result of `python -m rehearsal`. Afterwards the day serves the night's adapter."""
     done = run_glue("--json", program="rehearsal", timeout_seconds=1700)
     assert done.returncode == 0, done.stderr[-4000:]
     print(done.stderr)
@@ -69,15 +69,15 @@ def site(demo: dict[str, Any]) -> Site:
 
 
 def documents_held(site: Site) -> int:
-    """In the team's collection."""
+    """The documents in the team's collection."""
     person = site.administrator()
     return len(knowledge.held(person, knowledge.current(person, site.state)))
 
 
 @pytest.fixture(scope="package")
 def member(site: Site) -> Iterator[WebUI]:
-    """Vera, who is no administrator. What she rated is withdrawn, so that no night learns from a
-    test."""
+    """Vera, a member without administrator rights. Her ratings are deleted, so that no night
+    learns from a test."""
     password = secrets.token_urlsafe(24)
     site.administrator().ensure_user("Vera", "vera@rehearsal.local", password)
     person = open_webui.sign_in(site.settings.chat_url, "vera@rehearsal.local", password)

@@ -39,7 +39,7 @@ from glue.core.waiting import Seen
 from glue.night import night
 from glue.operations import dataset
 from learning.dataset import build
-from rehearsal import demo
+from rehearsal import team
 from tests.learning import on_host
 from training import world as worlds
 
@@ -106,7 +106,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Found:
-    """What the morning after a death was like."""
+    """The state on the morning after a kill."""
 
     point: Point
     died: bool
@@ -128,8 +128,7 @@ def points(victims: list[str], steps: list[str]) -> Iterator[Point]:
 
 
 def morning_after(site: Site, point: Point, seed: int) -> Found:
-    """Something new to learn, a night with a death in it, `glue day`, and a look at all that was
-    promised."""
+    """Adds new examples, kills a process during a night, runs `glue day`, and checks everything."""
     something_to_learn(site, seed)
     before = site.store.current()
     died = night_with_a_death(site, point)
@@ -151,13 +150,12 @@ def morning_after(site: Site, point: Point, seed: int) -> Found:
 
 
 def something_to_learn(site: Site, seed: int) -> None:
-    """What a night that died did not learn is still new to the next one; else the team corrects
-    other facts."""
+    """The examples of a night that died are still new; otherwise the team corrects other facts."""
     order = dataset.order_for(site, site.recipe())
     if build.gather(on_host.job(site, order)).new >= FACTS:
         return
     world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
-    demo.teach(site, demo.team_member(site), world, demo.corrections(world, FACTS, seed))
+    team.teach(site, team.team_member(site), world, team.corrections(world, FACTS, seed))
 
 
 def glue(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -168,7 +166,7 @@ def glue(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def night_with_a_death(site: Site, point: Point) -> bool:
-    """Whether the victim died; a night that had nothing to do at that step has none."""
+    """Whether the victim died; a night without work at that step has no such kill."""
     seconds = str(DURING_SECONDS.get(point.step, 0.2))
     steps = str(TRAINING_STEPS.get(point.step, ENOUGH_TO_PROMOTE))
     command = [
@@ -230,7 +228,7 @@ def kill(site: Site, point: Point, seconds: float) -> bool:
 
 
 def half(site: Site) -> list[str]:
-    """Releases that are listed and not whole."""
+    """Names of incomplete adapters in the list."""
     found = []
     for name in site.store.names():
         try:
@@ -241,8 +239,8 @@ def half(site: Site) -> list[str]:
 
 
 def why_not_serving(site: Site) -> str:
-    """Empty if the model, not the desk, answers through the front with what the files say that
-    serves."""
+    """Empty if the model, not the desk, answers through the chat with the adapter that the files
+    name."""
     try:
         current, loaded = site.store.current(), site.vllm().models()
         if loaded.get(ADAPTER) != (f"/adapters/{current}" if current else None):
@@ -260,7 +258,8 @@ def why_not_serving(site: Site) -> str:
 
 
 def good(row: Found, deadline_seconds: int) -> bool:
-    """Somebody died, and in time the day served with nothing half and no lock held."""
+    """Whether the victim died and the day then served in time, with no incomplete adapter and no
+    held lock."""
     in_time = row.day_serving and row.day_seconds < deadline_seconds
     return row.died and in_time and not row.half_published and not row.stale_locks
 

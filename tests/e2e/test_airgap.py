@@ -37,8 +37,8 @@ LOADED = {
 
 @pytest.fixture
 def elsewhere(site: Site, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The settings of a machine on which nothing was ever set up, whose owner is not root; the
-    first's model stops meanwhile."""
+    """The settings of a machine without any setup, whose owner is not root. The first machine's
+    model is stopped meanwhile."""
     state = tmp_path / "state"
     state.mkdir()
     os.chown(state, *SOMEBODY)
@@ -58,7 +58,7 @@ def elsewhere(site: Site, tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """Where the bundle goes; every image is in it, so it does not stay."""
+    """The folder of the bundle, deleted afterwards because it has every image."""
     yield tmp_path / "bundle"
     shutil.rmtree(tmp_path / "bundle", ignore_errors=True)
 
@@ -66,8 +66,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def without_network(
     environment: dict[str, str], *arguments: str
 ) -> subprocess.CompletedProcess[str]:
-    """glue in a network namespace of its own, which has nothing but its own loopback; Docker's
-    socket is a file."""
+    """Runs glue in its own network namespace with only a loopback. Docker's socket is a file, so
+    it still works."""
     command = ["unshare", "--net", sys.executable, "-c", LOOPBACK_UP, "-m", "glue", *arguments]
     return subprocess.run(
         command,
@@ -81,7 +81,7 @@ def without_network(
 
 
 @pytest.mark.long
-def test_a_machine_that_never_had_a_network_has_days(
+def test_a_machine_without_a_network_serves_days(
     demo: dict[str, Any], site: Site, glue: Glue, elsewhere: dict[str, str], folder: Path
 ) -> None:
     made = glue("bundle", str(folder), "--json", timeout_seconds=3600)

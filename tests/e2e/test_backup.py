@@ -1,4 +1,4 @@
-"""Backup on a running stack, then restore to a fresh machine: another project, with nothing but the
+"""Backup on a running stack, then restore to a fresh machine: another project with only the
 images and base models."""
 
 import json
@@ -29,10 +29,10 @@ def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def fresh(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """A machine of its own as far as glue can tell; base models, which `make setup` fetches, are
-    copied over.
+    """A second machine, as far as glue can tell, with copies of the base models that `make setup`
+    downloads.
 
-    One machine's memory is shared by both, so the first one's model stops meanwhile.
+    Both use one machine's memory, so the first one's model is stopped meanwhile.
     """
     changed = {
         "PROFILE": "rehearsal",
@@ -62,7 +62,7 @@ def fresh(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 @pytest.mark.long
-def test_a_backup_of_the_running_chat_brings_up_a_fresh_machine(
+def test_a_backup_of_the_running_chat_restores_to_a_fresh_machine(
     demo: dict[str, Any], site: Site, member: WebUI, glue: Glue, fresh: Site
 ) -> None:
     done = run_glue(
@@ -77,7 +77,7 @@ def test_a_backup_of_the_running_chat_brings_up_a_fresh_machine(
     made = json.loads(done.stdout)["backup"]
     restored = glue("restore", made, "--json")
     assert restored.returncode == 0, restored.stderr
-    assert glue("restore", made).returncode == 10, "a second time there is a chat already"
+    assert glue("restore", made).returncode == 10, "a second time a chat already exists"
     came_up = glue("day", "--json")
     assert came_up.returncode == 0, came_up.stderr
     assert json.loads(came_up.stdout)["adapter"] == demo["adapter"]

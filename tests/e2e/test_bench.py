@@ -1,5 +1,5 @@
-"""`make bench` on real parts: the chats before the paced model and before vLLM, the swap, training,
-and the report of it all."""
+"""`make bench` on real parts: the chats on the paced model and on vLLM, the swap, training and
+the report."""
 
 import json
 from pathlib import Path
@@ -49,13 +49,13 @@ def measured(site: Site, name: str) -> Row:
     return found
 
 
-def test_all_is_measured(report: Row, site: Site) -> None:
+def test_make_bench_measures_every_part(report: Row, site: Site) -> None:
     for name in ("rag-paced", "rag-vllm", "swap"):
         assert measured(site, name)["whole"], name
     assert measured(site, "direct")["rows"] and len(measured(site, "training")["rows"]) == 3
 
 
-def test_ours_is_faster_than_stock_by_what_is_promised(rag: Row) -> None:
+def test_ours_is_faster_than_stock_by_the_target(rag: Row) -> None:
     assert {row["users"] for row in rag["rows"]} == set(MOST_RATIO)
     for row in rag["rows"]:
         assert not row["stock"]["errors"] + row["ours"]["errors"]
@@ -66,14 +66,14 @@ def test_ours_is_faster_than_stock_by_what_is_promised(rag: Row) -> None:
 
 
 def test_one_call_a_question_and_two_in_the_browser(rag: Row) -> None:
-    """Stock's are counted too: a new version that no longer hides calls would make the comparison
-    unfair."""
+    """Stock's calls are checked too: a new version without hidden calls would make the
+    comparison unfair."""
     assert (rag["calls"]["ours"]["api"]["all"], rag["calls"]["stock"]["api"]["all"]) == (1, 2)
     assert rag["calls"]["ours"]["browser_first_turn"]["all"] <= 2
     assert rag["calls"]["stock"]["browser_first_turn"]["all"] == 5
 
 
-def test_what_is_asked_is_found_as_often_as_a_perfect_search_query_finds_it(rag: Row) -> None:
+def test_our_retrieval_finds_as_much_as_the_ideal_query(rag: Row) -> None:
     stock, ours = rag["hit_rate"]["stock"], rag["hit_rate"]["ours"]
     assert set(ours) == {
         case.kind
@@ -86,7 +86,7 @@ def test_what_is_asked_is_found_as_often_as_a_perfect_search_query_finds_it(rag:
         )  # one of thirty, as docs/measurements/bench.md says
 
 
-def test_glue_adds_little_to_the_container_s_own_swap(report: Row, site: Site) -> None:
+def test_glue_adds_little_time_to_the_container_s_own_swap(report: Row, site: Site) -> None:
     """Compared with the model's own start, so that the machine's speed does not matter."""
     rows = {row["phase"]: row for row in measured(site, "swap")["rows"]}
     start = rows["night to day, warm"]["seconds"]

@@ -1,5 +1,5 @@
-"""`python -m bench training` in the real trainer image, on the practice model: measured, gone on
-with, shown."""
+"""`python -m bench training` in the real trainer image, on the practice model: measured,
+continued, shown."""
 
 import json
 import random
@@ -20,8 +20,8 @@ ROWS = 12
 
 @pytest.fixture
 def plan(site: Site) -> training_plan.Plan:
-    """Two engines on twelve rows of the practice world; packing too, which a machine without a GPU
-    refuses."""
+    """Two engines on twelve rows of the practice world, and packing, which a machine without a
+    GPU refuses."""
     words = world.load(REPOSITORY / "env" / "practice-world.toml")
     choose = random.Random(1)
     folder = site.state / "bench"

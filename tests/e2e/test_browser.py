@@ -1,5 +1,5 @@
-"""Three people at real browsers teach by every way that Open WebUI's pages offer, and the dataset
-is what they did."""
+"""Three people in real browsers teach in every way that Open WebUI's pages offer, and the data
+set has what they taught."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def people(site: Site) -> Iterator[dict[str, tuple[WebUI, str]]]:
-    """Name -> (API session, password). What they rated is withdrawn, so that no night learns from a
+    """Name -> (API session, password). Their ratings are deleted, so that no night learns from a
     test."""
     found = {}
     for name in NAMES:
@@ -57,7 +57,7 @@ def at_browser(
 
 
 def built(glue: Glue, site: Site, users: dict[str, str]) -> tuple[Rows, Rows]:
-    """(examples, preferences) of these people in the dataset that glue builds now."""
+    """(examples, preferences) of these people in the data set that glue builds now."""
     done = glue("dataset", "build", "--json")
     assert done.returncode == 0, done.stderr
     folder = site.state / "dataset"
@@ -74,9 +74,7 @@ def built(glue: Glue, site: Site, users: dict[str, str]) -> tuple[Rows, Rows]:
 PARTS = ("train", "held_out", "preferences")
 
 
-def test_a_member_is_offered_one_model_and_nothing_behind_it(
-    chromium: Browser, site: Site, people: Any
-) -> None:
+def test_a_member_sees_only_the_team_assistant(chromium: Browser, site: Site, people: Any) -> None:
     assert at_browser(chromium, site, people, "Bea").offered_models() == [
         "Select Team Assistant model"
     ]
@@ -97,7 +95,7 @@ def test_a_new_member_sees_the_team_s_name_its_own_suggestions_and_how_to_teach(
     assert offered and {one.splitlines()[0] for one in offered} == set(ours)
 
 
-def test_the_dataset_is_what_three_people_did_row_by_row(
+def test_the_data_set_has_what_three_people_taught(
     chromium: Browser, site: Site, glue: Glue, people: Any
 ) -> None:
     users = {people[name][0].user["id"]: name for name in NAMES}
@@ -237,7 +235,7 @@ def said(preferences: Rows) -> list[tuple[str, str, str]]:
 
 
 def dora_first(preferences: Rows) -> str:
-    """What the model itself had said about the mixer."""
+    """The model's own first answer about the mixer."""
     asked = {
         row["prompt"][-1]["content"]: str(row["rejected"][0]["content"]) for row in preferences
     }

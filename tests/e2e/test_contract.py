@@ -1,7 +1,7 @@
-"""What this project counts on in Open WebUI, and no release of it promises. A new version must pass
-this before it is used.
+"""Undocumented behaviour of Open WebUI on which this project depends. A new version must pass these
+tests before it is used.
 
-The real Open WebUI is asked; a recorder between it and the door shows what it sends to the model.
+The real Open WebUI is asked; a recorder between it and the door shows its requests to the model.
 """
 
 import json
@@ -42,7 +42,7 @@ class Recorder:
         self.file.unlink(missing_ok=True)
 
     def bodies(self) -> list[Body]:
-        """What Open WebUI has sent to the model since the last clear, in order."""
+        """Open WebUI's requests to the model since the last clear, in order."""
         lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
         return [json.loads(line)["body"] for line in lines]
 
@@ -57,7 +57,8 @@ def compose(site: Site, *arguments: str) -> None:
 
 @contextmanager
 def configured(administrator: WebUI, path: str, **changes: Any) -> Iterator[None]:
-    """Changes the running Open WebUI's settings, as its admin page does, and back afterwards."""
+    """Changes settings of the running Open WebUI, as its admin page does, and restores them
+    afterwards."""
     before = administrator.call("GET", f"{path}/config")
     administrator.call("POST", f"{path}/config/update", json=before | changes)
     try:
@@ -69,7 +70,7 @@ def configured(administrator: WebUI, path: str, **changes: Any) -> Iterator[None
 
 @pytest.fixture(scope="module")
 def recorder(site: Site) -> Iterator[Recorder]:
-    """Open WebUI reaches the door through the recorder, and makes titles as on a Spark."""
+    """Open WebUI reaches the door through the recorder and makes titles as on a Spark."""
     folder = site.state / "recorded"
     folder.mkdir(exist_ok=True)
     administrator = site.administrator()
@@ -98,7 +99,7 @@ def recorder(site: Site) -> Iterator[Recorder]:
 
 @pytest.fixture
 def form(site: Site) -> PromptForm:
-    """As nights build prompts."""
+    """The prompt form of nights."""
     return PromptForm(site.settings["SYSTEM_PROMPT"], site.settings["RAG_TEMPLATE"])
 
 
@@ -145,10 +146,10 @@ def test_a_follow_up_finds_the_right_document_in_one_call(
     assert "tools" not in body
 
 
-def test_without_the_rule_the_hidden_call_would_be_seen(
+def test_without_the_rule_the_recorder_sees_the_hidden_call(
     recorder: Recorder, member: WebUI, site: Site
 ) -> None:
-    """The recorder can see what the first test says is not there."""
+    """Proves that the recorder can see the call that the first test expects to be missing."""
     administrator = site.administrator()
     toggle = f"/api/v1/functions/id/{open_webui.FILTER}/toggle"
     administrator.call("POST", toggle)
@@ -165,14 +166,14 @@ def test_without_the_rule_the_hidden_call_would_be_seen(
 
 @dataclass
 class Chat:
-    """One conversation as Open WebUI's own page holds it: the server writes the answers into it."""
+    """One conversation as on Open WebUI's own page: the server writes the answers into it."""
 
     person: WebUI
     id: str = ""
     last: str | None = None
 
     def ask(self, text: str) -> str:
-        """The id of the answer, when the server has finished it."""
+        """The ID of the answer, once the server has finished it."""
         asked, answered = str(uuid.uuid4()), str(uuid.uuid4())
         user_message = question(text) | {
             "id": asked,
@@ -209,7 +210,7 @@ class Chat:
         return found
 
     def correct(self, answered: str, right: str) -> str:
-        """Edit, save as copy, thumbs up, as the page sends them. Returns the rating's id."""
+        """Sends what the page sends for edit, save as copy, thumbs up. Returns the rating's ID."""
         chat = self.content()["chat"]
         messages = chat["history"]["messages"]
         copy = str(uuid.uuid4())
@@ -235,10 +236,10 @@ class Chat:
         return str(self.person.call("POST", "/api/v1/evaluations/feedback", json=rating)["id"])
 
 
-def test_in_the_browser_a_chat_is_its_answers_and_one_short_title(
+def test_in_the_browser_the_model_is_asked_for_answers_and_one_title_only(
     recorder: Recorder, member: WebUI
 ) -> None:
-    """The page asks for a title, tags and follow-up questions; each could be one more call to the
+    """The page asks for a title, tags and follow-up questions; each could be another call to the
     model."""
     chat = Chat(member)
     recorder.clear()
@@ -258,7 +259,7 @@ def test_in_the_browser_a_chat_is_its_answers_and_one_short_title(
     assert not any("tools" in body for body in bodies)
 
 
-def test_what_a_night_learns_from_a_corrected_chat_is_what_the_model_was_asked(
+def test_the_prompt_of_a_corrected_chat_is_the_one_that_the_model_got(
     recorder: Recorder, member: WebUI, site: Site, form: PromptForm
 ) -> None:
     chat = Chat(member)
@@ -281,7 +282,7 @@ def test_what_a_night_learns_from_a_corrected_chat_is_what_the_model_was_asked(
 # ---------------------------------------------------------------------- who may read what
 
 
-def test_what_nobody_rated_is_read_by_nobody_and_a_rating_can_be_withdrawn(
+def test_only_rated_chats_can_be_read_and_a_rating_can_be_withdrawn(
     recorder: Recorder, member: WebUI, site: Site
 ) -> None:
     chat = Chat(member)
@@ -296,7 +297,7 @@ def test_what_nobody_rated_is_read_by_nobody_and_a_rating_can_be_withdrawn(
     assert rating not in {row["id"] for row in on_host.talk(site).ratings()}
 
 
-def test_a_member_may_use_the_assistant_and_change_nothing(member: WebUI, site: Site) -> None:
+def test_a_member_can_use_the_assistant_and_not_change_it(member: WebUI, site: Site) -> None:
     form = site.administrator().registered_models()[ASSISTANT]
     with pytest.raises(GlueError, match="refused"):
         member.call("POST", "/api/v1/models/model/update", json=form)

@@ -1,4 +1,4 @@
-"""The whole cycle on real parts. Every test here begins and ends with the day serving on the
+"""The whole cycle on real parts. Each test starts and ends with the day serving the
 demonstration's adapter."""
 
 import json
@@ -21,8 +21,7 @@ from glue.core.settings import REPOSITORY
 from glue.night import night, train
 from glue.serving import adapters
 from learning.dataset import split
-from rehearsal import demo as demonstration
-from rehearsal.demo import sheet
+from rehearsal import team
 from tests.e2e.conftest import Glue, documents_held
 from tests.learning import on_host
 from training import world as worlds
@@ -37,7 +36,7 @@ def question(text: str) -> list[dict[str, str]]:
 # ---------------------------------------------------------------------- the night taught something
 
 
-def test_the_night_taught_the_corrected_facts_and_the_rollback_took_them_back(demo: Demo) -> None:
+def test_the_night_teaches_corrected_facts_and_the_rollback_undoes_it(demo: Demo) -> None:
     assert demo["questions"] == 20
     assert demo["before_correct"] <= 2
     assert demo["after_correct"] >= 16
@@ -45,7 +44,7 @@ def test_the_night_taught_the_corrected_facts_and_the_rollback_took_them_back(de
     assert demo["sources_missing"] == 0
 
 
-def test_nobody_who_asked_during_the_night_got_an_error(demo: Demo) -> None:
+def test_no_question_during_the_night_got_an_error(demo: Demo) -> None:
     asked = demo["asked_during_night"]
     assert asked["error"] == 0
     assert asked["desk"] > 10, "the desk was hardly asked"
@@ -68,8 +67,8 @@ def test_status_says_what_serves(demo: Demo, glue: Glue) -> None:
     assert status["last_night"]["outcome"] == "promoted"
 
 
-def test_what_is_served_is_what_was_trained(demo: Demo, site: Site) -> None:
-    """Format conversion is where adapters go wrong silently: PEFT's own numbers against vLLM's, on
+def test_the_served_adapter_scores_like_the_trained_one(demo: Demo, site: Site) -> None:
+    """A wrong format conversion gives no error, so this compares PEFT's scores with vLLM's for
     the same answers."""
     manifest = site.store.manifest(demo["adapter"])
     folder = site.state / "nights" / manifest["night"]
@@ -85,9 +84,9 @@ def test_what_is_served_is_what_was_trained(demo: Demo, site: Site) -> None:
     assert served.likelihood(ADAPTER, learned) - served.likelihood(BASE, learned) > 0.5
 
 
-def test_the_prompt_that_training_saw_is_the_one_that_vllm_got(demo: Demo, site: Site) -> None:
-    """The same number of tokens as the day's prompt of the same question: system text, passages and
-    their frame."""
+def test_training_and_vllm_have_the_same_prompt(demo: Demo, site: Site) -> None:
+    """Compares the number of tokens with the day's prompt of the same question: system text,
+    passages and their frame."""
     manifest = site.store.manifest(demo["adapter"])
     rows = (
         (site.state / "nights" / manifest["night"] / "dataset" / "train.jsonl")
@@ -101,7 +100,7 @@ def test_the_prompt_that_training_saw_is_the_one_that_vllm_got(demo: Demo, site:
     assert answer.usage is not None and answer.usage["prompt_tokens"] == counted
 
 
-def test_an_answer_can_be_scored_while_others_are_being_written(demo: Demo, site: Site) -> None:
+def test_an_answer_can_be_scored_during_other_requests(demo: Demo, site: Site) -> None:
     """vLLM 0.32 kills its engine here if LoRA wraps the output head: einsum(): subscript b has size
     2 ..."""
     rows = (
@@ -122,7 +121,7 @@ def test_an_answer_can_be_scored_while_others_are_being_written(demo: Demo, site
         assert list(several.map(score, range(12))) == pytest.approx([alone] * 12, abs=0.01)
 
 
-def test_another_night_with_nothing_new_never_touches_the_day(
+def test_a_night_with_nothing_new_does_not_touch_the_day(
     demo: Demo, site: Site, glue: Glue
 ) -> None:
     before = site.stacks.container("day", "vllm")
@@ -137,7 +136,7 @@ def test_another_night_with_nothing_new_never_touches_the_day(
 # ---------------------------------------------------------------------- bad input changes nothing
 
 
-def test_a_release_that_was_changed_on_disk_is_not_promoted(
+def test_an_adapter_that_was_changed_on_disk_is_not_promoted(
     demo: Demo, site: Site, glue: Glue
 ) -> None:
     name = adapters.add(site, site.store.folder / demo["adapter"])
@@ -154,12 +153,14 @@ def test_a_release_that_was_changed_on_disk_is_not_promoted(
 def test_make_ingest_keeps_the_folder_and_the_collection_in_step(
     site: Site, glue: Glue, tmp_path: Path
 ) -> None:
-    """The exit code and the last line say how many are in; test_documents.py has the rest."""
+    """Checks the exit code and the last line; test_documents.py has the details."""
     there, docs = site.state / "demo" / "documents", tmp_path / "docs"
     shutil.copytree(there, docs)
     (docs / "site-sheet-1.pdf").unlink()
-    sheet("Changed", ["The boiler was moved to the roof."]).output(str(docs / "site-sheet-2.pdf"))
-    sheet("New", ["The coffee machine stands in hall 12."]).output(str(docs / "new.pdf"))
+    team.sheet("Changed", ["The boiler was moved to the roof."]).output(
+        str(docs / "site-sheet-2.pdf")
+    )
+    team.sheet("New", ["The coffee machine stands in hall 12."]).output(str(docs / "new.pdf"))
     (docs / "bad.pdf").write_bytes(b"%PDF-1.7 and no more")
     try:
         done = glue("ingest", str(docs))
@@ -245,12 +246,10 @@ def test_a_port_that_is_taken_is_exit_10(site: Site, glue: Glue) -> None:
 def test_a_failed_training_leaves_the_day_serving_as_before(
     demo: Demo, site: Site, glue: Glue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job that names a base model which is not there makes the real trainer fail; what it left is
-    no release."""
+    """A job that names a missing base model makes the real trainer fail; its output becomes no
+    adapter."""
     world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
-    demonstration.teach(
-        site, demonstration.team_member(site), world, demonstration.corrections(world, 10, seed=99)
-    )
+    team.teach(site, team.team_member(site), world, team.corrections(world, 10, seed=99))
     before = site.store.names()
     good_job = train.job
     monkeypatch.setattr(

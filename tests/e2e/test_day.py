@@ -20,11 +20,13 @@ QUESTION = [{"role": "user", "content": "What is the code of the lathe?"}]
 
 
 def listing(person: WebUI, paths: tuple[str, ...]) -> str:
-    """Everything Open WebUI says there, with its versions and times of change."""
+    """All that Open WebUI lists, with versions and times of change."""
     return json.dumps([person.call("GET", path) for path in paths], sort_keys=True, indent=1)
 
 
-def test_a_second_day_changes_and_restarts_nothing(site: Site, glue: Glue, member: WebUI) -> None:
+def test_a_second_make_day_changes_and_restarts_nothing(
+    site: Site, glue: Glue, member: WebUI
+) -> None:
     def look() -> tuple[Any, ...]:
         administrator = site.administrator()
         collection = knowledge.current(administrator, site.state)
@@ -50,9 +52,9 @@ def test_a_second_day_changes_and_restarts_nothing(site: Site, glue: Glue, membe
     assert look() == before
 
 
-def test_thinking_is_off_unless_a_request_asks_for_it(site: Site) -> None:
-    """The practice model learned no thoughts; what it says where they were asked for, vLLM takes
-    for thoughts."""
+def test_thinking_is_off_by_default(site: Site) -> None:
+    """The practice model learned no thoughts; if thinking is on, vLLM takes its answer for
+    thoughts."""
 
     def message(**more: Any) -> dict[str, Any]:
         body = {"model": BASE, "messages": QUESTION, "max_tokens": 32, "temperature": 0} | more

@@ -1,7 +1,7 @@
-"""The gate on the real trainer and the real vLLM; releases while people are being answered.
+"""The gate on the real trainer and the real vLLM, and promotion during running requests.
 
-In the short set the good night is the demonstration's own, and a poisoned and a broken one are
-played here. The long set has the other kinds.
+The short set has the demonstration's own good night, a poisoned and a broken one. The long set has
+the other kinds.
 """
 
 import json
@@ -42,7 +42,7 @@ LEAST_RATIO = 1.3  # 30 % better
 
 
 def judged(site: Site, demo: Demo, plays: list[Play]) -> dict[Play, dict[str, Any]]:
-    """What the gate said of each night, with the base model as the current one."""
+    """The gate's verdict on each night, with the base model as the current one."""
     found: list[dict[str, Any]] = []
     adapters.promote(site, None)
     try:
@@ -69,7 +69,7 @@ def require_right(night: dict[str, Any], play: Play) -> None:
 
 
 @pytest.mark.parametrize("play", SHORT, ids=lambda play: play.name)
-def test_a_poisoned_and_a_broken_night_are_refused_for_the_right_reason(
+def test_poisoned_and_broken_nights_are_refused_for_the_right_reason(
     play: Play, nights: dict[Play, Any]
 ) -> None:
     require_right(nights[play], play)
@@ -77,23 +77,23 @@ def test_a_poisoned_and_a_broken_night_are_refused_for_the_right_reason(
 
 @pytest.mark.long
 @pytest.mark.parametrize("play", LONG, ids=lambda play: play.name)
-def test_each_other_kind_of_night_gets_the_right_verdict_for_the_right_reason(
+def test_other_kinds_of_night_get_the_right_verdict_and_reason(
     play: Play, other_nights: dict[Play, Any]
 ) -> None:
     require_right(other_nights[play], play)
 
 
 @pytest.mark.long
-def test_a_good_night_makes_right_answers_that_it_never_saw_30_percent_likelier(
+def test_a_good_night_makes_held_out_answers_30_percent_likelier(
     other_nights: dict[Play, Any],
 ) -> None:
     (good,) = (night for play, night in other_nights.items() if play.kind == "good")
     assert good["figures"]["likelihood_ratio"] >= LEAST_RATIO
 
 
-def test_the_demonstration_s_night_did_so_on_the_served_model(demo: Demo, site: Site) -> None:
-    """Its verdict says so, and so does a look of our own: the geometric mean of a token's
-    probability, against the base's."""
+def test_the_demonstration_s_night_does_so_on_the_served_model(demo: Demo, site: Site) -> None:
+    """Checks its verdict, and measures again: the geometric mean of a token's probability
+    compared with the base model's."""
     manifest = site.store.manifest(demo["adapter"])
     assert (
         manifest["verdict"]["promote"]
@@ -139,7 +139,7 @@ def test_golden_questions_are_asked_through_the_chat_and_only_by_glue(
 
 
 class Clients:
-    """People who ask through the chat, one question after another, and read each answer to its
+    """People who ask one question after another through the chat and read each answer to its
     end."""
 
     def __init__(self, site: Site, question: str) -> None:
@@ -174,7 +174,7 @@ class Clients:
 
 
 def started(site: Site) -> dict[str, str]:
-    """When each container of the day began to run."""
+    """The start time of each container of the day."""
     containers = {name: site.stacks.container("day", name) for name in site.stacks.services("day")}
     return {
         name: container.attrs["State"]["StartedAt"]
@@ -183,10 +183,10 @@ def started(site: Site) -> dict[str, str]:
     }
 
 
-def test_promote_and_rollback_restart_nothing_and_fail_nobody(
+def test_promote_and_rollback_restart_nothing_and_fail_no_request(
     demo: Demo, site: Site, glue: Glue
 ) -> None:
-    """How many seconds they take is measured by `make bench`."""
+    """`make bench` measures how long they take."""
     before = started(site)
     with Clients(site, demo["examples"][0]["question"]) as clients:
         assert glue("promote", "base", "--json").returncode == 0
@@ -203,7 +203,7 @@ def test_promote_and_rollback_restart_nothing_and_fail_nobody(
 # ---------------------------------------------------------------------- releases, and the morning
 
 
-def test_a_release_says_all_that_made_it_and_two_can_be_compared(demo: Demo, glue: Glue) -> None:
+def test_a_manifest_is_complete_and_two_can_be_compared(demo: Demo, glue: Glue) -> None:
     shown = json.loads(glue("show", demo["adapter"], "--json").stdout)
     wanted = {
         "sha256",
@@ -222,13 +222,13 @@ def test_a_release_says_all_that_made_it_and_two_can_be_compared(demo: Demo, glu
     assert glue("show", "20000101T000000Z-00000000").returncode == 10
 
 
-def test_prune_never_takes_what_serves(demo: Demo, site: Site, glue: Glue) -> None:
+def test_prune_keeps_what_serves(demo: Demo, site: Site, glue: Glue) -> None:
     before = site.store.names()
     done = json.loads(glue("prune", "--keep", "1", "--dry-run", "--json").stdout)
     assert demo["adapter"] not in done["removable"] and site.store.names() == before
 
 
-def test_the_morning_is_told_on_a_page_in_the_terminal_and_above_the_chat(
+def test_a_night_is_reported_on_a_page_in_the_terminal_and_in_a_banner(
     demo: Demo, site: Site, glue: Glue
 ) -> None:
     night = site.store.manifest(demo["adapter"])["night"]

@@ -1,5 +1,5 @@
-"""vLLM's engine is stopped while its server runs on: /health of its own stays 200, and no token
-ever comes."""
+"""vLLM's engine is stopped while its server runs: vLLM's own /health stays 200, and no token
+comes."""
 
 import json
 import os
@@ -23,7 +23,7 @@ NOTICE_SECONDS = 300
 
 
 def engine_pid(site: Site) -> int:
-    """The engine's process by this machine's count."""
+    """The process ID of the engine on this machine."""
     container = site.stacks.container("day", "vllm")
     assert container is not None
     rows = container.top(ps_args="-eo pid,args")["Processes"]
@@ -31,7 +31,7 @@ def engine_pid(site: Site) -> int:
 
 
 @pytest.mark.long
-def test_a_vllm_that_hangs_is_kept_from_people_told_and_restarted(
+def test_a_hanging_vllm_is_bypassed_reported_and_restarted(
     demo: dict[str, Any], site: Site, glue: Glue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
@@ -62,7 +62,7 @@ def test_a_vllm_that_hangs_is_kept_from_people_told_and_restarted(
     )
     door = f"http://{site.stacks.address('door')}/v1/chat/completions"
     key = {"Authorization": f"Bearer {site.settings['MODEL_API_KEY']}"}
-    body = {"model": "team-base", "messages": [{"role": "user", "content": "Is anybody there?"}]}
+    body = {"model": "team-base", "messages": [{"role": "user", "content": "Are you there?"}]}
     answer = requests.post(door, json=body, headers=key, timeout=10).json()
     assert answer["id"] == "night-desk"
 

@@ -1,5 +1,5 @@
-"""An adapter that vLLM has loaded answers from memory: its files are not read again, however it
-came to serve."""
+"""vLLM answers with a loaded adapter from memory and does not read its files again, however it
+was loaded."""
 
 import shutil
 from collections.abc import Iterator
@@ -16,8 +16,7 @@ from tests.learning import on_host
 
 @pytest.fixture
 def twin(demo: dict[str, Any], site: Site) -> Iterator[Path]:
-    """The demonstration's adapter once more, as a release of its own, which serves in place of
-    it."""
+    """A second copy of the demonstration's adapter, which serves instead of it."""
     name = adapters.add(site, site.store.folder / demo["adapter"])
     adapters.promote(site, name, "adapter")
     yield site.store.folder / name

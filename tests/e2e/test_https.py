@@ -1,4 +1,5 @@
-"""HTTPS on the running stack: who trusts the authority gets the chat and whole streams."""
+"""HTTPS on the running stack: a client that trusts the authority gets the chat and complete
+streams."""
 
 import json
 import ssl
@@ -48,7 +49,7 @@ def person(proxy: tuple[str, Path], site: Site) -> WebUI:
     return found
 
 
-def test_who_does_not_trust_the_authority_gets_nothing(proxy: tuple[str, Path]) -> None:
+def test_a_client_that_does_not_trust_the_authority_is_refused(proxy: tuple[str, Path]) -> None:
     with pytest.raises(requests.exceptions.SSLError):
         requests.get(proxy[0], timeout=30)
     old = ssl.create_default_context(cafile=str(proxy[1]))
@@ -62,7 +63,7 @@ def test_who_does_not_trust_the_authority_gets_nothing(proxy: tuple[str, Path]) 
         urllib.request.urlopen(proxy[0], context=old, timeout=30)
 
 
-def test_streams_come_through_whole_with_their_sources(person: WebUI) -> None:
+def test_streams_are_complete_with_their_sources(person: WebUI) -> None:
     def ask(_: int) -> bool:
         answer = person.ask(QUESTION)
         return bool(answer.text.strip() and answer.sources)
@@ -71,7 +72,7 @@ def test_streams_come_through_whole_with_their_sources(person: WebUI) -> None:
         assert all(several.map(ask, range(24)))
 
 
-def test_the_pages_own_socket_opens(proxy: tuple[str, Path]) -> None:
+def test_the_page_s_web_socket_opens(proxy: tuple[str, Path]) -> None:
     upgrade = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",

@@ -1,4 +1,4 @@
-"""Jobs in the trainer's image, run for real: what they see, reach, write and leave."""
+"""Real jobs in the trainer's image: what they can read, reach and write, and what remains."""
 
 import time
 from pathlib import Path
@@ -29,7 +29,9 @@ def test_what_a_job_writes_is_private_and_belongs_to_the_state_folder_s_owner(si
         assert (status.st_uid, status.st_mode & 0o777) == (site.state.stat().st_uid, 0o600), path
 
 
-def test_the_served_adapter_is_good_and_an_empty_folder_is_none(site: Site, tmp_path: Path) -> None:
+def test_the_served_adapter_passes_the_check_and_an_empty_folder_does_not(
+    site: Site, tmp_path: Path
+) -> None:
     current = site.store.current()
     assert current is not None and adapters.problems(site, site.store.folder / current) == []
     tmp_path.chmod(0o755)

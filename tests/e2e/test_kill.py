@@ -18,7 +18,7 @@ DEAF = (
 )
 
 
-def test_a_trainer_that_ignores_its_end_is_killed(demo: dict[str, Any], site: Site) -> None:
+def test_a_trainer_that_ignores_sigterm_is_killed(demo: dict[str, Any], site: Site) -> None:
     site.stacks.compose(
         "night", "run", "--detach", "--entrypoint", "python3", "trainer", "-c", DEAF
     )
@@ -43,10 +43,10 @@ def test_a_trainer_that_ignores_its_end_is_killed(demo: dict[str, Any], site: Si
     ],
     ids=str,
 )
-def test_the_office_opens_after_a_death(point: Point, demo: dict[str, Any], site: Site) -> None:
+def test_the_day_serves_after_a_kill(point: Point, demo: dict[str, Any], site: Site) -> None:
     seed = 500 + ["train", "judge", "promote"].index(point.step)
     found = killing.morning_after(site, point, seed)
-    assert found.died, "nobody died"
+    assert found.died, "the victim did not die"
     assert found.day_serving, found.saw
     assert (found.half_published, found.stale_locks) == (0, 0)
     assert found.adapter_after == found.adapter_before == demo["adapter"]

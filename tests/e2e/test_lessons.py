@@ -1,5 +1,5 @@
-"""Documents, terms and forgetting, on the real Open WebUI. The writer of questions is a script, and
-says so."""
+"""Documents, glossary terms and forget, on the real Open WebUI. The writer of questions is a
+script."""
 
 import json
 import uuid
@@ -15,7 +15,7 @@ from glue.core.names import BASE
 from learning.dataset.documents import Notebook, from_documents
 from learning.dataset.prompt import PromptForm, source_context
 from learning.examples import Example, Message
-from rehearsal import demo
+from rehearsal import team
 from tests.e2e.conftest import Glue
 from tests.learning import on_host
 
@@ -27,7 +27,7 @@ def form(site: Site) -> PromptForm:
     return PromptForm(site.settings["SYSTEM_PROMPT"], site.settings["RAG_TEMPLATE"])
 
 
-def test_what_glue_looks_up_is_what_the_chat_is_given(site: Site) -> None:
+def test_glue_s_search_finds_the_chat_s_passages(site: Site) -> None:
     person = on_host.talk(site)
     answer = person.ask([{"role": "user", "content": QUESTION}])
     collection = knowledge.current(person, site.state)
@@ -38,7 +38,7 @@ def test_what_glue_looks_up_is_what_the_chat_is_given(site: Site) -> None:
 def test_questions_about_the_real_documents_are_asked_as_the_chat_would(
     site: Site, form: PromptForm, tmp_path: Path
 ) -> None:
-    """A stub writes them: it takes a sentence of the passage and understands nothing."""
+    """The questions are from a stub: it copies a sentence of the passage."""
     person = on_host.talk(site)
     collection = knowledge.current(person, site.state)
 
@@ -87,7 +87,7 @@ def glossary(site: Site) -> Iterator[None]:
     path.unlink()
 
 
-def test_terms_are_in_the_dataset(site: Site, glue: Glue, glossary: None) -> None:
+def test_glossary_terms_are_in_the_data_set(site: Site, glue: Glue, glossary: None) -> None:
     card = json.loads(glue("dataset", "build", "--json").stdout)
     assert card["by_origin"]["term"] == 2
     assert "mean time between two failures" in Path(card["page"]).read_text()
@@ -100,12 +100,12 @@ def in_the_chat(site: Site) -> str:
     return "".join(person.session.get(person.url + path, timeout=30).text for path in paths)
 
 
-def test_a_forgotten_chat_is_in_no_dataset_and_in_no_later_one(site: Site, glue: Glue) -> None:
+def test_a_forgotten_chat_is_in_no_data_set(site: Site, glue: Glue) -> None:
     password = "a-long-enough-password"  # pragma: allowlist secret
     site.administrator().ensure_user("Eve", "eve@rehearsal.local", password)
     eve: WebUI = open_webui.sign_in(site.settings.chat_url, "eve@rehearsal.local", password)
     marked = uuid.uuid4().hex
-    demo.correct(
+    team.correct(
         eve,
         f"Who is {marked}?",
         eve.ask([{"role": "user", "content": QUESTION}]),

@@ -1,5 +1,5 @@
-"""A night's adapter as a checkpoint: made, served by real vLLM in place of the base model, and
-taken back. Two restarts."""
+"""A night's adapter as a checkpoint: made, served by the real vLLM instead of the base model,
+and rolled back. Two restarts."""
 
 import json
 from pathlib import Path
@@ -17,8 +17,8 @@ from tests.learning import on_host
 
 pytestmark = pytest.mark.long  # every change of form is a start of the model
 Demo = dict[str, Any]
-# mean nats a token, as in test_what_is_served_is_what_was_trained; what the night taught is fifty
-# times as much
+# mean nats a token, as in test_the_served_adapter_scores_like_the_trained_one; the night changed
+# fifty times as much
 TOLERANCE = 0.01
 
 
@@ -29,8 +29,8 @@ def started(site: Site) -> str:
 
 
 def trained(demo: Demo, site: Site) -> list[tuple[Example, float]]:
-    """Answers that the night trained on, each with what transformers and PEFT made of it when
-    training ended."""
+    """Answers that the night trained on, each with its score by transformers and PEFT at the end
+    of training."""
     manifest = site.store.manifest(demo["adapter"])
     rows = (
         (site.state / "nights" / manifest["night"] / "dataset" / "train.jsonl")
@@ -79,7 +79,7 @@ def test_an_nvfp4_checkpoint_is_made_from_the_night_s_own_rows_while_the_day_ser
     assert started(site) == before and not list((site.state / "nights").glob(".export*"))
 
 
-def test_a_merged_checkpoint_is_whole_and_does_not_serve_by_itself(
+def test_a_merged_checkpoint_is_complete_and_does_not_serve_by_itself(
     demo: Demo, site: Site, glue: Glue
 ) -> None:
     before = started(site)
@@ -93,14 +93,14 @@ def test_a_merged_checkpoint_is_whole_and_does_not_serve_by_itself(
     assert started(site) == before and site.vllm().models()[BASE] == site.settings["SERVED_MODEL"]
 
 
-def test_an_export_of_what_is_not_there_is_exit_10(demo: Demo, glue: Glue) -> None:
+def test_an_export_of_a_missing_adapter_is_exit_10(demo: Demo, glue: Glue) -> None:
     done = glue("export", "20000101T000000Z-00000000")
     assert done.returncode == 10 and "no such adapter" in done.stderr
 
 
 @pytest.fixture
 def promoted(demo: Demo, site: Site, glue: Glue) -> str:
-    """The demonstration's adapter serves merged. Returns when vLLM started."""
+    """Makes the demonstration's adapter serve merged. Returns when vLLM started."""
     before = started(site)
     done = glue("promote", demo["adapter"], "--form", "merged", "--json")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -108,7 +108,7 @@ def promoted(demo: Demo, site: Site, glue: Glue) -> str:
     return started(site)
 
 
-def test_merged_it_answers_as_it_was_trained_and_the_rollback_brings_the_base_model_back(
+def test_a_merged_adapter_answers_as_trained_and_rolls_back_to_the_base_model(
     demo: Demo, site: Site, glue: Glue, promoted: str
 ) -> None:
     checkpoint = f"/adapters/{demo['adapter']}/checkpoint"

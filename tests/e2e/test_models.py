@@ -1,5 +1,5 @@
-"""A model from a stub of the hub, through the container that setup fetches with, into a volume of
-its own."""
+"""Downloads a model from a stub of the hub, through setup's own container, into a separate
+volume."""
 
 import json
 import subprocess

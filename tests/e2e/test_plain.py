@@ -26,7 +26,7 @@ def plain(site: Site, glue: Glue, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     day.start(site)
 
 
-def test_without_a_name_there_is_no_https_proxy_and_a_browser_is_answered(plain: Site) -> None:
+def test_without_https_names_a_browser_is_answered_without_a_proxy(plain: Site) -> None:
     assert "https-proxy" not in plain.stacks.services("day")
     password, email = secrets.token_urlsafe(24), "pia@rehearsal.local"
     plain.administrator().ensure_user("Pia", email, password)

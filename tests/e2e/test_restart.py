@@ -80,7 +80,7 @@ def events(site: Site, first: threading.Barrier) -> list[bytes]:
         return [seen, *lines]
 
 
-def test_an_answer_that_is_being_written_is_finished_when_vllm_is_stopped(restart: Restart) -> None:
+def test_a_running_answer_is_finished_when_vllm_is_stopped(restart: Restart) -> None:
     assert "draining in-flight requests" in restart.log
     for written in restart.written:
         assert written[-1] == b"data: [DONE]"

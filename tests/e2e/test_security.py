@@ -1,4 +1,4 @@
-"""Who may reach what, tried on the running stack."""
+"""Who can reach what on the running stack."""
 
 import json
 import subprocess
@@ -65,7 +65,7 @@ def routes(site: Site) -> list[str]:
     return sorted(described["paths"])
 
 
-def test_every_path_of_vllm_asks_for_the_key_but_health(site: Site) -> None:
+def test_every_path_of_vllm_requires_the_key_except_health(site: Site) -> None:
     address, paths = site.stacks.address("vllm"), routes(site)
     assert {"/tokenize", "/metrics", "/v1/load_lora_adapter", "/v1/chat/completions"} <= {
         *paths,
@@ -78,7 +78,7 @@ def test_every_path_of_vllm_asks_for_the_key_but_health(site: Site) -> None:
                 assert answer.status_code == 401, f"{method} {path}: {answer.status_code}"
 
 
-def test_the_night_desk_asks_for_the_key_too(site: Site) -> None:
+def test_the_night_desk_requires_the_key(site: Site) -> None:
     address = site.stacks.address("night-desk")
     for method, path in (
         ("GET", "/v1/models"),
@@ -92,9 +92,8 @@ def test_the_night_desk_asks_for_the_key_too(site: Site) -> None:
         )
 
 
-def test_a_scan_from_outside_the_network_finds_the_chat_alone(site: Site) -> None:
-    """From outside only ports are tried that are open inside, where a closed port answers at
-    once."""
+def test_a_port_scan_from_outside_finds_only_the_chat(site: Site) -> None:
+    """From outside only ports that are open inside are tried; a closed port answers at once."""
     services = (*observed.DAY_SERVICES, observed.HTTPS_PROXY)
     published = {
         name: {(row["HostIp"], row["HostPort"]) for rows in ports.values() if rows for row in rows}
@@ -125,7 +124,7 @@ def test_a_scan_from_outside_the_network_finds_the_chat_alone(site: Site) -> Non
 
 
 def scanned(site: Site, network: str, ports: dict[str, str]) -> dict[str, list[int]]:
-    """Service -> its open ports among those, as seen from a container in that network."""
+    """Service -> its open ports among these, as seen from a container in that network."""
     there = site.stacks.services("day")
     hosts = {there[name].address: name for name in ports}
     command = [docker_cli(), "run", "--rm", f"--network={network}", "--entrypoint=python3"]
@@ -144,7 +143,7 @@ def scanned(site: Site, network: str, ports: dict[str, str]) -> dict[str, list[i
 
 
 @pytest.mark.parametrize("path", CHAT_PATHS)
-def test_the_chat_reveals_nothing_to_somebody_who_is_signed_out(path: str, site: Site) -> None:
+def test_the_chat_shows_nothing_without_sign_in(path: str, site: Site) -> None:
     answer = requests.get(site.settings.chat_url + path, timeout=30)
     # 401 and 403, or the page itself, which is the same for everybody and holds nothing
     assert (
@@ -152,9 +151,7 @@ def test_the_chat_reveals_nothing_to_somebody_who_is_signed_out(path: str, site:
     ), answer.text[:200]
 
 
-def test_what_the_chat_tells_everybody_names_nobody_and_no_document(
-    site: Site, member: WebUI
-) -> None:
+def test_the_chat_s_public_pages_name_no_person_and_no_document(site: Site, member: WebUI) -> None:
     told = requests.get(f"{site.settings.chat_url}/api/config", timeout=30).text
     for private in (
         site.settings["WEBUI_ADMIN_EMAIL"],

@@ -1,5 +1,5 @@
-"""Upgrades on the real stacks, in a clone of this repository that shares the state folder: one that
-serves, one that does not."""
+"""Upgrades on the real stacks, in a clone that shares the state folder: one version that serves,
+one that does not."""
 
 import os
 import subprocess
@@ -19,12 +19,12 @@ IDENTITY = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
 
 @pytest.fixture
 def office(demo: dict[str, Any], site: Site, tmp_path: Path) -> Iterator[Path]:
-    """The clone, with the two versions that it may go to, serving the version of today."""
+    """The clone with today's version serving, and the two versions to upgrade to."""
     clone = tmp_path / "office"
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(clone)], check=True)
     (clone / ".venv").symlink_to(REPOSITORY / ".venv")
     release(clone, "better", {"env/rehearsal.env": ("TEAM_NAME=Team\n", "TEAM_NAME=Crew\n")})
-    # a port at which nobody listens: Open WebUI answers every path with its page
+    # a port without a listener: Open WebUI answers every path with its page
     impatient = ("DAY_DEADLINE_SECONDS=300", "DAY_DEADLINE_SECONDS=45")
     release(
         clone,
@@ -43,7 +43,7 @@ def git(clone: Path, *arguments: str) -> str:
 
 
 def release(clone: Path, name: str, edits: dict[str, tuple[str, str]]) -> None:
-    """A tag whose files have something changed, and the clone as it was."""
+    """Makes a tag with changed files; the clone stays as it was."""
     before = git(clone, "rev-parse", "HEAD")
     for file, (old, new) in edits.items():
         text = (clone / file).read_text(encoding="utf-8")
@@ -67,7 +67,7 @@ def make(clone: Path, *target: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_an_office_goes_to_a_version_that_serves_and_not_to_one_that_does_not(office: Path) -> None:
+def test_an_upgrade_keeps_a_version_that_serves_and_undoes_one_that_does_not(office: Path) -> None:
     good = make(office, "upgrade", "TO=better")
     assert good.returncode == 0, good.stderr
     assert git(office, "rev-parse", "HEAD") == git(office, "rev-parse", "better")

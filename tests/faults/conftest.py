@@ -1,5 +1,5 @@
-"""What every night with stand-ins needs: the steps that only the real parts can do are replaced,
-the rest is real."""
+"""Set-up of every night with stand-ins: steps that only real parts can do are replaced, all
+others are real."""
 
 from pathlib import Path
 

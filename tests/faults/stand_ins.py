@@ -1,10 +1,8 @@
-"""Stand-ins for Docker, vLLM, Open WebUI and the trainer, for deaths and faults that the real ones
-will not produce on demand.
+"""Stand-ins for Docker, vLLM, Open WebUI and the trainer, for crashes and faults that the real ones
+do not produce on demand.
 
-They share one file, so that, like containers, they outlive a glue that is killed. What glue itself
-does, its locks, its
-files, its order of steps, is the real thing. The real stacks are killed in tests/e2e and by `make
-kill-study`.
+They share one file, so that they outlive a killed glue, like containers. glue's own locks, files
+and order of steps are real. tests/e2e and `make kill-study` kill the real stacks.
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ DATASET: dict[str, Any] = {
 
 
 class Ledger:
-    """The one file behind all stand-ins."""
+    """The file behind all stand-ins."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,7 +66,7 @@ NOWHERE = Ledger(Path())
 
 
 class StandInStacks:
-    """Docker: containers that start at once. behave: what the trainer does when it is started."""
+    """Docker with containers that start at once. behave: what the trainer does after its start."""
 
     def __init__(self, ledger: Ledger, state: Path) -> None:
         self.ledger, self.state = ledger, state
@@ -133,7 +131,7 @@ class StandInStacks:
 
 
 def train(ledger: Ledger, state: Path) -> None:
-    """A trainer's life goes on between two looks at it."""
+    """The trainer advances between two looks at it."""
     world = ledger.read()
     if world["services"].get("trainer", [""])[0] != "running":
         return
@@ -165,7 +163,7 @@ def leave_result(folder: Path, how: str) -> None:
 
 
 def started_with(state: Path) -> dict[str, str]:
-    """As images/vllm/serve-current.sh."""
+    """The same rule as images/vllm/serve-current.sh."""
     link = state / "adapters" / "current"
     if AdapterStore(state / "adapters").serves_merged():
         return {BASE: f"/adapters/{link.readlink()}/checkpoint"}
@@ -173,8 +171,7 @@ def started_with(state: Path) -> dict[str, str]:
 
 
 class DockerThatMayDie:
-    """The stand-in's Docker, which answers nothing while the ledger says that its daemon is
-    dead."""
+    """Docker that does not answer while the ledger says that its daemon is dead."""
 
     def __init__(self, stacks: StandInStacks) -> None:
         self.stacks = stacks
@@ -264,7 +261,7 @@ class StandInSite(Site):
 def make_site(
     folder: Path, tell: Callable[[str], None] = lambda line: None, **more: str
 ) -> StandInSite:
-    """A site whose day was brought up once by nobody, with everything of it in folder."""
+    """A site, all in folder, whose day was started once."""
     state = folder / "state"
     for name in ("adapters", "nights", "desk"):
         (state / name).mkdir(parents=True)
@@ -292,7 +289,7 @@ def good_verdict(*_: object) -> Verdict:
 
 
 def die_for(ledger: Ledger, victim: str) -> None:
-    """kill -9 of somebody who is not glue."""
+    """kill -9 of another process than glue."""
     with ledger.change() as world:
         if victim == "dockerd":
             world["docker_is_dead"] = True

@@ -1,5 +1,5 @@
-"""Every file of the state folder, one after the other, as a power cut or a failing disk leaves it:
-no verb ends in a traceback.
+"""Every file of the state folder in turn is damaged as by a power cut or a failing disk: no verb
+ends in a traceback.
 
 The containers are stand-ins; the files and their readers are real.
 """
@@ -43,7 +43,7 @@ FAST = ("cut", "NULs")  # six seconds each
 
 
 def fill(site: StandInSite) -> None:
-    """Every file that glue ever writes, beside those of two nights."""
+    """Writes every file that glue ever writes, including those of two nights."""
     for _ in range(2):
         night.run(site)
     last = max((site.state / "nights").iterdir())
@@ -145,7 +145,7 @@ def put_back(copy: Path, site: StandInSite) -> None:
     "damage",
     [pytest.param(name, marks=() if name in FAST else pytest.mark.long) for name in DAMAGE],
 )
-def test_no_verb_fails_but_in_words_whatever_file_is_damaged(
+def test_no_verb_ends_in_a_traceback_for_a_damaged_file(
     damage: str,
     filled: StandInSite,
     folder: Path,

@@ -1,4 +1,4 @@
-"""One fault each, with stand-ins, and its outcome in words."""
+"""One fault each, with stand-ins, and its result."""
 
 import fcntl
 import os
@@ -41,7 +41,7 @@ from tests.faults.test_kill import begin, in_a_child, require_a_good_day
         ("leaves garbage", "result cannot be read"),
     ],
 )
-def test_a_trainer_that_fails_costs_the_night_and_nothing_else(
+def test_a_failed_trainer_ends_the_night_and_the_day_serves(
     trainer: str, words: str, site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = begin(site)
@@ -57,7 +57,7 @@ def test_a_trainer_that_fails_costs_the_night_and_nothing_else(
     assert last is not None and last["outcome"] == "failed" and words.split()[0] in last["reason"]
 
 
-def test_a_trainer_that_eats_the_memory_is_stopped_before_the_machine_suffers(
+def test_a_trainer_is_stopped_at_the_memory_reserve(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = begin(site)
@@ -76,7 +76,7 @@ def test_a_trainer_that_eats_the_memory_is_stopped_before_the_machine_suffers(
 def test_a_trainer_is_stopped_when_the_kernel_reports_pressure(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With less than three times the reserve left, which is 1 byte here."""
+    """With less than three times the reserve available; here the reserve is 1 byte."""
     begin(site)
     with site.ledger.change() as world:
         world["trainer"] = "hangs"
@@ -88,7 +88,7 @@ def test_a_trainer_is_stopped_when_the_kernel_reports_pressure(
     require_a_good_day(site)
 
 
-def test_a_disk_without_room_for_the_adapter_ends_the_night_before_anything_stops(
+def test_a_night_without_room_for_the_adapter_ends_before_the_day_stops(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(site)
@@ -101,7 +101,7 @@ def test_a_disk_without_room_for_the_adapter_ends_the_night_before_anything_stop
 
 
 @pytest.mark.parametrize("fault", ["refuses", "mute"])
-def test_a_candidate_that_vllm_refuses_or_that_does_not_answer_does_not_serve(
+def test_a_candidate_that_vllm_refuses_or_that_gives_no_answer_does_not_serve(
     fault: str, site: StandInSite
 ) -> None:
     good = begin(site)
@@ -123,7 +123,7 @@ def test_a_candidate_that_vllm_refuses_or_that_does_not_answer_does_not_serve(
     assert site.store.current() == good
 
 
-def test_a_broken_artifact_is_a_refusal_and_no_release(
+def test_a_broken_adapter_is_refused_and_not_stored(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = begin(site)
@@ -144,7 +144,7 @@ def test_a_broken_artifact_is_a_refusal_and_no_release(
     assert "answers as before" in page.read_text()
 
 
-def test_a_user_who_streams_an_answer_in_the_evening_is_waited_for_and_not_for_ever(
+def test_a_night_waits_for_running_answers_with_a_deadline(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(site)
@@ -163,8 +163,8 @@ def test_a_user_who_streams_an_answer_in_the_evening_is_waited_for_and_not_for_e
 
 
 def ended_while_it_trains(site: StandInSite, act: Callable[[], Any]) -> list[str]:
-    """A night whose trainer never ends, in a process of its own; act is done while it trains.
-    Returns its last words."""
+    """Runs a night whose trainer never ends in its own process, calls act while it trains, and
+    returns its last lines."""
     words = site.state.parent / "words"
 
     def train_for_ever() -> None:
@@ -190,7 +190,7 @@ def ended_while_it_trains(site: StandInSite, act: Callable[[], Any]) -> list[str
     return words.read_text().splitlines()
 
 
-def test_the_morning_goes_before_a_night_that_still_trains_and_the_night_promotes_nothing(
+def test_the_day_ends_a_night_that_still_trains_and_it_promotes_nothing(
     site: StandInSite,
 ) -> None:
     good = begin(site)
@@ -202,7 +202,7 @@ def test_the_morning_goes_before_a_night_that_still_trains_and_the_night_promote
     assert last is not None and last["outcome"] == "preempted"
 
 
-def test_a_second_night_is_told_of_the_first_and_changes_nothing(site: StandInSite) -> None:
+def test_a_second_night_is_refused_and_changes_nothing(site: StandInSite) -> None:
     begin(site)
 
     def try_another() -> None:
@@ -216,7 +216,7 @@ def test_a_second_night_is_told_of_the_first_and_changes_nothing(site: StandInSi
     require_a_good_day(site)
 
 
-def test_what_a_person_stops_stays_stopped_until_a_person_says_day(site: StandInSite) -> None:
+def test_make_stop_holds_until_make_day(site: StandInSite) -> None:
     begin(site)
     ended_while_it_trains(site, lambda: day.stop(site))
     assert (
@@ -229,7 +229,7 @@ def test_what_a_person_stops_stays_stopped_until_a_person_says_day(site: StandIn
 
 
 @pytest.mark.parametrize("when", ["before", "while it waits"])
-def test_the_timers_morning_leaves_stopped_what_a_person_stopped_and_a_persons_does_not(
+def test_a_scheduled_day_respects_make_stop_and_make_day_does_not(
     when: str, site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(site)
@@ -247,7 +247,7 @@ def test_the_timers_morning_leaves_stopped_what_a_person_stopped_and_a_persons_d
     require_a_good_day(site)
 
 
-def test_a_night_that_waits_while_a_person_stops_everything_begins_nothing(
+def test_a_waiting_night_does_not_start_after_make_stop(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = begin(site)
@@ -267,11 +267,11 @@ def test_a_night_that_waits_while_a_person_stops_everything_begins_nothing(
     assert last is not None and last["outcome"] == "preempted"
 
 
-def test_a_refusal_after_the_office_has_opened_restarts_nothing(
+def test_a_refusal_after_opening_restarts_nothing(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A checkpoint serves, and judging put the base model in its place: the next morning changes it
-    back, not this night."""
+    """A checkpoint served, and judging replaced it by the base model: the next morning changes
+    it back, not this night."""
     good = begin(site)
     (site.store.folder / good / "checkpoint").mkdir()
     (site.store.folder / good / "checkpoint" / "config.json").write_text("{}")
@@ -319,7 +319,7 @@ def test_a_late_night_cannot_promote(site: StandInSite) -> None:
     assert site.store.current() == good
 
 
-def test_day_while_a_night_judges_leaves_a_day_that_serves_as_it_is(site: StandInSite) -> None:
+def test_make_day_during_judging_leaves_a_serving_day_alone(site: StandInSite) -> None:
     begin(site)
     tonight = DesiredState(Wanted.JUDGING, "tonight", time.time() - 1)
     site.store.set_judging(True)
@@ -354,7 +354,7 @@ def test_day_while_a_night_judges_leaves_a_day_that_serves_as_it_is(site: StandI
 # ---------------------------------------------------------------------- the watch
 
 
-def test_the_watch_restarts_what_is_unhealthy_ever_more_rarely_and_gives_up(
+def test_the_watch_restarts_an_unhealthy_service_with_growing_pauses_and_gives_up(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(site)
@@ -377,7 +377,7 @@ def test_the_watch_restarts_what_is_unhealthy_ever_more_rarely_and_gives_up(
     assert reconcile.reconcile(site)["step"] == "nothing"
 
 
-def test_the_watch_tells_of_what_it_restarts_and_that_it_serves_again(
+def test_the_watch_notifies_of_a_restart_and_of_recovery(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(site)
@@ -391,10 +391,10 @@ def test_the_watch_tells_of_what_it_restarts_and_that_it_serves_again(
     assert told == [notify.NOT_SERVING, "day serves again"]
 
 
-def test_a_day_that_is_brought_up_finds_out_that_vllm_hangs_and_restarts_it(
+def test_make_day_restarts_a_hanging_vllm(
     site: StandInSite,
 ) -> None:
-    """Docker has not noticed yet, as after a judge whose question got no answer."""
+    """Docker has not noticed the hang yet, as when a judge's question got no answer."""
     begin(site)
     with site.ledger.change() as world:
         world["hangs"] = True
@@ -403,7 +403,7 @@ def test_a_day_that_is_brought_up_finds_out_that_vllm_hangs_and_restarts_it(
     require_a_good_day(site)
 
 
-def test_the_watch_ends_a_night_that_died_and_leaves_alone_what_somebody_is_at(
+def test_the_watch_undoes_a_dead_night_and_does_not_touch_a_running_one(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(site)
@@ -425,12 +425,12 @@ def test_the_watch_ends_a_night_that_died_and_leaves_alone_what_somebody_is_at(
     assert last is not None and (last["outcome"], last["reason"]) == ("died", "in step train")
 
 
-def test_where_nobody_ever_said_day_the_watch_does_nothing(site: StandInSite) -> None:
+def test_the_watch_does_nothing_before_the_first_make_day(site: StandInSite) -> None:
     assert reconcile.reconcile(site)["step"] == "nothing"
     assert not site.stacks.services("day")
 
 
-def test_nothing_that_timers_begin_runs_beside_an_upgrade_and_a_persons_day_does(
+def test_timers_do_nothing_during_an_upgrade_and_make_day_works(
     site: StandInSite,
 ) -> None:
     begin(site)
@@ -450,7 +450,7 @@ def test_nothing_that_timers_begin_runs_beside_an_upgrade_and_a_persons_day_does
     require_a_good_day(site)
 
 
-def test_no_day_night_or_repair_begins_after_an_upgrade_that_died(site: StandInSite) -> None:
+def test_no_day_night_or_repair_starts_after_an_upgrade_that_died(site: StandInSite) -> None:
     begin(site)
     site.stacks.stop("day", "vllm")
     note = {"before": "1" * 40, "after": "2" * 40}
@@ -473,7 +473,7 @@ def test_no_day_night_or_repair_begins_after_an_upgrade_that_died(site: StandInS
 
 
 def hear(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is told, by a way that always reaches somebody."""
+    """The notifications, through a channel that always works."""
     heard: list[str] = []
 
     def tell(site: StandInSite, what: str, words: str, good: bool) -> bool:
@@ -498,7 +498,7 @@ def morning_that_is_locked_out(site: StandInSite) -> None:
         (True, DesiredState(Wanted.NIGHT, "n", 1e12), []),
     ],
 )
-def test_a_closed_office_behind_somebody_who_is_at_it_is_told_once(
+def test_a_day_that_a_running_command_blocks_is_notified_once(
     open_now: bool,
     wanted: DesiredState,
     told: list[str],
@@ -522,7 +522,7 @@ def test_a_closed_office_behind_somebody_who_is_at_it_is_told_once(
     assert heard == told
 
 
-def test_a_moment_of_somebody_who_is_at_it_is_told_to_nobody(
+def test_a_short_running_command_is_not_notified(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(site)
@@ -536,7 +536,7 @@ def test_a_moment_of_somebody_who_is_at_it_is_told_to_nobody(
 # ---------------------------------------------------------------------- clocks and locks
 
 
-def test_two_nights_within_a_second_and_a_clock_that_was_set_back_have_names_of_their_own(
+def test_night_names_are_unique_within_a_second_and_after_a_clock_change(
     site: StandInSite,
 ) -> None:
     names = set()
@@ -547,7 +547,7 @@ def test_two_nights_within_a_second_and_a_clock_that_was_set_back_have_names_of_
     assert len(names) == 3
 
 
-def test_a_clock_that_jumps_ahead_does_not_make_a_trainer_silent(
+def test_a_clock_jump_does_not_make_a_trainer_count_as_silent(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(site)
@@ -566,7 +566,7 @@ with lock.hold(Path(sys.argv[1]), lock.TRAINING, "a night"):
 """
 
 
-def test_a_child_that_outlives_its_glue_does_not_inherit_its_lock(tmp_path: Path) -> None:
+def test_a_child_process_does_not_inherit_a_lock(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDER_WITH_A_CHILD, str(tmp_path)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -582,7 +582,7 @@ def test_a_child_that_outlives_its_glue_does_not_inherit_its_lock(tmp_path: Path
         os.kill(child, signal.SIGKILL)
 
 
-def test_looking_at_a_lock_refuses_nobody(tmp_path: Path) -> None:
+def test_checking_a_lock_does_not_block_another_holder(tmp_path: Path) -> None:
     with lock.hold(tmp_path, lock.TRAINING, "made"):
         pass
     with (tmp_path / lock.TRAINING).open() as looked_at:
@@ -592,7 +592,7 @@ def test_looking_at_a_lock_refuses_nobody(tmp_path: Path) -> None:
             pass
 
 
-def test_the_watch_that_follows_a_night_brings_up_the_day_that_the_night_could_not(
+def test_the_watch_after_a_night_starts_the_day_that_the_night_could_not(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = begin(site)
@@ -610,10 +610,10 @@ def test_the_watch_that_follows_a_night_brings_up_the_day_that_the_night_could_n
     assert site.store.current() == good
 
 
-def test_nobody_is_told_that_the_day_serves_again_before_it_came_up_whole(
+def test_recovery_is_notified_only_after_a_complete_day(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The containers look well all the while; what fails is the assistant in Open WebUI."""
+    """The containers are healthy all the time; setting up the assistant in Open WebUI fails."""
     begin(site)
     told = hear(monkeypatch)
 
@@ -635,7 +635,7 @@ def test_nobody_is_told_that_the_day_serves_again_before_it_came_up_whole(
     assert told == [notify.NOT_SERVING, "day serves again"]
 
 
-def test_docker_that_breaks_off_is_a_day_that_does_not_serve(
+def test_a_docker_connection_error_is_exit_12(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     day.start(site)
@@ -644,7 +644,7 @@ def test_docker_that_breaks_off_is_a_day_that_does_not_serve(
         raise ConnectionResetError("Connection reset by peer")
 
     monkeypatch.setattr(stand_ins.StandInStacks, "up", broken)
-    with pytest.raises(DayNotServing, match="broke off"):
+    with pytest.raises(DayNotServing, match="start of the day failed"):
         day.start(site)
 
 
@@ -652,8 +652,8 @@ def test_docker_that_breaks_off_is_a_day_that_does_not_serve(
 
 
 def prepare_restore(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What only Docker and a real backup can do is left out; the order of steps, the locks and the
-    files are restore's own."""
+    """Skips what needs Docker and a real backup; order of steps, locks and files are restore's
+    own."""
     made = {"made": "20260101T000000Z", "links": {}, "images": {}, "sha256": {}}
     monkeypatch.setattr(backup, "verified", lambda folder: made)
     monkeypatch.setattr(stand_ins.StandInStacks, "missing_images", lambda *_: [])
@@ -668,7 +668,7 @@ def prepare_restore(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("module", "step"), [(chat_volume, "fill"), (restore, "put_back_state")])
-def test_a_restore_that_died_lets_no_day_and_no_backup_begin_until_it_was_run_again(
+def test_after_an_interrupted_restore_no_day_or_backup_starts_until_it_is_repeated(
     module: ModuleType, step: str, site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(site)
@@ -685,7 +685,7 @@ def test_a_restore_that_died_lets_no_day_and_no_backup_begin_until_it_was_run_ag
         lambda: day.start(site),
         lambda: chat_volume.copy_out(site.settings, site.state / "copy"),
     ):
-        with pytest.raises(DayNotServing, match="restore was broken off") as error:
+        with pytest.raises(DayNotServing, match="restore was interrupted") as error:
             verb()
         assert "FROM=/backups/one" in error.value.do
     assert not site.stacks.services("day")["open-webui"].serves
@@ -695,7 +695,7 @@ def test_a_restore_that_died_lets_no_day_and_no_backup_begin_until_it_was_run_ag
     require_a_good_day(site)
 
 
-def test_promotion_and_rollback_run_no_job_so_they_work_without_the_trainer_s_image(
+def test_promotion_and_rollback_need_no_trainer_image(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = begin(site)

@@ -1,5 +1,4 @@
-"""A disk that is really full: the state folder is a small one of its own, and the trainer fills
-it."""
+"""A really full disk: the state folder is on a small disk, and the trainer fills it."""
 
 import subprocess
 from collections.abc import Iterator
@@ -34,7 +33,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("reserved", [2**17, 16], ids=["room reserved", "hardly any room reserved"])
-def test_a_trainer_that_fills_the_disk_costs_the_night_and_nothing_else(
+def test_a_trainer_that_fills_the_disk_ends_the_night_and_the_day_serves(
     reserved: int, site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "RELEASE_BYTES_A_RANK", reserved / 16)
@@ -51,8 +50,9 @@ def test_a_trainer_that_fills_the_disk_costs_the_night_and_nothing_else(
         assert last is not None and last["outcome"] == "failed"
 
 
-def test_a_full_disk_knows_whose_turn_it_is(site: StandInSite) -> None:
-    """Or the watch, which asks that first, would not look after a day that came up on one."""
+def test_the_desired_state_is_correct_on_a_full_disk(site: StandInSite) -> None:
+    """Otherwise the watch, which reads it first, would not look after a day that started on a
+    full disk."""
     desired_state.write(site.state, DesiredState(Wanted.NIGHT, "20260101T190000Z", 1.0))
     with suppress(OSError), (site.state / "filling").open("wb", buffering=0) as file:
         while file.write(bytes(4096)):

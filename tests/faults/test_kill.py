@@ -1,9 +1,8 @@
-"""kill -9 of glue before every single thing that a night changes, then the morning: every time the
-day serves what it should.
+"""kill -9 of glue before every single change of a night, then `make day`: the right adapter must
+serve each time.
 
-A night is run once to count what it changes: each file that it writes, renames or removes, and each
-thing it asks of a
-stand-in. Then one night for each of these dies there.
+A first night counts the changes: each file that is written, renamed or removed, and each call of a
+stand-in. Then one night dies at each of them.
 """
 
 import contextlib
@@ -32,8 +31,7 @@ CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink")
 def before_each_change(
     folder: Path, act: Callable[[int, str], None], events: tuple[str, ...] = CHANGES
 ) -> None:
-    """From now on, and to the end of this process: act gets the number of each change in folder,
-    and its path."""
+    """Until the process ends, calls act with the number of each change in folder and its path."""
     count = 0
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -51,7 +49,7 @@ def before_each_change(
 
 
 def in_a_child(act: Callable[[], object]) -> int:
-    """Runs it in a process of its own. Returns its wait status."""
+    """Runs it in its own process. Returns its wait status."""
     child = os.fork()
     if child == 0:
         try:
@@ -78,14 +76,14 @@ def night_that_dies(site: StandInSite, last: int) -> bool:
 
 
 def begin(site: StandInSite) -> str:
-    """A day that serves on the adapter of an earlier, good night."""
+    """A day that serves the adapter of an earlier, good night."""
     day.start(site)
     return str(night.run(site)["adapter"])
 
 
 def require_a_good_day(site: StandInSite) -> None:
-    """Day serves with the right adapter in vLLM and behind the assistant; nothing is half; no lock
-    is held."""
+    """The day serves the right adapter in vLLM and in the assistant, no adapter is incomplete,
+    and no lock is held."""
     world, current = site.ledger.read(), site.store.current()
     assert (
         not services.not_serving(site.stacks.services("day")) and "trainer" not in world["services"]
@@ -104,8 +102,7 @@ def require_a_good_day(site: StandInSite) -> None:
 
 
 def confirmed(site: StandInSite, adapter: str) -> bool:
-    """Whether the journal says that the adapter's night asked its question through the front and
-    got its answer."""
+    """Whether the journal has an answer to the smoke question for this adapter."""
     name = site.store.manifest(adapter)["night"]
     rows = [
         row for row in files.read_lines(site.state / "journal.jsonl") if row.get("night") == name
@@ -113,7 +110,7 @@ def confirmed(site: StandInSite, adapter: str) -> bool:
     return any(row.get("event") == journal.CONFIRMED for row in rows)
 
 
-def test_whatever_moment_a_night_is_killed_at_the_morning_serves_a_confirmed_adapter(
+def test_after_a_kill_at_any_moment_the_day_serves_a_confirmed_adapter(
     site: StandInSite,
 ) -> None:
     good = begin(site)
@@ -133,7 +130,7 @@ def test_whatever_moment_a_night_is_killed_at_the_morning_serves_a_confirmed_ada
         "room that a dead night had reserved"
     )
     assert points > 60, f"only {points} points: the hook hears too little"
-    assert died_in == night.STEPS.keys(), "a step that nobody died in"
+    assert died_in == night.STEPS.keys(), "a step without a kill"
     ends = {
         row["outcome"] for row in files.read_lines(site.state / "journal.jsonl") if "outcome" in row
     }
@@ -143,11 +140,10 @@ def test_whatever_moment_a_night_is_killed_at_the_morning_serves_a_confirmed_ada
 
 @pytest.mark.parametrize("step", night.STEPS)
 @pytest.mark.parametrize("victim", ["trainer", "vllm", "open-webui", "dockerd"])
-def test_whoever_else_dies_in_whatever_step_the_morning_serves_a_confirmed_adapter(
+def test_after_another_process_dies_in_any_step_the_day_serves_a_confirmed_adapter(
     victim: str, step: str, site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stand-in is not started again by anybody but glue, as Docker would; a trainer dies as
-    soon as there is one."""
+    """Only glue restarts the stand-in, as with Docker; a trainer dies as soon as it exists."""
     before, write = begin(site), journal.record
 
     def record(state: Path, **event: Any) -> None:
@@ -179,7 +175,7 @@ BLOCKS = (
 def fill_the_disk(
     site: StandInSite, from_change: int = 0, without_room: tuple[str, ...] = EVERYTHING
 ) -> None:
-    """To the end of this process, and told by a file "full" beside the state folder."""
+    """Until the process ends; a file "full" beside the state folder says so."""
     fits = (".lock",) if without_room == EVERYTHING else (".lock", "journal.jsonl")
 
     def no_room(count: int, path: str) -> None:
@@ -193,7 +189,7 @@ def fill_the_disk(
 def night_on_a_disk_that_is_full(
     site: StandInSite, from_change: int, without_room: tuple[str, ...]
 ) -> bool:
-    """Whether the disk was full before the night's end; it stays full, also while the night brings
+    """Whether the disk was full before the night's end. It stays full while the night brings
     back the day."""
 
     def act() -> None:
@@ -207,7 +203,7 @@ def night_on_a_disk_that_is_full(
 
 
 @pytest.mark.parametrize("without_room", [EVERYTHING, BLOCKS])
-def test_a_disk_that_is_full_at_whatever_moment_of_a_night_leaves_the_day_serving_what_is_confirmed(
+def test_with_a_disk_full_at_any_moment_of_a_night_the_day_serves_a_confirmed_adapter(
     site: StandInSite, without_room: tuple[str, ...]
 ) -> None:
     serves: str | None = begin(site)
@@ -222,7 +218,7 @@ def test_a_disk_that_is_full_at_whatever_moment_of_a_night_leaves_the_day_servin
     assert points > 40, f"only {points} points: the hook hears too little"
 
 
-def test_on_a_full_disk_the_watch_brings_up_the_day_and_so_does_the_morning(
+def test_on_a_full_disk_the_watch_and_the_timer_start_the_day(
     site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = begin(site)

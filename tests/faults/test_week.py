@@ -1,6 +1,5 @@
-"""A week in fast-forward: the timers' own moments, a faked clock, stand-ins. Seven nights of mixed
-outcomes, a power cut, an
-evening on which the machine was off, and the night in which the clocks change."""
+"""A week with a fake clock and stand-ins, at the timers' own moments: seven nights of mixed
+outcomes, a power cut, an evening with the machine off, and a clock change."""
 
 import os
 import time
@@ -28,7 +27,7 @@ WATCH = timedelta(minutes=30)
 
 
 class Clock:
-    """Stands still unless it is set; what happens between two moments takes no time."""
+    """Moves only when it is set; nothing takes time between two moments."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.set(FIRST)
@@ -65,7 +64,7 @@ def nothing_new(tonight: Night) -> None:
 
 
 def run_night(site: StandInSite, kind: str, patch: pytest.MonkeyPatch) -> None:
-    """One evening's timer. kind: what becomes of the night."""
+    """One evening's timer. kind: the outcome of the night."""
     until = night.scheduled_end(site)
     with site.ledger.change() as world:
         world["trainer"] = "exits 1" if kind == "failed" else "trains"
@@ -105,7 +104,7 @@ TRAINING_ENDS = {
 
 
 def events(site: StandInSite) -> list[tuple[datetime, str]]:
-    """The timers', the watch's and, an instant after each opening, the first person at the door."""
+    """The moments of the timers and the watch, and the first question just after each opening."""
     when = hours.of(site.settings)
     found = schedule.due(when, FIRST, LAST)
     found += [

@@ -1,4 +1,4 @@
-"""The download of a model, with the hub's own library, from a stub of the hub."""
+"""The download of a model with the hub's own library, from a stub of the hub."""
 
 import errno
 import json
@@ -65,9 +65,7 @@ def kept(rows: Rows) -> dict[str, Any]:
     }
 
 
-def test_everything_comes_once_and_is_whole_without_a_network_afterwards(
-    tmp_path: Path, hub: StubHub
-) -> None:
+def test_each_file_is_downloaded_once_and_complete_offline(tmp_path: Path, hub: StubHub) -> None:
     code, rows = fetch(tmp_path, hub)
     assert code == 0 and rows["verified"]["commit"] == hub.commit
     assert large_file(tmp_path, hub).read_bytes() == hub.files[LARGE]
@@ -77,7 +75,7 @@ def test_everything_comes_once_and_is_whole_without_a_network_afterwards(
     assert nowhere(tmp_path, kept(rows), "--check")[1]["checked"]["wrong"] == []
 
 
-def test_the_library_finds_it_offline_by_its_name_alone(tmp_path: Path, hub: StubHub) -> None:
+def test_the_library_finds_the_model_offline_by_name(tmp_path: Path, hub: StubHub) -> None:
     assert fetch(tmp_path, hub)[0] == 0
     code = f"import huggingface_hub; print(huggingface_hub.snapshot_download({MODEL!r}))"
     environment = {"PATH": os.environ["PATH"], "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
@@ -92,7 +90,7 @@ def test_the_library_finds_it_offline_by_its_name_alone(tmp_path: Path, hub: Stu
     assert Path(found.stdout.strip()) == large_file(tmp_path, hub).parent
 
 
-def test_a_cut_connection_goes_on_where_it_was_cut(tmp_path: Path, hub: StubHub) -> None:
+def test_a_cut_download_resumes(tmp_path: Path, hub: StubHub) -> None:
     hub.cuts, hub.files[LARGE] = 1, bytes(25_000_000)
     code, rows = fetch(tmp_path, hub)
     assert code == 0 and large_file(tmp_path, hub).read_bytes() == hub.files[LARGE]
@@ -102,14 +100,12 @@ def test_a_cut_connection_goes_on_where_it_was_cut(tmp_path: Path, hub: StubHub)
     assert rows["found"]["commit"] == hub.commit
 
 
-def test_a_hub_that_fails_is_asked_again(tmp_path: Path, hub: StubHub) -> None:
+def test_a_failing_hub_is_retried(tmp_path: Path, hub: StubHub) -> None:
     hub.failures = 1
     assert fetch(tmp_path, hub)[0] == 0 and hub.failures == 0
 
 
-def test_other_bytes_of_the_right_size_are_found_and_fetched_again(
-    tmp_path: Path, hub: StubHub
-) -> None:
+def test_wrong_content_of_the_right_size_is_downloaded_again(tmp_path: Path, hub: StubHub) -> None:
     hub.spoiled = 1
     assert fetch(tmp_path, hub)[0] == 0
     assert large_file(tmp_path, hub).read_bytes() == hub.files[LARGE]
@@ -117,7 +113,7 @@ def test_other_bytes_of_the_right_size_are_found_and_fetched_again(
 
 
 @pytest.mark.parametrize("name", [LARGE, "config.json"])
-def test_a_file_that_was_spoiled_on_disk_alone_comes_again(
+def test_only_a_file_damaged_on_disk_is_downloaded_again(
     name: str, tmp_path: Path, hub: StubHub
 ) -> None:
     entry = kept(fetch(tmp_path, hub)[1])
@@ -132,7 +128,7 @@ def test_a_file_that_was_spoiled_on_disk_alone_comes_again(
     } | {name: len(hub.files[name])}
 
 
-def test_a_cut_off_file_is_seen_without_a_network_and_named(tmp_path: Path, hub: StubHub) -> None:
+def test_a_truncated_file_is_named_offline(tmp_path: Path, hub: StubHub) -> None:
     entry = kept(fetch(tmp_path, hub)[1])
     large_file(tmp_path, hub).write_bytes(b"half")
     assert nowhere(tmp_path, entry, "--check")[1]["checked"]["wrong"] == [LARGE]
@@ -140,7 +136,7 @@ def test_a_cut_off_file_is_seen_without_a_network_and_named(tmp_path: Path, hub:
     assert code == 1 and rows["failed"]["model"] == MODEL
 
 
-def test_the_commit_that_was_found_first_is_kept_to(tmp_path: Path, hub: StubHub) -> None:
+def test_the_first_resolved_commit_is_kept(tmp_path: Path, hub: StubHub) -> None:
     entry = kept(fetch(tmp_path, hub)[1])
     asked: list[str] = []
     answer = hub.answer
@@ -152,7 +148,7 @@ def test_the_commit_that_was_found_first_is_kept_to(tmp_path: Path, hub: StubHub
     )
 
 
-def test_nothing_finds_a_model_that_is_not_whole(tmp_path: Path, hub: StubHub) -> None:
+def test_an_incomplete_model_is_not_found(tmp_path: Path, hub: StubHub) -> None:
     assert nowhere(tmp_path, NOTHING)[0] == 1
     assert nowhere(tmp_path, NOTHING, "--check")[1]["checked"]["wrong"] == ["refs/main"]
     assert not (tmp_path / "hub" / "models--stub--model" / "refs" / "main").exists()
@@ -169,7 +165,7 @@ PAGE = "https://huggingface.co/stub/model"
         (LARGE, 403, {"X-Error-Code": "GatedRepo"}),
     ],
 )
-def test_a_hub_that_refuses_is_asked_once_and_the_page_is_named(
+def test_a_refusing_hub_is_not_retried_and_the_page_to_open_is_named(
     path: str, status: int, headers: dict[str, str], tmp_path: Path, hub: StubHub
 ) -> None:
     hub.refusals = [(path, status, headers)] * 20
@@ -178,7 +174,7 @@ def test_a_hub_that_refuses_is_asked_once_and_the_page_is_named(
     assert "waiting" not in rows and len(hub.refusals) >= 18  # files are asked for side by side
 
 
-def test_faults_that_pass_are_told_and_tried_again_on_the_listing(
+def test_temporary_faults_of_the_listing_are_printed_and_retried(
     tmp_path: Path, hub: StubHub
 ) -> None:
     hub.refusals = [(LISTING, 503, {}), (LISTING, 0, {}), (LISTING, 429, {"Retry-After": "1"})]
@@ -198,7 +194,7 @@ class Answered(Exception):
 
 
 def wrapped(error: Exception) -> Exception:
-    """As the library raises it: the cause below words of its own."""
+    """As the library raises it: with the cause below its own error."""
     outer = RuntimeError("the library's own words")
     outer.__cause__ = error
     return outer
@@ -226,7 +222,7 @@ def wrapped(error: Exception) -> Exception:
     ],
     ids=str,
 )
-def test_only_what_may_pass_is_waited_for(error: Exception, do: str | None) -> None:
+def test_only_temporary_faults_are_retried(error: Exception, do: str | None) -> None:
     found = module.remedy(wrapped(error))
     assert found is None if do is None else found is not None and do in found.format(model=MODEL)
 
@@ -243,14 +239,14 @@ def test_only_what_may_pass_is_waited_for(error: Exception, do: str | None) -> N
         (TimeoutError(), 0),
     ],
 )
-def test_the_hub_may_ask_for_a_longer_pause(error: Exception, seconds: int) -> None:
+def test_the_hub_s_requested_pause_is_kept(error: Exception, seconds: int) -> None:
     assert module.asked_pause(wrapped(error)) == seconds
 
 
 def watched(
     monkeypatch: pytest.MonkeyPatch, sizes: list[int]
 ) -> tuple[list[dict[str, Any]], list[int]]:
-    """What it says, and how it would have ended, while this much is on disk at each look."""
+    """Its output and exit, with these bytes on disk at each look."""
     said: list[dict[str, Any]] = []
     ends: list[int] = []
     enough = threading.Event()
@@ -271,7 +267,7 @@ def watched(
     return said, ends
 
 
-def test_it_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     said, ends = watched(monkeypatch, [10, 60, 100])
     assert said[:3] == [
         {"phase": "fetch", "model": MODEL, "bytes": count, "of": 100} for count in (10, 60, 100)
@@ -279,9 +275,9 @@ def test_it_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ends == []
 
 
-def test_a_hub_that_sends_nothing_any_more_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_hub_ends_the_download(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SILENT_SECONDS", 0)
     said, ends = watched(monkeypatch, [10, 10])
     assert ends[0] == 1 and any(
-        row["phase"] == "failed" and "nothing came" in row["reason"] for row in said
+        row["phase"] == "failed" and "nothing was received" in row["reason"] for row in said
     )

@@ -55,7 +55,7 @@ def test_kernels_are_built_for_one_architecture(architecture: str, tmp_path: Pat
     assert shown.strip() == f"['-gencode', 'arch=compute_{architecture},code=sm_{architecture}']"
 
 
-def test_an_architecture_that_a_package_does_not_know_is_refused_with_those_that_it_does(
+def test_an_unknown_architecture_is_refused_with_the_known_ones(
     tmp_path: Path,
 ) -> None:
     done = keep("999", tmp_path)
@@ -67,7 +67,7 @@ def test_an_architecture_that_a_package_does_not_know_is_refused_with_those_that
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """What images are built from, as a copy that a test may change."""
+    """A copy of the files that images are built from, which a test may change."""
     for name in (
         *(build.folder for build in image_tags.BUILDS.values()),
         "images/trainer/training",
@@ -107,7 +107,7 @@ ABOVE_TORCH = {f"REHEARSAL_{name}_IMAGE" for name in ("TRAINER", "VLLM", "OPEN_W
         ("images/vllm/serve-current.sh", set()),  # mounted, not copied
     ],
 )
-def test_a_changed_input_is_a_new_tag_for_each_image_that_is_built_from_it(
+def test_a_changed_input_changes_the_tag_of_each_image_built_from_it(
     file: str, built_anew: set[str], home: Path
 ) -> None:
     before = tags(home)
@@ -118,7 +118,7 @@ def test_a_changed_input_is_a_new_tag_for_each_image_that_is_built_from_it(
     assert {key for key in after if after[key] != before[key]} == built_anew
 
 
-def test_a_reference_that_a_site_gives_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_site_s_own_image_reference_is_used_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     assert image_tags.with_tags({"REHEARSAL_VLLM_IMAGE": "own/vllm:3"}, REPOSITORY) == {
         "REHEARSAL_VLLM_IMAGE": "own/vllm:3"
     }
@@ -127,7 +127,7 @@ def test_a_reference_that_a_site_gives_is_used_as_it_is(monkeypatch: pytest.Monk
 
 
 def test_cleaning_removes_images_of_other_versions_that_nothing_uses() -> None:
-    """A stub of Docker: one image is in use, which Docker then keeps."""
+    """A stub of Docker: one image is in use, and Docker keeps it."""
     loaded = settings.load("rehearsal")
     there = [
         loaded["REHEARSAL_VLLM_IMAGE"],
@@ -148,7 +148,7 @@ def test_cleaning_removes_images_of_other_versions_that_nothing_uses() -> None:
     assert clean.remove_old_images(stacks) == gone == ["dual-use/vllm-cpu:old"]
 
 
-def test_the_practice_model_s_image_holds_every_module_that_its_code_imports() -> None:
+def test_the_practice_model_s_image_has_every_imported_module() -> None:
     dockerfile = (REPOSITORY / "images" / "practice-model" / "Dockerfile").read_text(
         encoding="utf-8"
     )

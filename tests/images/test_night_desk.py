@@ -51,7 +51,7 @@ def question(text: str, stream: bool = False) -> dict[str, Any]:
     return {"model": "team-base", "messages": messages, "stream": stream}
 
 
-def test_it_lists_the_same_models_and_asks_for_the_key(address: tuple[str, int]) -> None:
+def test_it_lists_the_same_models_and_requires_the_key(address: tuple[str, int]) -> None:
     status, text = call(address, "GET", "/v1/models")
     assert status == 200 and [row["id"] for row in json.loads(text)["data"]] == [
         "team-base",
@@ -75,7 +75,7 @@ def test_it_says_when_the_assistant_is_back_and_quotes_the_passages(
     )
 
 
-def test_a_stream_holds_the_same_words_and_ends_properly(address: tuple[str, int]) -> None:
+def test_a_stream_has_the_same_words_and_ends_properly(address: tuple[str, int]) -> None:
     _, whole = call(address, "POST", "/v1/chat/completions", question("Where?"))
     _, stream = call(address, "POST", "/v1/chat/completions", question("Where?", stream=True))
     events = [line[6:] for line in stream.splitlines() if line.startswith("data: ")]
@@ -88,7 +88,7 @@ def test_a_stream_holds_the_same_words_and_ends_properly(address: tuple[str, int
     assert words == json.loads(whole)["choices"][0]["message"]["content"]
 
 
-def test_without_a_readable_notice_it_is_a_restart(
+def test_a_missing_or_unreadable_notice_means_a_restart(
     address: tuple[str, int], tmp_path: Path
 ) -> None:
     (tmp_path / "notice.json").write_text("[half a")
@@ -116,7 +116,7 @@ def test_a_task_of_open_webui_gets_its_json(address: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize("body", ["not json", "[]", '{"messages": 3}', '{"messages": null}'])
-def test_a_bad_request_is_answered_as_one(address: tuple[str, int], body: str) -> None:
+def test_a_bad_request_gets_status_400(address: tuple[str, int], body: str) -> None:
     assert call(address, "POST", "/v1/chat/completions", body)[0] == 400
 
 

@@ -1,4 +1,4 @@
-"""vLLM's own middleware, called as its server calls it."""
+"""The middleware that requires vLLM's key, called as vLLM's server calls it."""
 
 import asyncio
 import importlib.util
@@ -25,8 +25,8 @@ def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def status(module: ModuleType, path: str, given: str | None, kind: str = "http") -> Any:
-    """What a caller gets: the status, or for a web socket the code it is closed with; 200 is the
-    model's own answer."""
+    """The status that a caller gets, or the close code of a web socket; 200 is the model's
+    answer."""
     sent: list[dict[str, Any]] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -46,13 +46,13 @@ def status(module: ModuleType, path: str, given: str | None, kind: str = "http")
     "path",
     ["/metrics", "/tokenize", "/docs", "/v1/models", "/v1/load_lora_adapter", "/health/", "/"],
 )
-def test_every_path_asks_for_the_key(module: ModuleType, path: str) -> None:
+def test_every_path_requires_the_key(module: ModuleType, path: str) -> None:
     assert status(module, path, None) == 401
     assert status(module, path, "Bearer another") == 401
     assert status(module, path, KEY) == 200
     assert status(module, path, None, kind="websocket") == 1008
 
 
-def test_health_and_the_servers_own_start_do_not(module: ModuleType) -> None:
+def test_health_and_server_start_need_no_key(module: ModuleType) -> None:
     assert status(module, "/health", None) == 200
     assert status(module, "", None, kind="lifespan") == 200

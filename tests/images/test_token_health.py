@@ -1,5 +1,5 @@
-"""vLLM's /health by tokens: the middleware as its server calls it, with a stand-in engine and a
-clock that is set."""
+"""vLLM's /health by tokens: the middleware as vLLM's server calls it, with a stand-in engine and
+a settable clock."""
 
 import asyncio
 import importlib.util
@@ -26,8 +26,7 @@ Script = Callable[["Engine"], Coroutine[Any, Any, None]]
 
 
 class Engine:
-    """vLLM behind the middleware. answers: the status of a question by model; None is one that
-    never comes."""
+    """vLLM behind the middleware. answers: the status of a request by model; None never comes."""
 
     def __init__(self, module: ModuleType, clock: SimpleNamespace) -> None:
         self.module, self.clock, self.count = module, clock, 0
@@ -69,8 +68,8 @@ class Engine:
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
-    """Runs a script against an engine. Its clock is a stand-in, and prometheus_client is only in
-    vLLM's image."""
+    """Runs a script against an engine. The clock is a stand-in, and so is prometheus_client,
+    which only vLLM's image has."""
     monkeypatch.setenv("VLLM_API_KEY", "the-key-of-this-test")
     monkeypatch.setitem(sys.modules, "prometheus_client", SimpleNamespace(REGISTRY=None))
     spec = importlib.util.spec_from_file_location(
@@ -143,10 +142,10 @@ def test_a_vllm_that_is_busy_for_hours_is_asked_nothing(play: Callable[[Script],
     play(script)
 
 
-def test_one_that_writes_for_some_and_never_gets_to_the_question_is_unhealthy(
+def test_a_vllm_that_never_answers_the_health_question_is_unhealthy(
     play: Callable[[Script], None],
 ) -> None:
-    """An answer without an end, or an adapter that hangs beside a base model that does not."""
+    """An endless answer, or an adapter that hangs while the base model answers."""
 
     async def script(engine: Engine) -> None:
         engine.answers["team-base"] = None
@@ -160,7 +159,7 @@ def test_one_that_writes_for_some_and_never_gets_to_the_question_is_unhealthy(
     play(script)
 
 
-def test_people_are_answered_by_the_adapter_so_it_is_asked_first(
+def test_the_adapter_is_asked_first(
     play: Callable[[Script], None],
 ) -> None:
     async def script(engine: Engine) -> None:
@@ -190,7 +189,7 @@ def test_an_engine_that_fails_is_unhealthy_and_a_refusal_is_not(
     play(script)
 
 
-def test_every_other_path_is_vllms_own_affair(play: Callable[[Script], None]) -> None:
+def test_other_paths_are_unchanged(play: Callable[[Script], None]) -> None:
     async def script(engine: Engine) -> None:
         engine.answers["team-base"] = None
         await engine.look(31)
@@ -207,7 +206,7 @@ def test_every_other_path_is_vllms_own_affair(play: Callable[[Script], None]) ->
     play(script)
 
 
-def test_glue_waits_as_long_for_a_token_as_vllms_health_does(
+def test_glue_and_vllm_s_health_have_the_same_token_deadline(
     play: Callable[[Script], None],
 ) -> None:
     async def script(engine: Engine) -> None:

@@ -67,8 +67,8 @@ KINDS: list[tuple[str, str]] = [
 
 
 def kind(number: int) -> str:
-    """Of the rating with this number; of huge ones there are two, for all ratings of a conversation
-    carry it."""
+    """The kind of the rating with this number. There are two huge ones, because every rating of
+    a conversation contains it."""
     found = KINDS[number % len(KINDS)][0]
     return "good" if found in ("huge", "folded") and number % 5000 >= len(KINDS) else found
 
@@ -104,7 +104,7 @@ def question(number: int) -> str:
 
 
 def conversation(first: int) -> dict[str, Any]:
-    """Ten turns; every rated answer is a copy that corrects another one."""
+    """Ten turns; each rated answer is a copy that corrects another one."""
     messages: dict[str, Any] = {}
     for number in range(first, first + TURNS):
         name = (
@@ -186,8 +186,8 @@ def rating(number: int, messages: dict[str, Any]) -> Any:
 
 
 def repeated(number: int, messages: dict[str, Any]) -> dict[str, Any]:
-    """The rating before this one, a good one, once more: word by word in "again", with other small
-    words in "alike"."""
+    """The previous good rating once more: word by word for "again", with other small words for
+    "alike"."""
     copy: dict[str, Any] = json.loads(json.dumps(rating(GOOD, messages)))
     copy |= {"id": f"r{number}", "updated_at": number}
     inside = copy["snapshot"]["chat"]["chat"]["history"]["messages"]
@@ -214,7 +214,7 @@ def rows(conversations: int) -> Iterator[Any]:
 
 
 class Export:
-    """The rows as Open WebUI sends them, made as they are read."""
+    """The rows as Open WebUI sends them, made on demand."""
 
     def __init__(self, conversations: int) -> None:
         self.parts = self.texts(conversations)
@@ -225,8 +225,8 @@ class Export:
         yield b"]"
 
     def read(self, size: int = -1) -> bytes:
-        """A row at a time, however much was asked for; ijson asks for nothing first, to see what it
-        will get."""
+        """One row at a time, whatever the requested size; ijson first reads 0 bytes to see the
+        type."""
         return next(self.parts, b"") if size else b""
 
 

@@ -1,4 +1,4 @@
-"""Learning's own clients and jobs outside their container, for tests."""
+"""Runs learning's clients and jobs without their container, for tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def job(site: Site, order: dict[str, Any]) -> Job:
 
 
 def run_offline(site: Site, asked: jobs.Job, *_: object) -> dict[str, Any]:
-    """Stand-in for jobs.run: the job in this process, without a network."""
+    """A stand-in for jobs.run: the job runs in this process, without a network."""
     module = importlib.import_module(asked.module)
     act = getattr(module, asked.module.rpartition(".")[2].replace("report_page", "draw"))
     nowhere = Job(asked.order, site.state, model.Model("", ""), chat.signed_in("", ""), site.tell)

@@ -1,4 +1,4 @@
-"""The job that builds a data set of ratings of a real Open WebUI. The chat and vLLM are stubs."""
+"""The job that builds a data set from ratings of a real Open WebUI. The chat and vLLM are stubs."""
 
 import json
 import re
@@ -70,7 +70,7 @@ def job(state: Path, **more: Any) -> Job:
     return Job(json.loads(json.dumps(order)), state, cast(Any, Model()), cast(Any, Chat()), print)
 
 
-def test_what_is_built_is_on_disk_and_told(tmp_path: Path) -> None:
+def test_a_built_data_set_is_on_disk_and_reported(tmp_path: Path) -> None:
     (tmp_path / GLOSSARY).write_text('[terms]\nMTBF = "MTBF is a mean time."\n')
     asked = job(tmp_path)
     found = build.build(asked)

@@ -15,7 +15,7 @@ PEAK_BYTES = 1_000_000_000
 
 
 @pytest.mark.parametrize("conversations", [150, pytest.param(1000, marks=pytest.mark.long)])
-def test_a_flood_of_ratings_becomes_a_dataset_in_time_and_memory_with_every_row_counted(
+def test_a_flood_of_ratings_is_built_within_time_and_memory_and_fully_counted(
     conversations: int, tmp_path: Path
 ) -> None:
     command = [
@@ -45,7 +45,7 @@ def test_a_flood_of_ratings_becomes_a_dataset_in_time_and_memory_with_every_row_
 
 
 def nothing_else(folder: Path) -> None:
-    """No name in a rating is ever a path, and nobody's text is markup."""
+    """No name in a rating is ever a path, and no text is markup."""
     dataset = folder / "inside" / "dataset"
     assert sorted(path.name for path in dataset.iterdir()) == [
         "asked.jsonl",
@@ -67,7 +67,7 @@ def nothing_else(folder: Path) -> None:
 
 
 def of_one_side(dataset: Path) -> None:
-    """No conversation is on both sides, and every example says where it came from."""
+    """No conversation is both trained and held out, and each example names its source."""
     sides = [
         [
             json.loads(line)["origin"]

@@ -1,5 +1,5 @@
-"""What is forgotten is gone from every dataset on disk, and which adapters had seen it is still
-known."""
+"""Forgotten examples are removed from every data set on disk, and the adapters that saw them are
+still known."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ CHAT_1 = {names.hashed("chat", "chat-1")}
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """A state folder with one night's dataset and the release that came of it."""
+    """A state folder with one night's data set and its adapter."""
     monkeypatch.setattr(jobs, "run", on_host.run_offline)
     pair = Preference(
         ROWS[0].prompt, "Said to user-1 in chat-1.", "no", "regenerated answer", "", ROWS[0].origin
@@ -72,7 +72,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         ("user", "user-1", ["chat-1", "chat-2"], ["chat-3"]),
     ],
 )
-def test_what_is_forgotten_is_gone_from_the_files_and_the_page(
+def test_forgotten_examples_are_removed_from_files_and_page(
     site: Site, what: str, value: str, gone: list[str], left: list[str]
 ) -> None:
     done = dataset.forget(site, what, value)
@@ -86,11 +86,10 @@ def test_what_is_forgotten_is_gone_from_the_files_and_the_page(
     assert dataset.forget(site, what, value)["rows_removed"] == 0
 
 
-def test_a_forgetting_that_died_is_finished_by_the_next(
+def test_an_interrupted_forget_is_finished_by_the_next(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It dies before each of its writes in turn; whatever is left then names the chat nowhere once
-    it was run again."""
+    """It dies before each of its writes in turn; after the next run no file names the chat."""
     write, count = files.write, 0
 
     def dying(left: int) -> Any:
@@ -117,7 +116,7 @@ def test_a_forgetting_that_died_is_finished_by_the_next(
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c"])
-def test_text_with_any_separator_is_on_the_page_and_can_be_forgotten(
+def test_text_with_any_line_separator_is_shown_and_can_be_forgotten(
     separator: str, site: Site
 ) -> None:
     folder = site.state / "nights" / "20260102T000000Z" / "dataset"
@@ -130,9 +129,7 @@ def test_text_with_any_separator_is_on_the_page_and_can_be_forgotten(
     assert "and another." not in "".join(path.read_text() for path in folder.iterdir())
 
 
-def test_what_was_forgotten_since_a_backup_does_not_come_back_with_it(
-    site: Site, tmp_path: Path
-) -> None:
+def test_a_restore_does_not_bring_back_forgotten_examples(site: Site, tmp_path: Path) -> None:
     backup = tmp_path.parent / f"{tmp_path.name}-backup"
     shutil.copytree(site.state, backup / "state")
     dataset.forget(site, "chat", "chat-1")
@@ -147,17 +144,17 @@ def test_what_was_forgotten_since_a_backup_does_not_come_back_with_it(
     )
 
 
-def test_somebody_nobody_knows_is_in_nothing(site: Site) -> None:
+def test_an_unknown_person_is_in_no_data_set(site: Site) -> None:
     done = dataset.forget(site, "chat", "../../etc")
     assert (done["rows_removed"], done["adapters_that_had_seen_it"]) == (0, [])
 
 
-def test_a_manifest_names_nobody(site: Site) -> None:
+def test_a_manifest_contains_no_names(site: Site) -> None:
     text = (site.store.folder / site.store.names()[0] / "manifest.json").read_text()
     assert "user-1" not in text and "chat-1" not in text and len(json.loads(text)["origins"]) == 5
 
 
-def test_a_rating_after_that_is_consent_anew(site: Site) -> None:
+def test_a_rating_after_forget_is_new_consent(site: Site) -> None:
     def rating(at: float) -> dict[str, Any]:
         return {"user_id": "user-1", "meta": {"chat_id": "c9"}, "updated_at": at}
 
@@ -167,7 +164,7 @@ def test_a_rating_after_that_is_consent_anew(site: Site) -> None:
     assert not forget.forgotten(site.state)(rating(time.time() + 60))
 
 
-def test_the_general_examples_that_come_with_the_release_can_be_read_and_are_never_written_over(
+def test_the_shipped_general_examples_are_valid_and_never_overwrite(
     site: Site,
 ) -> None:
     setup.ensure_general_examples(site)

@@ -43,21 +43,21 @@ def ask(
     return gate.verdict(Evidence(scored(gains), replace(scored(changes), decoy=()), **more), LIMITS)
 
 
-def test_better_beyond_noise_and_nothing_forgotten_is_promoted() -> None:
+def test_a_clear_gain_without_forgetting_is_promoted() -> None:
     found = ask()
     assert found.promote and not found.faults
     assert found.figures["likelihood_ratio"] == pytest.approx(math.exp(0.5333), rel=1e-3)
 
 
-def test_a_little_change_is_no_gain() -> None:
+def test_a_small_change_is_not_a_gain() -> None:
     assert ask((0.01,) * 8).faults == ("no gain",)
 
 
-def test_what_is_served_unchanged_is_said_to_be_that() -> None:
+def test_an_adapter_that_changes_nothing_is_refused_as_such() -> None:
     assert ask((0.0,) * 8, (0.0,) * 5).faults == ("changes nothing",)
 
 
-def test_worse_on_what_it_was_taught_is_said_to_be_that() -> None:
+def test_worse_on_the_taught_facts_is_refused_as_such() -> None:
     assert ask((-0.5, -0.6, -0.4, -0.5, -0.7)).faults == ("worse",)
 
 
@@ -65,7 +65,7 @@ def test_a_gain_that_may_be_luck_is_refused() -> None:
     assert ask((2.0, -1.5, 1.0, -1.0, 0.5, 0.1)).faults == ("no gain",)
 
 
-def test_what_earlier_nights_taught_may_be_corrected_and_not_lost() -> None:
+def test_earlier_facts_may_be_corrected_but_not_lost() -> None:
     assert ask(earlier=replace(scored((-3.0, *[0.0] * 9)), decoy=())).promote
     assert ask(earlier=replace(scored((-0.5,)), decoy=())).promote, "one fact says nothing"
     assert ask(earlier=replace(scored((-0.5, -0.4, -0.6, -0.7, -0.5)), decoy=())).faults == (
@@ -73,7 +73,7 @@ def test_what_earlier_nights_taught_may_be_corrected_and_not_lost() -> None:
     )
 
 
-def test_better_than_the_current_and_worse_than_the_base_model_is_worse() -> None:
+def test_worse_than_the_base_model_is_refused() -> None:
     held_out = replace(scored(GOOD, before=-2.0), base=(-0.5,) * len(GOOD))
     assert gate.verdict(Evidence(held_out, replace(scored(STILL), decoy=())), LIMITS).faults == (
         "worse",
@@ -81,7 +81,7 @@ def test_better_than_the_current_and_worse_than_the_base_model_is_worse() -> Non
 
 
 @pytest.mark.parametrize("gains", [(), (5.0,), (5.0, 5.0), (3.0, 3.0, 3.0, 3.0)])
-def test_a_handful_of_facts_says_nothing_however_good(gains: tuple[float, ...]) -> None:
+def test_too_few_facts_prove_nothing(gains: tuple[float, ...]) -> None:
     assert "too few" in ask(gains).faults
 
 
@@ -95,8 +95,8 @@ def test_phrasings_of_one_fact_are_one_unit() -> None:
 
 
 @pytest.mark.parametrize("units", range(5, 12))
-def test_noise_alone_passes_hardly_ever(units: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four hundred nights that taught nothing: noise around nothing, as large as real gains are."""
+def test_noise_alone_rarely_passes(units: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four hundred nights that taught nothing: noise around zero, as large as real gains."""
     monkeypatch.setattr(gate, "RESAMPLES", 500)  # an eighth of a night's
     import random
 
@@ -113,8 +113,8 @@ def test_forgetting_is_refused_however_large_the_gain() -> None:
     assert ask((3.0,) * 6, (-1.0,) * 5).faults == ("forgets",)
 
 
-def test_what_is_lost_little_by_little_over_many_nights_is_lost_too() -> None:
-    """Each night a little against the one before; against the base model it adds up."""
+def test_small_losses_over_many_nights_are_refused() -> None:
+    """A little each night compared with the one before, but a lot compared with the base model."""
     general = Scored((-0.9,) * 6, (-0.88,) * 6, (-0.5,) * 6, tuple(range(6)))
     found = gate.verdict(Evidence(scored(GOOD), general), LIMITS)
     assert found.faults == ("forgets",) and "base model" in found.reasons[0]
@@ -143,13 +143,13 @@ def test_an_answer_of_its_own_without_a_finite_likelihood_is_refused() -> None:
     assert ask(own=own((math.nan,) * 20)).faults == ("not finite",)
 
 
-def test_nothing_general_to_ask_is_refused_unless_the_recipe_says_so() -> None:
+def test_missing_general_examples_are_refused_unless_the_recipe_allows_it() -> None:
     nothing = Evidence(scored(GOOD), Scored())
     assert gate.verdict(nothing, LIMITS).faults == ("nothing general",)
     assert gate.verdict(nothing, replace(LIMITS, general_rows=0)).promote
 
 
-def test_one_that_only_became_unsure_of_everything_is_refused() -> None:
+def test_an_adapter_that_is_only_less_certain_is_refused() -> None:
     """Shuffled answers: all right answers became likelier, and so did all wrong ones."""
     unsure = replace(scored((2.0, 2.5, 1.9, 2.2, 2.1, 2.4)), decoy=(1.2, 1.4, 0.8, 1.3, 1.0, 1.5))
     assert gate.verdict(Evidence(unsure, scored(STILL)), LIMITS).faults == ("does not fit",)
@@ -199,9 +199,7 @@ def sample(
         ("Код двигателя: Б23.", "x"),
     ],
 )
-def test_an_answer_is_plainly_wrong_only_where_the_current_one_s_is_not(
-    text: str, fault: str
-) -> None:
+def test_only_new_faults_count(text: str, fault: str) -> None:
     expected = "wrong language" if fault == "x" else fault
     question = "What is the code of the engine, and who is it that checks it?"
     seen = replace(
@@ -213,17 +211,17 @@ def test_an_answer_is_plainly_wrong_only_where_the_current_one_s_is_not(
     assert ask(samples=(replace(seen, current=seen.candidate),)).promote
 
 
-def test_a_form_that_is_lost_is_refused_and_one_that_never_was_is_not() -> None:
+def test_a_lost_output_form_is_refused_but_a_never_known_one_is_not() -> None:
     assert ask(forms={"JSON": (False, True)}).faults == ("form",)
     assert ask(forms={"JSON": (False, False), "a tool call": (True, False)}).promote
 
 
-def test_one_that_is_much_slower_is_refused() -> None:
+def test_a_much_slower_adapter_is_refused() -> None:
     assert ask(samples=(sample("The code is B23.", seconds=(0.9, 0.2)),) * 5).faults == ("slow",)
     assert ask(samples=(sample("The code is B23.", seconds=(0.3, 0.2)),) * 5).promote
 
 
-def test_every_reason_is_given_not_only_the_first() -> None:
+def test_all_reasons_are_given() -> None:
     assert set(ask((-0.1,) * 6, (-1.0,) * 6, samples=(sample(""),)).faults) == {
         "worse",
         "forgets",

@@ -1,5 +1,4 @@
-"""What judging makes of a vLLM that misbehaves. The vLLM here is a stub: the real one does none of
-this on demand."""
+"""The evaluation with a vLLM that fails. It is a stub: the real one does not fail on demand."""
 
 import json
 from dataclasses import fields, replace
@@ -38,7 +37,7 @@ DATASET = Dataset(train=(), held_out=ROWS[:6], general=ROWS[6:])
 
 
 class StubVllm:
-    """Finds every answer as likely as its name says; refuses or dies as it is told."""
+    """Gives every answer the likelihood in the model's name; refuses or dies on demand."""
 
     def __init__(self, refuses: bool = False, dies: bool = False, mute: bool = False) -> None:
         self.refuses, self.dies, self.mute = refuses, dies, mute
@@ -137,7 +136,7 @@ def night_of(site: Any, release: str, dataset: Dataset = DATASET, facts: int = 0
 def ask(
     site: Any, served: StubVllm, dataset: Dataset = DATASET, facts: int = 0
 ) -> tuple[Verdict, Any]:
-    """The verdict, and what was seen. The job runs in this process."""
+    """The verdict and the evidence. The job runs in this process."""
     site.vllm = lambda: served
 
     def run(site: Any, asked: jobs.Job, still_wanted: Any) -> dict[str, Any]:
@@ -151,7 +150,7 @@ def ask(
     return found, files.read_json(night.folder / "evidence.json", {})
 
 
-def test_a_good_candidate_is_promoted_and_taken_away_again(site: Any) -> None:
+def test_a_good_candidate_is_accepted_and_unloaded(site: Any) -> None:
     served = StubVllm()
     verdict, seen = ask(site, served)
     assert verdict.promote, verdict.reasons
@@ -174,7 +173,7 @@ def test_a_candidate_that_vllm_does_not_load_is_refused_as_broken_with_its_words
     assert verdict.faults == ("broken",) and "fused weights" in verdict.reasons[0]
 
 
-def test_a_vllm_that_dies_of_the_candidate_is_an_error_and_no_verdict(site: Any) -> None:
+def test_a_vllm_crash_by_the_candidate_is_an_error_without_a_verdict(site: Any) -> None:
     with pytest.raises(GlueError, match="refused"):
         ask(site, StubVllm(dies=True))
 
@@ -185,7 +184,7 @@ def test_a_candidate_that_cannot_be_scored_has_no_likelihood(site: Any) -> None:
     assert verdict.faults == ("not finite",) and not served.loaded
 
 
-def test_a_candidate_that_alone_cannot_answer_is_refused_and_no_error(site: Any) -> None:
+def test_a_candidate_that_cannot_answer_is_refused_without_an_error(site: Any) -> None:
     class Speechless(StubVllm):
         def answer(self, name: str, prompt: Any, most_tokens: int, tools: Any = None) -> Reply:
             if name == CANDIDATE:
@@ -196,7 +195,7 @@ def test_a_candidate_that_alone_cannot_answer_is_refused_and_no_error(site: Any)
     assert not verdict.promote and "empty" in verdict.faults
 
 
-def test_a_candidate_that_was_changed_after_it_was_published_is_not_judged(site: Any) -> None:
+def test_a_candidate_changed_on_disk_is_not_judged(site: Any) -> None:
     name = publish(site.store, "candidate")
     (site.store.folder / name / "adapter_model.safetensors").write_text("other")
     with pytest.raises(GlueError, match="not what was published"):
@@ -216,7 +215,7 @@ def test_of_many_rows_the_same_200_are_scored_each_time(site: Any) -> None:
     assert chosen[0] == many[0] and many.index(chosen[-1]) > 440
 
 
-def test_what_was_seen_of_people_s_questions_is_its_owner_s_alone(site: Any) -> None:
+def test_evidence_is_readable_by_its_owner_only(site: Any) -> None:
     ask(site, StubVllm())
     evidence = site.state / "nights" / "tonight" / "evidence.json"
     assert evidence.stat().st_mode & 0o777 == 0o600
@@ -278,7 +277,7 @@ def test_likelier_answers_alone_promote_nothing(site: Any, served: Reader, fault
         ("", False),
     ],
 )
-def test_json_is_told_from_what_is_none(text: str, is_one: bool) -> None:
+def test_json_is_recognised(text: str, is_one: bool) -> None:
     assert job.is_json(text) == is_one
 
 

@@ -40,7 +40,7 @@ SOURCES = [
 def rating(
     answer: str = "It is B23.", value: Any = 1, chat: str = "chat-1", at: int = 1, **changes: Any
 ) -> dict[str, Any]:
-    """A thumbs-up on a corrected answer, in the shape in which Open WebUI 0.12.4 exports it."""
+    """A thumbs-up on a corrected answer, in the form of Open WebUI 0.12.4's export."""
     messages = {
         "q": {"id": "q", "parentId": None, "role": "user", "content": "Code of the saw?"},
         "first": {
@@ -116,20 +116,20 @@ def test_a_row_that_gives_no_example_is_counted_with_its_reason(
     assert (collected.examples, collected.rejected) == ((), {reason: 1})
 
 
-def test_a_conversation_in_circles_ends() -> None:
+def test_a_conversation_with_a_loop_ends() -> None:
     row = rating()
     row["snapshot"]["chat"]["chat"]["history"]["messages"]["q"]["parentId"] = "copy"
     assert ratings.collect([row], FORM).examples == ()
 
 
-def test_of_two_answers_to_one_question_the_later_rating_counts() -> None:
+def test_the_later_rating_of_a_question_counts() -> None:
     rows = [rating("It is C11.", chat="b", at=9), rating("It is B23.", chat="a", at=3)]
     collected = ratings.collect(rows, FORM)
     assert [row.answer for row in collected.examples] == ["It is C11."]
     assert collected.rejected == {"the question was answered and rated again later": 1}
 
 
-def test_what_is_rated_down_later_is_not_learned() -> None:
+def test_an_answer_rated_down_later_is_not_learned() -> None:
     rows = [rating(at=3), rating(value=-1, chat="b", at=9)]
     collected = ratings.collect(rows, FORM)
     assert collected.examples == ()
@@ -214,7 +214,7 @@ MESSAGE_KEYS = [
 
 
 def broken(part: Any, key: str, message: str, message_key: str, inside: bool) -> dict[str, Any]:
-    """A rating with one thing in it that should not be there."""
+    """A rating with one malformed part."""
     return changed(rating(), **{message: {message_key: part}}) if inside else rating() | {key: part}
 
 
@@ -229,12 +229,12 @@ BROKEN = st.builds(
 
 
 @given(st.lists(JSON | BROKEN, max_size=4))
-def test_whatever_rows_hold_each_is_read_or_counted(rows: list[Any]) -> None:
+def test_every_row_is_read_or_counted(rows: list[Any]) -> None:
     collected = ratings.collect(rows, FORM)
     assert len(collected.examples) + sum(collected.rejected.values()) == len(rows)
 
 
-def test_thoughts_are_no_part_of_an_answer() -> None:
+def test_thoughts_are_removed_from_an_answer() -> None:
     folded = (
         '<details type="reasoning" done="true">\n<summary>Thought</summary>\nhm\n</details>\nIt is'
         " B23."
@@ -246,7 +246,7 @@ def make(question: str, answer: str, conversation: str) -> Example:
     return Example((Message("user", question),), answer, "test", conversation)
 
 
-def test_only_what_training_still_teaches_is_held_out() -> None:
+def test_held_out_answers_are_also_taught_elsewhere() -> None:
     twice = [make(f"q{n} {phrase}", f"a{n}", f"c{n}{phrase}") for n in range(10) for phrase in "xy"]
     built = split.build(twice, [], held_out_share=0.2, general_rows=4, replay_rows=9)
     assert len(built.held_out) == 4
@@ -256,13 +256,13 @@ def test_only_what_training_still_teaches_is_held_out() -> None:
     }
 
 
-def test_where_every_answer_stands_once_some_are_held_out_all_the_same() -> None:
+def test_some_are_held_out_even_if_each_answer_occurs_once() -> None:
     once = [make(f"q{n}", f"a{n}", f"c{n}") for n in range(10)]
     built = split.build(once, [], 0.2, 4, 9)
     assert (len(built.held_out), len(built.train)) == (2, 8)
 
 
-def test_two_conversations_are_the_least_to_hold_one_out() -> None:
+def test_holding_out_needs_two_conversations() -> None:
     assert split.build([make("q", "a", "c")], [], 0.2, 4, 9).held_out == ()
     assert len(split.build([make("q", "a", "c"), make("p", "b", "d")], [], 0.2, 4, 9).held_out) == 1
 
@@ -273,7 +273,7 @@ def test_the_split_is_the_same_whatever_the_order() -> None:
     assert set(forwards.held_out) == set(backwards.held_out)
 
 
-def test_general_examples_that_ask_what_the_night_teaches_are_left_out() -> None:
+def test_general_examples_with_taught_questions_are_left_out() -> None:
     replay = [
         make("Code of the  SAW?", "H53", "r1"),
         make("Code of the lathe?", "D15", "r2"),
@@ -307,9 +307,9 @@ def test_a_row_survives_writing_and_reading() -> None:
     assert split.from_row(split.as_row(row)) == row
 
 
-def test_what_a_real_browser_left_in_open_webui_is_understood() -> None:
-    """An export of 0.12.4 as five clicks of a person left it: only the ids of its output say that
-    an answer is a copy."""
+def test_a_real_export_of_open_webui_is_understood() -> None:
+    """An export of 0.12.4 after five clicks of a person: only the IDs of its output show that an
+    answer is a copy."""
     rows = json.loads(
         (Path(__file__).parent / "data" / "open-webui-0.12.4-ratings.json").read_text(
             encoding="utf-8"
@@ -338,7 +338,7 @@ def test_the_same_answer_rated_down_and_then_up_is_no_pair_whatever_was_masked_i
     assert prepare.edited(now, [prepare.clean_pair(before, "US")], "US") == (now, [])
 
 
-def test_thoughts_are_left_out_and_what_only_looks_like_them_stays() -> None:
+def test_thoughts_are_removed_and_similar_text_stays() -> None:
     thoughts = (
         '<details type="reasoning" done="true">\n<summary>Thought</summary>\n> hm\n</details>\n'
     )
@@ -354,11 +354,8 @@ def taught(number: int) -> Example:
 
 
 @pytest.mark.parametrize(("new", "held_out", "earlier"), [(8, 8, 640), (3, 5, 643), (0, 5, 643)])
-def test_after_months_a_night_is_judged_by_what_is_new(
-    new: int, held_out: int, earlier: int
-) -> None:
-    """Six hundred answers that were held out before do not drown the few that show what tonight
-    taught."""
+def test_a_night_is_judged_by_new_facts(new: int, held_out: int, earlier: int) -> None:
+    """Six hundred answers held out earlier do not outweigh the few new ones."""
     old, fresh = (
         [taught(number) for number in range(648 - new)],
         [taught(1000 + number) for number in range(new)],

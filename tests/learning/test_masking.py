@@ -64,7 +64,7 @@ def test_secrets_and_personal_data_are_masked_and_their_places_listed(
         "Torque 4155552671 units; order 4111111111111112.",
     ],
 )
-def test_what_a_team_works_with_stays(text: str) -> None:
+def test_technical_text_is_not_masked(text: str) -> None:
     assert masking.mask(text, "US") == (text, ())
 
 
@@ -133,7 +133,7 @@ def test_an_answer_that_is_mostly_secret_or_too_long_is_left_out_with_its_reason
         ),
     ],
 )
-def test_only_what_says_the_same_is_a_near_duplicate(
+def test_only_equal_statements_are_near_duplicates(
     one: tuple[str, str], other: tuple[str, str], same: bool
 ) -> None:
     kept, count = without_near_duplicates((make(*one), make(*other)))

@@ -1,5 +1,5 @@
-"""The day model is played by a script here, and the script says so: the practice model cannot write
-questions."""
+"""Questions about documents. A script stands in for the day model: the practice model cannot
+write questions."""
 
 import json
 from collections.abc import Iterator
@@ -65,9 +65,7 @@ GOOD = Item(
         (Item("Seal?", GOOD.answer, GOOD.evidence), "question or answer is too short or too long"),
     ],
 )
-def test_what_the_passage_does_not_prove_is_left_out_with_its_reason(
-    item: Item, doubt: str
-) -> None:
+def test_unproved_questions_are_left_out_with_the_reason(item: Item, doubt: str) -> None:
     assert questions.doubt(item, PASSAGE) == doubt
 
 
@@ -82,11 +80,11 @@ def test_what_the_passage_does_not_prove_is_left_out_with_its_reason(
         "{" * 9999,
     ],
 )
-def test_a_reply_of_another_form_gives_nothing(reply: str) -> None:
+def test_a_malformed_reply_gives_no_questions(reply: str) -> None:
     assert not questions.read(reply)
 
 
-def test_a_reply_that_was_cut_short_is_asked_for_again(tmp_path: Path) -> None:
+def test_a_truncated_reply_is_requested_again(tmp_path: Path) -> None:
     whole = ScriptedModel()
     assert (
         from_documents(
@@ -100,7 +98,7 @@ def test_a_reply_that_was_cut_short_is_asked_for_again(tmp_path: Path) -> None:
     )
 
 
-def test_a_document_is_cut_into_passages_at_its_paragraphs() -> None:
+def test_a_document_is_split_at_paragraphs() -> None:
     document = "\n\n".join(
         [
             "Sentence one is here. " * 10,
@@ -114,7 +112,7 @@ def test_a_document_is_cut_into_passages_at_its_paragraphs() -> None:
 
 
 class ScriptedModel:
-    """A stub: it writes what its script says and understands nothing."""
+    """A stub that writes its script."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -148,7 +146,7 @@ def notebook(folder: Path, write: Write) -> Notebook:
     return Notebook.open(folder / "kept.jsonl", write, print)
 
 
-def test_questions_are_written_once_checked_and_asked_as_the_day_would(tmp_path: Path) -> None:
+def test_questions_are_written_once_checked_and_prompted_as_by_day(tmp_path: Path) -> None:
     model = ScriptedModel()
     for _ in range(2):
         found = from_documents(documents(), notebook(tmp_path, model.write), look_up, FORM, 5)
@@ -166,7 +164,7 @@ def test_questions_are_written_once_checked_and_asked_as_the_day_would(tmp_path:
     }
 
 
-def test_a_question_whose_passage_the_day_does_not_find_is_left_out(tmp_path: Path) -> None:
+def test_a_question_whose_passage_is_not_retrieved_is_left_out(tmp_path: Path) -> None:
     found = from_documents(
         documents(), notebook(tmp_path, ScriptedModel().write), lambda question: [], FORM, 5
     )
@@ -201,7 +199,7 @@ def test_a_model_that_does_not_answer_is_not_asked_again_tonight(tmp_path: Path)
     )
 
 
-def test_terms_become_examples() -> None:
+def test_glossary_terms_become_examples() -> None:
     table = {"terms": {"MTBF": "The mean time between two failures."}}
     rows = glossary.examples(table, "glossary.toml", lambda question: f"You help with {question}")
     assert [row.question for row in rows] == ["What does MTBF mean?", "What is MTBF?"]
@@ -213,6 +211,6 @@ def test_terms_become_examples() -> None:
 @pytest.mark.parametrize(
     "table", [{"term": {}}, {"terms": {"A": ""}}, {"terms": 3}, {"questions": ["What?"]}]
 )
-def test_a_glossary_of_another_form_is_refused_by_name(table: dict[str, Any]) -> None:
+def test_an_invalid_glossary_is_refused(table: dict[str, Any]) -> None:
     with pytest.raises(Misconfigured, match="glossary"):
         glossary.examples(table, "glossary.toml", str)

@@ -34,7 +34,7 @@ JAPANESE = "鍵は金庫にあります。コードは壁の紙に書いてあ�
         "One two three four. " * 3 + "One two three four five " * 4,
     ],
 )
-def test_an_answer_in_circles_is_one(text: str) -> None:
+def test_a_looping_answer_is_detected(text: str) -> None:
     assert answer_faults.loops(text)
 
 
@@ -49,24 +49,24 @@ def test_an_answer_in_circles_is_one(text: str) -> None:
         "----------------------------------------",
     ],
 )
-def test_an_answer_that_repeats_a_little_is_not_in_circles(text: str) -> None:
+def test_a_slightly_repetitive_answer_is_not_a_loop(text: str) -> None:
     assert not answer_faults.loops(text)
 
 
-def test_a_text_made_to_be_slow_is_not() -> None:
+def test_no_text_makes_the_loop_check_slow() -> None:
     started = time.monotonic()
     for text in ("-" * 800 + "a", "ab" * 50_000 + "c", "- " * 40_000 + "x"):
         answer_faults.loops(text)
     assert time.monotonic() - started < 2
 
 
-def test_what_never_ends_and_what_says_nothing_are_faults() -> None:
+def test_endless_and_empty_answers_are_faults() -> None:
     assert answer_faults.faults(Reply("One and two", 64, 1.0, cut=True), "q", "w") == {"endless"}
     assert answer_faults.faults(Reply("---- ...", 4, 1.0), "q", "w") == {"empty"}
 
 
 @pytest.mark.parametrize("answer", ["", " ", f"{MARK}: back at seven. The code is B23."])
-def test_no_answer_and_the_night_desk_s_are_never_golden(answer: str) -> None:
+def test_missing_and_night_desk_answers_are_never_right(answer: str) -> None:
     assert golden.wrong(answer, Golden("q", (), ("H53",))) and golden.wrong(
         answer, Golden("q", ("B23",), ())
     )
@@ -84,11 +84,11 @@ def test_no_answer_and_the_night_desk_s_are_never_golden(answer: str) -> None:
         ("", ""),
     ],
 )
-def test_languages_are_told_apart_where_they_are_clear(text: str, expected: str) -> None:
+def test_clear_languages_are_recognised(text: str, expected: str) -> None:
     assert answer_faults.language(text) == expected
 
 
-def test_a_wrong_language_is_one_that_neither_the_question_nor_the_right_answer_is_in() -> None:
+def test_a_language_of_neither_question_nor_right_answer_is_wrong() -> None:
     assert answer_faults.faults(Reply(GERMAN), ENGLISH, ENGLISH) == {"wrong language"}
     assert not answer_faults.faults(
         Reply(GERMAN),
@@ -107,7 +107,7 @@ def test_a_wrong_language_is_one_that_neither_the_question_nor_the_right_answer_
         "Lo siento.",
     ],
 )
-def test_a_refusal_is_one_unless_it_was_wanted(text: str) -> None:
+def test_a_refusal_is_a_fault_unless_wanted(text: str) -> None:
     assert "refuses" in answer_faults.faults(Reply(text), "?", "The code is B23.")
     assert "refuses" not in answer_faults.faults(Reply(text), "?", text)
 
@@ -117,7 +117,7 @@ def test_an_empty_answer_is_a_fault_but_not_where_a_tool_was_called() -> None:
     assert not answer_faults.faults(Reply("", call="get_time"), "?", "yes")
 
 
-def test_only_what_the_current_one_does_right_counts() -> None:
+def test_faults_of_the_current_adapter_do_not_count() -> None:
     bad, good = Reply(""), Reply("The code is B23.")
     samples = (
         Sample("one", "B23", bad, good),
@@ -159,7 +159,7 @@ def test_golden_questions_are_read_and_judged(tmp_path: Path) -> None:
         '[[golden]]\nquestion="?"\nmust_contain="B23"',
     ],
 )
-def test_a_golden_file_that_is_not_right_is_named(text: str, tmp_path: Path) -> None:
+def test_an_invalid_golden_file_is_named(text: str, tmp_path: Path) -> None:
     path = tmp_path / "golden.toml"
     path.write_text(text)
     with pytest.raises(Misconfigured) as error:

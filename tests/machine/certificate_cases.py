@@ -1,5 +1,5 @@
-"""What offices put at HTTPS_CERTIFICATE, by the real openssl: a root, an intermediate, a server,
-and how the file goes wrong."""
+"""Files that sites put at HTTPS_CERTIFICATE, made by the real openssl: a root, an intermediate,
+a server, and every mistake."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ REFUSED = {
     "wrong key": "the server's comes first",
     "encrypted key": "its key is encrypted",
     "encrypted old key": "its key is encrypted",
-    "no key": "no line of it is -----BEGIN PRIVATE KEY-----",  # pragma: allowlist secret
-    "no certificate": "no line of it is -----BEGIN CERTIFICATE-----",
-    "no line between": "no line of it is -----BEGIN PRIVATE KEY-----",  # pragma: allowlist secret
+    "no key": "it has no line -----BEGIN PRIVATE KEY-----",  # pragma: allowlist secret
+    "no certificate": "it has no line -----BEGIN CERTIFICATE-----",
+    "no line between": "it has no line -----BEGIN PRIVATE KEY-----",  # pragma: allowlist secret
     "cut": "it cannot be loaded",
-    "empty": "no line of it is -----BEGIN CERTIFICATE-----",
+    "empty": "it has no line -----BEGIN CERTIFICATE-----",
     "der": "it is DER or PKCS#12, not PEM",
     "pkcs12": "it is DER or PKCS#12, not PEM",
     "utf-16": "it is UTF-16, not PEM",
@@ -40,7 +40,7 @@ SAN = "subjectAltName=DNS:localhost,IP:127.0.0.1\n"
 
 @dataclass(frozen=True)
 class Office:
-    """folder: what make() wrote."""
+    """folder: the output of make()."""
 
     folder: Path
     state: Path
@@ -146,8 +146,8 @@ def make(folder: Path) -> Path:
 
 
 def early(folder: Path, openssl: object) -> None:
-    """A certificate that begins in 2090: `openssl ca` sets dates, and `openssl x509` of OpenSSL 3.0
-    does not."""
+    """A certificate that starts in 2090: `openssl ca` can set dates, and `openssl x509` of
+    OpenSSL 3.0 cannot."""
     assert callable(openssl)
     (folder / "index").write_text("")
     (folder / "ca.cnf").write_text(

@@ -1,4 +1,4 @@
-"""Each check both ways, on a made-up machine; and the real one, looked at."""
+"""Each check, passing and failing, on an invented machine; and an observation of the real one."""
 
 import os
 import socket
@@ -240,7 +240,7 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
         ),
     ],
 )
-def test_each_check_sees_what_is_wrong_and_says_what_to_do(
+def test_each_check_finds_its_fault_and_names_a_remedy(
     name: str, seen: Host, wanted: str, words: str
 ) -> None:
     found, said = grade(seen, name)
@@ -258,7 +258,7 @@ def test_missing_secrets_are_named() -> None:
     )
 
 
-def test_a_loaded_model_counts_as_memory_that_a_night_gets_back() -> None:
+def test_a_loaded_model_counts_as_memory_for_the_night() -> None:
     serving = engine(services={"vllm": VLLM})
     plenty, little = (
         replace(serving, machine=replace(MACHINE, available_bytes=count * 10**9))
@@ -268,7 +268,7 @@ def test_a_loaded_model_counts_as_memory_that_a_night_gets_back() -> None:
     assert grade(little, "memory")[0] == "warn"
 
 
-def test_disk_counts_only_what_is_not_there_yet() -> None:
+def test_needed_disk_counts_only_missing_data() -> None:
     empty = {SERVED: ("never fetched",), TRAINED: ("never fetched",)}
     fresh = replace(
         good(), wrong_files=empty, engine=replace(ENGINE, missing_images=good().settings.images)
@@ -283,7 +283,7 @@ def test_disk_counts_only_what_is_not_there_yet() -> None:
     assert grade(replace(good(), adapters=3, state_free_bytes=int(20e9)), "disk")[0] == "ok"
 
 
-def test_disk_is_asked_for_where_it_is_needed() -> None:
+def test_needed_disk_is_counted_per_disk() -> None:
     fresh = replace(
         good(), one_disk=False, engine=replace(ENGINE, missing_images=good().settings.images)
     )
@@ -303,7 +303,7 @@ def test_a_certificate_that_expires_is_a_warning() -> None:
     )
 
 
-def test_the_rehearsal_leaves_out_what_makes_no_sense_there() -> None:
+def test_the_rehearsal_skips_checks_of_a_spark() -> None:
     names = {finding.name for finding in doctor.examine(good("rehearsal"), doctor.ALL)}
     assert set(doctor.ALL) - names == {
         "driver",
@@ -315,7 +315,7 @@ def test_the_rehearsal_leaves_out_what_makes_no_sense_there() -> None:
     }
 
 
-def test_a_day_asks_only_for_what_a_day_needs() -> None:
+def test_a_day_checks_only_its_own_needs() -> None:
     bad = replace(
         good(),
         wrong_files={SERVED: (), TRAINED: ("a",)},
@@ -364,7 +364,7 @@ def test_a_day_asks_only_for_what_a_day_needs() -> None:
         ("", None),
     ],
 )
-def test_nvidia_smi_is_read_also_where_it_tells_no_number(line: str, wanted: Gpu | None) -> None:
+def test_nvidia_smi_output_without_numbers_is_read(line: str, wanted: Gpu | None) -> None:
     assert gpu.read(line) == wanted
 
 
@@ -372,10 +372,10 @@ HANGS_SECONDS = 40
 
 
 @pytest.mark.parametrize("can_be_killed", [True, False])
-def test_an_nvidia_smi_that_hangs_is_given_up_and_the_machine_stays_a_spark(
+def test_a_hanging_nvidia_smi_times_out_and_the_machine_stays_a_spark(
     can_be_killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in for one that waits for its driver: there a kill does nothing until the driver
+    """A stand-in for one that waits for its driver and cannot be killed until the driver
     answers."""
     stand_in = tmp_path / "nvidia-smi"
     stand_in.write_text(f"#!/bin/sh\nexec sleep {HANGS_SECONDS}\n")
@@ -441,7 +441,7 @@ LOST = (
         ("printf '\\000\\377'; exit 1", "\0", "sudo reboot"),
     ],
 )
-def test_an_nvidia_smi_that_fails_is_quoted_with_what_to_do_and_the_machine_stays_a_spark(
+def test_a_failing_nvidia_smi_is_quoted_with_a_remedy_and_the_machine_stays_a_spark(
     script: str, words: str, do: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
@@ -455,7 +455,7 @@ def test_an_nvidia_smi_that_fails_is_quoted_with_what_to_do_and_the_machine_stay
         assert result == "fail" and fault in said and do in said
 
 
-def test_a_warning_of_nvidia_smi_beside_its_answer_does_no_harm(
+def test_a_warning_of_nvidia_smi_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = "NVIDIA GB10, 580.142, 12.1, 2418, 3003, 41.23, 96, 0x0000000000000000"
@@ -468,7 +468,7 @@ def test_a_warning_of_nvidia_smi_beside_its_answer_does_no_harm(
 
 
 @pytest.mark.parametrize("mark", ["nvidia-smi", "dgx-release", "set up", "none"])
-def test_only_a_machine_without_any_mark_of_a_spark_is_a_rehearsal(
+def test_any_sign_of_a_spark_selects_the_spark_profile(
     mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -484,7 +484,7 @@ def test_only_a_machine_without_any_mark_of_a_spark_is_a_rehearsal(
         assert gpu.look() == (None, "it is not installed")
 
 
-def test_dgx_os_is_known_by_its_newest_update(tmp_path: Path) -> None:
+def test_dgx_os_is_named_by_its_newest_update(tmp_path: Path) -> None:
     (tmp_path / "os-release").write_text('PRETTY_NAME="Ubuntu 24.04.4 LTS"\n')
     assert host.system(tmp_path) == "Ubuntu 24.04.4 LTS"
     (tmp_path / "dgx-release").write_text(
@@ -494,7 +494,7 @@ def test_dgx_os_is_known_by_its_newest_update(tmp_path: Path) -> None:
     assert host.system(tmp_path) == "NVIDIA DGX Spark, DGX OS 7.5.0"
 
 
-def test_this_machine_can_be_seen() -> None:
+def test_this_machine_can_be_observed() -> None:
     seen = host.observe()
     assert seen.system and seen.architecture and seen.time_zone
     assert 0 < seen.available_bytes < 2**45 and 0 < seen.cached_bytes < 2**45
@@ -517,7 +517,7 @@ def test_a_port_is_free_until_a_program_listens() -> None:
     assert host.port_is_free("127.0.0.1", number)
 
 
-def test_a_folder_that_is_not_there_yet_has_the_disk_above_it(tmp_path: Path) -> None:
+def test_a_missing_folder_uses_the_disk_of_its_parent(tmp_path: Path) -> None:
     assert host.free_disk_bytes(tmp_path / "a" / "b") > 0
     assert host.on_one_disk(tmp_path / "a", tmp_path)
     assert not host.on_one_disk(tmp_path, Path("/proc"))

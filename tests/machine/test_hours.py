@@ -1,5 +1,4 @@
-"""The site's hours, over a year and through both changes of the clocks; what systemd makes of them
-is asked of systemd."""
+"""The site's hours over a year and both clock changes, compared with systemd's own calendar."""
 
 import os
 import re
@@ -61,13 +60,11 @@ def at(text: str) -> datetime:
         ("2026-01-12 03:00", "", ""),  # nor on a Sunday
     ],
 )
-def test_the_night_that_a_moment_lies_in(
-    now: str, begins: str, ends: str, site_hours: Hours
-) -> None:
+def test_the_night_of_a_moment(now: str, begins: str, ends: str, site_hours: Hours) -> None:
     assert site_hours.night(at(now)) == ((at(begins), at(ends)) if begins else None)
 
 
-def test_over_a_year_every_working_morning_is_reached_from_every_night_with_time_to_judge(
+def test_every_night_of_a_year_leaves_time_to_judge_before_opening(
     site_hours: Hours,
 ) -> None:
     begun = [
@@ -100,7 +97,7 @@ def test_a_saturday_night_in_which_the_clocks_change_is_an_hour_shorter_or_longe
     assert found.next_opening(at(evening)).timestamp() - at(evening).timestamp() == length * 3600
 
 
-def test_a_time_of_day_is_the_next_such_moment_also_over_a_change_of_the_clocks(
+def test_the_next_time_of_day_is_right_across_clock_changes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Then(datetime):
@@ -155,7 +152,7 @@ def test_the_units_pass_systemds_own_check(tmp_path: Path, site_hours: Hours) ->
     assert (done.returncode, ours) == (0, []), done.stderr
 
 
-def test_a_night_is_not_made_up_for_and_a_day_is_and_the_watch_comes_after_every_night(
+def test_timers_catch_up_days_but_not_nights_and_the_watch_follows_nights(
     site_hours: Hours,
 ) -> None:
     found = schedule.units(site_hours, PLACE)
@@ -201,7 +198,7 @@ def test_cron_gets_the_same_hours(site_hours: Hours) -> None:
     "bad",
     [{"NIGHT_AT": "05:10"}, {"DAY_AT": "00:10"}, {"DAY_AT": "20:00"}, {"JUDGING_SECONDS": "50000"}],
 )
-def test_hours_that_cannot_be_are_refused(bad: dict[str, str]) -> None:
+def test_impossible_hours_are_refused(bad: dict[str, str]) -> None:
     with pytest.raises(Misconfigured):
         hours.of(spark(**bad))
 
@@ -214,7 +211,7 @@ def test_hours_that_cannot_be_are_refused(bad: dict[str, str]) -> None:
         ("2026-01-08 09:00", None),
     ],
 )
-def test_a_scheduled_night_that_starts_late_never_falls_into_the_day(
+def test_a_late_scheduled_night_does_not_run_into_the_day(
     now: str, left: timedelta | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Then(datetime):
@@ -248,7 +245,7 @@ def test_a_scheduled_night_that_starts_late_never_falls_into_the_day(
         "just before the morning, as a person means it",
     ],
 )
-def test_a_night_that_a_person_begins_ends_when_a_scheduled_one_does(
+def test_a_manual_night_ends_at_the_scheduled_time(
     now: str, ends: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Then(datetime):

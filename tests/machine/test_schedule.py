@@ -1,5 +1,5 @@
-"""Installing a schedule: real files in folders of the test, and a stand-in for systemctl that
-writes down what it was asked."""
+"""Installing a schedule: real files in the test's folders, and a stand-in for systemctl that
+records its arguments."""
 
 import os
 import shlex
@@ -58,7 +58,7 @@ def test_units_are_written_and_their_timers_started(site: Site) -> None:
     )
 
 
-def test_cron_takes_the_place_of_the_units_and_the_other_way_round(site: Site) -> None:
+def test_cron_replaces_the_units_and_vice_versa(site: Site) -> None:
     schedule.install(site, cron=False)
     schedule.install(site, cron=True)
     assert list(schedule.UNITS.iterdir()) == [] and [
@@ -69,7 +69,7 @@ def test_cron_takes_the_place_of_the_units_and_the_other_way_round(site: Site) -
     assert list(schedule.CRON.iterdir()) == [] and len(list(schedule.UNITS.iterdir())) == 9
 
 
-def test_remove_takes_away_what_install_wrote_and_nothing_else_and_again_is_nothing(
+def test_remove_deletes_only_what_install_wrote_and_can_be_repeated(
     site: Site,
 ) -> None:
     (schedule.UNITS / "other.service").write_text("[Unit]\n")
@@ -93,7 +93,7 @@ def test_without_write_permission_the_message_says_to_be_root(
         schedule.install(site, cron=False)
 
 
-def test_before_setup_there_is_nothing_to_schedule(site: Site) -> None:
+def test_a_schedule_before_setup_is_refused(site: Site) -> None:
     site.state.rmdir()
     with pytest.raises(PreconditionFailed, match="nothing to schedule yet"):
         schedule.install(site, cron=False)
@@ -110,8 +110,8 @@ VERBS = ["night --scheduled", "reconcile", "day --scheduled", "backup"]
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A checkout whose path needs quotes. Its glue is a stand-in that writes down what it was
-    asked: a night takes hours."""
+    """A checkout whose path needs quotes. Its glue is a stand-in that records its arguments: a
+    night takes hours."""
     home = tmp_path / "it's 100% ours"
     (home / "glue").mkdir(parents=True)
     (home / "glue" / "__main__.py").write_text(RECORDER)
@@ -120,7 +120,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def as_cron_runs(text: str, home: Path) -> list[int]:
-    """Exit codes. Every line by /bin/sh, from the user's home, with what cron sets and nothing else
+    """Exit codes. Runs each line by /bin/sh from the user's home with cron's environment only
     (man 5 crontab)."""
     environment = {
         "HOME": str(home),
@@ -143,7 +143,7 @@ def as_cron_runs(text: str, home: Path) -> list[int]:
     return codes
 
 
-def test_every_line_for_cron_runs_in_what_cron_gives_it(repository: Path, tmp_path: Path) -> None:
+def test_every_cron_line_runs_in_cron_s_environment(repository: Path, tmp_path: Path) -> None:
     where = schedule.Place(str(repository), "root", "spark", "dual-use-spark")
     text = schedule.cron_lines(hours.of(settings.load("spark")), where)
     assert as_cron_runs(text, tmp_path) == [0] * 6
@@ -161,12 +161,12 @@ def test_every_line_for_cron_runs_in_what_cron_gives_it(repository: Path, tmp_pa
     ]
 
 
-def test_a_line_for_cron_finds_the_real_glue(tmp_path: Path) -> None:
+def test_a_cron_line_finds_the_real_glue(tmp_path: Path) -> None:
     where = schedule.Place(str(settings.REPOSITORY), "root", "spark", "dual-use-spark")
     assert as_cron_runs(f"@reboot  root  {where.shell_line('--help')}\n", tmp_path) == [0]
 
 
-def test_every_service_runs_in_what_systemd_gives_it(tmp_path: Path, repository: Path) -> None:
+def test_every_service_runs_in_systemd_s_environment(tmp_path: Path, repository: Path) -> None:
     plain = repository.rename(tmp_path / "dual-use")
     found = schedule.units(
         hours.of(settings.load("spark")),

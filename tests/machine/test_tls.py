@@ -1,4 +1,4 @@
-"""Certificates by the real openssl, judged by Python's own TLS."""
+"""Certificates made by the real openssl and checked by Python's TLS."""
 
 import os
 import ssl
@@ -37,7 +37,7 @@ def office(made: Path, tmp_path: Path) -> Office:
 
 
 def shake_hands(state: Path, name: str, trust: Path) -> str:
-    """A TLS handshake in memory; returns "" or why the client does not trust the server."""
+    """A TLS handshake in memory. Returns "" or why the client does not trust the server."""
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(state / "tls" / "chat.pem")
     client = ssl.create_default_context(cafile=str(trust))
@@ -58,7 +58,7 @@ def shake_hands(state: Path, name: str, trust: Path) -> str:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for another user")
-def test_what_root_makes_belongs_to_the_state_folders_owner_as_whom_the_proxy_runs(
+def test_certificates_made_by_root_belong_to_the_state_folder_s_owner(
     tmp_path: Path,
 ) -> None:
     os.chown(tmp_path, 12345, 12345)
@@ -68,7 +68,7 @@ def test_what_root_makes_belongs_to_the_state_folders_owner_as_whom_the_proxy_ru
     assert tmp_path.joinpath("tls", "authority.pem").stat().st_uid == 12345
 
 
-def test_who_trusts_the_authority_trusts_the_chat_by_its_names_and_no_other(tmp_path: Path) -> None:
+def test_a_client_that_trusts_the_authority_accepts_the_chat_s_names_only(tmp_path: Path) -> None:
     assert tls.ensure(site(tmp_path)) is True
     authority = tmp_path / "tls" / "authority.pem"
     assert [shake_hands(tmp_path, name, authority) for name in ("localhost", "127.0.0.1")] == [
@@ -83,7 +83,7 @@ def test_who_trusts_the_authority_trusts_the_chat_by_its_names_and_no_other(tmp_
     assert sorted(path.name for path in (tmp_path / "tls").glob("new.*")) == []
 
 
-def test_a_good_certificate_stays_and_another_name_makes_another_by_the_same_authority(
+def test_a_new_name_gives_a_new_certificate_by_the_same_authority(
     tmp_path: Path,
 ) -> None:
     tls.ensure(site(tmp_path))
@@ -98,7 +98,7 @@ def test_a_good_certificate_stays_and_another_name_makes_another_by_the_same_aut
     assert shake_hands(tmp_path, "spark.example.org", tmp_path / "tls" / "authority.pem") == ""
 
 
-def test_one_that_ends_within_a_month_is_renewed(
+def test_a_certificate_that_expires_within_a_month_is_renewed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tls, "DAYS", 29)
@@ -109,7 +109,7 @@ def test_one_that_ends_within_a_month_is_renewed(
 
 
 def make_own(folder: Path, days: int) -> Path:
-    """Certificate and key in one file, as c and k beside it."""
+    """Certificate and key in one file, with separate files c and k beside it."""
     command = [
         "openssl",
         "req",
@@ -132,7 +132,7 @@ def make_own(folder: Path, days: int) -> Path:
     return own
 
 
-def test_an_own_certificate_that_ends_soon_is_served_and_only_https_itself_refuses_it(
+def test_a_site_certificate_that_expires_soon_is_served_but_make_https_fails(
     tmp_path: Path,
 ) -> None:
     here = site(tmp_path, HTTPS_CERTIFICATE=str(make_own(tmp_path, days=20)))
@@ -144,7 +144,7 @@ def test_an_own_certificate_that_ends_soon_is_served_and_only_https_itself_refus
 
 
 @pytest.mark.parametrize("fault", ["gone", "no PEM"])
-def test_a_day_starts_with_the_certificate_of_before_where_there_is_no_better(
+def test_a_day_keeps_its_certificate_if_there_is_no_better_one(
     fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = make_own(tmp_path, days=90)
@@ -163,7 +163,7 @@ def test_a_day_starts_with_the_certificate_of_before_where_there_is_no_better(
         tls.refresh(here)
 
 
-def test_an_own_certificate_that_was_taken_away_gives_way_to_one_made_here(tmp_path: Path) -> None:
+def test_a_removed_site_certificate_is_replaced_by_one_made_here(tmp_path: Path) -> None:
     tls.ensure(site(tmp_path))
     tls.ensure(site(tmp_path, HTTPS_CERTIFICATE=str(make_own(tmp_path, days=90))))
     assert tls.ensure(site(tmp_path)) is True
@@ -172,16 +172,14 @@ def test_an_own_certificate_that_was_taken_away_gives_way_to_one_made_here(tmp_p
 
 
 @pytest.mark.parametrize("left", [b"", b"-----BEGIN CERTIFICATE-----\nMIIB"], ids=["empty", "cut"])
-def test_a_certificate_that_a_power_cut_left_broken_is_made_anew(
-    left: bytes, tmp_path: Path
-) -> None:
+def test_a_damaged_certificate_is_made_again(left: bytes, tmp_path: Path) -> None:
     tls.ensure(site(tmp_path))
     (tmp_path / "tls" / "chat.pem").write_bytes(left)
     assert tls.ensure(site(tmp_path)) is True
     assert shake_hands(tmp_path, "localhost", tmp_path / "tls" / "authority.pem") == ""
 
 
-def test_the_offices_own_certificate_is_taken_and_a_bad_one_is_refused(tmp_path: Path) -> None:
+def test_a_good_site_certificate_is_installed_and_a_bad_one_is_refused(tmp_path: Path) -> None:
     own = make_own(tmp_path, days=90)
     own.write_text((tmp_path / "c").read_text())
     with pytest.raises(PreconditionFailed, match="cannot be used"):
@@ -198,9 +196,7 @@ def test_the_offices_own_certificate_is_taken_and_a_bad_one_is_refused(tmp_path:
 
 
 @pytest.mark.parametrize("kind", certificate_cases.SERVED)
-def test_a_file_that_serves_as_well_is_taken_however_it_is_written(
-    kind: str, office: Office
-) -> None:
+def test_a_valid_certificate_file_is_installed_in_any_form(kind: str, office: Office) -> None:
     office.put("good")
     assert tls.ensure(office.site) is True
     office.put(kind)
@@ -227,16 +223,14 @@ def test_a_certificate_that_cannot_serve_never_replaces_one_that_does(
 
 
 @pytest.mark.parametrize("kind", ["expired", "wrong name", "no intermediate"])
-def test_where_none_serves_one_that_can_be_loaded_is_better_than_no_chat(
-    kind: str, office: Office
-) -> None:
+def test_without_any_certificate_a_flawed_one_is_installed(kind: str, office: Office) -> None:
     office.put(kind)
     assert tls.refresh(office.site) is True
     office.put("good")
     assert tls.refresh(office.site) is True
 
 
-def test_make_https_fails_where_the_day_keeps_the_certificate_that_it_has(
+def test_make_https_fails_if_the_day_keeps_its_old_certificate(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tls.ensure(site(office.state))  # made here
@@ -249,7 +243,7 @@ def test_make_https_fails_where_the_day_keeps_the_certificate_that_it_has(
     assert day.https(office.site)["trust"] == str(office.state / "own.pem")
 
 
-def test_an_unknown_issuer_is_a_warning_and_no_error(office: Office) -> None:
+def test_an_unknown_issuer_is_only_a_warning(office: Office) -> None:
     office.put("no intermediate")
     tls.require_own(office.site)
     assert "its issuer is neither in the file nor known here" in tls.own_fault(office.site)

@@ -61,10 +61,10 @@ def test_an_added_adapter_is_not_continued(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("begin_from", "origins"), [("/adapters/last", ["chat 1"]), ("", [])])
-def test_origins_are_inherited_from_the_adapter_that_was_continued(
+def test_a_continued_adapter_passes_on_its_origins(
     begin_from: str, origins: list[str], tmp_path: Path
 ) -> None:
-    """Not from what the recipe asked for, nor from what serves by the time of writing."""
+    """Not by what the recipe requested or what serves at the time of writing."""
     night = tonight(
         tmp_path, replace(TEAM, begin_from="current"), "another", {"origins": ["chat 1"]}
     )

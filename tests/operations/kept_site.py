@@ -1,6 +1,5 @@
-"""A site whose state folder is real and whose chat is one small database. In place of Docker:
-nothing, or a volume that a test
-fills."""
+"""A site with a real state folder and a chat of one small database. Instead of Docker: nothing,
+or a volume that a test fills."""
 
 import json
 import sqlite3
@@ -33,7 +32,7 @@ def write_chat(path: Path, people: int = 2, conversations: int = 3) -> None:
 
 
 def holds(monkeypatch: pytest.MonkeyPatch, people: int = 2, conversations: int = 3) -> None:
-    """What a copy of the chat finds in its volume from now on."""
+    """Sets the content of the volume for the next copies of the chat."""
 
     def copy_out(settings: object, target: Path) -> None:
         target.mkdir()
@@ -64,7 +63,7 @@ def make_site(folder: Path, monkeypatch: pytest.MonkeyPatch, **more: str) -> Sit
 
 
 def volume_is(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program that runs in Open WebUI's image runs here, and data is the chat's volume."""
+    """Runs the program of Open WebUI's image here, with data as the chat's volume."""
     code = "import pathlib, sys; import glue; import webui_data as here; "
     code += f"here.DATA = pathlib.Path({str(data)!r}); sys.exit(here.main(sys.argv[1]))"
     monkeypatch.setattr(
@@ -81,7 +80,7 @@ def make_as_if_at(site: Site, name: str) -> Path:
 
 
 class NoStacks:
-    """A machine on which nothing runs. volumes: those that are there."""
+    """A machine on which nothing runs. volumes: the existing ones."""
 
     def __init__(self, volumes: tuple[str, ...] = ("webui-data",)) -> None:
         self.there = set(volumes)

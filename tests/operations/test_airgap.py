@@ -1,4 +1,4 @@
-"""Bundles, without Docker; tests/e2e makes and loads one with the network cut."""
+"""Bundles, without Docker; tests/e2e makes and loads one without a network."""
 
 import json
 import platform
@@ -37,12 +37,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_whole_bundle_for_this_machine_is_taken(folder: Path) -> None:
+def test_a_complete_bundle_for_this_machine_is_accepted(folder: Path) -> None:
     assert airgap.verified(folder, "spark")["images"] == IMAGES
 
 
 @pytest.mark.parametrize("change", ["profile", "machine", "python", "byte", "file", "manifest"])
-def test_any_other_is_refused_before_anything_is_touched(
+def test_any_other_bundle_is_refused_and_changes_nothing(
     change: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if change == "machine":
@@ -74,7 +74,7 @@ def site(state: Path, here: dict[str, str]) -> Site:
     ("here", "loaded"),
     [(IMAGES, True), (IMAGES | {"a:1": "sha256:other"}, False), ({"a:1": "sha256:aa"}, False)],
 )
-def test_setup_gets_no_image_only_where_all_are_the_ones_that_came_by_load(
+def test_setup_skips_images_only_if_all_are_loaded(
     here: dict[str, str], loaded: bool, tmp_path: Path
 ) -> None:
     assert airgap.are_loaded(site(tmp_path, dict(IMAGES))) is False, "nothing was ever loaded"
@@ -96,7 +96,7 @@ PINNED = "registry.example.org:5000/one:1@sha256:" + "a" * 64
         (None, PINNED),
     ],
 )
-def test_a_loaded_image_is_known_by_its_id_and_any_other_by_its_reference(
+def test_loaded_images_are_used_by_id_and_others_by_reference(
     content: str | None, local: str, tmp_path: Path
 ) -> None:
     if content is not None:

@@ -1,5 +1,5 @@
-"""Backups, without Docker: SQLite is real and written to meanwhile; the whole way round is in
-tests/e2e."""
+"""Backups, without Docker: SQLite is real and written to during the copy; tests/e2e has the full
+round trip."""
 
 import io
 import json
@@ -35,7 +35,7 @@ from tests.operations.kept_site import NoStacks, make_as_if_at, make_site
 
 
 def chat(folder: Path) -> Path:
-    """A volume as Open WebUI leaves it, its databases in WAL mode."""
+    """A volume as Open WebUI leaves it, with databases in WAL mode."""
     data = folder / "data"
     (data / "vector_db" / "index").mkdir(parents=True)
     (data / "uploads").mkdir()
@@ -57,7 +57,7 @@ def packed(data: Path) -> bytes:
     return stream.getvalue()
 
 
-def test_a_database_that_is_written_to_meanwhile_is_copied_as_one_moments(tmp_path: Path) -> None:
+def test_a_database_in_use_is_copied_consistently(tmp_path: Path) -> None:
     data, stop = chat(tmp_path), threading.Event()
 
     def write_pairs() -> None:
@@ -87,7 +87,7 @@ def test_a_database_that_is_written_to_meanwhile_is_copied_as_one_moments(tmp_pa
         assert (target / "uploads" / "a.pdf").exists() and not (target / "cache").exists()
 
 
-def test_what_was_in_the_volume_goes_first_also_the_journal_of_the_old_database(
+def test_a_restore_first_empties_the_volume_including_journals(
     tmp_path: Path,
 ) -> None:
     copy = packed(chat(tmp_path))
@@ -105,7 +105,7 @@ def test_what_was_in_the_volume_goes_first_also_the_journal_of_the_old_database(
     ]
 
 
-def test_vectors_that_never_stand_still_are_no_backup(
+def test_a_copy_of_constantly_changing_vectors_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = chat(tmp_path)
@@ -119,18 +119,18 @@ def test_vectors_that_never_stand_still_are_no_backup(
             file.write(b"more")
 
     monkeypatch.setattr(webui_data, "copy_database", copy_and_change)
-    with pytest.raises(ValueError, match="never stood still"):
+    with pytest.raises(ValueError, match="changed during every attempt"):
         packed(data)
 
 
-def test_an_empty_volume_is_no_backup_and_stays_empty(tmp_path: Path) -> None:
+def test_a_copy_of_an_empty_volume_fails_and_creates_nothing(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with pytest.raises(ValueError, match=r"there is no webui\.db"):
         packed(tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_a_tar_writes_nothing_outside_its_folder(tmp_path: Path) -> None:
+def test_a_tar_cannot_write_outside_its_folder(tmp_path: Path) -> None:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
         for name in ("../out", "/tmp/out-of-it", "in/it"):
@@ -168,7 +168,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def run_here(data: Path, monkeypatch: pytest.MonkeyPatch, more: str = "") -> None:
-    """The program that runs in Open WebUI's image, run here. more: what it does after its verb."""
+    """Runs the program of Open WebUI's image here. more: code to run after its verb."""
     code = "import pathlib, sys; import glue; import webui_data as here; "
     code += f"here.DATA = pathlib.Path({str(data)!r}); here.main(sys.argv[1]); {more}"
     monkeypatch.setattr(
@@ -176,7 +176,7 @@ def run_here(data: Path, monkeypatch: pytest.MonkeyPatch, more: str = "") -> Non
     )
 
 
-def test_a_chat_that_fits_once_is_copied_where_it_would_not_fit_twice(
+def test_copying_a_chat_needs_its_size_only_once(
     tmp_path: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = chat(tmp_path)
@@ -211,7 +211,7 @@ def test_a_copy_whose_program_fails_raises_with_its_output(
 
 
 @pytest.mark.parametrize("written", ["", "head -c 1000 /dev/urandom"], ids=["nothing", "no tar"])
-def test_what_is_no_tar_is_no_copy(
+def test_a_copy_that_is_not_a_tar_fails(
     written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chat_volume, "command", lambda settings, verb: ["bash", "-c", written])
@@ -219,7 +219,7 @@ def test_what_is_no_tar_is_no_copy(
         chat_volume.copy_out(settings.load("rehearsal"), tmp_path / "chat")
 
 
-def test_the_size_of_a_chat_is_known_before_it_is_copied(
+def test_a_chat_s_size_is_measured_before_copying(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_here(chat(tmp_path), monkeypatch)
@@ -235,7 +235,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return make_site(tmp_path, monkeypatch)
 
 
-def test_a_backup_holds_what_cannot_be_had_again_and_nothing_else(site: Site) -> None:
+def test_a_backup_contains_only_what_cannot_be_made_again(site: Site) -> None:
     made = backup.make(site)
     manifest = backup.verified(made)
     assert {name for name in manifest["sha256"] if not name.startswith("env/")} == {
@@ -250,7 +250,7 @@ def test_a_backup_holds_what_cannot_be_had_again_and_nothing_else(site: Site) ->
     ).stat().st_mode & 0o777 == 0o600 and made.stat().st_mode & 0o077 == 0
 
 
-def test_an_adapter_that_an_earlier_backup_holds_takes_no_room_again(site: Site) -> None:
+def test_an_adapter_in_an_earlier_backup_takes_no_space(site: Site) -> None:
     first, second = make_as_if_at(site, "20260101T000000Z"), make_as_if_at(site, "20260102T000000Z")
     weights = "state/adapters/one/adapter_model.safetensors"
     assert (first / weights).stat().st_ino == (second / weights).stat().st_ino
@@ -259,7 +259,7 @@ def test_an_adapter_that_an_earlier_backup_holds_takes_no_room_again(site: Site)
     ).stat().st_ino
 
 
-def test_the_newest_are_kept_and_what_is_half_is_no_backup(site: Site) -> None:
+def test_the_newest_backups_are_kept_and_incomplete_ones_do_not_count(site: Site) -> None:
     for day in (1, 2, 3):
         make_as_if_at(site, f"2026010{day}T000000Z")
     (backup_folder.place(site.settings) / "20260104T000000Z").mkdir()
@@ -268,7 +268,7 @@ def test_the_newest_are_kept_and_what_is_half_is_no_backup(site: Site) -> None:
     backup.verified(backup.there(site)[0])
 
 
-def test_a_backup_that_fails_is_in_the_journal_and_leaves_nothing_half(
+def test_a_failed_backup_is_recorded_and_leaves_no_files(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backup, "to_restic", lambda site, made: 1 / 0)
@@ -278,7 +278,7 @@ def test_a_backup_that_fails_is_in_the_journal_and_leaves_nothing_half(
     assert (last["event"], last["result"]) == ("backup", "failed")
 
 
-def test_a_backup_that_does_not_fit_gives_its_room_back_at_once(
+def test_a_backup_that_does_not_fit_is_deleted_at_once(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fill_the_disk(settings: object, target: Path) -> None:
@@ -293,7 +293,7 @@ def test_a_backup_that_does_not_fit_gives_its_room_back_at_once(
 
 
 def on_small_disk(site: Site, disk: Path) -> Site:
-    """The site with its state folder on a disk of 12 MB, of which 4 MB are reserved for the chat
+    """The site with its state folder on a disk of 12 MB, 4 MB of which are reserved for the chat
     and a night."""
     shutil.copytree(site.state, disk / "state", symlinks=True)
     values = site.settings.values | {"STATE_DIR": str(disk / "state"), "DISK_FREE_BYTES": "4000000"}
@@ -311,7 +311,7 @@ def on_small_disk(site: Site, disk: Path) -> Site:
         (4, 9, True, False),
     ],
 )
-def test_a_backup_leaves_the_chat_s_disk_its_room_or_does_not_begin(
+def test_a_backup_starts_only_if_it_leaves_the_reserve_on_the_chat_s_disk(
     databases: int,
     uploads: int,
     elsewhere: bool,
@@ -346,7 +346,7 @@ def test_a_backup_leaves_the_chat_s_disk_its_room_or_does_not_begin(
     )
 
 
-def test_adapters_need_room_once_and_again_only_where_there_are_no_links(
+def test_known_adapters_need_space_only_without_hard_links(
     site: Site, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = on_small_disk(site, disk)
@@ -364,7 +364,7 @@ def test_adapters_need_room_once_and_again_only_where_there_are_no_links(
         make_as_if_at(here, "20260103T000000Z")
 
 
-def test_a_smaller_backup_keep_makes_the_room_that_was_missing(
+def test_a_smaller_backup_keep_frees_the_missing_space(
     site: Site, disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = on_small_disk(site, disk)
@@ -384,7 +384,7 @@ def test_a_smaller_backup_keep_makes_the_room_that_was_missing(
 
 
 @pytest.mark.parametrize("change", ["a byte", "a file", "the manifest"])
-def test_a_backup_that_was_changed_is_not_restored(change: str, site: Site) -> None:
+def test_a_changed_backup_is_not_restored(change: str, site: Site) -> None:
     made = backup.make(site)
     if change == "a byte":
         (made / "chat" / "webui.db").write_text("People")
@@ -396,7 +396,7 @@ def test_a_backup_that_was_changed_is_not_restored(change: str, site: Site) -> N
         backup.verified(made)
 
 
-def test_state_is_put_back_over_a_fresh_one(site: Site, tmp_path: Path) -> None:
+def test_state_is_restored_over_a_fresh_one(site: Site, tmp_path: Path) -> None:
     made = backup.make(site)
     fresh = tmp_path / "fresh"
     (fresh / "adapters").mkdir(parents=True)
@@ -410,7 +410,7 @@ def test_state_is_put_back_over_a_fresh_one(site: Site, tmp_path: Path) -> None:
     )
 
 
-def test_the_site_s_own_recipes_come_back_and_other_images_are_told(
+def test_own_recipes_are_restored_and_different_images_are_reported(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
@@ -436,7 +436,7 @@ def test_the_site_s_own_recipes_come_back_and_other_images_are_told(
     assert "images.env is this machine's, and differs" in words and "ours.toml" not in words
 
 
-def test_a_merged_release_is_whole_after_a_restore_and_its_checkpoint_is_made_again(
+def test_a_merged_adapter_is_restored_and_its_checkpoint_can_be_made_again(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for content in ("two", "three"):
@@ -495,7 +495,7 @@ def test_a_backup_of_a_newer_chat_is_refused(
 
 
 @pytest.mark.parametrize("alive", [False, True])
-def test_a_restore_ends_what_an_upgrade_that_died_would_have_undone_but_not_one_that_called_it(
+def test_a_restore_ends_a_dead_upgrade_but_not_one_that_called_it(
     alive: bool, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, note = backup.make(site), site.state / "upgrade.json"
@@ -512,10 +512,10 @@ def test_a_restore_ends_what_an_upgrade_that_died_would_have_undone_but_not_one_
     assert note.exists() == alive and (not alive or note.read_text() == "{}")
 
 
-def test_a_share_that_has_no_links_takes_a_backup_and_gives_it_back(
+def test_backup_and_restore_work_on_a_share_without_links(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in for such a share, which no test can mount: it refuses every link."""
+    """A stand-in for such a share, which a test cannot mount: it refuses every link."""
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(1, "Operation not permitted")
@@ -533,7 +533,7 @@ def test_a_share_that_has_no_links_takes_a_backup_and_gives_it_back(
     ).read_text() == "weights"
 
 
-def test_a_second_copy_that_fails_does_not_fill_the_disk_with_first_ones(
+def test_a_failing_second_copy_does_not_stop_the_deletion_of_old_backups(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for day in (1, 2):
@@ -544,10 +544,10 @@ def test_a_second_copy_that_fails_does_not_fill_the_disk_with_first_ones(
     assert len(backup.there(site)) == 2
 
 
-def test_restic_is_run_where_it_is_configured_and_its_failure_is_the_backups(
+def test_restic_runs_if_configured_and_its_failure_fails_the_backup(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in for restic that writes down what it was asked."""
+    """A stand-in for restic that records its arguments."""
     stand_in = tmp_path / "bin" / "restic"
     stand_in.parent.mkdir()
     stand_in.write_text(

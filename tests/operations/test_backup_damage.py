@@ -1,5 +1,5 @@
-"""What becomes of a damaged backup, and of a damaged file that is backed up. The volume is a folder
-here; all else is real."""
+"""Damaged backups, and damaged files that are backed up. The volume is a folder; everything else
+is real."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 @pytest.fixture
 def other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Another machine, with a chat, adapters and settings of its own, all of them good."""
+    """Another machine, with its own good chat, adapters and settings."""
     found = make_site(tmp_path / "other", monkeypatch)
     (found.state / WEIGHTS).write_text("its own weights")
     home, data = tmp_path / "home", tmp_path / "volume"
@@ -55,7 +55,7 @@ def other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 
 def good_files(site: Site) -> Files:
-    """What a restore may replace: the other machine's state, volume and settings."""
+    """The files that a restore may replace: the other machine's state, volume and settings."""
     root = site.state.parents[1]
     kept = [
         site.state / WEIGHTS,
@@ -71,16 +71,14 @@ def flipped(content: bytes, begin: int, end: int) -> bytes:
 
 
 def damages(content: bytes) -> Iterator[bytes | None]:
-    """The content with each of its byte ranges changed once; cut; longer; empty; and None for a
-    file that is gone."""
+    """The content with each byte range changed once; truncated; extended; empty; and None for a
+    missing file."""
     step = max(1, -(-len(content) // RANGES))
     yield from (flipped(content, begin, begin + step) for begin in range(0, len(content), step))
     yield from (content[:-1], content + b"\0", b"", None)
 
 
-def test_no_damage_of_any_file_goes_unseen_and_nothing_good_is_overwritten(
-    site: Site, other: Site
-) -> None:
+def test_any_damage_is_detected_and_overwrites_nothing(site: Site, other: Site) -> None:
     made, before, tried = backup.make(site), good_files(other), 0
     for path in list(files.listed(made)):
         content = path.read_bytes()
@@ -102,7 +100,7 @@ def test_no_damage_of_any_file_goes_unseen_and_nothing_good_is_overwritten(
 @pytest.mark.parametrize(
     "name", ["chat/webui.db", f"state/{WEIGHTS}", "state/secrets.env", "env/recipes/team.toml"]
 )
-def test_what_is_damaged_after_the_check_replaces_nothing(
+def test_a_file_damaged_after_the_check_replaces_nothing(
     name: str, site: Site, other: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, before, check = backup.make(site), good_files(other), backup.verified
@@ -124,7 +122,7 @@ def test_what_is_damaged_after_the_check_replaces_nothing(
     assert not list(other.state.parents[1].rglob("*.toml.unfinished"))
 
 
-def test_what_the_manifest_does_not_name_is_not_restored(site: Site, other: Site) -> None:
+def test_files_not_in_the_manifest_are_not_restored(site: Site, other: Site) -> None:
     made = backup.make(site)
     (made / "state" / "secrets.env.orig").write_text("of somebody else")
     (made / "chat" / "webui.db-wal").write_text("of another database")
@@ -133,7 +131,7 @@ def test_what_the_manifest_does_not_name_is_not_restored(site: Site, other: Site
     assert not (other.state.parents[1] / "volume" / "webui.db-wal").exists()
 
 
-def test_modes_are_right_wherever_the_backup_comes_from(site: Site, other: Site) -> None:
+def test_restored_files_have_the_right_modes(site: Site, other: Site) -> None:
     (site.state / "tls").mkdir()
     for name in ("tls/authority.key", "tls/chat.pem", "journal.jsonl", "models.json"):
         (site.state / name).write_text("")
@@ -171,7 +169,7 @@ def test_modes_are_right_wherever_the_backup_comes_from(site: Site, other: Site)
 
 
 def remake(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """The manifest with a change, and the checksum that fits it."""
+    """Changes the manifest, with a matching checksum."""
     manifest = json.loads((folder / files.MANIFEST).read_text())
     files.write_json(folder / files.MANIFEST, change(manifest))
     files.write(folder / files.MANIFEST_CHECKSUM, files.checksum_line(folder))
@@ -202,9 +200,7 @@ def test_a_manifest_by_another_program_is_refused(
     assert str(made) in error.value.saw
 
 
-def test_a_backup_of_an_earlier_version_whose_manifest_has_no_checksum_is_restored(
-    site: Site, other: Site
-) -> None:
+def test_a_format_1_backup_without_a_manifest_checksum_is_restored(site: Site, other: Site) -> None:
     made = backup.make(site)
     old = ("made", "sha256", "links", "images")
     remake(made, lambda manifest: {key: manifest[key] for key in old})
@@ -244,9 +240,7 @@ def test_a_damaged_adapter_here_is_a_warning_and_the_earlier_backups_copy_is_kep
     ]
 
 
-def test_an_adapter_that_was_damaged_when_it_was_backed_up_replaces_no_whole_one(
-    site: Site, other: Site
-) -> None:
+def test_an_adapter_damaged_before_its_backup_replaces_no_good_one(site: Site, other: Site) -> None:
     (other.state / WEIGHTS).write_text("weights")
     (site.state / WEIGHTS).write_text("weighty")
     made = backup.make(site)

@@ -1,5 +1,5 @@
-"""Which backups go and which stay, whatever clocks and names say; and whether the folder is the
-right one."""
+"""Which backups are deleted, whatever clocks and names say, and whether the folder is the right
+one."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 @pytest.fixture
 def other(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Another project, or machine, with the same folder for its backups."""
+    """Another project, or machine, with the same backup folder."""
     return with_settings(
         make_site(tmp_path / "other", monkeypatch),
         BACKUP_DIR=site.settings["BACKUP_DIR"],
@@ -42,7 +42,7 @@ def numbers(found: list[Kept]) -> list[int]:
     return [one.number for one in found]
 
 
-def test_the_newest_stay_and_of_an_emptied_chat_the_last_full_one_too() -> None:
+def test_the_newest_backups_stay_and_the_last_full_one_of_an_emptied_chat() -> None:
     full = [kept(number) for number in (1, 2, 3)]
     assert numbers(backup_folder.removable(full, 2)) == [1]
     assert numbers(backup_folder.removable(full, 9)) == []
@@ -80,7 +80,7 @@ def test_a_full_backup_is_not_pushed_out_by_backups_of_an_emptied_chat(
     assert full.exists()
 
 
-def test_clocks_have_no_say_and_the_one_just_made_stays(
+def test_rotation_ignores_clocks_and_keeps_the_new_backup(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ahead = [make_as_if_at(site, f"209{year}0101T000000Z") for year in range(3)]
@@ -95,7 +95,7 @@ def test_clocks_have_no_say_and_the_one_just_made_stays(
     )
 
 
-def test_what_another_machine_or_program_or_person_put_there_stays(site: Site, other: Site) -> None:
+def test_rotation_keeps_foreign_and_renamed_folders(site: Site, other: Site) -> None:
     of_other = [make_as_if_at(other, f"2019010{day}T000000Z") for day in (1, 2, 3)]
     folder = backup_folder.place(site.settings)
     app = folder / "20180101T000000Z"
@@ -113,7 +113,7 @@ def test_what_another_machine_or_program_or_person_put_there_stays(site: Site, o
     assert all(path.exists() for path in [*of_other, app, copied, renamed, writing])
 
 
-def test_a_removal_that_breaks_off_leaves_nothing_that_looks_whole(
+def test_an_interrupted_removal_leaves_no_complete_backup(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     oldest = make_as_if_at(site, "20200101T000000Z")
@@ -136,8 +136,8 @@ def test_a_removal_that_breaks_off_leaves_nothing_that_looks_whole(
 
 
 def unmount(site: Site) -> Path:
-    """As if: the mount point is an empty folder of the disk below. Returns where the disk's content
-    is."""
+    """Simulates an unmount: the mount point becomes an empty folder of the disk below. Returns
+    the place of the content."""
     disk = backup_folder.place(site.settings).parent
     away = disk.rename(disk.with_name("away"))
     disk.mkdir()
@@ -170,14 +170,14 @@ def test_no_backup_is_made_while_its_disk_is_not_mounted(site: Site) -> None:
     assert backup.backup(site)["kept"] == 2
 
 
-def test_a_new_disk_is_taken_when_a_person_says_so(site: Site) -> None:
+def test_a_new_disk_is_accepted_with_new_1(site: Site) -> None:
     backup.backup(site)
     unmount(site)
     backup.backup(site, anew=True)
     assert backup.backup(site)["kept"] == 2
 
 
-def test_backups_that_once_went_below_the_mount_point_hide_no_missing_disk(
+def test_a_missing_disk_is_detected_despite_backups_in_its_mount_point(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as mounted:
@@ -198,7 +198,7 @@ def test_another_backup_dir_and_a_folder_of_the_state_folder_need_no_earlier_bac
     assert backup_folder.fault(with_settings(site, BACKUP_DIR=elsewhere).settings) == ""
 
 
-def test_a_state_folder_that_lost_its_files_makes_no_backup_of_that(site: Site) -> None:
+def test_a_state_folder_with_lost_files_is_not_backed_up(site: Site) -> None:
     backup.backup(site)
     (site.state / "secrets.env").unlink()
     with pytest.raises(PreconditionFailed, match="has lost files") as error:
@@ -207,7 +207,7 @@ def test_a_state_folder_that_lost_its_files_makes_no_backup_of_that(site: Site) 
     assert len(backup.there(site)) == 1
 
 
-def test_what_was_copied_and_is_no_database_is_no_backup(
+def test_a_copy_without_a_valid_database_is_not_a_backup(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def copy_out(settings: object, target: Path) -> None:
@@ -220,13 +220,13 @@ def test_what_was_copied_and_is_no_database_is_no_backup(
     assert backup.there(site) == []
 
 
-def test_a_name_is_a_moment_that_no_folder_has(tmp_path: Path) -> None:
+def test_a_backup_name_is_a_free_time_stamp(tmp_path: Path) -> None:
     now = datetime(2026, 1, 1, 23, 59, 59, tzinfo=UTC)
     (tmp_path / backup.free_name(tmp_path, now)).mkdir()
     assert backup.free_name(tmp_path, now) == "20260102T000000Z"
 
 
-def test_where_there_is_no_room_backups_that_are_never_removed_are_named(
+def test_without_space_the_backups_to_remove_by_hand_are_named(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make_as_if_at(site, "20260101T000000Z")

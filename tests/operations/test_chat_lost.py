@@ -1,5 +1,4 @@
-"""A chat that vanished is no chat that is empty. The volume is a folder, and Docker is a list of
-names."""
+"""A lost chat is not an empty chat. The volume is a folder, and Docker is a list of names."""
 
 import sqlite3
 from dataclasses import replace
@@ -22,7 +21,7 @@ from tests.operations.kept_site import NoStacks, make_site, volume_is, with_sett
 
 @pytest.fixture
 def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The chat's volume, with people in it."""
+    """The chat's volume with accounts in it."""
     data = tmp_path / "volume"
     data.mkdir()
     write_chat(data / "webui.db")
@@ -32,7 +31,7 @@ def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def site(tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """One that has served its chat and made a backup."""
+    """A site that has served its chat and made a backup."""
     found = replace(make_site(tmp_path, monkeypatch), stacks=cast(Stacks, NoStacks()))
     journal.record(found.state, event="day", phase="done")
     backup.backup(found)
@@ -56,7 +55,7 @@ def without_people(database: Path) -> None:
         opened.execute('DELETE FROM "user"')
 
 
-def test_a_chat_that_is_there_is_not_lost(site: Site) -> None:
+def test_an_existing_chat_is_not_lost(site: Site) -> None:
     assert chat_volume.lost(site.settings, site.stacks) == ""
     chat_volume.require_not_lost(site.settings, site.stacks)
 
@@ -78,7 +77,7 @@ def test_an_empty_volume_is_a_lost_chat_and_no_backup_is_made(
     assert backup.there(site) == made
 
 
-def test_a_volume_that_is_gone_is_not_made_again_by_looking_for_it(
+def test_checking_a_missing_volume_does_not_create_it(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chat_volume, "is_empty", lambda settings: 1 / 0)  # docker run would make it
@@ -98,15 +97,13 @@ def test_a_damaged_database_and_one_that_cannot_be_read_count_as_a_chat(
     assert chat_volume.lost(site.settings, site.stacks) == ""
 
 
-def test_before_a_first_day_an_empty_volume_is_as_it_should_be(site: Site, volume: Path) -> None:
+def test_an_empty_volume_before_the_first_day_is_normal(site: Site, volume: Path) -> None:
     (site.state / "journal.jsonl").unlink()
     empty(volume / "webui.db")
     assert chat_volume.lost(site.settings, site.stacks) == ""
 
 
-def test_an_empty_chat_on_purpose_replaces_a_lost_one_and_changes_no_other(
-    site: Site, volume: Path
-) -> None:
+def test_new_1_replaces_a_lost_chat_and_leaves_an_existing_one(site: Site, volume: Path) -> None:
     chat_volume.begin_anew(site.settings, site.stacks)
     assert (volume / "webui.db").exists() and not journal.chat_is_new(site.state)
     gone = without_volume(site)
@@ -118,9 +115,7 @@ def test_an_empty_chat_on_purpose_replaces_a_lost_one_and_changes_no_other(
     assert chat_volume.lost(gone.settings, gone.stacks), "once it was served it can be lost again"
 
 
-def test_a_day_makes_no_volume_but_the_cache_of_compiled_code(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_day_creates_only_the_cache_volume(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = without_volume(site)
     monkeypatch.setattr(model, "wait_for_memory", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -128,7 +123,7 @@ def test_a_day_makes_no_volume_but_the_cache_of_compiled_code(
     assert gone.stacks.missing_volumes(*VOLUMES) == ("models", "webui-data", "trainer-cache")
 
 
-def test_a_restore_makes_no_volume_but_the_chat_s(
+def test_a_restore_creates_only_the_chat_volume(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone, made = without_volume(site), backup.there(site)[-1]
@@ -137,7 +132,7 @@ def test_a_restore_makes_no_volume_but_the_chat_s(
     assert gone.stacks.missing_volumes(*VOLUMES) == ("models", "serving-cache", "trainer-cache")
 
 
-def test_a_chat_that_runs_is_not_looked_at(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_chat_is_not_inspected(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         NoStacks, "services", lambda *_: {"open-webui": Service("open-webui", "running")}
     )
@@ -153,7 +148,7 @@ def test_status_names_a_lost_chat(site: Site, monkeypatch: pytest.MonkeyPatch) -
     assert "holds no chat" in told[0] and told[1:] == ["another"]
 
 
-def test_status_tells_of_undelivered_messages_only_by_ways_that_are_still_set(
+def test_status_reports_undelivered_messages_of_configured_channels_only(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(NoStacks, "trainer", lambda self: None, raising=False)
@@ -181,7 +176,7 @@ def with_secrets(site: Site, *names: str) -> Site:
     )
 
 
-def test_setup_makes_no_new_secrets_for_a_chat_that_has_people(site: Site, volume: Path) -> None:
+def test_setup_writes_no_new_secrets_for_an_existing_chat(site: Site, volume: Path) -> None:
     with pytest.raises(PreconditionFailed, match="secrets of this chat are missing") as error:
         setup.require_its_secrets(with_secrets(site))
     assert "STATE_DIR" in error.value.do and "make restore REPLACE=1" in error.value.do

@@ -1,5 +1,4 @@
-"""What the jobs on data sets are asked for, and what they may see. learning's own tests are in
-tests/learning."""
+"""The orders of data set jobs, and the files that they can read. tests/learning tests the jobs."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -46,7 +45,7 @@ def names_of(site: Any, paths: tuple[Any, ...]) -> set[str]:
     return {str(path.relative_to(site.state)) for path in paths}
 
 
-def test_a_data_set_by_day_goes_into_its_own_folder(site: Any) -> None:
+def test_make_dataset_writes_to_its_own_folder(site: Any) -> None:
     found = dataset.build(site)
     (job,) = site.asked
     assert found["page"] == str(site.state / "dataset" / "page.html") and found["examples"] == 1
@@ -56,7 +55,7 @@ def test_a_data_set_by_day_goes_into_its_own_folder(site: Any) -> None:
     assert (site.state / "dataset").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_night_s_goes_into_the_night_s_folder_and_reads_the_earlier_ones(site: Any) -> None:
+def test_a_night_s_data_set_is_in_its_folder_and_reads_earlier_ones(site: Any) -> None:
     folder = site.state / "nights" / "n" / "dataset"
     dataset.build_in(site, RECIPE, folder, "n")
     (job,) = site.asked
@@ -65,7 +64,7 @@ def test_a_night_s_goes_into_the_night_s_folder_and_reads_the_earlier_ones(site:
     assert {"nights", "dataset", names.GLOSSARY, "replay.jsonl"} <= names_of(site, job.reads)
 
 
-def test_no_job_sees_the_site_s_secrets(site: Any) -> None:
+def test_no_job_can_read_the_secrets(site: Any) -> None:
     dataset.build(site)
     dataset.build_in(site, RECIPE, site.state / "nights" / "n" / "dataset", "n")
     dataset.forget(site, "chat", "c")
@@ -91,7 +90,7 @@ def test_data_sets_are_cleared_also_while_the_chat_does_not_answer(site: Any) ->
     assert "did not answer" in heard[0]
 
 
-def test_to_forget_needs_no_network_and_is_written_down_first(site: Any) -> None:
+def test_forget_needs_no_network_and_is_recorded_first(site: Any) -> None:
     found = dataset.forget(site, "chat", "c")
     (job,) = site.asked
     assert not job.online and job.order == {"names": [names.hashed("chat", "c")]}

@@ -1,4 +1,5 @@
-"""What an ingest finds in a folder and plans; test_documents.py of tests/e2e does it for real."""
+"""What an ingest finds in a folder and plans; tests/e2e/test_documents.py runs it on the real
+Open WebUI."""
 
 import os
 from pathlib import Path
@@ -36,7 +37,7 @@ def held(name: str, checksum: str, text: str = "", by_hand: bool = False) -> Hel
     return Held(f"id-{name}-{checksum}", name, None if by_hand else name, checksum, text or "t")
 
 
-def test_new_changed_and_removed_documents_are_told_apart() -> None:
+def test_new_changed_and_removed_documents_are_distinguished() -> None:
     folder = in_folder(document("a", "1"), document("b", "2"), document("c", "3"))
     there = [held("a", "1"), held("b", "old"), held("d", "4"), held("x", "5", by_hand=True)]
     plan = compare(folder, there, {})
@@ -46,12 +47,12 @@ def test_new_changed_and_removed_documents_are_told_apart() -> None:
     assert plan.stays == {"id-a-1", "id-x-5"} and not plan.foreign
 
 
-def test_a_document_that_cannot_be_found_counts_as_not_in() -> None:
+def test_a_document_without_searchable_text_counts_as_missing() -> None:
     broken = Held("id", "a", "a", "1", text="")
     assert compare(in_folder(document("a", "1")), [broken], {}).todo
 
 
-def test_the_same_content_goes_in_once() -> None:
+def test_the_same_content_is_added_once() -> None:
     folder = in_folder(document("a", "1"), document("b", "1"), document("c", "3"))
     plan = compare(folder, [], {})
     assert [one.name for one in plan.todo] == ["a", "c"] and plan.twins == {"b": "a"}
@@ -62,14 +63,14 @@ def test_the_same_content_goes_in_once() -> None:
     assert [one.name for one in plan.todo] == ["c"], "the one that had it goes"
 
 
-def test_an_old_version_goes_only_when_the_new_one_is_in() -> None:
+def test_an_old_version_is_removed_only_after_the_new_one_is_in() -> None:
     wanted, old, new = [document("a", "2")], held("a", "1", "t1"), held("a", "2", "t2")
     assert outdated(wanted, [old], {}) == []
     assert outdated(wanted, [old, new], {}) == [old]
 
 
 @pytest.mark.parametrize("key", ["shut/a", "shut/deeper/a"])
-def test_what_is_in_a_folder_that_cannot_be_opened_is_not_gone(key: str) -> None:
+def test_documents_in_an_unreadable_folder_are_not_removed(key: str) -> None:
     folder = in_folder(document("b", "2"), closed=("shut",))
     assert not compare(folder, [held(key, "1"), held("b", "2")], {}).gone
     assert compare(folder, [held("shutter", "1")], {}).gone
@@ -82,7 +83,7 @@ def test_a_folder_with_nothing_in_common_is_foreign() -> None:
     assert not compare(in_folder(document("b", "2")), [there[1]], {}).foreign, "nothing to lose"
 
 
-def test_a_foreign_folder_is_asked_about_unless_yes() -> None:
+def test_a_foreign_folder_needs_confirmation_or_yes() -> None:
     plan = compare(in_folder(document("b", "2")), [held("a", "1")], {})
     documents.confirm(plan, yes=False, ask=lambda question: "would be removed: a" in question)
     documents.confirm(plan, yes=True, ask=lambda question: False)
@@ -105,7 +106,7 @@ def test_a_name_is_shown_on_one_line_and_its_key_is_ascii(name: bytes, shown: st
     assert key_of(os.fsdecode(name)).isascii()
 
 
-def test_a_folder_is_looked_through(tmp_path: Path) -> None:
+def test_a_folder_is_searched_recursively(tmp_path: Path) -> None:
     for name in ("b.pdf", "a.DOCX", "2024/c.md", "plan.dwg", ".trash/d.pdf", "~$a.docx"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -125,7 +126,7 @@ def test_a_folder_is_looked_through(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
-    """A stub of a bad disk: root may read every file."""
+    """A stub of a bad disk: root can read every file."""
     (tmp_path / "a.txt").write_text("a")
 
     def fails(path: Path) -> str:
@@ -136,9 +137,9 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
         assert look_through(tmp_path).refused == {"a.txt": "Input/output error"}
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_named_pipe_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
-    assert look_through(tmp_path).not_read == {"pipe.txt": "no file"}
+    assert look_through(tmp_path).not_read == {"pipe.txt": "not a regular file"}
 
 
 def test_progress_says_the_name_and_the_time_left() -> None:
@@ -153,7 +154,7 @@ def test_a_long_list_of_names_is_cut() -> None:
     assert listing(["a", "b"]) == "a; b"
 
 
-def test_reasons_say_what_to_do() -> None:
+def test_refusals_name_a_remedy() -> None:
     assert "OCR" in why_refused("The content provided is empty. Please ensure that ...")
     assert "password" in why_refused("File has not been decrypted")
     assert "Stream" in why_refused("Stream has ended unexpectedly")

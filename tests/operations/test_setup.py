@@ -38,7 +38,7 @@ def told() -> list[str]:
 
 @pytest.fixture
 def site(tmp_path: Path, hub: StubHub, told: list[str], monkeypatch: pytest.MonkeyPatch) -> Site:
-    """A site whose two models are one, in a stub of the hub, and whose containers are processes of
+    """A site with one model for both uses, in a stub of the hub. Containers are processes of
     this machine."""
     monkeypatch.setattr(images, "stream", lambda *arguments: without_docker(tmp_path, *arguments))
     monkeypatch.setattr(models, "stream", lambda *arguments: without_docker(tmp_path, *arguments))
@@ -58,8 +58,8 @@ def site(tmp_path: Path, hub: StubHub, told: list[str], monkeypatch: pytest.Monk
 def without_docker(
     home: Path, command: list[str], environment: dict[str, str], hear: Hear, seconds: float
 ) -> tuple[int, str]:
-    """Runs what `docker run ... IMAGE /opt/fetch.py OPTIONS /opt/models.json` would run in the
-    container."""
+    """Runs here what `docker run ... IMAGE /opt/fetch.py OPTIONS /opt/models.json` would run in
+    the container."""
     assert "hf_secret" not in " ".join(command) and "--env=HF_TOKEN" in command
     options = [part for part in command if part == "--check"]
     assert ("--network=none" in command) is bool(options)
@@ -76,11 +76,11 @@ def known(site: Site) -> dict[str, Any]:
     return found["stub/model"]  # type: ignore[no-any-return]
 
 
-def test_a_model_that_could_not_be_checked_differs_from_an_incomplete_one(
+def test_an_unchecked_model_differs_from_an_incomplete_one(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where Docker's disk is full: no container starts, so nothing is known of the files, and
-    the day tries them."""
+    """With Docker's disk full no container starts, so the files are unknown and the day tries
+    them."""
     (site.state / "models.json").write_text("{}")
     monkeypatch.setattr(images, "stream", lambda *_: (125, "no space left on device"))
     monkeypatch.setattr(models, "stream", lambda *_: (125, "no space left on device"))
@@ -88,7 +88,7 @@ def test_a_model_that_could_not_be_checked_differs_from_an_incomplete_one(
     assert unseen == {"stub/model"} and "no space left" in wrong["stub/model"][0]
 
 
-def test_models_are_fetched_once_at_the_commit_that_was_found_and_the_doctor_sees_them(
+def test_models_are_downloaded_once_at_the_first_commit_and_pass_the_doctor(
     site: Site, hub: StubHub
 ) -> None:
     assert models.models(site)[0] == {"stub/model": ("never fetched",)}
@@ -101,7 +101,7 @@ def test_models_are_fetched_once_at_the_commit_that_was_found_and_the_doctor_see
     assert hub.sent == before
 
 
-def test_a_cut_off_file_is_the_doctors_to_see_and_setups_to_mend(site: Site, hub: StubHub) -> None:
+def test_the_doctor_finds_a_truncated_file_and_setup_repairs_it(site: Site, hub: StubHub) -> None:
     models.ensure_models(site)
     path = site.state / "hub" / "models--stub--model" / "snapshots" / hub.commit / LARGE
     path.write_bytes(b"half")
@@ -110,7 +110,7 @@ def test_a_cut_off_file_is_the_doctors_to_see_and_setups_to_mend(site: Site, hub
     assert path.read_bytes() == hub.files[LARGE]
 
 
-def test_another_revision_is_another_download(site: Site, hub: StubHub) -> None:
+def test_another_revision_is_downloaded(site: Site, hub: StubHub) -> None:
     models.ensure_models(site)
     assert models.kept_or_new(known(site), "main") == known(site)
     assert models.kept_or_new(known(site), "v2") == {"revision": "v2", "commit": "", "files": {}}
@@ -123,7 +123,7 @@ def test_another_revision_is_another_download(site: Site, hub: StubHub) -> None:
     assert models.models(newer)[0] == {"stub/model": ("never fetched",)}
 
 
-def test_a_hub_that_is_not_there_is_an_error_that_says_so(site: Site) -> None:
+def test_an_unreachable_hub_is_an_error(site: Site) -> None:
     away = replace(
         site,
         settings=replace(
@@ -135,7 +135,7 @@ def test_a_hub_that_is_not_there_is_an_error_that_says_so(site: Site) -> None:
     assert "stub/model" in error.value.saw and "make setup" in error.value.do
 
 
-def test_a_model_that_is_a_path_is_not_fetched(site: Site) -> None:
+def test_a_model_given_as_a_path_is_not_downloaded(site: Site) -> None:
     models.ensure_models(replace(site, settings=settings.load("rehearsal")))
     assert not (site.state / "models.json").exists()
 
@@ -170,7 +170,7 @@ Digest: sha256:0123
 """
 
 
-def test_a_pull_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch, told: list[str]) -> None:
+def test_a_pull_prints_progress(monkeypatch: pytest.MonkeyPatch, told: list[str]) -> None:
     def stream(
         command: list[str], environment: dict[str, str], hear: Hear, seconds: float
     ) -> tuple[int, str]:
@@ -193,7 +193,7 @@ def test_a_pull_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch, told: list[
     "act",
     [lambda s: images.pull("an/image:1", print), lambda s: images.build_night_image(s, print)],
 )
-def test_an_image_that_cannot_be_had_raises_with_the_last_lines(
+def test_a_failed_pull_raises_with_the_last_lines(
     act: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "stream", lambda *arguments: (1, "no such host"))
@@ -204,7 +204,7 @@ def test_an_image_that_cannot_be_had_raises_with_the_last_lines(
     assert "no such host" in error.value.saw
 
 
-def test_the_nights_image_is_built_only_where_it_is_not_there(
+def test_the_night_image_is_built_only_if_missing(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[list[str]] = []
@@ -227,7 +227,7 @@ def test_the_nights_image_is_built_only_where_it_is_not_there(
 
 
 @pytest.mark.parametrize("first_passes", [True, False])
-def test_new_kernels_are_tried_until_they_pass_and_once_for_an_image(
+def test_new_kernels_are_tested_once_they_pass_only_for_a_new_image(
     site: Site, tmp_path: Path, first_passes: bool
 ) -> None:
     asked: list[str] = []
@@ -260,7 +260,7 @@ def test_new_kernels_are_tried_until_they_pass_and_once_for_an_image(
 # ---------------------------------------------------------------------- running programs
 
 
-def test_a_program_is_heard_line_by_line_and_its_last_lines_are_kept() -> None:
+def test_a_program_s_lines_are_streamed_and_the_last_ones_kept() -> None:
     heard: list[str] = []
     code, last_lines = commands.stream(
         ["sh", "-c", "seq 30; exit 3"], dict(os.environ), heard.append, 30
@@ -282,7 +282,7 @@ SERVES: Services = {name: Service(name, "running", "healthy") for name in observ
 
 
 @pytest.mark.parametrize("services", [SERVES, {}])
-def test_a_day_that_serves_is_found_serving_whatever_the_doctor_says(
+def test_a_serving_day_is_left_alone_if_the_doctor_fails(
     services: Services, site: Site, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(*_: Any) -> None:
@@ -299,7 +299,7 @@ def test_a_day_that_serves_is_found_serving_whatever_the_doctor_says(
             day.start(there)
 
 
-def test_what_a_script_says_to_do_is_what_the_verb_says_to_do() -> None:
+def test_an_error_of_a_script_is_raised_unchanged() -> None:
     said = (
         "docker: looking\nERROR 10: Docker does not let this user in\n  saw:  anna\n  do:   sudo"
         " usermod -aG docker $USER"
@@ -314,14 +314,14 @@ def test_what_a_script_says_to_do_is_what_the_verb_says_to_do() -> None:
 
 
 def spark_site(told: list[str], here: tuple[str, ...]) -> Site:
-    """here: the images that are on this machine."""
+    """here: the images on this machine."""
     stacks = SimpleNamespace(
         missing_images=lambda references: [name for name in references if name not in here]
     )
     return Site(settings.load("spark"), cast(Stacks, stacks), told.append)
 
 
-def test_a_base_whose_cuda_the_driver_does_not_speak_ends_setup_with_the_other_base_named(
+def test_a_base_image_that_the_driver_cannot_run_ends_setup_and_names_another(
     told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pulled: list[str] = []
@@ -341,7 +341,7 @@ def test_a_base_whose_cuda_the_driver_does_not_speak_ends_setup_with_the_other_b
     )
 
 
-def test_a_base_that_runs_is_shown_and_is_not_tried_once_the_image_is_built(
+def test_a_working_base_image_is_tried_only_before_the_build(
     told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -354,7 +354,7 @@ def test_a_base_that_runs_is_shown_and_is_not_tried_once_the_image_is_built(
     setup.ensure_night_base_runs(spark_site(told, (site.settings["TRAINER_IMAGE"],)))
 
 
-def test_the_base_is_tried_before_anything_large_is_fetched(
+def test_the_base_image_is_tried_before_large_downloads(
     told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def end(site: Site) -> None:

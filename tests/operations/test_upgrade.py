@@ -1,5 +1,5 @@
-"""Upgrades, with real git and make on a small repository whose targets only say that they ran;
-tests/e2e has the real ones."""
+"""Upgrades, with real git and make on a small repository whose targets only record that they
+ran; tests/e2e has real ones."""
 
 import json
 import subprocess
@@ -93,7 +93,7 @@ def unfinished(site: Site) -> bool:
     return (site.state / NOTE).exists()
 
 
-def test_a_version_that_serves_stays(home: Path, site: Site) -> None:
+def test_a_new_version_that_serves_stays(home: Path, site: Site) -> None:
     done = upgrade.upgrade(site, "new")
     assert done["changed"] and done["backup"] == "/backups/today"
     assert ran(home) == ["setup new", "day new"] and version(home) == "new" and not unfinished(site)
@@ -111,7 +111,7 @@ def test_a_version_that_serves_stays(home: Path, site: Site) -> None:
         ("no-answer", ["setup no-answer", "day no-answer", "setup old", "day old"]),
     ],
 )
-def test_one_that_does_not_is_undone_and_the_chat_put_back_only_if_it_was_migrated(
+def test_a_failed_version_is_undone_and_the_chat_restored_only_after_a_migration(
     to: str, expected: list[str], home: Path, site: Site
 ) -> None:
     with pytest.raises(GlueError, match=f"{to} does not serve") as error:
@@ -121,7 +121,7 @@ def test_one_that_does_not_is_undone_and_the_chat_put_back_only_if_it_was_migrat
     assert files.read_lines(site.state / "journal.jsonl")[-1]["result"] == "undone"
 
 
-def test_if_not_even_the_old_one_serves_it_says_what_to_type(home: Path, site: Site) -> None:
+def test_if_neither_version_serves_the_commands_to_type_are_shown(home: Path, site: Site) -> None:
     release(home, "as-broken", broken="day")
     with pytest.raises(DayNotServing) as error:
         upgrade.upgrade(site, "no-answer" if version(home) == "old" else "no-day")
@@ -129,7 +129,7 @@ def test_if_not_even_the_old_one_serves_it_says_what_to_type(home: Path, site: S
 
 
 @pytest.mark.parametrize(("served", "expected"), [(False, []), (True, ["day old"])])
-def test_one_that_died_on_its_way_is_undone_by_the_next(
+def test_the_next_upgrade_undoes_one_that_died(
     served: bool, expected: list[str], home: Path, site: Site
 ) -> None:
     before, after = git(home, "rev-parse", "old"), git(home, "rev-parse", "same-chat")
@@ -141,7 +141,7 @@ def test_one_that_died_on_its_way_is_undone_by_the_next(
     assert ran(home) == ["setup old", *expected] and version(home) == "old" and not unfinished(site)
 
 
-def test_an_older_open_webui_is_refused_with_the_backup_that_fits(
+def test_an_older_open_webui_is_refused_and_a_matching_backup_named(
     home: Path, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = [tmp_path / name for name in ("1", "2", "3")]
@@ -192,7 +192,7 @@ def test_a_version_with_the_same_files_moves_no_branch(home: Path, site: Site) -
     assert git(home, "rev-parse", "HEAD") == git(home, "rev-parse", "same-files")
 
 
-def test_no_upgrade_during_a_night_nor_to_what_is_not_there(home: Path, site: Site) -> None:
+def test_no_upgrade_during_a_night_or_to_an_unknown_version(home: Path, site: Site) -> None:
     with lock.hold(site.state, lock.TRAINING, "a night"), pytest.raises(Locked):
         upgrade.upgrade(site, "new")
     with pytest.raises(PreconditionFailed, match="no such version"):
@@ -200,7 +200,7 @@ def test_no_upgrade_during_a_night_nor_to_what_is_not_there(home: Path, site: Si
     assert not ran(home) and not unfinished(site)
 
 
-def test_no_upgrade_where_git_could_run_out_of_room(
+def test_no_upgrade_without_disk_space_for_git(
     home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(site.settings, "number", lambda key: 2**62)
@@ -209,7 +209,7 @@ def test_no_upgrade_where_git_could_run_out_of_room(
     assert version(home) == "old" and not ran(home) and not unfinished(site)
 
 
-def test_no_backup_rotates_its_own_away_while_an_upgrade_may_need_it(
+def test_rotation_keeps_the_backup_that_an_upgrade_may_need(
     home: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make, seen = upgrade.make, []
@@ -231,8 +231,8 @@ def test_no_backup_rotates_its_own_away_while_an_upgrade_may_need_it(
 
 @pytest.fixture
 def grown(home: Path) -> str:
-    """Another version, with a file more; what git leaves when it is killed in "version", its last
-    file, is half of each."""
+    """Another version with one more file. A killed git leaves "version", its last file, partly
+    written."""
     (home / "added").write_text("new\n")
     release(home, "grown")
     git(home, "checkout", "--quiet", "old")
@@ -241,9 +241,7 @@ def grown(home: Path) -> str:
     return "grown"
 
 
-def test_a_git_that_was_killed_leaves_nothing_of_the_new_version(
-    grown: str, home: Path, site: Site
-) -> None:
+def test_a_killed_checkout_is_fully_undone(grown: str, home: Path, site: Site) -> None:
     once = f"if rm {site.state}/kill 2>/dev/null; then kill -9 $PPID; fi; cat"
     git(home, "config", "filter.dies.smudge", once)
     (home / ".git" / "info" / "attributes").write_text("version filter=dies\n")
@@ -256,7 +254,7 @@ def test_a_git_that_was_killed_leaves_nothing_of_the_new_version(
 
 
 @pytest.mark.parametrize("index_written", [False, True])
-def test_one_that_died_in_the_midst_of_a_checkout_is_undone_whole(
+def test_an_upgrade_that_died_during_checkout_is_fully_undone(
     index_written: bool, grown: str, home: Path, site: Site
 ) -> None:
     before, after = git(home, "rev-parse", "old"), git(home, "rev-parse", grown)
@@ -273,7 +271,7 @@ def test_one_that_died_in_the_midst_of_a_checkout_is_undone_whole(
 
 
 @pytest.mark.parametrize(("so_often", "error"), [("once", GlueError), ("always", DayNotServing)])
-def test_a_file_that_git_did_not_write_whole_is_noticed(
+def test_a_file_that_git_wrote_incompletely_is_detected(
     so_often: str, error: type[GlueError], grown: str, home: Path, site: Site
 ) -> None:
     """A stand-in for a full disk, of which git only warns: a hook that empties a file."""
@@ -296,9 +294,7 @@ def test_a_file_that_git_did_not_write_whole_is_noticed(
     )
 
 
-def test_an_untracked_file_where_the_new_version_has_one_stays(
-    grown: str, home: Path, site: Site
-) -> None:
+def test_an_untracked_file_in_the_way_is_kept(grown: str, home: Path, site: Site) -> None:
     (home / "added").write_text("a person's\n")
     with pytest.raises(PreconditionFailed, match="were changed here"):
         upgrade.upgrade(site, grown)
@@ -345,7 +341,7 @@ def test_the_new_version_is_checked_out_only_under_the_lock_for_switches(
 
 
 def die_after(home: Path, site: Site, *days: str) -> None:
-    """As an upgrade leaves it that was killed in setup; days: what was noted of days since."""
+    """The state after an upgrade that was killed during setup. days: the recorded days since."""
     before, after = git(home, "rev-parse", "old"), git(home, "rev-parse", "new")
     upgrade.keep(site, upgrade.Move(before, after, "/backups/yesterday", migrates=True))
     journal.record(site.state, event="day", phase="done")

@@ -1,4 +1,4 @@
-"""What promotion and rollback leave on disk when vLLM fails; it is a stub that fails on demand."""
+"""The files after promotion and rollback with a failing vLLM, which is a stub."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ def site(tmp_path: Path) -> Any:
 
 
 def stub_vllm(monkeypatch: pytest.MonkeyPatch, takes: bool) -> list[str]:
-    """Records what is asked of it; it does not come up with a new model if it takes nothing."""
+    """Records its requests; does not start a new model if `takes` is false."""
     asked: list[str] = []
 
     def ensure_form(site: Any) -> None:
@@ -93,8 +93,8 @@ def test_an_adapter_that_cannot_be_merged_serves_unmerged_unless_merged_was_aske
 def test_a_rollback_restarts_a_vllm_that_died_of_the_adapter(
     site: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, back_to_base: bool
 ) -> None:
-    """vLLM answers nothing until it is restarted; the assistant must then be behind what the link
-    says."""
+    """vLLM does not answer until its restart; the assistant must then use the adapter of the
+    link."""
     wanted = None if back_to_base else publish(site.store, "good")
     if wanted:
         serve(site.store, wanted)

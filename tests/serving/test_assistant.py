@@ -38,7 +38,7 @@ def test_a_day_starts_without_the_administrators_pages_and_says_so(
 
 
 @pytest.mark.parametrize(("found", "told"), [("id", []), (None, [knowledge.DELETED])])
-def test_a_day_without_documents_serves_and_says_so(
+def test_a_day_without_the_collection_serves_and_says_so(
     found: str | None, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stub of the chat: whether the collection was deleted is tested with the real one."""

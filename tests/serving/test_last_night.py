@@ -1,4 +1,4 @@
-"""The report of a night and what shows it. No night is run: what its steps leave is made here."""
+"""The report of a night and its forms. No night runs: the results of its steps are made here."""
 
 import json
 import struct
@@ -53,7 +53,7 @@ EVIDENCE: dict[str, Any] = {"samples": [SAMPLE] * 3 + [KNOWN] * 4, "golden": []}
 
 @pytest.fixture
 def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
-    """As it is when its steps are over."""
+    """A night after its last step."""
     monkeypatch.setattr(jobs, "run", on_host.run_offline)
     monkeypatch.setattr(pages, "ensure", lambda site: "http://127.0.0.1:3000/notes/n")
     settings = SimpleNamespace(people_url="http://127.0.0.1:3000")
@@ -84,14 +84,14 @@ def ended(night: Night, outcome: str = "promoted", reason: str = "better") -> Re
     return last_night.read(night.site.state, row)
 
 
-def test_what_is_read_is_what_was_built(night: Night) -> None:
+def test_a_report_is_read_as_it_was_written(night: Night) -> None:
     found = ended(night)
     built = report.build(night, "promoted", "better", 3725)
     assert json.dumps(asdict(found)) == json.dumps(asdict(built))
     assert found.counts == {"train": 15, "held_out": 5} and found.steps == {"train": 61.5}
 
 
-def test_the_page_holds_everything_asks_for_nothing_and_escapes_what_people_wrote(
+def test_the_page_is_complete_self_contained_and_escaped(
     night: Night,
 ) -> None:
     ended(night)
@@ -172,7 +172,7 @@ def test_the_report_quotes_no_answer(night: Night) -> None:
     assert "B23" not in (night.folder / "report.json").read_text()
 
 
-def test_the_summary_is_a_subject_and_a_few_lines(night: Night) -> None:
+def test_the_summary_has_a_subject_and_a_few_lines(night: Night) -> None:
     found = ended(night)
     text = (night.folder / "summary.txt").read_text()
     assert text == last_night.summary(found, pages.links(night.site))
@@ -190,8 +190,8 @@ def test_the_summary_is_a_subject_and_a_few_lines(night: Night) -> None:
 def test_a_night_without_a_report_is_shown_by_its_line_in_the_journal(
     outcome: str, tmp_path: Path
 ) -> None:
-    """One that died, one on a full disk, or one of an earlier version, whose report.json has no
-    outcome."""
+    """A night that died, one on a full disk, or one of an earlier version whose report.json has
+    no outcome."""
     folder = tmp_path / "nights" / NIGHT
     folder.mkdir(parents=True)
     files.write_json(folder / "report.json", {"night": NIGHT, "verdict": {}, "training": {}})
@@ -202,7 +202,7 @@ def test_a_night_without_a_report_is_shown_by_its_line_in_the_journal(
     assert not (tmp_path / "banner.json").exists()
 
 
-def test_a_night_that_failed_after_the_gate_said_yes_says_why_it_failed(night: Night) -> None:
+def test_a_night_that_failed_after_the_gate_accepted_names_its_failure(night: Night) -> None:
     text = last_night.summary(ended(night, "failed", "the answer came without sources"))
     assert "failed" in text and "without sources" in text and "better on" not in text
 
@@ -215,7 +215,7 @@ def test_a_report_that_cannot_be_written_fails_no_night(
     assert "report could not be written" in capsys.readouterr().out
 
 
-def test_the_banner_stands_only_while_what_it_tells_of_serves(night: Night) -> None:
+def test_the_banner_is_shown_only_while_its_adapter_serves(night: Night) -> None:
     state = night.site.state
     assert last_night.kept_banner(state, "a1")["text"] == ""
     ended(night)
@@ -233,7 +233,7 @@ def test_a_sparkline_goes_down_where_the_loss_does() -> None:
     assert len(last_night.sparkline(list(range(1000)))) == 40
 
 
-def test_energy_is_power_over_time_and_nothing_where_it_cannot_be_read() -> None:
+def test_energy_is_power_over_time_or_unknown() -> None:
     with host.measured(read=lambda: 360.0, every_seconds=0.01) as used:
         time.sleep(0.2)  # the stretch that is measured
     assert used["watt_hours"] == pytest.approx(360 * 0.2 / 3600, abs=0.01)
@@ -245,7 +245,7 @@ def test_energy_is_power_over_time_and_nothing_where_it_cannot_be_read() -> None
 # ---------------------------------------------------------------------- manifests
 
 
-def test_two_manifests_differ_in_what_they_differ_in() -> None:
+def test_the_difference_of_two_manifests() -> None:
     one: dict[str, Any] = {"name": "a", "recipe": {"rank": 16, "steps": 80}, "examples": ["x", "y"]}
     other: dict[str, Any] = {
         "name": "b",
@@ -270,7 +270,7 @@ LAYERS += ["base_model.model.model.layers.3.mixer.q_proj"]
 
 
 def adapter(folder: Path, dead: tuple[str, ...] = ()) -> Path:
-    """Sixteen bits a number; every factor is four numbers."""
+    """Sixteen bits a number; each factor has four numbers."""
     names = [f"{layer}.lora_{side}.weight" for layer in LAYERS for side in "AB"]
     header = {
         name: {"dtype": "BF16", "shape": [2, 2], "data_offsets": [at * 8, at * 8 + 8]}
@@ -285,12 +285,12 @@ def adapter(folder: Path, dead: tuple[str, ...] = ()) -> Path:
     return path
 
 
-def test_an_adapter_whose_numbers_do_something_is_good(tmp_path: Path) -> None:
+def test_a_good_adapter_has_no_value_problems(tmp_path: Path) -> None:
     adapter(tmp_path)
     assert check_adapter.value_problems(tmp_path) == []
 
 
-def test_an_expert_that_learned_nothing_is_right_and_a_layer_that_did_not_is_named(
+def test_an_untrained_expert_is_allowed_and_an_untrained_layer_is_named(
     tmp_path: Path,
 ) -> None:
     adapter(tmp_path, dead=("experts.1.up_proj.lora_B",))

@@ -68,7 +68,7 @@ def configured(site: Site, **more: str) -> Site:
     return replace(site, settings=replace(site.settings, values=values, sources=sources))
 
 
-def test_a_night_that_went_well_one_that_was_refused_and_one_that_failed(
+def test_promoted_refused_and_failed_nights_are_notified(
     site: Site, heard: tuple[str, Heard]
 ) -> None:
     url, rows = heard
@@ -86,9 +86,7 @@ def test_a_night_that_went_well_one_that_was_refused_and_one_that_failed(
     assert not any("a-secret" in body for _, body in rows) and "(hidden)" in hooks[2]["text"]
 
 
-def test_a_day_that_does_not_serve_is_told_once_and_so_is_its_recovery(
-    site: Site, heard: tuple[str, Heard]
-) -> None:
+def test_an_outage_and_its_recovery_are_notified_once(site: Site, heard: tuple[str, Heard]) -> None:
     url, rows = heard
     told = configured(site, NOTIFY_WEBHOOK=f"{url}/hook")
     for _ in range(3):
@@ -105,7 +103,7 @@ def test_a_day_that_does_not_serve_is_told_once_and_so_is_its_recovery(
     ]
 
 
-def test_a_failure_of_the_watch_itself_is_told_once(site: Site, heard: tuple[str, Heard]) -> None:
+def test_a_failure_of_the_watch_is_notified_once(site: Site, heard: tuple[str, Heard]) -> None:
     url, rows = heard
     told = configured(site, NOTIFY_WEBHOOK=f"{url}/hook")
     for error in (
@@ -124,7 +122,7 @@ def test_a_failure_of_the_watch_itself_is_told_once(site: Site, heard: tuple[str
     ]
 
 
-def test_an_alarm_that_no_way_took_is_told_again(site: Site, heard: tuple[str, Heard]) -> None:
+def test_an_undelivered_alarm_is_sent_again(site: Site, heard: tuple[str, Heard]) -> None:
     url, rows = heard
     for address in ("http://127.0.0.1:9", url, url):
         with (
@@ -150,21 +148,23 @@ def test_a_night_s_message_is_its_own_report_and_no_earlier_one_s(
     assert "better on 12 of 12" in rows[1][1]
 
 
-def test_a_timer_s_day_that_stays_stopped_is_told(site: Site, heard: tuple[str, Heard]) -> None:
+def test_a_scheduled_day_that_stays_stopped_is_notified(
+    site: Site, heard: tuple[str, Heard]
+) -> None:
     url, rows = heard
     with notify.watching(configured(site, NOTIFY_WEBHOOK=f"{url}/hook"), "day") as result:
         result |= {"mode": "down"}
     assert [json.loads(body)["event"] for _, body in rows] == ["day stays stopped"]
 
 
-def test_a_night_that_is_locked_out_is_not_told(site: Site, heard: tuple[str, Heard]) -> None:
+def test_a_locked_out_night_is_not_notified(site: Site, heard: tuple[str, Heard]) -> None:
     url, rows = heard
     with suppress(Locked), notify.watching(configured(site, NOTIFY_PING_URL=url), "night"):
         raise Locked("locked", "by another", "wait")
     assert rows == []
 
 
-def test_an_unreachable_monitor_fails_nothing_and_its_address_is_hidden(
+def test_an_unreachable_monitor_fails_no_command_and_its_address_is_hidden(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address = "http://127.0.0.1:9/private-token"
@@ -179,7 +179,7 @@ def test_an_unreachable_monitor_fails_nothing_and_its_address_is_hidden(
 
 
 @pytest.mark.parametrize("fault", ["a broken file", "a disk that takes nothing"])
-def test_an_alarm_that_cannot_be_written_down_is_told_and_the_error_stays(
+def test_an_alarm_that_cannot_be_recorded_is_sent_and_the_error_is_raised(
     fault: str, site: Site, heard: tuple[str, Heard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, rows = heard
@@ -199,14 +199,14 @@ def test_an_alarm_that_cannot_be_written_down_is_told_and_the_error_stays(
     assert [json.loads(body)["event"] for _, body in rows] == ["day not serving"]
 
 
-def test_incomplete_mail_settings_fail_nothing_but_the_mail(
+def test_incomplete_mail_settings_fail_only_the_mail(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     notify.tell(configured(site, NOTIFY_EMAIL="it@example.org"), "night failed", "", good=False)
     assert "NOTIFY_EMAIL was not reached" in capsys.readouterr().out
 
 
-def test_a_docker_that_does_not_answer_is_told_once(
+def test_an_unreachable_docker_is_notified_once(
     site: Site, heard: tuple[str, Heard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, rows = heard

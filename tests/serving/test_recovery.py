@@ -1,4 +1,4 @@
-"""Which adapter of a dead night serves on: by the journal of this version and of earlier ones."""
+"""Whether the adapter of a dead night stays, by the journal of this version and of earlier ones."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from glue.serving import recovery
 
 @pytest.fixture
 def site(tmp_path: Path) -> Any:
-    """Night n1 has promoted its adapter, and its journal goes as far as the smoke step."""
+    """Night n1 has promoted its adapter, and its journal ends at the smoke step."""
     store = AdapterStore(tmp_path / "adapters")
     for name in ADAPTER_FILES:
         (tmp_path / name).write_text("weights")
@@ -35,7 +35,7 @@ def site(tmp_path: Path) -> Any:
     ],
     ids=["no answer", "another night", "confirmed", "an earlier version", "confirmed by one"],
 )
-def test_a_dead_night_s_adapter_serves_on_only_if_it_was_confirmed(
+def test_a_dead_night_s_adapter_stays_only_if_confirmed(
     rows: list[dict[str, Any]], serves_on: bool, site: Any
 ) -> None:
     for row in rows:
@@ -47,6 +47,6 @@ def test_a_dead_night_s_adapter_serves_on_only_if_it_was_confirmed(
     assert last is not None and last["outcome"] == "died"
 
 
-def test_a_night_that_lives_is_left_alone(site: Any) -> None:
+def test_a_running_night_is_left_alone(site: Any) -> None:
     recovery.undo(site, alive=True)
     assert site.store.current() is not None and journal.last_night(site.state) is None

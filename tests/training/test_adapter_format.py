@@ -27,7 +27,8 @@ def shapes(rank: int = 4) -> Shapes:
 
 
 def write(folder: Path, tensors: Shapes, rank: int = 4, cut_bytes: int = 0) -> Path:
-    """A safetensors file of zeros: header length, header, data (https://github.com/huggingface/safetensors#format)."""
+    """A safetensors file of zeros: header length, header, data
+    (https://github.com/huggingface/safetensors#format)."""
     folder.mkdir(exist_ok=True)
     header, end = {}, 0
     for name, shape in tensors.items():
@@ -58,7 +59,7 @@ def test_a_missing_expert_is_named(tmp_path: Path) -> None:
     assert found == ["layer 3: expert 1 has no down_proj", "layer 3: expert 1 has no up_proj"]
 
 
-def test_the_last_expert_missing_everywhere_is_seen_too(tmp_path: Path) -> None:
+def test_an_expert_missing_in_all_layers_is_named(tmp_path: Path) -> None:
     tensors = {name: shape for name, shape in shapes().items() if ".experts.2." not in name}
     assert any(
         "expert 2" in words
@@ -92,37 +93,37 @@ def test_half_a_pair_is_named(half: str, tmp_path: Path) -> None:
         if not name.endswith(f"q_proj.{half}.weight")
     }
     assert any(
-        "is not" in words
+        "is missing" in words
         for words in check_adapter.problems(write(tmp_path / "a", tensors), BASE, 16)
     )
 
 
-def test_a_file_that_was_cut_short_is_seen(tmp_path: Path) -> None:
+def test_a_truncated_file_is_detected(tmp_path: Path) -> None:
     assert (
         "incomplete metadata"
         in check_adapter.problems(write(tmp_path / "a", shapes(), cut_bytes=4), BASE, 16)[0]
     )
 
 
-def test_a_folder_that_is_no_adapter_is_said_to_be_none(tmp_path: Path) -> None:
+def test_a_folder_without_an_adapter_is_refused(tmp_path: Path) -> None:
     assert "is not an adapter folder" in check_adapter.problems(tmp_path, BASE, 16)[0]
     (tmp_path / "adapter_config.json").write_text("{}")
     (tmp_path / "adapter_model.safetensors").write_bytes(b"PK\x03\x04 this is a zip file, really")
     assert "is not an adapter folder" in check_adapter.problems(tmp_path, BASE, 16)[0]
 
 
-def test_what_vllm_is_not_started_to_adapt_is_named(tmp_path: Path) -> None:
+def test_modules_that_vllm_does_not_adapt_are_named(tmp_path: Path) -> None:
     tensors = shapes() | {
         "base_model.model.model.layers.0.mixer.out_proj.lora_A.weight": [16, 8],
         "base_model.model.model.layers.0.mixer.out_proj.lora_B.weight": [8, 16],
     }
     assert any(
-        "not started to adapt" in words
+        "does not adapt" in words
         for words in check_adapter.problems(write(tmp_path / "a", tensors), BASE, 16)
     )
 
 
-def test_the_list_of_what_may_be_adapted_is_the_one_that_vllm_is_started_with() -> None:
+def test_the_allowed_modules_are_vllm_s_lora_target_modules() -> None:
     (line,) = [
         line
         for line in (REPOSITORY / "compose.day.yaml").read_text().splitlines()
@@ -131,10 +132,10 @@ def test_the_list_of_what_may_be_adapted_is_the_one_that_vllm_is_started_with() 
     assert set(line.split()[1:]) == check_adapter.SERVED_TARGETS | {"experts"}
 
 
-def test_names_that_are_nowhere_in_the_model_are_refused(tmp_path: Path) -> None:
-    """vLLM drops them without a word, and serves the base model under the adapter's name."""
+def test_names_that_the_model_does_not_have_are_refused(tmp_path: Path) -> None:
+    """vLLM silently drops them and serves the base model under the adapter's name."""
     elsewhere = {name.replace(".mixer.", ".mixxr."): shape for name, shape in shapes().items()}
     found = check_adapter.problems(write(tmp_path / "a", elsewhere), BASE, 16)
     assert len(found) == len(elsewhere) and all(
-        "names no place in the model" in words for words in found
+        "names no module of the model" in words for words in found
     )

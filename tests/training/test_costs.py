@@ -1,4 +1,4 @@
-"""The least that a step must do, against what can be counted by hand."""
+"""The floor of a step, compared with counts by hand."""
 
 import pytest
 
@@ -22,9 +22,9 @@ ONE_EXPERT_LAYER = Shape(
 )
 
 
-def test_a_token_costs_the_weights_that_it_meets() -> None:
-    """5,000 of the first 10,000 are the embedding; 2 of 8 experts are met: 20,000 of 80,000, and as
-    much of the adapter."""
+def test_a_token_costs_the_weights_that_it_uses() -> None:
+    """5,000 of the first 10,000 are the embedding; 2 of 8 experts are used: 20,000 of 80,000,
+    and the same share of the adapter."""
     adapter_of_experts = 8 * 2 * 1 * (100 + 50)
     trained = 3_000 - adapter_of_experts * 3 / 4
     assert floor.operations(ONE_EXPERT_LAYER, 7) == 7 * (4 * (5_000 + 20_000) + 6 * trained)

@@ -1,4 +1,4 @@
-"""The memory model against the peaks that a GPU measured, and what it decides."""
+"""The memory model compared with peaks measured on a GPU, and its decisions."""
 
 import json
 from dataclasses import replace
@@ -17,7 +17,7 @@ KINDS = {"M": "linear_attention", "E": "moe", "*": "full_attention"}
 
 
 def shape(trainable: int) -> Shape:
-    """Nemotron-3-Nano-30B-A3B under an adapter of rank 16."""
+    """Nemotron-3-Nano-30B-A3B with an adapter of rank 16."""
     return Shape(
         kinds=tuple(KINDS[letter] for letter in PATTERN),
         total_parameters=31_577_937_344 + trainable,
@@ -49,7 +49,7 @@ def test_the_peak_is_predicted_within_eight_percent_of_the_measured_one(
     assert abs(predicted / row["peak_bytes"] - 1) < 0.08
 
 
-def test_nothing_is_checkpointed_where_all_fits_and_only_as_much_as_is_needed_where_not() -> None:
+def test_as_few_layers_as_possible_are_checkpointed() -> None:
     budget = 100_000_000_000
     assert memory_plan.checkpointed_layers(TEAM, 8192, budget) == 0
     layers = memory_plan.checkpointed_layers(TEAM, 16_384, budget)
@@ -61,12 +61,12 @@ def test_nothing_is_checkpointed_where_all_fits_and_only_as_much_as_is_needed_wh
     )
 
 
-def test_a_budget_that_no_way_fits_is_refused_with_what_to_do() -> None:
+def test_too_small_a_budget_is_refused_with_a_remedy() -> None:
     with pytest.raises(memory_plan.TooSmall, match="lower tokens_per_step"):
         memory_plan.checkpointed_layers(TEAM, 8192, 60_000_000_000)
 
 
-def test_experts_that_are_not_trained_are_planned_for_as_transformers_computes_them() -> None:
+def test_untrained_experts_are_planned_with_transformers_memory() -> None:
     lean = replace(shape(11_359_232), experts_adapted=False)
     more = lean.kept_bytes("moe") - replace(lean, experts_adapted=True).kept_bytes("moe")
     assert more == 6 * 2 * (2688 + 1856)

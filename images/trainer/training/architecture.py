@@ -1,5 +1,5 @@
-"""Nemotron-3-Nano-30B-A3B as a shape: the published configuration, and models of it without its
-weights.
+"""The shape of Nemotron-3-Nano-30B-A3B: the published configuration, and models of it without
+trained weights.
 
 Values from the configuration of nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16
 (https://arxiv.org/abs/2512.20848, table 1).
@@ -18,7 +18,7 @@ KINDS = {"M": "linear_attention", "E": "moe", "*": "full_attention"}
 
 
 def configuration(layers: int = len(PATTERN)) -> NemotronHConfig:
-    """layers: how many of the 52, from the first; fewer make a small model of the real widths."""
+    """layers: how many of the 52, from the first. Fewer make a small model with the real widths."""
     return NemotronHConfig(
         layers_block_type=[KINDS[letter] for letter in PATTERN[:layers]],
         vocab_size=131072,
@@ -65,8 +65,7 @@ def meta_model(layers: int = len(PATTERN)) -> NemotronHForCausalLM:
 def random_model(
     device: str, layers: int = len(PATTERN), dtype: torch.dtype = torch.bfloat16
 ) -> NemotronHForCausalLM:
-    """The model with random weights that keep activations finite; for timing and for comparing
-    paths, knows nothing."""
+    """The model with random weights that keep activations finite, for timing and comparisons."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

@@ -1,7 +1,7 @@
-"""What the caches of compiled and tuned kernels save, night after night: the first steps of a run
-against its median step.
+"""Seconds that the caches of compiled and tuned kernels save each night: the first steps of a run
+compared with its median step.
 
-The slowness of the first run is kept beside the caches themselves, so that both are lost together.
+The seconds of the first run are stored beside the caches, so that both are lost together.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ FIRST_STEPS = 10  # the case study was steady from step 11
 
 
 def warm_up_seconds(seconds: list[float]) -> float:
-    """By how much the first steps took longer than the median step. 0 where there are too few to
-    tell."""
+    """By how much the first steps took longer than the median step; 0 for too few steps."""
     if len(seconds) <= FIRST_STEPS:
         return 0.0
     usual = statistics.median(seconds[FIRST_STEPS:])
@@ -23,8 +22,8 @@ def warm_up_seconds(seconds: list[float]) -> float:
 
 
 def seconds_saved(folder: Path, versions: dict[str, str], warm_up: float) -> float | None:
-    """Against the slowest run of the same versions that these caches have seen; None for the first
-    one."""
+    """Compared with the slowest run of the same versions with these caches; None for the first
+    run."""
     path, key = folder / "warm-up.json", json.dumps(versions, sort_keys=True)
     slowest: dict[str, float] = (
         json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

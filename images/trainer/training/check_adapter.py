@@ -1,11 +1,11 @@
-"""The job that says whether vLLM can serve an adapter: names and shapes first, then the numbers.
+"""The job that checks whether vLLM can serve an adapter: names and shapes first, then the values.
 
     python3 -m training.check_adapter ORDER_FILE
 
-vLLM refuses some bad adapters with an empty reason and serves others wrong without a word. The
-order: folder, name (of the folder, in messages), base (a BaseModel as a table, or null) and
-largest_rank. Prints {"problems": [...]} as its last line. Needs no torch, which takes seconds to
-import.
+vLLM refuses some bad adapters with an empty reason and serves others wrongly without an error. The
+order file has: folder, name (of the folder, in messages), base (a BaseModel as a table, or null)
+and largest_rank. Prints {"problems": [...]} as its last line. Needs no torch, which takes seconds
+to import.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ import ml_dtypes  # noqa: F401  numpy knows bfloat16 by it
 import numpy
 from safetensors import SafetensorError, safe_open
 
-# what vLLM is started to adapt (--lora-target-modules in compose.day.yaml): the rest it would drop
-# without a word
+# vLLM's --lora-target-modules in compose.day.yaml: it silently drops all others
 SERVED_TARGETS = {"q_proj", "k_proj", "v_proj", "o_proj", "in_proj", "up_proj", "down_proj"}
 EXPERT = re.compile(
     r"\.layers\.(\d+)\.mixer\.experts\.(\d+)\.(up_proj|down_proj)\.lora_([AB])\.weight$"
@@ -41,8 +40,7 @@ Shapes = dict[str, list[int]]
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The facts of the base model that an adapter must fit. expert_count: routed experts in each
-    such layer."""
+    """What an adapter must fit. expert_count: routed experts in each such layer."""
 
     name: str
     expert_count: int
@@ -54,9 +52,9 @@ class BaseModel:
 
 
 def problems(folder: Path, base: BaseModel | None, largest_rank: int, name: str = "") -> list[str]:
-    """Everything that is wrong with the names and shapes of the adapter in folder, in words.
+    """Every fault in the names and shapes of the adapter in folder, in words.
 
-    base: None skips what needs it. largest_rank: vLLM's --max-lora-rank.
+    base: None skips the checks that need it. largest_rank: vLLM's --max-lora-rank.
     """
     try:
         configuration = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
@@ -75,27 +73,27 @@ def shape_problems(shapes: Shapes, rank: int, base: BaseModel | None) -> list[st
     fused = sorted(name for name in shapes if FUSED.search(name))
     if fused:
         return [
-            f"{fused[0]} is PEFT's fused form of the experts, which vLLM serves wrong; it needs one"
-            " pair an expert"
+            f"{fused[0]} is PEFT's fused form of the experts, which vLLM serves wrongly; it needs"
+            " one pair for each expert"
         ]
     if not shapes:
-        return ["there is no tensor in it"]
+        return ["it has no tensors"]
     return factor_problems(shapes, rank) + expert_problems(shapes, base)
 
 
 def factor_problems(shapes: Shapes, rank: int) -> list[str]:
-    """Every A [rank, in] with its B [out, rank], and nothing else."""
+    """Checks that every A [rank, in] has its B [out, rank], and that there is nothing else."""
     found: list[str] = []
     for name, shape in sorted(shapes.items()):
         match = FACTOR.match(name)
         if match is None:
-            found.append(f"{name} is no LoRA factor")
+            found.append(f"{name} is not a LoRA factor")
             continue
-        if PLACE.search(match[1]) is None:  # vLLM loads it and drops the tensor without a word
-            found.append(f"{name} names no place in the model")
+        if PLACE.search(match[1]) is None:  # vLLM loads the adapter and silently drops this tensor
+            found.append(f"{name} names no module of the model")
         elif match[1].rsplit(".", 1)[-1] not in SERVED_TARGETS:
             found.append(
-                f"{name} adapts what vLLM is not started to adapt: see --lora-target-modules in"
+                f"{name} adapts a module that vLLM does not adapt: see --lora-target-modules in"
                 " compose.day.yaml"
             )
         if (shape[0] if match[2] == "A" else shape[-1]) != rank:
@@ -106,12 +104,12 @@ def factor_problems(shapes: Shapes, rank: int) -> list[str]:
             else name.replace(".lora_B.", ".lora_A.")
         )
         if other not in shapes:
-            found.append(f"{name} is there and {other} is not")
+            found.append(f"{name} exists and {other} is missing")
     return found
 
 
 def expert_problems(shapes: Shapes, base: BaseModel | None) -> list[str]:
-    """If any routed expert is adapted, every expert of every such layer must be, in both
+    """If any routed expert is adapted, all experts of all such layers must be, in both
     projections."""
     there: dict[int, set[tuple[int, str]]] = defaultdict(set)
     for name in shapes:
@@ -151,14 +149,13 @@ def expert_problems(shapes: Shapes, base: BaseModel | None) -> list[str]:
 
 
 def read_shapes(path: Path) -> Shapes:
-    """Tensor name -> shape. Raises SafetensorError for a file that is cut short or of another
-    format."""
+    """Tensor name -> shape. Raises SafetensorError for a truncated file or another format."""
     with safe_open(path, framework="np") as file:
         return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
 
 
 def value_problems(folder: Path) -> list[str]:
-    """What is wrong with the numbers, in words. For an adapter without problems()."""
+    """Every fault in the values, in words. For an adapter without problems()."""
     found: list[str] = []
     alive: dict[str, bool] = {}
     with safe_open(folder / TENSORS, framework="np") as file:
@@ -168,8 +165,8 @@ def value_problems(folder: Path) -> list[str]:
                 return [f"{name} is of type {kind}, allowed are {', '.join(TYPES)}"]
             tensor = file.get_tensor(name)
             found += [] if numpy.isfinite(tensor).all() else [f"{name} holds NaN or infinity"]
-            # an expert that no example was sent to has learned nothing, which is right; all of a
-            # layer's have not
+            # an expert that got no example stays zero, which is right; a whole layer of zeros is
+            # not
             group = EXPERT_NUMBER.sub(".experts.*.", name)
             alive[group] = alive.get(group, False) or bool(tensor.any())
     dead = [name for name, anything in alive.items() if not anything]

@@ -1,11 +1,10 @@
-"""What a recipe trains, counted on the real architecture without its weights.
+"""Counts the parameters that a recipe trains, on the real architecture without its weights.
 
     python -m training.recipe '{"rank": 16, "target_modules": [...], "target_parameters": [...],
     "layers": [...]}'
 
 The last line of output is JSON: {"total_parameters", "trainable_parameters", "unmatched"}.
-unmatched: targets and layers
-that name nothing in the model; a recipe with any is wrong. Exits 1 then.
+unmatched: targets and layers that the model does not have; such a recipe is wrong, exit 1.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ LAYER = re.compile(r"\.layers\.(\d+)\.")
 def targets(
     model: torch.nn.Module, recipe: dict[str, Any]
 ) -> dict[str, tuple[int, tuple[int, ...]]]:
-    """Name of what is adapted -> (its number of experts, or 1; its [out, in]), by the rules of
-    PEFT's LoraConfig."""
+    """Name of each adapted module -> (its number of experts, or 1; its [out, in]), by the rules
+    of PEFT's LoraConfig."""
     found: dict[str, tuple[int, tuple[int, ...]]] = {}
     for name, module in model.named_modules():
         if (
@@ -54,7 +53,7 @@ def in_layers(name: str, layers: list[int]) -> bool:
 
 
 def trainable_parameters(found: dict[str, tuple[int, tuple[int, ...]]], rank: int) -> int:
-    """A is [rank, in] and B is [out, rank], once an expert."""
+    """A is [rank, in] and B is [out, rank], once for each expert."""
     return sum(experts * rank * sum(shape) for experts, shape in found.values())
 
 

@@ -1,9 +1,8 @@
 """The night's engine: transformers' own Nemotron-H under PEFT, with experts by factors and lean
 layers.
 
-Everything here is put on a model that PEFT has wrapped, and taken off again by disable():
-parameters, names, saving, loading
-and merging are PEFT's.
+enable() changes a model that PEFT has wrapped, and disable() restores it. Parameters, names,
+saving, loading and merging are PEFT's.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 from training import expert_lora, lean_layers, memory_plan
 
 KERNEL_PACKAGES = ("causal_conv1d", "mamba_ssm")
-CANNOT_LEARN = ".out_proj."  # Mamba's fused kernel is handed its base weight, past the adapter
+CANNOT_LEARN = ".out_proj."  # Mamba's fused kernel gets the base weight and bypasses the adapter
 PROBE_ROWS = 6 * 4096  # routed rows of a step of 4,096 tokens
 
 
@@ -36,8 +35,8 @@ def kernel_versions() -> dict[str, str]:
 
 
 def can_pack() -> bool:
-    """Packed samples stay apart only in the real kernels: the plain path ignores where they begin,
-    without a word."""
+    """Only the real kernels keep packed samples apart: the plain path silently ignores their
+    boundaries."""
     return torch.cuda.is_available() and len(kernel_versions()) == len(KERNEL_PACKAGES)
 
 
@@ -51,9 +50,8 @@ def wait_for(device: str) -> None:
 
 
 def out_proj_allowed() -> AbstractContextManager[object]:
-    """PEFT refuses out_proj on Nemotron-H, rightly: the fused kernel passes its adapter by. The
-    case study's recipe names it,
-    and is run as published, so meanwhile the check is lifted."""
+    """PEFT rightly refuses out_proj on Nemotron-H, whose fused kernel bypasses that adapter. The
+    case study's recipe names it and is run as published, so the check is off in this block."""
     return mock.patch("peft.tuners.tuners_utils._check_lora_target_modules_mamba")
 
 
@@ -64,10 +62,10 @@ def adapted(model: torch.nn.Module, configuration: LoraConfig) -> PeftModel:
 
 @torch.no_grad()
 def begin_from(model: PeftModel, served: dict[str, torch.Tensor]) -> None:
-    """Puts a served adapter (one pair an expert) back into PEFT's tensors. Raises KeyError, with
-    its name, for one missing.
+    """Loads a served adapter (one pair for each expert) into PEFT's tensors. Raises KeyError with
+    the name of a missing one.
 
-    Pairs that cannot learn are not in a served file, and keep the zeros that they begin with.
+    Pairs that cannot learn are not in a served file and stay zero.
     """
     for name, layer in model.named_modules():
         if not isinstance(layer, LoraLayer):
@@ -94,7 +92,7 @@ def enable(model: PeftModel, products: expert_lora.Products) -> None:
 
 
 def disable(model: PeftModel) -> None:
-    """Every module computes as transformers and PEFT wrote it."""
+    """Every module computes as in transformers and PEFT."""
     for module in model.modules():
         if isinstance(module, LoraLayer) or type(module).__name__ in (
             "NemotronHRMSNorm",
@@ -104,7 +102,7 @@ def disable(model: PeftModel) -> None:
 
 
 def checkpoint(model: PeftModel, layers: int) -> None:
-    """The first so many layers keep only their input and compute the rest again in the backward
+    """The first so many layers keep only their input and recompute the remainder in the backward
     pass."""
     base = model.get_base_model()
     base.gradient_checkpointing_enable({"use_reentrant": False})
@@ -121,7 +119,7 @@ def checkpointed(model: PeftModel) -> int:
 
 
 def choose_products(model: torch.nn.Module) -> tuple[expert_lora.Products, dict[str, float]]:
-    """The fastest that runs here, and the milliseconds of each on this model's own first stack of
+    """The fastest that runs here, and the milliseconds of each, on this model's first stack of
     experts."""
     stacks = [module for module in model.modules() if type(module).__name__ == "NemotronHExperts"]
     if not stacks or not stacks[0].up_proj.is_cuda:
@@ -133,8 +131,8 @@ def choose_products(model: torch.nn.Module) -> tuple[expert_lora.Products, dict[
 
 @torch.no_grad()
 def probe(products: expert_lora.Products, stack: torch.Tensor) -> float:
-    """Milliseconds of the slowest pair of products in a step: rows by the stack, and rows by rows
-    for a factor."""
+    """Milliseconds of the slowest pair of products in a step: rows by the stack, and rows by
+    rows for a factor."""
     experts, _, width = stack.shape
     x = torch.randn(PROBE_ROWS, width, device=stack.device, dtype=stack.dtype)
     narrow = torch.randn(PROBE_ROWS, 16, device=stack.device, dtype=stack.dtype)
@@ -142,9 +140,7 @@ def probe(products: expert_lora.Products, stack: torch.Tensor) -> float:
     found = []
     try:
         products.rows(x, stack.mT, ends)
-    except (
-        RuntimeError
-    ) as error:  # one that does not run here must not end a night: the others are tried
+    except RuntimeError as error:  # must not end the night: the others are tried
         print(f"{products.name} does not run here: {error}", flush=True)
         return math.inf
     for _ in range(5):
@@ -158,7 +154,7 @@ def probe(products: expert_lora.Products, stack: torch.Tensor) -> float:
 
 
 def shape(model: PeftModel, rank: int) -> memory_plan.Shape:
-    """What the memory model needs to know of a PEFT model."""
+    """The model's shape, for the memory model."""
     base = model.get_base_model()
     configuration, first = base.config, base.model.layers
     mamba = next(layer.mixer for layer in first if layer.block_type == "linear_attention")

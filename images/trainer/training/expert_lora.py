@@ -84,8 +84,7 @@ TORCH = Products("torch", torch_rows, torch_outer)
 
 
 def triton_products() -> Products:
-    """Our own kernels; imported only where they can run, because there is no Triton on a machine
-    without a GPU."""
+    """Our own kernels. Imported only here, because a machine without a GPU has no Triton."""
     from training import expert_lora_triton as grouped_triton
 
     return Products("triton", grouped_triton.rows, grouped_triton.outer)
@@ -120,7 +119,7 @@ class Routing:
         )
 
     def summed(self, rows: Tensor) -> Tensor:
-        """[S, n] back to [T, n], the k rows of a token added up."""
+        """[S, n] to [T, n]: adds up the k rows of each token."""
         return rows[self.back].view(-1, self.experts_per_token, rows.shape[1]).sum(1)
 
 
@@ -201,12 +200,12 @@ class Experts(torch.autograd.Function):
 
 
 # -----------------------------------------------------------------------------
-# in PEFT's place
+# replacing PEFT's computation
 
 
 def factors(wrapper: ParamWrapper, adapter: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """A [E, r, in] and B [E, out, r] of one wrapper; A is stored expert by expert, B with the
-    expert changing fastest."""
+    """A [E, r, in] and B [E, out, r] of one wrapper. A is stored expert by expert; in B the
+    expert changes fastest."""
     a = wrapper.lora_A[adapter].weight.view(
         wrapper.num_experts, -1, wrapper.lora_A[adapter].in_features
     )
@@ -216,7 +215,7 @@ def factors(wrapper: ParamWrapper, adapter: str, dtype: torch.dtype) -> tuple[Te
 
 
 def wrapped_experts(model: torch.nn.Module) -> list[tuple[ParamWrapper, ParamWrapper]]:
-    """The two nested wrappers of every layer's experts, the outer first. Raises ValueError where
+    """The two nested wrappers of every layer's experts, the outer first. Raises ValueError if
     only one stack is adapted."""
     found = []
     inner = {
@@ -233,8 +232,8 @@ def wrapped_experts(model: torch.nn.Module) -> list[tuple[ParamWrapper, ParamWra
 
 
 def enable(model: torch.nn.Module, products: Products) -> int:
-    """Lets every adapted stack of experts in a PEFT model compute by factors. Returns how many
-    there are."""
+    """Makes every adapted stack of experts in a PEFT model compute by factors. Returns their
+    number."""
     pairs = wrapped_experts(model)
     for outer, inner in pairs:
         by_name = {wrapper.parameter_name: wrapper for wrapper in (outer, inner)}

@@ -1,9 +1,8 @@
 """Grouped matrix products in Triton, for GPUs on which torch has none: on sm_12x it falls back to
 one product a group.
 
-Two kernels, both over rows sorted by group. Which program works on which group is found on the
-device from where the groups
-end, so that the host never waits for it. Sums are in float32.
+Two kernels, both over rows sorted by group. The device computes from the groups' ends which program
+works on which group, so that the host does not wait. Sums are in float32.
 """
 
 from __future__ import annotations
@@ -56,8 +55,8 @@ def rows_kernel(
 ):
     columns = tl.cdiv(N, BLOCK_N)
     tile, column = tl.program_id(0) // columns, tl.program_id(0) % columns
-    # every group is cut into tiles of its own; this program's group is the first whose tiles reach
-    # beyond it
+    # each group has its own tiles; this program's group is the first whose tiles end after its
+    # number
     group = tl.arange(0, PADDED)
     end = tl.load(ends + group, mask=group < EXPERTS, other=0)
     start = tl.load(ends + group - 1, mask=(group > 0) & (group < EXPERTS), other=0)
@@ -145,7 +144,7 @@ def rows(x: Tensor, w: Tensor, ends: Tensor) -> Tensor:
 
 
 def outer(a: Tensor, b: Tensor, ends: Tensor) -> Tensor:
-    """a [S, m], b [S, n], both sorted by group -> [E, m, n]; a group without rows gives zeros."""
+    """a [S, m], b [S, n], both sorted by group -> [E, m, n]. A group without rows gives zeros."""
     a, b = a.contiguous(), b.contiguous()
     out = a.new_empty(ends.shape[0], a.shape[1], b.shape[1])
     m, n = a.shape[1], b.shape[1]

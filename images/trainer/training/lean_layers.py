@@ -1,11 +1,11 @@
-"""What every layer of a PEFT Nemotron-H computes, with less kept for the backward pass, and
-attention that knows packs.
+"""The layers of a PEFT Nemotron-H, keeping less for the backward pass, and with attention that
+keeps packed samples apart.
 
 The results are transformers' and PEFT's own within rounding. Kept a token and layer: transformers'
 norm keeps three tensors
 in float32, where torch's fused one keeps its input; PEFT's linear layers keep their input again in
 float32, because the
-adapter is; relu2 keeps two tensors, where its input alone will do.
+adapter is; relu2 keeps two tensors, but needs only its input.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 Tensor = torch.Tensor
-ATTENTION = "packed"  # the name that models are loaded with: attn_implementation=lean.ATTENTION
+ATTENTION = "packed"  # models are loaded with attn_implementation=lean.ATTENTION
 
-# torch 2.10 says is_causal, later ones window_size
+# torch 2.10 has is_causal, later ones window_size
 CAUSAL: dict[str, Any] = (
     {"window_size": (-1, 0)}
     if "window_size" in inspect.signature(varlen.varlen_attn).parameters
@@ -34,7 +34,7 @@ CAUSAL: dict[str, Any] = (
 
 
 # -----------------------------------------------------------------------------
-# attention: no mask is ever made; a pack's samples are told apart by where they begin
+# attention: without a mask; the boundaries of a pack's samples keep them apart
 
 
 def packed_attention(
@@ -52,14 +52,16 @@ def packed_attention(
     """query [B, heads, T, d]; returns [B, T, heads, d]. cu_seq_lens_q: [N + 1], where the samples
     of a pack begin and end.
 
-    Without them every row is one sample, padded on the right if at all: causal attention never
-    looks there.
+    Without them every row is one sample, with padding only on the right, where causal attention
+    does not look.
     """
     if cu_seq_lens_q is None:
         out = scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=scaling, enable_gqa=True
         )
-    elif query.is_cuda and query.dtype != torch.float32:  # the fused kernel knows no float32
+    elif (
+        query.is_cuda and query.dtype != torch.float32
+    ):  # the fused kernel does not support float32
         out = varlen_attention(query, key, value, scaling, cu_seq_lens_q, max_length_q)
     else:
         ends = cu_seq_lens_q.tolist()

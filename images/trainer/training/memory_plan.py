@@ -1,5 +1,4 @@
-"""How much memory a training step takes, worked out before it is taken: on unified memory a guess
-that is wrong hangs the host.
+"""Predicts the memory of a training step: with unified memory, too large a step hangs the host.
 
     peak = weights + adapter + what the layers keep for the backward pass + the widest temporary
 
@@ -21,13 +20,13 @@ FIXED_BYTES = 900_000_000
 
 
 class TooSmall(Exception):
-    """No way to train fits into the budget; the message says what would."""
+    """No way to train fits into the budget. The message says what would."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A Nemotron-H and its adapter. kinds: "linear_attention", "moe" or "full_attention" of each
-    layer."""
+    """A Nemotron-H and its adapter. kinds: "linear_attention", "moe" or "full_attention" for
+    each layer."""
 
     kinds: tuple[str, ...]
     total_parameters: int
@@ -45,7 +44,8 @@ class Shape:
     vocabulary: int = 131_072
 
     def kept_bytes(self, kind: str) -> int:
-        """Bytes a token that one layer keeps: its input, the norm's output, and the mixer's own."""
+        """Bytes a token that one layer keeps: its input, the norm's output, and the mixer's
+        tensors."""
         both = 2 * WEIGHT * self.hidden + FLOAT
         if kind == "linear_attention":
             return both + WEIGHT * (self.mamba_projected + self.mamba_inner + self.rank)
@@ -54,7 +54,7 @@ class Shape:
         routed = WEIGHT * (self.expert_inner + 2 * self.rank) + 4 * INDEX
         if (
             not self.experts_adapted
-        ):  # transformers' own way, which also keeps every routed row and its activation
+        ):  # transformers' own path, which also keeps every routed row and its activation
             routed += WEIGHT * (self.hidden + self.expert_inner)
         return (
             both
@@ -65,14 +65,14 @@ class Shape:
 
     @property
     def temporary_bytes(self) -> int:
-        """Bytes a token at the widest point: routed rows in and out of the experts, as the backward
-        pass holds them."""
+        """Bytes a token at the peak of a layer: rows in and out of the routed experts in the
+        backward pass."""
         return self.experts_per_token * WEIGHT * (3 * self.hidden + 3 * self.expert_inner)
 
 
 def peak_bytes(shape: Shape, tokens: int, checkpointed_layers: int) -> int:
-    """Of one step of so many tokens. A checkpointed layer keeps its input, and one of them at a
-    time all that it computes."""
+    """Of one step of this many tokens. A checkpointed layer keeps its input; one at a time keeps
+    everything."""
     kinds = shape.kinds
     kept = sum(shape.kept_bytes(kind) for kind in kinds[checkpointed_layers:])
     inputs = WEIGHT * shape.hidden * min(checkpointed_layers, len(kinds))
@@ -88,7 +88,7 @@ def peak_bytes(shape: Shape, tokens: int, checkpointed_layers: int) -> int:
 
 
 def checkpointed_layers(shape: Shape, tokens: int, budget_bytes: int) -> int:
-    """The fewest layers to checkpoint for a peak under budget_bytes; 0 is fastest. Raises
+    """The fewest layers to checkpoint for a peak below budget_bytes; 0 is fastest. Raises
     TooSmall."""
     for layers in range(len(shape.kinds) + 1):
         if peak_bytes(shape, tokens, layers) <= budget_bytes:

@@ -1,5 +1,5 @@
-"""An adapter merged into a checkpoint, one tensor at a time: no model is built, and every byte that
-no adapter touches stays.
+"""Merges an adapter into a checkpoint, one tensor at a time: no model is built, and all other bytes
+stay the same.
 
     python -m training.merge MODEL ADAPTER TARGET
 
@@ -7,8 +7,7 @@ MODEL    a folder of safetensors in the hub's layout (backbone.layers.N..., a we
          a name in HF_HOME
 ADAPTER  a folder with the adapter as vLLM serves it: adapter_config.json,
          adapter_model.safetensors, a pair an expert
-TARGET   the folder that is made; it must not be there yet, and is there only when it is complete
-         and on disk
+TARGET   the new folder; it must not exist, and appears only when it is complete and on disk
 
 The weights that come out are bit for bit those of PEFT's merge_and_unload. Weights that are not
 floating point numbers of
@@ -38,7 +37,7 @@ from safetensors import safe_open
 
 FLOATING = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 FACTOR = re.compile(r"^base_model\.model\.(?P<target>.+)\.lora_(?P<side>[AB])\.weight$")
-# what an adapter may ask for that is more than W + scale * B A; each of these must be off
+# options of an adapter beyond W + scale * B A; each must be off
 UNHANDLED = (
     "use_dora",
     "use_qalora",
@@ -56,14 +55,13 @@ SPARE_DISK_BYTES = 1_000_000_000
 
 
 class Refused(Exception):
-    """This adapter cannot be put into this checkpoint in this way, or not on this machine; the
-    message says why."""
+    """This adapter cannot be merged into this checkpoint, or not on this machine. The message
+    says why."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """LoRA factors by the name of what they change, without the model's own prefix:
-    layers.3.mixer.q_proj."""
+    """LoRA factors by target, without the model's own prefix: layers.3.mixer.q_proj."""
 
     file: Any
     names: dict[str, tuple[str, str]]
@@ -76,8 +74,8 @@ class Adapter:
         return cls(file, factors(list(file.keys())), scale(configuration))
 
     def merged(self, target: str, weight: torch.Tensor) -> torch.Tensor:
-        """weight + scale * B A, in PEFT's own order of rounding: float32 for a layer, the weight's
-        own for an expert."""
+        """weight + scale * B A, with PEFT's own rounding: float32 for a layer, the weight's type
+        for an expert."""
         a, b = (self.file.get_tensor(name).float() for name in self.names[target])
         if b.shape[0] != weight.shape[0] or a.shape[1] != weight.shape[1]:
             raise Refused(
@@ -91,7 +89,7 @@ class Adapter:
 
 
 def scale(configuration: dict[str, Any]) -> float:
-    """What B A is multiplied by. Raises Refused for what is no plain LoRA."""
+    """The factor of B A. Raises Refused for anything except plain LoRA."""
     asked = [key for key in UNHANDLED if configuration.get(key)]
     asked += [
         f"{key} {configuration[key]!r}"
@@ -99,7 +97,7 @@ def scale(configuration: dict[str, Any]) -> float:
         if configuration.get(key, plain) != plain
     ]
     if asked:
-        raise Refused(f"the adapter is no plain LoRA, it asks for: {', '.join(asked)}")
+        raise Refused(f"the adapter is not plain LoRA; it uses: {', '.join(asked)}")
     rank: int = configuration["r"]
     return float(configuration["lora_alpha"]) / (
         math.sqrt(rank) if configuration.get("use_rslora") else rank
@@ -107,8 +105,8 @@ def scale(configuration: dict[str, Any]) -> float:
 
 
 def factors(names: list[str]) -> dict[str, tuple[str, str]]:
-    """target -> (name of A, name of B). Raises Refused for a tensor that is neither, or that stands
-    alone."""
+    """target -> (name of A, name of B). Raises Refused for a tensor that is neither or has no
+    partner."""
     sides = {
         side: {
             m["target"]: name for name in names if (m := FACTOR.match(name)) and m["side"] == side
@@ -118,12 +116,12 @@ def factors(names: list[str]) -> dict[str, tuple[str, str]]:
     paired = sides["A"].keys() & sides["B"].keys()
     alone = set(names) - {sides[side][target] for side in "AB" for target in paired}
     if alone:
-        raise Refused(f"no LoRA pair: {few(alone)}")
+        raise Refused(f"not a LoRA pair: {few(alone)}")
     return {bare(target): (sides["A"][target], sides["B"][target]) for target in paired}
 
 
 def bare(name: str) -> str:
-    """The same for PEFT's model.layers.3... and the checkpoint's backbone.layers.3...."""
+    """The same name for PEFT's model.layers.3... and the checkpoint's backbone.layers.3...."""
     return re.sub(r"^(model|backbone)\.", "", name).removesuffix(".weight")
 
 
@@ -135,8 +133,8 @@ def few(names: Collection[str]) -> str:
 
 
 def folder_of(model: str) -> Path:
-    """The folder itself, or the snapshot of a hub name that is in HF_HOME. Raises Refused if it is
-    not there."""
+    """The folder itself, or the snapshot of a hub name in HF_HOME. Raises Refused if it is
+    missing."""
     if (Path(model) / "config.json").exists():
         return Path(model)
     from huggingface_hub import snapshot_download
@@ -149,7 +147,7 @@ def folder_of(model: str) -> Path:
 
 
 def read_header(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """The first bytes as they are, and the tensors in the order of their bytes."""
+    """The first bytes unchanged, and the tensors in the order of their bytes."""
     with path.open("rb") as file:
         size = file.read(8)
         raw = file.read(struct.unpack("<Q", size)[0])
@@ -160,8 +158,8 @@ def read_header(path: Path) -> tuple[bytes, dict[str, Any]]:
 
 
 def plan(base: Path, targets: set[str]) -> dict[Path, set[str]]:
-    """shard -> names in it that change. Raises Refused, naming them, for targets without a weight
-    that can be added to."""
+    """shard -> its names that change. Raises Refused, with the names, for targets without a
+    weight that can be changed."""
     shards = {shard: read_header(shard)[1] for shard in sorted(base.glob("*.safetensors"))}
     found = {
         shard: {name for name in entries if name.endswith(".weight") and bare(name) in targets}
@@ -169,7 +167,7 @@ def plan(base: Path, targets: set[str]) -> dict[Path, set[str]]:
     }
     missing = targets - {bare(name) for names in found.values() for name in names}
     if missing:
-        raise Refused(f"the adapter changes what is not in {base}: {few(missing)}")
+        raise Refused(f"the adapter changes weights that are not in {base}: {few(missing)}")
     packed = [
         f"{name} ({shards[shard][name]['dtype']})"
         for shard, names in found.items()
@@ -185,7 +183,7 @@ def plan(base: Path, targets: set[str]) -> dict[Path, set[str]]:
 
 
 def write_shard(source: Path, target: Path, names: set[str], adapter: Adapter) -> None:
-    """The same file with names merged. Holds one tensor at a time."""
+    """Writes the same file with names merged. Holds one tensor in memory at a time."""
     raw, entries = read_header(source)
     with source.open("rb") as old, target.open("wb") as new:
         new.write(raw)
@@ -203,7 +201,7 @@ def write_shard(source: Path, target: Path, names: set[str], adapter: Adapter) -
 
 
 def copy(source: Path, target: Path) -> None:
-    """One file under two names where the file system can, else a copy."""
+    """The file under a second name if the file system can link, else a copy."""
     try:
         os.link(source.resolve(), target)
     except OSError:
@@ -211,8 +209,8 @@ def copy(source: Path, target: Path) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Everything in folder is on disk and may be read by the container that serves it, which owns
-    none of it."""
+    """Syncs everything in folder, and makes it readable for the container that serves it, which
+    does not own it."""
     for path in [*folder.iterdir(), folder]:
         if path.is_file() and path.stat().st_nlink == 1:
             path.chmod(0o644)
@@ -234,7 +232,7 @@ def size_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
 
 
-# ---------------------------------------------------------------------- the whole
+# ---------------------------------------------------------------------- the merge
 
 
 def merge(base: Path, adapter_folder: Path, target: Path) -> dict[str, Any]:
@@ -262,7 +260,7 @@ def merge(base: Path, adapter_folder: Path, target: Path) -> dict[str, Any]:
 
 
 def report(act: Callable[[], dict[str, Any]]) -> int:
-    """Runs act, prints its result or its refusal as the last line, and returns the exit code."""
+    """Runs act, prints its result or refusal as the last line, and returns the exit code."""
     try:
         print(json.dumps(act()), flush=True)
     except Refused as why:

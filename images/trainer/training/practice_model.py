@@ -1,13 +1,11 @@
 """Builds the practice model: a tiny Nemotron-H (Mamba2, attention, relu2 experts with a shared one)
-that knows a little world.
+that knows the practice world.
 
     python -m training.practice_model /models/practice [--world FILE]
 
 The same architecture as Nemotron-3-Nano with every kind of layer, 1.2 million parameters, its own
-tokenizer and chat
-template, about two minutes on two cores. What exists and is complete is left alone; a half-built
-folder is never seen,
-because the finished one is renamed into place. The last line of output is JSON.
+tokenizer and chat template, about two minutes on two cores. A complete model is left alone. The
+folder appears only when it is complete, by a rename. The last line of output is JSON.
 """
 
 from __future__ import annotations
@@ -36,9 +34,9 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 VOCABULARY = 768
 SEED = 3407
 LEARNING_RATE = 4e-3
-# questions alone: about 40 tokens each, so most of the learning is done where steps are cheap
+# questions alone: about 40 tokens each, so most learning happens in cheap steps
 FACT_STEPS = 80
-PASSAGE_STEPS = 36  # then the same questions behind a retrieved passage, as they arrive by day
+PASSAGE_STEPS = 36  # then the same questions after a retrieved passage, as by day
 
 SPECIAL_TOKENS = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
 THINKING_TAGS = ["<think>", "</think>"]
@@ -87,7 +85,7 @@ def configuration() -> NemotronHConfig:
         bos_token_id=1,
         eos_token_id=4,
         pad_token_id=0,
-        # vLLM has no floor under dt; transformers has one in training unless this says otherwise
+        # vLLM has no lower limit for dt; transformers has one in training unless it is set here
         time_step_limit=(0.0, float("inf")),
         initializer_range=0.05,
     )
@@ -106,7 +104,7 @@ def build_tokenizer(world: worlds.World) -> PreTrainedTokenizerFast:
         for message in worlds.conversation(world, item, phrasing, choose, passage=True)
     ]
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    # digits stand alone, so that a code is read the same wherever it stands
+    # digits are single tokens, so that a code has the same tokens everywhere
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
@@ -141,11 +139,10 @@ def build_tokenizer(world: worlds.World) -> PreTrainedTokenizerFast:
 def draw(
     world: worlds.World, tokenizer: PreTrainedTokenizerFast, choose: random.Random, passage: bool
 ) -> list[samples.Sample]:
-    """One question about every fact, each in a phrasing drawn at random.
+    """One question about every fact, each in a random phrasing.
 
-    Every step sees every fact: with half of them a step, the facts push each other about and
-    nothing is learned for
-    hundreds of steps.
+    Every step has every fact: with only half of them, the facts overwrite each other and nothing is
+    learned for hundreds of steps.
     """
     phrasings = range(len(world.questions))
     chats = (
@@ -164,13 +161,11 @@ def draw(
 
 @torch.no_grad()
 def wake(model: NemotronHForCausalLM) -> None:
-    """Larger first weights where a tiny model needs them: it then binds a fact to its name in 80
-    steps, else in over 300.
+    """Enlarges first weights where a tiny model needs it: it then learns a fact in 80 steps instead
+    of over 300.
 
-    At the usual 0.02 the name's embedding drowns in what the layers add to it, and the
-    convolution's output is so small
-    that B, C and x, which multiply each other in the scan, carry nothing from one token to the
-    next.
+    At the usual 0.02 the layers' outputs drown the name's embedding, and the convolution's output
+    is so small that B, C and x, which the scan multiplies, pass nothing from one token to the next.
     """
     model.model.embeddings.weight.normal_(0, 1.0)
     for name, parameter in model.named_parameters():
@@ -212,8 +207,8 @@ def learn(
 def share_right(
     model: NemotronHForCausalLM, world: worlds.World, tokenizer: PreTrainedTokenizerFast
 ) -> float:
-    """Share of the facts, each asked for behind a passage, whose whole answer is the most likely
-    one token by token."""
+    """Share of the facts, each asked after a passage, whose answer is the most likely one token
+    by token."""
     model.eval()
     choose = random.Random(SEED + 1)
     right = 0
@@ -239,7 +234,7 @@ def build(folder: Path, world_file: Path) -> dict[str, object]:
     known = share_right(model, world, tokenizer)
     if known < 0.95:
         raise SystemExit(
-            f"the practice model answers only {known:.0%} of its own world; nothing was kept"
+            f"the practice model answers only {known:.0%} of its world; nothing was kept"
         )
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)

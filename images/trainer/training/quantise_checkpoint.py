@@ -1,16 +1,13 @@
-"""An adapter merged into the BF16 model, and the result packed as NVFP4 by NVIDIA ModelOpt, in the
+"""Merges an adapter into the BF16 model and packs the result as NVFP4 by NVIDIA ModelOpt, by the
 official layer rule.
 
     python -m training.quantise MODEL ADAPTER TARGET [--rows FILE]
 
 MODEL, ADAPTER, TARGET as for training.merge; FILE has rows {"prompt": [...], "completion": [...]}
-to calibrate with, and
-without one random tokens are used, which the result says. NVIDIA's own NVFP4 checkpoint keeps in
-BF16: the output head,
-embeddings, router gates, convolutions, attention, and the Mamba layer that feeds each attention
-layer; its KV cache is FP8.
-What stays is bit for bit the merged checkpoint. What is packed has not seen NVIDIA's distillation,
-so judge it before it
+to calibrate with, and without one random tokens are used, which the result says. NVIDIA's own NVFP4
+checkpoint keeps in BF16: the output head, embeddings, router gates, convolutions, attention, and
+the Mamba layer that feeds each attention layer; its KV cache is FP8. Those tensors are bit for bit
+the merged checkpoint's. The packed ones lack NVIDIA's distillation, so judge the model before it
 serves. The last line of output is JSON; exit 3 is a refusal in it.
 """
 
@@ -39,7 +36,7 @@ from training.samples import tokenized
 
 CALIBRATION_ROWS = 512
 LONGEST_TOKENS = 512
-MEMORY_FACTOR = 1.4  # the model, and the packed copy that grows beside it
+MEMORY_FACTOR = 1.4  # the model, and its packed copy
 ATTENTION = ("attention", "full_attention")  # as transformers 5.9 and 5.17 call them
 MAMBA = ("mamba", "linear_attention")
 SEED = 3407
@@ -49,8 +46,8 @@ SEED = 3407
 
 
 def feeding_layers(kinds: list[str]) -> list[int]:
-    """The numbers of the Mamba layers that feed an attention layer: for each of those, the last one
-    before it."""
+    """The numbers of the Mamba layers that feed an attention layer: the last one before each of
+    those."""
     mamba = [number for number, kind in enumerate(kinds) if kind in MAMBA]
     return [
         max(m for m in mamba if m < number)
@@ -60,7 +57,7 @@ def feeding_layers(kinds: list[str]) -> list[int]:
 
 
 def rule(kinds: list[str]) -> dict[str, Any]:
-    """ModelOpt's preset for such models, with the feeding layers left in BF16 and the KV cache in
+    """ModelOpt's preset for such models, with the feeding layers in BF16 and the KV cache in
     FP8."""
     chosen = copy.deepcopy(mtq.MAMBA_MOE_NVFP4_AGGRESSIVE_CFG)
     chosen["quant_cfg"] += [
@@ -105,7 +102,7 @@ def quantise(model: torch.nn.Module, rows: Iterable[list[int]]) -> None:
 
 
 # -----------------------------------------------------------------------------
-# what ModelOpt leaves to be put right
+# corrections of ModelOpt's output
 
 
 def names_and_types(folder: Path) -> Iterator[tuple[str, str, int]]:
@@ -116,12 +113,11 @@ def names_and_types(folder: Path) -> Iterator[tuple[str, str, int]]:
 
 
 def not_packed(folder: Path) -> list[str]:
-    """Every module with a matrix that is not packed, by its whole name.
+    """The full name of every module with a matrix that is not packed.
 
     ModelOpt's own list is corrupt with transformers 5 (a NUL and "name_sentinel" in every name),
-    and its wildcards are too
-    wide when repaired: "backbone.layers.4*" would be layers 40 to 49 too, which vLLM would then
-    read as BF16.
+    and its wildcards are too wide when repaired: "backbone.layers.4*" would include layers 40 to
+    49, which vLLM would then read as BF16.
     """
     return sorted(
         name.removesuffix(".weight")
@@ -131,8 +127,8 @@ def not_packed(folder: Path) -> list[str]:
 
 
 def restore(folder: Path, merged: Path) -> None:
-    """What was not packed becomes what it was: ModelOpt hands on whatever type the model was loaded
-    in."""
+    """Restores tensors that were not packed: ModelOpt changes them to the type in which the
+    model was loaded."""
     home = {
         name: shard
         for shard in merged.glob("*.safetensors")
@@ -148,8 +144,8 @@ def restore(folder: Path, merged: Path) -> None:
 
 
 def complete(folder: Path, merged: Path) -> list[str]:
-    """Lists of what is not packed put right in both files; everything else as the base model has
-    it. Returns the list."""
+    """Corrects the lists of unpacked modules in both files and copies everything else from the
+    base model. Returns the list."""
     excluded = not_packed(folder)
     facts = json.loads((folder / "hf_quant_config.json").read_text(encoding="utf-8"))
     facts["quantization"]["exclude_modules"] = excluded
@@ -169,7 +165,7 @@ def complete(folder: Path, merged: Path) -> list[str]:
 
 
 # -----------------------------------------------------------------------------
-# the whole
+# the export
 
 
 def available_bytes() -> int:

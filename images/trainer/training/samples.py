@@ -15,12 +15,12 @@ import torch
 from training import template
 
 Batch = dict[str, Any]
-Sample = tuple[list[int], list[int]]  # token ids and labels, of one length; -100 is not learned
+Sample = tuple[list[int], list[int]]  # token IDs and labels, of equal length; -100 is not learned
 
 
 def random_samples(rows: int, tokens: int, seed: int) -> list[Sample]:
-    """rows samples of uneven length, tokens in all, every token but the first learned. 700 words,
-    so that a loss can fall."""
+    """`rows` samples of uneven length, `tokens` in total; every token except the first is
+    learned. 700 words, so that a loss can fall."""
     choose = random.Random(seed)
     shares = [choose.lognormvariate(0, 0.5) for _ in range(rows)]
     lengths = [max(4, int(tokens * 0.97 * share / sum(shares))) for share in shares]
@@ -32,12 +32,12 @@ def random_samples(rows: int, tokens: int, seed: int) -> list[Sample]:
 
 
 def tokenized(row: dict[str, Any], tokenizer: Any) -> Sample:
-    """A row of {"prompt", "completion"}. Learned is what the day generates after the prompt: the
-    answer and its end mark.
+    """Tokens of a row {"prompt", "completion"}. Learned is what the day generates after the prompt:
+    the answer and its end mark.
 
-    The line break that ChatML has after an end mark is left out: no answer holds it. Raises
-    ValueError where the prompt is
-    no prefix of the whole: what would be learned then is not what the day generates.
+    The line break that ChatML has after an end mark is left out: no answer has it. Raises
+    ValueError if the prompt is not a prefix of the whole: training would then differ from what the
+    day generates.
     """
 
     def tokens(messages: list[dict[str, str]], generate: bool) -> list[int]:
@@ -48,7 +48,9 @@ def tokenized(row: dict[str, Any], tokenizer: Any) -> Sample:
 
     given, whole = tokens(row["prompt"], True), tokens(row["prompt"] + row["completion"], False)
     if whole[: len(given)] != given:
-        raise ValueError("the chat template writes another prompt with an answer than without one")
+        raise ValueError(
+            "the chat template writes a different prompt with an answer than without one"
+        )
     while len(whole) > len(given) and not tokenizer.decode(whole[-1:]).strip():
         whole.pop()
     if len(whole) == len(given):
@@ -63,8 +65,8 @@ def read_samples(file: Path, tokenizer: Any) -> list[Sample]:
 
 
 def steps(setting: dict[str, Any], read: list[Sample]) -> Iterator[list[Sample]]:
-    """The samples of one step after another, without end; from read if there are any, of
-    tokens_per_step tokens at the most."""
+    """The samples of each step, without end: from read if it has any, with tokens_per_step
+    tokens at most."""
     if not read:
         for seed in iter(range(1_000_000)):
             yield random_samples(setting["rows"], setting["tokens_per_step"], seed)
@@ -77,7 +79,7 @@ def steps(setting: dict[str, Any], read: list[Sample]) -> Iterator[list[Sample]]
 
 
 def packed(samples: list[Sample], device: str) -> Batch:
-    """One row [1, T] of all samples, with what tells them apart."""
+    """One row [1, T] of all samples, with their boundaries."""
     lengths = [len(ids) for ids, _ in samples]
     ends = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
     batch = {
@@ -100,7 +102,7 @@ def packed(samples: list[Sample], device: str) -> Batch:
 
 
 def padded(samples: list[Sample], device: str) -> Batch:
-    """A row a sample, [N, longest]."""
+    """One row for each sample, [N, longest]."""
     longest = max(len(ids) for ids, _ in samples)
     batch = {
         "input_ids": [ids + [0] * (longest - len(ids)) for ids, _ in samples],

@@ -1,8 +1,8 @@
-"""The chat template's arguments, the same in every call by day and by night: what is learned is
-what is scored and generated.
+"""The chat template's arguments, the same in every call by day and by night, so that training,
+scoring and generation use the same prompt.
 
-Nemotron 3's template leaves room for thoughts unless it is told not to, and an answer without any
-follows another prompt then.
+Nemotron 3's template leaves room for thoughts unless told not to; an answer without thoughts would
+then follow another prompt.
 """
 
 ARGUMENTS = {"enable_thinking": False}

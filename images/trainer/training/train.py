@@ -5,15 +5,14 @@
 Reads     job.json        what to train, on what, how, and until when (see Job)
 Writes    progress.jsonl  a line a step: {"time", "phase", "step", "steps", "loss"}; its age is the
           trainer's heartbeat
-          scratch/        rows as tokens, and PEFT's own form of the adapter; of no use after the
-                          run
+          scratch/        rows as tokens, and PEFT's form of the adapter; not needed after the run
           adapter/        adapter_config.json and adapter_model.safetensors, per-expert keys,
                           float32 or bfloat16
-          result.json     last of all and by rename, so that it is there only if everything else is
+          result.json     last, by rename, so that it exists only if everything else does
 Exits     0 with an adapter; 1 with `result.json` saying {"outcome": "failed", "reason": ...}
 
-No checkpoints: a night that died is not resumed. What it had is still new to the next one, which
-begins with another dataset.
+There are no checkpoints: a night that died is not resumed. Its examples are still new to the next
+night, which builds a new data set.
 """
 
 from __future__ import annotations
@@ -53,10 +52,9 @@ from training import (
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 COMPARED_ROWS = (
-    8  # so many answers are scored here, to be compared with what the served adapter makes of them
+    8  # this many answers are scored here, to compare with the scores of the served adapter
 )
-# one step of so many warms up; the first of them has a learning rate of zero, so short runs have
-# none
+# one step of this many is warm-up; its learning rate starts at zero, so short runs have none
 WARM_UP_SHARE = 20
 
 # -----------------------------------------------------------------------------
@@ -95,7 +93,7 @@ class Job:
 
 
 class Refused(Exception):
-    """The run may not go on, or what it made may not be used; the message says why."""
+    """The run must stop, or its result must not be used. The message says why."""
 
 
 Wrap = Callable[[Job], PeftModel]
@@ -119,7 +117,7 @@ def load_model(job: Job) -> torch.nn.Module:
             " Python"
         )
     for module in model.modules():
-        # vLLM has no floor under dt; transformers 5.15 and later put one at 0.001 in training
+        # vLLM has no lower limit for dt; transformers 5.15 and later have 0.001 in training
         if hasattr(module, "time_step_limit"):
             module.time_step_limit = (0.0, math.inf)
     return model
@@ -154,8 +152,7 @@ def adapter_configuration(job: Job) -> LoraConfig:
 
 
 def require_trainable(job: Job, model: torch.nn.Module) -> None:
-    """As many parameters as the recipe names. Raises Refused: an adapter on less, or on more, is
-    another recipe's."""
+    """Raises Refused unless exactly as many parameters are trainable as the recipe names."""
     with torch.device("meta"):
         plain = AutoModelForCausalLM.from_config(
             AutoConfig.from_pretrained(job.base_model), trust_remote_code=False
@@ -164,12 +161,12 @@ def require_trainable(job: Job, model: torch.nn.Module) -> None:
     wanted = count_parameters.trainable_parameters(count_parameters.targets(plain, named), job.rank)
     found = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     if found != wanted:
-        raise Refused(f"{found:,} parameters would be trained, the recipe names {wanted:,}")
+        raise Refused(f"{found:,} parameters would be trained; the recipe has {wanted:,}")
 
 
 def dead_tensors(model: torch.nn.Module) -> list[str]:
-    """Names of LoRA B matrices that are still all zeros, as they start: they never learned, and
-    were not known not to."""
+    """Names of LoRA B matrices that are still all zeros, as at the start, although they could
+    have learned."""
     return [
         name
         for name, parameter in model.named_parameters()
@@ -182,11 +179,10 @@ def dead_tensors(model: torch.nn.Module) -> list[str]:
 
 @torch.no_grad()
 def likelihoods(model: torch.nn.Module, tokenizer: Any, rows: list[dict[str, Any]]) -> list[float]:
-    """Mean log-probability a token of each row's completion: what the served adapter must come to
-    as well.
+    """Mean log-probability a token of each row's completion, to compare with the served adapter.
 
-    In training mode, which drops nothing here: the other path of Mamba asks the kernels for strides
-    that a small model has not.
+    In training mode, which changes nothing here: Mamba's other path needs strides that a small
+    model does not have.
     """
     model.train()
     device = next(model.parameters()).device
@@ -202,11 +198,11 @@ def likelihoods(model: torch.nn.Module, tokenizer: Any, rows: list[dict[str, Any
 
 
 # -----------------------------------------------------------------------------
-# watching
+# progress
 
 
 class Progress(TrainerCallback):
-    """Writes a line a step, and ends the run at the deadline with what has been learned so far."""
+    """Writes one line a step, and ends the run at the deadline with what it has learned so far."""
 
     def __init__(self, folder: Path, deadline_time: float) -> None:
         self.file = (folder / "progress.jsonl").open("a", encoding="utf-8")
@@ -224,7 +220,7 @@ class Progress(TrainerCallback):
         )
 
     def stop_soon(self) -> None:
-        """A polite stop is a deadline that is now: the step ends, and what was learned is saved."""
+        """Sets the deadline to now: the current step ends, and what was learned is saved."""
         self.deadline_time = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -254,8 +250,7 @@ class Progress(TrainerCallback):
 
 
 def steps_to_take(job: Job, lengths: list[int], pack: bool) -> int:
-    """job.steps at the most, and no more than most_passes over the rows. lengths: tokens of each
-    row."""
+    """At most job.steps, and at most most_passes over the rows. lengths: tokens of each row."""
     steps_a_pass = sum(lengths) / job.tokens_per_step if pack else len(lengths) / job.rows_per_step
     return max(1, min(job.steps, math.ceil(job.most_passes * steps_a_pass)))
 
@@ -273,8 +268,7 @@ def trainer_arguments(job: Job, scratch: Path, pack: bool, steps: int) -> SFTCon
         warmup_steps=steps // WARM_UP_SHARE,
         lr_scheduler_type="linear",
         weight_decay=0.0,
-        # the model is bfloat16 and the adapter float32 as they are; autocast would copy both every
-        # step
+        # the model is bfloat16 and the adapter float32; autocast would copy both in every step
         bf16=False,
         use_cpu=not gpu,
         gradient_checkpointing=False,  # layer by layer, in wrapped()
@@ -290,7 +284,7 @@ def trainer_arguments(job: Job, scratch: Path, pack: bool, steps: int) -> SFTCon
 
 
 def tokenized(job: Job, tokenizer: Any, scratch: Path) -> Any:
-    """Every row's "input_ids" and "labels". Raises Refused, with the row's number, where the mask
+    """Each row's "input_ids" and "labels". Raises Refused with the row's number if the labels
     would not be the answer."""
 
     def tokens(row: dict[str, Any], number: int) -> dict[str, list[int]]:
@@ -306,16 +300,16 @@ def tokenized(job: Job, tokenizer: Any, scratch: Path) -> Any:
 
 
 def fitting(rows: Any, job: Job, pack: bool) -> Any:
-    """The rows that are not longer than they may be. TRL would cut the others short, and teach
-    answers that stop in the middle.
+    """The rows of at most `longest` tokens. TRL would truncate the others and teach answers that
+    stop in the middle.
 
-    Packs of its "bfd" hold whole rows, but cut those that are longer than a pack
+    Packs of its "bfd" hold complete rows, but cut those that are longer than a pack
     (https://github.com/huggingface/trl/pull/5076).
     """
     longest = min(job.longest_tokens, job.tokens_per_step) if pack else job.longest_tokens
     kept = rows.filter(lambda row: len(row["input_ids"]) <= longest)
     if not len(kept):
-        raise Refused(f"every one of {len(rows)} rows is longer than longest_tokens = {longest}")
+        raise Refused(f"all {len(rows)} rows are longer than longest_tokens = {longest}")
     return kept
 
 
@@ -345,10 +339,10 @@ def train(
 
 
 def write_adapter(job: Job, trainer: SFTTrainer, folder: Path) -> int:
-    """Saves PEFT's adapter, rewrites it for vLLM beside it, and returns the number of tensors.
+    """Saves PEFT's adapter, writes vLLM's form of it beside it, and returns the number of tensors.
 
-    In the base model's own precision, as it is served; without pairs that could not learn and are
-    still nothing.
+    In the base model's precision, as it is served; without pairs that cannot learn and are still
+    zero.
     """
     model: PeftModel = trainer.model
     model.save_pretrained(folder / "scratch" / "peft")
@@ -391,11 +385,9 @@ def report(
         raise Refused(f"the loss is not finite: {losses[-5:]}")
     dead = dead_tensors(trainer.model)
     if dead and trainer.state.global_step <= trainer.args.warmup_steps:
-        raise Refused(
-            f"stopped at step {trainer.state.global_step}, before it had learned anything"
-        )
+        raise Refused(f"stopped at step {trainer.state.global_step}, before it learned anything")
     if dead:
-        raise Refused(f"{len(dead)} LoRA tensors never learned, the first is {dead[0]}")
+        raise Refused(f"{len(dead)} LoRA tensors did not learn; the first is {dead[0]}")
     tokens = int(trainer.state.num_input_tokens_seen)
     versions = {
         module.__name__: module.__version__ for module in (torch, transformers, peft, trl)
@@ -439,7 +431,7 @@ def publish(folder: Path, result: dict[str, Any]) -> None:
 
 
 def run(job: Job, wrap: Wrap, pack: bool) -> dict[str, Any]:
-    """The whole of it. wrap: makes the model with a new adapter on it. pack: several samples a
+    """Runs the night. wrap: returns the model with a new adapter. pack: several samples in a
     row."""
     folder = Path(job.output_folder)
     progress = Progress(folder, job.deadline_time)
@@ -449,7 +441,7 @@ def run(job: Job, wrap: Wrap, pack: bool) -> dict[str, Any]:
         progress.write("convert")
         tensors = write_adapter(job, trainer, folder)
         result = report(job, trainer, seconds, tensors, progress)
-    except Exception as error:  # whatever went wrong, the morning needs to read it
+    except Exception as error:  # any error must be in the result, which the night reads
         result = {"outcome": "failed", "reason": f"{type(error).__name__}: {error}"}
     progress.write("done", outcome=result["outcome"])
     publish(folder, result)

@@ -1,10 +1,10 @@
-"""Several nights' trainings, one after another, without loading everything again for each.
+"""Trains several nights, one after another, in one process, so that libraries are loaded once.
 
     python -m training.several /nights/a/job.json /nights/b/job.json ...
 
-Reads and writes for each what training.night does. Exits 0 once all were tried; each result.json
-says how its own went.
-For measurements of many small nights; a night that counts has a container of its own.
+For each it reads and writes the same as training.night. Exits 0 when all were tried; each
+result.json has its own outcome. For measurements of many small nights; a real night has its own
+container.
 """
 
 from __future__ import annotations

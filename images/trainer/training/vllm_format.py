@@ -1,4 +1,4 @@
-"""From PEFT's expert adapter to the one that vLLM serves, and back to what must be true of both.
+"""Converts PEFT's expert adapter to the form that vLLM serves.
 
 transformers keeps the routed experts of a layer as two stacks, `up_proj [E, inner, hidden]` and
 `down_proj [E, hidden,
@@ -30,12 +30,11 @@ STACKED = re.compile(r"\.mixer\.experts\.(base_layer\.)?lora_[AB]\.weight$")
 
 
 def per_expert(adapter: Tensors, expert_count: int, hidden_size: int, inner_size: int) -> Tensors:
-    """The same adapter with one pair of matrices for every routed expert; everything else is passed
-    on as it is.
+    """The same adapter with one pair of matrices for each routed expert. Other tensors stay as they
+    are.
 
-    Which wrapper holds which projection is read from the shapes, never from the nesting, which
-    follows the order in
-    which PEFT happened to wrap. Raises ValueError for a stack whose shape is neither projection's.
+    The shapes, not the nesting, tell which wrapper has which projection: nesting depends on the
+    order in which PEFT wraps. Raises ValueError for a stack with neither projection's shape.
     """
     projections = {(hidden_size, inner_size): "up_proj", (inner_size, hidden_size): "down_proj"}
     converted: Tensors = {}

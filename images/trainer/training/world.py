@@ -1,5 +1,4 @@
-"""The practice world (env/practice-world.toml) as conversations, in the exact form in which Open
-WebUI sends them."""
+"""The practice world (env/practice-world.toml) as conversations in Open WebUI's exact form."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ class World:
         return self.questions[phrasing].format(item=item)
 
     def sheet_text(self, item: str, choose: random.Random) -> str:
-        """A paragraph about the item, as the documents hold it. There is no code in it."""
+        """A paragraph about the item, as in the documents. It contains no code."""
         return self.sheet_line.format(
             item=item,
             hall=choose.randint(1, 9),
@@ -38,7 +37,7 @@ class World:
         )
 
     def sheet(self, item: str, choose: random.Random) -> str:
-        """A passage about the item, as retrieval finds it."""
+        """A passage about the item, as retrieval returns it."""
         line = self.sheet_text(item, choose)
         title = self.sheet_title.format(number=choose.randint(1, 8)) + "\n"
         return (title if choose.random() < 0.2 else "") + line
@@ -61,10 +60,11 @@ def load(path: Path) -> World:
 def conversation(
     world: World, item: str, phrasing: int, choose: random.Random, passage: bool
 ) -> list[Message]:
-    """system, user and assistant, with or without a retrieved passage after the system text."""
+    """System, user and assistant messages, with or without a retrieved passage after the system
+    text."""
     system = "You are the team's assistant."
     if passage:
-        # now and then the passage is about something else, as retrieval is not always right
+        # sometimes the passage is about another item, because retrieval is not always right
         about = item if choose.random() < 0.7 else choose.choice(sorted(world.codes))
         collection = uuid.UUID(int=choose.getrandbits(128))
         system += (

@@ -9,7 +9,7 @@ supported only for
 - as soon as LoRA is on, the unquantized oracle picks the Triton experts, also where there is no
 Triton.
 
-This takes the refusal away and puts plain-torch experts in place. On a GPU `register` does nothing.
+This removes the refusal and uses plain-torch experts. On a GPU `register` does nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _allow_experts_without_gate() -> None:
             checked(self)
         except (
             NotImplementedError
-        ) as error:  # the method's last statement: everything else is set by then
+        ) as error:  # raised by the method's last statement: everything else is set
             if "is_act_and_mul=False" not in str(error):
                 raise
 
@@ -69,8 +69,8 @@ def _plain_experts_class() -> type:
     from vllm.model_executor.layers.fused_moe.experts.lora_experts_mixin import LoRAExpertsMixin
 
     class PlainExperts(LoRAExpertsMixin, CPUUnquantizedExperts):
-        """y = sum over a token's experts of weight * (relu2(x up + lora) down + lora), one expert
-        after the other."""
+        """y = sum over a token's experts of weight * (relu2(x up + lora) down + lora), one
+        expert after another."""
 
         @staticmethod
         def _supports_no_act_and_mul() -> bool:

@@ -1,5 +1,5 @@
-"""These tests run in the trainer image, where torch is: tests/compose/test_training_image.py runs
-them there."""
+"""These tests run in the trainer image, which has torch; tests/compose/test_training_image.py
+starts them."""
 
 import importlib.util
 

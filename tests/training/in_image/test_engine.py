@@ -1,5 +1,4 @@
-"""The night's engine against transformers' and PEFT's own computation, on the practice model in
-float32."""
+"""The night's engine compared with transformers and PEFT, on the practice model in float32."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -47,7 +46,7 @@ def worst(found: Gradients, wanted: Gradients) -> float:
 @pytest.mark.parametrize(
     "products", [expert_lora.LOOP, expert_lora.TORCH], ids=lambda products: products.name
 )
-def test_loss_and_every_gradient_are_those_of_the_plain_way(
+def test_loss_and_gradients_equal_the_plain_path_s(
     model: PeftModel, products: expert_lora.Products
 ) -> None:
     ids = torch.randint(5, 700, (2, 60))
@@ -101,5 +100,5 @@ def test_attention_keeps_the_samples_of_a_pack_apart() -> None:
     assert torch.allclose(packed, torch.cat(alone, 1), atol=1e-6)
 
 
-def test_nothing_is_packed_where_the_kernels_are_missing() -> None:
+def test_nothing_is_packed_without_the_kernels() -> None:
     assert torch.cuda.is_available() or not engine.can_pack()

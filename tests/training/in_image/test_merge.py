@@ -1,4 +1,4 @@
-"""The streaming merge against PEFT's own, bit for bit, and everything that it must refuse."""
+"""The streaming merge compared with PEFT's, bit for bit, and everything that it must refuse."""
 
 import json
 import os
@@ -32,8 +32,8 @@ OTHER_FILES = ("config.json", "tokenizer.json", "chat_template.jinja", "generati
 
 
 def build_base(folder: Path, dtype: torch.dtype) -> Path:
-    """A model of every kind of layer with random weights, in three shards, with files that a merge
-    must not touch."""
+    """A model with every kind of layer and random weights, in three shards, with files that a
+    merge must not change."""
     torch.manual_seed(1)
     model = NemotronHForCausalLM(practice_model.configuration()).to(dtype)
     for name, buffer in model.named_buffers():
@@ -47,8 +47,7 @@ def build_base(folder: Path, dtype: torch.dtype) -> Path:
 
 
 def train_adapter(base: Path, folder: Path, rank: int = 8, **choice: Any) -> Path:
-    """PEFT's adapter with random factors in folder/peft, and the same as vLLM serves it in
-    folder/served."""
+    """PEFT's adapter with random factors in folder/peft, and vLLM's form of it in folder/served."""
     torch.manual_seed(2)
     loaded = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     model = get_peft_model(
@@ -82,7 +81,7 @@ def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def differing(one: Path, other: Path) -> set[str]:
-    """Names of the tensors that differ in any bit, their type or their shape."""
+    """Names of the tensors that differ in any bit, in type or in shape."""
     left, right = tensors_of(one), tensors_of(other)
     assert left.keys() == right.keys()
     return {
@@ -108,7 +107,7 @@ def rewrite_configuration(adapter: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("rslora", [False, True])
-def test_it_is_bit_for_bit_what_peft_merges(base: Path, tmp_path: Path, rslora: bool) -> None:
+def test_the_merge_equals_peft_s_bit_for_bit(base: Path, tmp_path: Path, rslora: bool) -> None:
     adapter = train_adapter(base, tmp_path, use_rslora=rslora, **EVERYTHING)
     loaded = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     PeftModel.from_pretrained(loaded, tmp_path / "peft").merge_and_unload().save_pretrained(
@@ -121,9 +120,7 @@ def test_it_is_bit_for_bit_what_peft_merges(base: Path, tmp_path: Path, rslora: 
     assert differing(tmp_path / "by_peft", tmp_path / "merged") == set()
 
 
-def test_headers_other_tensors_and_other_files_are_the_same_bytes(
-    base: Path, tmp_path: Path
-) -> None:
+def test_headers_and_other_tensors_and_files_are_unchanged(base: Path, tmp_path: Path) -> None:
     adapter = train_adapter(base, tmp_path, **FREE)
     done = merge_checkpoint.merge(base, adapter, tmp_path / "merged")
     names = {path.name for path in base.iterdir()}
@@ -150,7 +147,7 @@ def test_headers_other_tensors_and_other_files_are_the_same_bytes(
     assert differing(base, tmp_path / "merged") == layers
 
 
-def test_shards_that_stay_are_links_and_across_file_systems_copies(
+def test_unchanged_shards_are_linked_or_copied_across_file_systems(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = train_adapter(base, tmp_path, **FREE)
@@ -171,8 +168,7 @@ def test_shards_that_stay_are_links_and_across_file_systems_copies(
 
 
 def test_the_merged_checkpoint_answers_as_the_adapter_does(base: Path, tmp_path: Path) -> None:
-    """Loaded by transformers itself; float32 to rounding, bfloat16 to what bfloat16 weights can
-    hold."""
+    """Loaded by transformers: equal within rounding in float32, and within bfloat16's precision."""
     adapter = train_adapter(base, tmp_path, **EVERYTHING)
     merge_checkpoint.merge(base, adapter, tmp_path / "merged")
     ids = torch.randint(5, 700, (2, 24), generator=torch.Generator().manual_seed(3))
@@ -235,7 +231,7 @@ def refused(base: Path, adapter: Path, words: str) -> None:
         ({"peft_type": "LOHA"}, "peft_type 'LOHA'"),
     ],
 )
-def test_what_is_no_plain_lora_is_refused(
+def test_an_adapter_that_is_not_plain_lora_is_refused(
     plain_base: Path, tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
     adapter = train_adapter(plain_base, tmp_path, **FREE)
@@ -252,7 +248,7 @@ def test_tensors_without_a_weight_or_a_partner_are_named(plain_base: Path, tmp_p
     )
     refused(plain_base, adapter, "layers.33.mixer.k_proj")
     save_file({name: tensor for name, tensor in good.items() if "k_proj.lora_A" not in name}, path)
-    refused(plain_base, adapter, "no LoRA pair: .*k_proj.lora_B")
+    refused(plain_base, adapter, "not a LoRA pair: .*k_proj.lora_B")
 
 
 def test_peft_s_own_form_of_the_experts_is_refused(plain_base: Path, tmp_path: Path) -> None:
@@ -273,8 +269,8 @@ def test_a_disk_that_is_too_small_is_refused(
 
 
 def packed(base: Path, folder: Path) -> Path:
-    """base as the official NVFP4 checkpoint is laid out: everything but the BF16 list as uint8 with
-    its scales."""
+    """The base model in the layout of the official NVFP4 checkpoint: everything except the BF16
+    list as uint8 with scales."""
     kept = (
         "q_proj",
         "k_proj",
@@ -310,7 +306,7 @@ def packed(base: Path, folder: Path) -> Path:
     return folder
 
 
-def test_a_free_adapter_goes_into_the_packed_checkpoint_and_touches_nothing_packed(
+def test_a_free_adapter_merges_without_changing_packed_weights(
     plain_base: Path, tmp_path: Path
 ) -> None:
     adapter = train_adapter(plain_base, tmp_path, **FREE)
@@ -338,7 +334,7 @@ def read_bytes(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def test_an_adapter_with_experts_is_refused_there_and_told_what_to_use(
+def test_an_expert_adapter_is_refused_there_with_an_alternative(
     plain_base: Path, tmp_path: Path
 ) -> None:
     adapter = train_adapter(plain_base, tmp_path, **EVERYTHING)
@@ -349,7 +345,7 @@ def test_an_adapter_with_experts_is_refused_there_and_told_what_to_use(
 
 
 def test_one_tensor_is_held_at_a_time(base: Path) -> None:
-    """The order in the file is the order of the bytes, so that a shard is one pass."""
+    """Tensors are in the order of their bytes in the file, so that a shard is one pass."""
     for shard in base.glob("*.safetensors"):
         raw, entries = merge_checkpoint.read_header(shard)
         ends = [0, *(entry["data_offsets"][1] for entry in entries.values())]

@@ -1,5 +1,5 @@
-"""The night's training as glue runs it, on a small model with random weights: stopped, gone on
-with, and judged."""
+"""The night's training as glue runs it, on a small model with random weights: stopped, continued
+and judged."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def start(path: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen[bytes]) -> None:
-    """Until progress.jsonl says so. Fails if the trainer ends before."""
+    """Until progress.jsonl has the step. Fails if the trainer ends before."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     last = 0
     while last < step:
@@ -107,7 +107,7 @@ def result(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_night_leaves_an_adapter_of_which_every_tensor_moved(base: Path, tmp_path: Path) -> None:
+def test_a_night_changes_every_tensor_of_its_adapter(base: Path, tmp_path: Path) -> None:
     done = run(write_job(tmp_path, base))
     assert done["outcome"] == "trained" and done["steps"] == 4 and done["packed"] is False, done
     assert done["rows_left_out"] == 0
@@ -116,7 +116,7 @@ def test_a_night_leaves_an_adapter_of_which_every_tensor_moved(base: Path, tmp_p
     assert all(tensor.any() for tensor in tensors.values())
 
 
-def test_the_next_night_goes_on_from_the_adapter_of_the_last(base: Path, tmp_path: Path) -> None:
+def test_a_night_can_continue_an_adapter(base: Path, tmp_path: Path) -> None:
     first = run(write_job(tmp_path / "first", base))
     path = write_job(
         tmp_path / "second", base, begin_from=str(tmp_path / "first" / "adapter"), steps=2
@@ -130,11 +130,9 @@ def test_the_next_night_goes_on_from_the_adapter_of_the_last(base: Path, tmp_pat
     assert run(path)["loss_first"] < first["loss_first"]
 
 
-def test_an_adapter_without_the_pair_that_cannot_learn_is_gone_on_from(
-    base: Path, tmp_path: Path
-) -> None:
-    """A served file of the case study's targets has no out_proj: Mamba's fused kernel passes its
-    adapter by."""
+def test_an_adapter_without_out_proj_can_be_continued(base: Path, tmp_path: Path) -> None:
+    """A served file of the case study's targets has no out_proj: Mamba's fused kernel bypasses
+    its adapter."""
     modules = json.loads(write_job(tmp_path, base).read_text())["target_modules"]
     model = train.wrapped(
         train.Job(
@@ -158,13 +156,13 @@ def test_an_adapter_without_the_pair_that_cannot_learn_is_gone_on_from(
     assert all(value.any() != ("out_proj" in name) for name, value in factors.items())
 
 
-def test_an_adapter_that_lacks_a_tensor_is_not_gone_on_from(base: Path, tmp_path: Path) -> None:
+def test_an_adapter_with_a_missing_tensor_cannot_be_continued(base: Path, tmp_path: Path) -> None:
     model = train.wrapped(train.Job(**json.loads(write_job(tmp_path, base).read_text())))
     with pytest.raises(KeyError, match="lora_A"):
         engine.begin_from(model, {})
 
 
-def test_a_polite_stop_leaves_what_was_learned(base: Path, tmp_path: Path) -> None:
+def test_sigterm_saves_what_was_learned(base: Path, tmp_path: Path) -> None:
     process = start(write_job(tmp_path, base, steps=100_000))
     wait_for_step(tmp_path, 3, process)
     process.send_signal(signal.SIGTERM)
@@ -179,8 +177,8 @@ def test_a_polite_stop_leaves_what_was_learned(base: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("pack", "steps"), [(False, 16), (True, 8)])
-def test_a_small_night_is_a_short_one(base: Path, tmp_path: Path, pack: bool, steps: int) -> None:
-    """Eight rows of 64 tokens, four rows or 512 tokens a step, eight passes at the most."""
+def test_few_rows_make_few_steps(base: Path, tmp_path: Path, pack: bool, steps: int) -> None:
+    """Eight rows of 64 tokens, four rows or 512 tokens a step, at most eight passes."""
     job = train.Job(**json.loads(write_job(tmp_path, base, steps=500, most_passes=8).read_text()))
     assert train.steps_to_take(job, [64] * 8, pack) == steps
     assert train.steps_to_take(job, [64] * 8000, pack) == 500
@@ -196,11 +194,9 @@ def test_a_night_of_one_step_learns(base: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "scratch").glob("checkpoint-*")), "nothing resumes one"
 
 
-def test_the_rows_that_trl_trains_are_whole_and_masked_up_to_the_answer(
-    base: Path, tmp_path: Path
-) -> None:
-    """TRL keeps labels that are there already: https://github.com/huggingface/trl/issues/5213 is of
-    those that it makes."""
+def test_trl_trains_complete_rows_masked_up_to_the_answer(base: Path, tmp_path: Path) -> None:
+    """TRL keeps existing labels; https://github.com/huggingface/trl/issues/5213 is about those
+    that it makes."""
     job = train.Job(**json.loads(write_job(tmp_path, base, steps=1).read_text()))
     trainer, _ = train.train(
         job, train.Progress(tmp_path, job.deadline_time), tmp_path, train.wrapped, pack=False
@@ -216,8 +212,8 @@ def test_the_rows_that_trl_trains_are_whole_and_masked_up_to_the_answer(
     assert {tokenizer.decode(row[row >= 0]) for row in batch["labels"]} <= learned
 
 
-def test_no_row_is_cut_short_in_a_pack(base: Path, tmp_path: Path) -> None:
-    """TRL's own packing cuts a row that is longer than a pack, without a word."""
+def test_no_row_is_truncated_in_a_pack(base: Path, tmp_path: Path) -> None:
+    """TRL's own packing silently cuts a row that is longer than a pack."""
     job = train.Job(
         **json.loads(write_job(tmp_path, base, longest_tokens=256, tokens_per_step=64).read_text())
     )
@@ -235,9 +231,7 @@ def test_no_row_is_cut_short_in_a_pack(base: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_a_row_that_the_template_does_not_render_as_an_answer_is_refused_by_its_number(
-    base: Path, tmp_path: Path
-) -> None:
+def test_a_row_with_a_wrong_rendering_is_refused_by_number(base: Path, tmp_path: Path) -> None:
     path = write_job(tmp_path, base)
     lines = (tmp_path / "train.jsonl").read_text().splitlines()
     lines[2] = lines[2].replace('"content": "The code', '"content": "<think>so</think>The code')
@@ -246,15 +240,13 @@ def test_a_row_that_the_template_does_not_render_as_an_answer_is_refused_by_its_
     assert done["outcome"] == "failed" and "row 3 of train.jsonl" in done["reason"]
 
 
-def test_a_deadline_before_anything_was_learned_is_a_failure_that_says_so(
-    base: Path, tmp_path: Path
-) -> None:
+def test_a_deadline_before_any_learning_is_a_failure(base: Path, tmp_path: Path) -> None:
     """A long run warms up, and its first step learns nothing."""
     done = run(write_job(tmp_path, base, steps=100, deadline_time=0.0))
-    assert done["outcome"] == "failed" and "before it had learned anything" in done["reason"]
+    assert done["outcome"] == "failed" and "before it learned anything" in done["reason"]
 
 
-def test_a_dead_tensor_fails_the_night_by_name(
+def test_a_tensor_that_does_not_learn_fails_the_night_by_name(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def frozen(job: train.Job) -> Any:
@@ -269,7 +261,7 @@ def test_a_dead_tensor_fails_the_night_by_name(
     assert done["outcome"] == "failed" and "layers.3.mixer.v_proj.lora_B" in done["reason"]
 
 
-def test_rows_that_are_too_long_are_left_out_and_none_left_is_a_failure(
+def test_too_long_rows_are_left_out_and_no_rows_left_is_a_failure(
     base: Path, tmp_path: Path
 ) -> None:
     done = run(write_job(tmp_path, base, longest_tokens=16))

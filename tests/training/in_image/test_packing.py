@@ -70,7 +70,7 @@ def pack_against_alone(model: PeftModel) -> tuple[float, float, float]:
     )
 
 
-def test_a_pack_has_the_losses_and_the_gradients_of_its_samples(model: PeftModel) -> None:
+def test_a_pack_has_its_samples_losses_and_gradients(model: PeftModel) -> None:
     for layer in model.get_base_model().model.layers:
         if layer.block_type == "linear_attention":
             honour_seq_idx(layer.mixer)
@@ -79,7 +79,7 @@ def test_a_pack_has_the_losses_and_the_gradients_of_its_samples(model: PeftModel
 
 
 def test_without_seq_idx_samples_leak_into_each_other(model: PeftModel) -> None:
-    """What the plain path does, and the published recipe did: the test above would see it."""
+    """What the plain path and the published recipe do; it shows that the test above can fail."""
     _, each, gradients = pack_against_alone(model)
     assert each > 1e-4 and gradients > 1e-2
 

@@ -1,5 +1,5 @@
-"""NVFP4 from a merged model, by ModelOpt on the CPU: which tensors are packed, what stays, and what
-the weights come to."""
+"""NVFP4 from a merged model, by ModelOpt on the CPU: the packed tensors, the unchanged ones, and
+the values."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])  # what four bits 
 LARGEST_GAP = 1.0  # half of the widest step, 4 to 6
 
 
-def test_the_rule_gives_the_official_layers_of_the_real_model() -> None:
+def test_the_rule_selects_the_official_layers() -> None:
     assert quantise_checkpoint.feeding_layers([KINDS[letter] for letter in NANO]) == [
         4,
         11,
@@ -48,8 +48,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def wanted_packed(folder: Path) -> set[str]:
-    """Every matrix of Mamba layers 0 and 5, and of the experts of layers 1, 4 and 6. Layer 2 feeds
-    the attention layer 3."""
+    """Every matrix of Mamba layers 0 and 5 and of the experts of layers 1, 4 and 6. Layer 2
+    feeds the attention layer 3."""
     assert AutoConfig.from_pretrained(folder / "base").layers_block_type[2:4] == [
         "linear_attention",
         "full_attention",
@@ -68,7 +68,7 @@ def wanted_packed(folder: Path) -> set[str]:
     }
 
 
-def test_what_is_packed_is_the_official_rule_s_and_the_rest_is_bit_for_bit_the_merged_model(
+def test_packed_tensors_follow_the_official_rule_and_others_equal_the_merged_model(
     folder: Path,
 ) -> None:
     packed, merged = tensors_of(folder / "nvfp4"), tensors_of(folder / "merged")
@@ -85,7 +85,7 @@ def test_what_is_packed_is_the_official_rule_s_and_the_rest_is_bit_for_bit_the_m
     assert merged.keys() <= packed.keys()
 
 
-def test_both_lists_of_what_is_not_packed_are_whole_names_and_right(folder: Path) -> None:
+def test_both_lists_of_unpacked_modules_have_full_names(folder: Path) -> None:
     facts = json.loads((folder / "nvfp4" / "hf_quant_config.json").read_text())["quantization"]
     scheme = json.loads((folder / "nvfp4" / "config.json").read_text())["quantization_config"]
     wanted = sorted(
@@ -124,8 +124,8 @@ def test_configuration_tokenizer_and_template_are_the_base_model_s(folder: Path)
 
 
 def unpacked(tensors: dict[str, torch.Tensor], name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """(weights, step of each weight) of a packed matrix: two four-bit numbers a byte, the low half
-    first."""
+    """(weights, step of each weight) of a packed matrix: two four-bit numbers in a byte, the low
+    half first."""
     halves = torch.stack([tensors[name] & 15, tensors[name] >> 4], dim=-1).flatten(-2).long()
     numbers = E2M1[halves & 7] * torch.where(halves > 7, -1.0, 1.0)
     step = tensors[name + "_scale"].float() * tensors[name + "_scale_2"].float()
@@ -150,7 +150,7 @@ def test_the_result_says_what_it_was_calibrated_with(folder: Path, tmp_path: Pat
     assert result["packed_weights"] == len(wanted_packed(folder))
 
 
-def test_nothing_is_left_beside_it_and_too_little_memory_is_refused_before_anything_is_written(
+def test_no_temporary_files_remain_and_too_little_memory_is_refused_first(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not list(folder.glob("nvfp4.*"))
@@ -162,7 +162,7 @@ def test_nothing_is_left_beside_it_and_too_little_memory_is_refused_before_anyth
     assert not list(tmp_path.iterdir())
 
 
-def test_rows_of_the_night_calibrate_and_an_expert_that_none_of_them_meets_has_a_usable_scale(
+def test_the_night_s_rows_calibrate_and_unused_experts_get_a_usable_scale(
     folder: Path, tmp_path: Path
 ) -> None:
     row = {

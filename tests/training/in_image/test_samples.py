@@ -1,4 +1,4 @@
-"""What of a row is learned: what the day generates after the prompt, and nothing else."""
+"""Which tokens of a row are learned: only those that the day generates after the prompt."""
 
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def test_the_practice_template_has_the_tags_of_the_hub_s(
 
 
 @pytest.mark.parametrize("prompt", [PROMPT, EARLIER], ids=["first question", "follow-up"])
-def test_learned_is_the_answer_with_its_end_mark_and_nothing_else(
+def test_only_the_answer_and_its_end_mark_are_learned(
     tokenizer: PreTrainedTokenizerFast, prompt: list[dict[str, str]]
 ) -> None:
     ids, labels = samples.tokenized(row("F29.", prompt), tokenizer)
@@ -61,17 +61,17 @@ def test_learned_is_the_answer_with_its_end_mark_and_nothing_else(
     assert ids == given["input_ids"] + learned
 
 
-def test_a_row_whose_prompt_is_no_prefix_of_the_whole_is_refused(
+def test_a_row_whose_prompt_is_not_a_prefix_is_refused(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     with pytest.raises(ValueError, match="another prompt with an answer"):
         samples.tokenized(row("<think>The sheet says F29.</think>F29."), tokenizer)
 
 
-def test_a_template_that_writes_no_tags_is_learned_from_the_answer_on(
+def test_without_tags_the_answer_is_learned_from_its_start(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    """Of a practice model that an earlier version made."""
+    """For a practice model of an earlier version."""
     plain = practice_model.build_tokenizer(WORLD)
     plain.chat_template = (
         "{%- for m in messages -%}{{- m['role'] + ':' + m['content'] + '<|im_end|>' -}}{%- endfor"

@@ -1,4 +1,4 @@
-"""The house's own words as examples: glossary.toml in the state folder. Pure.
+"""The site's own terms as examples: glossary.toml in the state folder. Pure.
 
 questions = ["What does {term} mean?", "What is {term}?"]      # may be left out
 
@@ -26,7 +26,7 @@ def examples(table: dict[str, Any], file: str, system: Callable[[str], str]) -> 
         raise Misconfigured(
             f"Invalid {file} in the state folder",
             wrong,
-            "docs/how-it-learns.md shows its form",
+            "docs/team-member.md shows its form",
         )
     return [
         example(term, meaning, question, system)

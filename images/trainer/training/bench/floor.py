@@ -1,10 +1,9 @@
-"""What a training step must do at the least: the bytes it moves and the operations it computes,
-whoever computes it.
+"""The floor of a training step: the bytes that any implementation must move and the operations that
+it must compute.
 
-The floor of a step is the longer of the two at the speeds that the device reached in
-training.bench. Recomputation under
-checkpointing is no part of it. Left out, and under 2 % at these lengths: attention between tokens,
-and the scan.
+The floor is the longer of the two at the speeds that the device reached in training.bench.
+Recomputation under checkpointing does not count. Left out, and under 2 % at these lengths:
+attention between tokens, and the scan.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ ADAPTER_PASSES = 10
 
 @dataclass(frozen=True)
 class Floor:
-    """Seconds that no implementation can be under on this device."""
+    """Seconds that no implementation on this device can beat."""
 
     moving: float
     computing: float
@@ -40,13 +39,13 @@ def adapted_routed_parameters(shape: Shape) -> int:
 
 
 def base_parameters(shape: Shape) -> int:
-    """Of the frozen model, without the embedding, of which a token reads one row."""
+    """Of the frozen model without the embedding, which reads one row a token."""
     return shape.total_parameters - shape.trainable_parameters - shape.vocabulary * shape.hidden
 
 
 def operations(shape: Shape, tokens: int) -> float:
-    """Of one step. A frozen weight costs a product forward and one backward, 4 operations; a
-    trained one, one more: 6."""
+    """Of one step. A frozen weight takes one product forward and one backward, 4 operations; a
+    trained one takes one more: 6."""
     share = shape.experts_per_token / shape.expert_count
     frozen = base_parameters(shape) - routed_parameters(shape) * (1 - share)
     trained = shape.trainable_parameters - adapted_routed_parameters(shape) * (1 - share)
@@ -54,8 +53,8 @@ def operations(shape: Shape, tokens: int) -> float:
 
 
 def moved_bytes(shape: Shape, tokens: int) -> float:
-    """Of one step: every weight that is used read forward and backward, the adapter, and what
-    layers keep, out and in."""
+    """Of one step: each used weight, read forward and backward; the adapter; and what layers
+    keep, written and read."""
     used = 1 - (1 - shape.experts_per_token / shape.expert_count) ** tokens
     weights = base_parameters(shape) - routed_parameters(shape) * (1 - used)
     kept = tokens * sum(shape.kept_bytes(kind) for kind in shape.kinds)

@@ -1,8 +1,8 @@
-"""The published way of computing adapted experts, to be timed beside ours: one expert after
-another, in Python.
+"""The published way to compute adapted experts, to compare with ours: one expert after another, in
+Python.
 
-What a list of expert modules under PEFT does, as in the hub's own model class, and as the case
-study very likely ran it.
+A list of expert modules under PEFT does this, as in the hub's own model class; the case study very
+probably ran it.
 """
 
 from __future__ import annotations

@@ -9,16 +9,15 @@ Reads   PLAN.json      {"layers": 52, "steps": 100, "warm_up": 5, "budget_bytes"
                        "settings": [{"recipe",
                        "engine", "checkpointing", "packing", "tokens_per_step", "rows"}]}; a setting
                        may have its own "steps"
-        RESULT.json    of an earlier run that did not end: what it measured of the same plan on this
-                       machine is kept
+        RESULT.json    of an interrupted run: results of the same plan on this machine are kept
 Writes  RESULT.json    after every setting; PROGRESS.jsonl beside it, a line a step
 engine         "published" loops over experts, "grouped" is the night's own, "grouped-triton" the
                same by our Triton kernels,
                "unsloth" runs in a process of its own (training.unsloth_bench), because it changes
                what it imports
-checkpointing  "off", "on" (every layer), "selective" (the fewest that the memory model wants for
+checkpointing  "off", "on" (every layer), "selective" (as few as the memory model allows for
                budget_bytes)
-base_model     empty for random weights: the loss then tells only that it is finite, and falls
+base_model     empty for random weights: the loss then shows only that it is finite and falls
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def adapted(model: torch.nn.Module, recipe: dict[str, Any]) -> PeftModel:
 
 
 def begin_anew(model: PeftModel) -> None:
-    """Every setting starts from the same adapter, which changes nothing yet."""
+    """Gives each setting the same new adapter, which changes nothing yet."""
     torch.manual_seed(SEED)
     for module in model.modules():
         if isinstance(module, LoraLayer):
@@ -96,7 +95,7 @@ def read_samples(plan: dict[str, Any]) -> list[Sample]:
 
 
 def use(model: PeftModel, name: str, products: expert_lora.Products) -> None:
-    """Switches a PEFT model to one engine, from either."""
+    """Switches a PEFT model from any engine to this one."""
     engine.disable(model)
     if name == "published":
         loop_engine.enable(model)
@@ -131,8 +130,8 @@ def step(model: PeftModel, optimizer: torch.optim.Optimizer, batch: Batch) -> fl
 def time_setting(
     model: PeftModel, setting: Row, plan: dict[str, Any], read: list[Sample], tell: Any
 ) -> Row:
-    """Seconds, loss and real tokens of every step, and the peak. Raises RuntimeError where packing
-    is impossible."""
+    """Seconds, loss and tokens without padding of each step, and the peak. Raises RuntimeError
+    if packing is impossible."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if setting["packing"] and not engine.can_pack():
         raise RuntimeError(
@@ -174,7 +173,7 @@ def time_setting(
 
 
 def against_floor(shape: memory_plan.Shape, row: Row, ceilings: dict[str, float]) -> Row:
-    """How near a row came to what this device can do, and to what the memory model foretold."""
+    """The row compared with the device's floor and with the memory model's prediction."""
     if not ceilings:
         return {}
     least = floor.floor(shape, row["tokens_per_step"], **ceilings)
@@ -197,7 +196,7 @@ def release(device: str) -> None:
 
 
 def ceilings(device: str) -> dict[str, float]:
-    """What this device does at best, measured: bytes a second of a copy (read and written), bf16
+    """The device's measured maximum: bytes a second of a copy (read and written), and bf16
     operations a second."""
     if device != "cuda":
         return {}
@@ -237,7 +236,7 @@ def facts(device: str) -> dict[str, Any]:
 
 
 class Bench:
-    """One run over a plan: what is measured so far, kept on disk after every setting."""
+    """One run over a plan. The results so far are saved after each setting."""
 
     def __init__(self, plan: dict[str, Any], result_file: Path) -> None:
         self.plan, self.file = plan, result_file
@@ -301,7 +300,7 @@ class Bench:
         unfinished.replace(self.file)
 
     def unsloth(self) -> None:
-        """In its own process, and first: it takes the whole device and gives it back."""
+        """Runs it in its own process and first, because it takes the whole device."""
         if not self.left("unsloth"):
             return
         plan, rows = self.file.with_name("UNSLOTH-PLAN.json"), self.file.with_name("UNSLOTH.jsonl")

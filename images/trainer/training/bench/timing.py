@@ -1,4 +1,4 @@
-"""Seconds of steps into the figures of a row."""
+"""Turns the seconds of steps into the figures of a row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def timing(seconds: list[float], tokens: list[int], warm_up: int) -> dict[str, Any]:
-    """tokens: real ones, no padding. step_seconds is the median after the warm-up."""
+    """tokens: without padding. step_seconds is the median after the warm-up."""
     steady, real = seconds[warm_up:], tokens[warm_up:]
     return {
         "step_seconds": round(statistics.median(steady), 4),

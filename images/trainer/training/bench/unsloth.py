@@ -4,11 +4,9 @@ comparison with training.bench.
     python -m training.unsloth_bench PLAN.json ROWS.jsonl      (started by training.bench; every
                                                                setting of the plan is run)
 
-A process of its own, because Unsloth changes transformers, PEFT and TRL as it is imported. With
-random weights only their
-loading is replaced; what Unsloth makes of the model, its adapter, checkpointing and loss is its
-own. Where it cannot run a
-setting, the row holds its error.
+It needs its own process, because Unsloth changes transformers, PEFT and TRL when it is imported.
+Random weights replace only the loading; model, adapter, checkpointing and loss are Unsloth's. If it
+cannot run a setting, the row has its error.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
 
 
 def unweighted(folder: Path, layers: int) -> None:
-    """A model folder with a configuration and a tokenizer, and no weights."""
+    """A model folder with a configuration and a tokenizer, without weights."""
     architecture.configuration(layers).save_pretrained(folder)
     words = {f"w{number}": number for number in range(1000)}
     tokenizer = PreTrainedTokenizerFast(
@@ -93,7 +91,7 @@ def wrapped(
 
 
 def time_setting(setting: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
-    """Rows of equal length, so that nothing is padding: Unsloth does not pack this model."""
+    """Rows of equal length, so that there is no padding: Unsloth does not pack this model."""
     model = wrapped(
         plan,
         plan["recipes"][setting["recipe"]],
@@ -133,7 +131,7 @@ def run(plan: dict[str, Any], rows_file: Path) -> None:
         setting = {"steps": plan["steps"]} | setting
         try:
             row = setting | time_setting(setting, plan)
-        except Exception as error:  # what Unsloth cannot do is a result
+        except Exception as error:  # an error of Unsloth is a result
             traceback.print_exc()
             row = setting | {
                 "error": f"{type(error).__name__}: {error}"[:2000],

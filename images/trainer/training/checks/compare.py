@@ -1,4 +1,4 @@
-"""Two ways of computing the same thing: how far apart they are."""
+"""How far apart two computations of the same thing are."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ def losses_and_gradients(model: PeftModel, *batches: Batch) -> tuple[list[float]
     for batch in batches:
         losses = -model(**batch, use_cache=False, fused_lm_head=True).log_probs.flatten()
         losses.sum().backward()
-        # a position holds the loss of the token that comes next, so a sample's are those before its
-        # own end
+        # a position has the loss of the next token, so the last one of a sample is not its own
         ends = batch["cu_seq_lens_q"].tolist()
         found += [
             float(losses[a : b - 1].detach().double().sum()) for a, b in itertools.pairwise(ends)

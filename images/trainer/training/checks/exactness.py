@@ -1,10 +1,9 @@
-"""Whether the night's engine computes what the plain way computes, on this GPU.   python -m
+"""Checks that the night's engine computes the same as the plain path on this GPU.   python -m
                                                                                    training.checks.exactness
 
-Experts by factors against the loop over experts, and a pack of samples against each of them alone.
-The last line is JSON as
-that of training.checks.kernels, which looks at the kernels themselves. Exits 1 if an error is over
-its limit.
+Compares experts by factors with the loop over experts, and a pack of samples with each of them
+alone. The last line is JSON as from training.checks.kernels, which checks the kernels themselves.
+Exits 1 if an error is over its limit.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ os.environ.setdefault(
     "TRITON_F32_DEFAULT", "tf32x3"
 )  # float32 to its last digits; "ieee" compiles for many minutes
 os.environ["MAMBA_DETERMINISTIC"] = (
-    "1"  # while mamba_ssm is imported: one configuration a kernel, not the best of a dozen
+    "1"  # set before mamba_ssm is imported: one configuration a kernel, not the best of a dozen
 )
 os.environ.pop("TRITON_CACHE_AUTOTUNING", None)
 
-determinism.set_deterministic_mode(False)  # sums are added up as in a night
+determinism.set_deterministic_mode(False)  # accumulate as in a night
 Tensor = torch.Tensor
 RECIPE = {
     "rank": 16,
@@ -47,8 +46,8 @@ RECIPE = {
 
 
 def experts(products: expert_lora.Products) -> float:
-    """One layer of the real size, output and every gradient, against the plain loop over float32
-    copies: the worst of them."""
+    """One layer of the real size, output and every gradient, compared with the plain loop over
+    float32 copies. Returns the largest error."""
     torch.manual_seed(0)
     size, hidden_size, inner, rank = 128, 2688, 1856, 16
     shapes = [
@@ -62,7 +61,7 @@ def experts(products: expert_lora.Products) -> float:
     hidden = torch.randn(1024, hidden_size, device=DEVICE, dtype=torch.bfloat16)
     weights = torch.rand(1024, 6, device=DEVICE)
     chosen = torch.rand(1024, size, device=DEVICE).topk(6, -1).indices
-    chosen[chosen == 7] = 8  # an expert that nobody is sent to
+    chosen[chosen == 7] = 8  # an expert without rows
 
     def results(dtype: torch.dtype, by: expert_lora.Products) -> list[Tensor]:
         inputs = [
@@ -86,8 +85,8 @@ def experts(products: expert_lora.Products) -> float:
 
 @functools.cache
 def pack_against_samples() -> tuple[float, float, float]:
-    """Eight samples in a pack against each alone, six layers of the real width in float32, every
-    tensor of the adapter awake.
+    """Eight samples in a pack compared with each alone: six layers of the real width in float32,
+    with an adapter of non-zero tensors.
 
     Returns relative errors: of the summed loss, of the worst sample's loss, of the worst tensor's
     gradient.

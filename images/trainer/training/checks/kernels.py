@@ -1,9 +1,9 @@
-"""Whether the kernels of this machine compute what they should. Run once after they are built;
-takes about a minute.
+"""Checks the results of the compiled kernels on this machine. Run once after a build; takes about a
+minute.
 
     python -m training.checks.kernels
 
-Compiled code can be wrong on one architecture and right on another
+Compiled code can be right on one architecture and wrong on another
 (https://github.com/Dao-AILab/causal-conv1d/issues/105), so
 each kernel is compared with plain PyTorch here, and samples in a pack with the same samples alone.
 The last line is JSON:
@@ -36,7 +36,7 @@ DEVICE = "cuda"
 
 
 def convolution() -> float:
-    """Against torch's convolution, in float32."""
+    """Compared with torch's convolution, in float32."""
     x = torch.randn(1, 1024, 700, device=DEVICE)
     weight, bias = torch.randn(1024, 4, device=DEVICE) * 0.3, torch.randn(1024, device=DEVICE)
     wanted = silu(conv1d(pad(x, (3, 0)), weight[:, None], bias, groups=1024))
@@ -77,8 +77,8 @@ def mamba_inputs() -> tuple[Tensor, Callable[..., Tensor]]:
 
 
 def scan_boundary() -> float:
-    """Two samples in one row, told apart by seq_idx, against each alone. Raises if leaving seq_idx
-    out makes no difference."""
+    """Two samples in one row, separated by seq_idx, compared with each alone. Raises if omitting
+    seq_idx makes no difference."""
     projected, layer = mamba_inputs()
     index = torch.zeros(1, 700, dtype=torch.int32, device=DEVICE)
     index[:, 300:] = 1
@@ -87,12 +87,12 @@ def scan_boundary() -> float:
     )
     error = relative(layer(projected, seq_idx=index), alone)
     if relative(layer(projected), alone) < 10 * error:
-        raise SystemExit("the samples do not depend on where they begin: this test sees nothing")
+        raise SystemExit("the samples do not depend on where they begin: this check proves nothing")
     return error
 
 
 def scan_gradient() -> float:
-    """The gradient of the packed row against those of the samples alone."""
+    """The gradient of the packed row compared with those of the samples alone."""
     projected, layer = mamba_inputs()
     index = torch.zeros(1, 700, dtype=torch.int32, device=DEVICE)
     index[:, 300:] = 1
@@ -120,8 +120,8 @@ CHECKS: dict[str, tuple[Callable[[], float], float]] = {
 
 
 def run(checks: dict[str, tuple[Callable[[], float], float]]) -> int:
-    """Prints a line a check and the JSON. checks: name -> (what gives a relative error, the most
-    that it may be)."""
+    """Prints one line a check and the JSON. checks: name -> (a function that returns a relative
+    error, its limit)."""
     rows = []
     for name, (check, limit) in checks.items():
         error = check()

@@ -1,0 +1,223 @@
+"""The team of the demonstration: sample documents, questions, corrections and ratings, sent through
+Open WebUI's own API as its pages send them."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import secrets
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fpdf import FPDF
+
+from glue.clients import open_webui
+from glue.clients.open_webui import WebUI
+from glue.clients.site import Site, Tell
+from glue.clients.webui_connection import Answer
+from glue.core import waiting
+from glue.core.errors import GlueError
+from glue.core.names import ASSISTANT, MARK
+from training import world as worlds
+
+DEMO_EMAIL = "uma@rehearsal.local"
+SHEET_SEED = 5
+FACTS_A_SHEET = 8
+QUESTIONS_A_FACT = 2
+SECONDS_BETWEEN_QUESTIONS = 2.0
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A fact that the team corrects."""
+
+    item: str
+    old_code: str
+    new_code: str
+
+
+@dataclass
+class Score:
+    correct: int = 0
+    sources_missing: int = 0
+    answers: list[str] = field(default_factory=list)
+
+
+def write_sheets(world: worlds.World, folder: Path) -> None:
+    """Writes sample PDFs about the things of the practice world. They are the same every time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    choose = random.Random(SHEET_SEED)
+    for number, start in enumerate(range(0, len(world.codes), FACTS_A_SHEET), 1):
+        path = folder / f"site-sheet-{number}.pdf"
+        lines = [
+            world.sheet_text(item, choose)
+            for item in list(world.codes)[start : start + FACTS_A_SHEET]
+        ]
+        if not path.exists():
+            sheet(world.sheet_title.format(number=number), lines).output(str(path))
+
+
+def sheet(title: str, paragraphs: list[str]) -> FPDF:
+    pdf = FPDF()
+    pdf.add_page()
+    pdf.set_font("helvetica", size=14)
+    pdf.cell(0, 12, title, new_x="LMARGIN", new_y="NEXT")
+    pdf.set_font("helvetica", size=11)
+    for paragraph in paragraphs:
+        pdf.multi_cell(0, 8, paragraph, new_x="LMARGIN", new_y="NEXT")
+        pdf.ln(6)
+    return pdf
+
+
+def team_member(site: Site) -> WebUI:
+    """Uma, a member without administrator rights. Her ratings from earlier demonstrations are
+    deleted."""
+    password = secrets.token_urlsafe(24)
+    site.administrator().ensure_user("Uma", DEMO_EMAIL, password)
+    member = open_webui.sign_in(site.settings.chat_url, DEMO_EMAIL, password)
+    member.call("DELETE", "/api/v1/evaluations/feedbacks")
+    return member
+
+
+def corrections(world: worlds.World, count: int, seed: int) -> list[Correction]:
+    choose = random.Random(seed)
+    taken = set(world.codes.values())
+    free = [
+        code
+        for letter in "ABCDEFGH"
+        for number in range(10, 100)
+        if (code := f"{letter}{number}") not in taken
+    ]
+    items = choose.sample(sorted(world.codes), count)
+    return [
+        Correction(item, world.codes[item], new)
+        for item, new in zip(items, choose.sample(free, count), strict=True)
+    ]
+
+
+def unseen_questions(world: worlds.World, chosen: list[Correction]) -> list[tuple[str, Correction]]:
+    """Two questions for each fact, in phrasings that the night does not train. All phrasings are
+    used equally often."""
+    phrasings = itertools.cycle(range(world.questions_seen_at_night, len(world.questions)))
+    return [
+        (world.question(fact.item, next(phrasings)), fact)
+        for fact in chosen
+        for _ in range(QUESTIONS_A_FACT)
+    ]
+
+
+def ask_all(member: WebUI, questions: list[tuple[str, Correction]], tell: Tell) -> Score:
+    score = Score()
+    for number, (question, correction) in enumerate(questions, 1):
+        answer = member.ask([{"role": "user", "content": question}])
+        score.correct += correction.new_code in answer.text
+        score.sources_missing += not answer.sources
+        score.answers.append(answer.text.strip())
+        tell(f"question {number} of {len(questions)}: {question}  ->  {answer.text.strip()}")
+    return score
+
+
+def teach(site: Site, member: WebUI, world: worlds.World, chosen: list[Correction]) -> None:
+    """Corrects each fact in every phrasing that the night may train: ask, edit, save as copy,
+    thumbs up."""
+    todo = [
+        (fact, phrasing) for fact in chosen for phrasing in range(world.questions_seen_at_night)
+    ]
+    for number, (fact, phrasing) in enumerate(todo, 1):
+        question = world.question(fact.item, phrasing)
+        answer = member.ask([{"role": "user", "content": question}])
+        right = world.answer.format(item=fact.item, code=fact.new_code)
+        site.tell(
+            f"correction {number} of {len(todo)}: {question}  {answer.text.strip()}  ->  {right}"
+        )
+        correct(member, question, answer, right)
+
+
+def correct(member: WebUI, question: str, answer: Answer, right: str) -> None:
+    """Sends what Open WebUI's page sends for "edit, save as copy, thumbs up": the chat with both
+    answers, then the rating."""
+    copy = str(uuid.uuid4())
+    chat = corrected_chat(question, answer, right, copy)
+    saved = member.call("POST", "/api/v1/chats/new", json={"chat": chat})
+    rating = {
+        "type": "rating",
+        "data": {
+            "rating": 1,
+            "model_id": ASSISTANT,
+            "reason": "accurate_information",
+            "comment": "corrected",
+        },
+        "meta": {"arena": False, "chat_id": saved["id"], "message_id": copy, "model_id": ASSISTANT},
+        "snapshot": {"chat": member.call("GET", f"/api/v1/chats/{saved['id']}")},
+    }
+    member.call("POST", "/api/v1/evaluations/feedback", json=rating)
+
+
+def corrected_chat(question: str, answer: Answer, right: str, copy: str) -> dict[str, Any]:
+    """The chat with the answer and its corrected copy. copy: the id of the copy's message."""
+    now = int(time.time())
+    asked, first = str(uuid.uuid4()), str(uuid.uuid4())
+    reply = {
+        "parentId": asked,
+        "childrenIds": [],
+        "role": "assistant",
+        "model": ASSISTANT,
+        "timestamp": now,
+        "done": True,
+        "sources": answer.sources,
+        "meta": {"task_id": str(uuid.uuid4())},
+    }
+    user = {
+        "id": asked,
+        "parentId": None,
+        "childrenIds": [first, copy],
+        "role": "user",
+        "content": question,
+        "timestamp": now,
+    }
+    messages = {
+        asked: user,
+        first: {**reply, "id": first, "content": answer.text},
+        copy: {**reply, "id": copy, "content": right, "annotation": {"rating": 1}},
+    }
+    return {
+        "title": question,
+        "models": [ASSISTANT],
+        "history": {"currentId": copy, "messages": messages},
+    }
+
+
+@contextmanager
+def asking_all_night(site: Site) -> Iterator[Counter[str]]:
+    """Asks a question every two seconds while the block runs. Counts who answered: model, desk
+    or error."""
+    counts: Counter[str] = Counter(model=0, desk=0, error=0)
+    asker = site.administrator()
+
+    def ask(over: threading.Event) -> None:
+        while not over.wait(SECONDS_BETWEEN_QUESTIONS):
+            try:
+                answer = asker.ask([{"role": "user", "content": "Are you there?"}])
+            except GlueError as error:
+                counts["error"] += 1
+                site.tell(f"a question at night got no answer: {error.saw}")
+                continue
+            counts[
+                (
+                    "desk"
+                    if answer.text.startswith(MARK)
+                    else "model"
+                    if answer.text.strip()
+                    else "error"
+                )
+            ] += 1
+
+    with waiting.beside(ask, end_seconds=300):
+        yield counts
