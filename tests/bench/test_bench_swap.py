@@ -474,7 +474,7 @@ class Person:
     def call(self, *_: object, **__: object) -> dict[str, Any]:
         return {"id": "k", "items": [], "total": 0}
 
-    def ensure_assistant(self, _: object, served: str, knowledge: str) -> None:
+    def ensure_assistant(self, _: object, served: str, *__: object) -> None:
         self.models.append(served)
 
     def ensure_model(self, form: dict[str, Any]) -> None:
