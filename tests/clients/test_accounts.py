@@ -19,7 +19,7 @@ from glue.core.errors import GlueError
 from glue.core.services import Service
 from glue.core.settings import Settings
 
-ADMIN, PASSWORD = "admin@spark.local", "from-secrets.env"
+ADMIN, PASSWORD = "admin@spark.local", "from-secrets.env"  # pragma: allowlist secret
 CHAT = Service("open-webui", "running", "healthy")
 
 
@@ -92,7 +92,7 @@ def test_the_account_is_made_once_and_its_token_is_kept(chat: Chat, settings: Se
 
 def test_the_administrator_s_password_is_not_needed_again(chat: Chat, settings: Settings) -> None:
     administrator(settings)
-    chat.accounts[ADMIN]["password"] = "changed in the page"
+    chat.accounts[ADMIN]["password"] = "changed in the page"  # pragma: allowlist secret
     (settings.state / webui_accounts.TOKEN).unlink()
     del chat.sign_ins[:]
     administrator(settings)
@@ -117,7 +117,9 @@ def test_an_account_that_people_changed_is_made_anew(
     assert chat.accounts[SERVICE_EMAIL]["password"] == webui_accounts.password(settings)
 
 
-@pytest.mark.parametrize("changed", [{"password": "changed"}, {"role": "user"}])
+@pytest.mark.parametrize(
+    "changed", [{"password": "changed"}, {"role": "user"}]
+)  # pragma: allowlist secret
 def test_where_neither_account_works_it_is_said_what_to_do(
     changed: dict[str, str], chat: Chat, settings: Settings
 ) -> None:
