@@ -118,7 +118,8 @@ def test_an_account_that_people_changed_is_made_anew(
 
 
 @pytest.mark.parametrize(
-    "changed", [{"password": "changed"}, {"role": "user"}]
+    "changed",
+    [{"password": "changed"}, {"role": "user"}],  # pragma: allowlist secret
 )  # pragma: allowlist secret
 def test_where_neither_account_works_it_is_said_what_to_do(
     changed: dict[str, str], chat: Chat, settings: Settings
