@@ -64,7 +64,7 @@ def test_only_the_answer_and_its_end_mark_are_learned(
 def test_a_row_whose_prompt_is_not_a_prefix_is_refused(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    with pytest.raises(ValueError, match="another prompt with an answer"):
+    with pytest.raises(ValueError, match="a different prompt with an answer"):
         samples.tokenized(row("<think>The sheet says F29.</think>F29."), tokenizer)
 
 
