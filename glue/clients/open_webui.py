@@ -17,7 +17,7 @@ SERVICE_EMAIL = "glue@service.internal"  # of glue's own account, in webui_accou
 # comes first.
 DESCRIPTION = (
     "Answers from your documents. Wrong? Edit the answer, *Save as copy*, thumbs up.\n"
-    "It learns at night, and only from conversations that you rate."
+    "Edit first, then rate: at night it learns the rated text, and nothing unrated."
 )
 # A model needs this on its preset, on the base model behind it and on the knowledge.
 EVERYONE_READS = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
