@@ -94,7 +94,7 @@ def require_no_sudo(verb: str | None) -> None:
 
 def lines(result: dict[str, Any]) -> None:
     for key, value in result.items():
-        print(f"{key:14}{'-' if value is None else value}")
+        print(f"{key:13} {'-' if value is None else value}")
 
 
 def overdue(result: Any) -> int:
