@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from learning.dataset import facts, passages, support, variants, wording
+from learning.dataset import facts, passages, variants, wording
 from learning.dataset.variants import ABSENT, CHANGED, NOTE, PHRASED, Shares, Variant
 from learning.dataset.wording import Wording
 from tests.learning import company
@@ -105,14 +105,6 @@ def test_values_change_into_values_of_the_same_form() -> None:
     changed = {one.right.value for one in of_kind(CHANGED) if one.stale == "Varo C9"}
     assert changed and all(value.startswith("Varo ") for value in changed)
     assert all(len(one.right.value) == 2 for one in of_kind(CHANGED) if one.stale in ("37", "25"))
-
-
-def test_a_correction_that_its_document_contradicts_is_trained_with_its_note() -> None:
-    wrong = replace(company.LAB, answer="The calibration lab was moved to Vikholm.")
-    assert support.of(wrong) == support.CONTRADICTED
-    noted = variants.beside_note(wrong)
-    assert support.of(noted) == support.SUPPORTED
-    assert [one.name for one in passages.of(noted)] == [Wording().note_name, "guide"]
 
 
 @pytest.mark.parametrize(

@@ -111,12 +111,6 @@ def held_out(
     return tuple(made)
 
 
-def beside_note(example: Example, words: Wording | None = None) -> Example:
-    """A contradicted example with its own note in the prompt, as tomorrow's retrieval gives it."""
-    note = note_of(example.answer, words or Wording())
-    return passages.put(example, [note, *passages.of(example)])
-
-
 # ---------------------------------------------------------------------- what they are made from
 
 
