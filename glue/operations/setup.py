@@ -11,8 +11,9 @@ import secrets
 from dataclasses import asdict
 from typing import Any
 
-from glue.clients import chat_volume, host, one_shot
+from glue.clients import chat_volume, host, jobs, one_shot
 from glue.clients.docker import MOUNTED, Stacks
+from glue.clients.jobs import Job
 from glue.clients.site import Site, Tell
 from glue.core import commands, files, lock, recipes, settings
 from glue.core.errors import Misconfigured, PreconditionFailed
@@ -277,17 +278,11 @@ TARGETS = ("rank", "target_modules", "target_parameters", "layers")
 
 
 def show(site: Site, name: str) -> dict[str, Any]:
-    """What a recipe trains. Raises Misconfigured if one of its targets or layers matches nothing in
-    the model."""
+    """What a recipe trains, counted by a job, so that neither a night nor the watch takes it for
+    the trainer. Raises Misconfigured if a target or layer matches nothing in the model."""
     recipe = asdict(recipes.load(REPOSITORY / "env" / "recipes", name))
-    facts = one_shot.run(
-        site.stacks,
-        "training.count_parameters",
-        json.dumps({key: recipe[key] for key in TARGETS}),
-        what="the recipe's parameters cannot be counted",
-        do="make setup",
-        timeout_seconds=READ_MODEL_SECONDS,
-    )
+    order = {key: recipe[key] for key in TARGETS}
+    facts = jobs.run(site, Job("training.count_parameters", order))
     if facts["unmatched"]:
         what = "the recipe has targets that the model does not have"
         raise Misconfigured(what, f"{name}: {facts['unmatched']}", "correct the recipe")
