@@ -10,6 +10,7 @@ from typing import Any
 
 from glue.clients import jobs
 from glue.clients.jobs import Job
+from glue.core import files
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE, CANDIDATE, GOLDEN
 from glue.core.verdict import Verdict
@@ -24,10 +25,7 @@ DEADLINE_SECONDS = 4 * 3600
 
 def broken(problems: Sequence[str]) -> Verdict:
     """The verdict on an adapter that cannot serve."""
-    more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-    return Verdict(
-        False, (f"the adapter is broken: {'; '.join(problems[:3])}{more}",), {}, ("broken",)
-    )
+    return Verdict(False, (f"the adapter is broken: {files.names(problems)}",), {}, ("broken",))
 
 
 def judge(night: Night, still_wanted: Callable[[], object] = lambda: None) -> Verdict:

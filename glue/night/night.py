@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from glue.clients.site import Site
@@ -14,11 +14,11 @@ from glue.core.errors import DayNotServing, PreconditionFailed
 from glue.machine import hours
 from glue.night import collect, promote, report, train
 from glue.night.tonight import Night, NothingNew
+from glue.operations import backup
 from glue.serving import day, recovery
 from glue.serving.day import Caller
 from glue.serving.last_night import NightRefused, Report
 
-NAME = "%Y%m%dT%H%M%SZ"
 STEPS: dict[str, Callable[[Night], None]] = {
     # while the day still serves
     "collect": collect.collect,
@@ -28,7 +28,7 @@ STEPS: dict[str, Callable[[Night], None]] = {
     "train": train.train,
     "publish": train.publish,
     # the day again
-    "start day": promote.start_day,
+    "start day": lambda night: day.start_for_judging(night.site, night.name),
     "judge": promote.judge_candidate,
     "promote": promote.promote,
     "smoke": promote.smoke,
@@ -46,8 +46,9 @@ def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
     recipe = site.recipe()
     with lock.hold(site.state, lock.TRAINING, "a night"):
         upgrade_note.require_none(site.state)
+        name = backup.free_name(site.state / "nights")
         longest = time.time() + recipe.longest_minutes * 60
-        night = Night(site, new_name(site), recipe, min(longest, until_time or training_end(site)))
+        night = Night(site, name, recipe, min(longest, until_time or training_end(site)))
         undo_dead_nights(night)
         found = run_to_its_end(night)
     if found.outcome == "refused":
@@ -115,14 +116,6 @@ def scheduled_end(site: Site) -> float:
         do = "make night, to start one now anyway"
         raise PreconditionFailed("it is outside the hours for nights", saw, do)
     return found[1].timestamp()
-
-
-def new_name(site: Site) -> str:
-    """The time, or the next free second: a clock may be set back."""
-    moment = datetime.now(UTC)
-    while (site.state / "nights" / f"{moment:{NAME}}").exists():
-        moment += timedelta(seconds=1)
-    return f"{moment:{NAME}}"
 
 
 def undo_dead_nights(night: Night) -> None:

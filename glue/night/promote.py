@@ -14,14 +14,9 @@ from glue.core.names import BASE, MARK
 from glue.core.waiting import Seen
 from glue.night import evaluate
 from glue.night.tonight import Night
-from glue.serving import adapters, day
+from glue.serving import adapters
 
 SMOKE_SECONDS = 30
-
-
-def start_day(night: Night) -> None:
-    """Serves the current adapter again, in a form that lets a candidate load beside it."""
-    day.start_for_judging(night.site, night.name)
 
 
 def judge_candidate(night: Night) -> None:

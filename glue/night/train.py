@@ -93,23 +93,14 @@ def train(night: Night) -> None:
     with host.measured() as night.energy:
         wait_for_trainer(night)
     desired_state.require(site.state, night.name)  # without the lock: promotion requires it again
-    result_file = night.folder / "result.json"
-    lines = "" if result_file.exists() else site.stacks.last_log_lines("night", "trainer")
+    lines = site.stacks.last_log_lines("night", "trainer")
     site.stacks.remove_trainer()
-    if not result_file.exists():
+    night.result = files.read_json_if_whole(night.folder / "result.json", {})
+    if not night.result:
         raise GlueError("the trainer left no result", lines, f"see {night.folder}")
-    night.result = read_result(result_file)
     if night.result.get("outcome") != "trained":
         reason = str(night.result.get("reason"))
         raise GlueError("the training failed", reason, f"see {night.folder}")
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    try:
-        return files.read_json(path, {})
-    except files.Damaged as error:
-        what = "the trainer's result cannot be read"
-        raise GlueError(what, error.saw, f"see {path.parent}") from error
 
 
 def job(night: Night) -> dict[str, Any]:
@@ -138,8 +129,8 @@ def begin_from(night: Night) -> str:
     wanted = {key: getattr(night.recipe, key) for key in SHAPE} | base(night.site)
     other = [key for key in wanted if (before.get("recipe", {}) | before).get(key) != wanted[key]]
     if other:
-        words = f"{current} has another {', '.join(other)}; the night trains a new adapter"
-        night.site.tell(words)
+        why = f"{current} has another {', '.join(other)}"
+        night.site.tell(f"{why}; the night trains a new adapter")
         return ""
     return f"{model.ADAPTERS_IN_CONTAINER}/{current}"
 

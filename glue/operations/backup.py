@@ -104,7 +104,7 @@ def make(site: Site, anew: bool = False, now: datetime | None = None) -> Path:
     """Returns its folder. now: by default, by the machine's clock."""
     kept = backup_folder.there(site.settings)
     target = place(site.settings)
-    name = free_name(target, now or datetime.now(UTC))
+    name = free_name(target, now)
     unfinished = target / unfinished_name(site.settings, name)
     target.mkdir(parents=True, exist_ok=True, mode=0o700)
     for half in target.glob(unfinished_name(site.settings, "*")):
@@ -121,8 +121,9 @@ def make(site: Site, anew: bool = False, now: datetime | None = None) -> Path:
     return target / name
 
 
-def free_name(target: Path, now: datetime) -> str:
-    """The moment, or the next second without a folder: a clock may have been set back."""
+def free_name(target: Path, now: datetime | None = None) -> str:
+    """The moment, by default now, or the next second without a folder: clocks are set back."""
+    now = now or datetime.now(UTC)
     while (target / files.time_stamp(now)).exists():
         now += timedelta(seconds=1)
     return files.time_stamp(now)

@@ -174,15 +174,6 @@ def problems(site: Site, folder: Path) -> list[str]:
     return found
 
 
-def require_good(site: Site, folder: Path) -> None:
-    """Raises PreconditionFailed with the problems of the adapter in folder."""
-    wrong = problems(site, folder)
-    if wrong:
-        more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
-        saw = "; ".join(wrong[:3]) + more
-        raise PreconditionFailed("this adapter cannot serve", saw, "train it again or add another")
-
-
 def make_checkpoint(site: Site, release: str, form: str) -> dict[str, Any]:
     """Makes adapters/<release>/checkpoint/ in one of export.FORMS. A switch waits for its end."""
     with lock.hold(site.state, lock.SWITCH, f"export {release}", SWITCH_WAIT_SECONDS):
@@ -191,7 +182,9 @@ def make_checkpoint(site: Site, release: str, form: str) -> dict[str, Any]:
 
 def add(site: Site, folder: Path) -> str:
     """Copies the adapter in folder into a new release, which does not serve yet."""
-    require_good(site, folder)
+    if wrong := problems(site, folder):
+        do = "train it again or add another"
+        raise PreconditionFailed("this adapter cannot serve", files.names(wrong), do)
     with lock.hold(site.state, lock.SWITCH, f"add {folder.name}", SWITCH_WAIT_SECONDS):
         return site.store.publish(folder, {"source": f"added from {folder.name}"})
 

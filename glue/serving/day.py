@@ -148,7 +148,7 @@ def bring_up(site: Site, judging: bool = False) -> None:
         site.store.set_judging(judging)
         start_services(site)
     except (GlueError, OSError) as fault:
-        error = in_words(fault)
+        error = fault if isinstance(fault, GlueError) else docker_or_disk(fault)
         journal.note(site.state, event="day", phase="failed", reason=f"{error.what}: {error.saw}")
         if isinstance(error, PreconditionFailed) and "port" in error.what:
             raise error from fault  # another program has the chat's port; nothing is broken
@@ -156,13 +156,9 @@ def bring_up(site: Site, judging: bool = False) -> None:
     journal.note(site.state, event="day", phase="done", adapter=site.store.current())
 
 
-def in_words(error: GlueError | OSError) -> GlueError:
-    """Docker's own errors, and the disk's, are OSErrors."""
-    if isinstance(error, GlueError):
-        return error
-    return GlueError(
-        "the start of the day failed", f"{type(error).__name__}: {error}", "make doctor"
-    )
+def docker_or_disk(error: OSError) -> GlueError:
+    saw = f"{type(error).__name__}: {error}"
+    return GlueError("the start of the day failed", saw, "make doctor")
 
 
 def https(site: Site) -> dict[str, Any]:

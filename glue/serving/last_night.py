@@ -70,11 +70,6 @@ class Report:
         return (judged and self.verdict.get("reasons")) or [self.reason or "no reason was recorded"]
 
     @property
-    def notes(self) -> list[str]:
-        """What the gate could not judge, and why."""
-        return list(self.verdict.get("notes", []))
-
-    @property
     def figures(self) -> dict[str, float]:
         found: dict[str, float] = self.verdict.get("figures", {})
         return found
@@ -128,7 +123,8 @@ def read(state: Path, end: dict[str, Any]) -> Report:
 def summary(report: Report, links: Sequence[str] = ()) -> str:
     """A few lines of plain text; the first is a subject line, the last are links."""
     lines = [f"{report.headline} (night {report.night})", ""]
-    lines += [f"- {line}" for line in (*report.reasons, *report.notes, *figure_lines(report))]
+    unjudged = report.verdict.get("notes", [])
+    lines += [f"- {line}" for line in (*report.reasons, *unjudged, *figure_lines(report))]
     if report.outcome == "promoted":
         lines += ["", f"To undo it: {UNDO}. Nothing restarts."]
     return "\n".join([*lines, *links]) + "\n"
@@ -152,8 +148,9 @@ def figure_lines(report: Report) -> list[str]:
     if report.counts:
         named = (f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items())
         lines.append(f"examples: {', '.join(named)}")
-    if losses := [loss for _, loss in report.losses]:
-        lines.append(f"loss {losses[0]:.2f} {sparkline(losses, 24)} {losses[-1]:.2f}")
+    if report.losses:
+        (_, first), (_, last) = report.losses[0], report.losses[-1]
+        lines.append(f"loss {first:.2f} to {last:.2f}")
     return [*lines, f"{duration(report.seconds)}, {energy_words(report.energy)}"]
 
 
@@ -182,17 +179,3 @@ def energy_words(energy: dict[str, float]) -> str:
         return "energy cannot be read on this machine"
     watts = energy["watt_hours"] * 3600 / max(energy["seconds"], 1)
     return f"training took {energy['watt_hours']:.0f} Wh on the GPU, {watts:.0f} W on average"
-
-
-BARS = "▁▂▃▄▅▆▇█"
-
-
-def sparkline(values: Sequence[float], width: int = 40) -> str:
-    """For a terminal: the values as small bars, at most width of them."""
-    if not values:
-        return ""
-    share = max(1.0, len(values) / width)
-    kept = [values[int(at * share)] for at in range(int(len(values) / share))]
-    low, high = min(kept), max(kept)
-    scale = (len(BARS) - 1) / ((high - low) or 1.0)
-    return "".join(BARS[int((value - low) * scale)] for value in kept)
