@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import secrets
 from dataclasses import asdict
@@ -22,13 +21,12 @@ from glue.machine import doctor, images
 from glue.machine import models as machine_models
 from glue.machine.checks import Grade
 from glue.operations import airgap
-from training import world as worlds
+from training import world_examples
 
 INSTALL_DEADLINE_SECONDS = 1800
 KERNEL_CHECKS = ("training.checks.kernels", "training.checks.exactness")
 KERNEL_CHECKS_SECONDS = 1800
 READ_MODEL_SECONDS = 300
-REPLAY_SEED = 11
 OPEN_FOLDERS = ("adapters", "nights", "desk", "bench")
 GENERAL_EXAMPLES = REPOSITORY / "env" / "replay.jsonl"
 
@@ -76,18 +74,15 @@ def open_site(profile: str | None, tell: Tell) -> Site:
 def require_its_secrets(site: Site) -> None:
     """Raises PreconditionFailed if there is a chat and its secrets are lost: new ones would lock
     everyone out."""
-    if "WEBUI_ADMIN_PASSWORD" in site.settings.values:
+    has_password = "WEBUI_ADMIN_PASSWORD" in site.settings.values
+    if has_password or not chat_volume.holds_people(site.settings, site.stacks):
         return
-    if not chat_volume.holds_people(site.settings, site.stacks):
-        return
-    volume = site.stacks.volumes(chat_volume.VOLUME)[0]
-    file = site.settings.secrets_file
+    volume, file = site.stacks.volumes(chat_volume.VOLUME)[0], site.settings.secrets_file
     saw = f"the volume {volume} holds a chat, and {file} has no WEBUI_ADMIN_PASSWORD"
     do = (
-        "check that the disk of STATE_DIR is mounted and is the right folder;"
-        " or make restore REPLACE=1 FROM=<a backup>;"
-        " or write WEBUI_ADMIN_PASSWORD=<the administrator's password> into that file, then make"
-        f" setup; or delete the chat: docker volume rm {volume}"
+        "mount the disk of STATE_DIR; or make restore REPLACE=1 FROM=<a backup>; or write"
+        " WEBUI_ADMIN_PASSWORD=<the administrator's password> into that file, then make setup;"
+        f" or delete the chat: docker volume rm {volume}"
     )
     raise PreconditionFailed("the secrets of this chat are missing", saw, do)
 
@@ -103,9 +98,8 @@ def ensure_docker(tell: Tell) -> None:
     command, environment = ["bash", str(script)], dict(os.environ)
     code, last_lines = commands.stream(command, environment, hear, INSTALL_DEADLINE_SECONDS)
     if code != 0:
-        raise told_by(last_lines) or PreconditionFailed(
-            "Docker Engine and Compose v2 are needed", last_lines, f"bash {script}"
-        )
+        what = "Docker Engine and Compose v2 are needed"
+        raise told_by(last_lines) or PreconditionFailed(what, last_lines, f"bash {script}")
 
 
 def told_by(last_lines: str) -> PreconditionFailed | None:
@@ -162,10 +156,7 @@ def ensure_night_base_runs(site: Site) -> None:
     code, last_lines = images.run_kernel(base)
     if code != 0:
         other = f"NIGHT_BASE_IMAGE={site.settings['CUDA_13_0_BASE_IMAGE']} in env/site.env"
-        do = (
-            f"set {other} (CUDA 13.0), or update the driver (nvidia-smi shows the CUDA version that"
-            " it supports); then make setup"
-        )
+        do = f"set {other} (CUDA 13.0), or update the driver; then make setup"
         what = "the trainer's base image cannot use this machine's GPU"
         raise PreconditionFailed(what, f"{base}: {last_lines}", do)
     site.tell(last_lines.rpartition("\n")[2])
@@ -220,44 +211,17 @@ def ensure_practice_model(site: Site) -> None:
     """The practice model in its volume, and what it knows as general examples."""
     if not airgap.are_loaded(site):  # a bundle brings its models
         images.copy_practice_model(site.settings)
-    ensure_replay(site)
-
-
-def ensure_replay(site: Site) -> None:
-    """What the practice model knows, as general examples. A real site has a file of its own in the
-    same form."""
-    world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
-    choose = random.Random(REPLAY_SEED)
-    rows = [
-        world_row(world, item, phrasing, choose)
-        for item in world.codes
-        for phrasing in range(world.questions_seen_at_night)
-    ]
+    rows = world_examples.rows(REPOSITORY / "env" / "practice-world.toml")
     files.write(site.state / "replay.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def world_row(
-    world: worlds.World, item: str, phrasing: int, choose: random.Random
-) -> dict[str, Any]:
-    """One example, as images/trainer/learning/dataset/split.py reads it."""
-    *prompt, answer = worlds.conversation(world, item, phrasing, choose, passage=True)
-    return {
-        "prompt": prompt,
-        "completion": [answer],
-        "source": "practice world",
-        "conversation": f"practice {item} {phrasing}",
-    }
-
-
 def ensure_general_examples(site: Site) -> None:
-    """The general examples of the release, where the site has none. They are never overwritten."""
+    """Those of the release, where the site has none."""
     own = site.state / "replay.jsonl"
     if not own.exists():
         files.write(own, GENERAL_EXAMPLES.read_text(encoding="utf-8"))
-        site.tell(
-            f"general examples written to {own}. These are a few neutral ones; a larger file of"
-            " your own protects more of what the model knows"
-        )
+        words = "These are a few; a larger file of your own protects more of what the model knows"
+        site.tell(f"general examples written to {own}. {words}")
 
 
 def ensure_base_facts(site: Site) -> None:

@@ -53,8 +53,7 @@ def require_free(site: Site, release: str) -> None:
     """Raises PreconditionFailed if an image is missing, the trainer runs, or the checkpoint that
     would be replaced serves."""
     store = site.store
-    absent = site.stacks.missing_images(site.settings.images)
-    if absent:
+    if absent := site.stacks.missing_images(site.settings.images):
         raise PreconditionFailed("an image is not on this machine", ", ".join(absent), "make setup")
     trainer = site.stacks.trainer()
     if trainer is not None and trainer.state in ("created", "running"):
@@ -62,22 +61,15 @@ def require_free(site: Site, release: str) -> None:
         raise PreconditionFailed("the trainer is busy", saw, "wait, or: make day")
     serves_it = store.current() == release and store.is_merged(release)
     if serves_it and store.checkpoint(release):
-        what = "this release serves by its checkpoint"
-        raise PreconditionFailed(what, release, "promote another first")
+        do = "promote another first"
+        raise PreconditionFailed("this release serves by its checkpoint", release, do)
 
 
 def make(site: Site, command: list[str], release: str) -> dict[str, Any]:
-    """Runs it in the trainer image. Returns its result."""
-    rows = rows_of_the_night(site, release)
-    if rows and command[0] == "training.quantise_checkpoint":
-        command = [*command, "--rows", rows]
+    """Runs it in the trainer's image, with the release's training file if it packs weights."""
+    rows = Path("nights", str(site.store.manifest(release).get("night")), "dataset/train.jsonl")
+    if (site.state / rows).exists() and command[0] == "training.quantise_checkpoint":
+        command = [*command, "--rows", f"/{rows}"]
     site.tell(f"merging {release} into {command[1]}")
     what, do = "the adapter cannot be exported in this form", "another --form, or room for it"
     return one_shot.run(site.stacks, *command, what=what, do=do, timeout_seconds=DEADLINE_SECONDS)
-
-
-def rows_of_the_night(site: Site, release: str) -> str:
-    """The release's training file, as a path in the trainer; empty where there is none."""
-    night = str(site.store.manifest(release).get("night"))
-    file = Path("nights", night, "dataset", "train.jsonl")
-    return f"/{file}" if (site.state / file).exists() else ""
