@@ -31,22 +31,14 @@ def check(night: Night) -> None:
     doctor.require(site, doctor.NIGHT)
     hours.of(site.settings)
     if not (site.state / "base_model.json").exists():
-        raise PreconditionFailed(
-            "the base model's facts are missing", "no base_model.json", "make setup"
-        )
-    late = services.not_serving(site.stacks.services("day"))
-    if late:
+        what = "the base model's facts are missing"
+        raise PreconditionFailed(what, "no base_model.json", "make setup")
+    if late := services.not_serving(site.stacks.services("day")):
         raise PreconditionFailed("the day is incomplete, so no night starts", str(late), "make day")
-    reserve_disk(night)
-
-
-def reserve_disk(night: Night) -> None:
-    """Reserves disk space for the adapter before other files fill the disk."""
     size = int(checks.RELEASE_BYTES_A_RANK * night.recipe.rank)
     try:
         files.reserve(night.reserve, size)
     except OSError as error:
+        what = "the disk has no room for a night's adapter"
         saw = f"{error.strerror}: {host.readable(size)} wanted in {night.folder}"
-        raise PreconditionFailed(
-            "the disk has no room for a night's adapter", saw, "make room there"
-        ) from error
+        raise PreconditionFailed(what, saw, "make room there") from error

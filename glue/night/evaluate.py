@@ -42,7 +42,9 @@ def judge(night: Night, still_wanted: Callable[[], object] = lambda: None) -> Ve
     try:
         with asked_through_chat(night) as asked_as:
             asked = order(night) | {"asked_as": asked_as}
-            return verdict(run(night, "evaluate", asked, still_wanted))
+            found = run(night, "evaluate", asked, still_wanted)
+        words = {key: tuple(found[key]) for key in ("reasons", "faults", "notes")}
+        return Verdict(found["promote"], figures=found["figures"], **words)
     finally:
         if site.vllm().answers():
             site.vllm().forget(CANDIDATE)
@@ -63,11 +65,6 @@ def sides(night: Night) -> dict[str, str]:
     """The names by which vLLM knows the three."""
     current = ADAPTER if night.site.store.current() else BASE
     return {"candidate": CANDIDATE, "current": current, "base": BASE}
-
-
-def verdict(found: dict[str, Any]) -> Verdict:
-    words = {key: tuple(found[key]) for key in ("reasons", "faults", "notes")}
-    return Verdict(found["promote"], figures=found["figures"], **words)
 
 
 def score(night: Night, name: str) -> float:
@@ -101,9 +98,8 @@ def asked_through_chat(night: Night) -> Iterator[dict[str, str]]:
         yield {}
         return
     person = site.administrator()
-    person.ensure_judging(
-        site.settings, {ASKED_AS[side]: name for side, name in sides(night).items()}
-    )
+    asked = {ASKED_AS[side]: name for side, name in sides(night).items()}
+    person.ensure_judging(site.settings, asked)
     try:
         yield ASKED_AS
     finally:

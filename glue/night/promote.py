@@ -48,7 +48,7 @@ def smoke(night: Night) -> None:
         ask_for_smoke(site, night.dataset["question"])
         journal.record(site.state, night=night.name, event=journal.CONFIRMED)
     except BaseException:
-        if night.verdict is not None and night.verdict.promote:
+        if night.verdict and night.verdict.promote:
             site.tell("the smoke question failed: rolling back")
             adapters.rollback(site)
         raise
@@ -57,13 +57,13 @@ def smoke(night: Night) -> None:
 def confirm_merged(night: Night) -> None:
     """Checks that the checkpoint's answers are as likely as the judged adapter's: it runs on
     other kernels."""
-    promoted = night.verdict is not None and night.verdict.promote
-    if night.verdict is None or not promoted or not night.site.store.serves_merged():
+    judged = night.verdict
+    if not (judged and judged.promote and night.site.store.serves_merged()):
         return
     found = evaluate.score(night, BASE)
-    judged = night.verdict.figures["held_out_candidate"]
-    if found < judged - night.recipe.most_forgetting:
-        saw = f"{found:.3f} nats a token, the adapter {judged:.3f}"
+    adapter = judged.figures["held_out_candidate"]
+    if found < adapter - night.recipe.most_forgetting:
+        saw = f"{found:.3f} nats a token, the adapter {adapter:.3f}"
         what = "the merged checkpoint answers worse than the judged adapter"
         raise GlueError(what, saw, "serve it as an adapter")
 

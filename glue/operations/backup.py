@@ -51,22 +51,11 @@ def backup(site: Site, anew: bool = False) -> dict[str, Any]:
             journal.note(site.state, event="backup", result="failed", reason=reason)
             raise
         size = sum(path.lstat().st_size for path in made.rglob("*"))
-        note_done(site, made, size)
+        disk = {"bytes": size, "own_disk": backup_folder.on_own_disk(site.settings)}
+        manifest = files.read_json(made / files.MANIFEST, {})
+        found = {key: manifest[key] for key in ("counts", "warnings")}
+        journal.record(site.state, event="backup", result="done", folder=str(made), **disk, **found)
     return {"backup": str(made), "size": host.readable(size), "kept": len(there(site))}
-
-
-def note_done(site: Site, made: Path, size: int) -> None:
-    manifest = files.read_json(made / files.MANIFEST, {})
-    journal.record(
-        site.state,
-        event="backup",
-        result="done",
-        folder=str(made),
-        bytes=size,
-        own_disk=backup_folder.on_own_disk(site.settings),
-        counts=manifest["counts"],
-        warnings=manifest["warnings"],
-    )
 
 
 def there(site: Site) -> list[Path]:
@@ -90,10 +79,7 @@ def require_sources(site: Site, anew: bool) -> None:
     had = [name for name in MUST_BE if f"state/{name}" in last.checksums]
     if gone := [name for name in had if not (site.state / name).exists()]:
         saw = f"not in {site.state}, but in the backup {last.folder}: {', '.join(gone)}"
-        do = (
-            "check that the disk of STATE_DIR is mounted; or make restore REPLACE=1"
-            f" FROM={last.folder}"
-        )
+        do = f"mount the disk of STATE_DIR; or make restore REPLACE=1 FROM={last.folder}"
         raise PreconditionFailed("the state folder has lost files", saw, do)
 
 
@@ -164,11 +150,8 @@ def fill(site: Site, unfinished: Path, name: str, kept: list[Kept], anew: bool) 
     backup_contents.copy_settings(unfinished / "env")
     anew = anew or journal.chat_is_new(site.state)
     facts = backup_folder.facts(site.settings, kept, counts, anew)
-    if less := backup_folder.fewer(counts, facts["most"]):
-        words = (
-            f"the chat shrank below half: {', '.join(less)}; if that is right: make backup NEW=1"
-        )
-        warnings.append(words)
+    if less := ", ".join(backup_folder.fewer(counts, facts["most"])):
+        warnings.append(f"the chat shrank below half: {less}; if that is right: make backup NEW=1")
     images = {key: site.settings.image(key) for key in ("OPEN_WEBUI_IMAGE", "VLLM_IMAGE")}
     facts |= {"made": name, "links": links, "images": images, "warnings": warnings}
     files.write_checksums(unfinished, facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,29 +23,23 @@ NOT_NEEDED = (
 )
 
 
-def unneeded(folder: Path, names: list[str], backups: Path) -> set[str]:
-    """The names in a folder of the state folder that no backup contains, including other
-    backups, of this BACKUP_DIR or an earlier one."""
-
-    def is_unneeded(name: str) -> bool:
-        path = folder / name
-        if name in LEFT_OUT or any(part in name for part in NOT_NEEDED):
-            return True
-        return backup_folder.is_backup(path) or path.resolve() == backups.resolve()
-
-    return set(filter(is_unneeded, names))
+def entries(folder: Path, backups: Path) -> Iterator[Path]:
+    """Every file and link of the state folder that a backup contains. No backup contains others, of
+    this BACKUP_DIR or an earlier one."""
+    for path in folder.iterdir():
+        if path.name in LEFT_OUT or any(part in path.name for part in NOT_NEEDED):
+            continue
+        if backup_folder.is_backup(path) or path.resolve() == backups.resolve():
+            continue
+        is_folder = path.is_dir() and not path.is_symlink()
+        yield from entries(path, backups) if is_folder else [path]
 
 
 def state_bytes(state: Path, linked_to: Path | None, backups: Path) -> int:
     """What copy_state will write. linked_to: an earlier backup's state folder, if links to it can
     be made."""
-    size = 0
-    for folder, folders, names in os.walk(state):
-        left_out = unneeded(Path(folder), [*folders, *names], backups)
-        folders[:] = [name for name in folders if name not in left_out]
-        paths = [Path(folder) / name for name in names if name not in left_out]
-        size += sum(path.lstat().st_size for path in paths if not held(path, state, linked_to))
-    return size
+    paths = entries(state, backups)
+    return sum(path.lstat().st_size for path in paths if not held(path, state, linked_to))
 
 
 def held(path: Path, state: Path, earlier: Path | None) -> bool:
@@ -74,26 +69,19 @@ def copy_state(
     """
     links: dict[str, str] = {}
     warnings: list[str] = []
-
-    def link_or_copy(source: str, copy: str) -> str:
-        path = Path(source)
+    for path in entries(state, backups):
+        name = path.relative_to(state)
+        if path.is_symlink():
+            links[str("state" / name)] = str(path.readlink())
+            continue
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         if before and path.suffix == ".safetensors":
-            earlier = before.folder / "state" / path.relative_to(state)
+            earlier = before.folder / "state" / name
             if is_whole(path, earlier, before, warnings):
                 with suppress(OSError):
-                    os.link(earlier, copy)
-                    return copy
-        return shutil.copy2(source, copy)
-
-    def not_copied(folder: str, names: list[str]) -> set[str]:
-        left_out = unneeded(Path(folder), names, backups)
-        linked = [Path(folder) / name for name in names if name not in left_out]
-        linked = [path for path in linked if path.is_symlink()]
-        for path in linked:
-            links[str("state" / path.relative_to(state))] = str(path.readlink())
-        return left_out | {path.name for path in linked}
-
-    shutil.copytree(state, target, ignore=not_copied, copy_function=link_or_copy)
+                    os.link(earlier, target / name)
+                    continue
+        shutil.copy2(path, target / name)
     return links, warnings
 
 

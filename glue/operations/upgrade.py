@@ -120,7 +120,7 @@ def require_room(site: Site) -> None:
 
 def open_webui(which: str) -> str:
     """The reference in a version's env/images.env, without its digest."""
-    text = versions.text(which, "env/images.env")
+    text = versions.git("show", f"{which}:env/images.env")
     return (dotenv_values(stream=StringIO(text)).get("OPEN_WEBUI_IMAGE") or "").partition("@")[0]
 
 

@@ -15,11 +15,6 @@ def commit(name: str) -> str:
         raise PreconditionFailed("this repository has no such version", name, do) from error
 
 
-def text(which: str, path: str) -> str:
-    """A file of a version."""
-    return git("show", f"{which}:{path}")
-
-
 def require_unchanged(before: str, after: str) -> None:
     """Raises PreconditionFailed if a file that differs between the two was changed here. Other
     changes of a person stay."""

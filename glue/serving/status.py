@@ -29,7 +29,9 @@ def status(site: Site) -> dict[str, Any]:
     asked = (found.get("open-webui"), site.administrator, site.state)
     without_documents = knowledge.fault(*asked)
     account = ": ".join(filter(None, webui_accounts.fault(*asked[:2])))
-    rows = [row for row in journal.rows(site.state) if is_in_force(site, row)]
+    # not a message by a way that is no longer set: no later one will arrive by it
+    ways, rows = site.settings.values, journal.rows(site.state)
+    rows = [row for row in rows if row.get("event") != "message" or ways.get(row.get("way", ""))]
     return {
         "mode": mode.value,
         "profile": site.settings.profile,
@@ -46,11 +48,6 @@ def status(site: Site) -> dict[str, Any]:
             *overdue(rows, datetime.now().astimezone(), *map(site.settings.number, OLDEST)),
         ],
     }
-
-
-def is_in_force(site: Site, row: Row) -> bool:
-    """False for a message by a way that is no longer set: no later one will arrive by it."""
-    return row.get("event") != "message" or bool(site.settings.values.get(row.get("way", "")))
 
 
 def shown(service: Service) -> str:
