@@ -1,5 +1,4 @@
-"""Steps 1 and 2, while the day still serves: builds a data set from the team's ratings and
-checks all that the night needs."""
+"""Steps 1 and 2, while the day serves: collect a data set and check what the night needs."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from glue.operations import dataset
 
 
 def collect(night: Night) -> None:
-    """Builds a data set from the team's ratings. Raises NothingNew if too little of it is new."""
+    """Builds the data set from the ratings. Raises NothingNew if too little of it is new."""
     found = dataset.build_in(night.site, night.recipe, night.folder / "dataset", night.name)
     card = found["card"]
     night.site.tell(
@@ -25,8 +24,7 @@ def collect(night: Night) -> None:
 
 
 def check(night: Night) -> None:
-    """Checks all that the night and the morning need. Raises PreconditionFailed; nothing is
-    stopped yet."""
+    """Raises PreconditionFailed if anything is missing. Reserves the disk space for the adapter."""
     site = night.site
     doctor.require(site, doctor.NIGHT)
     hours.of(site.settings)

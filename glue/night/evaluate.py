@@ -1,5 +1,4 @@
-"""Evaluates a night's adapter in the vLLM that serves, by a job: loads it, and unloads it
-afterwards."""
+"""Evaluates a night's adapter in the vLLM that serves the day."""
 
 from __future__ import annotations
 
@@ -24,13 +23,14 @@ DEADLINE_SECONDS = 4 * 3600
 
 
 def broken(problems: Sequence[str]) -> Verdict:
-    """The verdict on an adapter that cannot serve."""
     return Verdict(False, (f"the adapter is broken: {files.names(problems)}",), {}, ("broken",))
 
 
 def judge(night: Night, still_wanted: Callable[[], object] = lambda: None) -> Verdict:
-    """An adapter that vLLM refuses gets a verdict; if vLLM dies of it, that is a GlueError. Ends
-    early by what still_wanted raises."""
+    """Loads the adapter, evaluates it, and unloads it. An adapter that vLLM refuses is broken.
+
+    Raises GlueError if vLLM dies of it, and what still_wanted raises.
+    """
     site = night.site
     site.store.verify(night.release)
     try:
@@ -62,7 +62,7 @@ def order(night: Night) -> dict[str, Any]:
 
 
 def sides(night: Night) -> dict[str, str]:
-    """The names by which vLLM knows the three."""
+    """The names of the three models in vLLM."""
     current = ADAPTER if night.site.store.current() else BASE
     return {"candidate": CANDIDATE, "current": current, "base": BASE}
 
@@ -92,7 +92,7 @@ def run(
 
 @contextmanager
 def asked_through_chat(night: Night) -> Iterator[dict[str, str]]:
-    """The assistants that golden questions are put to; none without such questions."""
+    """Assistants for the golden questions while the block runs; none without such questions."""
     site = night.site
     if not (site.state / GOLDEN).exists():
         yield {}

@@ -1,5 +1,5 @@
-"""One night, from the team's ratings to a promoted adapter or a reason why not. Whatever happens,
-the day serves after it."""
+"""A night: from the team's ratings to a promoted adapter, or a reason why not. The day serves after
+it."""
 
 from __future__ import annotations
 
@@ -36,12 +36,10 @@ STEPS: dict[str, Callable[[Night], None]] = {
 
 
 def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
-    """The whole night. until_time: a Unix time by which training must have ended; by the site's
-    hours if not given.
+    """Runs a night. until_time: the Unix time by which training ends; default: by the site's hours.
 
-    Returns its end, with "outcome": promoted or nothing new. Raises GateRefused, with the day
-    serving, if the gate refused; Locked if another night runs; PreconditionFailed before anything
-    was stopped; GlueError if it failed.
+    Returns how it ended. Raises GateRefused if the gate refused the adapter, Locked if another
+    night runs, PreconditionFailed before anything was stopped, and GlueError if the night failed.
     """
     recipe = site.recipe()
     with lock.hold(site.state, lock.TRAINING, "a night"):
@@ -57,7 +55,7 @@ def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
 
 
 def run_to_its_end(night: Night) -> Report:
-    """Whatever happens, the day serves afterwards and the report is written."""
+    """The day is started and the report written even if a step fails."""
     started = time.monotonic()
     outcome, reason = "failed", ""
     try:
@@ -93,11 +91,8 @@ def run_steps(night: Night) -> tuple[str, str]:
 
 
 def training_end(site: Site) -> float:
-    """A Unix time by which training must end, so that the candidate is evaluated before the
-    opening.
-
-    If that has passed, the opening itself: for a night that a person starts just before it.
-    """
+    """The Unix time by which training ends, so that the evaluation ends before the opening. If that
+    has passed, the opening itself: a person may start a night just before it."""
     found, now = hours.of(site.settings), datetime.now()
     opening = found.next_opening(now)
     ends = found.training_ends(opening)
@@ -105,8 +100,8 @@ def training_end(site: Site) -> float:
 
 
 def scheduled_end(site: Site) -> float:
-    """As training_end, for a timer, which may start late. Raises PreconditionFailed outside the
-    site's night hours."""
+    """training_end for the timer, which may start late. Raises PreconditionFailed outside the
+    hours."""
     now = datetime.now()
     found = hours.of(site.settings).night(now)
     if found is None or found[1] - now < hours.LEAST_NIGHT:
@@ -119,7 +114,7 @@ def scheduled_end(site: Site) -> float:
 
 
 def undo_dead_nights(night: Night) -> None:
-    """This night holds the training lock, so every earlier one without an end is dead."""
+    """This night holds the training lock, so an earlier one without an end has died."""
     left = desired_state.read(night.site.state)
     if left is not None and left.night:
         day.start(night.site, Caller.NIGHT, night.name)
@@ -127,8 +122,8 @@ def undo_dead_nights(night: Night) -> None:
 
 
 def bring_back_the_day(night: Night, reason: str) -> None:
-    """Cannot be interrupted. Raises DayNotServing, with the night's own reason, if the day does
-    not come back."""
+    """Ignores interrupts. Raises DayNotServing, with the night's reason, if the day does not
+    start."""
     if not night.switched:
         return
     with commands.uninterrupted():

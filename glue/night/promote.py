@@ -1,5 +1,4 @@
-"""Steps 6 to 9, the day again: evaluates the candidate in the vLLM that serves, then promotes or
-refuses it."""
+"""Steps 7 to 9, while the day serves: evaluate the adapter, and promote or refuse it."""
 
 from __future__ import annotations
 
@@ -20,8 +19,7 @@ SMOKE_SECONDS = 30
 
 
 def judge_candidate(night: Night) -> None:
-    """Stores the verdict with the adapter. A broken adapter was refused and not stored when it
-    was published."""
+    """Stores the verdict with the adapter. A broken adapter was never stored, and has a verdict."""
     if night.verdict is None:
         night.verdict = evaluate.judge(
             night, lambda: desired_state.require(night.site.state, night.name)
@@ -40,8 +38,8 @@ def promote(night: Night) -> None:
 
 
 def smoke(night: Night) -> None:
-    """Asks a question of the team through the front door, which the model must answer with
-    sources. Rolls back otherwise, or if the result cannot be recorded."""
+    """Asks a question in the chat, which the model must answer with sources. Rolls back if it does
+    not, or if the result cannot be recorded."""
     site = night.site
     try:
         confirm_merged(night)
@@ -55,8 +53,7 @@ def smoke(night: Night) -> None:
 
 
 def confirm_merged(night: Night) -> None:
-    """Checks that the checkpoint's answers are as likely as the judged adapter's: it runs on
-    other kernels."""
+    """Compares the checkpoint's answers with the adapter's, since it runs on other kernels."""
     judged = night.verdict
     if not (judged and judged.promote and night.site.store.serves_merged()):
         return
@@ -69,7 +66,7 @@ def confirm_merged(night: Night) -> None:
 
 
 def ask_for_smoke(site: Site, question: str) -> None:
-    """Repeats the question after an answer of the night desk: the model may have been busy."""
+    """Asks again after an answer of the night desk: the model may be busy."""
     person = site.administrator()
 
     def look() -> Seen[Answer]:

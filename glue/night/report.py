@@ -1,4 +1,4 @@
-"""The end of a night: one report, for the journal, the files, the banner and the message."""
+"""Builds the report of a night at its end, and stores and shows it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ def build(night: Night, outcome: str, reason: str, seconds: float) -> Report:
 
 
 def losses(night: Night) -> list[tuple[int, float]]:
-    """(step, loss), as the trainer wrote them."""
     rows = files.read_lines(night.folder / "progress.jsonl")
     return [
         (row["step"], row["loss"]) for row in rows if row.get("phase") == "train" and "loss" in row
@@ -40,8 +39,7 @@ def losses(night: Night) -> list[tuple[int, float]]:
 
 
 def close(night: Night, report: Report) -> None:
-    """Records the end. A file or banner that cannot be written is printed and fails no night:
-    the journal has the end."""
+    """Records the end in the journal. A failure to write files or the banner is only printed."""
     site = night.site
     journal.note(site.state, night=night.name, **report.end)
     try:

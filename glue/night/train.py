@@ -1,5 +1,4 @@
-"""Steps 3 to 5: the night desk takes over, the trainer runs to its end, and its adapter is
-stored."""
+"""Steps 3 to 5: switch to the night desk, train, and store the adapter."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ SILENT_TRAINER_SECONDS = 1200
 
 
 def hand_over(night: Night) -> None:
-    """The night desk answers, running answers end, vLLM stops, and its memory is free."""
+    """Switches to the night desk, waits for running answers, and stops vLLM."""
     site = night.site
     with lock.hold(site.state, lock.SWITCH, "hand over to the night", model.SWITCH_WAIT_SECONDS):
         desired = DesiredState(Wanted.NIGHT, night.name, until_time(night))
@@ -51,8 +50,7 @@ def hand_over(night: Night) -> None:
 
 
 def back_at(night: Night) -> str:
-    """The time of day that people are told: this night's latest end, or the opening if that is
-    sooner."""
+    """When the chat is back, for people: the latest end of this night, at most the opening."""
     latest = night.deadline_time + night.site.settings.number("DAY_DEADLINE_SECONDS")
     return datetime.fromtimestamp(min(latest, opening(night))).strftime("%H:%M")
 
@@ -62,14 +60,13 @@ def opening(night: Night) -> float:
 
 
 def until_time(night: Night) -> float:
-    """When the day takes precedence, so that it serves at the opening. If that time has passed,
-    the opening itself: for a night that a person starts just before it."""
+    """The Unix time from which the day takes precedence, so that it serves at the opening. If that
+    has passed, the opening itself: a person may start a night just before it."""
     starts = opening(night) - night.site.settings.number("DAY_DEADLINE_SECONDS")
     return starts if starts > time.time() else opening(night)
 
 
 def drain(site: Site) -> None:
-    """Waits for the running answers, at most DRAIN_SECONDS."""
     served = site.vllm()
 
     def look() -> Seen[None]:
@@ -83,8 +80,7 @@ def drain(site: Site) -> None:
 
 
 def train(night: Night) -> None:
-    """Runs the trainer to its end, its deadline or its silence. Raises GlueError if it made no
-    adapter."""
+    """Runs the trainer. Raises GlueError if it leaves no adapter."""
     site = night.site
     files.write_json(night.folder / "job.json", job(night))
     with lock.hold(site.state, lock.SWITCH, "start the trainer", model.SWITCH_WAIT_SECONDS):
@@ -120,8 +116,8 @@ def job(night: Night) -> dict[str, Any]:
 
 
 def begin_from(night: Night) -> str:
-    """The adapter that training continues, as a folder in the container. Empty for a new one,
-    also if the current one has another shape or base."""
+    """The adapter that training continues, as a path in the container. Empty to train a new one,
+    also if the current one has another shape or base model."""
     current = night.site.store.current()
     if night.recipe.begin_from == "base" or current is None:
         return ""
@@ -136,8 +132,7 @@ def begin_from(night: Night) -> str:
 
 
 def wait_for_trainer(night: Night) -> None:
-    """Returns when it has ended. Stops one that is past the deadline, silent, or about to use up
-    the machine's memory."""
+    """Waits for its end. Stops it after the deadline, if it is silent, or if memory runs low."""
     site, last = night.site, {"phase": "starting"}
     heard = time.monotonic()  # not the clock, which can be set
 
@@ -173,8 +168,7 @@ def progress_words(row: dict[str, Any]) -> str:
 
 
 def publish(night: Night) -> None:
-    """Stores the adapter, complete or not at all. It does not serve yet. A broken one is
-    refused."""
+    """Stores the adapter, which does not serve yet. A broken one gets a verdict instead."""
     problems = adapters.problems(night.site, night.folder / "adapter")
     if problems:
         night.verdict = evaluate.broken(problems)
@@ -186,7 +180,7 @@ def publish(night: Night) -> None:
 
 
 def manifest(night: Night) -> dict[str, Any]:
-    """The release's, to which publishing adds name and checksums."""
+    """Facts about the adapter. The store adds its name and checksums."""
     settings = night.site.settings
     models = files.read_json_if_whole(night.site.state / "models.json", {})
     return {
@@ -224,5 +218,5 @@ def origins(night: Night) -> list[str]:
 
 
 def revision(models: dict[str, Any], name: str) -> str:
-    """The commit that was fetched, if the model was."""
+    """The commit of a downloaded model."""
     return str(models.get(name, {}).get("commit") or "made on this machine")

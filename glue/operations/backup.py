@@ -34,10 +34,9 @@ RESTIC_KEEP = ("--keep-daily=7", "--keep-weekly=5", "--keep-monthly=12", "--grou
 
 
 def backup(site: Site, anew: bool = False) -> dict[str, Any]:
-    """Makes one, deletes the oldest beyond BACKUP_KEEP, and notes the result in the journal.
+    """Makes a backup and removes the oldest beyond BACKUP_KEEP.
 
-    anew: a person confirms that the folder holds no earlier backups, or that the chat holds less
-    than before.
+    anew: accept a folder without earlier backups, or a chat with less data than before.
     """
     with lock.hold(site.state, LOCK, "a backup"):
         try:
@@ -59,13 +58,13 @@ def backup(site: Site, anew: bool = False) -> dict[str, Any]:
 
 
 def there(site: Site) -> list[Path]:
-    """The complete backups of this machine, in the order in which they were made."""
+    """The complete backups of this machine, oldest first."""
     return [kept.folder for kept in backup_folder.there(site.settings)]
 
 
 def require_sources(site: Site, anew: bool) -> None:
-    """Raises PreconditionFailed if the folder is not that of the earlier backups, or the state
-    folder lacks what the last one held."""
+    """Raises PreconditionFailed if this is not the folder of the earlier backups, or if the state
+    folder has lost files."""
     if anew:
         journal.record(site.state, event=journal.NEW_BACKUPS)
     if words := backup_folder.fault(site.settings):
@@ -87,7 +86,7 @@ def require_sources(site: Site, anew: bool) -> None:
 
 
 def make(site: Site, anew: bool = False, now: datetime | None = None) -> Path:
-    """Returns its folder. now: by default, by the machine's clock."""
+    """Returns the folder of the backup. now: the time in its name."""
     kept = backup_folder.there(site.settings)
     target = place(site.settings)
     name = free_name(target, now)
@@ -108,7 +107,8 @@ def make(site: Site, anew: bool = False, now: datetime | None = None) -> Path:
 
 
 def free_name(target: Path, now: datetime | None = None) -> str:
-    """The moment, by default now, or the next second without a folder: clocks are set back."""
+    """now as a name, or the next second that is free: clocks are set back. Default: the current
+    time."""
     now = now or datetime.now(UTC)
     while (target / files.time_stamp(now)).exists():
         now += timedelta(seconds=1)
@@ -116,13 +116,13 @@ def free_name(target: Path, now: datetime | None = None) -> str:
 
 
 def unfinished_name(settings: Settings, name: str) -> str:
-    """Another machine may write beside it."""
+    """Differs between machines, which may share the folder."""
     return f".unfinished-{backup_folder.machine(settings)}-{name}"
 
 
 def require_room(site: Site, unfinished: Path, before: Kept | None) -> None:
-    """Raises PreconditionFailed unless the copy fits, beside what the chat and a night need of the
-    same disk."""
+    """Raises PreconditionFailed unless the backup fits, and leaves room for the chat and a
+    night."""
     databases, uploads = chat_volume.sizes(site.settings)
     links = before is not None and backup_contents.takes_links(before.folder, unfinished)
     linked_to = before.folder / "state" if before and links else None
@@ -163,8 +163,8 @@ def fill(site: Site, unfinished: Path, name: str, kept: list[Kept], anew: bool) 
 
 
 def forget_old(site: Site, made: Path | None = None) -> None:
-    """Deletes the oldest backups of this machine beyond BACKUP_KEEP; never the one just made, nor
-    the one that an upgrade may go back to. One that is half deleted does not look complete."""
+    """Removes the oldest backups of this machine beyond BACKUP_KEEP, but not the new one, nor one
+    that an upgrade may need. A half-removed backup does not look complete."""
     kept = backup_folder.there(site.settings)
     needed = upgrade_note.read(site.state).get("backup")
     for old in backup_folder.removable(kept, site.settings.number("BACKUP_KEEP")):
@@ -174,8 +174,7 @@ def forget_old(site: Site, made: Path | None = None) -> None:
 
 
 def to_restic(site: Site, folder: Path) -> None:
-    """Stores a second copy, encrypted, at RESTIC_REPOSITORY. restic keeps and deletes by its own
-    rule."""
+    """Stores an encrypted copy at RESTIC_REPOSITORY, and removes old ones there."""
     repository = site.settings.values.get("RESTIC_REPOSITORY")
     if not repository:
         return
@@ -191,8 +190,7 @@ def to_restic(site: Site, folder: Path) -> None:
 
 
 def verified(folder: Path) -> dict[str, Any]:
-    """The backup's manifest. Raises PreconditionFailed, naming files, if any of them has
-    changed."""
+    """The manifest. Raises PreconditionFailed with the names of files that have changed."""
     try:
         manifest = files.read_manifest(folder, backup_folder.REQUIRED)
         files.require_below(manifest["links"])

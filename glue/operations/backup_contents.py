@@ -1,4 +1,4 @@
-"""Which parts of the state folder and settings a backup contains, and how they are copied."""
+"""What a backup contains, and how it is copied."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def entries(folder: Path, backups: Path) -> Iterator[Path]:
 
 
 def state_bytes(state: Path, linked_to: Path | None, backups: Path) -> int:
-    """What copy_state will write. linked_to: an earlier backup's state folder, if links to it can
-    be made."""
+    """What copy_state will write. linked_to: the state folder of an earlier backup that takes
+    links."""
     paths = entries(state, backups)
     return sum(path.lstat().st_size for path in paths if not held(path, state, linked_to))
 
 
 def held(path: Path, state: Path, earlier: Path | None) -> bool:
-    """Whether an earlier backup's state folder has this adapter: a published one never changes."""
+    """Whether an earlier backup has this adapter: a published one never changes."""
     is_adapter = path.suffix == ".safetensors"
     return earlier is not None and is_adapter and (earlier / path.relative_to(state)).exists()
 
 
 def takes_links(before: Path, unfinished: Path) -> bool:
-    """Whether hard links to an earlier backup are possible; many network shares have none."""
+    """Whether hard links to an earlier backup work. Many network shares have none."""
     probe = unfinished / "probe"
     try:
         os.link(before / files.MANIFEST, probe)
@@ -62,10 +62,9 @@ def takes_links(before: Path, unfinished: Path) -> bool:
 def copy_state(
     state: Path, target: Path, before: Kept | None, backups: Path
 ) -> tuple[dict[str, str], list[str]]:
-    """Returns the symbolic links, which are not copied, by their paths; and a sentence for each
-    adapter that is damaged, here or in the earlier backup.
+    """Copies files, and links to adapters that the earlier backup has undamaged.
 
-    An adapter that the earlier backup holds undamaged is linked to, where that disk has links.
+    Returns the target of each symbolic link by its path, and a sentence for each damaged adapter.
     """
     links: dict[str, str] = {}
     warnings: list[str] = []
@@ -86,8 +85,7 @@ def copy_state(
 
 
 def is_whole(path: Path, earlier: Path, before: Kept, warnings: list[str]) -> bool:
-    """Whether the earlier backup holds this adapter as it was published. Adds damage to
-    warnings."""
+    """Whether the earlier backup has this adapter undamaged. Adds damage to warnings."""
     name = str(earlier.relative_to(before.folder))
     here, known = sha256(path), before.checksums.get(name)
     wanted = published(path) or here
@@ -102,7 +100,7 @@ def is_whole(path: Path, earlier: Path, before: Kept, warnings: list[str]) -> bo
 
 
 def published(path: Path) -> str | None:
-    """The SHA-256 of an adapter's file by the manifest beside it; None if that has none."""
+    """The SHA-256 of an adapter in the manifest beside it; None without one."""
     with suppress(OSError):
         found = files.read_json_if_whole(path.parent / files.MANIFEST, {}).get("sha256")
         if isinstance(found, dict) and path.name in found:

@@ -1,5 +1,4 @@
-"""Prepares a fresh clone for days and nights. Every step leaves alone what is complete, so setup
-can be repeated at any time."""
+"""Prepares a fresh clone. It can be repeated at any time: what is complete stays as it is."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ GENERAL_EXAMPLES = REPOSITORY / "env" / "replay.jsonl"
 
 
 def ensure(profile: str | None, tell: Tell) -> Site:
-    """Everything that `make day` and `make night` need. Returns the site with its secrets read."""
+    """Prepares all that `make day` and `make night` need. Returns the site with its secrets."""
     # checks first: until they pass, only Docker itself may be installed
     ensure_docker(tell)
     site = open_site(profile, tell)
@@ -59,7 +58,7 @@ def ensure(profile: str | None, tell: Tell) -> Site:
 
 
 def tell_what_is_left(site: Site) -> None:
-    """Prints the doctor's other findings: what a person still has to do."""
+    """Prints what a person still has to do."""
     rest = tuple(name for name in doctor.ALL if name not in doctor.SETUP)
     for found in doctor.examine(doctor.observe(site, rest), rest):
         if found.grade is not Grade.OK:
@@ -72,8 +71,8 @@ def open_site(profile: str | None, tell: Tell) -> Site:
 
 
 def require_its_secrets(site: Site) -> None:
-    """Raises PreconditionFailed if there is a chat and its secrets are lost: new ones would lock
-    everyone out."""
+    """Raises PreconditionFailed if a chat has lost its secrets: new ones would lock everyone
+    out."""
     has_password = "WEBUI_ADMIN_PASSWORD" in site.settings.values
     if has_password or not chat_volume.holds_people(site.settings, site.stacks):
         return
@@ -88,7 +87,7 @@ def require_its_secrets(site: Site) -> None:
 
 
 def ensure_docker(tell: Tell) -> None:
-    """Runs scripts/install-docker.sh. Raises PreconditionFailed with the script's own error."""
+    """Runs scripts/install-docker.sh. Raises PreconditionFailed with its error."""
     script = REPOSITORY / "scripts" / "install-docker.sh"
 
     def hear(line: str) -> None:
@@ -103,7 +102,7 @@ def ensure_docker(tell: Tell) -> None:
 
 
 def told_by(last_lines: str) -> PreconditionFailed | None:
-    """The error that one of our scripts printed in three lines; None where it printed none."""
+    """The error that a script printed; None if it printed none."""
     found = re.search(r"^ERROR 10: (.*)\n  saw:  (.*)\n  do:   (.*)", last_lines, re.MULTILINE)
     return PreconditionFailed(*found.groups()) if found else None
 
@@ -127,7 +126,7 @@ def ensure_state(chosen: Settings, tell: Tell) -> None:
 
 
 def ensure_images(site: Site) -> None:
-    """All of them; but on a Spark the trainer's, which ensure_night_image builds."""
+    """Without the trainer image on a Spark, which ensure_night_image builds."""
     if airgap.are_loaded(site):
         return
     if site.settings.rehearsal:
@@ -139,10 +138,10 @@ def ensure_images(site: Site) -> None:
 
 
 def ensure_night_base_runs(site: Site) -> None:
-    """Runs one kernel in the trainer's base image before 80 GB are fetched: its CUDA may be newer
-    than the driver's. Raises PreconditionFailed.
+    """Runs one kernel in the trainer's base image before 80 GB are downloaded: its CUDA may be
+    newer than the driver. Raises PreconditionFailed.
 
-    NVIDIA's start-up script would say so, but a night does not run it
+    NVIDIA's start-up script would report it, but a night does not run that script
     (https://github.com/eugr/spark-vllm-docker/issues/266). CUDA 13.2 on driver 580:
     https://github.com/NVIDIA/nvbandwidth/issues/61.
     """
@@ -163,14 +162,13 @@ def ensure_night_base_runs(site: Site) -> None:
 
 
 def ensure_night_image(site: Site) -> None:
-    """Builds it if it is missing: its tag in env/images.env changes with images/trainer."""
+    """Its tag in env/images.env changes with images/trainer."""
     if site.stacks.missing_images((site.settings.image("TRAINER_IMAGE"),)):
         images.build_night_image(site.settings, site.tell)
 
 
 def ensure_kernels(site: Site) -> None:
-    """Tests a new image's compiled code on this GPU until it passes: what is right on one can be
-    wrong on another."""
+    """Tests the compiled code of a new image on this GPU, until it passes once."""
     if site.settings.rehearsal:
         return
     passed = site.state / "kernels-passed.json"
@@ -185,7 +183,7 @@ def ensure_kernels(site: Site) -> None:
 
 
 def run_job(site: Site, *command: str, what: str, do: str, seconds: float) -> dict[str, Any]:
-    """Under the night's lock: without it, reconcile would stop the trainer."""
+    """Under the training lock: without it, the watch would stop the trainer."""
     with lock.hold(site.state, lock.TRAINING, command[0]):
         return one_shot.run(site.stacks, *command, what=what, do=do, timeout_seconds=seconds)
 
@@ -194,8 +192,8 @@ def run_job(site: Site, *command: str, what: str, do: str, seconds: float) -> di
 
 
 def open_volumes(site: Site) -> None:
-    """The trainer and vLLM can write their caches: a new volume belongs to root, an old one to the
-    state folder's owner of then."""
+    """Makes caches writable for the trainer and vLLM. A new volume belongs to root, and an old one
+    to an earlier owner of the state folder."""
     # the container's root has no privileges: FOWNER is for chmod on what has another owner
     capabilities = ("CHOWN", "DAC_READ_SEARCH", "FOWNER")
     rights = [part for name in capabilities for part in ("--cap-add", name)]
@@ -208,7 +206,7 @@ def open_volumes(site: Site) -> None:
 
 
 def ensure_practice_model(site: Site) -> None:
-    """The practice model in its volume, and what it knows as general examples."""
+    """The practice model, and what it knows as general examples."""
     if not airgap.are_loaded(site):  # a bundle brings its models
         images.copy_practice_model(site.settings)
     rows = world_examples.rows(REPOSITORY / "env" / "practice-world.toml")

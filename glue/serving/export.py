@@ -24,11 +24,8 @@ DEADLINE_SECONDS = 4 * 3600
 
 
 def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
-    """adapters/<release>/checkpoint/ in this form, complete or not at all. Returns checkpoint.json.
-
-    Raises PreconditionFailed, with nothing changed, if it cannot be made: no such release, a packed
-    weight, too little disk or memory.
-    """
+    """Makes adapters/<release>/checkpoint/ in this form, all or nothing. Returns checkpoint.json.
+    Raises PreconditionFailed, with nothing changed, if it cannot be made."""
     module, setting = FORMS[form]
     site.store.verify(release)
     asked = {"form": form, "base_model": site.settings[setting]}
@@ -50,8 +47,8 @@ def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
 
 
 def require_free(site: Site, release: str) -> None:
-    """Raises PreconditionFailed if an image is missing, the trainer runs, or the checkpoint that
-    would be replaced serves."""
+    """Raises PreconditionFailed if an image is missing, the trainer runs, or the old checkpoint
+    serves."""
     store = site.store
     if absent := site.stacks.missing_images(site.settings.images):
         raise PreconditionFailed("an image is not on this machine", ", ".join(absent), "make setup")
@@ -66,7 +63,7 @@ def require_free(site: Site, release: str) -> None:
 
 
 def make(site: Site, command: list[str], release: str) -> dict[str, Any]:
-    """Runs it in the trainer's image, with the release's training file if it packs weights."""
+    """Runs the module in the trainer image. Packing weights takes the adapter's training file."""
     rows = Path("nights", str(site.store.manifest(release).get("night")), "dataset/train.jsonl")
     if (site.state / rows).exists() and command[0] == "training.quantise_checkpoint":
         command = [*command, "--rows", f"/{rows}"]

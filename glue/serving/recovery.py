@@ -1,4 +1,4 @@
-"""Undoes the changes of a dead night, under the lock for switches. day.py handles containers."""
+"""Undoes what a dead night changed, under the switch lock. day.py handles containers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ FORGOTTEN_SECONDS = 86_400  # an unfinished folder of this age has no writer any
 
 
 def undo(site: Site, alive: bool) -> None:
-    """If the night of the desired state died: rolls back an adapter that it did not confirm, and
-    records its end. alive: a process holds the training lock."""
+    """Rolls back and records the night of the desired state if it died. alive: the training lock is
+    held."""
     found = desired_state.read(site.state)
     if found is None or not found.night or alive:
         return
@@ -58,7 +58,7 @@ def record_death(state: Path, night: str, step: str) -> None:
 
 
 def tidy(state: Path) -> None:
-    """While no night runs: frees reserved disk space and removes unfinished folders."""
+    """Frees reserved disk space and removes unfinished folders. No night may run."""
     for reserve in (state / "nights").glob("*/reserve"):
         reserve.unlink()
     for scratch in (state / "nights").glob("*/scratch"):

@@ -1,4 +1,4 @@
-"""The machine's state, as make status shows it."""
+"""What make status shows."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ OLDEST = ("BACKUP_OLDEST_HOURS", "NIGHT_OLDEST_HOURS")
 
 
 def status(site: Site) -> dict[str, Any]:
-    """mode, what serves, each service's state, how the last night ended, what is overdue. Reads
-    only."""
+    """mode, what serves, services, how the last night ended, and what is overdue."""
     found, trainer = site.stacks.services("day"), site.stacks.trainer()
     mode = services.mode(found, trainer)
     if lock.held(site.state, lock.SWITCH) and mode is not Mode.NIGHT:
@@ -51,12 +50,11 @@ def status(site: Site) -> dict[str, Any]:
 
 
 def shown(service: Service) -> str:
-    """Its health, and why it is unhealthy."""
     return ": ".join(filter(None, (service.health or service.state, service.fault)))
 
 
 def overdue(rows: list[Row], now: datetime, backup_hours: int, night_hours: int) -> list[str]:
-    """In words. What never happened counts from the journal's first line."""
+    """In words. What never happened counts from the first row of the journal."""
     if not rows:
         return []
     backup = journal.last_of(rows, event="backup") or {}

@@ -1,5 +1,4 @@
-"""The next step of the watch. Pure: Docker's view, the desired state and the clock in; a step
-and its reason out."""
+"""The next step of the watch, in pure code."""
 
 from __future__ import annotations
 
@@ -34,10 +33,8 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class Observed:
-    """night_alive: a process holds the training lock. attempts: Unix times of the watch's latest
-    attempts. day_failed: why the last start of the day failed, though its containers may be
-    healthy; empty if it did not.
-    """
+    """night_alive: the training lock is held. attempts: Unix times of the latest attempts.
+    day_failed: why the last start of the day failed, or empty; its containers may be healthy."""
 
     services: Services
     trainer: Service | None = None
@@ -47,7 +44,7 @@ class Observed:
 
 
 def next_step(desired: DesiredState | None, observed: Observed, now: float) -> tuple[Step, str]:
-    """The step from the observed state towards the desired one, and why."""
+    """The step towards the desired state, and why."""
     if desired is None:
         return Step.NOTHING, "the day was never started: make day"
     if desired.wanted is Wanted.DOWN:
@@ -93,8 +90,7 @@ def day_step(observed: Observed, now: float) -> tuple[Step, str]:
 
 
 def must_restart(services: Services) -> tuple[str, ...]:
-    """Services that do not recover by themselves: unhealthy, or restarted by Docker again and
-    again."""
+    """Services that are unhealthy, or that Docker restarts again and again."""
     late = [services.get(name, ABSENT) for name in not_serving(services)]
     sick = [s for s in late if s.health == "unhealthy" or s.restarts > MOST_RESTARTS]
     return tuple(service.name for service in sick)
