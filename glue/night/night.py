@@ -105,8 +105,7 @@ def scheduled_end(site: Site) -> float:
     now = datetime.now()
     found = hours.of(site.settings).night(now)
     if found is None or found[1] - now < hours.LEAST_NIGHT:
-        settings = site.settings
-        begin = f"{settings['NIGHT_AT']}, {settings['NIGHT_DAYS']}"
+        begin = f"{site.settings['NIGHT_AT']}, {site.settings['NIGHT_DAYS']}"
         saw = f"it is {now:%a %H:%M}; nights start at {begin}"
         do = "make night, to start one now anyway"
         raise PreconditionFailed("it is outside the hours for nights", saw, do)

@@ -15,6 +15,8 @@ LIMITS = ("least_gain", "most_forgetting")
 
 def build(night: Night, outcome: str, reason: str, seconds: float) -> Report:
     parts = night.dataset.get("card", {}).get("parts", {})
+    rows = files.read_lines(night.folder / "progress.jsonl")
+    trained = (row for row in rows if row.get("phase") == "train" and "loss" in row)
     return Report(
         night=night.name,
         outcome=outcome,
@@ -25,17 +27,10 @@ def build(night: Night, outcome: str, reason: str, seconds: float) -> Report:
         counts={part: parts[part] for part in PARTS if parts.get(part)},
         rejected=night.card.get("rejected", {}),
         steps=night.steps,
-        losses=losses(night),
+        losses=[(row["step"], row["loss"]) for row in trained],
         energy=night.energy,
         limits={name: getattr(night.recipe, name) for name in LIMITS},
     )
-
-
-def losses(night: Night) -> list[tuple[int, float]]:
-    rows = files.read_lines(night.folder / "progress.jsonl")
-    return [
-        (row["step"], row["loss"]) for row in rows if row.get("phase") == "train" and "loss" in row
-    ]
 
 
 def close(night: Night, report: Report) -> None:

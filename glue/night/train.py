@@ -182,19 +182,16 @@ def publish(night: Night) -> None:
 def manifest(night: Night) -> dict[str, Any]:
     """Facts about the adapter. The store adds its name and checksums."""
     settings = night.site.settings
-    models = files.read_json_if_whole(night.site.state / "models.json", {})
+    images = {key: settings.image(key) for key in ("VLLM_IMAGE", "TRAINER_IMAGE")}
     return {
         "night": night.name,
         "recipe": asdict(night.recipe),
         **base(night.site),
         "served_model": settings["SERVED_MODEL"],
-        "served_revision": revision(models, settings["SERVED_MODEL"]),
+        "served_revision": revision(night.site, settings["SERVED_MODEL"]),
         "dataset": night.card,
         "training": night.result,
-        "versions": {
-            "glue": glue.__version__,
-            "images": {key: settings.image(key) for key in ("VLLM_IMAGE", "TRAINER_IMAGE")},
-        },
+        "versions": {"glue": glue.__version__, "images": images},
         "counts": night.dataset["card"]["parts"],
         "examples": night.dataset["fingerprints"],
         "origins": origins(night),
@@ -204,19 +201,18 @@ def manifest(night: Night) -> dict[str, Any]:
 def base(site: Site) -> dict[str, str]:
     """The weights that an adapter is trained on."""
     name = site.settings["TRAINED_MODEL"]
-    models = files.read_json_if_whole(site.state / "models.json", {})
-    return {"base_model": name, "base_revision": revision(models, name)}
+    return {"base_model": name, "base_revision": revision(site, name)}
 
 
 def origins(night: Night) -> list[str]:
     """The origins of its own examples and of the adapter that it continued."""
-    before = Path(
-        files.read_json_if_whole(night.folder / "job.json", {}).get("begin_from", "")
-    ).name
+    trained = files.read_json_if_whole(night.folder / "job.json", {})
+    before = Path(trained.get("begin_from", "")).name
     inherited = night.site.store.manifest(before).get("origins", []) if before else []
     return sorted({*night.dataset["origins"], *inherited})
 
 
-def revision(models: dict[str, Any], name: str) -> str:
+def revision(site: Site, name: str) -> str:
     """The commit of a downloaded model."""
+    models = files.read_json_if_whole(site.state / "models.json", {})
     return str(models.get(name, {}).get("commit") or "made on this machine")

@@ -44,13 +44,9 @@ def bundle(site: Site, folder: Path) -> dict[str, Any]:
     save_models(site, folder)
     site.tell("saving glue and its packages")
     save_glue(folder)
-    manifest = {
-        "machine": platform.machine(),
-        "python": python(),
-        "profile": site.settings.profile,
-        "images": {name: site.stacks.image_id(name) for name in site.settings.images},
-    }
-    files.write_checksums(folder, manifest)
+    facts = {"machine": platform.machine(), "python": python(), "profile": site.settings.profile}
+    images = {name: site.stacks.image_id(name) for name in site.settings.images}
+    files.write_checksums(folder, facts | {"images": images})
     size = sum(path.stat().st_size for path in files.listed(folder))
     return {"bundle": str(folder), "size": host.readable(size)}
 
@@ -131,16 +127,14 @@ def verified(folder: Path, profile: str) -> dict[str, Any]:
     try:
         manifest = files.read_manifest(folder, {"machine": str, "profile": str, "images": dict})
     except (OSError, ValueError) as error:
-        what, saw = "the bundle is not complete", f"{folder}: {error}"
-        raise PreconditionFailed(what, saw, "copy it again") from error
-    made_for, here = (manifest["machine"], manifest["profile"]), (platform.machine(), profile)
+        saw, do = f"{folder}: {error}", "copy it again"
+        raise PreconditionFailed("the bundle is not complete", saw, do) from error
+    made_for = tuple(map(manifest.get, ("machine", "profile", "python")))
+    here = (platform.machine(), profile, python())
     if made_for != here:
-        saw, do = f"{made_for}, here {here}", "make the bundle on a machine like this one"
-        raise PreconditionFailed("the bundle is for another machine", saw, do)
-    if manifest.get("python") != python():
-        saw = f"its packages are for Python {manifest.get('python')}, here {python()}"
-        do = "make the bundle with this Python, or .venv with that one"
-        raise PreconditionFailed("the bundle is for another Python", saw, do)
+        saw = f"it is for {made_for}, here {here}"
+        do = "make the bundle on a machine like this one, with this Python"
+        raise PreconditionFailed("the bundle is for another machine or Python", saw, do)
     if wrong := files.damaged(folder, manifest["sha256"]):
         saw = f"missing, or with another SHA-256, in {folder}: {', '.join(wrong)}"
         raise PreconditionFailed("files of the bundle have changed", saw, "copy it again")

@@ -19,11 +19,8 @@ def clean(site: Site) -> dict[str, list[str]]:
     """Removes containers, volumes, state, and other versions' images. Raises Misconfigured on a
     Spark."""
     if not site.settings.rehearsal:
-        raise Misconfigured(
-            "make clean removes a rehearsal only",
-            f"profile {site.settings.profile}",
-            "docs/administrator.md, Backup and restore",
-        )
+        saw, do = f"profile {site.settings.profile}", "docs/administrator.md, Backup and restore"
+        raise Misconfigured("make clean removes a rehearsal only", saw, do)
     removed = remove_volumes(site.stacks) + remove_old_images(site.stacks)
     shutil.rmtree(site.state, ignore_errors=True)
     return {"removed": [*removed, str(site.state)]}

@@ -59,11 +59,8 @@ def require_possible(site: Site, folder: Path, manifest: dict[str, Any], replace
         raise PreconditionFailed("an image is not on this machine", ", ".join(absent), do)
     refuse_downgrade(site, manifest)
     site.stacks.ensure_volumes(chat_volume.VOLUME)  # setup creates the others
-    if (
-        replace
-        or desired_state.unfinished_restore(site.state)
-        or chat_volume.is_empty(site.settings)
-    ):
+    half = desired_state.unfinished_restore(site.state)
+    if replace or half or chat_volume.is_empty(site.settings):
         return
     saw = f"the volume {site.settings['PROJECT']}-webui-data holds people and conversations"
     do = f"make backup, then make restore REPLACE=1 FROM={folder}"
@@ -98,8 +95,8 @@ def put_back_state(state: Path, folder: Path, manifest: dict[str, Any]) -> list[
     """Replaces the files that the manifest names; other adapters and nights stay. Returns a
     sentence for each file that is not restored."""
     asked = files.read_lines(state / names.FORGOTTEN)
-    (state / "adapters" / "current").unlink(missing_ok=True)
-    (state / "adapters" / "judging").unlink(missing_ok=True)
+    for name in ("current", "judging"):
+        (state / "adapters" / name).unlink(missing_ok=True)
     left_out = []
     for name, checksum in files.below("state", manifest["sha256"]).items():
         if any(part in name for part in backup_contents.NOT_NEEDED):  # of an older version's backup
@@ -108,13 +105,11 @@ def put_back_state(state: Path, folder: Path, manifest: dict[str, Any]) -> list[
         if backup_contents.published(source) in (None, checksum):
             put_back_file(source, state, name, checksum)
         else:
-            left_out.append(f"{name} was damaged before it was backed up, and is not restored")
+            left_out.append(f"{name} is not restored: it was damaged before it was backed up")
     for name, leads_to in files.below("state", manifest["links"]).items():
         link = state / name
         if link.is_dir() and not link.is_symlink():
-            left_out.append(
-                f"{name} is a link in the backup and a folder here, and is not restored"
-            )
+            left_out.append(f"{name} is not restored: a link in the backup and a folder here")
             continue
         files.make_folder(link.parent)
         link.unlink(missing_ok=True)

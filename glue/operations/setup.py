@@ -172,14 +172,14 @@ def ensure_kernels(site: Site) -> None:
     if site.settings.rehearsal:
         return
     passed = site.state / "kernels-passed.json"
-    image = site.stacks.image_id(site.settings.image("TRAINER_IMAGE"))
-    if files.read_json_if_whole(passed, {}) == {"image": image}:
+    image = {"image": site.stacks.image_id(site.settings.image("TRAINER_IMAGE"))}
+    if files.read_json_if_whole(passed, {}) == image:
         return
     for module in KERNEL_CHECKS:
         site.tell(f"comparing the new kernels with plain PyTorch: {module}")
         what = "the trainer's kernels compute wrong results on this GPU"
         run_job(site, module, what=what, do="docs/administrator.md", seconds=KERNEL_CHECKS_SECONDS)
-    files.write_json(passed, {"image": image})
+    files.write_json(passed, image)
 
 
 def run_job(site: Site, *command: str, what: str, do: str, seconds: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@ upgrade` finishes or undoes it.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from io import StringIO
 from pathlib import Path
@@ -76,9 +76,9 @@ def go_or_go_back(site: Site, to: str, move: Move) -> None:
             raise
         with uninterrupted():
             go_back(site, move, error)
-        what, saw = f"{to} does not serve", f"{type(error).__name__}: {error}"
-        do = "correct that, or try another version"
-        raise GlueError(f"{what}; {move.before[:12]} serves again", saw, do) from error
+        what = f"{to} does not serve; {move.before[:12]} serves again"
+        saw, do = f"{type(error).__name__}: {error}", "correct that, or try another version"
+        raise GlueError(what, saw, do) from error
     end(site, move, "done")
 
 
@@ -170,7 +170,7 @@ def go_back(site: Site, move: Move, why: BaseException) -> None:
         if now.served and now.migrates:
             make(site, *restore)
             # only once: from now on people may chat on it
-            keep_if_room(site, replace(now, migrates=False))
+            keep(site, replace(now, migrates=False))
         if now.served:
             make(site, "day")
     except (GlueError, OSError) as error:
@@ -184,7 +184,7 @@ def as_undoing(site: Site, move: Move) -> Move:
     """A day that a person started on the new version may have changed the database."""
     began = "begin" in days_since(site.state, move.after)
     served = move.served or began or bool(desired_state.unfinished_restore(site.state))
-    return keep_if_room(site, replace(move, served=served, undoing=True))
+    return keep(site, replace(move, served=served, undoing=True))
 
 
 def end_a_dead_one(site: Site) -> None:
@@ -200,13 +200,10 @@ def end_a_dead_one(site: Site) -> None:
             go_back(site, left, GlueError("the upgrade died", left.after, "make upgrade"))
 
 
-def keep(site: Site, move: Move) -> None:
-    files.write_json(site.state / NOTE, asdict(move))
-
-
-def keep_if_room(site: Site, move: Move) -> Move:
-    with suppress(OSError):
-        keep(site, move)
+def keep(site: Site, move: Move) -> Move:
+    """On the way back a full disk is ignored."""
+    with suppress(OSError) if move.undoing else nullcontext():
+        files.write_json(site.state / NOTE, asdict(move))
     return move
 
 

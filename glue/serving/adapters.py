@@ -23,16 +23,13 @@ from glue.serving.model import SWITCH_WAIT_SECONDS
 
 def listing(site: Site) -> list[dict[str, Any]]:
     """Every adapter's manifest, oldest first, with whether it serves and its checkpoint's form."""
-    store = site.store
-    current = store.current()
-    return [
-        {
-            **store.manifest(name),
-            "serves": name == current,
-            "checkpoint": (store.checkpoint(name) or {}).get("form"),
-        }
-        for name in store.names()
-    ]
+    store, current = site.store, site.store.current()
+
+    def row(name: str) -> dict[str, Any]:
+        form = (store.checkpoint(name) or {}).get("form")
+        return {**store.manifest(name), "serves": name == current, "checkpoint": form}
+
+    return list(map(row, store.names()))
 
 
 def promote(
@@ -140,8 +137,7 @@ def without_damaged(site: Site, history: list[AdapterName]) -> list[AdapterName]
             store.verify(history[-1], checkpoint=store.is_merged(history[-1]))
             return history
         except (PreconditionFailed, OSError) as error:
-            saw = error.saw if isinstance(error, PreconditionFailed) else error
-            site.tell(f"skipping {history[-1]}: {saw}")
+            site.tell(f"skipping {history[-1]}: {getattr(error, 'saw', error)}")
         history = history[:-1]
     return history or [None]
 

@@ -169,10 +169,8 @@ def https(site: Site) -> dict[str, Any]:
     start(site)
     tls.ensure(site)  # raises where the day kept a better certificate than the site's own
     own = site.settings.values.get("HTTPS_CERTIFICATE")
-    return {
-        "urls": site.settings.https_origins,
-        "trust": own or str(site.state / "tls" / "authority.pem"),
-    }
+    trust = own or str(site.state / "tls" / "authority.pem")
+    return {"urls": site.settings.https_origins, "trust": trust}
 
 
 def stop(site: Site) -> dict[str, Any]:
@@ -186,11 +184,8 @@ def stop(site: Site) -> dict[str, Any]:
 
 
 def summary(site: Site, mode: Mode = Mode.DAY) -> dict[str, Any]:
-    return {
-        "mode": mode.value,
-        "url": site.settings.people_url,
-        "adapter": site.store.current(),
-    }
+    url, adapter = site.settings.people_url, site.store.current()
+    return {"mode": mode.value, "url": url, "adapter": adapter}
 
 
 def start_services(site: Site) -> None:
