@@ -39,4 +39,4 @@ def check(night: Night) -> None:
     except OSError as error:
         what = "the disk has no room for a night's adapter"
         saw = f"{error.strerror}: {host.readable(size)} wanted in {night.folder}"
-        raise PreconditionFailed(what, saw, "make room there") from error
+        raise PreconditionFailed(what, saw, "free space there") from error

@@ -130,8 +130,7 @@ def require_room(site: Site, unfinished: Path, before: Kept | None) -> None:
     needed = databases + uploads + backup_contents.state_bytes(site.state, linked_to, target)
     if host.on_one_disk(unfinished, site.state):
         needed += databases + site.settings.number("DISK_FREE_BYTES")
-    free = host.free_disk_bytes(unfinished)
-    if free >= needed:
+    if (free := host.free_disk_bytes(unfinished)) >= needed:
         return
     saw = f"{host.readable(needed)} needed on the disk of {target}, {host.readable(free)} free"
     do = "set a smaller BACKUP_KEEP, or BACKUP_DIR to another disk, in env/site.env"

@@ -17,7 +17,7 @@ from glue.machine import doctor, tls
 from glue.serving import model, recovery, watch
 
 ATTEMPTS = "attempts.json"  # when the watch tried to start the day; every other start clears it
-STAYS_DOWN = "make stop stopped everything; it stays stopped until: make day"
+STAYS_DOWN = "make stop stopped everything, and it stays stopped until make day"
 
 
 class Caller(StrEnum):
@@ -64,12 +64,8 @@ def start_for_judging(site: Site, night: str) -> None:
 def start_locked(site: Site, night: str = "") -> None:
     """Under the switch lock. After the opening a night keeps a vLLM that serves, even if it is in
     the form for judging, since people would notice a restart."""
-    keeps_form = (
-        is_of(site, night)
-        and desired_state.night_is_late(site.state)
-        and site.store.judging()
-        and serves(site)
-    )
+    late = is_of(site, night) and desired_state.night_is_late(site.state)
+    keeps_form = late and site.store.judging() and serves(site)
     if take_over(site, night):
         bring_up(site, judging=keeps_form)
 

@@ -68,5 +68,5 @@ def make(site: Site, command: list[str], release: str) -> dict[str, Any]:
     if (site.state / rows).exists() and command[0] == "training.quantise_checkpoint":
         command = [*command, "--rows", f"/{rows}"]
     site.tell(f"merging {release} into {command[1]}")
-    what, do = "the adapter cannot be exported in this form", "another --form, or room for it"
+    what, do = "the adapter cannot be exported in this form", "choose another --form, or make room"
     return one_shot.run(site.stacks, *command, what=what, do=do, timeout_seconds=DEADLINE_SECONDS)

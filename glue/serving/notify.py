@@ -83,9 +83,7 @@ def tell_once(site: Site, what: str, words: str) -> None:
 def tell_if_blocked(site: Site, why: str) -> None:
     """For a command that keeps the day from starting: if the day is wanted in office hours."""
     desired = desired_state.read(site.state)
-    if desired is None or desired.wanted is Wanted.DOWN:
-        return
-    if desired.night and time.time() < desired.until_time:
+    if desired is None or desired.wanted is Wanted.DOWN or time.time() < desired.until_time:
         return
     with suppress(GlueError, OSError):  # the caller's own error must not be lost
         late = not_serving(site.stacks.services("day"))

@@ -73,10 +73,8 @@ def day_step(observed: Observed, now: float) -> tuple[Step, str]:
     late = not_serving(observed.services)
     if not late and not observed.day_failed:
         return Step.NOTHING, SERVES
-    words = (
-        ", ".join(f"{name} {state}" for name, state in late.items())
-        or f"the day did not start completely: {observed.day_failed}"
-    )
+    words = ", ".join(f"{name} {state}" for name, state in late.items())
+    words = words or f"the day did not start completely: {observed.day_failed}"
     found = [observed.services.get(name, ABSENT) for name in late]
     sick = must_restart(observed.services)
     if late and not sick and all(service.health == "starting" for service in found):
@@ -111,10 +109,8 @@ def trainer_fault(
     (https://github.com/MiaAI-Lab/DeepSeek-v4.1-Flash-DGX-Sparks/issues/23).
     """
     if available_bytes < reserve_bytes:
-        return (
-            f"{available_bytes / 1e9:.1f} GB of memory left, less than the machine's reserve of"
-            f" {reserve_bytes / 1e9:.1f} GB"
-        )
+        left, least = f"{available_bytes / 1e9:.1f} GB", f"{reserve_bytes / 1e9:.1f} GB"
+        return f"{left} of memory left, less than the machine's reserve of {least}"
     if stall_percent > MOST_STALL_PERCENT and available_bytes < PRESSURE_RESERVES * reserve_bytes:
         return f"all processes waited for memory during {stall_percent:.0f} % of the last 10 s"
     if silent_seconds > most_silent_seconds:
