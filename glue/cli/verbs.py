@@ -18,7 +18,7 @@ from glue.clients.site import Site
 from glue.core import waiting
 from glue.core.errors import Exit, GlueError, Invalid, Misconfigured
 from glue.machine import doctor, images, schedule
-from glue.machine.checks import Grade
+from glue.machine.check_types import Grade
 from glue.night import night
 from glue.operations import (
     airgap,

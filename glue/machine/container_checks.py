@@ -5,7 +5,7 @@ from __future__ import annotations
 from glue.clients.containers import SYSTEM_SOCKET
 from glue.clients.docker import Engine
 from glue.core.image_tags import version
-from glue.machine.checks import Host, View, fail, ok, warn
+from glue.machine.check_types import Host, View, fail, ok, warn
 
 ENGINE_LEAST = (25,)  # health checks with start_interval
 COMPOSE_LEAST = (2, 24, 4)  # `!override` in the rehearsal's files

@@ -23,7 +23,7 @@ from glue.machine import (
     tls,
 )
 from glue.machine import models as machine_models
-from glue.machine.checks import Grade, Host, View
+from glue.machine.check_types import Grade, Host, View
 
 CHECKS: dict[str, Callable[[Host], View]] = {
     "system": hardware_checks.system,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from glue.clients.host import Machine, readable
 from glue.core import gpu as gpus
 from glue.core.image_tags import version
-from glue.machine.checks import Host, View, fail, ok, warn
+from glue.machine.check_types import Host, View, fail, ok, warn
 
 DRIVER_LEAST, DRIVER_DEADLOCKS = 580, 590  # CUDA 13 needs 580 (CUDA toolkit release notes, table 2)
 # the fault holds the clock at 500 to 850 MHz, and an idle GPU is as slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glue.clients.knowledge import INGEST
 from glue.core.settings import SECRETS
-from glue.machine.checks import Host, View, fail, ok, warn
+from glue.machine.check_types import Host, View, fail, ok, warn
 
 
 def secrets(seen: Host) -> View:

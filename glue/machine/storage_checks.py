@@ -6,7 +6,7 @@ from glue.clients.docker import MOUNTED
 from glue.clients.host import open_line, readable
 from glue.core.files import names
 from glue.core.lock import LOCAL_DISK
-from glue.machine.checks import RELEASE_BYTES_A_RANK, Host, View, fail, ok, warn
+from glue.machine.check_types import RELEASE_BYTES_A_RANK, Host, View, fail, ok, warn
 
 # Bytes on disk: the models' are computed from their shapes, the images' are estimates.
 MODEL_BYTES = {"SERVED_MODEL": 19_300_000_000, "TRAINED_MODEL": 63_200_000_000}

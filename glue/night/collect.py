@@ -6,7 +6,7 @@ from __future__ import annotations
 from glue.clients import host
 from glue.core import files, services
 from glue.core.errors import PreconditionFailed
-from glue.machine import checks, doctor, hours
+from glue.machine import check_types, doctor, hours
 from glue.night.tonight import Night, NothingNew
 from glue.operations import dataset
 
@@ -42,7 +42,7 @@ def check(night: Night) -> None:
 
 def reserve_disk(night: Night) -> None:
     """Reserves disk space for the adapter before other files fill the disk."""
-    size = int(checks.RELEASE_BYTES_A_RANK * night.recipe.rank)
+    size = int(check_types.RELEASE_BYTES_A_RANK * night.recipe.rank)
     try:
         files.reserve(night.reserve, size)
     except OSError as error:

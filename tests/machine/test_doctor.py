@@ -18,7 +18,7 @@ from glue.core.gpu import Gpu
 from glue.core.services import Service
 from glue.core.settings import REPOSITORY
 from glue.machine import doctor
-from glue.machine.checks import Grade, Host
+from glue.machine.check_types import Grade, Host
 
 GB10 = Gpu("NVIDIA GB10", "580.159.03", "12.1", 2400, 3003, 60, 95)
 MACHINE = Machine(
