@@ -33,7 +33,7 @@ def run(
     command = stacks.compose_command(NIGHT, *options, module, *arguments)
     environment = stacks.compose_environment()
     code, last_lines = commands.stream(command, environment, hear, timeout_seconds)
-    result = parsed(last_lines)
+    result = parsed(last_lines) or {}
     if "refused" in result:
         raise PreconditionFailed(what, str(result["refused"]), do)
     if code != 0 or not result:
@@ -41,12 +41,13 @@ def run(
     return result
 
 
-def parsed(last_lines: str) -> dict[str, Any]:
+def parsed(last_lines: str) -> dict[str, Any] | None:
+    """The JSON object on the last line, if it is one."""
     try:
         found = json.loads(last_lines.rpartition("\n")[2])
     except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def command(
