@@ -14,11 +14,9 @@ adapters/judging        present while a night evaluates: vLLM then runs the base
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -132,25 +130,23 @@ class AdapterStore:
 
     def published(self, name: str) -> dict[str, str]:
         """The hash of each file. Raises PreconditionFailed where the manifest is damaged."""
-        path = self.folder / name / "manifest.json"
         if hashes := self.manifest(name).get("sha256"):
             return dict(hashes)
+        saw = str(self.folder / name / "manifest.json")
         do = "restore it from the newest backup, or promote another: make adapters"
-        raise PreconditionFailed("an adapter's manifest is damaged", str(path), do)
+        raise PreconditionFailed("an adapter's manifest is damaged", saw, do)
 
     # ------------------------------------------------------------------ write
 
     def publish(self, source: Path, manifest: dict[str, Any]) -> str:
         """Copies an adapter into the store and returns its name. It is seen once it is complete."""
         hashes = {name: sha256(source / name) for name in ADAPTER_FILES}
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{hashes[ADAPTER_FILES[1]][:8]}"
+        name = f"{files.time_stamp()}-{hashes[ADAPTER_FILES[1]][:8]}"
         unfinished = self.folder / f".unfinished-{name}"
         shutil.rmtree(unfinished, ignore_errors=True)
         files.make_folder(unfinished)
-        for file in ADAPTER_FILES:
-            shutil.copyfile(source / file, unfinished / file)
-            with (unfinished / file).open("rb") as written:
-                os.fsync(written.fileno())
+        for file, checksum in hashes.items():
+            files.copy_checked(source / file, unfinished / file, checksum, 0o644)
         files.write_json(unfinished / "manifest.json", {"name": name, "sha256": hashes, **manifest})
         unfinished.rename(self.folder / name)
         files.sync_folder(self.folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import sqlite3
 import tarfile
 import tempfile
@@ -126,23 +125,16 @@ def counts(copy: Path) -> dict[str, int]:
 def unpack(output: commands.Output, target: Path) -> tarfile.TarError | None:
     """Writes the files of a tar below target. Returns the tar's error, if it has one."""
     try:
-        with tarfile.open(fileobj=cast(IO[bytes], output), mode="r|") as tar:
-            for entry in tar:
-                write_entry(tar, entry, target)
+        with tarfile.open(fileobj=output, mode="r|") as tar:
+            tar.extractall(target, filter=only_files)
     except tarfile.TarError as error:
         return error
     return None
 
 
-def write_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> None:
-    """Writes files below target only: no links, no owners, no path that leads out of it."""
-    path = target / entry.name
-    inside = ".." not in path.parts and not Path(entry.name).is_absolute()
-    content = tar.extractfile(entry) if inside and entry.isfile() else None
-    if content is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            shutil.copyfileobj(content, file)
+def only_files(entry: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
+    """No links, and no owners. Raises a TarError for a path that leads out of target."""
+    return tarfile.data_filter(entry, target) if entry.isfile() else None
 
 
 def fill(settings: Settings, folder: Path, checksums: Mapping[str, str]) -> None:

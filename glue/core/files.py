@@ -8,10 +8,10 @@ import json
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from glue.core.errors import GlueError, PreconditionFailed
 
@@ -48,18 +48,28 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write(path: Path, text: str, mode: int = 0o644) -> None:
+@contextmanager
+def replacing(path: Path, mode: int) -> Iterator[IO[bytes]]:
     """Writes all or nothing: beside it, synced, renamed into place. It gets this mode, whatever
     the umask, and the folder's owner."""
     unfinished = path.with_name(path.name + ".unfinished")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        give(descriptor, path.parent, mode)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            give(descriptor, path.parent, mode)
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
     unfinished.replace(path)
     sync_folder(path.parent)
+
+
+def write(path: Path, text: str, mode: int = 0o644) -> None:
+    with replacing(path, mode) as file:
+        file.write(text.encode())
 
 
 def give(descriptor: int, folder: Path, mode: int) -> None:
@@ -269,17 +279,11 @@ def require_below(names: Iterable[Any]) -> None:
 def copy_checked(source: Path, target: Path, checksum: str, mode: int) -> None:
     """All of it or nothing. Raises GlueError, with target unchanged, if what is read has another
     SHA-256."""
-    unfinished, seen = target.with_name(target.name + ".unfinished"), hashlib.sha256()
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with source.open("rb") as file, os.fdopen(descriptor, "wb") as copy:
+    seen = hashlib.sha256()
+    with source.open("rb") as file, replacing(target, mode) as copy:
         while block := file.read(2**20):
             seen.update(block)
             copy.write(block)
-        copy.flush()
-        give(copy.fileno(), target.parent, mode)
-        os.fsync(copy.fileno())
-    if seen.hexdigest() != checksum:
-        unfinished.unlink()
-        saw = f"{source}: another SHA-256 than before"
-        raise GlueError("a file changed while it was read", saw, "check that disk, then try again")
-    unfinished.replace(target)
+        if seen.hexdigest() != checksum:
+            saw, do = f"{source}: another SHA-256 than before", "check that disk, then try again"
+            raise GlueError("a file changed while it was read", saw, do)

@@ -6,16 +6,16 @@ secrets.env in the state folder. setting_keys.py says what each value may be.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dotenv.parser import Binding, parse_stream
 
-from glue.core import addresses, image_tags, redact, schema
+from glue.core import addresses, files, image_tags, redact, schema
 from glue.core.errors import Invalid, Misconfigured
 from glue.core.setting_keys import (
     HIDDEN,
@@ -102,13 +102,9 @@ class Settings:
         return tuple(dict.fromkeys(map(self.image, IMAGES)))
 
     @property
-    def loaded_images(self) -> dict[str, str]:
+    def loaded_images(self) -> dict[str, Any]:
         """Reference -> image ID, from `make load`; empty if its file cannot be read."""
-        try:
-            found = json.loads((self.state / LOADED).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return files.read_json_if_whole(self.state / LOADED, {})
 
     def local(self, reference: str) -> str:
         """The reference, or the ID of an image that was loaded under a digest.
