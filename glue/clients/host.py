@@ -252,7 +252,7 @@ JOULES_A_WATT_HOUR = 3600.0
 
 
 def gpu_watts() -> float | None:
-    found = gpu.observe()
+    found, _ = gpu.look()
     return found.power_watts if found else None
 
 

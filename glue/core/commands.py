@@ -35,8 +35,7 @@ class Hangs(GlueError):
 
 
 class Output(io.RawIOBase):
-    """What a program writes while it runs. deadline: by the monotonic clock; at the deadline
-    late is raised."""
+    """What a program writes while it runs. At the deadline, by the monotonic clock, raises late."""
 
     def __init__(self, descriptor: int, deadline: float, late: Hangs) -> None:
         self.descriptor, self.deadline, self.late = descriptor, deadline, late
@@ -60,8 +59,7 @@ def run(
     timeout_seconds: float = 600,
     fine: Sequence[int] = (0,),
 ) -> Done:
-    """Returns its exit code and output. Raises PreconditionFailed if it is not installed, GlueError
-    if it fails with a code that is not in fine."""
+    """Raises PreconditionFailed if it is not installed, GlueError for a code not in fine."""
     require_here(argv[0], do)
     try:
         done = subprocess.run(
@@ -150,11 +148,8 @@ def failed(argv: Sequence[str], code: int, said: bytes, do: str) -> GlueError:
 def stream(
     command: Sequence[str], environment: dict[str, str], hear: Hear, timeout_seconds: float
 ) -> tuple[int, str]:
-    """Runs it to its end or the deadline; hear gets each line of output. Returns its exit code,
-    HANGS at the deadline, and its last lines.
-
-    At the deadline it and everything it started end within END_SECONDS. Raises what hear raises.
-    """
+    """Returns its exit code, or HANGS after the deadline, and its last lines. hear gets each line.
+    At the deadline, or if hear raises, everything it started ends within END_SECONDS."""
     last: deque[str] = deque(maxlen=LAST_LINES)
     try:
         with started(command, environment, subprocess.STDOUT, timeout_seconds) as (process, output):
@@ -183,10 +178,8 @@ def end(process: subprocess.Popen[Any]) -> None:
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Ignores the signals that end a program while the block runs."""
-    before = {
-        number: signal.signal(number, signal.SIG_IGN)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
     try:
         yield
     finally:

@@ -53,11 +53,6 @@ class Gpu:
     slowed_by: tuple[str, ...] = ()
 
 
-def observe() -> Gpu | None:
-    """The first GPU, or None."""
-    return look()[0]
-
-
 def look() -> tuple[Gpu | None, str]:
     """The first GPU, or None and the reason in nvidia-smi's words."""
     query = ("nvidia-smi", f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits")
@@ -84,19 +79,11 @@ def read(text: str) -> Gpu | None:
     cells = next((row for row in rows if len(row) == len(FIELDS)), [""])
     if not cells[0] or cells[0].startswith("["):
         return None
-    name, driver, capability, clock, largest_clock, power, busy, reasons = cells
+    name, driver, capability, *figures, reasons = cells
     bits = int(reasons, 16) if re.fullmatch(r"0x[0-9a-fA-F]+", reasons) else 0
     slowed_by = tuple(words for bit, words in SLOWED_BY.items() if bits & bit)
-    return Gpu(
-        name,
-        driver,
-        capability,
-        number(clock),
-        number(largest_clock),
-        number(power),
-        number(busy),
-        slowed_by,
-    )
+    clock, largest_clock, power, busy = map(number, figures)
+    return Gpu(name, driver, capability, clock, largest_clock, power, busy, slowed_by)
 
 
 def number(cell: str) -> float | None:

@@ -1,5 +1,4 @@
-"""The folder of backups: whether it is the right one, whose backups it has, and which of them
-can be deleted."""
+"""The folder of backups: whether it is the right one, whose they are, and which may be deleted."""
 
 from __future__ import annotations
 
@@ -22,11 +21,8 @@ Counts = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Kept:
-    """A complete backup of this machine.
-
-    number: 1 for its first, whatever clocks say. counts: of people, conversations and documents.
-    most: see facts.
-    """
+    """A complete backup of this machine. number: 1 for its first, whatever clocks say. counts: of
+    people, conversations and documents. most: see facts."""
 
     folder: Path
     number: int
@@ -40,16 +36,14 @@ def place(settings: Settings) -> Path:
 
 
 def machine(settings: Settings) -> str:
-    """An ID of this machine and project, so that several can share a folder. A hash: a machine-id
-    is confidential (man 5 machine-id)."""
+    """An ID of this machine and project. A hash: a machine-id is confidential (man 5)."""
     known = MACHINE_ID.read_text(encoding="utf-8") if MACHINE_ID.exists() else ""
     parts = (known, platform.node(), settings["PROJECT"], str(settings.state))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def there(settings: Settings) -> list[Kept]:
-    """The complete backups of this machine, in the order in which they were made. A folder that was
-    renamed or copied does not count: it is a person's own."""
+    """The complete backups of this machine, oldest first. A renamed one does not count."""
     found = [read(folder, machine(settings)) for folder in folders(settings)]
     return sorted((kept for kept in found if kept), key=lambda kept: kept.number)
 
@@ -89,13 +83,11 @@ def on_own_disk(settings: Settings) -> bool:
 
 
 def fault(settings: Settings) -> str:
-    """Why this cannot be the folder of the earlier backups; empty if it can. If a disk is not
-    mounted, its mount point is an empty folder."""
+    """Why this cannot be the folder of the earlier backups, such as the empty mount point of a
+    disk that is not mounted; empty if it can."""
     rows = journal.since(files.read_lines(settings.state / "journal.jsonl"), journal.NEW_BACKUPS)
     folder = place(settings)
-    last = journal.last_backup(
-        [row for row in rows if Path(row.get("folder", "")).parent == folder]
-    )
+    last = journal.last_backup([r for r in rows if Path(r.get("folder", "")).parent == folder])
     if last is None or folder.resolve().is_relative_to(settings.state.resolve()):
         return ""
     made = f"{last['folder']} was made there on {last['time']}"
@@ -112,16 +104,13 @@ def fault(settings: Settings) -> str:
 
 def fewer(now: Counts, before: Counts) -> list[str]:
     """In words, what shrank below half."""
-    return [
-        f"{before[what]} {what}, now {now.get(what, 0)}"
-        for what in before
-        if now.get(what, 0) * 2 < before[what]
-    ]
+    pairs = [(what, count, now.get(what, 0)) for what, count in before.items()]
+    return [f"{was} {what}, now {count}" for what, was, count in pairs if count * 2 < was]
 
 
 def removable(kept: list[Kept], keep: int) -> list[Kept]:
-    """The oldest beyond the newest keep, except the newest one with over twice as much as all
-    that stay: backups of an emptied chat must not push out the last full one."""
+    """The oldest beyond the newest keep. Backups of an emptied chat do not push out the last full
+    one: the newest with over twice as much as all that stay."""
     stay, rest = kept[-keep:], kept[:-keep]
     full = [old for old in rest if all(fewer(new.counts, old.counts) for new in stay)]
     return [old for old in rest if old not in full[-1:]]

@@ -43,8 +43,7 @@ def driver(seen: Host) -> View:
 
 
 def clocks(seen: Host) -> View:
-    """A fault in the power supply's negotiation holds a GB10 at a fraction of its clock until it is
-    unplugged."""
+    """After a fault of its power supply a GB10 runs at a fraction of its clock."""
     gpu = seen.machine.gpu
     if gpu is None or gpu.clock_mhz is None:
         return warn("nvidia-smi shows no clock", "see nvidia-smi")

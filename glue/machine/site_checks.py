@@ -10,11 +10,9 @@ from glue.machine.check_types import Host, View, fail, ok, warn
 def secrets(seen: Host) -> View:
     missing = [key for key in SECRETS if key not in seen.settings.values]
     if missing:
-        chat_exists = not any(name.endswith("webui-data") for name in seen.engine.missing_volumes)
-        do = "make setup"
-        if chat_exists:
-            do = "check that the disk of STATE_DIR is mounted; on a new machine: make setup"
-        return fail(f"missing: {', '.join(missing)}", do)
+        new = any(name.endswith("webui-data") for name in seen.engine.missing_volumes)
+        lost = "check that the disk of STATE_DIR is mounted; on a new machine: make setup"
+        return fail(f"missing: {', '.join(missing)}", "make setup" if new else lost)
     if seen.secrets_mode is None:
         return ok("given by the environment")
     if seen.secrets_mode & 0o077:
@@ -57,10 +55,7 @@ def replay(seen: Host) -> View:
     path = seen.settings.state / seen.recipe.replay_file
     if seen.replay_there:
         return ok(str(path))
-    do = (
-        "make setup writes a few there; or write your own, one JSON object a line; or set"
-        ' replay_file = "" in a recipe of your own'
-    )
+    do = 'make setup, which writes a few; or set replay_file = "" in a recipe of your own'
     return warn(f"{path} is missing, and no night begins without it", do)
 
 

@@ -23,15 +23,11 @@ RELEASES_KEPT = 3
 
 def disk(seen: Host) -> View:
     """Whether Docker's disk and the state folder's have room for what is still missing."""
-    for_engine = missing_image_bytes(seen) + missing_model_bytes(seen)
-    for_state = missing_state_bytes(seen)
-    state, engine = seen.settings.state, seen.engine.folder
-    needs = [
-        (engine, seen.engine_free_bytes, for_engine),
-        (state, seen.state_free_bytes, for_state),
-    ]
-    if seen.one_disk:
-        needs = [(state, seen.state_free_bytes, for_engine + for_state)]
+    engine = missing_image_bytes(seen) + missing_model_bytes(seen)
+    state, folder = missing_state_bytes(seen), seen.settings.state
+    needs = [(folder, seen.state_free_bytes, state + engine if seen.one_disk else state)]
+    if not seen.one_disk:
+        needs.insert(0, (seen.engine.folder, seen.engine_free_bytes, engine))
     words = "; ".join(
         f"{readable(free)} free, {readable(needed)} still needed" for _, free, needed in needs
     )
