@@ -26,8 +26,7 @@ VOLUME = "webui-data"
 def lost(settings: Settings, stacks: Stacks) -> str:
     """What happened to a chat that was served here and is not in its volume; empty if none is lost.
 
-    Docker's data folder may have moved, its disk may not be mounted, and `docker volume prune -a`
-    removes every volume that no container uses. Open WebUI then starts with an empty chat.
+    Docker's data folder moved, its disk is not mounted, or `docker volume prune -a` removed it.
     """
     rows = journal.since(files.read_lines(settings.state / "journal.jsonl"), journal.NEW_CHAT)
     served = [row for row in rows if row.get("event") == "day" and row.get("phase") == "done"]
@@ -38,8 +37,7 @@ def lost(settings: Settings, stacks: Stacks) -> str:
 
 
 def holds_people(settings: Settings, stacks: Stacks) -> bool:
-    """True for a running chat, and if the volume cannot be read, for lack of an image or disk
-    space."""
+    """True for a running chat, and if the volume cannot be read."""
     chat = stacks.services(DAY).get("open-webui")
     if chat and chat.state == "running":
         return True
@@ -79,8 +77,7 @@ def begin_anew(settings: Settings, stacks: Stacks) -> None:
 
 
 def command(settings: Settings, verb: str) -> list[str]:
-    """As root without privileges: the volume's files are root's. No log: Docker would write the tar
-    into it."""
+    """As root without privileges: the files are root's. No log: it would hold the tar."""
     image, script = settings.local(settings.image("OPEN_WEBUI_IMAGE")), "/opt/webui_data.py"
     volumes = {
         "/data": f"{settings['PROJECT']}-webui-data",
@@ -103,8 +100,7 @@ def sizes(settings: Settings) -> tuple[int, int]:
 
 
 def copy_out(settings: Settings, target: Path) -> None:
-    """Copies all data of the chat into target while the chat runs, on one disk and without a tar
-    file."""
+    """Copies all data of the chat into target while the chat runs."""
     desired_state.require_no_unfinished_restore(settings.state)
     target.mkdir(parents=True, exist_ok=True)
     with commands.reading(command(settings, "pack"), COPYING, DEADLINE_SECONDS) as output:
@@ -138,10 +134,8 @@ def only_files(entry: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
 
 
 def fill(settings: Settings, folder: Path, checksums: Mapping[str, str]) -> None:
-    """Makes the volume hold the files of folder in checksums only. Open WebUI must not run.
-
-    Raises GlueError, with the volume unchanged, if a file has another SHA-256 now.
-    """
+    """Makes the volume hold the files of folder in checksums only. Open WebUI must not run. Raises
+    GlueError, with the volume unchanged, if a file has another SHA-256 now."""
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w") as tar:
             for name in sorted(checksums):

@@ -29,11 +29,8 @@ class Undelivered(OSError):
 
 
 def within(seconds: float, act: Callable[[], None]) -> None:
-    """Raises what act raises, or TimeoutError.
-
-    requests and smtplib limit each read only, not the whole. act goes on in a thread that ends with
-    the program: nothing can stop a read or a name lookup.
-    """
+    """Raises what act raises, or TimeoutError: requests and smtplib limit each read, not the whole.
+    act then goes on in its thread: nothing can stop a read or a name lookup."""
     ended: Future[None] = Future()
 
     def run() -> None:
