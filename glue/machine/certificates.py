@@ -91,7 +91,9 @@ def loaded(certificate: Path) -> ssl.SSLContext:
 
 
 def no_passphrase() -> str:
-    raise Unusable("its key is encrypted, and a start of the chat cannot enter its passphrase")
+    raise Unusable(
+        "its key is encrypted, and nothing can enter its passphrase when the chat starts"
+    )
 
 
 def file_fault(data: bytes, error: ssl.SSLError) -> str:

@@ -55,7 +55,10 @@ def replay(seen: Host) -> View:
     path = seen.settings.state / seen.recipe.replay_file
     if seen.replay_there:
         return ok(str(path))
-    do = 'make setup, which writes a few; or set replay_file = "" in a recipe of your own'
+    do = (
+        "make setup writes a few there; or write your own, one JSON object a line; or set"
+        ' replay_file = "" in a recipe of your own'
+    )
     return warn(f"{path} is missing, and no night begins without it", do)
 
 
