@@ -5,7 +5,7 @@ from __future__ import annotations
 from glue.clients import host
 from glue.core import files, services
 from glue.core.errors import PreconditionFailed
-from glue.machine import checks, doctor, hours
+from glue.machine import check_types, doctor, hours
 from glue.night.tonight import Night, NothingNew
 from glue.operations import dataset
 
@@ -33,7 +33,7 @@ def check(night: Night) -> None:
         raise PreconditionFailed(what, "no base_model.json", "make setup")
     if late := services.not_serving(site.stacks.services("day")):
         raise PreconditionFailed("the day is incomplete, so no night starts", str(late), "make day")
-    size = int(checks.RELEASE_BYTES_A_RANK * night.recipe.rank)
+    size = int(check_types.RELEASE_BYTES_A_RANK * night.recipe.rank)
     try:
         files.reserve(night.reserve, size)
     except OSError as error:

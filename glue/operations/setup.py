@@ -18,7 +18,7 @@ from glue.core.errors import Misconfigured, PreconditionFailed
 from glue.core.settings import REPOSITORY, SECRETS, Settings
 from glue.machine import doctor, images
 from glue.machine import models as machine_models
-from glue.machine.checks import Grade
+from glue.machine.check_types import Grade
 from glue.operations import airgap
 from training import world_examples
 

@@ -22,7 +22,7 @@ from glue.core.errors import DayNotServing, GateRefused, GlueError, Locked, Prec
 from glue.core.names import ADAPTER, BASE
 from glue.core.verdict import Verdict
 from glue.core.waiting import Seen
-from glue.machine import checks, doctor, hours
+from glue.machine import check_types, doctor, hours
 from glue.night import collect, evaluate, night, promote, train
 from glue.night.tonight import Night
 from glue.operations import backup, restore, setup
@@ -93,7 +93,7 @@ def test_a_night_without_room_for_the_adapter_ends_before_the_day_stops(
 ) -> None:
     begin(site)
     before = site.ledger.read()["services"]
-    monkeypatch.setattr(checks, "RELEASE_BYTES_A_RANK", 1e17)
+    monkeypatch.setattr(check_types, "RELEASE_BYTES_A_RANK", 1e17)
     with pytest.raises(PreconditionFailed, match="no room for a night's adapter"):
         night.run(site)
     assert site.ledger.read()["services"] == before
