@@ -21,6 +21,7 @@ from glue.operations.documents_plan import (
     name_of,
     outdated,
     progress,
+    told_kept,
     why_refused,
 )
 
@@ -74,6 +75,22 @@ def test_documents_in_an_unreadable_folder_are_not_removed(key: str) -> None:
     folder = in_folder(document("b", "2"), closed=("shut",))
     assert not compare(folder, [held(key, "1"), held("b", "2")], {}).gone
     assert compare(folder, [held("shutter", "1")], {}).gone
+
+
+def test_an_emptied_folder_may_be_a_share_that_is_not_mounted(tmp_path: Path) -> None:
+    """https://github.com/openmediavault/openmediavault/issues/86"""
+    (tmp_path / "share" / "2024").mkdir(parents=True)
+    (tmp_path / "b.pdf").write_text("b")
+    there = [held("share/a.pdf", "1"), held("share/2024/c.pdf", "3"), held("b.pdf", "2")]
+    plan = compare(look_through(tmp_path), there, {})
+    assert [one.name for one in plan.gone] == ["share/a.pdf"], "share holds a folder"
+    assert [one.name for one in plan.kept] == ["share/2024/c.pdf"]
+    assert "share/2024/c.pdf: kept" in told_kept(plan.kept)[0] and not told_kept([])
+    (tmp_path / "share" / "2024").rmdir()
+    plan = compare(look_through(tmp_path), there, {})
+    assert not plan.gone and len(plan.kept) == 2
+    (tmp_path / "share").rmdir()
+    assert len(compare(look_through(tmp_path), there, {}).gone) == 2
 
 
 def test_a_folder_with_nothing_in_common_is_foreign() -> None:
