@@ -33,6 +33,7 @@ DELETED = "the team's documents were deleted in Open WebUI: answers use none"
 INGEST = "make ingest DIR=<the folder of documents>"
 UNSEARCHABLE = "the team's documents are listed, but cannot be found: answers use none"
 MOST_CHUNKS = 100_000
+PROCESS = "/api/v1/retrieval/process/file"
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,17 @@ def is_searchable(person: WebUI, knowledge: str, held: Iterable[Held]) -> bool:
         return False
 
 
+def index_again(person: WebUI, knowledge: str, held: list[Held]) -> None:
+    """Fills an index that is lost. If it takes nothing, as after a change of the embedding model,
+    reindex."""
+    try:
+        for one in held:
+            body = {"file_id": one.id, "collection_name": knowledge}
+            person.call("POST", PROCESS, FILE_DEADLINE_SECONDS, json=body)
+    except Refused:
+        reindex(person, held)
+
+
 def reindex(person: WebUI, held: list[Held]) -> None:
     """Makes the index of every collection again, of the texts that Open WebUI has. The numbers of
     pages are lost."""
@@ -246,8 +258,7 @@ def read(
     """Makes Open WebUI embed the text, its own reading of the file or this one, and returns it.
     Raises Refused with the reason if it cannot."""
     body = {"file_id": file_id} | ({"content": text} if text else {})
-    path = "/api/v1/retrieval/process/file"
-    return str(person.call("POST", path, seconds, json=body)["content"])
+    return str(person.call("POST", PROCESS, seconds, json=body)["content"])
 
 
 def pages(person: WebUI, file_id: str) -> tuple[int, int]:

@@ -94,13 +94,10 @@ def make_searchable(
     model = site.settings["EMBEDDING_MODEL"]
     if made_with not in (None, model):
         site.tell(f"the index was made with {made_with}; it is made again with {model}")
-    elif knowledge.is_searchable(person, collection, held):
-        return
-    else:
-        site.tell(
-            f"{knowledge.UNSEARCHABLE}; the index is made again, without the numbers of pages"
-        )
-    knowledge.reindex(person, held)
+        knowledge.reindex(person, held)
+    elif not knowledge.is_searchable(person, collection, held):
+        site.tell(f"{knowledge.UNSEARCHABLE}; the index is made again")
+        knowledge.index_again(person, collection, [one for one in held if one.text])
 
 
 def confirm(plan: Plan, yes: bool, ask: Callable[[str], bool]) -> None:
