@@ -159,6 +159,8 @@ def conclude(
     run.tries = {key: count for key, count in run.tries.items() if key in wanted}
     run.clean &= {one.text for one in held}
     remember(run)
+    absent = {one.name for one in missing} | found.refused.keys()
+    run.refused = {name: why for name, why in run.refused.items() if name in absent}
     lost = [one.name for one in missing if one.name not in run.refused]
     twins = [one for one in plan.twins.items() if one[0] not in run.refused]
     total = len(found.documents) + len(found.refused)

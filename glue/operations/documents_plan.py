@@ -120,12 +120,16 @@ def compare(folder: Folder, held: Iterable[Held], texts: Mapping[str, str]) -> P
     twins: dict[str, str] = {}
     for document in folder.documents:
         twin = names.get(document.checksum) or names.get(texts.get(document.checksum, ""))
+        as_kind = (
+            document.checksum + document.path.suffix.lower()
+        )  # the name decides how it is read
+        twin = twin or names.get(as_kind)
         if document.key in there:
             continue
         if twin:
             twins[document.name] = twin
         else:
-            names[document.checksum] = document.name
+            names[as_kind] = document.name
             todo.append(document)
     ours = [one for one in held if one.key is not None]
     checksums = {document.checksum for document in folder.documents}

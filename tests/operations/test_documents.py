@@ -64,6 +64,12 @@ def test_the_same_content_is_added_once() -> None:
     assert [one.name for one in plan.todo] == ["c"], "the one that had it goes"
 
 
+def test_the_same_bytes_under_another_kind_of_name_are_tried_too() -> None:
+    """A PDF that somebody named .docx is refused, and the PDF beside it is not."""
+    plan = compare(in_folder(document("a.docx", "1"), document("b.pdf", "1")), [], {})
+    assert [one.name for one in plan.todo] == ["a.docx", "b.pdf"] and not plan.twins
+
+
 def test_an_old_version_is_removed_only_after_the_new_one_is_in() -> None:
     wanted, old, new = [document("a", "2")], held("a", "1", "t1"), held("a", "2", "t2")
     assert outdated(wanted, [old], {}) == []
