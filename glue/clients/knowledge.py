@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,15 @@ from glue.core.services import Service
 
 REMEMBERED = "knowledge.json"  # in the state folder: {"id": the collection's}
 FILE_DEADLINE_SECONDS = 600
+BYTES_A_SECOND = 25_000  # half of what two cores embed: 38 chunks of 1,000 characters and more
 PAGE = 500  # Open WebUI gives 30 at a time; its administrators may ask for more
 MARK = "ingest_path"  # in the metadata of each file that glue put in
 EARLIER_MARK = {"knowledge_id", "file_hash"}  # what versions without MARK wrote, and nothing else
 DELETED = "the team's documents were deleted in Open WebUI: answers use none"
 INGEST = "make ingest DIR=<the folder of documents>"
+UNSEARCHABLE = "the team's documents are listed, but cannot be found: answers use none"
 MOST_CHUNKS = 100_000
+PROCESS = "/api/v1/retrieval/process/file"
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,11 @@ def fault(chat: Service | None, administrator: Callable[[], WebUI], state: Path)
     with suppress(GlueError):  # why it does not answer is told elsewhere
         person = administrator()
         assistant = person.registered_models().get(ASSISTANT)
-        if assistant and current(person, state, assistant) is None:
+        found = current(person, state, assistant)
+        if assistant and found is None:
             return DELETED
+        if found and not is_searchable(person, found, rows(person, found)):
+            return UNSEARCHABLE
     return ""
 
 
@@ -147,8 +153,13 @@ def listed(person: WebUI, path: str) -> Iterator[dict[str, Any]]:
 
 def held(person: WebUI, knowledge: str | None) -> list[Held]:
     """Everything in the collection, by name."""
-    rows = listed(person, f"/api/v1/knowledge/{knowledge}/files") if knowledge else iter(())
-    return sorted(map(from_row, rows), key=lambda one: (one.name, one.id))
+    return sorted(rows(person, knowledge), key=lambda one: (one.name, one.id))
+
+
+def rows(person: WebUI, knowledge: str | None) -> Iterator[Held]:
+    """The same, as Open WebUI sorts it; read as far as it is taken."""
+    path = f"/api/v1/knowledge/{knowledge}/files"
+    return map(from_row, listed(person, path) if knowledge else ())
 
 
 def from_row(row: dict[str, Any]) -> Held:
@@ -186,32 +197,33 @@ def look_up(
     return [{"source": about, "document": found["documents"][0], "metadata": found["metadatas"][0]}]
 
 
-def unfinished(person: WebUI, knowledge: str, linked: list[Held]) -> list[Held]:
-    """Files that glue uploaded and did not link, because it or Open WebUI was stopped."""
-    known = {one.id for one in linked}
-    rows = (row for row in uploaded(person) if row["id"] not in known)
-    return [from_row(row) for row in rows if not in_another_collection(row, knowledge)]
+def is_searchable(person: WebUI, knowledge: str, held: Iterable[Held]) -> bool:
+    """Whether a search finds anything, if there is something to find. Open WebUI answers without
+    documents if the index is lost, or made with an embedding model of other dimensions
+    (https://github.com/open-webui/open-webui/issues/11279)."""
+    one = next((one for one in held if one.text), None)
+    try:
+        return one is None or bool(look_up(person, knowledge, one.name, 1))
+    except Refused:
+        return False
 
 
-def uploaded(person: WebUI) -> Iterator[dict[str, Any]]:
-    """Every file that glue uploaded and that still exists."""
-    skip = 0
-    while True:
-        path = f"/api/v1/files/search?filename=*&content=false&limit=100&skip={skip}"
-        try:
-            rows = person.call("GET", path)
-        except Refused as refused:
-            if refused.status == 404:  # no more files
-                return
-            raise
-        yield from (row for row in rows if MARK in (row["meta"].get("data") or {}))
-        skip += len(rows)
+def index_again(person: WebUI, knowledge: str, held: list[Held]) -> None:
+    """Fills an index that is lost. If it takes nothing, as after a change of the embedding model,
+    reindex."""
+    try:
+        for one in held:
+            body = {"file_id": one.id, "collection_name": knowledge}
+            person.call("POST", PROCESS, FILE_DEADLINE_SECONDS, json=body)
+    except Refused:
+        reindex(person, held)
 
 
-def in_another_collection(row: dict[str, Any], knowledge: str) -> bool:
-    """Whether a person has linked one of our files elsewhere too."""
-    last_indexed = row["meta"].get("collection_name") or ""
-    return last_indexed not in ("", f"file-{row['id']}", knowledge)
+def reindex(person: WebUI, held: list[Held]) -> None:
+    """Makes the index of every collection again, of the texts that Open WebUI has. The numbers of
+    pages are lost."""
+    seconds = FILE_DEADLINE_SECONDS * (1 + len(held))
+    person.call("POST", "/api/v1/knowledge/reindex", seconds)
 
 
 # ---------------------------------------------------------------------- in and out
@@ -235,11 +247,18 @@ def upload(person: WebUI, path: Path, name: str, key: str, checksum: str) -> str
     return str(found["id"])
 
 
-def read(person: WebUI, file_id: str) -> str:
-    """Makes Open WebUI extract and embed the text, and returns it. Raises Refused with the
-    reason if it cannot."""
-    path, body = "/api/v1/retrieval/process/file", {"file_id": file_id}
-    return str(person.call("POST", path, FILE_DEADLINE_SECONDS, json=body)["content"])
+def deadline_seconds(size: int) -> float:
+    """For one step of a file of so many bytes."""
+    return FILE_DEADLINE_SECONDS + size / BYTES_A_SECOND
+
+
+def read(
+    person: WebUI, file_id: str, seconds: float = FILE_DEADLINE_SECONDS, text: str | None = None
+) -> str:
+    """Makes Open WebUI embed the text, its own reading of the file or this one, and returns it.
+    Raises Refused with the reason if it cannot."""
+    body = {"file_id": file_id} | ({"content": text} if text else {})
+    return str(person.call("POST", PROCESS, seconds, json=body)["content"])
 
 
 def pages(person: WebUI, file_id: str) -> tuple[int, int]:
@@ -260,10 +279,12 @@ def rewrite(person: WebUI, file_id: str, text: str) -> None:
     person.call("POST", path, FILE_DEADLINE_SECONDS, json={"content": text})
 
 
-def link(person: WebUI, knowledge: str, file_id: str) -> None:
+def link(
+    person: WebUI, knowledge: str, file_id: str, seconds: float = FILE_DEADLINE_SECONDS
+) -> None:
     """Lets the assistant find the file."""
     path, body = f"/api/v1/knowledge/{knowledge}/file/add", {"file_id": file_id}
-    person.call("POST", path, FILE_DEADLINE_SECONDS, json=body)
+    person.call("POST", path, seconds, json=body)
 
 
 def remove(person: WebUI, knowledge: str, gone: list[Held]) -> None:
@@ -277,15 +298,3 @@ def discard(person: WebUI, file_id: str) -> None:
     """Deletes a file that is in no collection. If that fails, the next ingest finds it."""
     with suppress(GlueError):
         person.call("DELETE", f"/api/v1/files/{file_id}")
-
-
-def discard_unfinished(person: WebUI, knowledge: str, linked: list[Held]) -> None:
-    """Deletes unlinked files and their text in the index, for which Open WebUI would always
-    refuse the same text (https://github.com/open-webui/open-webui/issues/27987)."""
-    served = {one.text for one in linked}
-    for one in unfinished(person, knowledge, linked):
-        if one.text and one.text not in served:  # the index is cleared by the text's checksum
-            body = {"collection_name": knowledge, "file_id": one.id}
-            with suppress(Refused):  # what it still refuses later is named then
-                person.call("POST", "/api/v1/retrieval/delete", json=body)
-        discard(person, one.id)

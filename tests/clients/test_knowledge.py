@@ -18,8 +18,15 @@ from glue.core.services import Service
 class Chat:
     """The stub: collections (ID -> name), and the collections of the assistant, if it exists."""
 
-    def __init__(self, collections: dict[str, str], attached: list[str] | None = None) -> None:
-        self.collections = collections
+    def __init__(
+        self,
+        collections: dict[str, str],
+        attached: list[str] | None = None,
+        files: list[dict[str, Any]] | None = None,
+        found: dict[str, Any] | None = None,
+    ) -> None:
+        """files: of every collection. found: of any search; None for an error."""
+        self.collections, self.files, self.found = collections, files or [], found
         rows = [row for one in attached or [] for row in reference(one)]
         self.models = {} if attached is None else {ASSISTANT: {"meta": {"knowledge": rows}}}
 
@@ -28,6 +35,10 @@ class Chat:
 
     def call(self, method: str, path: str, *_: object, **body: Any) -> Any:
         last = path.partition("?")[0].rpartition("/")[2]
+        if last == "files":
+            return {"items": self.files, "total": len(self.files)}
+        if path.startswith("/api/v1/retrieval/query"):
+            return self.found or refuse(400)
         if last == "create":
             self.collections["new"] = body["json"]["name"]
             return {"id": "new"}
@@ -38,11 +49,19 @@ class Chat:
         return {"items": rows[start : start + 30], "total": len(rows)}
 
     def has(self, one: str) -> bool:
-        if one not in self.collections:
-            response = requests.Response()
-            response.status_code, response._content = 404, b'{"detail": "not found"}'
-            raise Refused("GET", response)
-        return True
+        return one in self.collections or refuse(404)
+
+
+def refuse(status: int) -> bool:
+    response = requests.Response()
+    response.status_code, response._content = status, b'{"detail": "so"}'
+    raise Refused("GET", response)
+
+
+READ = {"id": "1", "filename": "a.pdf", "hash": "of its text"}
+UNREAD = READ | {"hash": None}
+EMPTY: dict[str, Any] = {"documents": [[]], "metadatas": [[]]}
+FOUND: dict[str, Any] = {"documents": [["Gate G9."]], "metadatas": [[{}]]}
 
 
 def ensure(chat: Chat, state: Path, kept: str = "", anew: bool = False) -> str | None:
@@ -88,9 +107,13 @@ def test_a_deleted_collection_is_created_again_only_on_request(tmp_path: Path) -
         (Chat({}, ["a"]), False, ""),
         (Chat({"a": "x"}, ["a"]), True, ""),
         (Chat({}), True, ""),
+        (Chat({"a": "x"}, ["a"], [UNREAD], EMPTY), True, ""),
+        (Chat({"a": "x"}, ["a"], [UNREAD, READ], EMPTY), True, knowledge.UNSEARCHABLE),
+        (Chat({"a": "x"}, ["a"], [READ]), True, knowledge.UNSEARCHABLE),
+        (Chat({"a": "x"}, ["a"], [READ], FOUND), True, ""),
     ],
 )
-def test_status_and_doctor_report_a_deleted_collection(
+def test_status_and_doctor_report_a_deleted_collection_and_a_lost_index(
     tmp_path: Path, chat: Chat, serves: bool, words: str
 ) -> None:
     (tmp_path / knowledge.REMEMBERED).write_text('{"id": "a"}')
