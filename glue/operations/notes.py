@@ -28,7 +28,8 @@ from glue.serving import pages
 
 Json = dict[str, Any]
 # names.NOTES holds {"seen": what the notes were made of, "time": when, "whole": whether the chat
-# has them, "decided": note -> ACCEPT or DROP, "notes": as learning.dataset.notes.Note}
+# has them, "decided": note -> ACCEPT or DROP, "notes": as learning.dataset.notes.Note, "compared":
+# when all were compared with the documents, "documents": the checksum of what these were}
 LOCK = "notes.lock"
 JOB_SECONDS, WAIT_SECONDS = 600, 120
 MADE_OF = (names.GLOSSARY, names.ANSWERS, names.FORGOTTEN, documents.NOTES)
@@ -69,14 +70,16 @@ def keep_in_step(site: Site) -> list[Json]:
 
 
 def is_due(kept: Json, seen: str, now: float) -> bool:
-    age = now - kept["time"]
+    """Something has changed, all are to be compared again, or the last try failed a while ago."""
     if kept["seen"] != seen:
         return True
-    return bool(age > (ANEW_SECONDS if kept["whole"] else AFTER_FAILURE_SECONDS) or age < 0)
+    stale = kept["whole"] and not 0 <= now - kept["compared"] <= ANEW_SECONDS
+    return stale or (not kept["whole"] and not 0 <= now - kept["time"] <= AFTER_FAILURE_SECONDS)
 
 
 def read(state: Path) -> Json:
     empty: Json = {"seen": "", "time": 0.0, "whole": False, "decided": {}, "notes": []}
+    empty |= {"compared": 0.0, "documents": ""}
     return empty | files.read_json_if_whole(state / names.NOTES, {})
 
 
@@ -111,21 +114,33 @@ def renewed(site: Site, decided: Json | None = None) -> Json:
     kept |= {"seen": made_of(site, person), "time": time.time(), "whole": False}
     kept |= {"decided": kept["decided"] if decided is None else decided}
     write(site.state, kept)  # what fails is tried again, but not every time
-    rows = jobs.run(site, job(site, kept["decided"]))["notes"]
-    kept["notes"] = rows
+    documents_now = checksum(site.state / documents.NOTES)
+    if not (known := compared(kept, documents_now)):
+        kept |= {"compared": time.time(), "documents": documents_now}
+    kept["notes"] = jobs.run(site, job(site, kept["decided"], known))["notes"]
     write(site.state, kept)
-    serve(person, site.state, [row for row in rows if row["state"] == SERVED])
+    serve(person, site.state, [row for row in kept["notes"] if row["state"] == SERVED])
     write(site.state, kept | {"whole": True})
     pages.ensure(site)
     return kept | {"whole": True}
 
 
-def job(site: Site, decided: Json) -> jobs.Job:
+def compared(kept: Json, documents_now: str) -> dict[str, Json]:
+    """By note what the documents say, from an earlier time; empty if they may have changed. It
+    costs a search for each note."""
+    old = not 0 <= time.time() - kept["compared"] <= ANEW_SECONDS
+    if old or kept["documents"] != documents_now:
+        return {}
+    return {row["id"]: row["documents"] for row in kept["notes"] if row["documents"]}
+
+
+def job(site: Site, decided: Json, known: dict[str, Json]) -> jobs.Job:
     folder = site.state / pages.NOTES.parent
     files.make_folder(folder, 0o700)
     inputs = (*MADE_OF, "nights", "dataset")
     order = dataset.order_for(site, site.recipe()) | {
         "decided": decided,
+        "compared": known,
         "review": site.settings["NOTES"] == "review",
         "page": str(pages.NOTES),
     }

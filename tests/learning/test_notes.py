@@ -47,7 +47,13 @@ class Chat(TwoMinds):
 
 
 def job(state: Path, chat: Chat | None = None, **order: Any) -> Job:
-    asked = {"decided": {}, "review": False, "page": "notes/page.html", "recipe": {}}
+    asked = {
+        "decided": {},
+        "compared": {},
+        "review": False,
+        "page": "notes/page.html",
+        "recipe": {},
+    }
     made = test_build.job(state, **(asked | order))
     return replace(made, chat=cast(Any, chat or Chat()))
 
@@ -64,7 +70,7 @@ def test_a_correction_is_a_note_with_who_when_and_its_chat(tmp_path: Path) -> No
     assert (found["question"], found["text"]) == (SAW, f"{SAW}\n{NEW}")
     assert (found["who"], found["when"], found["user"]) == ("Bea & Co", 1000, PERSON)
     assert found["link"] == f"https://spark.example.org/c/{found['chat']}" and found["chat"]
-    assert found["state"] == SERVED and found["contradicts"] == ("sheet.txt",)
+    assert found["state"] == SERVED and found["documents"]["otherwise"] == ["sheet.txt"]
     page = (tmp_path / "notes" / "page.html").read_text()
     assert "Bea &amp; Co" in page and f"make notes DROP={found['id']}" in page
 
@@ -79,7 +85,10 @@ def test_an_answer_that_the_documents_hold_and_that_nobody_changed_is_no_note() 
 
 def test_a_note_retires_when_a_changed_document_says_the_same(tmp_path: Path) -> None:
     assert made(tmp_path, Chat(document=NEW))[NEW]["state"] == notes.RETIRED
-    assert made(tmp_path)[NEW]["state"] == SERVED
+    before = made(tmp_path)[NEW]
+    assert before["state"] == SERVED
+    known = {before["id"]: before["documents"]}
+    assert made(tmp_path, Chat(document=NEW), compared=known)[NEW]["state"] == SERVED
 
 
 def test_a_document_that_was_changed_afterwards_and_says_otherwise_outdates_a_note(

@@ -1,15 +1,15 @@
 """The job that makes notes of what people corrected and of the site's own answers. The day finds
 them beside the documents.
 
-Its order: as for a data set (build.py), and decided (note -> DROP or ACCEPT), review, page (a file
-in the state folder).
+Its order: as for a data set (build.py), and decided (note -> DROP or ACCEPT), compared (note ->
+what documents said, if these have not changed), review, page (a file in the state folder).
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,7 @@ WORDS = Wording()
 @dataclass(frozen=True)
 class Note:
     """id: of question and answer. state: SERVED, or why it is not served. when: Unix time, 0 if
-    unknown. user, chat: IDs, empty for the site's own. contradicts: documents that say
-    otherwise."""
+    unknown. user, chat: IDs, empty for the site's own. documents: as compare has it."""
 
     id: str
     question: str
@@ -52,7 +51,7 @@ class Note:
     user: str = ""
     chat: str = ""
     state: str = SERVED
-    contradicts: tuple[str, ...] = ()
+    documents: dict[str, Any] = field(default_factory=dict)
 
 
 def notes(job: Job) -> dict[str, Any]:
@@ -128,15 +127,24 @@ def of(row: Example, who: str, when: float) -> Note:
 
 
 def judged(job: Job, note: Note, row: Example, why: str) -> Note:
+    said = job.order["compared"].get(note.id) or compare(job, note, row)
+    decided, review = job.order["decided"].get(note.id, ""), job.order["review"]
+    state = state_of(why, decided, agrees=said["agree"], newer=said["newer"], review=review)
+    return replace(note, state=state, documents=said)
+
+
+def compare(job: Job, note: Note, row: Example) -> dict[str, Any]:
+    """What the day finds in documents. agree: they say it, and did not when it was given.
+    otherwise: names of those that say otherwise. newer: one of these was added after the note."""
     sources = job.look_up_documents(row.asked)
     denied = denying(sources, note)
-    verdict = support.by_texts(row.question, row.answer, [text for text, _ in passages(sources)])
-    agrees = verdict == support.SUPPORTED and support.of(row) != support.SUPPORTED
-    newer = any(changed_at(job, about) > note.when for about in denied)
-    decided, review = job.order["decided"].get(note.id, ""), job.order["review"]
-    state = state_of(why, decided, agrees=agrees, newer=newer, review=review)
-    names = tuple(dict.fromkeys(str(about.get("name")) for about in denied))
-    return replace(note, state=state, contradicts=names)
+    texts = [text for text, _ in passages(sources)]
+    holds = support.by_texts(row.question, row.answer, texts) == support.SUPPORTED
+    return {
+        "agree": holds and support.of(row) != support.SUPPORTED,
+        "otherwise": list(dict.fromkeys(str(about.get("name")) for about in denied)),
+        "newer": any(changed_at(job, about) > note.when for about in denied),
+    }
 
 
 def state_of(why: str, decided: str, *, agrees: bool, newer: bool, review: bool) -> str:
