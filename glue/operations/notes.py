@@ -29,7 +29,8 @@ from glue.serving import pages
 Json = dict[str, Any]
 # names.NOTES holds {"seen": what the notes were made of, "time": when, "whole": whether the chat
 # has them, "decided": note -> ACCEPT or DROP, "notes": as learning.dataset.notes.Note, "compared":
-# when all were compared with the documents, "documents": the checksum of what these were}
+# when all were compared with the documents, "documents": the checksum of what these were, "error":
+# why the last try failed}
 LOCK = "notes.lock"
 JOB_SECONDS, WAIT_SECONDS = 600, 120
 MADE_OF = (names.GLOSSARY, names.ANSWERS, names.FORGOTTEN, documents.NOTES)
@@ -79,7 +80,7 @@ def is_due(kept: Json, seen: str, now: float) -> bool:
 
 def read(state: Path) -> Json:
     empty: Json = {"seen": "", "time": 0.0, "whole": False, "decided": {}, "notes": []}
-    empty |= {"compared": 0.0, "documents": ""}
+    empty |= {"compared": 0.0, "documents": "", "error": ""}
     return empty | files.read_json_if_whole(state / names.NOTES, {})
 
 
@@ -114,15 +115,26 @@ def renewed(site: Site, decided: Json | None = None) -> Json:
     kept |= {"seen": made_of(site, person), "time": time.time(), "whole": False}
     kept |= {"decided": kept["decided"] if decided is None else decided}
     write(site.state, kept)  # what fails is tried again, but not every time
+    try:
+        make(site, person, kept)
+    except Locked:  # a data set is built at this moment
+        raise
+    except GlueError as error:
+        write(site.state, kept | {"error": f"{error.what}: {error.saw}"})
+        raise
+    kept |= {"whole": True, "error": ""}
+    write(site.state, kept)
+    return kept
+
+
+def make(site: Site, person: WebUI, kept: Json) -> None:
     documents_now = checksum(site.state / documents.NOTES)
     if not (known := compared(kept, documents_now)):
         kept |= {"compared": time.time(), "documents": documents_now}
     kept["notes"] = jobs.run(site, job(site, kept["decided"], known))["notes"]
     write(site.state, kept)
     serve(person, site.state, [row for row in kept["notes"] if row["state"] == SERVED])
-    write(site.state, kept | {"whole": True})
     pages.ensure(site)
-    return kept | {"whole": True}
 
 
 def compared(kept: Json, documents_now: str) -> dict[str, Json]:
