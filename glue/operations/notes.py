@@ -36,7 +36,8 @@ JOB_SECONDS, WAIT_SECONDS = 600, 120
 MADE_OF = (names.GLOSSARY, names.ANSWERS, names.FORGOTTEN, documents.NOTES)
 # what no rating shows, such as a document that a person added in the chat
 ANEW_SECONDS, AFTER_FAILURE_SECONDS = 3600, 60
-NEWEST = "/api/v1/evaluations/feedbacks/list?order_by=updated_at&direction=desc"
+RATINGS = "/api/v1/evaluations/feedbacks/all/ids"
+COUNTED = "/api/v1/evaluations/feedbacks/list?page=1000000"  # no rows, which hold whole chats
 
 
 def notes(site: Site, accept: str = "", drop: str = "") -> list[Json]:
@@ -55,7 +56,7 @@ def notes(site: Site, accept: str = "", drop: str = "") -> list[Json]:
 
 
 def keep_in_step(site: Site) -> list[Json]:
-    """For the timer: nothing but one question to Open WebUI, unless something has changed."""
+    """For the timer: nothing but a look at the ratings' times, unless something has changed."""
     desired = desired_state.read(site.state)
     by_day = desired is not None and desired.wanted is Wanted.DAY and not desired.night
     if site.settings["NOTES"] == "off" or not by_day:
@@ -95,10 +96,10 @@ def require(note: str, known: Sequence[Json]) -> None:
 
 def made_of(site: Site, person: WebUI) -> str:
     """The same until a rating, an account with ratings, a setting or a file changes."""
-    newest = person.call("GET", NEWEST)  # those of deleted accounts are not in it
-    first = [{key: row[key] for key in ("id", "updated_at", "data")} for row in newest["items"][:1]]
+    rated = [(row["id"], row["updated_at"]) for row in person.call("GET", RATINGS)]
+    count = person.call("GET", COUNTED)["total"]  # without those of deleted accounts
     state = [checksum(site.state / name) for name in MADE_OF]
-    parts = (newest["total"], first, site.settings["NOTES"], state)
+    parts = (rated, count, site.settings["NOTES"], state)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
