@@ -124,7 +124,8 @@ def notes_verb(site: Site, scheduled: bool, accept: str | None, drop: str | None
     """Make notes of the team's corrections, which the assistant finds beside the documents, and
     list them."""
     if scheduled:
-        return notes.keep_in_step(site)
+        notes.keep_in_step(site)
+        return []  # a timer's journal is not for what people wrote
     return notes.notes(site, accept or "", drop or "")
 
 

@@ -130,9 +130,10 @@ def renewed(site: Site, decided: Json | None = None) -> Json:
 
 def make(site: Site, person: WebUI, kept: Json) -> None:
     documents_now = checksum(site.state / documents.NOTES)
-    if not (known := compared(kept, documents_now)):
-        kept |= {"compared": time.time(), "documents": documents_now}
+    known = compared(kept, documents_now)
     kept["notes"] = jobs.run(site, job(site, kept["decided"], known))["notes"]
+    if not known:
+        kept |= {"compared": kept["time"], "documents": documents_now}
     write(site.state, kept)
     serve(person, site.state, [row for row in kept["notes"] if row["state"] == SERVED])
     pages.ensure(site)

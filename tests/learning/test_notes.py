@@ -143,13 +143,21 @@ def test_what_people_decide_comes_before_what_follows_from_the_ratings(
 
 def test_terms_and_the_site_s_own_answers_are_notes(tmp_path: Path) -> None:
     (tmp_path / GLOSSARY).write_text('[terms]\nMTBF = "MTBF is a mean time."\n')
-    (tmp_path / ANSWERS).write_text('Who has the keys?,"Maria, at the gate."\n', "utf-8-sig")
+    rows = 'question,answer\n\nWho has the keys?,"Maria, at the gate."\n'
+    (tmp_path / ANSWERS).write_text(rows, "utf-8-sig")
     found = made(tmp_path, review=True)
+    assert "answer" not in found
     assert found["MTBF is a mean time."]["question"] == "What does MTBF mean?"
     own = found["Maria, at the gate."]
     assert (own["who"], own["state"], own["link"]) == (ANSWERS, SERVED, "")
     again = made(tmp_path, decided={own["id"]: DROP})
     assert again["Maria, at the gate."]["state"] == notes.DROPPED
+
+
+def test_a_list_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ANSWERS).write_bytes("Wer hat die Schlüssel?,Jörg.\n".encode("cp1252"))
+    with pytest.raises(Misconfigured, match=ANSWERS):
+        notes.answers(job(tmp_path))
 
 
 @pytest.mark.parametrize("line", ["only a question\n", "a,b,c\n", "question,\n"])

@@ -8,6 +8,7 @@ what documents said, if these have not changed), review, page (a file in the sta
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -120,16 +121,20 @@ def answers(job: Job) -> list[Example]:
     path = job.state / ANSWERS
     if not path.exists():
         return []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.reader(file))
+    what = f"Invalid {ANSWERS} in the state folder"
+    try:
+        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Misconfigured(what, str(error), "save it as CSV in UTF-8") from error
     for number, row in enumerate(rows, 1):
-        if len(row) != 2 or not all(text.strip() for text in row):
+        if row and (len(row) != 2 or not all(text.strip() for text in row)):
             do = "each line: question,answer; in quotes where they hold a comma"
-            raise Misconfigured(f"Invalid {ANSWERS} in the state folder", f"line {number}", do)
+            raise Misconfigured(what, f"line {number}", do)
     origin = Origin(kind="term", document=ANSWERS)
     return [
         Example((Message("user", question.strip()),), answer.strip(), ANSWERS, ANSWERS, origin)
-        for question, answer in rows
+        for question, answer in filter(None, rows)
+        if (question, answer) != ("question", "answer")  # a heading
     ]
 
 
