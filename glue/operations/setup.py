@@ -73,8 +73,8 @@ def open_site(profile: str | None, tell: Tell) -> Site:
 def require_its_secrets(site: Site) -> None:
     """Raises PreconditionFailed if a chat has lost its secrets: new ones would lock everyone
     out."""
-    has_password = "WEBUI_ADMIN_PASSWORD" in site.settings.values
-    if has_password or not chat_volume.holds_people(site.settings, site.stacks):
+    kept = "WEBUI_ADMIN_PASSWORD" in site.settings.values
+    if kept or not chat_volume.holds_people(site.settings, site.stacks):
         return
     volume, file = site.stacks.volumes(chat_volume.VOLUME)[0], site.settings.secrets_file
     saw = f"the volume {volume} holds a chat, and {file} has no WEBUI_ADMIN_PASSWORD"

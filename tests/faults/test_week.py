@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from glue.clients import adapter_store
 from glue.core import files, journal, services, waiting
 from glue.core.errors import GlueError
 from glue.core.verdict import Verdict
@@ -40,7 +39,7 @@ class Clock:
                 return cls.fromtimestamp(clock.moment, tz)
 
         monkeypatch.setattr(time, "time", lambda: clock.moment)
-        for module in (night, journal, train, waiting, adapter_store):
+        for module in (night, journal, train, waiting, files):
             monkeypatch.setattr(module, "datetime", Faked)
 
     def set(self, local: datetime) -> None:
