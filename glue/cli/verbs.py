@@ -26,6 +26,7 @@ from glue.operations import (
     clean,
     dataset,
     documents,
+    notes,
     restore,
     setup,
     support,
@@ -111,7 +112,21 @@ def forget_verb(site: Site, user: str | None, chat: str | None) -> Json:
     if bool(user) == bool(chat):
         seen = "both --user and --chat" if user else "neither --user nor --chat"
         raise Misconfigured("forget needs a person or a conversation", seen, "give one of the two")
-    return dataset.forget(site, "user" if user else "chat", str(user or chat))
+    found = dataset.forget(site, "user" if user else "chat", str(user or chat))
+    try:
+        notes.keep_in_step(site)
+    except GlueError as error:
+        site.tell(f"the chat's notes follow, by the timer or make notes: {error}")
+    return found
+
+
+def notes_verb(site: Site, scheduled: bool, accept: str | None, drop: str | None) -> list[Json]:
+    """Make notes of the team's corrections, which the assistant finds beside the documents, and
+    list them."""
+    if scheduled:
+        notes.keep_in_step(site)
+        return []  # a timer's journal is not for what people wrote
+    return notes.notes(site, accept or "", drop or "")
 
 
 def ask_verb(site: Site, question: str) -> Json:
@@ -200,6 +215,8 @@ OPTIONS = (  # a verb has the options that its function names
     option("--until", help="Time of day by which training ends, such as 05:30."),
     option("--user", envvar="ARG_USER_ID", help="ID of a person in Open WebUI."),
     option("--chat", envvar="ARG_CHAT", help="ID of a conversation in Open WebUI."),
+    option("--accept", envvar="ARG_ACCEPT", help="ID of a note that is to be served."),
+    option("--drop", envvar="ARG_DROP", help="ID of a note that is not to be served."),
     option("--add", type=FOLDER, help="Add the adapter in this folder. It does not serve yet."),
     option("--form", type=click.Choice(["adapter", "merged"]), help="Default: as its recipe says."),
     option(
@@ -237,6 +254,7 @@ STATUS = "Show the mode, what serves, and the last night. Exit code 13: somethin
 verb(status.status, STATUS, show=show.status)
 verb(ingest_verb, typed="DIR", show=show.ingested, exit_code=incomplete)
 verb(forget_verb)
+verb(notes_verb, show=show.notes)
 verb(ask_verb, typed="Q", show=show.answer)
 verb(adapters_verb, show=show.adapters)
 verb(promote_verb, typed="ADAPTER")

@@ -62,6 +62,7 @@ Template = Annotated[
         "text that contains {{CONTEXT}}, and no other {{word}}",
     ),
 ]
+Notes = Annotated[str, schema.one_of("auto", "review", "off")]
 Secret = Annotated[str, like(".{16,}", "at least 16 characters")]
 Image = Annotated[
     str, like(r"\S+(:|@sha256:)(?!latest\Z)[\w.\-]+", "an image with a digest, or a tag but latest")
@@ -100,6 +101,7 @@ class Keys(BaseModel):
     SYSTEM_PROMPT: Personal[Prompt]
     MAX_ANSWER_TOKENS: Positive
     TEMPERATURE: Number
+    NOTES: Notes
     RECIPE: Name
     DAY_AT: Time
     PHONE_REGION: Country

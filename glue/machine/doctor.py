@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from glue.clients import chat_volume, host, knowledge, webui_accounts
+from glue.clients import chat_volume, document_index, host, webui_accounts
 from glue.clients.docker import MOUNTED
 from glue.clients.site import Site
 from glue.core import files, lock
@@ -139,7 +139,7 @@ def observe(site: Site, aim: Aim) -> Host:
         chat_lost=(lost := chat_volume.lost(settings, site.stacks)),
         chat_way_back=chat_volume.way_back(settings) if lost else "",
         account_fault=webui_accounts.fault(chat if "account" in aim else None, sign_in),
-        documents_fault=knowledge.fault(
+        documents_fault=document_index.fault(
             chat if "documents" in aim else None, sign_in, settings.state
         ),
         backup_fault=backup_folder.fault(settings),

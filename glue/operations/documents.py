@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from glue.clients import knowledge, suggestions
+from glue.clients import document_index, knowledge, leftovers, suggestions
 from glue.clients.knowledge import Held
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
@@ -18,7 +18,6 @@ from glue.core import control_words, files, lock
 from glue.core.errors import PreconditionFailed
 from glue.operations import documents_plan as planning
 from glue.operations.documents_folder import DOCUMENT_TYPES, look_through
-from glue.operations.documents_leftovers import discard_unfinished
 from glue.operations.documents_plan import Document, Folder, Plan
 from glue.operations.documents_take_in import (
     NOTES,
@@ -78,7 +77,7 @@ def begin(site: Site, found: Folder) -> Run:
     assert collection is not None
     knowledge.attach(person, collection)
     held = knowledge.held(person, collection)
-    discard_unfinished(person, collection, held)
+    leftovers.clear(person, collection, held)
     notes = files.read_json_if_whole(site.state / NOTES, {})
     make_searchable(site, person, collection, held, notes.get("embedding"))
     texts, clean = dict(notes.get("texts", {})), set(notes.get("clean", []))
@@ -94,10 +93,10 @@ def make_searchable(
     model = site.settings["EMBEDDING_MODEL"]
     if made_with not in (None, model):
         site.tell(f"the index was made with {made_with}; it is made again with {model}")
-        knowledge.reindex(person, held)
-    elif not knowledge.is_searchable(person, collection, held):
+        document_index.reindex(person, held)
+    elif not document_index.is_searchable(person, collection, held):
         site.tell(f"{knowledge.UNSEARCHABLE}; the index is made again")
-        knowledge.index_again(person, collection, [one for one in held if one.text])
+        document_index.index_again(person, collection, [one for one in held if one.text])
 
 
 def confirm(plan: Plan, yes: bool, ask: Callable[[str], bool]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-from glue.clients import chat_volume, knowledge, webui_accounts
+from glue.clients import chat_volume, document_index, webui_accounts
 from glue.clients.site import Site
-from glue.core import journal, lock, services, upgrade_note
+from glue.core import files, journal, lock, names, services, upgrade_note
 from glue.core.journal import Row
 from glue.core.services import Mode, Service
 from glue.serving import last_night
@@ -26,7 +27,7 @@ def status(site: Site) -> dict[str, Any]:
     last = journal.last_night(site.state)
     lost = chat_volume.lost(site.settings, site.stacks)
     asked = (found.get("open-webui"), site.administrator, site.state)
-    without_documents = knowledge.fault(*asked)
+    without_documents = document_index.fault(*asked)
     account = ": ".join(filter(None, webui_accounts.fault(*asked[:2])))
     # not a message by a way that is no longer set: no later one will arrive by it
     ways, rows = site.settings.values, journal.rows(site.state)
@@ -44,9 +45,15 @@ def status(site: Site) -> dict[str, Any]:
         "morning": last_night.summary(last_night.read(site.state, last)) if last else None,
         "overdue": [
             *filter(None, (lost, account, without_documents, upgrade_note.died(site.state))),
+            *notes_fault(site.state),
             *overdue(rows, datetime.now().astimezone(), *map(site.settings.number, OLDEST)),
         ],
     }
+
+
+def notes_fault(state: Path) -> list[str]:
+    error = files.read_json_if_whole(state / names.NOTES, {}).get("error")
+    return [f"new corrections do not become notes: {error}"] if error else []
 
 
 def shown(service: Service) -> str:

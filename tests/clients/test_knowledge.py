@@ -8,8 +8,15 @@ from typing import Any, cast
 import pytest
 import requests
 
-from glue.clients import knowledge
-from glue.clients.open_webui import EVERYONE_READS, KNOWLEDGE_NAME, WebUI, reference
+from glue.clients import document_index, knowledge
+from glue.clients.open_webui import (
+    DOCUMENTS,
+    EVERYONE_READS,
+    KNOWLEDGE_NAME,
+    NOTES,
+    WebUI,
+    reference,
+)
 from glue.clients.webui_connection import Refused
 from glue.core.names import ASSISTANT
 from glue.core.services import Service
@@ -33,6 +40,9 @@ class Chat:
     def registered_models(self) -> dict[str, Any]:
         return self.models
 
+    def ensure_model(self, form: dict[str, Any]) -> None:
+        self.models[ASSISTANT] = form
+
     def call(self, method: str, path: str, *_: object, **body: Any) -> Any:
         last = path.partition("?")[0].rpartition("/")[2]
         if last == "files":
@@ -42,8 +52,10 @@ class Chat:
         if last == "create":
             self.collections["new"] = body["json"]["name"]
             return {"id": "new"}
-        if last:
+        if last and last != "models":
             return {"id": last, "access_grants": EVERYONE_READS} if self.has(last) else None
+        if last:
+            return None
         rows = [{"id": one, "name": name} for one, name in self.collections.items()]
         start = (int(path.partition("page=")[2].partition("&")[0]) - 1) * 30
         return {"items": rows[start : start + 30], "total": len(rows)}
@@ -84,6 +96,19 @@ def test_a_renamed_collection_stays(tmp_path: Path) -> None:
     assert ensure(chat, tmp_path, kept="a") == "a"
 
 
+def test_documents_and_notes_are_two_collections_of_the_assistant(tmp_path: Path) -> None:
+    chat = Chat({}, [])
+    person = cast(WebUI, chat)
+    assert knowledge.ensure(person, tmp_path, anew=True, kind=NOTES) == "new"
+    chat.collections["a"] = KNOWLEDGE_NAME
+    for one, kind in (("new", NOTES), ("a", DOCUMENTS), ("a", DOCUMENTS)):
+        knowledge.attach(person, one, kind)
+    rows = chat.models[ASSISTANT]["meta"]["knowledge"]
+    assert rows == [*reference("a"), *reference("new", NOTES)]
+    assert ensure(chat, tmp_path) == "a" == remembered(tmp_path)
+    assert knowledge.current(person, tmp_path, kind=NOTES) == "new"
+
+
 def test_without_a_state_folder_the_assistant_s_collection_is_used(tmp_path: Path) -> None:
     assert ensure(Chat({"a": "Renamed", "b": KNOWLEDGE_NAME}, ["a"]), tmp_path) == "a"
     assert remembered(tmp_path) == "a"
@@ -118,8 +143,8 @@ def test_status_and_doctor_report_a_deleted_collection_and_a_lost_index(
 ) -> None:
     (tmp_path / knowledge.REMEMBERED).write_text('{"id": "a"}')
     service = cast(Service, SimpleNamespace(serves=serves))
-    assert knowledge.fault(service, lambda: cast(WebUI, chat), tmp_path) == words
-    assert not knowledge.fault(None, lambda: cast(WebUI, chat), tmp_path)
+    assert document_index.fault(service, lambda: cast(WebUI, chat), tmp_path) == words
+    assert not document_index.fault(None, lambda: cast(WebUI, chat), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fpdf import FPDF
 
-from glue.clients import knowledge
+from glue.clients import document_index, knowledge
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.core.errors import PreconditionFailed
@@ -50,7 +50,7 @@ def found(site: Site, question: str) -> str:
 
 def fault(site: Site) -> str:
     chat = site.stacks.services("day").get("open-webui")
-    return knowledge.fault(chat, site.administrator, site.state)
+    return document_index.fault(chat, site.administrator, site.state)
 
 
 def up_to_date(site: Site, folder: Path) -> bool:
