@@ -139,7 +139,7 @@ def require_own(site: Site) -> None:
     if flaw > Flaw.ISSUER_UNKNOWN:
         raise unusable(words)
     if expires(Path(own)):
-        raise unusable("it ends within a month")
+        raise unusable("it expires within a month")
     if flaw:
         site.tell(f"HTTPS_CERTIFICATE: {words}")
 

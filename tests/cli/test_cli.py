@@ -111,7 +111,7 @@ def test_an_empty_answer_is_an_error(text: str, monkeypatch: pytest.MonkeyPatch)
         ("day", "", False),
     ],
 )
-def test_sudo_is_refused_where_it_would_leave_files_of_root(
+def test_sudo_is_refused_where_it_would_create_root_owned_files(
     verb: str, person: str, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -120,7 +120,7 @@ def test_sudo_is_refused_where_it_would_leave_files_of_root(
         monkeypatch.delenv("SUDO_USER")
     if not refused:
         return framework.require_no_sudo(verb)
-    with pytest.raises(PreconditionFailed, match="files of root") as error:
+    with pytest.raises(PreconditionFailed, match="root-owned files that anna cannot") as error:
         framework.require_no_sudo(verb)
     assert "without sudo" in error.value.do
 
