@@ -16,7 +16,7 @@ done
 [ -n "$python" ] || fail "Python 3.11 or newer is needed" "$(python3 --version 2>&1 | head -n 1)" "apt-get install python3 python3-venv"
 if ! "$python" -c 'import ensurepip' 2>/dev/null; then
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null ||
-    fail "Python's venv module is needed" "$python has none" "sudo apt-get install python3-venv"
+    fail "Python's venv module is needed" "$python cannot import ensurepip" "sudo apt-get install python3-venv"
   printf 'python: installing python3-venv\n'
   apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q python3-venv
 fi
