@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 ROOMS := $(addprefix tests/,core clients machine serving operations night cli bench learning training images)
 
-# What people type goes to a program in its environment, letter by letter: make would expand a $ in
+# What people type goes to a program in its environment, literally: make would expand a $ in
 # it, and a shell would run what stands between backticks.
 TYPED := Q DIR FROM TO CHAT USER_ID ADAPTER FORM SERVICE RECIPE ARGS ACCEPT DROP
 $(foreach name,$(TYPED),$(eval export ARG_$(name) := $$(value $(name)))$(eval unexport $(name)))

@@ -79,14 +79,14 @@ def cli(context: click.Context, profile: str | None, verbose: bool) -> None:
 
 
 def require_no_sudo(verb: str | None) -> None:
-    """sudo would leave files of root in the state folder, and the timers could not change them."""
+    """With sudo the state folder gets root-owned files, which the timers cannot change."""
     person = os.environ.get("SUDO_USER", "root")
     if os.geteuid() == 0 and person != "root" and verb != "schedule":
         raise PreconditionFailed(
-            f"sudo would leave files of root here, which {person} could not change",
-            f"{verb} by sudo",
-            "run the same command without sudo. In a root shell that is meant:"
-            f" env -u SUDO_USER make {verb}",
+            f"do not use sudo for make {verb}: it creates root-owned files that {person} cannot"
+            " change",
+            "running through sudo",
+            f"run it without sudo. To run it as root on purpose: env -u SUDO_USER make {verb}",
         )
 
 

@@ -14,7 +14,7 @@ from glue.core.services import Mode
 from glue.machine import doctor
 from glue.operations import documents
 from glue.serving import adapters as serving_adapters
-from glue.serving import day as serving_day
+from glue.serving import watch
 
 Json = dict[str, Any]
 
@@ -25,7 +25,7 @@ def findings(rows: list[Json]) -> None:
 
 def day(result: Json) -> None:
     down = result["mode"] == Mode.DOWN
-    print(serving_day.STAYS_DOWN if down else f"The chat answers at {result['url']}")
+    print(watch.STAYS_DOWN if down else f"The chat answers at {result['url']}")
 
 
 def status(result: Json) -> None:

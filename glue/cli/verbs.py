@@ -110,8 +110,9 @@ def incomplete(result: Json) -> int:
 def forget_verb(site: Site, user: str | None, chat: str | None) -> Json:
     """Remove a person or a conversation from every data set, and list the adapters that saw it."""
     if bool(user) == bool(chat):
-        seen = "both --user and --chat" if user else "neither --user nor --chat"
-        raise Misconfigured("forget needs a person or a conversation", seen, "give one of the two")
+        saw = "both CHAT and USER_ID" if user else "neither CHAT nor USER_ID"
+        do = "Set exactly one: make forget CHAT=<id> or make forget USER_ID=<id>."
+        raise Invalid("Invalid arguments for make forget", saw, do)
     found = dataset.forget(site, "user" if user else "chat", str(user or chat))
     try:
         notes.keep_in_step(site)
@@ -205,11 +206,11 @@ def compose_verb(site: Site, stack: str, arguments: tuple[str, ...]) -> int:
 FOLDER = click.Path(path_type=Path)
 OPTIONS = (  # a verb has the options that its function names
     flag("--scheduled", words="For the timer: do nothing that a person or the schedule rules out."),
-    flag("--new", "empty", words="Start with an empty chat where the earlier one is lost."),
+    flag("--new", "empty", words="Start with an empty chat if the chat is lost."),
     flag("--new", "anew", words="Accept a folder without earlier backups, or a smaller chat."),
-    flag("--replace", words="Replace a chat that is already here."),
+    flag("--replace", words="Replace the existing chat."),
     flag("--skip-bad", words="Exit 0 although documents were refused."),
-    flag("--yes", words="Do not ask about a folder of other documents."),
+    flag("--yes", words="Do not ask before replacing unrelated documents."),
     flag("--dry-run", words="Only list what would be removed."),
     flag("--cron", words="Lines for cron instead of systemd units."),
     option("--until", help="Time of day by which training ends, such as 05:30."),

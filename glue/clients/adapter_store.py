@@ -26,6 +26,7 @@ from glue.core.files import sha256
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 MERGED, JUDGING, PRUNED = "serve-merged", "judging", "pruned"
+PROMOTE = "promote an undamaged adapter (make adapters lists them)"
 AdapterName = str | None  # an adapter's name; None is the base model
 
 
@@ -41,8 +42,7 @@ class AdapterStore:
         return sorted(path.parent.name for path in manifests if not path.parent.is_symlink())
 
     def manifest(self, name: str) -> dict[str, Any]:
-        """What was published, and the gate's verdict. Raises PreconditionFailed for an unknown
-        name."""
+        """As published, with the gate's verdict. Raises PreconditionFailed if there is none."""
         if name not in self.names():
             saw = f"{name!r}; there are: {', '.join(self.names()) or 'none'}"
             raise PreconditionFailed("there is no such adapter", saw, "make adapters")
@@ -87,8 +87,7 @@ class AdapterStore:
         return history
 
     def serves_merged(self) -> bool:
-        """Whether a vLLM that starts now runs the current adapter's checkpoint; as in
-        images/vllm/serve-current.sh."""
+        """Whether vLLM starts with its checkpoint, as in images/vllm/serve-current.sh."""
         current = self.folder / "current"
         complete = (current / MERGED).exists() and (current / "checkpoint/config.json").exists()
         return complete and not self.judging()
@@ -115,16 +114,16 @@ class AdapterStore:
             published |= (self.checkpoint(name) or {}).get("sha256", {})
         if damaged := files.damaged(self.folder / name, published):
             names = ", ".join(f"{name}/{file}" for file in damaged)
-            saw, do = f"missing, or another SHA-256: {names}", "promote another: make adapters"
-            raise PreconditionFailed("an adapter is not what was published", saw, do)
+            what = f"adapter {name} is damaged: its files do not match its manifest"
+            raise PreconditionFailed(what, f"missing, or different SHA-256: {names}", PROMOTE)
 
     def published(self, name: str) -> dict[str, str]:
         """The hash of each file. Raises PreconditionFailed where the manifest is damaged."""
         if hashes := self.manifest(name).get("sha256"):
             return dict(hashes)
         saw = str(self.folder / name / "manifest.json")
-        do = "restore it from the newest backup, or promote another: make adapters"
-        raise PreconditionFailed("an adapter's manifest is damaged", saw, do)
+        do = f"restore that file from the newest backup, or {PROMOTE}"
+        raise PreconditionFailed(f"adapter {name} is damaged: its manifest is unreadable", saw, do)
 
     # ------------------------------------------------------------------ write
 

@@ -15,7 +15,7 @@ from glue.clients import one_shot
 from glue.clients.compose import DAY
 from glue.clients.docker import Stacks
 from glue.core import commands, desired_state, files, journal
-from glue.core.errors import DayNotServing, GlueError
+from glue.core.errors import DayNotServing, GlueError, steps
 from glue.core.settings import REPOSITORY, Settings
 
 DEADLINE_SECONDS = 3 * 3600
@@ -52,15 +52,14 @@ def holds_people(settings: Settings, stacks: Stacks) -> bool:
 
 def way_back(settings: Settings) -> str:
     """What to do about a lost chat."""
-    last = journal.last_backup(files.read_lines(settings.state / "journal.jsonl")) or {
-        "folder": "<a backup>"
-    }
+    last = journal.last_backup(files.read_lines(settings.state / "journal.jsonl")) or {}
     held = ", ".join(f"{count} {what}" for what, count in last.get("counts", {}).items())
-    of = f" (of {last['time']}{': ' if held else ''}{held})" if "time" in last else ""
-    return (
-        "find Docker's data folder again (docker info -f '{{.DockerRootDir}}'; is its disk"
-        f" mounted?); or make restore FROM={last['folder']}{of}, then make day; or, for an empty"
-        " chat on purpose: make day NEW=1"
+    of = f" (backup of {last['time']}{': ' if held else ''}{held})" if "time" in last else ""
+    return steps(
+        "check that the disk of Docker's data folder is mounted:"
+        " docker info -f '{{.DockerRootDir}}'",
+        f"or restore: make restore FROM={last.get('folder', '<a backup>')}, then make day{of}",
+        "or start with an empty chat: make day NEW=1",
     )
 
 
@@ -141,7 +140,7 @@ def fill(settings: Settings, folder: Path, checksums: Mapping[str, str]) -> None
             for name in sorted(checksums):
                 tar.add(folder / name, name, filter=owned_by_root)
         if changed := unlike(file, checksums):
-            do = "check that disk, then make restore again, or from an older backup"
+            do = "check the backup's disk, then restore again, or restore an older backup"
             saw = f"in {folder}: {', '.join(changed)}"
             raise GlueError("the backup changed while it was read", saw, do)
         file.seek(0)

@@ -9,12 +9,13 @@ import shutil
 from pathlib import Path
 
 from glue.core import commands
-from glue.core.errors import GlueError, PreconditionFailed
+from glue.core.errors import GlueError, PortInUse, PreconditionFailed
 from glue.core.settings import REPOSITORY, Settings
 
 log = logging.getLogger(__name__)
 
 DAY, NIGHT, BENCH = "day", "night", "bench"
+FREE_PORT = "stop the program that uses it (ss -ltnp), or set"
 
 
 class Compose:
@@ -74,8 +75,9 @@ class Compose:
 
 def failure(verb: str, said: str) -> GlueError:
     if "address already in use" in said or "port is already allocated" in said:
-        do = "set CHAT_PORT in env/site.env, or HTTPS_PORT if it is that one"
-        return PreconditionFailed("the chat's port is taken", said, do)
+        port = re.search(r":(\d+)(?:/tcp)?(?: failed)?: ", said)
+        what = f"port {port[1]} is already in use" if port else "a port is already in use"
+        return PortInUse(what, said, f"{FREE_PORT} CHAT_PORT or HTTPS_PORT in env/site.env")
     return GlueError(f"docker compose {verb} failed", said, remedy(said) or "make logs")
 
 
@@ -85,8 +87,7 @@ def remedy(said: str) -> str:
     if not re.search(refused, said, re.IGNORECASE):
         return ""
     return (
-        "sudo usermod -aG docker $USER, then sign out and in again (a session keeps the groups that"
-        " it began with)"
+        "sudo usermod -aG docker $USER, then log out and in (group changes apply at the next login)"
     )
 
 

@@ -92,7 +92,7 @@ def redirected(url: str, answer: requests.Response) -> str:
     if same and status in (307, 308):
         return target
     where = f"{new.scheme}://{new.hostname}"
-    raise Undelivered(f"HTTP {status}, a redirect to {where}: set the address that it leads to")
+    raise Undelivered(f"HTTP {status}, a redirect to {where}: set that address instead")
 
 
 def mail(values: Mapping[str, str], subject: str, words: str) -> None:
@@ -106,7 +106,7 @@ def mail(values: Mapping[str, str], subject: str, words: str) -> None:
         encrypt(server, context)
         if password := values.get("SMTP_PASSWORD"):
             if not isinstance(server.sock, ssl.SSLSocket):
-                what = "the mail server offers no TLS, so it gets no password"
+                what = "the mail server offers no TLS, so no password was sent"
                 do = "set another SMTP_SERVER, or no SMTP_PASSWORD"
                 raise PreconditionFailed(what, values["SMTP_SERVER"], do)
             server.login(user, password)

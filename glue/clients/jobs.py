@@ -1,5 +1,4 @@
-"""Jobs in the trainer's image while the day serves: an order as JSON in, progress and a result
-out."""
+"""Jobs in the trainer's image while the day serves: a JSON order in, progress and a result out."""
 
 from __future__ import annotations
 
@@ -103,7 +102,7 @@ def result(job: Job, code: int, last_lines: str, hide: Callable[[str], str]) -> 
         late = f"no end within {job.timeout_seconds:.0f} s"
         end = late if code == commands.HANGS else f"exit {code}"
         saw = hide(f"{last_lines}\n{end}".strip())
-        raise GlueError(f"the job {job.module} failed", saw, "make doctor, then again")
+        raise GlueError(f"the job {job.module} failed", saw, "run make doctor, then this again")
     return found
 
 

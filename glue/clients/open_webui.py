@@ -160,8 +160,7 @@ class WebUI(Connection):
             self.call("POST", f"/api/v1/users/{there['id']}/update", json=form)
 
     def delete_ratings_of_deleted(self, account: str) -> int:
-        """Deletes and counts them, if there is no such account: Open WebUI keeps them, and shows
-        them on no page."""
+        """Deletes and counts those of a deleted account: Open WebUI shows them on no page."""
         if account in {person["id"] for person in self.people()}:
             return 0
         rows = self.call("GET", "/api/v1/evaluations/feedbacks/all/ids")

@@ -133,7 +133,7 @@ def unheard(line: str) -> None:
 
 def require_here(program: str, do: str) -> None:
     if shutil.which(program) is None:
-        raise PreconditionFailed(f"{program} is not installed", "it is not on the PATH", do)
+        raise PreconditionFailed(f"{program} is not installed", "not on the PATH", do)
 
 
 def hangs(argv: Sequence[str], timeout_seconds: float, do: str) -> Hangs:

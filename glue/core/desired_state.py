@@ -73,11 +73,10 @@ def write(state: Path, desired: DesiredState) -> None:
 
 
 def begin(state: Path, desired: DesiredState, again: str) -> None:
-    """As write, but raises Preempted if a person has stopped everything. again: the command to
-    repeat."""
+    """As write, but raises Preempted if a person stopped everything. again: what to run later."""
     found = read(state)
     if found is not None and found.wanted is Wanted.DOWN:
-        raise Preempted(f"{desired.night} does not start", "make stop was run meanwhile", again)
+        raise Preempted(f"{desired.night} does not start", "make stop was run since", again)
     write(state, desired)
 
 
@@ -86,7 +85,7 @@ def require(state: Path, night: str) -> DesiredState:
     found = read(state)
     if found is None or found.night != night:
         saw = f"the desired state is now: {found.wanted if found else 'not set'}"
-        do = "nothing; the next night starts afresh"
+        do = "no action needed; the next night trains again"
         raise Preempted("the night was preempted and promotes nothing", saw, do)
     return found
 

@@ -35,7 +35,7 @@ class Damaged(PreconditionFailed):
 
     def __init__(self, path: Path, why: object) -> None:
         lose = f"rm {shlex.quote(str(path))}; make setup"
-        do = f"restore it from the newest backup, or, to discard its content: {lose}"
+        do = f"restore it from the newest backup, or discard its content: {lose}"
         super().__init__("a file of the state folder is damaged", f"{path}: {why}", do)
 
 
@@ -155,8 +155,7 @@ def read_json_if_whole(path: Path, default: T) -> T:
 
 
 def damaged_files(state: Path) -> Iterator[Path]:
-    """Of those that glue writes and can read. A cut line of *.jsonl is no damage: readers skip
-    it."""
+    """Of those that glue writes and can read. Readers skip a cut line of *.jsonl."""
     for is_damaged, patterns in ((is_no_json, OWN_JSON), (lambda text: b"\0" in text, OWN_TEXT)):
         for path in sorted(path for pattern in patterns for path in state.glob(pattern)):
             with suppress(OSError):
@@ -271,5 +270,5 @@ def copy_checked(source: Path, target: Path, checksum: str, mode: int) -> None:
             seen.update(block)
             copy.write(block)
         if seen.hexdigest() != checksum:
-            saw, do = f"{source}: another SHA-256 than before", "check that disk, then try again"
+            saw, do = f"{source}: SHA-256 has changed", "check its disk, then try again"
             raise GlueError("a file changed while it was read", saw, do)

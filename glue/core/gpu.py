@@ -59,7 +59,7 @@ def look() -> tuple[Gpu | None, str]:
     try:
         code, words = commands.stream(query, dict(os.environ), commands.unheard, ANSWER_SECONDS)
     except FileNotFoundError:
-        return None, "it is not installed"
+        return None, "not installed"
     except OSError as error:
         return None, str(error)
     if code == commands.HANGS:

@@ -82,7 +82,7 @@ def last_of(found: list[Row], **wanted: Any) -> Row | None:
 def day_failed(state: Path) -> str:
     """Why the last start of the day failed; empty if it did not, or there was none."""
     row = last(state, event="day", phase=...) or {"phase": "done"}
-    return "" if row["phase"] == "done" else str(row.get("reason") or "it was interrupted")
+    return "" if row["phase"] == "done" else str(row.get("reason") or "interrupted")
 
 
 def last_night(state: Path) -> Row | None:

@@ -1,5 +1,4 @@
-"""Locks that end with their holder: flock, which the kernel releases when a process dies. The
-file stays; it is not the lock."""
+"""Locks that end with their holder: the kernel releases flock. The file stays; it is no lock."""
 
 from __future__ import annotations
 
@@ -28,6 +27,8 @@ SWITCH = "glue.lock"  # while something changes what serves; not while a night t
 LOCAL_DISK = (
     "set STATE_DIR in env/site.env to a folder on a disk of this machine, such as ext4 or xfs"
 )
+RUNNING = "another command is running"
+WAIT = "wait for it to finish (make status shows progress), then run this again"
 LOOK_SECONDS = 2  # held() takes the lock for a moment, which must not make another command fail
 
 
@@ -43,8 +44,7 @@ def hold(state: Path, name: str, purpose: str, wait_seconds: float | None = None
             return Seen(take(file, fcntl.LOCK_EX), holder(state, name))
 
         deadline = LOOK_SECONDS if wait_seconds is None else wait_seconds
-        do = "wait for it, or: make status"
-        waiting.until(f"the lock for {purpose!r}", look, deadline, 0.2, do, Locked)
+        waiting.until("", look, deadline, 0.2, WAIT, lambda _, *rest: Locked(RUNNING, *rest))
         sign(file, {"pid": os.getpid(), "purpose": purpose, "since": time.strftime("%F %T %Z")})
         yield
         sign(file, None)
@@ -86,9 +86,12 @@ def sign(file: TextIO, name: dict[str, object] | None) -> None:
 
 
 def holder(state: Path, name: str) -> str:
-    """As it signed the file."""
-    text = (state / name).read_text(encoding="utf-8", errors="replace").strip()
-    return text or "an unknown command"
+    """In words: what runs, since when, and its process."""
+    try:
+        found = json.loads((state / name).read_bytes())
+        return f"{found['purpose']}, since {found['since']} (pid {found['pid']})"
+    except (ValueError, KeyError, TypeError):  # not signed yet, or cut by a full disk
+        return "an unknown command"
 
 
 def held_seconds(state: Path, name: str) -> float:

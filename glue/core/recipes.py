@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from glue.core import schema
-from glue.core.errors import Invalid, Misconfigured
+from glue.core.errors import Invalid
 from glue.core.schema import number, one_of, whole
 
 Text = Annotated[str, Field(min_length=1)]
@@ -77,7 +77,7 @@ def load(folder: Path, name: str) -> Recipe:
     path = folder / f"{name}.toml"
     if not path.exists():
         there = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
-        raise Misconfigured("there is no such recipe", str(path), f"set RECIPE to one of: {there}")
+        raise Invalid("Invalid value for RECIPE", repr(name), f"Expected one of: {there}.")
     table = {"name": name} | schema.read_toml(path)
     schema.check(Recipe, table, str(path))
     recipe = Recipe(**table)

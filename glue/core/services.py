@@ -47,8 +47,7 @@ ABSENT = Service(name="", state="absent")
 
 
 def mode(services: Services, trainer: Service | None) -> Mode:
-    """day: the model answers the chat. night: the trainer runs, the night desk answers. down: the
-    chat does not answer."""
+    """day: vLLM answers. night: the trainer runs, the night desk answers. down: neither."""
     if not all(services.get(name, ABSENT).serves for name in ALWAYS_ON):
         starting = any(services.get(name, ABSENT).health == "starting" for name in ALWAYS_ON)
         return Mode.SWITCHING if starting else Mode.DOWN

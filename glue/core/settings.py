@@ -149,8 +149,8 @@ def check(values: Mapping[str, str], source: str) -> None:
 def require_needed(values: Mapping[str, str], sources: Mapping[str, str]) -> None:
     for key, needed in NEEDS.items():
         if key in values and needed not in values:
-            do = f"Set {needed} too, or remove {key}."
-            raise Invalid(f"Missing key for {key} in {sources[key]}", needed, do)
+            what, do = f"Missing key {needed} in {sources[key]}", f"Set it, or remove {key}."
+            raise Invalid(what, f"{key} needs it", do)
 
 
 def detect_profile(home: Path = REPOSITORY) -> str:
@@ -186,7 +186,7 @@ def read_env_file(path: Path) -> dict[str, str]:
     except PermissionError:
         raise
     except (OSError, UnicodeDecodeError) as error:
-        do = f"put it back from a backup, or, if git has it: git checkout {path}"
+        do = f"restore it from a backup, or from git: git checkout {path}"
         raise Misconfigured("a settings file cannot be read", f"{path}: {error}", do) from error
     for binding in bindings:
         if binding.error or (binding.key is not None and binding.value is None):
@@ -197,7 +197,7 @@ def read_env_file(path: Path) -> dict[str, str]:
 def not_a_setting(path: Path, binding: Binding) -> Invalid:
     where = f"{path}, line {binding.original.line}"
     if path.name == "secrets.env":
-        return Invalid(f"Invalid line in {where}", "(hidden)", "Put it back from a backup.")
+        return Invalid(f"Invalid line in {where}", "(hidden)", "Restore the file from a backup.")
     line = repr(binding.original.string.strip()[: schema.SHOWN_CHARACTERS])
     do = 'Expected KEY=VALUE, or KEY="VALUE" where the value has spaces.'
     return Invalid(f"Invalid line in {where}", line, do)

@@ -15,8 +15,7 @@ NOTE = "upgrade.json"  # exists from before an upgrade's first change to after i
 def require_none(state: Path) -> None:
     """Raises Locked while an upgrade runs, PreconditionFailed after one that died."""
     if lock.held(state, lock.UPGRADE):
-        do = "wait for its end, or: make status"
-        raise Locked("an upgrade runs", lock.holder(state, lock.UPGRADE), do)
+        raise Locked("an upgrade runs", lock.holder(state, lock.UPGRADE), lock.WAIT)
     require_none_died(state)
 
 

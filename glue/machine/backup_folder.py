@@ -1,5 +1,4 @@
-"""The folder of backups: whether it is the right one, whose backups it has, and which of them
-can be deleted."""
+"""The folder of backups: whether it is the right one, whose they are, and which can be deleted."""
 
 from __future__ import annotations
 
@@ -100,8 +99,7 @@ def on_own_disk(settings: Settings) -> bool:
 
 
 def fault(settings: Settings) -> str:
-    """Why this cannot be the folder of the earlier backups; empty if it can. If a disk is not
-    mounted, its mount point is an empty folder."""
+    """Why this is not the folder of the earlier backups, as without its disk; empty if it is."""
     rows = journal.since(files.read_lines(settings.state / "journal.jsonl"), journal.NEW_BACKUPS)
     folder = place(settings)
     last = journal.last_backup(
@@ -109,12 +107,11 @@ def fault(settings: Settings) -> str:
     )
     if last is None or folder.resolve().is_relative_to(settings.state.resolve()):
         return ""
-    made = f"{last['folder']} was made there on {last['time']}"
+    made = f"the last backup there was made on {last['time']}"
     if not folders(settings):
-        return f"{folder} holds no backup, but {made}: its disk is not mounted"
+        return f"{folder} contains no backup; {made}"
     if on_own_disk(settings) and last.get("own_disk") is False:
-        moved = f"on {last['time']} it was on another: that disk is not mounted"
-        return f"{folder} is on the chat's own disk, but {moved}"
+        return f"{folder} is on the chat's own disk; {made}, on a separate disk"
     return ""
 
 

@@ -18,7 +18,7 @@ RESTART = "sudo systemctl restart docker"
 UNUSABLE = {
     "rootless": "rootless: its containers cannot read the state folder or be reached from here",
     "snap": "from snap: it sees no folder outside /home",
-    "Docker Desktop": "Docker Desktop: its containers are in a machine of their own",
+    "Docker Desktop": "Docker Desktop: its containers run in a virtual machine",
     "Podman Engine": "Podman: only Docker Engine is supported",
 }
 
@@ -33,7 +33,7 @@ def engine_fault(engine: Engine) -> tuple[str, str]:
     if words := next((UNUSABLE[mark] for mark in marks if mark in UNUSABLE), ""):
         return words, SYSTEM_DOCKER
     if engine.address.startswith(("tcp:", "ssh:", "http")):
-        return f"on another machine: DOCKER_HOST is {engine.address}", SYSTEM_DOCKER
+        return f"Docker runs on another machine: DOCKER_HOST is {engine.address}", SYSTEM_DOCKER
     return "", ""
 
 

@@ -81,7 +81,8 @@ class Finding:
     do: str = ""
 
     def __str__(self) -> str:
-        return f"{self.grade:6}{self.name:15}{self.saw}{f'  ->  {self.do}' if self.do else ''}"
+        line = f"{self.grade:6}{self.name:15}{self.saw}{f'  ->  {self.do}' if self.do else ''}"
+        return line.replace("\n", "\n" + " " * 21)
 
 
 def examine(seen: Host, aim: Aim) -> list[Finding]:

@@ -98,8 +98,7 @@ def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int], froz
 
 
 def ensure_models(site: Site) -> None:
-    """Fetches and checks the hub's models. state/models.json keeps the commit and files found
-    first."""
+    """Fetches and checks the hub's models. state/models.json keeps the first commit and files."""
     path = site.state / "models.json"
     known = files.read_json(path, {})
     asked = site.settings.hub_models.items()
@@ -122,7 +121,7 @@ def ensure_models(site: Site) -> None:
     site.tell("checking every byte of the models")
     code, last_lines = run_fetch(site.settings, hear=hear)
     if code != 0:
-        do = "correct that, then make setup; files that are complete are kept"
+        do = "correct the cause, then run make setup; complete files are kept"
         raise GlueError("a model could not be fetched", "\n".join(failures) or last_lines, do)
 
 

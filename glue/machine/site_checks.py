@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glue.clients.compose import FREE_PORT
 from glue.clients.knowledge import INGEST
 from glue.core.settings import SECRETS
 from glue.machine.check_types import Host, View, fail, ok, warn
@@ -28,7 +29,7 @@ def port(seen: Host) -> View:
         return ok(f"{address}, the chat's own")
     if seen.port_free:
         return ok(f"{address}, free")
-    return fail(f"{address} is taken", "set CHAT_PORT in env/site.env")
+    return fail(f"{address} is already in use", f"{FREE_PORT} CHAT_PORT in env/site.env")
 
 
 def certificate(seen: Host) -> View:
@@ -56,7 +57,7 @@ def replay(seen: Host) -> View:
     if seen.replay_there:
         return ok(str(path))
     do = (
-        "make setup writes a few there; or write your own, one JSON object a line; or set"
+        "make setup writes 64 of them. Or write your own, one JSON object a line, or set"
         ' replay_file = "" in a recipe of your own'
     )
     return warn(f"{path} is missing, and no night begins without it", do)

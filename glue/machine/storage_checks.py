@@ -101,7 +101,7 @@ def state_folder(seen: Host) -> View:
         no_locks = "lock" in seen.disk_fault
         return fail(seen.disk_fault, LOCAL_DISK if no_locks else "see: sudo dmesg | tail")
     if seen.foreign_files:
-        saw = f"files of another user than {state}'s: {names(seen.foreign_files)}"
+        saw = f"files with a different owner than {state}: {names(seen.foreign_files)}"
         return warn(saw, seen.foreign_remedy)
     return ok(str(state))
 
@@ -117,7 +117,7 @@ def state_files(seen: Host) -> View:
 def backups(seen: Host) -> View:
     """Never a failure: a chat without a backup is better than no chat."""
     if seen.backup_fault:
-        do = "mount the disk of BACKUP_DIR, or set another folder in env/site.env"
+        do = "mount its disk, or set a different BACKUP_DIR in env/site.env"
         return warn(seen.backup_fault, do)
     if seen.backups_on_own_disk:
         saw = "BACKUP_DIR is on the chat's own disk, and is lost with it"

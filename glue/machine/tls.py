@@ -104,8 +104,7 @@ def sign(folder: Path, names: list[str]) -> None:
 
 
 def take_in(site: Site, own: Path) -> bool:
-    """Installs the site's own, unless clients would trust it less, by any name, than what serves
-    now. Returns whether it is new."""
+    """Installs the site's own unless clients trust it less, by any name. Whether it is new."""
     chat, candidate = site.state / "tls" / "chat.pem", site.state / "tls" / "candidate.pem"
     text = read_own(own)
     files.write(candidate, text, mode=0o600)
@@ -139,7 +138,7 @@ def require_own(site: Site) -> None:
     if flaw > Flaw.ISSUER_UNKNOWN:
         raise unusable(words)
     if expires(Path(own)):
-        raise unusable("it ends within a month")
+        raise unusable("it expires within a month")
     if flaw:
         site.tell(f"HTTPS_CERTIFICATE: {words}")
 

@@ -32,7 +32,9 @@ def check(night: Night) -> None:
         what = "the base model's facts are missing"
         raise PreconditionFailed(what, "no base_model.json", "make setup")
     if late := services.not_serving(site.stacks.services("day")):
-        raise PreconditionFailed("the day is incomplete, so no night starts", str(late), "make day")
+        what = "cannot start a night: the day's services are not all up"
+        saw = ", ".join(map(": ".join, late.items()))
+        raise PreconditionFailed(what, saw, "run make day, then make night")
     size = int(check_types.RELEASE_BYTES_A_RANK * night.recipe.rank)
     try:
         files.reserve(night.reserve, size)

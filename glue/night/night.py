@@ -1,5 +1,4 @@
-"""A night: from the team's ratings to a promoted adapter, or a reason why not. The day serves after
-it."""
+"""A night: from ratings to a promoted adapter, or a reason why not. Afterwards the day serves."""
 
 from __future__ import annotations
 
@@ -100,15 +99,13 @@ def training_end(site: Site) -> float:
 
 
 def scheduled_end(site: Site) -> float:
-    """training_end for the timer, which may start late. Raises PreconditionFailed outside the
-    hours."""
+    """training_end for a timer, which may be late. Raises PreconditionFailed outside the hours."""
     now = datetime.now()
     found = hours.of(site.settings).night(now)
     if found is None or found[1] - now < hours.LEAST_NIGHT:
         begin = f"{site.settings['NIGHT_AT']}, {site.settings['NIGHT_DAYS']}"
         saw = f"it is {now:%a %H:%M}; nights start at {begin}"
-        do = "make night, to start one now anyway"
-        raise PreconditionFailed("it is outside the hours for nights", saw, do)
+        raise PreconditionFailed("no scheduled night starts now", saw, "to start one: make night")
     return found[1].timestamp()
 
 
@@ -121,8 +118,7 @@ def undo_dead_nights(night: Night) -> None:
 
 
 def bring_back_the_day(night: Night, reason: str) -> None:
-    """Ignores interrupts. Raises DayNotServing, with the night's reason, if the day does not
-    start."""
+    """Ignores interrupts. Raises DayNotServing, with the night's reason, if it does not start."""
     if not night.switched:
         return
     with commands.uninterrupted():
@@ -130,5 +126,5 @@ def bring_back_the_day(night: Night, reason: str) -> None:
             day.start(night.site, Caller.NIGHT, night.name)
         except Exception as error:
             saw = f"{error}; the night: {reason or 'went well'}"
-            what = "the day did not come back after the night"
+            what = "the day did not start after the night"
             raise DayNotServing(what, saw, "make day") from error

@@ -19,7 +19,7 @@ from glue.core.waiting import Seen
 from glue.machine import hours
 from glue.night import evaluate
 from glue.night.tonight import Night
-from glue.serving import adapters, model, watch
+from glue.serving import adapters, model
 
 DRAIN_SECONDS = 120  # the longest that a running answer is waited for
 ENGINES = {"grouped": "training.train", "unsloth": "training.train_unsloth"}
@@ -33,6 +33,12 @@ SCHEDULE = (
 LOOK_SECONDS = 1.0
 # loading 63 GB took the case study 7 minutes; no step takes longer
 SILENT_TRAINER_SECONDS = 1200
+# systemd-oomd acts at 60, after half a minute in which a GB10 may hang; a machine that has memory
+# stays near 0.
+MOST_STALL_PERCENT = 20.0
+# With three times its reserve free a stall is no danger: reading 63 GB of weights evicts pages that
+# the disk can give back.
+PRESSURE_RESERVES = 3
 
 
 def hand_over(night: Night) -> None:
@@ -40,7 +46,7 @@ def hand_over(night: Night) -> None:
     site = night.site
     with lock.hold(site.state, lock.SWITCH, "hand over to the night", model.SWITCH_WAIT_SECONDS):
         desired = DesiredState(Wanted.NIGHT, night.name, until_time(night))
-        desired_state.begin(site.state, desired, "make day; the next night starts afresh")
+        desired_state.begin(site.state, desired, "make day; the next night trains again")
         night.switched = True
         model.write_notice(site, "night", back_at(night))
         model.wait_for_door(site, "night-desk")
@@ -142,7 +148,7 @@ def wait_for_trainer(night: Night) -> None:
         rows = files.read_lines(night.folder / "progress.jsonl")
         if rows and rows[-1] != last:
             last, heard = rows[-1], time.monotonic()
-        if fault := watch.trainer_fault(
+        if fault := trainer_fault(
             host.available_bytes(),
             host.memory_stall_percent(),
             site.settings.number("MEMORY_RESERVE_BYTES"),
@@ -159,6 +165,30 @@ def wait_for_trainer(night: Night) -> None:
     # it ends by itself at the deadline, after its current step and saving
     patience = night.deadline_time - time.time() + SILENT_TRAINER_SECONDS
     waiting.until("the trainer", look, patience, LOOK_SECONDS, tell=night.site.tell)
+
+
+def trainer_fault(
+    available_bytes: int,
+    stall_percent: float,
+    reserve_bytes: int,
+    silent_seconds: float,
+    most_silent_seconds: float,
+) -> str:
+    """Why a running trainer must be stopped now, before the machine hangs; empty if it may go on.
+
+    stall_percent: see host.memory_stall_percent. Two signs of low memory, since each alone was seen
+    to miss: a GB10 failed with 22 GiB of MemAvailable
+    (https://github.com/vllm-project/vllm/issues/56824), and one hung in reclaim with 8.7 GiB free
+    (https://github.com/MiaAI-Lab/DeepSeek-v4.1-Flash-DGX-Sparks/issues/23).
+    """
+    if available_bytes < reserve_bytes:
+        left, least = f"{available_bytes / 1e9:.1f} GB", f"{reserve_bytes / 1e9:.1f} GB"
+        return f"{left} of memory left, less than the machine's reserve of {least}"
+    if stall_percent > MOST_STALL_PERCENT and available_bytes < PRESSURE_RESERVES * reserve_bytes:
+        return f"all processes waited for memory during {stall_percent:.0f} % of the last 10 s"
+    if silent_seconds > most_silent_seconds:
+        return f"no progress for {silent_seconds:.0f} s"
+    return ""
 
 
 def progress_words(row: dict[str, Any]) -> str:

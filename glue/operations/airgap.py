@@ -30,13 +30,12 @@ KNOWN = ("models.json", "base_model.json")
 
 
 def bundle(site: Site, folder: Path) -> dict[str, Any]:
-    """Writes the bundle. Raises PreconditionFailed if an image is missing or folder is not
-    empty."""
+    """Raises PreconditionFailed if an image is missing or the folder is not empty."""
     if missing := site.stacks.missing_images(site.settings.images):
         do = "make setup, then make bundle"
         raise PreconditionFailed("an image is not on this machine", ", ".join(missing), do)
     if folder.exists() and any(folder.iterdir()):
-        raise PreconditionFailed("the folder is not empty", str(folder), "name a new one")
+        raise PreconditionFailed("the folder is not empty", str(folder), "name a new folder")
     (folder / "state").mkdir(parents=True)
     site.tell("saving the images")
     save_images(site.stacks, site.settings.images, folder / "images.tar")
@@ -122,12 +121,11 @@ def load(site: Site, folder: Path) -> dict[str, Any]:
 
 
 def verified(folder: Path, profile: str) -> dict[str, Any]:
-    """The manifest. Raises PreconditionFailed if the bundle has changed or is for another
-    machine."""
+    """The manifest. Raises PreconditionFailed if it was changed or is for another machine."""
     try:
         manifest = files.read_manifest(folder, {"machine": str, "profile": str, "images": dict})
     except (OSError, ValueError) as error:
-        saw, do = f"{folder}: {error}", "copy it again"
+        saw, do = f"{folder}: {error}", "copy the bundle again"
         raise PreconditionFailed("the bundle is not complete", saw, do) from error
     made_for = tuple(map(manifest.get, ("machine", "profile", "python")))
     here = (platform.machine(), profile, python())
@@ -136,8 +134,8 @@ def verified(folder: Path, profile: str) -> dict[str, Any]:
         do = "make the bundle on a machine like this one, with this Python"
         raise PreconditionFailed("the bundle is for another machine or Python", saw, do)
     if wrong := files.damaged(folder, manifest["sha256"]):
-        saw = f"missing, or with another SHA-256, in {folder}: {', '.join(wrong)}"
-        raise PreconditionFailed("files of the bundle have changed", saw, "copy it again")
+        saw = f"missing, or with a different SHA-256, in {folder}: {', '.join(wrong)}"
+        raise PreconditionFailed("files of the bundle have changed", saw, "copy the bundle again")
     return manifest
 
 

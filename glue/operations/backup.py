@@ -20,7 +20,7 @@ from typing import Any
 from glue.clients import chat_volume, host
 from glue.clients.site import Site
 from glue.core import commands, files, journal, lock, upgrade_note
-from glue.core.errors import PreconditionFailed
+from glue.core.errors import PreconditionFailed, steps
 from glue.core.settings import Settings
 from glue.machine import backup_folder
 from glue.machine.backup_folder import Kept, place
@@ -63,13 +63,12 @@ def there(site: Site) -> list[Path]:
 
 
 def require_sources(site: Site, anew: bool) -> None:
-    """Raises PreconditionFailed if this is not the folder of the earlier backups, or if the state
-    folder has lost files."""
+    """Raises PreconditionFailed if the earlier backups, or files of the state folder, are gone."""
     if anew:
         journal.record(site.state, event=journal.NEW_BACKUPS)
     if words := backup_folder.fault(site.settings):
-        do = "mount it, then make backup; or, to start in this folder: make backup NEW=1"
-        raise PreconditionFailed("this is not the folder of the earlier backups", words, do)
+        do = "mount its disk and run make backup. To start a new series here: make backup NEW=1"
+        raise PreconditionFailed("BACKUP_DIR does not contain the earlier backups", words, do)
     chat_volume.require_not_lost(site.settings, site.stacks)
     kept = backup_folder.there(site.settings)
     if anew or not kept:
@@ -78,7 +77,8 @@ def require_sources(site: Site, anew: bool) -> None:
     had = [name for name in MUST_BE if f"state/{name}" in last.checksums]
     if gone := [name for name in had if not (site.state / name).exists()]:
         saw = f"not in {site.state}, but in the backup {last.folder}: {', '.join(gone)}"
-        do = f"mount the disk of STATE_DIR; or make restore REPLACE=1 FROM={last.folder}"
+        again = f"or restore the files: make restore REPLACE=1 FROM={last.folder}"
+        do = steps("check that the disk of STATE_DIR is mounted", again)
         raise PreconditionFailed("the state folder has lost files", saw, do)
 
 
@@ -107,8 +107,7 @@ def make(site: Site, anew: bool = False, now: datetime | None = None) -> Path:
 
 
 def free_name(target: Path, now: datetime | None = None) -> str:
-    """now as a name, or the next second that is free: clocks are set back. Default: the current
-    time."""
+    """now as a name, or the next free second: clocks are set back. Default: the current time."""
     now = now or datetime.now(UTC)
     while (target / files.time_stamp(now)).exists():
         now += timedelta(seconds=1)
@@ -121,8 +120,7 @@ def unfinished_name(settings: Settings, name: str) -> str:
 
 
 def require_room(site: Site, unfinished: Path, before: Kept | None) -> None:
-    """Raises PreconditionFailed unless the backup fits, and leaves room for the chat and a
-    night."""
+    """Raises PreconditionFailed unless it fits, and leaves room for the chat and a night."""
     databases, uploads = chat_volume.sizes(site.settings)
     links = before is not None and backup_contents.takes_links(before.folder, unfinished)
     linked_to = before.folder / "state" if before and links else None
@@ -135,7 +133,7 @@ def require_room(site: Site, unfinished: Path, before: Kept | None) -> None:
     saw = f"{host.readable(needed)} needed on the disk of {target}, {host.readable(free)} free"
     do = "set a smaller BACKUP_KEEP, or BACKUP_DIR to another disk, in env/site.env"
     if others := backup_folder.others(site.settings):
-        do += f"; remove by hand what another machine or version made: {', '.join(others)}"
+        do += f"; or delete by hand what other machines or versions made: {', '.join(others)}"
     raise PreconditionFailed("there is no room for a backup", saw, do)
 
 
@@ -181,7 +179,7 @@ def to_restic(site: Site, folder: Path) -> None:
         "RESTIC_REPOSITORY": repository,
         "RESTIC_PASSWORD_FILE": site.settings.values.get("RESTIC_PASSWORD_FILE", ""),
     }
-    do = "apt-get install restic; restic snapshots; or remove RESTIC_REPOSITORY"
+    do = "check that restic is installed and works (restic snapshots), or remove RESTIC_REPOSITORY"
     for verb, *options in (("backup", str(folder)), ("forget", *RESTIC_KEEP, "--prune")):
         site.tell(f"restic {verb}")
         command = ["restic", verb, "--tag=dual-use", *options]
@@ -197,6 +195,6 @@ def verified(folder: Path) -> dict[str, Any]:
         do = "name a folder that make backup made, with its unchanged manifest.json"
         raise PreconditionFailed("the backup is not complete", f"{folder}: {error}", do) from error
     if wrong := files.damaged(folder, manifest["sha256"]):
-        saw = f"missing, or with another SHA-256, in {folder}: {', '.join(wrong)}"
+        saw = f"missing, or with a different SHA-256, in {folder}: {', '.join(wrong)}"
         raise PreconditionFailed("files of the backup have changed", saw, "restore an older one")
     return manifest

@@ -8,26 +8,25 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from glue.core import files, upgrade_note
+from glue.core import files, lock, upgrade_note
 from glue.core.files import sha256
 from glue.core.settings import REPOSITORY
 from glue.machine import backup_folder
 from glue.machine.backup_folder import Kept
 
-# folders anywhere in the state folder
+# names of folders, anywhere in the state folder
 LEFT_OUT = ("scratch", "adapter", "checkpoint", "desk", "demo")
-# parts of names; the note of an upgrade is about now and must not be restored
+# names of files; the note of an upgrade is about now and must not be restored
 NOT_NEEDED = (
-    *(".lock", ".unfinished", "reserve", "alarm.json", "attempts.json"),
-    upgrade_note.NOTE,
+    *(lock.TRAINING, lock.UPGRADE, lock.SWITCH, "backup.lock", "ingest.lock", "jobs.lock"),
+    *("reserve", "alarm.json", "attempts.json", upgrade_note.NOTE),
 )
 
 
 def entries(folder: Path, backups: Path) -> Iterator[Path]:
-    """Every file and link of the state folder that a backup contains. No backup contains others, of
-    this BACKUP_DIR or an earlier one."""
+    """Every file and link of the state folder that a backup contains: no other backup."""
     for path in folder.iterdir():
-        if path.name in LEFT_OUT or any(part in path.name for part in NOT_NEEDED):
+        if path.name in LEFT_OUT or not is_needed(path):
             continue
         if backup_folder.is_backup(path) or path.resolve() == backups.resolve():
             continue
@@ -35,9 +34,14 @@ def entries(folder: Path, backups: Path) -> Iterator[Path]:
         yield from entries(path, backups) if is_folder else [path]
 
 
+def is_needed(path: Path) -> bool:
+    """Compares whole names: a site's own folder `reservations` is needed."""
+    half_written = path.name.startswith((".unfinished-", ".lock-probe-"))
+    return path.name not in NOT_NEEDED and path.suffix != ".unfinished" and not half_written
+
+
 def state_bytes(state: Path, linked_to: Path | None, backups: Path) -> int:
-    """What copy_state will write. linked_to: the state folder of an earlier backup that takes
-    links."""
+    """What copy_state will write. linked_to: the state folder of a backup that takes links."""
     paths = entries(state, backups)
     return sum(path.lstat().st_size for path in paths if not held(path, state, linked_to))
 

@@ -16,8 +16,7 @@ BENCH_VOLUMES = ("bench-ours-", "bench-stock-")  # the name of the model follows
 
 
 def clean(site: Site) -> dict[str, list[str]]:
-    """Removes containers, volumes, state, and other versions' images. Raises Misconfigured on a
-    Spark."""
+    """Removes containers, volumes, state, older images. Raises Misconfigured on a Spark."""
     if not site.settings.rehearsal:
         saw, do = f"profile {site.settings.profile}", "docs/administrator.md, Backup and restore"
         raise Misconfigured("make clean removes a rehearsal only", saw, do)

@@ -99,8 +99,8 @@ def put_back_state(state: Path, folder: Path, manifest: dict[str, Any]) -> list[
         (state / "adapters" / name).unlink(missing_ok=True)
     left_out = []
     for name, checksum in files.below("state", manifest["sha256"]).items():
-        if any(part in name for part in backup_contents.NOT_NEEDED):  # of an older version's backup
-            continue
+        if not all(map(backup_contents.is_needed, (Path(name), *Path(name).parents))):
+            continue  # of an older version's backup
         source = folder / "state" / name
         if backup_contents.published(source) in (None, checksum):
             put_back_file(source, state, name, checksum)

@@ -14,7 +14,7 @@ from glue.clients.docker import MOUNTED, Stacks
 from glue.clients.jobs import Job
 from glue.clients.site import Site, Tell
 from glue.core import commands, files, lock, recipes, settings
-from glue.core.errors import Misconfigured, PreconditionFailed
+from glue.core.errors import Misconfigured, PreconditionFailed, steps
 from glue.core.settings import REPOSITORY, SECRETS, Settings
 from glue.machine import doctor, images
 from glue.machine import models as machine_models
@@ -71,17 +71,17 @@ def open_site(profile: str | None, tell: Tell) -> Site:
 
 
 def require_its_secrets(site: Site) -> None:
-    """Raises PreconditionFailed if a chat has lost its secrets: new ones would lock everyone
-    out."""
+    """Raises PreconditionFailed if a chat has lost its secrets: new ones lock everyone out."""
     kept = "WEBUI_ADMIN_PASSWORD" in site.settings.values
     if kept or not chat_volume.holds_people(site.settings, site.stacks):
         return
     volume, file = site.stacks.volumes(chat_volume.VOLUME)[0], site.settings.secrets_file
     saw = f"the volume {volume} holds a chat, and {file} has no WEBUI_ADMIN_PASSWORD"
-    do = (
-        "mount the disk of STATE_DIR; or make restore REPLACE=1 FROM=<a backup>; or write"
-        " WEBUI_ADMIN_PASSWORD=<the administrator's password> into that file, then make setup;"
-        f" or delete the chat: docker volume rm {volume}"
+    do = steps(
+        "check that the disk of STATE_DIR is mounted",
+        "or restore: make restore REPLACE=1 FROM=<a backup>",
+        "or set WEBUI_ADMIN_PASSWORD there to the administrator's current password; make setup",
+        f"or delete the chat (cannot be undone): docker volume rm {volume}",
     )
     raise PreconditionFailed("the secrets of this chat are missing", saw, do)
 
@@ -218,7 +218,7 @@ def ensure_general_examples(site: Site) -> None:
     own = site.state / "replay.jsonl"
     if not own.exists():
         files.write(own, GENERAL_EXAMPLES.read_text(encoding="utf-8"))
-        words = "These are a few; a larger file of your own protects more of what the model knows"
+        words = "64 is few: use a file of your own with a thousand or more"
         site.tell(f"general examples written to {own}. {words}")
 
 

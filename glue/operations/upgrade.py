@@ -77,7 +77,7 @@ def go_or_go_back(site: Site, to: str, move: Move) -> None:
         with uninterrupted():
             go_back(site, move, error)
         what = f"{to} does not serve; {move.before[:12]} serves again"
-        saw, do = f"{type(error).__name__}: {error}", "correct that, or try another version"
+        saw, do = f"{type(error).__name__}: {error}", "correct the cause, or use another version"
         raise GlueError(what, saw, do) from error
     end(site, move, "done")
 
@@ -92,10 +92,10 @@ def end(site: Site, move: Move, result: str, reason: str = "") -> None:
 
 
 def require_possible(site: Site, before: str, after: str) -> bool:
-    """Whether Open WebUI changes. Raises PreconditionFailed if it would become older, Locked during
-    a night."""
+    """Whether Open WebUI changes. Raises PreconditionFailed if to an older one, Locked at night."""
     if lock.held(site.state, lock.TRAINING):
-        raise Locked("a night runs", f"{site.state / lock.TRAINING} is held", "upgrade by day")
+        what = "cannot upgrade while a night is running"
+        raise Locked(what, lock.holder(site.state, lock.TRAINING), lock.WAIT)
     versions.require_unchanged(before, after)
     require_room(site)
     old, new = open_webui(before), open_webui(after)

@@ -18,9 +18,9 @@ def commit(name: str) -> str:
 def require_unchanged(before: str, after: str) -> None:
     """Raises PreconditionFailed if a person changed a file that differs between the versions."""
     if changed := unlike(before, differing(before, after)):
-        do = "git stash --include-untracked keeps them; settings belong into env/site.env"
+        do = "git stash --include-untracked keeps them; settings belong in env/site.env"
         saw = f"in {REPOSITORY}: {files.names(sorted(changed))}"
-        raise PreconditionFailed("files that the other version replaces were changed here", saw, do)
+        raise PreconditionFailed("files that the upgrade replaces were changed here", saw, do)
 
 
 def check_out(before: str, after: str, which: str) -> None:

@@ -46,7 +46,7 @@ def promote(
             desired_state.require(site.state, night)
         elif reason := why_model_is_stopped(site):
             do = "make day, then promote"
-            raise Locked("the model is stopped, so no adapter can be tried on it", reason, do)
+            raise Locked("the model is stopped, so no adapter can be loaded", reason, do)
         before = site.store.current()
         on_base = model.running_model(site) == site.settings["SERVED_MODEL"]
         merged = release is not None and prepare(site, release, form)
@@ -175,7 +175,7 @@ def make_checkpoint(site: Site, release: str, form: str) -> dict[str, Any]:
 def add(site: Site, folder: Path) -> str:
     """Stores a copy of the adapter in folder. It does not serve yet."""
     if wrong := problems(site, folder):
-        do = "train it again or add another"
+        do = "train again, or add a different adapter"
         raise PreconditionFailed("this adapter cannot serve", files.names(wrong), do)
     with lock.hold(site.state, lock.SWITCH, f"add {folder.name}", SWITCH_WAIT_SECONDS):
         return site.store.publish(folder, {"source": f"added from {folder.name}"})

@@ -11,13 +11,12 @@ from glue.clients.docker import MOUNTED
 from glue.clients.site import Site
 from glue.core import desired_state, journal, lock, services, upgrade_note
 from glue.core.desired_state import DesiredState, Wanted
-from glue.core.errors import DayNotServing, GlueError, PreconditionFailed
+from glue.core.errors import DayNotServing, GlueError, PortInUse, PreconditionFailed
 from glue.core.services import Mode
 from glue.machine import doctor, tls
 from glue.serving import model, recovery, watch
 
 ATTEMPTS = "attempts.json"  # when the watch tried to start the day; every other start clears it
-STAYS_DOWN = "make stop stopped everything, and it stays stopped until make day"
 
 
 class Caller(StrEnum):
@@ -77,11 +76,12 @@ def may_start(site: Site, caller: Caller) -> bool:
         doctor.require(site, doctor.DAY)
     except PreconditionFailed as missing:
         if serves(site):
-            site.tell(f"the day serves and is left alone; a restart would fail: {missing.saw}")
+            why = f"because a restart would fail: {missing.saw}"
+            site.tell(f"the chat is up and was not restarted, {why}")
             return False
         if caller is not Caller.NIGHT:
             raise
-        site.tell(f"starting the day although the doctor says: {missing.saw}")
+        site.tell(f"starting the day despite a failed check: {missing.saw}")
     return True
 
 
@@ -89,7 +89,7 @@ def stays_down(site: Site) -> bool:
     found = desired_state.read(site.state)
     if found is None or found.wanted is not Wanted.DOWN:
         return False
-    site.tell(STAYS_DOWN)
+    site.tell(watch.STAYS_DOWN)
     return True
 
 
@@ -144,8 +144,8 @@ def bring_up(site: Site, judging: bool = False) -> None:
     except (GlueError, OSError) as fault:
         error = fault if isinstance(fault, GlueError) else docker_or_disk(fault)
         journal.note(site.state, event="day", phase="failed", reason=f"{error.what}: {error.saw}")
-        if isinstance(error, PreconditionFailed) and "port" in error.what:
-            raise error from fault  # another program has the chat's port; nothing is broken
+        if isinstance(error, PortInUse):
+            raise error from fault
         raise DayNotServing(error.what, error.saw, error.do) from fault
     journal.note(site.state, event="day", phase="done", adapter=site.store.current())
 
@@ -156,8 +156,7 @@ def docker_or_disk(error: OSError) -> GlueError:
 
 
 def https(site: Site) -> dict[str, Any]:
-    """Starts the day with HTTPS. Raises PreconditionFailed if HTTPS_NAMES is not set or the
-    certificate has expired."""
+    """Starts the day with HTTPS. Raises PreconditionFailed without names or a valid certificate."""
     if not site.settings.https_origins:
         do = "set HTTPS_NAMES=<each name and address that people type> in env/site.env; make https"
         raise PreconditionFailed("the chat has no name for HTTPS", "HTTPS_NAMES is not set", do)
@@ -205,12 +204,11 @@ def start_services(site: Site) -> None:
 
 
 def stop_what_hangs(site: Site) -> None:
-    """Stops services that do not recover by themselves, and a healthy vLLM that generates no
-    token."""
+    """Stops services that do not recover by themselves, and a vLLM that generates no token."""
     found = site.stacks.services("day")
     sick = {name: found[name].words for name in watch.must_restart(found)}
     if found.get("vllm", services.ABSENT).serves and not site.vllm().answers():
-        sick["vllm"] = "it generates no token"
+        sick["vllm"] = "generates no token"
     for name, why in sick.items():
         site.tell(f"restarting {name}: {why}")
         site.stacks.stop("day", name)

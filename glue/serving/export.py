@@ -9,7 +9,7 @@ from typing import Any
 
 from glue.clients import one_shot
 from glue.clients.site import Site
-from glue.core import files
+from glue.core import files, lock
 from glue.core.errors import PreconditionFailed
 
 # form -> the module that makes it, and the setting that names the model it is merged into. "merged"
@@ -47,19 +47,19 @@ def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
 
 
 def require_free(site: Site, release: str) -> None:
-    """Raises PreconditionFailed if an image is missing, the trainer runs, or the old checkpoint
-    serves."""
+    """Raises PreconditionFailed if an image is missing, the trainer runs, or it serves."""
     store = site.store
     if absent := site.stacks.missing_images(site.settings.images):
         raise PreconditionFailed("an image is not on this machine", ", ".join(absent), "make setup")
     trainer = site.stacks.trainer()
     if trainer is not None and trainer.state in ("created", "running"):
-        saw = "a night trains, or another checkpoint is made"
-        raise PreconditionFailed("the trainer is busy", saw, "wait, or: make day")
+        saw = "a night trains, or a checkpoint is being made"
+        raise PreconditionFailed(f"cannot export {release}: the trainer is busy", saw, lock.WAIT)
     serves_it = store.current() == release and store.is_merged(release)
     if serves_it and store.checkpoint(release):
-        do = "promote another first"
-        raise PreconditionFailed("this release serves by its checkpoint", release, do)
+        what = f"cannot export {release}: vLLM is serving its checkpoint"
+        do = "make promote ADAPTER=<another adapter, or base>, then make export again"
+        raise PreconditionFailed(what, f"{store.folder}/current leads to it", do)
 
 
 def make(site: Site, command: list[str], release: str) -> dict[str, Any]:
@@ -68,5 +68,5 @@ def make(site: Site, command: list[str], release: str) -> dict[str, Any]:
     if (site.state / rows).exists() and command[0] == "training.quantise_checkpoint":
         command = [*command, "--rows", f"/{rows}"]
     site.tell(f"merging {release} into {command[1]}")
-    what, do = "the adapter cannot be exported in this form", "choose another --form, or make room"
+    what, do = f"{release} cannot be exported in this form", "use another FORM, or free disk space"
     return one_shot.run(site.stacks, *command, what=what, do=do, timeout_seconds=DEADLINE_SECONDS)

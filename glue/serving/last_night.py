@@ -104,6 +104,7 @@ def facts(report: Report) -> dict[str, Any]:
         "steps": {name: duration(took) for name, took in report.steps.items() if took >= 1},
         "energy": energy_words(report.energy),
         "undo": UNDO,
+        "score": right_answers(report),
     }
 
 

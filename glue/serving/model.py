@@ -23,8 +23,7 @@ ADAPTERS_IN_CONTAINER = "/adapters"
 
 
 def wait_for_memory(site: Site, key: str) -> None:
-    """Before a start: without enough memory a GB10 can hang. key: the setting with the bytes
-    needed."""
+    """Before a start: without enough memory a GB10 can hang. key: the setting in bytes."""
     wanted = site.settings.number(key)
     if not site.settings.rehearsal:
         host.drop_page_cache()
@@ -34,13 +33,12 @@ def wait_for_memory(site: Site, key: str) -> None:
         words = f"{host.readable(free)} of memory available, {host.readable(wanted)} needed ({key})"
         return Seen(free >= wanted, words)
 
-    do = "see what uses it: docker stats, top"
+    do = "find what uses the memory: docker stats, top"
     waiting.until("free memory", look, MEMORY_SECONDS, tell=site.tell, do=do)
 
 
 def ensure_form(site: Site) -> None:
-    """Restarts vLLM if it should run another model: the base model, or the current adapter's
-    checkpoint."""
+    """Restarts vLLM unless it runs the base model, or the current adapter's checkpoint."""
     wanted = site.settings["SERVED_MODEL"]
     if site.store.serves_merged():
         wanted = f"{ADAPTERS_IN_CONTAINER}/{site.store.current()}/checkpoint"
@@ -50,7 +48,7 @@ def ensure_form(site: Site) -> None:
     restart_model(site)
     if (running := running_model(site)) != wanted:
         saw = f"{running}, expected {wanted}"
-        raise GlueError("vLLM runs another model than it should", saw, "make logs SERVICE=vllm")
+        raise GlueError("vLLM runs the wrong model", saw, "make logs SERVICE=vllm")
 
 
 def running_model(site: Site) -> str:

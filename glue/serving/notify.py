@@ -20,7 +20,7 @@ from glue.core.desired_state import Wanted
 from glue.core.errors import DayNotServing, GlueError, Locked
 from glue.core.services import SERVES, Mode, not_serving
 from glue.machine import hours
-from glue.serving import last_night, pages
+from glue.serving import last_night, pages, watch
 from glue.serving.last_night import NightRefused, Report
 
 LONGEST_REASON = 300  # characters
@@ -56,8 +56,7 @@ def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
     if verb == "night":
         tell_night(site, last_night.read(site.state, result))
     elif result.get("mode") == Mode.DOWN:
-        words = "make stop stopped everything; make day starts it"
-        tell(site, "day stays stopped", words, good=True)
+        tell(site, "day stays stopped", watch.STAYS_DOWN, good=True)
     elif verb == "day" or result.get("why") == SERVES:
         tell_recovered(site)
 
@@ -68,8 +67,7 @@ def tell_night(site: Site, report: Report) -> None:
 
 
 def tell_once(site: Site, what: str, words: str) -> None:
-    """Again after AGAIN_SECONDS, after another alarm, or if no way took it; on a full disk,
-    always."""
+    """Again after AGAIN_SECONDS, another alarm, or a failed delivery; always on a full disk."""
     path = site.state / ALARM
     with suppress(OSError, KeyError, TypeError):
         last = files.read_json_if_whole(path, {})
@@ -103,8 +101,7 @@ def tell_recovered(site: Site) -> None:
 
 
 def tell(site: Site, what: str, words: str, good: bool) -> bool:
-    """By every way that the site sets. Returns whether one took it, or none is set. Never
-    raises."""
+    """By every way that the site sets. Whether one took it, or none is set. Never raises."""
     settings = site.settings.values
     subject, words = f"{settings['TEAM_NAME']}: {what}", site.settings.hide(words)
     ca, text = settings.get("EXTRA_CA"), f"{subject}\n{words}"

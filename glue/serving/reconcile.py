@@ -25,7 +25,7 @@ def reconcile(site: Site) -> dict[str, Any]:
                 site.tell(f"{step}: {why}")
                 act(site, step, why)
     except Locked as busy:
-        step, why = Step.NOTHING, f"another command is running: {busy.saw}"
+        step, why = Step.NOTHING, f"{busy.what}: {busy.saw}"
         held = max(lock.held_seconds(site.state, name) for name in (lock.SWITCH, lock.UPGRADE))
         if held > model.SWITCH_WAIT_SECONDS:  # a shorter one is a restart, or a promotion
             notify.tell_if_blocked(site, why)
@@ -46,13 +46,13 @@ def act(site: Site, step: Step, why: str) -> None:
     """Under the switch lock. On a full disk attempts are not counted."""
     if step is Step.GIVE_UP:
         do = "make logs SERVICE=vllm, then make day"
-        raise DayNotServing("the day does not come back", why, do)
+        raise DayNotServing("the day does not start", why, do)
     made = [*attempts(site.state), time.time()][-watch.MOST_ATTEMPTS :]
     with suppress(OSError):
         files.write_json(site.state / day.ATTEMPTS, made)
     journal.note(site.state, event="reconcile", step=step.value, reason=why)
     if step is Step.RESTART:
-        notify.tell_once(site, notify.NOT_SERVING, f"{why}; it is being restarted")
+        notify.tell_once(site, notify.NOT_SERVING, f"{why}; restarting")
     day.start_locked(site)
 
 

@@ -16,8 +16,7 @@ FORGOTTEN_SECONDS = 86_400  # an unfinished folder of this age has no writer any
 
 
 def undo(site: Site, alive: bool) -> None:
-    """Rolls back and records the night of the desired state if it died. alive: the training lock is
-    held."""
+    """Rolls back and records the desired night if it died. alive: the training lock is held."""
     found = desired_state.read(site.state)
     if found is None or not found.night or alive:
         return

@@ -369,7 +369,7 @@ def test_the_watch_restarts_an_unhealthy_service_with_growing_pauses_and_gives_u
             world["services"]["vllm"] = ["running", "unhealthy"]
         if attempt < watch.MOST_ATTEMPTS:
             assert "comes later" in reconcile.reconcile(site)["why"]
-        now += watch.FIRST_PAUSE_SECONDS * 2**watch.MOST_ATTEMPTS
+        now += watch.PAUSE_AFTER_FIRST_ATTEMPT_SECONDS * 2**watch.MOST_ATTEMPTS
     with pytest.raises(DayNotServing) as error:
         reconcile.reconcile(site)
     assert error.value.exit_code == 12 and "4 attempts" in error.value.saw

@@ -15,6 +15,7 @@ from glue.clients import jobs
 from glue.clients.adapter_store import AdapterStore
 from glue.clients.site import Site
 from glue.core import files, names
+from glue.core.errors import PreconditionFailed
 from glue.operations import dataset, restore, setup
 from learning.dataset import build, card, forget, split
 from learning.dataset import files as dataset_files
@@ -195,3 +196,10 @@ def test_the_shipped_general_examples_are_valid_and_never_overwrite(
     (site.state / "replay.jsonl").write_text("")
     setup.ensure_general_examples(site)
     assert build.read_replay(site.state / "replay.jsonl") == ()
+
+
+def test_an_invalid_general_example_is_named_by_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "replay.jsonl").write_text('\n{"completion": [{"content": "a"}]}\n')
+    with pytest.raises(PreconditionFailed, match=r"invalid row in replay\.jsonl, line 2") as error:
+        build.read_replay(tmp_path / "replay.jsonl")
+    assert "KeyError" in error.value.saw and '"completion": [...]}, or remove it' in error.value.do

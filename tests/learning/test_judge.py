@@ -198,7 +198,7 @@ def test_a_candidate_that_cannot_answer_is_refused_without_an_error(site: Any) -
 def test_a_candidate_changed_on_disk_is_not_judged(site: Any) -> None:
     name = publish(site.store, "candidate")
     (site.store.folder / name / "adapter_model.safetensors").write_text("other")
-    with pytest.raises(GlueError, match="not what was published"):
+    with pytest.raises(GlueError, match="do not match its manifest"):
         evaluate.judge(night_of(site, name))
 
 

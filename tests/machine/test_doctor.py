@@ -102,7 +102,7 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
         ("answer", good(), "ok", "not asked"),
         (
             "driver",
-            machine(gpu=None, gpu_fault="it is not installed"),
+            machine(gpu=None, gpu_fault="not installed"),
             "fail",
             "install the NVIDIA driver",
         ),
@@ -114,7 +114,7 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
         ("clocks", with_gpu(clock_mhz=208, power_watts=4, busy_percent=0), "ok", "idle"),
         ("clocks", with_gpu(clock_mhz=208, busy_percent=None), "ok", "idle"),
         ("clocks", with_gpu(slowed_by=("heat",)), "warn", "heat"),
-        ("clocks", with_gpu(clock_mhz=None), "warn", "no clock"),
+        ("clocks", with_gpu(clock_mhz=None), "warn", "no clock speed"),
         ("memory", machine(available_bytes=30 * 10**9), "fail", "38.0 GB"),
         ("memory", engine(trainer=Service("trainer", "running")), "ok", "training"),
         ("page cache", machine(may_drop_cache=False), "warn", "drop_caches"),
@@ -125,7 +125,7 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
         ("docker", engine(options=("seccomp", "rootless")), "fail", "docker context use default"),
         ("docker", engine(options=("seccomp", "userns")), "fail", "userns-remap"),
         ("docker", engine(folder=Path("/var/snap/docker/common/var-lib-docker")), "fail", "snap"),
-        ("docker", engine(system="Docker Desktop"), "fail", "machine of their own"),
+        ("docker", engine(system="Docker Desktop"), "fail", "virtual machine"),
         ("docker", engine(system="fedora, Podman Engine"), "fail", "Podman"),
         ("docker", engine(address="tcp://10.0.0.5:2375"), "fail", "another machine"),
         ("docker", engine(address="ssh://spark"), "fail", "another machine"),
@@ -297,7 +297,7 @@ def test_needed_disk_is_counted_per_disk() -> None:
 
 def test_a_certificate_that_expires_is_a_warning() -> None:
     assert grade(good(), "certificate")[0] == "ok"
-    bad = replace(good(), certificate_fault="it ends within a month")
+    bad = replace(good(), certificate_fault="it expires within a month")
     assert (
         grade(bad, "certificate")[0] == "warn" and "within a month" in grade(bad, "certificate")[1]
     )
@@ -482,7 +482,7 @@ def test_any_sign_of_a_spark_selects_the_spark_profile(
         (tmp_path / mark).chmod(0o755)
     assert settings.detect_profile(tmp_path) == ("rehearsal" if mark == "none" else "spark")
     if mark != "nvidia-smi":
-        assert gpu.look() == (None, "it is not installed")
+        assert gpu.look() == (None, "not installed")
 
 
 def test_dgx_os_is_named_by_its_newest_update(tmp_path: Path) -> None:

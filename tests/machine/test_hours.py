@@ -13,7 +13,7 @@ import pytest
 
 from glue.clients.site import Site
 from glue.core import settings, waiting
-from glue.core.errors import Misconfigured, PreconditionFailed
+from glue.core.errors import Invalid, PreconditionFailed
 from glue.core.settings import REPOSITORY, Settings
 from glue.machine import hours, schedule
 from glue.machine.hours import WEEK, Hours
@@ -196,12 +196,19 @@ def test_cron_gets_the_same_hours(site_hours: Hours) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad",
-    [{"NIGHT_AT": "05:10"}, {"DAY_AT": "00:10"}, {"DAY_AT": "20:00"}, {"JUDGING_SECONDS": "50000"}],
+    ("bad", "words"),
+    [
+        ({"NIGHT_AT": "05:10"}, "NIGHT_AT in env/spark.env: '05:10'. Expected at least 30 minutes"),
+        ({"DAY_AT": "00:10"}, "DAY_AT in env/spark.env: '00:10'. Expected a time at least DAY_DEA"),
+        ({"WEEKEND_DAY_AT": "00:15"}, "WEEKEND_DAY_AT in env/spark.env: '00:15'. Expected a time"),
+        ({"DAY_AT": "20:00"}, "of training before 18:30. Set NIGHT_AT earlier, DAY_AT later"),
+        ({"JUDGING_SECONDS": "50000"}, "of training before 16:36. Set NIGHT_AT earlier, DAY_AT"),
+    ],
 )
-def test_impossible_hours_are_refused(bad: dict[str, str]) -> None:
-    with pytest.raises(Misconfigured):
+def test_impossible_hours_are_refused(bad: dict[str, str], words: str) -> None:
+    with pytest.raises(Invalid) as error:
         hours.of(spark(**bad))
+    assert words in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +230,7 @@ def test_a_late_scheduled_night_does_not_run_into_the_day(
     monkeypatch.setattr(night, "datetime", Then)
     site = Site(spark(), None, print)  # type: ignore[arg-type]
     if left is None:
-        with pytest.raises(PreconditionFailed, match="outside the hours for nights"):
+        with pytest.raises(PreconditionFailed, match="no scheduled night starts now"):
             night.scheduled_end(site)
     else:
         assert night.scheduled_end(site) == (at(now) + left).timestamp()

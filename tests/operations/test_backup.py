@@ -4,6 +4,7 @@ round trip."""
 import io
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -251,6 +252,28 @@ def test_a_backup_contains_only_what_cannot_be_made_again(site: Site) -> None:
     assert (
         made / "state" / "secrets.env"
     ).stat().st_mode & 0o777 == 0o600 and made.stat().st_mode & 0o077 == 0
+
+
+def test_only_whole_names_are_left_out_of_a_backup_and_a_restore(site: Site) -> None:
+    kept = {"reservations/alarm.json.md", "our.locksmith", "nights/reserve.txt", "my.lock/a"}
+    left_out = {"night.lock", ".lock-probe-1", "x.json.unfinished", "adapters/.unfinished-1/a"}
+    for name in kept | left_out:
+        (site.state / name).parent.mkdir(parents=True, exist_ok=True)
+        (site.state / name).write_text("a")
+    made = backup.make(site)
+    names = {name.removeprefix("state/") for name in backup.verified(made)["sha256"]}
+    assert kept <= names and not left_out & names
+    (site.state / "reservations" / "alarm.json.md").unlink()
+    restore.put_back_state(site.state, made, backup.verified(made))
+    assert (site.state / "reservations" / "alarm.json.md").read_text() == "a"
+
+
+def test_no_backup_contains_a_lock_of_glue() -> None:
+    sources = [path.read_text() for path in (settings.REPOSITORY / "glue").rglob("*.py")]
+    locks = {
+        name for text in sources for name in re.findall(r'^[A-Z]+ = "(\w+\.lock)"', text, re.M)
+    }
+    assert len(locks) > 4 and locks <= set(backup_contents.NOT_NEEDED)
 
 
 def test_an_adapter_in_an_earlier_backup_takes_no_space(site: Site) -> None:

@@ -301,12 +301,12 @@ def test_a_serving_day_is_left_alone_if_the_doctor_fails(
 
 def test_an_error_of_a_script_is_raised_unchanged() -> None:
     said = (
-        "docker: looking\nERROR 10: Docker does not let this user in\n  saw:  anna\n  do:   sudo"
-        " usermod -aG docker $USER"
+        "docker: looking\nERROR 10: permission denied on the Docker socket\n  saw:  anna\n"
+        "  do:   sudo usermod -aG docker $USER"
     )
     found = setup.told_by(said)
     assert found and (found.what, found.saw, found.do) == (
-        "Docker does not let this user in",
+        "permission denied on the Docker socket",
         "anna",
         "sudo usermod -aG docker $USER",
     )

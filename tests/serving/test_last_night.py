@@ -39,6 +39,7 @@ FIGURES = {
     "held_out_units": 5,
     "general_change": 0,
     "general_change_low": -0.01,
+    **{"asked": 3, "right": 3, "right_before": 0},
 }
 SAMPLE = {
     "question": HOSTILE,
@@ -118,6 +119,7 @@ def test_the_page_says_first_how_many_answers_are_right_and_shows_the_wrong_ones
     }
     samples = [SAMPLE, KNOWN, wrong]
     files.write_json(night.folder / "evidence.json", {"samples": samples, "golden": [golden]})
+    night.verdict = Verdict(True, ("better on 5 facts",), FIGURES | {"right": 2, "right_before": 1})
     ended(night)
     shown, statistics = (night.folder / "report.html").read_text().split("<details>")
     first = shown.partition("<h1")[2].partition("</h1>")[0]

@@ -45,6 +45,8 @@ from learning.examples import Dataset, Example, Message
 from learning.job import Job
 from learning.model import rendered
 
+ROW = 'correct the line, as {"prompt": [...], "completion": [...]}, or remove it'
+
 
 @dataclass(frozen=True)
 class Lessons:
@@ -236,7 +238,7 @@ def fitting(job: Job) -> Callable[[Example], bool]:
 
 
 def read_replay(path: Path) -> tuple[Example, ...]:
-    """Raises PreconditionFailed, with the line, for a missing file or a row of another form."""
+    """Raises PreconditionFailed, with the line, for a missing file or an invalid row."""
     if not path.exists():
         raise PreconditionFailed(
             "the recipe's replay file is missing",
@@ -253,10 +255,8 @@ def read_replay(path: Path) -> tuple[Example, ...]:
                 raise ValueError("the answer holds control words of a model, such as <think>")
             rows.append(replace(row, origin=replace(row.origin, kind="general")))
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            saw = f"{path.name}, line {number}: {type(error).__name__}: {error}"
-            raise PreconditionFailed(
-                "the replay file has a row of another form", saw, "correct or remove the line"
-            ) from error
+            what = f"invalid row in {path.name}, line {number}"
+            raise PreconditionFailed(what, f"{type(error).__name__}: {error}", ROW) from error
     return tuple(rows)
 
 
