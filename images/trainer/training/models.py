@@ -10,14 +10,13 @@ import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
-from trl.trainer.utils import add_fused_lm_head
 
 from training import count_parameters, engine, families, lean_layers, memory_plan
 from training.night_job import Job, Refused
 
 
-def load(job: Job) -> torch.nn.Module:
-    """With a head that computes the answers' log-probabilities without all logits."""
+def load(job: Job, fused_head: bool = True) -> torch.nn.Module:
+    """fused_head: TRL's, which computes the answers' log-probabilities without all logits."""
     gpu = torch.cuda.is_available()
     config = families.configuration(job.base_model)
     model = AutoModelForCausalLM.from_pretrained(
@@ -31,7 +30,10 @@ def load(job: Job) -> torch.nn.Module:
         # vLLM has no lower limit for dt; transformers 5.15 and later have 0.001 in training
         if hasattr(module, "time_step_limit"):
             module.time_step_limit = (0.0, math.inf)
-    add_fused_lm_head(model)
+    if fused_head:
+        from trl.trainer.utils import add_fused_lm_head  # TRL takes seconds to import
+
+        add_fused_lm_head(model)
     return model
 
 

@@ -27,16 +27,14 @@ import torch
 
 from training import loop, models
 from training.night_job import Job, Search
+from training.night_rows import Told
 from training.progress import Progress
-from training.samples import Sample
 
 ONE_IN = 5  # conversations that a setting is compared on
 FEWEST_CONVERSATIONS = 5  # of them; fewer compare nothing
 MOST_ROWS = 64  # compared, of what was taught and of what is general each
 SURE = 2.0  # standard errors by which the recipe's own setting must be beaten
 GENERAL = "general"
-
-Told = tuple[dict[str, Any], Sample]  # a row of the train file, and its tokens
 
 
 @dataclass(frozen=True)

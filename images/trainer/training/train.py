@@ -36,12 +36,22 @@ import trl
 from peft import PeftModel
 from transformers import AutoTokenizer
 
-from training import adapter_file, caches, engine, loop, models, preferences, samples, search
+from training import (
+    adapter_file,
+    caches,
+    engine,
+    loop,
+    models,
+    night_rows,
+    preferences,
+    samples,
+    search,
+)
 from training.loop import Schedule
 from training.models import wrapped
 from training.night_job import Job, Refused
+from training.night_rows import Told
 from training.progress import Progress
-from training.search import Told
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -67,35 +77,6 @@ class Trained:
 
 
 # -----------------------------------------------------------------------------
-# the rows
-
-
-def tokenized(file: Path, tokenizer: Any) -> list[Told]:
-    """Each row and its tokens. Raises Refused with the row's number if the labels would not be the
-    answer."""
-    found = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
-        if not line:
-            continue
-        row = json.loads(line)
-        try:
-            found.append((row, samples.tokenized(row, tokenizer)))
-        except ValueError as error:
-            raise Refused(f"row {number} of {file.name}: {error}") from error
-    return found
-
-
-def fitting(rows: list[Told], job: Job, pack: bool) -> list[Told]:
-    """The rows of at most `longest` tokens: one that is cut would teach an answer that stops in the
-    middle."""
-    longest = min(job.longest_tokens, job.tokens_per_step) if pack else job.longest_tokens
-    kept = [row for row in rows if len(row[1][0]) <= longest]
-    if not kept:
-        raise Refused(f"all {len(rows)} rows are longer than longest_tokens = {longest}")
-    return kept
-
-
-# -----------------------------------------------------------------------------
 # the run
 
 
@@ -105,8 +86,8 @@ def train(job: Job, progress: Progress, wrap: Wrap, pack: bool | None) -> Traine
     pack = models.can_pack(job.base_model) if pack is None else pack
     transformers.set_seed(job.seed)
     tokenizer = AutoTokenizer.from_pretrained(job.base_model)
-    everything = tokenized(Path(job.train_file), tokenizer)
-    told = fitting(everything, job, pack)
+    everything = night_rows.read(Path(job.train_file), tokenizer)
+    told = night_rows.fitting(everything, job, pack)
     model, job, more = begun(job, told, progress, wrap, pack)
     models.require_trainable(model, models.parameters_of(job))
     rows = [sample for _, sample in told]

@@ -10,6 +10,7 @@ from tests.training.in_image import test_night, test_plain
 from tests.training.in_image.test_plain import base  # noqa: F401  a fixture
 from training import search, train
 from training.night_job import Search
+from training.night_rows import Told
 from training.search import Setting, Trial
 
 OWN = Setting(1e-4, 4, 8)
@@ -19,7 +20,7 @@ def trial(setting: Setting, *losses: float, lost: float = 0.0) -> Trial:
     return Trial(setting, 1.0, losses, lost)
 
 
-def told(number: int, conversation: str, kind: str = "") -> search.Told:
+def told(number: int, conversation: str, kind: str = "") -> Told:
     return {"conversation": conversation, "origin": {"kind": kind}}, ([number], [number])
 
 
