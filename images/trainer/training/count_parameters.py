@@ -1,12 +1,12 @@
 """Counts the parameters that a recipe trains, by the model's configuration, without its weights.
 
-    python -m training.count_parameters '{"rank": 16, "target_modules": [...],
-    "target_parameters": [...], "layers": [...]}' MODEL
+    python3 -m training.count_parameters ORDER_FILE
 
-The last line of output is JSON: {"total_parameters", "trainable_parameters", "unmatched"}.
-unmatched: targets and layers that the model does not have; such a recipe is wrong.
-A Nemotron-H is counted at its published size, which a rehearsal's practice model stands for; so is
-a model that is not on this machine yet.
+The order file is JSON: rank, target_modules, target_parameters, layers, and configuration, as
+training.describe has it: none for a Nemotron-H, which is counted at its published size, and for a
+model that is not on this machine yet. The last line of output is JSON: {"total_parameters",
+"trainable_parameters", "unmatched"}. unmatched: targets and layers that the model does not have;
+such a recipe is wrong.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
 from training import architecture, families
 
@@ -76,16 +78,13 @@ def facts(model: torch.nn.Module, recipe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def counted(name: str) -> torch.nn.Module:
+def counted(configuration: dict[str, Any] | None) -> torch.nn.Module:
     """The model to count on, without weights."""
-    try:
-        config = families.configuration(name)
-    except OSError:
+    if not configuration:
         return architecture.meta_model()
-    if families.family(config) == families.NEMOTRON_H:
-        return architecture.meta_model()
-    return families.skeleton(config)
+    return families.skeleton(AutoConfig.for_model(**configuration))
 
 
 if __name__ == "__main__":
-    print(json.dumps(facts(counted(sys.argv[2]), json.loads(sys.argv[1]))))
+    asked = json.loads(Path(sys.argv[1]).read_text())
+    print(json.dumps(facts(counted(asked.get("configuration")), asked)))

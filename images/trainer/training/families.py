@@ -9,6 +9,7 @@ Any other model is refused by name.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -83,7 +84,8 @@ def packs(config: Any) -> bool:
 
 
 def facts(name: str, config: Any) -> dict[str, Any]:
-    """What an adapter must fit (check_adapter.BaseModel). Raises Unsupported."""
+    """What an adapter must fit (check_adapter.BaseModel), and of a plain model the configuration,
+    to count a recipe's parameters by. Raises Unsupported."""
     experts = family(config) == NEMOTRON_H
     kinds = config.layers_block_type if experts else ()
     return {
@@ -93,4 +95,5 @@ def facts(name: str, config: Any) -> dict[str, Any]:
         "layers": config.num_hidden_layers,
         "hidden_size": config.hidden_size,
         "places": sorted(places.NEMOTRON_H if experts else places.PLAIN),
+        "configuration": None if experts else json.loads(config.to_json_string()),
     }

@@ -15,7 +15,16 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.training.in_image import test_night
-from training import check_adapter, families, loop, models, practice_model, samples, train
+from training import (
+    check_adapter,
+    count_parameters,
+    families,
+    loop,
+    models,
+    practice_model,
+    samples,
+    train,
+)
 from training.check_adapter import BaseModel
 
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -98,6 +107,16 @@ def test_targets_that_the_model_lacks_are_named(base: Path, tmp_path: Path) -> N
     done = train.run(job(tmp_path, base, target_modules=["q_proj", "in_proj"], layers=[0, 7]))
     assert done["outcome"] == "failed"
     assert "(llama) does not have: in_proj, layer 7" in done["reason"]
+
+
+def test_a_recipe_is_counted_by_the_configuration_that_setup_wrote(base: Path) -> None:
+    facts = families.facts(str(base), families.configuration(str(base)))
+    model = count_parameters.counted(json.loads(json.dumps(facts))["configuration"])
+    recipe = {"rank": 8, "target_modules": [*MODULES, "in_proj"]}
+    found = count_parameters.facts(model, recipe | {"target_parameters": [], "layers": []})
+    loaded = models.wrapped(job(base / "job", base))
+    trained = sum(p.numel() for p in loaded.parameters() if p.requires_grad)
+    assert found["trainable_parameters"] == trained and found["unmatched"] == ["in_proj"]
 
 
 @pytest.mark.parametrize(
