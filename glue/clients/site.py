@@ -38,12 +38,12 @@ class Site:
         """Raises Misconfigured, also for a rank above MAX_LORA_RANK."""
         found = recipes.load(REPOSITORY / "env" / "recipes", name or self.settings["RECIPE"])
         largest = self.settings.number("MAX_LORA_RANK")
-        if found.rank > largest:
+        if found.largest_rank > largest:
             raise Invalid(
                 f"Invalid value for rank in env/recipes/{found.name}.toml",
-                str(found.rank),
+                str(found.largest_rank),
                 f"Expected at most MAX_LORA_RANK ({largest}). Lower it, or set"
-                f" MAX_LORA_RANK={found.rank} or higher in env/site.env and run make day.",
+                f" MAX_LORA_RANK={found.largest_rank} or higher in env/site.env and run make day.",
             )
         return found
 

@@ -35,7 +35,7 @@ def check(night: Night) -> None:
         what = "cannot start a night: the day's services are not all up"
         saw = ", ".join(map(": ".join, late.items()))
         raise PreconditionFailed(what, saw, "run make day, then make night")
-    size = int(check_types.RELEASE_BYTES_A_RANK * night.recipe.rank)
+    size = int(check_types.RELEASE_BYTES_A_RANK * night.recipe.largest_rank)
     try:
         files.reserve(night.reserve, size)
     except OSError as error:

@@ -225,7 +225,8 @@ def ensure_general_examples(site: Site) -> None:
 def ensure_base_facts(site: Site) -> None:
     """state/base_model.json: the shape that an adapter must fit."""
     path, name = site.state / "base_model.json", site.settings["TRAINED_MODEL"]
-    if files.read_json_if_whole(path, {}).get("name") == name:
+    before = files.read_json_if_whole(path, {})
+    if before.get("name") == name and "places" in before:  # an earlier version wrote none
         return
     site.tell("reading the base model's shape")
     what = "the base model cannot be read"
@@ -243,7 +244,8 @@ def show(site: Site, name: str) -> dict[str, Any]:
     """What a recipe trains, counted by a job, so that neither a night nor the watch takes it for
     the trainer. Raises Misconfigured if a target or layer matches nothing in the model."""
     recipe = asdict(recipes.load(REPOSITORY / "env" / "recipes", name))
-    order = {key: recipe[key] for key in TARGETS}
+    model = files.read_json_if_whole(site.state / "base_model.json", {})
+    order = {key: recipe[key] for key in TARGETS} | {"configuration": model.get("configuration")}
     facts = jobs.run(site, Job("training.count_parameters", order))
     if facts["unmatched"]:
         what = "the recipe has targets that the model does not have"
