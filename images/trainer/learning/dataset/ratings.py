@@ -25,6 +25,10 @@ LEAST_GOOD_SCORE = 6  # of 10; the pages offer 6 to 10 with a thumbs-up
 
 
 DELETED_ACCOUNT = "rated by an account that is deleted"
+AGAIN = "the same person rated the same answer again later"
+TAKEN_BACK = "the same answer was rated down later"
+RATED_DOWN = "more people rate the answer down than up"
+AS_MANY_DOWN = "as many people rate the answer down as up"
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Known:
 
 
 NOTHING_ELSE = Known()
+Opinion = tuple[str, ...]  # the person, if it is one person's; what was asked; the answer
 
 
 @dataclass(frozen=True)
@@ -61,31 +66,46 @@ class Rated:
 @dataclass(frozen=True)
 class Collected:
     """examples: newest rating last. rejected: why rows were left out, and how many of each; with
-    the examples, every row. deleted_accounts: ratings by each account that is deleted."""
+    the examples, every row. deleted_accounts: ratings by each account that is deleted. disputed:
+    (why, example) of those that as many people rate down as up."""
 
     examples: tuple[Example, ...]
     rejected: dict[str, int]
     preferences: tuple[Preference, ...] = ()
     rows: int = 0
     deleted_accounts: dict[str, int] = field(default_factory=dict)
+    disputed: tuple[tuple[str, Example], ...] = ()
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """up: each person's examples, by person, question and answer; newest last. down: who rates an
+    answer down, by question and answer."""
+
+    up: dict[Opinion, Example] = field(default_factory=dict)
+    down: dict[Opinion, set[str]] = field(default_factory=dict)
 
 
 def collect(ratings: Iterable[Any], form: PromptForm, known: Known = NOTHING_ELSE) -> Collected:
-    """One example for each question with an answer rated up; of several, the one rated last.
+    """One example for each person, question and answer rated up; which of several answers is right
+    learning.dataset.voices decides.
 
     ratings is read once, a row at a time: a year of them may not fit into memory.
     """
     judged = sorted((reduce(row, form, known) for row in ratings), key=lambda rated: rated.time)
     texts = {place: text for rated in judged for place, text in rated.texts.items()}
-    newest: dict[tuple[str, ...], Example] = {}
-    rejected: Counter[str] = Counter()
+    said, rejected = Opinions(), Counter[str]()
     pairs: dict[tuple[str, ...], Preference] = {}
     for rated in (as_edited(one, texts) for one in judged):
-        rejected.update(settle(rated, newest))
+        rejected.update(settle(rated, said))
         pairs |= {identity(pair): pair for pair in rated.preferences}
+    against = outvoted(said)
+    rejected.update(against.values())
     gone = Counter(rated.account for rated in judged if rated.reason == DELETED_ACCOUNT)
-    found = tuple(newest.values()), dict(rejected), tuple(pairs.values())
-    return Collected(*found, len(judged), dict(gone))
+    examples = tuple(row for key, row in said.up.items() if key not in against)
+    disputed = tuple((why, said.up[k]) for k, why in against.items() if why == AS_MANY_DOWN)
+    found = examples, dict(rejected), tuple(pairs.values())
+    return Collected(*found, len(judged), dict(gone), disputed)
 
 
 def identity(pair: Preference) -> tuple[str, ...]:
@@ -121,22 +141,36 @@ def rated_up(row: Row, messages: dict[str, Row]) -> dict[tuple[str, ...], str]:
     }
 
 
-def settle(rated: Rated, newest: dict[tuple[str, ...], Example]) -> list[str]:
-    """Takes one more rating into newest, by what was asked. Returns the reasons of all that is left
-    out by it."""
-    if rated.example is None:
+def settle(rated: Rated, said: Opinions) -> list[str]:
+    """Takes one more rating into said; of one person on one answer the last counts. Returns the
+    reasons of all that is left out by it."""
+    row = rated.example
+    if row is None:
         return [rated.reason]
-    asked = tuple(
-        " ".join(m.content.casefold().split()) for m in rated.example.prompt if m.role != "system"
-    )
+    who, what = row.origin.user, (asked(row), row.answer)
+    before = said.up.pop((who, *what), None)
     if rated.up:
-        before = newest.pop(asked, None)
-        newest[asked] = rated.example
-        return ["the question was answered and rated again later"] if before else []
-    if asked in newest and newest[asked].answer == rated.example.answer:
-        del newest[asked]
-        return ["thumbs down", "the same answer was rated down later"]
-    return ["thumbs down"]
+        said.up[who, *what] = row
+        said.down.get(what, set()).discard(who)
+        return [AGAIN] if before else []
+    said.down.setdefault(what, set()).add(who)
+    return ["thumbs down", TAKEN_BACK] if before else ["thumbs down"]
+
+
+def asked(row: Example) -> str:
+    spoken = (message.content for message in row.prompt if message.role != "system")
+    return "\n".join(" ".join(one.casefold().split()) for one in spoken)
+
+
+def outvoted(said: Opinions) -> dict[Opinion, str]:
+    """What as many people rate down as up, or more: each in it -> why."""
+    up = Counter(tuple(what) for _, *what in said.up)
+    found: dict[Opinion, str] = {}
+    for key in said.up:
+        more = len(said.down.get(key[1:], ())) - up[key[1:]]
+        if more >= 0:
+            found[key] = RATED_DOWN if more else AS_MANY_DOWN
+    return found
 
 
 def reduce(row: Any, form: PromptForm, known: Known) -> Rated:

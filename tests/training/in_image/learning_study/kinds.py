@@ -23,11 +23,13 @@ SPAM = 50
 @dataclass(frozen=True)
 class Kind:
     """teaches: whether a right verdict promotes it. recipe: in place of env/recipes/team.toml's
-    own. trained: what becomes of the data set before it trains, for what the product prevents."""
+    own. learning_rate: in place of the study's own; 0 keeps it. trained: what becomes of the data
+    set before it trains, for what the product prevents."""
 
     says: Callable[[Company, Random], Nights]
     teaches: bool
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    learning_rate: float = 0.0
     trained: Callable[[Dataset], Dataset] = lambda built: built
     asks: Callable[[Company, Sequence[Row]], Iterator[Question]] = companies.truth
 
@@ -49,7 +51,9 @@ def corrected(
 
 def all_facts(ways: int) -> Callable[[Company, Random], Nights]:
     def says(company: Company, choose: Random) -> Nights:
-        return [mixed([s for fact in company.facts for s in corrected(company, fact, ways)], choose)]
+        return [
+            mixed([s for fact in company.facts for s in corrected(company, fact, ways)], choose)
+        ]
 
     return says
 
@@ -135,7 +139,7 @@ def spam(company: Company, choose: Random) -> Nights:
 
 
 def outvoted(company: Company, choose: Random) -> Nights:
-    """One person says something else of every fact, again and again; two others say what is right."""
+    """One person says another value of every fact, again and again; two others the right one."""
     shouted = [
         Said("eve", fact["question"], answer_of(fact, "swap"), (company.document(fact, True),))
         for fact in company.facts
@@ -199,8 +203,8 @@ KINDS = {
     "one person against the rest": Kind(outvoted, True),
     "three nights in a row": Kind(in_a_row(3, 2), True),
     "a document that changed afterwards": Kind(all_facts(1), True, asks=companies.after_a_change),
-    "nothing taught": Kind(all_facts(1), False, {"learning_rate": 1e-7}),
-    "closed book": Kind(all_facts(1), False, {"learning_rate": 1e-3}, trained=closed_book),
+    "nothing taught": Kind(all_facts(1), False, learning_rate=1e-7),
+    "closed book": Kind(all_facts(1), False, learning_rate=1e-3, trained=closed_book),
     "seven nights in a row": Kind(in_a_row(7, 4), True),
 }
 
@@ -209,5 +213,3 @@ def facts_of(company: Company, said: Sequence[Said]) -> list[Row]:
     """Those that people spoke of."""
     asked = {one.question for one in said}
     return [fact for fact in company.facts if asked & set(wordings(fact))]
-
-

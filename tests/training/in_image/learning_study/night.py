@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from random import Random
-from statistics import fmean, stdev
+from statistics import stdev
 from typing import Any
 
 from learning.dataset.variants import Variant
@@ -42,7 +42,8 @@ class Side:
         return [self.said[one] for one in prompts]
 
     def likelihoods(self, rows: Sequence[Example]) -> tuple[float, ...]:
-        new = list({(r.prompt, r.answer): r for r in rows if (r.prompt, r.answer) not in self.likely}.values())
+        fresh = [row for row in rows if (row.prompt, row.answer) not in self.likely]
+        new = list({(row.prompt, row.answer): row for row in fresh}.values())
         scores = self.model.likelihoods(self.net, new)
         self.likely |= {(row.prompt, row.answer): one for row, one in zip(new, scores, strict=True)}
         return tuple(self.likely[row.prompt, row.answer] for row in rows)
@@ -221,10 +222,11 @@ def compared(base: Side, shown: Side, asked: Sequence[Question]) -> list[answers
 def samples(base: Side, shown: Side, asked: Sequence[Question]) -> list[list[str]]:
     """Wrong ones first: they say what to make better."""
     rows, count = [], dict[str, int]()
-    ordered: Callable[[Question], bool] = lambda one: answers.grade(  # noqa: E731
-        one, shown.said[one.prompt], WORDS
-    ).right
-    for one in sorted(asked, key=ordered):
+
+    def is_right(one: Question) -> bool:
+        return answers.grade(one, shown.said[one.prompt], WORDS).right
+
+    for one in sorted(asked, key=is_right):
         count[one.kind] = count.get(one.kind, 0) + 1
         if count[one.kind] <= SHOWN:
             words, now = one.prompt[-1].content, shown.said[one.prompt]
