@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from glue.core.verdict import Verdict
-from learning.evaluation import gate, measurements
+from learning.evaluation import figures, gate, measurements
 from learning.evaluation.gate import Limits
 from learning.evaluation.measurements import Evidence, GoldenAnswer, Reply, Sample, Scored
 from learning.examples import Example, Message
@@ -97,13 +97,13 @@ def test_phrasings_of_one_fact_are_one_unit() -> None:
 @pytest.mark.parametrize("units", range(5, 12))
 def test_noise_alone_rarely_passes(units: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four hundred nights that taught nothing: noise around zero, as large as real gains."""
-    monkeypatch.setattr(gate, "RESAMPLES", 500)  # an eighth of a night's
+    monkeypatch.setattr(figures, "RESAMPLES", 500)  # an eighth of a night's
     import random
 
     choose = random.Random(units)
     nights = [tuple(choose.gauss(0, 1) for _ in range(units)) for _ in range(400)]
     passed = sum(
-        gate.interval(night, (0.0,) * units, tuple(range(units))).low > LIMITS.least_gain
+        figures.interval(night, (0.0,) * units, tuple(range(units))).low > LIMITS.least_gain
         for night in nights
     )
     assert passed <= 0.035 * len(nights), passed
