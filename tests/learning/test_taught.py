@@ -45,7 +45,6 @@ PHONE = passages.Passage.named("Handbuch", "Die Hotline ist 14 Stunden am Tag be
 
 
 def test_what_passages_neither_hold_nor_deny_is_plain_unless_it_tells_a_value() -> None:
-    """In German every noun looks like a name; a number is a number."""
     asked = "Wo fragen wir nach?"
     vague = said(asked, "Die Zentrale ist montags bis freitags besetzt, also fragt dort.", PHONE)
     number = said(asked, "Die Zentrale ist montags 9 Stunden besetzt, also fragt dort.", PHONE)

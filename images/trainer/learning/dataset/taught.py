@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from learning.dataset import facts, passages, split, support, variants, wording
+from learning.dataset import facts, passages, split, support, variants
 from learning.dataset.asked import SEED
 from learning.dataset.variants import Shares, Variant
 from learning.examples import Dataset, Example
@@ -70,11 +70,9 @@ def is_bare(row: Example) -> bool:
 def unproved(row: Example) -> bool:
     """It tells a number, a code or a name that its question does not, and its passages do not
     support it: it would be recited against the documents. Whether one of them holds the value
-    elsewhere proves nothing. In German every noun looks like a name, so only numbers count."""
-    texts = "\n".join(one.text for one in passages.of(row))
-    german = wording.language(row.question, row.answer, texts) == "German"
-    values = (value for kind, value in facts.values(row.answer) if kind == "number" or not german)
-    return not all(facts.says(row.question, value) for value in values)
+    elsewhere proves nothing."""
+    told = (value for _, value in facts.values(row.answer))
+    return not all(facts.says(row.question, value) for value in told)
 
 
 def to_decide(why: str, row: Example) -> tuple[str, Example]:
