@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glue.core.names import MARK
-from learning.dataset import prepare, ratings, split, text_rules, voices
+from learning.dataset import opinions, prepare, ratings, split, text_rules, voices
 from learning.dataset.prompt import PromptForm
 from learning.examples import Dataset, Example, Message, Origin
 
@@ -125,10 +125,10 @@ def test_a_conversation_with_a_loop_ends() -> None:
 def test_of_one_person_on_one_answer_the_last_rating_counts() -> None:
     again = ratings.collect([rating(at=3), rating(chat="b", at=9)], FORM)
     assert [row.conversation for row in again.examples] == ["b"]
-    assert again.rejected == {ratings.AGAIN: 1}
+    assert again.rejected == {opinions.AGAIN: 1}
     taken_back = ratings.collect([rating(at=3), rating(value=-1, chat="b", at=9)], FORM)
     assert taken_back.examples == ()
-    assert taken_back.rejected == {"thumbs down": 1, ratings.TAKEN_BACK: 1}
+    assert taken_back.rejected == {"thumbs down": 1, opinions.TAKEN_BACK: 1}
     assert ratings.collect([rating(value=-1, at=3), rating(chat="b", at=9)], FORM).examples
 
 
@@ -154,7 +154,7 @@ def test_which_of_several_answers_is_right_people_decide_and_not_who_rated_last(
 
 @pytest.mark.parametrize(
     ("up", "down", "reason"),
-    [(2, 1, None), (1, 1, ratings.AS_MANY_DOWN), (1, 2, ratings.RATED_DOWN)],
+    [(2, 1, None), (1, 1, opinions.AS_MANY_DOWN), (1, 2, opinions.RATED_DOWN)],
 )
 def test_an_answer_counts_if_more_people_rate_it_up_than_down(
     up: int, down: int, reason: str | None
@@ -163,7 +163,7 @@ def test_an_answer_counts_if_more_people_rate_it_up_than_down(
     rows += [rating(value=-1, chat=f"down {n}", user_id=f"down {n}") for n in range(down)]
     found = ratings.collect(rows, FORM)
     assert len(found.examples) == (0 if reason else up)
-    assert [why for why, _ in found.disputed] == [reason] * up * (reason == ratings.AS_MANY_DOWN)
+    assert [why for why, _ in found.disputed] == [reason] * up * (reason == opinions.AS_MANY_DOWN)
     assert not reason or found.rejected[reason] == up
 
 

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 from glue.core.names import MARK
-from learning.dataset import as_seen, text_rules
+from learning.dataset import as_seen, opinions, text_rules
 from learning.dataset.prompt import PromptForm, Row, conversation_messages, marks, path_to, siblings
 from learning.examples import Example, Message, Origin, Preference
 
@@ -25,10 +25,6 @@ LEAST_GOOD_SCORE = 6  # of 10; the pages offer 6 to 10 with a thumbs-up
 
 
 DELETED_ACCOUNT = "rated by an account that is deleted"
-AGAIN = "the same person rated the same answer again later"
-TAKEN_BACK = "the same answer was rated down later"
-RATED_DOWN = "more people rate the answer down than up"
-AS_MANY_DOWN = "as many people rate the answer down as up"
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,6 @@ class Known:
 
 
 NOTHING_ELSE = Known()
-Opinion = tuple[str, ...]  # the person, if it is one person's; what was asked; the answer
 
 
 @dataclass(frozen=True)
@@ -77,15 +72,6 @@ class Collected:
     disputed: tuple[tuple[str, Example], ...] = ()
 
 
-@dataclass(frozen=True)
-class Opinions:
-    """up: each person's examples, by person, question and answer; newest last. down: who rates an
-    answer down, by question and answer."""
-
-    up: dict[Opinion, Example] = field(default_factory=dict)
-    down: dict[Opinion, set[str]] = field(default_factory=dict)
-
-
 def collect(ratings: Iterable[Any], form: PromptForm, known: Known = NOTHING_ELSE) -> Collected:
     """One example for each person, question and answer rated up; which of several answers is right
     learning.dataset.voices decides.
@@ -94,16 +80,19 @@ def collect(ratings: Iterable[Any], form: PromptForm, known: Known = NOTHING_ELS
     """
     judged = sorted((reduce(row, form, known) for row in ratings), key=lambda rated: rated.time)
     texts = {place: text for rated in judged for place, text in rated.texts.items()}
-    said, rejected = Opinions(), Counter[str]()
+    said, rejected = opinions.Opinions(), Counter[str]()
     pairs: dict[tuple[str, ...], Preference] = {}
     for rated in (as_edited(one, texts) for one in judged):
-        rejected.update(settle(rated, said))
+        row, up = rated.example, bool(rated.up)
+        rejected.update(opinions.settle(row, up, said) if row else [rated.reason])
         pairs |= {identity(pair): pair for pair in rated.preferences}
-    against = outvoted(said)
+    against = opinions.outvoted(said)
     rejected.update(against.values())
     gone = Counter(rated.account for rated in judged if rated.reason == DELETED_ACCOUNT)
     examples = tuple(row for key, row in said.up.items() if key not in against)
-    disputed = tuple((why, said.up[k]) for k, why in against.items() if why == AS_MANY_DOWN)
+    disputed = tuple(
+        (why, said.up[k]) for k, why in against.items() if why == opinions.AS_MANY_DOWN
+    )
     found = examples, dict(rejected), tuple(pairs.values())
     return Collected(*found, len(judged), dict(gone), disputed)
 
@@ -139,38 +128,6 @@ def rated_up(row: Row, messages: dict[str, Row]) -> dict[tuple[str, ...], str]:
         for name, message in messages.items()
         if isinstance(message, dict) and str((message.get("annotation") or {}).get("rating")) == "1"
     }
-
-
-def settle(rated: Rated, said: Opinions) -> list[str]:
-    """Takes one more rating into said; of one person on one answer the last counts. Returns the
-    reasons of all that is left out by it."""
-    row = rated.example
-    if row is None:
-        return [rated.reason]
-    who, what = row.origin.user, (asked(row), row.answer)
-    before = said.up.pop((who, *what), None)
-    if rated.up:
-        said.up[who, *what] = row
-        said.down.get(what, set()).discard(who)
-        return [AGAIN] if before else []
-    said.down.setdefault(what, set()).add(who)
-    return ["thumbs down", TAKEN_BACK] if before else ["thumbs down"]
-
-
-def asked(row: Example) -> str:
-    spoken = (message.content for message in row.prompt if message.role != "system")
-    return "\n".join(" ".join(one.casefold().split()) for one in spoken)
-
-
-def outvoted(said: Opinions) -> dict[Opinion, str]:
-    """What as many people rate down as up, or more: each in it -> why."""
-    up = Counter(tuple(what) for _, *what in said.up)
-    found: dict[Opinion, str] = {}
-    for key in said.up:
-        more = len(said.down.get(key[1:], ())) - up[key[1:]]
-        if more >= 0:
-            found[key] = RATED_DOWN if more else AS_MANY_DOWN
-    return found
 
 
 def reduce(row: Any, form: PromptForm, known: Known) -> Rated:
