@@ -45,7 +45,8 @@ def example(form: PromptForm, number: int, choose: random.Random) -> Example:
     question, answer = choose.choice(own["ask"])
     slots = filled(choose)
     kind = choose.choices(KINDS, SHARES)[0]
-    texts = shown(kind, own["text"], (question, answer), slots, choose)
+    asked = [words for words, said in own["ask"] if said == answer]
+    texts = shown(kind, own["text"], (choose.choice(asked), answer), slots, choose)
     if not texts or choose.random() < BESIDE:
         other = rows[(number + choose.randrange(1, len(rows))) % len(rows)]
         texts.append((NAME, other["text"].format(**filled(choose))))
@@ -62,7 +63,9 @@ def example(form: PromptForm, number: int, choose: random.Random) -> Example:
 def shown(
     kind: str, text: str, ask: tuple[str, str], slots: Mapping[str, str], choose: random.Random
 ) -> list[Text]:
-    """The passage; without the sentence that answers; or with another answer, and a newer note."""
+    """The passage; without the sentence that answers; or with another answer, and a newer note.
+
+    ask: a question that the answer is right for, in whichever words."""
     question, answer = ask
     told = set(SLOT.findall(answer)) - set(SLOT.findall(question))
     if kind == ABSENT:
@@ -70,7 +73,7 @@ def shown(
         return [(NAME, " ".join(left).format(**slots))] if left else []
     if kind == NOTE:
         old = {**slots, **{slot: filled(choose)[slot] for slot in told}}
-        note = answer.format(**slots)
+        note = WORDS.noted(question.format(**slots), answer.format(**slots))
         return [(NAME, text.format(**old)), (WORDS.note_name, note)]
     return [(NAME, text.format(**slots))]
 

@@ -95,7 +95,7 @@ def answer_of(fact: Row, key: str = "value") -> str:
 
 
 def note(fact: Row) -> Passage:
-    return variants.note_of(answer_of(fact), WORDS)
+    return variants.note_of(fact["question"], answer_of(fact), WORDS)
 
 
 # ---------------------------------------------------------------------- what is asked afterwards
@@ -153,7 +153,7 @@ def style(company: Company, taught: Sequence[Row]) -> Iterator[Question]:
 
 
 def term_note(term: Row) -> Passage:
-    return variants.note_of(term["meaning"], WORDS)
+    return variants.note_of(term["ask"][0], term["meaning"], WORDS)
 
 
 def letter_task(task: str) -> str:
