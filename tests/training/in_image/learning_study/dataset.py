@@ -59,8 +59,8 @@ class NoModel:
 def rating(number: int, said: Said) -> dict[str, Any]:
     """A thumb on an answer that was corrected, as Open WebUI 0.12.4 exports it."""
     asked = {"id": "q", "role": "user", "content": said.question, "parentId": None}
-    answer = {"id": "a", "role": "assistant", "content": said.answer, "parentId": "q"}
-    answer["sources"] = as_sources(said.sources)
+    answer: dict[str, Any] = {"id": "a", "role": "assistant", "parentId": "q"}
+    answer |= {"content": said.answer, "sources": as_sources(said.sources)}
     history = {"messages": {"q": asked, "a": answer}}
     return {
         "id": f"rating {number}",
