@@ -1,7 +1,10 @@
 """Likelihoods and right answers together."""
 
+from dataclasses import replace
+
+from glue.core.verdict import Verdict
 from learning.evaluation import decision
-from learning.evaluation.measurements import Answered, Evidence, GoldenAnswer, Graded
+from learning.evaluation.measurements import Answered, Evidence, GoldenAnswer, Graded, Scored
 from tests.learning.test_gate import GOOD, LIMITS, STILL, scored
 
 YES, NO = Graded(True), Graded(False)
@@ -46,3 +49,24 @@ def test_what_the_current_adapter_lost_already_is_lost_against_the_base_model() 
 def test_one_loss_against_both_is_told_once() -> None:
     lost = decision.verdict(evidence(*answered("reading", 9, NO, YES, YES)), LIMITS)
     assert lost.faults == ("worse: reading",) and len(lost.reasons) == 1
+
+
+OWN = Scored((-1.5,) * 80, (), (-0.6,) * 80, tuple(range(80)))  # far from what the base says
+
+
+def judged(*more: Answered) -> Verdict:
+    return decision.verdict(replace(evidence(*more), own=OWN), LIMITS)
+
+
+def test_another_voice_is_a_note_where_right_answers_tell_what_is_forgotten() -> None:
+    few, many = answered("reading", 10, YES, YES, YES), answered("reading", 120, YES, YES, YES)
+    assert judged(*few).promote
+    found = judged(*many)
+    assert found.promote and "its own answers became less likely" in found.notes[-1]
+
+
+def test_a_night_that_loses_a_fifth_of_what_it_does_not_teach_is_refused() -> None:
+    """Too little of each kind to see by itself."""
+    gained = [*answered("reading", 12, YES, NO, NO), *answered("general", 12, YES, NO, NO)]
+    rows = [*gained, *answered("reading", 18, NO, YES, YES), *answered("general", 18, NO, YES, YES)]
+    assert judged(*rows, *answered("reading", 60, YES, YES, YES)).promote is False

@@ -20,6 +20,7 @@ from learning.evaluation.measurements import Evidence
 # nats a token; vLLM computes the same twice to far less, and what a night teaches is a hundred
 # thousand times it
 SAME = 1e-6
+OWN = "its own answers"  # a fault that right answers overrule, where there are enough of them
 OWN_SPREAD = 0.35  # SD of a row's change, measured (learning-answers.md)
 
 Complaint = tuple[str, str]  # a short name for machines, and the reason in words
@@ -33,6 +34,7 @@ class Limits:
     least_gain: float
     most_forgetting: float
     most_own_loss: float
+    most_lost_answers: float
     fewest_units: int
     fewest_facts: int
     general_rows: int
@@ -144,8 +146,8 @@ def remembers(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
                 f"{own.mean:+.3f} a token on {own.rows} answers of its own, {own.low:+.3f} at worst"
             )
             yield (
-                "forgets",
-                f"it forgets what the base model says: {saw}, allowed {-limits.most_own_loss:+.3f}",
+                OWN,
+                f"its own answers became less likely: {saw}, usual {-limits.most_own_loss:+.3f}",
             )
         return
     for words, before in (("the current one", general.current), ("the base model", general.base)):

@@ -22,7 +22,7 @@ from tests.training.in_image.learning_study.dataset import TEAM, Built
 from tests.training.in_image.learning_study.kinds import Kind
 from tests.training.in_image.learning_study.small_model import Model, Setting
 
-ANSWER_TOKENS = 56
+ANSWER_TOKENS = 40
 SHOWN = 12  # answers of each kind of question in a row's samples
 Figures = dict[str, Any]
 
@@ -108,7 +108,8 @@ def one_night(base: Side, current: Side, plan: Plan, built: Built, seed: int) ->
         "reasons": list(verdict.reasons),
         "notes": list(verdict.notes),
         "figures": rounded(verdict.figures),
-        "forgetting": forgot(found.own, plan.recipe["most_own_loss"]),
+        "forgetting": forgot(lost(found), plan.recipe["most_lost_answers"]),
+        "own_answers": forgot(own_change(found.own), plan.recipe["most_own_loss"]),
         "rows": len(rows),
         "steps": small_model.steps(rows, plan.setting),
         "loss": round(loss, 3),
@@ -172,8 +173,17 @@ def own(questions: Sequence[Question], answered: Sequence[Answered]) -> list[Exa
     ]
 
 
-def forgot(scores: Scored, margin: float) -> Figures:
-    changes = [now - before for now, before in zip(scores.candidate, scores.base, strict=True)]
+def lost(found: Evidence) -> list[float]:
+    """By unrelated reading and general questions, against the base model: right is one."""
+    rows = [one for one in found.answered if one.kind in (READING, GENERAL)]
+    return [float(one.grades["candidate"].right) - one.grades["base"].right for one in rows]
+
+
+def own_change(scores: Scored) -> list[float]:
+    return [now - before for now, before in zip(scores.candidate, scores.base, strict=True)]
+
+
+def forgot(changes: Sequence[float], margin: float) -> Figures:
     if not changes:
         return {}
     found: Figures = asdict(forgetting.judged(changes, margin))

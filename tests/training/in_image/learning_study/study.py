@@ -30,9 +30,10 @@ from tests.training.in_image.learning_study import company, night, sweep, tables
 from tests.training.in_image.learning_study.dataset import TEAM
 from tests.training.in_image.learning_study.kinds import KINDS
 from tests.training.in_image.learning_study.night import Plan, Side
-from tests.training.in_image.learning_study.small_model import Model
+from tests.training.in_image.learning_study.small_model import Model, Setting
 from tests.training.in_image.learning_study.sweep import TRIES, Try
 
+LONG = {"seven nights in a row": 0, "three nights in a row": 1}
 BASE: list[Side] = []  # a worker's own
 Play = tuple[str, str, str, int]  # the company, the kind, the try (empty: the recipe), the seed
 
@@ -47,7 +48,7 @@ def play(one: Play, deadline: float) -> dict[str, Any] | None:
     if time.time() > deadline:
         return None
     place, name, tried, seed = one
-    kind, trial = KINDS[name], TRIES[tried] if tried else Try()
+    kind, trial = KINDS[name], TRIES[tried] if tried else Try(setting=Setting())
     setting = trial.setting
     if kind.learning_rate:
         setting = replace(setting, learning_rate=kind.learning_rate)
@@ -86,7 +87,7 @@ def machine() -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d"),
         "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
+        "versions": {name: version(name) for name in ("torch", "transformers")},
     }
 
 
@@ -131,11 +132,10 @@ def main() -> None:
         place = asked.company or company.CHOSEN_ON
         run(asked, [(place, k, n, s) for s in asked.seeds for n in names for k in kinds])
     else:
-        # the longest first: it decides when all are done
-        kinds = sorted(chosen(asked.kinds, KINDS), key=lambda name: "in a row" not in name)
-        kinds.sort(key=lambda name: "seven" not in name)
-        place = asked.company or company.REPORTED
-        run(asked, [(place, name, "", seed) for name in kinds for seed in asked.seeds])
+        # the longest first, which decide when all are done; then every kind once, twice ...
+        names, place = chosen(asked.kinds, KINDS), asked.company or company.REPORTED
+        plays = [(place, name, "", seed) for seed in asked.seeds for name in names]
+        run(asked, sorted(plays, key=lambda one: LONG.get(one[1], len(LONG))))
 
 
 if __name__ == "__main__":
