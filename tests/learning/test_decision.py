@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
+
 from glue.core.verdict import Verdict
-from learning.evaluation import decision
+from learning.evaluation import answers, decision
 from learning.evaluation.measurements import Answered, Evidence, GoldenAnswer, Graded, Scored
 from tests.learning.test_gate import GOOD, LIMITS, STILL, scored
 
@@ -65,8 +67,17 @@ def test_another_voice_is_a_note_where_right_answers_tell_what_is_forgotten() ->
     assert found.promote and "its own answers became less likely" in found.notes[-1]
 
 
-def test_a_night_that_loses_a_fifth_of_what_it_does_not_teach_is_refused() -> None:
-    """Too little of each kind to see by itself."""
-    gained = [*answered("reading", 12, YES, NO, NO), *answered("general", 12, YES, NO, NO)]
-    rows = [*gained, *answered("reading", 18, NO, YES, YES), *answered("general", 18, NO, YES, YES)]
-    assert judged(*rows, *answered("reading", 60, YES, YES, YES)).promote is False
+@pytest.mark.parametrize(
+    ("lost", "gained", "rows", "refused"),
+    [(30, 6, 120, True), (12, 10, 120, False), (0, 0, 120, False), (6, 1, 25, False)],
+)
+def test_forgetting_is_refused_by_right_answers_where_there_are_enough_to_see_it(
+    lost: int, gained: int, rows: int, refused: bool
+) -> None:
+    changes = [(False, True)] * lost + [(True, False)] * gained
+    changes += [(True, True)] * (rows - len(changes))
+    asked = [
+        answers.Row(answers.READING, f"{at}", Graded(now), Graded(before))
+        for at, (now, before) in enumerate(changes)
+    ]
+    assert [name for name, _ in answers.forgets(asked, 0.2)] == ["forgets"] * refused
