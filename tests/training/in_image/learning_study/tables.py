@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,22 +20,38 @@ def read(paths: Iterable[Path]) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> Row:
-    """nights: each without its samples, of which one night of each kind is kept."""
+    """Of tries each try's kinds; else nights: each without its samples, of which one night of each
+    kind is kept."""
+    if any(row["try"] for row in rows):
+        return about(rows) | {"tries": list(tried(rows))}
     names = [name for name in KINDS if any(row["kind"] == name for row in rows)]
     ordered = sorted(rows, key=lambda row: (names.index(row["kind"]), row["seed"]))
-    about = ("samples", "date", "machine", "versions")
-    bare = [{key: value for key, value in row.items() if key not in about} for row in ordered]
+    once = ("samples", "date", "machine", "versions", "company", "try")
+    bare = [{key: value for key, value in row.items() if key not in once} for row in ordered]
     first = {row["kind"]: row["samples"][:MOST_SAMPLES] for row in reversed(ordered)}
-    return {
-        "date": max(row["date"] for row in rows),
-        "machine": sorted({row["machine"] for row in rows}),
-        "versions": rows[-1]["versions"],
-        "company": sorted({row["company"] for row in rows}),
+    return about(rows) | {
         "kinds": [summary(name, [row for row in bare if row["kind"] == name]) for name in names],
         "forgetting": forgetting(bare),
         "nights": bare,
         "samples": {name: first[name] for name in names},
     }
+
+
+def about(rows: Sequence[Row]) -> Row:
+    return {
+        "date": max(row["date"] for row in rows),
+        "machine": sorted({row["machine"] for row in rows}),
+        "versions": rows[-1]["versions"],
+        "company": sorted({row["company"] for row in rows}),
+    }
+
+
+def tried(rows: Sequence[Row]) -> Iterator[Row]:
+    for name in dict.fromkeys(row["try"] for row in rows):
+        for kind in dict.fromkeys(row["kind"] for row in rows):
+            some = [row for row in rows if (row["try"], row["kind"]) == (name, kind)]
+            if some:
+                yield {"try": name} | summary(kind, some)
 
 
 def summary(name: str, rows: Sequence[Row]) -> Row:
@@ -125,14 +141,11 @@ def forgetting(rows: Sequence[Row]) -> Row:
 
 
 def tries(rows: Sequence[Row]) -> list[str]:
-    """A line for each try and kind, and one for both kinds together."""
-    names = dict.fromkeys(row["try"] for row in rows)
-    lines = []
-    for name in names:
-        some = [row for row in rows if row["try"] == name]
-        for kind in dict.fromkeys(row["kind"] for row in some):
-            lines.append(f"{name} | {brief([row for row in some if row['kind'] == kind])} | {kind}")
-    return lines
+    """A line for each try and kind."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["kind"], row["try"]), []).append(row)
+    return [f"{name} | {brief(some)} | {kind}" for (kind, name), some in sorted(groups.items())]
 
 
 def brief(rows: Sequence[Row]) -> str:
