@@ -6,11 +6,9 @@ import logging
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 from glue.core import commands
-from glue.core.commands import LAST_LINES
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.core.settings import REPOSITORY, Settings
 
@@ -59,28 +57,19 @@ class Compose:
         owner = (self.settings.state if self.settings.state.exists() else REPOSITORY).stat()
         return f"{owner.st_uid}:{owner.st_gid}"
 
-    def compose(self, stack: str, *arguments: str, timeout_seconds: float = 300) -> str:
-        """Runs it and returns its output. Raises GlueError with the last lines that it printed."""
-        command = self.compose_command(stack, *arguments)
+    def compose(self, stack: str, *arguments: str, timeout_seconds: float = 300) -> None:
+        """Raises GlueError with the last lines that it printed."""
+        command, environment = self.compose_command(stack, *arguments), self.compose_environment()
         log.debug("running %s", " ".join(command))
-        try:
-            done = subprocess.run(
-                command,
-                env=self.compose_environment(),
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout_seconds,
-                check=False,
+        code, said = commands.stream(command, environment, commands.unheard, timeout_seconds)
+        if code == commands.HANGS:
+            what, saw = (
+                f"docker compose {arguments[0]} hangs",
+                f"no end after {timeout_seconds:.0f} s",
             )
-        except subprocess.TimeoutExpired as error:
-            saw = f"no end after {timeout_seconds:.0f} s"
-            what = f"docker compose {arguments[0]} hangs"
-            raise GlueError(what, saw, "systemctl restart docker") from error
-        if done.returncode != 0:
-            printed = (done.stderr or done.stdout).strip().splitlines()[-LAST_LINES:]
-            raise failure(arguments[0], self.settings.hide("\n".join(printed)))
-        return done.stdout
+            raise GlueError(what, saw, "systemctl restart docker")
+        if code != 0:
+            raise failure(arguments[0], self.settings.hide(said))
 
 
 def failure(verb: str, said: str) -> GlueError:

@@ -7,6 +7,7 @@ trainer and no day, and promotes nothing.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -28,8 +29,7 @@ class Wanted(StrEnum):
 
 @dataclass(frozen=True)
 class DesiredState:
-    """night: the night it belongs to, if any. until_time: a Unix time from which the day takes
-    precedence."""
+    """until_time: a Unix time from which the day takes precedence over the night."""
 
     wanted: Wanted
     night: str = ""
@@ -62,13 +62,8 @@ def write(state: Path, desired: DesiredState) -> None:
     can be written, the file is removed."""
     if read(state) == desired:
         return
-    try:
-        files.write_json(state / FILE, asdict(desired))
-    except OSError:
-        overwrite(state, desired)
-
-
-def overwrite(state: Path, desired: DesiredState) -> None:
+    with suppress(OSError):
+        return files.write_json(state / FILE, asdict(desired))
     try:
         files.overwrite_json(state / FILE, asdict(desired))
     except OSError:
@@ -107,9 +102,6 @@ def unfinished_restore(state: Path) -> str:
 def require_no_unfinished_restore(state: Path) -> None:
     """Raises DayNotServing: Open WebUI would create a new chat where one is missing."""
     if folder := unfinished_restore(state):
+        what = "a restore was interrupted, and the chat's data is incomplete"
         do = f"make restore REPLACE=1 FROM={folder}, then make day"
-        raise DayNotServing(
-            "a restore was interrupted, and the chat's data is incomplete",
-            f"{state / RESTORING}",
-            do,
-        )
+        raise DayNotServing(what, str(state / RESTORING), do)

@@ -60,8 +60,7 @@ def unfinished(state: Path) -> dict[str, str]:
 
 
 def is_confirmed(state: Path, night: str) -> bool:
-    """Whether the night's adapter has answered the smoke question. Earlier versions wrote no line
-    for it, and began a step "report" after it."""
+    """Whether its adapter answered the smoke question, after which earlier versions reported."""
     return any(
         row.get("night") == night and (row.get("event") == CONFIRMED or row.get("step") == "report")
         for row in rows(state)
@@ -101,8 +100,7 @@ def chat_is_new(state: Path) -> bool:
     """Whether a person began an empty chat since the last backup."""
     found = rows(state)
     made = last_backup(found)
-    later = found[found.index(made) :] if made else found
-    return last_of(later, event=NEW_CHAT) is not None
+    return last_of(found[found.index(made) :] if made else found, event=NEW_CHAT) is not None
 
 
 def last_backup(found: list[Row]) -> Row | None:

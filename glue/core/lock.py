@@ -33,19 +33,14 @@ LOOK_SECONDS = 2  # held() takes the lock for a moment, which must not make anot
 
 @contextmanager
 def hold(state: Path, name: str, purpose: str, wait_seconds: float | None = None) -> Iterator[None]:
-    """Raises Locked, naming the holder, if it is not free within wait_seconds (or LOOK_SECONDS).
-
-    Children do not inherit it: Python opens files close-on-exec.
-    """
+    """Raises Locked, naming the holder, if it is not free within wait_seconds (or LOOK_SECONDS)."""
     files.make_folder(state)
     with (state / name).open("a+", encoding="utf-8", errors="replace") as file:
         if os.geteuid() == 0:  # a file that root creates must not keep the owner's timers out
             files.give(file.fileno(), state, 0o644)
 
         def look() -> Seen[None]:
-            if take(file, fcntl.LOCK_EX):
-                return Seen(True, "free")
-            return Seen(False, holder(state, name))
+            return Seen(take(file, fcntl.LOCK_EX), holder(state, name))
 
         deadline = LOOK_SECONDS if wait_seconds is None else wait_seconds
         do = "wait for it, or: make status"
@@ -56,8 +51,7 @@ def hold(state: Path, name: str, purpose: str, wait_seconds: float | None = None
 
 
 def take(file: IO[Any], kind: int) -> bool:
-    """Whether the lock was free, and is now held. Raises PreconditionFailed where the file system
-    has no locks."""
+    """Whether it was free, and is now held. Raises PreconditionFailed on a disk without locks."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

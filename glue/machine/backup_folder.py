@@ -40,17 +40,28 @@ def place(settings: Settings) -> Path:
 
 
 def machine(settings: Settings) -> str:
-    """An ID of this machine and project, so that several can share a folder. A hash: a machine-id
-    is confidential (man 5 machine-id)."""
+    """An ID of this machine and project, so that several can share a folder. Another host name
+    does not change it, unless the machine has no machine-id."""
+    return hashed(settings, "" if MACHINE_ID.exists() else platform.node())
+
+
+def earlier_machine(settings: Settings) -> str:
+    """The ID in backups of earlier versions, which includes the host name."""
+    return hashed(settings, platform.node())
+
+
+def hashed(settings: Settings, host_name: str) -> str:
+    """A hash, since a machine-id is confidential (man 5 machine-id)."""
     known = MACHINE_ID.read_text(encoding="utf-8") if MACHINE_ID.exists() else ""
-    parts = (known, platform.node(), settings["PROJECT"], str(settings.state))
+    parts = (known, host_name, settings["PROJECT"], str(settings.state))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def there(settings: Settings) -> list[Kept]:
     """The complete backups of this machine, in the order in which they were made. A folder that was
     renamed or copied does not count: it is a person's own."""
-    found = [read(folder, machine(settings)) for folder in folders(settings)]
+    own = (machine(settings), earlier_machine(settings))
+    found = [read(folder, own) for folder in folders(settings)]
     return sorted((kept for kept in found if kept), key=lambda kept: kept.number)
 
 
@@ -58,13 +69,13 @@ def folders(settings: Settings) -> list[Path]:
     return [path.parent for path in place(settings).glob(f"[!.]*/{files.MANIFEST}")]
 
 
-def read(folder: Path, by: str) -> Kept | None:
+def read(folder: Path, own: tuple[str, ...]) -> Kept | None:
     """None for what another machine, another program or an early version has made."""
     try:
         found = files.read_manifest(folder, REQUIRED | OF_A_MACHINE)
     except (OSError, ValueError):
         return None
-    if found["machine"] != by or found["made"] != folder.name:
+    if found["machine"] not in own or found["made"] != folder.name:
         return None
     return Kept(folder, found["number"], found["counts"], found["most"], found["sha256"])
 

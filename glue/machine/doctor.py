@@ -1,5 +1,4 @@
-"""What a day, a night or a setup needs, checked before anything is changed: a line for each check,
-ok, warn or fail."""
+"""What a day, a night or a setup needs, checked before anything is changed."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ from glue.machine import (
     tls,
 )
 from glue.machine import models as machine_models
-from glue.machine.checks import Grade, Host, View
+from glue.machine.check_types import Grade, Host, View
 
 CHECKS: dict[str, Callable[[Host], View]] = {
     "system": hardware_checks.system,
@@ -97,7 +96,7 @@ def applies(name: str, settings: Settings) -> bool:
 
 
 def require(site: Site, aim: Aim) -> None:
-    """Tells what is not ok. Raises PreconditionFailed, naming every failure, if there is one."""
+    """Tells what is not ok. Raises PreconditionFailed with every failure, if there is one."""
     found = examine(observe(site, aim), aim)
     for finding in found:
         if finding.grade is not Grade.OK:

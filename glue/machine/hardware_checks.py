@@ -5,7 +5,7 @@ from __future__ import annotations
 from glue.clients.host import Machine, readable
 from glue.core import gpu as gpus
 from glue.core.image_tags import version
-from glue.machine.checks import Host, View, fail, ok, warn
+from glue.machine.check_types import Host, View, fail, ok, warn
 
 DRIVER_LEAST, DRIVER_DEADLOCKS = 580, 590  # CUDA 13 needs 580 (CUDA toolkit release notes, table 2)
 # the fault holds the clock at 500 to 850 MHz, and an idle GPU is as slow
@@ -43,8 +43,7 @@ def driver(seen: Host) -> View:
 
 
 def clocks(seen: Host) -> View:
-    """A fault in the power supply's negotiation holds a GB10 at a fraction of its clock until it is
-    unplugged."""
+    """After a fault of its power supply a GB10 runs at a fraction of its clock."""
     gpu = seen.machine.gpu
     if gpu is None or gpu.clock_mhz is None:
         return warn("nvidia-smi shows no clock", "see nvidia-smi")

@@ -1,7 +1,7 @@
 """The site's hours: when nights start and when the office opens. Pure.
 
-Times are local, without a zone, as in systemd and cron. They become Unix times only at the end, by
-the rules of their day, so that a night across a clock change ends at the right time.
+Times are local, without a zone, as in systemd and cron, so that a night across a clock change ends
+at the right time.
 """
 
 from __future__ import annotations
@@ -51,8 +51,7 @@ class Hours:
         return opening - self.before_opening - self.judging
 
     def night(self, now: datetime) -> tuple[datetime, datetime] | None:
-        """When the night that now lies in began, and when its training ends; None outside of
-        nights."""
+        """The night that now lies in: its start and its training's end; None by day."""
         for day in (now.date(), now.date() - timedelta(days=1)):
             begins = datetime.combine(day, self.night_at)
             ends = self.training_ends(self.next_opening(begins))
@@ -70,19 +69,17 @@ class Hours:
 
 
 def of(settings: Settings) -> Hours:
-    """Raises Misconfigured if the hours leave no time for a night, or a day would begin before
-    midnight."""
+    """Raises Misconfigured for hours without time for a night, or a day begun before midnight."""
     found = Hours(
-        night_at=clock(settings["NIGHT_AT"]),
+        night_at=time.fromisoformat(settings["NIGHT_AT"]),
         night_days=tuple(settings["NIGHT_DAYS"].split(",")),
-        day_at=clock(settings["DAY_AT"]),
-        weekend_day_at=clock(settings["WEEKEND_DAY_AT"]),
-        backup_at=clock(settings["BACKUP_AT"]),
+        day_at=time.fromisoformat(settings["DAY_AT"]),
+        weekend_day_at=time.fromisoformat(settings["WEEKEND_DAY_AT"]),
+        backup_at=time.fromisoformat(settings["BACKUP_AT"]),
         before_opening=timedelta(seconds=settings.number("DAY_DEADLINE_SECONDS")),
         judging=timedelta(seconds=settings.number("JUDGING_SECONDS")),
     )
-    for name in ("Mon", "Fri"):
-        day = date(2024, 1, 1) + timedelta(days=WEEK.index(name))
+    for day in (date(2024, 1, 1), date(2024, 1, 5)):  # a Monday and a Friday
         begins = datetime.combine(day, found.night_at)
         opens = found.next_opening(begins)
         if found.training_ends(opens) - begins < LEAST_NIGHT:
@@ -93,7 +90,3 @@ def of(settings: Settings) -> Hours:
             saw = f"the office opens at {opens:%H:%M}"
             raise Misconfigured("a day would begin before midnight", saw, "set DAY_AT later")
     return found
-
-
-def clock(text: str) -> time:
-    return time.fromisoformat(text)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from glue.clients.knowledge import INGEST
 from glue.core.settings import SECRETS
-from glue.machine.checks import Host, View, fail, ok, warn
+from glue.machine.check_types import Host, View, fail, ok, warn
 
 
 def secrets(seen: Host) -> View:
     missing = [key for key in SECRETS if key not in seen.settings.values]
     if missing:
-        chat_exists = not any(name.endswith("webui-data") for name in seen.engine.missing_volumes)
-        do = "make setup"
-        if chat_exists:
-            do = "check that the disk of STATE_DIR is mounted; on a new machine: make setup"
-        return fail(f"missing: {', '.join(missing)}", do)
+        new = any(name.endswith("webui-data") for name in seen.engine.missing_volumes)
+        lost = "check that the disk of STATE_DIR is mounted; on a new machine: make setup"
+        return fail(f"missing: {', '.join(missing)}", "make setup" if new else lost)
     if seen.secrets_mode is None:
         return ok("given by the environment")
     if seen.secrets_mode & 0o077:

@@ -6,7 +6,7 @@ from glue.clients.docker import MOUNTED
 from glue.clients.host import open_line, readable
 from glue.core.files import names
 from glue.core.lock import LOCAL_DISK
-from glue.machine.checks import RELEASE_BYTES_A_RANK, Host, View, fail, ok, warn
+from glue.machine.check_types import RELEASE_BYTES_A_RANK, Host, View, fail, ok, warn
 
 # Bytes on disk: the models' are computed from their shapes, the images' are estimates.
 MODEL_BYTES = {"SERVED_MODEL": 19_300_000_000, "TRAINED_MODEL": 63_200_000_000}
@@ -23,15 +23,11 @@ RELEASES_KEPT = 3
 
 def disk(seen: Host) -> View:
     """Whether Docker's disk and the state folder's have room for what is still missing."""
-    for_engine = missing_image_bytes(seen) + missing_model_bytes(seen)
-    for_state = missing_state_bytes(seen)
-    state, engine = seen.settings.state, seen.engine.folder
-    needs = [
-        (engine, seen.engine_free_bytes, for_engine),
-        (state, seen.state_free_bytes, for_state),
-    ]
-    if seen.one_disk:
-        needs = [(state, seen.state_free_bytes, for_engine + for_state)]
+    engine = missing_image_bytes(seen) + missing_model_bytes(seen)
+    state, folder = missing_state_bytes(seen), seen.settings.state
+    needs = [(folder, seen.state_free_bytes, state + engine if seen.one_disk else state)]
+    if not seen.one_disk:
+        needs.insert(0, (seen.engine.folder, seen.engine_free_bytes, engine))
     words = "; ".join(
         f"{readable(free)} free, {readable(needed)} still needed" for _, free, needed in needs
     )

@@ -1,5 +1,4 @@
-"""Steps 3 to 5: the night desk takes over, the trainer runs to its end, and its adapter is
-stored."""
+"""Steps 3 to 5: switch to the night desk, train, and store the adapter."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ SILENT_TRAINER_SECONDS = 1200
 
 
 def hand_over(night: Night) -> None:
-    """The night desk answers, running answers end, vLLM stops, and its memory is free."""
+    """Switches to the night desk, waits for running answers, and stops vLLM."""
     site = night.site
     with lock.hold(site.state, lock.SWITCH, "hand over to the night", model.SWITCH_WAIT_SECONDS):
         desired = DesiredState(Wanted.NIGHT, night.name, until_time(night))
@@ -51,8 +50,7 @@ def hand_over(night: Night) -> None:
 
 
 def back_at(night: Night) -> str:
-    """The time of day that people are told: this night's latest end, or the opening if that is
-    sooner."""
+    """When the chat is back, for people: the latest end of this night, at most the opening."""
     latest = night.deadline_time + night.site.settings.number("DAY_DEADLINE_SECONDS")
     return datetime.fromtimestamp(min(latest, opening(night))).strftime("%H:%M")
 
@@ -62,14 +60,13 @@ def opening(night: Night) -> float:
 
 
 def until_time(night: Night) -> float:
-    """When the day takes precedence, so that it serves at the opening. If that time has passed,
-    the opening itself: for a night that a person starts just before it."""
+    """The Unix time from which the day takes precedence, so that it serves at the opening. If that
+    has passed, the opening itself: a person may start a night just before it."""
     starts = opening(night) - night.site.settings.number("DAY_DEADLINE_SECONDS")
     return starts if starts > time.time() else opening(night)
 
 
 def drain(site: Site) -> None:
-    """Waits for the running answers, at most DRAIN_SECONDS."""
     served = site.vllm()
 
     def look() -> Seen[None]:
@@ -83,8 +80,7 @@ def drain(site: Site) -> None:
 
 
 def train(night: Night) -> None:
-    """Runs the trainer to its end, its deadline or its silence. Raises GlueError if it made no
-    adapter."""
+    """Runs the trainer. Raises GlueError if it leaves no adapter."""
     site = night.site
     files.write_json(night.folder / "job.json", job(night))
     with lock.hold(site.state, lock.SWITCH, "start the trainer", model.SWITCH_WAIT_SECONDS):
@@ -93,23 +89,14 @@ def train(night: Night) -> None:
     with host.measured() as night.energy:
         wait_for_trainer(night)
     desired_state.require(site.state, night.name)  # without the lock: promotion requires it again
-    result_file = night.folder / "result.json"
-    lines = "" if result_file.exists() else site.stacks.last_log_lines("night", "trainer")
+    lines = site.stacks.last_log_lines("night", "trainer")
     site.stacks.remove_trainer()
-    if not result_file.exists():
+    night.result = files.read_json_if_whole(night.folder / "result.json", {})
+    if not night.result:
         raise GlueError("the trainer left no result", lines, f"see {night.folder}")
-    night.result = read_result(result_file)
     if night.result.get("outcome") != "trained":
         reason = str(night.result.get("reason"))
         raise GlueError("the training failed", reason, f"see {night.folder}")
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    try:
-        return files.read_json(path, {})
-    except files.Damaged as error:
-        what = "the trainer's result cannot be read"
-        raise GlueError(what, error.saw, f"see {path.parent}") from error
 
 
 def job(night: Night) -> dict[str, Any]:
@@ -129,8 +116,8 @@ def job(night: Night) -> dict[str, Any]:
 
 
 def begin_from(night: Night) -> str:
-    """The adapter that training continues, as a folder in the container. Empty for a new one,
-    also if the current one has another shape or base."""
+    """The adapter that training continues, as a path in the container. Empty to train a new one,
+    also if the current one has another shape or base model."""
     current = night.site.store.current()
     if night.recipe.begin_from == "base" or current is None:
         return ""
@@ -138,15 +125,14 @@ def begin_from(night: Night) -> str:
     wanted = {key: getattr(night.recipe, key) for key in SHAPE} | base(night.site)
     other = [key for key in wanted if (before.get("recipe", {}) | before).get(key) != wanted[key]]
     if other:
-        words = f"{current} has another {', '.join(other)}; the night trains a new adapter"
-        night.site.tell(words)
+        why = f"{current} has another {', '.join(other)}"
+        night.site.tell(f"{why}; the night trains a new adapter")
         return ""
     return f"{model.ADAPTERS_IN_CONTAINER}/{current}"
 
 
 def wait_for_trainer(night: Night) -> None:
-    """Returns when it has ended. Stops one that is past the deadline, silent, or about to use up
-    the machine's memory."""
+    """Waits for its end. Stops it after the deadline, if it is silent, or if memory runs low."""
     site, last = night.site, {"phase": "starting"}
     heard = time.monotonic()  # not the clock, which can be set
 
@@ -182,8 +168,7 @@ def progress_words(row: dict[str, Any]) -> str:
 
 
 def publish(night: Night) -> None:
-    """Stores the adapter, complete or not at all. It does not serve yet. A broken one is
-    refused."""
+    """Stores the adapter, which does not serve yet. A broken one gets a verdict instead."""
     problems = adapters.problems(night.site, night.folder / "adapter")
     if problems:
         night.verdict = evaluate.broken(problems)
@@ -195,21 +180,18 @@ def publish(night: Night) -> None:
 
 
 def manifest(night: Night) -> dict[str, Any]:
-    """The release's, to which publishing adds name and checksums."""
+    """Facts about the adapter. The store adds its name and checksums."""
     settings = night.site.settings
-    models = files.read_json_if_whole(night.site.state / "models.json", {})
+    images = {key: settings.image(key) for key in ("VLLM_IMAGE", "TRAINER_IMAGE")}
     return {
         "night": night.name,
         "recipe": asdict(night.recipe),
         **base(night.site),
         "served_model": settings["SERVED_MODEL"],
-        "served_revision": revision(models, settings["SERVED_MODEL"]),
+        "served_revision": revision(night.site, settings["SERVED_MODEL"]),
         "dataset": night.card,
         "training": night.result,
-        "versions": {
-            "glue": glue.__version__,
-            "images": {key: settings.image(key) for key in ("VLLM_IMAGE", "TRAINER_IMAGE")},
-        },
+        "versions": {"glue": glue.__version__, "images": images},
         "counts": night.dataset["card"]["parts"],
         "examples": night.dataset["fingerprints"],
         "origins": origins(night),
@@ -219,19 +201,18 @@ def manifest(night: Night) -> dict[str, Any]:
 def base(site: Site) -> dict[str, str]:
     """The weights that an adapter is trained on."""
     name = site.settings["TRAINED_MODEL"]
-    models = files.read_json_if_whole(site.state / "models.json", {})
-    return {"base_model": name, "base_revision": revision(models, name)}
+    return {"base_model": name, "base_revision": revision(site, name)}
 
 
 def origins(night: Night) -> list[str]:
     """The origins of its own examples and of the adapter that it continued."""
-    before = Path(
-        files.read_json_if_whole(night.folder / "job.json", {}).get("begin_from", "")
-    ).name
+    trained = files.read_json_if_whole(night.folder / "job.json", {})
+    before = Path(trained.get("begin_from", "")).name
     inherited = night.site.store.manifest(before).get("origins", []) if before else []
     return sorted({*night.dataset["origins"], *inherited})
 
 
-def revision(models: dict[str, Any], name: str) -> str:
-    """The commit that was fetched, if the model was."""
+def revision(site: Site, name: str) -> str:
+    """The commit of a downloaded model."""
+    models = files.read_json_if_whole(site.state / "models.json", {})
     return str(models.get(name, {}).get("commit") or "made on this machine")

@@ -1,5 +1,4 @@
-"""Every few minutes and at boot: observes the machine and takes one step towards the desired
-state."""
+"""The watch: every few minutes and at boot, one step towards the desired state."""
 
 from __future__ import annotations
 
@@ -16,8 +15,7 @@ from glue.serving.watch import Observed, Step
 
 
 def reconcile(site: Site) -> dict[str, Any]:
-    """Returns the step and its reason: nothing, while another command runs. Raises DayNotServing
-    when it gives up."""
+    """Returns the step and its reason. Raises DayNotServing when it gives up."""
     try:
         with lock.hold(site.state, lock.SWITCH, "reconcile"):
             upgrade_note.require_none(site.state)
@@ -45,8 +43,7 @@ def observe(site: Site) -> Observed:
 
 
 def act(site: Site, step: Step, why: str) -> None:
-    """Under the lock for switches. On a full disk attempts are not counted, and so have no
-    pause."""
+    """Under the switch lock. On a full disk attempts are not counted."""
     if step is Step.GIVE_UP:
         do = "make logs SERVICE=vllm, then make day"
         raise DayNotServing("the day does not come back", why, do)
@@ -60,8 +57,7 @@ def act(site: Site, step: Step, why: str) -> None:
 
 
 def attempts(state: Path) -> tuple[float, ...]:
-    """Unix times of the watch's attempts since a person or a timer last started the day; none if
-    unreadable."""
+    """Unix times of its attempts since a person or a timer last started the day."""
     with suppress(OSError):
         found = files.read_json_if_whole(state / day.ATTEMPTS, [])
         return tuple(moment for moment in found if isinstance(moment, int | float))

@@ -1,5 +1,4 @@
-"""The next step of the watch. Pure: Docker's view, the desired state and the clock in; a step
-and its reason out."""
+"""The next step of the watch, in pure code."""
 
 from __future__ import annotations
 
@@ -34,10 +33,8 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class Observed:
-    """night_alive: a process holds the training lock. attempts: Unix times of the watch's latest
-    attempts. day_failed: why the last start of the day failed, though its containers may be
-    healthy; empty if it did not.
-    """
+    """night_alive: the training lock is held. attempts: Unix times of the latest attempts.
+    day_failed: why the last start of the day failed, or empty; its containers may be healthy."""
 
     services: Services
     trainer: Service | None = None
@@ -47,7 +44,7 @@ class Observed:
 
 
 def next_step(desired: DesiredState | None, observed: Observed, now: float) -> tuple[Step, str]:
-    """The step from the observed state towards the desired one, and why."""
+    """The step towards the desired state, and why."""
     if desired is None:
         return Step.NOTHING, "the day was never started: make day"
     if desired.wanted is Wanted.DOWN:
@@ -76,10 +73,8 @@ def day_step(observed: Observed, now: float) -> tuple[Step, str]:
     late = not_serving(observed.services)
     if not late and not observed.day_failed:
         return Step.NOTHING, SERVES
-    words = (
-        ", ".join(f"{name} {state}" for name, state in late.items())
-        or f"the day did not start completely: {observed.day_failed}"
-    )
+    words = ", ".join(f"{name} {state}" for name, state in late.items())
+    words = words or f"the day did not start completely: {observed.day_failed}"
     found = [observed.services.get(name, ABSENT) for name in late]
     sick = must_restart(observed.services)
     if late and not sick and all(service.health == "starting" for service in found):
@@ -93,8 +88,7 @@ def day_step(observed: Observed, now: float) -> tuple[Step, str]:
 
 
 def must_restart(services: Services) -> tuple[str, ...]:
-    """Services that do not recover by themselves: unhealthy, or restarted by Docker again and
-    again."""
+    """Services that are unhealthy, or that Docker restarts again and again."""
     late = [services.get(name, ABSENT) for name in not_serving(services)]
     sick = [s for s in late if s.health == "unhealthy" or s.restarts > MOST_RESTARTS]
     return tuple(service.name for service in sick)
@@ -115,10 +109,8 @@ def trainer_fault(
     (https://github.com/MiaAI-Lab/DeepSeek-v4.1-Flash-DGX-Sparks/issues/23).
     """
     if available_bytes < reserve_bytes:
-        return (
-            f"{available_bytes / 1e9:.1f} GB of memory left, less than the machine's reserve of"
-            f" {reserve_bytes / 1e9:.1f} GB"
-        )
+        left, least = f"{available_bytes / 1e9:.1f} GB", f"{reserve_bytes / 1e9:.1f} GB"
+        return f"{left} of memory left, less than the machine's reserve of {least}"
     if stall_percent > MOST_STALL_PERCENT and available_bytes < PRESSURE_RESERVES * reserve_bytes:
         return f"all processes waited for memory during {stall_percent:.0f} % of the last 10 s"
     if silent_seconds > most_silent_seconds:

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from glue.clients.webui_connection import Refused
 from glue.core.errors import PreconditionFailed
 from glue.core.names import ASSISTANT, SERVED
 from glue.core.names import NOTES as NOTES_FILE
-from glue.operations import notes
+from glue.operations import documents, notes
 from glue.serving import model, pages
+from tests.e2e.test_documents import apart as apart
 
 QUESTION = "When does the workshop's paint cabin close?"
 OTHERWISE = "Until what time can I use the paint cabin of the workshop?"
@@ -39,6 +41,14 @@ def noting(site: Site) -> Iterator[Site]:
     (site.state / NOTES_FILE).unlink(missing_ok=True)
     (site.state / pages.NOTES).unlink(missing_ok=True)
     pages.ensure(site)
+
+
+@pytest.fixture
+def beside(apart: Site, noting: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """With documents and a state folder of its own. The pages are those of the other folder."""
+    monkeypatch.setattr(pages, "ensure", lambda _: "")
+    values = apart.settings.values | {"NOTES": "auto"}
+    return replace(apart, settings=replace(apart.settings, values=values))
 
 
 @pytest.fixture
@@ -173,3 +183,20 @@ def test_a_deleted_collection_is_made_anew_and_a_lost_state_folder_doubles_no_no
     assert notes.notes(noting) and NOTE in ask(pia)
     (noting.state / NOTES_FILE).unlink()
     assert notes.keep_in_step(noting) and served(noting).count(row["id"]) == 1
+
+
+def test_a_note_names_the_document_that_says_otherwise_and_retires_once_that_is_changed(
+    beside: Site, named: Callable[[str], WebUI], tmp_path: Path
+) -> None:
+    nora, pia, folder = named("Nora"), named("Pia"), tmp_path / "documents"
+    folder.mkdir()
+    (folder / "cabin.txt").write_text(WRONG)
+    documents.ingest(beside, folder, yes=True)
+    correct(nora, QUESTION, RIGHT)
+    row = by("Nora", notes.notes(beside))
+    assert (row["state"], row["documents"]["otherwise"]) == (SERVED, ["cabin.txt"])
+    assert NOTE in ask(pia)
+    (folder / "cabin.txt").write_text(RIGHT)
+    documents.ingest(beside, folder, yes=True)
+    assert by("Nora", notes.notes(beside))["state"].startswith("retired")
+    assert NOTE not in ask(pia)

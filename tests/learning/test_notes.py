@@ -75,6 +75,20 @@ def test_a_correction_is_a_note_with_who_when_and_its_chat(tmp_path: Path) -> No
     assert "Bea &amp; Co" in page and f"make notes DROP={found['id']}" in page
 
 
+def test_a_correction_under_a_prompt_of_one_s_own_is_a_note_though_no_night_learns_it(
+    tmp_path: Path,
+) -> None:
+    class Own(Chat):
+        def ratings(self) -> Any:
+            rows = list(super().ratings())
+            for row in rows:
+                row["snapshot"]["chat"]["chat"]["params"] = {"system": "Be brief."}
+            return iter(rows)
+
+    assert made(tmp_path, Own())[NEW]["state"] == SERVED
+    assert not build.gather(job(tmp_path, Own(), recipe=asdict(test_build.RECIPE))).new
+
+
 def test_an_answer_that_the_documents_hold_and_that_nobody_changed_is_no_note() -> None:
     row = replace(company.RETURNS, origin=replace(company.RETURNS.origin, user="uma"))
     assert not notes.is_correction(row)
@@ -94,7 +108,11 @@ def test_a_note_retires_when_a_changed_document_says_the_same(tmp_path: Path) ->
 def test_a_document_that_was_changed_afterwards_and_says_otherwise_outdates_a_note(
     tmp_path: Path,
 ) -> None:
-    assert made(tmp_path, Chat(added=2000))[NEW]["state"] == notes.OUTDATED
+    other = "The code of the saw is C33."
+    assert made(tmp_path, Chat(other, added=2000))[NEW]["state"] == notes.OUTDATED
+    assert made(tmp_path, Chat(other, added=500))[NEW]["state"] == SERVED, "it was there before"
+    more = f"{OLD} The mill stands in hall 3."
+    assert made(tmp_path, Chat(more, added=2000))[NEW]["state"] == SERVED, "changed elsewhere"
 
 
 def test_two_people_s_notes_against_each_other_are_shown_and_not_served(tmp_path: Path) -> None:
@@ -125,13 +143,21 @@ def test_what_people_decide_comes_before_what_follows_from_the_ratings(
 
 def test_terms_and_the_site_s_own_answers_are_notes(tmp_path: Path) -> None:
     (tmp_path / GLOSSARY).write_text('[terms]\nMTBF = "MTBF is a mean time."\n')
-    (tmp_path / ANSWERS).write_text('Who has the keys?,"Maria, at the gate."\n', "utf-8-sig")
+    rows = 'question,answer\n\nWho has the keys?,"Maria, at the gate."\n'
+    (tmp_path / ANSWERS).write_text(rows, "utf-8-sig")
     found = made(tmp_path, review=True)
+    assert "answer" not in found
     assert found["MTBF is a mean time."]["question"] == "What does MTBF mean?"
     own = found["Maria, at the gate."]
     assert (own["who"], own["state"], own["link"]) == (ANSWERS, SERVED, "")
     again = made(tmp_path, decided={own["id"]: DROP})
     assert again["Maria, at the gate."]["state"] == notes.DROPPED
+
+
+def test_a_list_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ANSWERS).write_bytes("Wer hat die Schlüssel?,Jörg.\n".encode("cp1252"))
+    with pytest.raises(Misconfigured, match=ANSWERS):
+        notes.answers(job(tmp_path))
 
 
 @pytest.mark.parametrize("line", ["only a question\n", "a,b,c\n", "question,\n"])

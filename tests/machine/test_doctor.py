@@ -13,12 +13,12 @@ import pytest
 from glue.clients import host
 from glue.clients.docker import Engine
 from glue.clients.host import Machine
-from glue.core import gpu, recipes, settings
+from glue.core import commands, gpu, recipes, settings
 from glue.core.gpu import Gpu
 from glue.core.services import Service
 from glue.core.settings import REPOSITORY
 from glue.machine import doctor
-from glue.machine.checks import Grade, Host
+from glue.machine.check_types import Grade, Host
 
 GB10 = Gpu("NVIDIA GB10", "580.159.03", "12.1", 2400, 3003, 60, 95)
 MACHINE = Machine(
@@ -382,9 +382,10 @@ def test_a_hanging_nvidia_smi_times_out_and_the_machine_stays_a_spark(
     stand_in.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(gpu, "ANSWER_SECONDS", 0.05)
-    monkeypatch.setattr(gpu, "END_SECONDS", 0.05)
+    monkeypatch.setattr(commands, "END_SECONDS", 0.05)
     if not can_be_killed:
-        monkeypatch.setattr(subprocess.Popen, "kill", lambda process: None)
+        monkeypatch.setattr(subprocess.Popen, "terminate", lambda process: None)
+        monkeypatch.setattr(os, "killpg", lambda group, number: None)
     began = time.monotonic()
     seen = host.observe()
     assert seen.gpu is None and "no answer in 0 s" in seen.gpu_fault

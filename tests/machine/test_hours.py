@@ -19,6 +19,7 @@ from glue.machine import hours, schedule
 from glue.machine.hours import WEEK, Hours
 from glue.machine.schedule import Place
 from glue.night import night
+from tests.machine.due import due
 
 PLACE = Place("/opt/dual use".replace(" ", "-"), "root", "spark", "dual-use-spark")
 
@@ -69,7 +70,7 @@ def test_every_night_of_a_year_leaves_time_to_judge_before_opening(
 ) -> None:
     begun = [
         moment
-        for moment, verb in schedule.due(site_hours, at("2026-01-01"), at("2027-01-01"))
+        for moment, verb in due(site_hours, at("2026-01-01"), at("2027-01-01"))
         if verb == "night"
     ]
     assert len(begun) == 261
@@ -114,7 +115,7 @@ def test_systemd_starts_each_verb_when_the_hours_say_so_all_year(
     verb: str, site_hours: Hours
 ) -> None:
     first, last = at("2026-01-01 00:00"), at("2027-01-01 00:00")
-    expected = [moment for moment, due in schedule.due(site_hours, first, last) if due == verb]
+    expected = [moment for moment, started in due(site_hours, first, last) if started == verb]
     found: list[datetime] = []
     for calendar in schedule.calendars(site_hours, verb):
         command = [
@@ -271,6 +272,6 @@ def test_the_office_is_open_from_its_opening_to_the_evening(
     now: str, is_open: bool, site_hours: Hours
 ) -> None:
     assert site_hours.is_open(at(now)) is is_open
-    assert replace(site_hours, night_at=hours.clock("01:00")).is_open(at(now)) is (
-        at(now).hour >= 7
-    )
+    assert replace(site_hours, night_at=datetime.strptime("01:00", "%H:%M").time()).is_open(
+        at(now)
+    ) is (at(now).hour >= 7)

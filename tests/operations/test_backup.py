@@ -24,7 +24,7 @@ import webui_data
 from glue.clients import chat_volume
 from glue.clients.docker import Stacks
 from glue.clients.site import Site
-from glue.core import files, lock, settings
+from glue.core import commands, files, lock, settings
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.core.files import sha256
 from glue.machine import backup_folder
@@ -133,17 +133,20 @@ def test_a_copy_of_an_empty_volume_fails_and_creates_nothing(tmp_path: Path) -> 
 def test_a_tar_cannot_write_outside_its_folder(tmp_path: Path) -> None:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name in ("../out", "/tmp/out-of-it", "in/it"):
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+        for name in ("in/it", "/tmp/out-of-it", "../out"):
             entry = tarfile.TarInfo(name)
             entry.size = 1
             tar.addfile(entry, io.BytesIO(b"x"))
     stream.seek(0)
-    with tarfile.open(fileobj=stream) as tar:
-        for entry in tar:
-            chat_volume.write_entry(tar, entry, tmp_path / "target")
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()] == [
-        "target/in/it"
-    ]
+    fault = chat_volume.unpack(cast(commands.Output, stream), tmp_path / "target")
+    assert isinstance(fault, tarfile.OutsideDestinationError)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {
+        "target/in/it",
+        "target/tmp/out-of-it",
+    }
 
 
 # ---------------------------------------------------------------------- on the host

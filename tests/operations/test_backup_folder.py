@@ -113,6 +113,24 @@ def test_rotation_keeps_foreign_and_renamed_folders(site: Site, other: Site) -> 
     assert all(path.exists() for path in [*of_other, app, copied, renamed, writing])
 
 
+def test_a_machine_with_a_new_host_name_counts_and_rotates_its_own_backups(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = tmp_path / "machine-id"
+    known.write_text("0123456789abcdef\n")
+    monkeypatch.setattr(backup_folder, "MACHINE_ID", known)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(backup_folder, "machine", backup_folder.earlier_machine)
+        oldest = make_as_if_at(site, "20260101T000000Z")
+    before = make_as_if_at(site, "20260102T000000Z")
+    assert backup.there(site) == [oldest, before], "an earlier version made the oldest"
+    monkeypatch.setattr("platform.node", lambda: "renamed")
+    made = backup.backup(site)
+    assert backup.there(site) == [before, Path(made["backup"])] and made["kept"] == 2
+    known.write_text("another machine\n")
+    assert backup.there(site) == []
+
+
 def test_an_interrupted_removal_leaves_no_complete_backup(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

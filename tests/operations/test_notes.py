@@ -1,12 +1,16 @@
 """When notes are made anew, and what is kept of them. tests/e2e has the real Open WebUI."""
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from glue.clients.knowledge import NOTE_KEY, Held
+from glue.clients.site import Site
+from glue.core.errors import Misconfigured
 from glue.operations import notes
+from glue.serving import status
 
 NOW = 10_000.0
 WHOLE = {"seen": "a", "whole": True, "time": NOW - 500, "compared": NOW - 500}
@@ -44,6 +48,25 @@ def test_what_the_documents_say_is_asked_again_once_they_may_have_changed(
     kept = WHOLE | {"documents": "x", "notes": rows}
     assert notes.compared(kept, "x") == {"1": said}
     assert notes.compared(kept, "y") == notes.compared(kept | {"compared": 0.0}, "x") == {}
+
+
+def test_what_failed_is_told_by_status_until_it_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stubs for Open WebUI and the job: the real ones do not fail on demand."""
+    results: list[Any] = [Misconfigured("Invalid answers.csv", "line 2", ""), None]
+
+    def make(*_: Any) -> None:
+        if result := results.pop(0):
+            raise result
+
+    monkeypatch.setattr(notes, "make", make)
+    monkeypatch.setattr(notes, "made_of", lambda *_: "a")
+    site = cast(Site, SimpleNamespace(state=tmp_path, administrator=lambda: None))
+    with pytest.raises(Misconfigured):
+        notes.renewed(site)
+    assert "answers.csv: line 2" in status.notes_fault(tmp_path)[0]
+    assert notes.renewed(site)["whole"] and status.notes_fault(tmp_path) == []
 
 
 def test_files_that_people_put_among_the_notes_stay() -> None:

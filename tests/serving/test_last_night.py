@@ -224,15 +224,6 @@ def test_the_banner_is_shown_only_while_its_adapter_serves(night: Night) -> None
         assert last_night.kept_banner(state, other)["text"] == ""
 
 
-def test_a_sparkline_goes_down_where_the_loss_does() -> None:
-    assert (
-        last_night.sparkline([3, 2, 1]) == "█▄▁"
-        and last_night.sparkline([]) == ""
-        and last_night.sparkline([1, 1]) == "▁▁"
-    )
-    assert len(last_night.sparkline(list(range(1000)))) == 40
-
-
 def test_energy_is_power_over_time_or_unknown() -> None:
     with host.measured(read=lambda: 360.0, every_seconds=0.01) as used:
         time.sleep(0.2)  # the stretch that is measured

@@ -1,10 +1,10 @@
 """Counts the parameters that a recipe trains, on the real architecture without its weights.
 
-    python -m training.recipe '{"rank": 16, "target_modules": [...], "target_parameters": [...],
-    "layers": [...]}'
+    python3 -m training.count_parameters ORDER_FILE
 
-The last line of output is JSON: {"total_parameters", "trainable_parameters", "unmatched"}.
-unmatched: targets and layers that the model does not have; such a recipe is wrong, exit 1.
+The order file is JSON: rank, target_modules, target_parameters, layers. The last line of output is
+JSON: {"total_parameters", "trainable_parameters", "unmatched"}. unmatched: targets and layers that
+the model does not have; such a recipe is wrong.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -75,4 +76,5 @@ def facts(model: torch.nn.Module, recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(facts(architecture.meta_model(), json.loads(sys.argv[1]))))
+    asked = json.loads(Path(sys.argv[1]).read_text())
+    print(json.dumps(facts(architecture.meta_model(), asked)))

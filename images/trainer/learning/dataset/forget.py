@@ -70,7 +70,7 @@ def remove_if(state: Path, unwanted: Callable[[dict[str, Any]], bool]) -> dict[s
 
 
 def forget(job: Job) -> dict[str, Any]:
-    return {"removed": remove_named(job.state, set(job.order["names"]), job.order["notes"])}
+    return {"removed": remove_named(job.state, set(job.order["names"]), job.order.get("notes", ()))}
 
 
 if __name__ == "__main__":
