@@ -89,6 +89,7 @@ class Recipe:
     note_share: Annotated[float, number(0.0, 1.0)] = 0.2
     distracted_share: Annotated[float, number(0.0, 1.0)] = 0.5
     unrelated_rows: Annotated[int, whole(0, 10_000)] = 80
+    most_lost_answers: Annotated[float, number(0.01, 1.0)] = 0.2
     search: Annotated[Search | None, SEARCH] = None
     preferences: Annotated[str, one_of("none", "dpo")] = "none"
 

@@ -126,7 +126,8 @@ def gather(job: Job) -> Lessons:
         rejected += Counter(from_documents.rejected)
     said = voices.heard(examples)
     rejected += Counter(said.left_out)
-    left_out = tuple((why, prepare.without_secrets(row, region)[0]) for why, row in said.disputed)
+    disputed = (*collected.disputed, *said.disputed)
+    left_out = tuple((why, prepare.without_secrets(row, region)[0]) for why, row in disputed)
     preferences = [*collected.preferences, *edited]
     ready = prepare.prepare(said.kept, preferences, fitting(job), region)
     found = taught.sort(as_retrieved_now(job, form, ready.examples), recipe)
