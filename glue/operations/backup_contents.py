@@ -18,7 +18,15 @@ from glue.machine.backup_folder import Kept
 LEFT_OUT = ("scratch", "adapter", "checkpoint", "desk", "demo")
 # names of files; the note of an upgrade is about now and must not be restored
 NOT_NEEDED = (
-    *(lock.TRAINING, lock.UPGRADE, lock.SWITCH, "backup.lock", "ingest.lock", "jobs.lock"),
+    *(
+        lock.TRAINING,
+        lock.UPGRADE,
+        lock.SWITCH,
+        "backup.lock",
+        "ingest.lock",
+        "jobs.lock",
+        "notes.lock",
+    ),
     *("reserve", "alarm.json", "attempts.json", upgrade_note.NOTE),
 )
 

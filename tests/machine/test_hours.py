@@ -187,6 +187,8 @@ def test_cron_gets_the_same_hours(site_hours: Hours) -> None:
         "30 9 * * Sat,Sun root",
         "30 12 * * Mon,Tue,Wed,Thu,Fri,Sat,Sun root",
         "*/5 * * * * root",
+        "* * * * * root",
+        "* * * * * root",
         f"@reboot root cd {PLACE.home} && .venv/bin/python",
     ]
     assert "night --scheduled; " in lines[0] and lines[0].endswith(" reconcile")
