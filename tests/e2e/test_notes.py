@@ -138,7 +138,7 @@ def served(site: Site) -> list[str]:
     person = site.administrator()
     collection = knowledge.current(person, site.state, kind=NOTES)
     held = knowledge.held(person, collection)
-    return [str(one.key).removeprefix(knowledge.NOTE_KEY) for one in held]
+    return [str(one.key).removeprefix(knowledge.NOTE_KEY).partition("-")[0] for one in held]
 
 
 def test_with_review_a_note_is_found_once_it_is_accepted_and_no_more_once_it_is_dropped(
