@@ -110,8 +110,21 @@ def test_a_foreign_folder_needs_confirmation_or_yes() -> None:
     plan = compare(in_folder(document("b", "2")), [held("a", "1")], {})
     documents.confirm(plan, yes=False, ask=lambda question: "would be removed: a" in question)
     documents.confirm(plan, yes=True, ask=lambda question: False)
-    with pytest.raises(PreconditionFailed, match="in common"):
+    with pytest.raises(PreconditionFailed, match="collection; nothing was changed") as error:
         documents.confirm(plan, yes=False, ask=lambda question: False)
+    assert error.value.saw == "the answer was no", "the question had the names"
+    with pytest.raises(PreconditionFailed, match="collection; nothing was changed") as error:
+        documents.confirm(plan, yes=False, ask=None)
+    assert error.value.saw == "1 documents would be removed: a"
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_text("a")
+    with pytest.raises(PreconditionFailed, match="Expected a folder") as error:
+        look_through(tmp_path / "a.pdf")
+    assert error.value.saw == f"{tmp_path / 'a.pdf'} is a file"
+    with pytest.raises(PreconditionFailed, match="no such folder"):
+        look_through(tmp_path / "b")
 
 
 @pytest.mark.parametrize(
