@@ -1,12 +1,16 @@
 """What glue reads of a document itself, because Open WebUI takes it and changes it."""
 
+import codecs
 import datetime
+import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import openpyxl
 import pytest
 
+from glue.operations import documents_text
 from glue.operations.documents_text import OLDER_OR_CLOSED, Unreadable, text_of
 from tests.operations.office import box, group, table, write_deck
 
@@ -42,6 +46,68 @@ def test_a_text_is_read_in_its_encoding_and_a_guess_is_told(
     found = text_of(tmp_path / "a.txt")
     assert found is not None and found[0] == text
     assert (f"read as {guessed};" in found[1]) == bool(guessed)
+
+
+LONG = "Zażółć gęślą jaźń. Urlop wynosi 28 dni w roku. " * 20
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "lost"),
+    [
+        (LONG.encode() + b"\x9f and more", f"{LONG}\ufffd and more", 1),
+        (b"\xff" + LONG.encode() + b"\xe4 \xfc", f"\ufffd{LONG}\ufffd \ufffd", 3),
+        (LONG.encode() + "ż".encode()[:1], f"{LONG}\ufffd", 1),
+        ("Größe in m³".encode() + "€".encode()[:2], "Größe in m³\ufffd", 1),
+        (b"The leave is 28 days. " * 9 + b"\x81", "The leave is 28 days. " * 9 + "\ufffd", 1),
+        (f"{LONG}\ufffd".encode() + b"\xff", f"{LONG}\ufffd\ufffd", 1),
+        (codecs.BOM_UTF16_LE + LONG.encode("utf-16-le") + b"z", f"{LONG}\ufffd", 1),
+    ],
+)
+def test_a_damaged_text_keeps_the_rest(data: bytes, text: str, lost: int, tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_bytes(data)
+    found = text_of(tmp_path / "a.md")
+    assert found is not None and found[0] == text
+    assert found[1].startswith(f"{lost} of its {len(text)} characters could not be read as utf-")
+
+
+@pytest.mark.parametrize("text", ["Café", "Leave: 28 days. " * 99 + "5 €, Müller"])
+def test_a_western_text_with_few_umlauts_is_no_damaged_one(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(text.encode("cp1252"))
+    assert read(tmp_path / "a.txt") == text
+
+
+@pytest.mark.parametrize(
+    ("head", "encoding", "text"),
+    [
+        ('<meta charset="windows-1250">', "cp1250", "gőzfűrész"),
+        (
+            "<META content='text/html; charset=ISO-8859-2'>",
+            "iso8859-2",
+            "gőz",
+        ),
+        ('<?xml version="1.0" encoding="windows-1251"?>', "cp1251", "Отпуск"),
+        ("<meta charset=iso-8859-1>", "cp1252", "5 €"),
+        ("<meta charset=Shift_JIS>", "cp932", "年次休暇は28日です"),
+        ("<meta charset=iso-2022-jp>", "iso2022_jp", "年次休暇"),
+        ("<!-- <meta charset=koi8-r> --><meta charset=windows-1250>", "cp1250", "gőzfűrész"),
+        ("<meta charset=windows-1250>", "utf-8-sig", "gőzfűrész"),
+        ("<meta charset=windows-1250>", "utf-16", "gőzfűrész"),
+        ("<meta charset=windows-1250>", "utf-8", "gőzfűrész"),
+        ("<meta charset=utf-16>", "utf-8", "gőzfűrész"),
+        ("<meta charset=rot13>", "utf-8", "gőzfűrész"),
+    ],
+)
+def test_a_page_is_read_in_the_encoding_that_it_names(
+    head: str, encoding: str, text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.html").write_bytes(f"{head}<p>{text}".encode(encoding))
+    assert text_of(tmp_path / "a.html") == (text, "")
+
+
+def test_a_page_that_names_a_wrong_encoding_is_read_in_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_bytes(f"<meta charset=utf-8><p>{GERMAN}".encode("cp1252"))
+    found = text_of(tmp_path / "a.html")
+    assert found is not None and found[0] == GERMAN and "read as cp1252" in found[1]
 
 
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
@@ -98,6 +164,46 @@ def test_a_broken_one_is_refused(suffix: str, tmp_path: Path) -> None:
     (tmp_path / f"a{suffix}").write_bytes(b"PK and no more")
     with pytest.raises(Unreadable, match=f"not a whole {suffix} file"):
         text_of(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".pptx", ".xlsx"])
+def test_parts_of_any_name_are_limited_and_pictures_are_not(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small limit, so that the test stays fast."""
+    path, renamed = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    write_one(path, "word " * 5000)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("media/film.mp4", bytes(100_000))
+    monkeypatch.setattr(documents_text, "LARGEST_CHARACTERS", 50_000)
+    assert "word word" in read(path)
+    rename_parts(path, renamed)
+    assert "word word" in read(renamed)
+    monkeypatch.setattr(documents_text, "LARGEST_CHARACTERS", 20_000)
+    with pytest.raises(Unreadable, match="too long"):
+        text_of(renamed)
+
+
+def write_one(path: Path, text: str) -> None:
+    if path.suffix == ".pptx":
+        return write_deck(path, [box(text)])
+    book = openpyxl.Workbook()
+    sheet: Any = book.active
+    sheet.append([text])
+    book.save(path)
+    return None
+
+
+def rename_parts(path: Path, renamed: Path) -> None:
+    """The slide, or the sheet and its strings, as .bin, everywhere."""
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(renamed, "w") as other:
+        for entry in archive.infolist():
+            data = archive.read(entry)
+            for part in (b"slide1", b"sheet1", b"sharedStrings"):
+                data = data.replace(part + b".xml", part + b".bin")
+            name = re.sub(r"(slide1|sheet1|sharedStrings)\.xml$", r"\1.bin", entry.filename)
+            name = name.replace("1.xml.rels", "1.bin.rels")
+            other.writestr(name, data)
 
 
 @pytest.mark.parametrize("name", ["a.pdf", "b.docx"])
