@@ -15,9 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
-from openpyxl.reader.excel import ExcelReader
-
 from glue.operations.documents_encoding import declared_in, decoded
+from glue.operations.documents_sheets import sheet_texts
 
 LARGEST_CHARACTERS = 50_000_000  # of what an archive unpacks to
 OLDER_OR_CLOSED = b"\xd0\xcf\x11\xe0"  # the container of .doc, and of a document with a password
@@ -47,7 +46,7 @@ def text_of(path: Path) -> tuple[str, str] | None:
         return None
     text, note = reader(path)
     if not text.strip():
-        raise Unreadable("it holds no text")
+        raise Unreadable("; ".join(filter(None, ("it holds no text", note))))
     return text.replace("\0", "").replace("\r\n", "\n"), note
 
 
@@ -111,14 +110,14 @@ def slides(path: Path) -> tuple[str, str]:
 
 class Limited(zipfile.ZipFile):
     """Raises Unreadable before more than LARGEST_CHARACTERS are unpacked, whatever the parts are
-    called. Each part may be opened twice, as openpyxl does; pictures and films are not opened."""
+    called. Each part may be opened three times, as a sheet is; pictures and films are not."""
 
     unpacked = 0
 
     def open(self, name: Any, *args: Any, **options: Any) -> Any:
         size = self.getinfo(getattr(name, "filename", name)).file_size
         self.unpacked += size
-        if max(size, self.unpacked / 2) > LARGEST_CHARACTERS:
+        if max(size, self.unpacked / 3) > LARGEST_CHARACTERS:
             raise Unreadable("its text is too long")
         return super().open(name, *args, **options)
 
@@ -197,31 +196,9 @@ def text_tag(node: ElementTree.Element) -> bool:
 
 
 def sheets(path: Path) -> tuple[str, str]:
-    return opened(path, sheet_texts), ""
-
-
-def sheet_texts(archive: zipfile.ZipFile) -> Iterator[str]:
-    """Each sheet's rows, with " | " between the cells. A formula without a stored value is
-    empty."""
-    reader = ExcelReader(archive.filename, read_only=True, data_only=True)
-    reader.archive.close()
-    reader.archive = archive  # what load_workbook does, with the limit of this one
-    reader.read()
-    for sheet in reader.wb.worksheets:
-        sheet.reset_dimensions()  # some programs write wrong ones
-        lines = (
-            " | ".join(map(shown, row)).rstrip(" |") for row in sheet.iter_rows(values_only=True)
-        )
-        if rows := [line for line in lines if line]:
-            yield "\n".join([f"Sheet {sheet.title}:", *rows])
-
-
-def shown(value: Any) -> str:
-    """A cell as people see it, on one line."""
-    if value is None:
-        return ""
-    text = f"{value:.15g}" if isinstance(value, float) else str(value)
-    return " ".join(text.removesuffix(" 00:00:00").split())
+    notes: list[str] = []
+    text = opened(path, lambda archive: sheet_texts(archive, notes))
+    return text, "; ".join(notes)
 
 
 READERS: dict[str, Callable[[Path], tuple[str, str]]] = {

@@ -11,6 +11,7 @@ import openpyxl
 import pytest
 
 from glue.operations import documents_text
+from glue.operations.documents_sheets import UNCALCULATED
 from glue.operations.documents_text import OLDER_OR_CLOSED, Unreadable, text_of
 from tests.operations.office import box, group, table, write_deck
 
@@ -150,6 +151,59 @@ def test_a_book_is_read_as_it_is_written(tmp_path: Path) -> None:
         "Mia | 4915112345678 | 0042 | 0.3 | 2026-01-02",
         "Bo Ott |  | 0043",
     ]
+
+
+def test_a_cell_is_read_as_its_format_shows_it(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet: Any = book.active
+    hours = datetime.timedelta(hours=30, seconds=15)
+    cells = [(42, "0000"), (0.19, "0%"), (0.195, "0.0%"), (hours, "[h]:mm"), (hours, "[h]:mm:ss")]
+    cells += [(42, "General"), (0.5, "0.00"), (True, "00"), (12345, "0000"), (-7, "000")]
+    for column, (value, style) in enumerate(cells, 1):
+        sheet.cell(1, column, value).number_format = style
+    book.save(tmp_path / "a.xlsx")
+    shown = "0042 | 19% | 19.5% | 30:00 | 30:00:15 | 42 | 0.5 | True | 12345 | -007"
+    assert text_of(tmp_path / "a.xlsx") == (f"Sheet Sheet:\n{shown}", "")
+
+
+def test_a_cell_whose_format_is_not_defined_is_read(tmp_path: Path) -> None:
+    """openpyxl writes no such file: the style of the cell is changed afterwards."""
+    write_one(tmp_path / "a.xlsx", "word")
+    with zipfile.ZipFile(tmp_path / "a.xlsx") as archive:
+        parts = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    cell = b'<c r="B1" s="77"><v>42</v></c></row>'
+    name = "xl/worksheets/sheet1.xml"
+    parts[name] = parts[name].replace(b"</row>", cell)
+    with zipfile.ZipFile(tmp_path / "b.xlsx", "w") as other:
+        for part, data in parts.items():
+            other.writestr(part, data)
+    assert read(tmp_path / "b.xlsx") == "Sheet Sheet:\nword | 42"
+
+
+def test_a_formula_without_a_stored_value_is_named(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet: Any = book.active
+    sheet.append(["Sum", "=1+1", "=2+2"])
+    book.save(tmp_path / "a.xlsx")
+    why = "2 formulas have no stored value (sheet Sheet, the first in B1); save it in Excel"
+    assert text_of(tmp_path / "a.xlsx") == ("Sheet Sheet:\nSum", why)
+    sheet["A1"] = None
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(Unreadable, match="holds no text; 2 formulas have no stored value"):
+        text_of(tmp_path / "a.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("cell", "count"),
+    [
+        ('<c r="A1"><f>1+1</f><v>2</v></c>', 0),
+        ('<c r="A1" t="str"><f>""</f><v></v></c>', 0),
+        ('<c r="A1"><v>2</v></c><c r="B1" s="1"><f t="shared" si="0"/></c>', 1),
+        ('<x:c r="A1"><x:f>1+1</x:f></x:c>', 1),
+    ],
+)
+def test_only_a_formula_without_a_value_counts(cell: str, count: int) -> None:
+    assert len(UNCALCULATED.findall(cell.encode())) == count
 
 
 @pytest.mark.parametrize("suffix", [".docx", ".pptx", ".xlsx"])
