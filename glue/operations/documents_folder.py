@@ -19,10 +19,11 @@ LARGEST_BYTES = 100 << 20  # RAG_FILE_MAX_SIZE in compose.day.yaml
 
 def look_through(folder: Path) -> Folder:
     """Everything below folder. Links are followed, and no folder is read twice."""
-    if folder.exists() and not folder.is_dir():
-        saw = f"{planning.name_of(str(folder))} is a file"
-        raise PreconditionFailed("Expected a folder", saw, "name the folder that holds the file")
     if not is_folder(folder):
+        if not isinstance(status(folder), OSError):
+            saw = f"{planning.name_of(str(folder))} is a file"
+            do = "name the folder that holds the file"
+            raise PreconditionFailed("Expected a folder", saw, do)
         raise PreconditionFailed(
             "there is no such folder", planning.name_of(str(folder)), "name a folder of documents"
         )
