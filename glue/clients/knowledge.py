@@ -12,10 +12,12 @@ import mimetypes
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from glue.clients import assistant
 from glue.clients.open_webui import (
     DOCUMENTS,
     EVERYONE_READS,
@@ -65,10 +67,10 @@ class Held:
 
 def ensure(person: WebUI, state: Path, anew: bool = False, kind: Kind = DOCUMENTS) -> str | None:
     """The ID of the team's collection, readable for everyone. Created in a new Open WebUI; None
-    if it was deleted, unless anew."""
-    assistant = person.registered_models().get(ASSISTANT)
-    found = current(person, state, assistant, kind)
-    if found is None and (anew or not assistant):
+    if it was deleted, unless anew. Under assistant.hold: two commands create one."""
+    record = person.registered_models().get(ASSISTANT)
+    found = current(person, state, record, kind)
+    if found is None and (anew or not record):
         found = create(person, kind)
     if found is not None:
         share(person, found)
@@ -79,15 +81,15 @@ def ensure(person: WebUI, state: Path, anew: bool = False, kind: Kind = DOCUMENT
 
 
 def current(
-    person: WebUI, state: Path, assistant: dict[str, Any] | None = None, kind: Kind = DOCUMENTS
+    person: WebUI, state: Path, record: dict[str, Any] | None = None, kind: Kind = DOCUMENTS
 ) -> str | None:
     """The ID of the collection, or None. Its name does not matter: the ID is the one in the
     state folder, else the assistant's, else that of the first collection with glue's name."""
-    assistant = assistant or person.registered_models().get(ASSISTANT)
+    record = record or person.registered_models().get(ASSISTANT)
     kept = files.read_json_if_whole(state / REMEMBERED, {}).get(kind.remembered)
-    known = [kept, *attached(assistant, kind)]
+    known = [kept, *attached(record, kind)]
     found = next((one for one in known if one and row(person, one)), None)
-    return named(person, kind) if found is None and not (kept and assistant) else found
+    return named(person, kind) if found is None and not (kept and record) else found
 
 
 def named(person: WebUI, kind: Kind = DOCUMENTS) -> str | None:
@@ -96,9 +98,9 @@ def named(person: WebUI, kind: Kind = DOCUMENTS) -> str | None:
     return next((str(one["id"]) for one in found if one["name"] == kind.name), None)
 
 
-def attached(assistant: dict[str, Any] | None, kind: Kind = DOCUMENTS) -> list[str]:
+def attached(record: dict[str, Any] | None, kind: Kind = DOCUMENTS) -> list[str]:
     """IDs of the collections of this kind that the assistant searches."""
-    rows = ((assistant or {}).get("meta") or {}).get("knowledge") or []
+    rows = ((record or {}).get("meta") or {}).get("knowledge") or []
     found = [row for row in rows if row.get("type") == "collection"]
     return [str(row["id"]) for row in found if is_notes(row) == (kind is NOTES)]
 
@@ -129,15 +131,16 @@ def create(person: WebUI, kind: Kind = DOCUMENTS) -> str:
     return str(person.call("POST", "/api/v1/knowledge/create", json=form)["id"])
 
 
-def attach(person: WebUI, knowledge: str, kind: Kind = DOCUMENTS) -> None:
+def attach(person: WebUI, state: Path, knowledge: str, kind: Kind = DOCUMENTS) -> None:
     """Makes the assistant search this collection, if it does not yet."""
-    assistant = person.registered_models().get(ASSISTANT)
-    if assistant and knowledge not in attached(assistant, kind):
-        rows = assistant["meta"].get("knowledge") or []
-        kept = [one for one in rows if is_notes(one) != (kind is NOTES)]
-        wanted = sorted([*kept, *reference(knowledge, kind)], key=is_notes)
-        person.ensure_model(assistant | {"meta": assistant["meta"] | {"knowledge": wanted}})
-        person.call("GET", "/api/models?refresh=true")
+    assistant.change(person, state, partial(with_collection, knowledge, kind))
+
+
+def with_collection(knowledge: str, kind: Kind, meta: dict[str, Any]) -> dict[str, Any]:
+    if knowledge in attached({"meta": meta}, kind):
+        return meta
+    kept = [one for one in meta.get("knowledge") or [] if is_notes(one) != (kind is NOTES)]
+    return meta | {"knowledge": sorted([*kept, *reference(knowledge, kind)], key=is_notes)}
 
 
 # ---------------------------------------------------------------------- what it holds

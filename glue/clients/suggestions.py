@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from glue.clients import assistant
 from glue.clients.open_webui import WebUI
 from glue.core import files
-from glue.core.names import ASSISTANT, GLOSSARY
+from glue.core.names import GLOSSARY
 
 MOST = 6  # the page has room for three, and scrolls
 LONGEST_CHARACTERS = 120
@@ -22,11 +23,8 @@ Suggestion = dict[str, Any]
 
 def ensure(person: WebUI, state: Path, documents: Iterable[str]) -> None:
     """The assistant suggests what fits these documents; nothing before it exists."""
-    assistant = person.registered_models().get(ASSISTANT)
-    if assistant:
-        wanted = {"suggestion_prompts": made(state, documents)}
-        person.ensure_model(assistant | {"meta": assistant["meta"] | wanted})
-        person.call("GET", "/api/models?refresh=true")
+    wanted = {"suggestion_prompts": made(state, documents)}
+    assistant.change(person, state, lambda meta: meta | wanted)
 
 
 def made(state: Path, documents: Iterable[str]) -> list[Suggestion]:

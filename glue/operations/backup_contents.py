@@ -22,6 +22,7 @@ NOT_NEEDED = (
         lock.TRAINING,
         lock.UPGRADE,
         lock.SWITCH,
+        "assistant.lock",
         "backup.lock",
         "ingest.lock",
         "jobs.lock",

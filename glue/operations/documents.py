@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from glue.clients import document_index, knowledge, leftovers, suggestions
+from glue.clients import assistant, document_index, knowledge, leftovers, suggestions
 from glue.clients.knowledge import Held
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
@@ -71,12 +71,8 @@ def begin(site: Site, found: Folder) -> Run:
     """The collection, created and attached if it was deleted, and without leftovers of a killed
     ingest."""
     person = site.administrator()
-    collection = knowledge.ensure(person, site.state)
-    if collection is None:
-        site.tell(f"{knowledge.DELETED}; a new one is made")
-        collection = knowledge.ensure(person, site.state, anew=True)
-    assert collection is not None
-    knowledge.attach(person, collection)
+    collection = ensure_collection(site, person)
+    knowledge.attach(person, site.state, collection)
     held = knowledge.held(person, collection)
     leftovers.clear(person, collection, held)
     notes = files.read_json_if_whole(site.state / NOTES, {})
@@ -85,6 +81,16 @@ def begin(site: Site, found: Folder) -> Run:
     by_id, known = {one.id: one for one in held}, frozenset(one.key for one in held)
     refused, tries = dict(found.refused), dict(notes.get("tries", {}))
     return Run(site, person, collection, by_id, known, texts, clean, refused, tries)
+
+
+def ensure_collection(site: Site, person: WebUI) -> str:
+    with assistant.hold(site.state):
+        collection = knowledge.ensure(person, site.state)
+        if collection is None:
+            site.tell(f"{knowledge.DELETED}; a new one is made")
+            collection = knowledge.ensure(person, site.state, anew=True)
+    assert collection is not None
+    return collection
 
 
 def make_searchable(

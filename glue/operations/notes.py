@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from glue.clients import jobs, knowledge, leftovers
+from glue.clients import assistant, jobs, knowledge, leftovers
 from glue.clients.knowledge import NOTE_KEY, Held
 from glue.clients.open_webui import NOTES, WebUI
 from glue.clients.site import Site
@@ -174,14 +174,15 @@ def job(site: Site, decided: Json, known: dict[str, Json]) -> jobs.Job:
 def serve(person: WebUI, state: Path, rows: Sequence[Json]) -> None:
     """The collection has these notes, and what people put into it. Raises GlueError with the notes
     that Open WebUI refuses; the others are in."""
-    collection = knowledge.ensure(person, state, anew=True, kind=NOTES)
+    with assistant.hold(state):
+        collection = knowledge.ensure(person, state, anew=True, kind=NOTES)
     assert collection is not None
     held, wanted = knowledge.held(person, collection), {key_of(row) for row in rows}
     # first: what is withdrawn waits for no other note, and Open WebUI refuses the same text twice
     knowledge.remove(person, collection, outdated(held, wanted))
     kept = [one for one in held if one.key is None or one.key in wanted]
     leftovers.clear(person, collection, kept, NOTES)
-    knowledge.attach(person, collection, NOTES)
+    knowledge.attach(person, state, collection, NOTES)
     refused, there = [], {one.key for one in kept}
     for row in (row for row in rows if key_of(row) not in there):
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from glue.clients import host, knowledge, suggestions
+from glue.clients import assistant, host, knowledge, suggestions
 from glue.clients.adapter_store import AdapterName, shown
 from glue.clients.open_webui import NOTES, WebUI, reference
 from glue.clients.site import Site
@@ -142,6 +142,11 @@ def load(site: Site, release: AdapterName) -> None:
 
 
 def ensure_assistant(site: Site, person: WebUI, release: AdapterName) -> None:
+    with assistant.hold(site.state):
+        replace_assistant(site, person, release)
+
+
+def replace_assistant(site: Site, person: WebUI, release: AdapterName) -> None:
     collection = knowledge.ensure(person, site.state)
     if collection is None:  # people deleted it in the page
         site.tell(f"{knowledge.DELETED}: {knowledge.INGEST}")

@@ -102,7 +102,7 @@ def test_documents_and_notes_are_two_collections_of_the_assistant(tmp_path: Path
     assert knowledge.ensure(person, tmp_path, anew=True, kind=NOTES) == "new"
     chat.collections["a"] = KNOWLEDGE_NAME
     for one, kind in (("new", NOTES), ("a", DOCUMENTS), ("a", DOCUMENTS)):
-        knowledge.attach(person, one, kind)
+        knowledge.attach(person, tmp_path, one, kind)
     rows = chat.models[ASSISTANT]["meta"]["knowledge"]
     assert rows == [*reference("a"), *reference("new", NOTES)]
     assert ensure(chat, tmp_path) == "a" == remembered(tmp_path)

@@ -103,7 +103,7 @@ def apart(site: Site, tmp_path: Path) -> Iterator[Site]:
         if one and knowledge.row(person, one):
             person.call("DELETE", f"/api/v1/knowledge/{one}/delete")
     if team:
-        knowledge.attach(person, team)
+        knowledge.attach(person, site.state, team)
         suggestions.ensure(person, site.state, [one.name for one in knowledge.held(person, team)])
 
 
