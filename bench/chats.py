@@ -205,7 +205,7 @@ def open_chat(site: Site, name: str, people: int, served_as: str) -> Chat:
     collection = team_collection(person)
     fields: dict[str, Any] = {"model": ASSISTANT}
     if name == OURS:
-        person.ensure_filter()
+        person.ensure_filters()
         person.ensure_assistant(site.settings, served_as, open_webui.reference(collection), [])
     else:
         person.ensure_model(

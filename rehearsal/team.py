@@ -146,6 +146,11 @@ def correct(member: WebUI, question: str, answer: Answer, right: str) -> None:
     copy = str(uuid.uuid4())
     chat = corrected_chat(question, answer, right, copy)
     saved = member.call("POST", "/api/v1/chats/new", json={"chat": chat})
+    rate_up(member, saved["id"], copy)
+
+
+def rate_up(member: WebUI, chat: str, message: str) -> str:
+    """Sends what the page sends for thumbs up, both given by their ids. Returns the rating's ID."""
     rating = {
         "type": "rating",
         "data": {
@@ -154,10 +159,10 @@ def correct(member: WebUI, question: str, answer: Answer, right: str) -> None:
             "reason": "accurate_information",
             "comment": "corrected",
         },
-        "meta": {"arena": False, "chat_id": saved["id"], "message_id": copy, "model_id": ASSISTANT},
-        "snapshot": {"chat": member.call("GET", f"/api/v1/chats/{saved['id']}")},
+        "meta": {"arena": False, "chat_id": chat, "message_id": message, "model_id": ASSISTANT},
+        "snapshot": {"chat": member.call("GET", f"/api/v1/chats/{chat}")},
     }
-    member.call("POST", "/api/v1/evaluations/feedback", json=rating)
+    return str(member.call("POST", "/api/v1/evaluations/feedback", json=rating)["id"])
 
 
 def corrected_chat(question: str, answer: Answer, right: str, copy: str) -> dict[str, Any]:

@@ -12,7 +12,11 @@ from glue.core.names import ADAPTER, ASSISTANT, BASE, CANDIDATE, NOTE
 from glue.core.settings import REPOSITORY, Settings
 
 KNOWLEDGE_NAME = "Team documents"
-FILTER = "retrieval_query"
+# of env/open-webui: what administrators see as their names
+FILTERS = {
+    "retrieval_query": "Retrieval query by rule",
+    "member_prompts": "No system prompts of members' own",
+}
 SERVICE_EMAIL = "glue@service.internal"  # of glue's own account, in webui_accounts.py
 # The page shows two lines of about 80 characters under the assistant's name; on a phone, only what
 # comes first.
@@ -43,24 +47,30 @@ class WebUI(Connection):
 
     # ------------------------------------------------------------------ models
 
-    def ensure_filter(self) -> None:
-        """The filter that makes retrieval queries is active in every chat."""
-        content = (REPOSITORY / "env" / "open-webui" / f"{FILTER}.py").read_text(encoding="utf-8")
-        form = {
-            "id": FILTER,
-            "name": "Retrieval query by rule",
-            "content": content,
-            "meta": {"description": "see the comment at its start"},
-        }
-        if FILTER not in {row["id"] for row in self.call("GET", "/api/v1/functions/")}:
+    def ensure_filters(self) -> None:
+        """The filters of env/open-webui are active in every chat."""
+        there = {row["id"] for row in self.call("GET", "/api/v1/functions/")}
+        for name, title in FILTERS.items():
+            path = REPOSITORY / "env" / "open-webui" / f"{name}.py"
+            form = {
+                "id": name,
+                "name": title,
+                "content": path.read_text(encoding="utf-8"),
+                "meta": {"description": "see the comment at its start"},
+            }
+            self.ensure_filter(form, name in there)
+
+    def ensure_filter(self, form: dict[str, Any], exists: bool) -> None:
+        if not exists:
             self.call("POST", "/api/v1/functions/create", json=form)
-        state = self.call("GET", f"/api/v1/functions/id/{FILTER}")
+        path = f"/api/v1/functions/id/{form['id']}"
+        state = self.call("GET", path)
         if not holds(state, form):
-            state = self.call("POST", f"/api/v1/functions/id/{FILTER}/update", json=form)
+            state = self.call("POST", f"{path}/update", json=form)
         if not state["is_active"]:
-            self.call("POST", f"/api/v1/functions/id/{FILTER}/toggle")
+            self.call("POST", f"{path}/toggle")
         if not state["is_global"]:
-            self.call("POST", f"/api/v1/functions/id/{FILTER}/toggle/global")
+            self.call("POST", f"{path}/toggle/global")
 
     def ensure_model(self, form: dict[str, Any]) -> None:
         there = self.registered_models().get(form["id"])

@@ -119,7 +119,7 @@ def set_up_assistant(site: Site) -> None:
     except NoAccount as error:  # people can still ask; doctor and status go on saying it
         site.tell(f"the assistant stays as it was: {error}")
         return
-    person.ensure_filter()
+    person.ensure_filters()
     ensure_assistant(site, person, current)
     remember_prompt(site)
     try:

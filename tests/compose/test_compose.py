@@ -432,12 +432,17 @@ def test_a_pinned_image_that_was_loaded_is_run_by_its_id(profile: str, tmp_path:
     assert found["services"]["door"]["image"] == "sha256:" + "b" * 64
 
 
+CONTROLS = ("CONTROLS", "SYSTEM_PROMPT", "PARAMS", "VALVES")
+
+
 @pytest.mark.parametrize("value", ["false", "true"])
-def test_members_get_controls_and_a_system_prompt_only_if_the_site_says_so(value: str) -> None:
+def test_members_get_controls_memories_and_a_system_prompt_only_if_the_site_says_so(
+    value: str,
+) -> None:
     environment = configuration("day", "spark", MEMBER_CONTROLS=value)["services"]["open-webui"]
     found = {
-        name: environment["environment"][f"USER_PERMISSIONS_CHAT_{name}"]
-        for name in ("CONTROLS", "SYSTEM_PROMPT", "PARAMS", "VALVES")
+        name: environment["environment"][f"USER_PERMISSIONS_{name}"]
+        for name in (*(f"CHAT_{one}" for one in CONTROLS), "FEATURES_MEMORIES")
     }
     assert found == dict.fromkeys(found, value)
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from glue.clients import open_webui
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.core import waiting
@@ -27,6 +26,7 @@ from glue.core.settings import REPOSITORY
 from glue.core.waiting import Seen
 from learning.dataset import ratings
 from learning.dataset.prompt import PromptForm
+from rehearsal import team
 from tests.learning import on_host
 
 Body = dict[str, Any]
@@ -151,7 +151,7 @@ def test_without_the_rule_the_recorder_sees_the_hidden_call(
 ) -> None:
     """Proves that the recorder can see the call that the first test expects to be missing."""
     administrator = site.administrator()
-    toggle = f"/api/v1/functions/id/{open_webui.FILTER}/toggle"
+    toggle = "/api/v1/functions/id/retrieval_query/toggle"
     administrator.call("POST", toggle)
     try:
         recorder.clear()
@@ -222,18 +222,7 @@ class Chat:
         messages[messages[answered]["parentId"]]["childrenIds"].append(copy)
         chat["history"]["currentId"] = copy
         self.person.call("POST", f"/api/v1/chats/{self.id}", json={"chat": chat})
-        rating = {
-            "type": "rating",
-            "data": {
-                "rating": 1,
-                "model_id": ASSISTANT,
-                "reason": "accurate_information",
-                "comment": "corrected",
-            },
-            "meta": {"arena": False, "chat_id": self.id, "message_id": copy, "model_id": ASSISTANT},
-            "snapshot": {"chat": self.content()},
-        }
-        return str(self.person.call("POST", "/api/v1/evaluations/feedback", json=rating)["id"])
+        return team.rate_up(self.person, self.id, copy)
 
 
 def test_in_the_browser_the_model_is_asked_for_answers_and_one_title_only(

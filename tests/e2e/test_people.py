@@ -15,7 +15,7 @@ import pytest
 from glue.clients import open_webui, webui_accounts
 from glue.clients.open_webui import SERVICE_EMAIL, WebUI
 from glue.clients.site import Site
-from glue.clients.webui_connection import Answer
+from glue.clients.webui_connection import Answer, Refused
 from glue.core.errors import GlueError
 from glue.core.names import ASSISTANT, BASE
 from glue.core.settings import REPOSITORY
@@ -25,6 +25,7 @@ from learning.dataset.prompt import PromptForm
 from learning.dataset.ratings import Known
 from learning.examples import Message
 from learning.model import rendered
+from rehearsal import team
 from tests.e2e.conftest import Glue
 from tests.learning import on_host
 
@@ -107,14 +108,30 @@ def test_a_member_sees_no_sampling_parameters_and_writes_no_system_prompt(member
     assert "system" not in member.call("POST", path, json={"ui": {"system": OWN}})["ui"]
 
 
-def folder(member: WebUI) -> dict[str, Any]:
+def folder(person: WebUI) -> dict[str, Any]:
     form = {"name": uuid.uuid4().hex, "data": {"system_prompt": OWN}}
-    return {"folder_id": member.call("POST", "/api/v1/folders/", json=form)["id"]}
+    return {"folder_id": person.call("POST", "/api/v1/folders/", json=form)["id"]}
 
 
-def memory(member: WebUI) -> dict[str, Any]:
-    member.call("POST", "/api/v1/memories/add", json={"content": "I work at the lathe."})
+def memory(person: WebUI) -> dict[str, Any]:
+    person.call("POST", "/api/v1/memories/add", json={"content": "I work at the lathe."})
     return {"features": {"memory": True}}
+
+
+def test_a_member_has_no_memories(site: Site, member: WebUI) -> None:
+    with pytest.raises(Refused, match="memories/add"):
+        memory(member)
+    answer = member.ask([ASKED], features={"memory": True})
+    assert left_out(site, member, answer) == {}
+
+
+@pytest.mark.parametrize("before", [[], [{"role": "system", "content": OWN}]])
+def test_no_system_prompt_of_a_member_s_own_reaches_the_model(
+    before: list[dict[str, str]], site: Site, member: WebUI
+) -> None:
+    """A folder's, and one that a program sends: Open WebUI hides only the fields for them."""
+    asked = {"messages": [*before, ASKED]} | ({} if before else folder(member))
+    assert left_out(site, member, member.ask(**asked)) == {}
 
 
 @pytest.mark.parametrize(
@@ -133,17 +150,19 @@ def memory(member: WebUI) -> dict[str, Any]:
     ],
 )
 def test_an_answer_to_a_prompt_that_the_rating_does_not_hold_is_not_learned(
-    before: list[dict[str, str]], more: Any, site: Site, member: WebUI
+    before: list[dict[str, str]], more: Any, site: Site
 ) -> None:
-    """The ratings look the same as one of a plain question, which is learned."""
-    asked = {"messages": [*before, ASKED]} | more(member)
-    other = member.ask(**asked)
-    member.call("DELETE", "/api/v1/memories/delete/user")
-    assert left_out(site, member, other) == {as_seen.OTHER_PROMPT: 1}
-    assert left_out(site, member, member.ask([ASKED])) == {}
+    """Of an administrator, who may do all that MEMBER_CONTROLS=true allows to members. The ratings
+    look the same as one of a plain question, which is learned."""
+    person = site.administrator()
+    asked = {"messages": [*before, ASKED]} | more(person)
+    other = person.ask(**asked)
+    person.call("DELETE", "/api/v1/memories/delete/user")
+    assert left_out(site, person, other) == {as_seen.OTHER_PROMPT: 1}
+    assert left_out(site, person, person.ask([ASKED])) == {}
 
 
-def left_out(site: Site, member: WebUI, answer: Answer) -> dict[str, int]:
+def left_out(site: Site, person: WebUI, answer: Answer) -> dict[str, int]:
     """Why a rating of the answer is not learned. The rating is withdrawn."""
     form = PromptForm(site.settings["SYSTEM_PROMPT"], site.settings["RAG_TEMPLATE"])
     served = on_host.served(site)
@@ -151,9 +170,9 @@ def left_out(site: Site, member: WebUI, answer: Answer) -> dict[str, int]:
     def count(prompt: tuple[Message, ...]) -> int:
         return len(served.tokens(BASE, list(map(rendered, prompt)), generate=True))
 
-    rating = rate(member, answer)
+    rating = rate(person, answer)
     (row,) = (row for row in on_host.talk(site).ratings() if row["id"] == rating)
-    member.call("DELETE", f"/api/v1/evaluations/feedback/{rating}")
+    person.call("DELETE", f"/api/v1/evaluations/feedback/{rating}")
     return ratings.collect([row], form, Known(count=count)).rejected
 
 
@@ -175,10 +194,4 @@ def rate(member: WebUI, answer: Answer) -> str:
     }
     chat = {"title": "t", "history": {"currentId": said, "messages": messages}}
     saved = member.call("POST", "/api/v1/chats/new", json={"chat": chat})
-    rating = {
-        "type": "rating",
-        "data": {"rating": 1, "model_id": ASSISTANT},
-        "meta": {"chat_id": saved["id"], "message_id": said},
-        "snapshot": {"chat": member.call("GET", f"/api/v1/chats/{saved['id']}")},
-    }
-    return str(member.call("POST", "/api/v1/evaluations/feedback", json=rating)["id"])
+    return team.rate_up(member, saved["id"], said)

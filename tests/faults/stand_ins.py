@@ -226,7 +226,7 @@ class StandInWebUI:
         if self.ledger.read()["services"].get("open-webui") != ["running", "healthy"]:
             raise GlueError("Open WebUI did not answer", "the stand-in is down", "nothing")
 
-    def ensure_filter(self) -> None: ...
+    def ensure_filters(self) -> None: ...
 
     def ensure_assistant(self, settings: Settings, served: str, *_: object) -> None:
         with self.ledger.change() as world:

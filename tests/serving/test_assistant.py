@@ -28,7 +28,7 @@ def test_a_day_starts_without_the_administrators_pages_and_says_so(
     def call(*_: object) -> None:
         raise GlueError("Open WebUI refused GET /api/v1/notes/n", "403", "")
 
-    person = SimpleNamespace(ensure_filter=lambda: None, call=call)
+    person = SimpleNamespace(ensure_filters=lambda: None, call=call)
     store = SimpleNamespace(current=lambda: None, serves_merged=lambda: False)
     site = SimpleNamespace(
         state=tmp_path, store=store, administrator=lambda: person, tell=heard.append
