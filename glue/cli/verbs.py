@@ -26,6 +26,7 @@ from glue.operations import (
     clean,
     dataset,
     documents,
+    forget,
     notes,
     restore,
     setup,
@@ -108,17 +109,22 @@ def incomplete(result: Json) -> int:
 
 
 def forget_verb(site: Site, user: str | None, chat: str | None) -> Json:
-    """Remove a person or a conversation from every data set, and list the adapters that saw it."""
+    """Remove a person or a conversation from every data set, note and page, and list the adapters
+    that saw it. Exit code 1: the chat still has some of it."""
     if bool(user) == bool(chat):
         saw = "both CHAT and USER_ID" if user else "neither CHAT nor USER_ID"
         do = "Set exactly one: make forget CHAT=<id> or make forget USER_ID=<id>."
         raise Invalid("Invalid arguments for make forget", saw, do)
-    found = dataset.forget(site, "user" if user else "chat", str(user or chat))
+    found = forget.forget(site, "user" if user else "chat", str(user or chat))
     try:
         notes.keep_in_step(site)
     except GlueError as error:
         site.tell(f"the chat's notes follow, by the timer or make notes: {error}")
     return found
+
+
+def left_in_chat(result: Json) -> int:
+    return Exit.FAILED if result["still_in_the_chat"] else 0
 
 
 def notes_verb(site: Site, scheduled: bool, accept: str | None, drop: str | None) -> list[Json]:
@@ -254,7 +260,7 @@ verb(night_verb)
 STATUS = "Show the mode, what serves, and the last night. Exit code 13: something is overdue."
 verb(status.status, STATUS, show=show.status)
 verb(ingest_verb, typed="make ingest DIR=/srv/documents", show=show.ingested, exit_code=incomplete)
-verb(forget_verb)
+verb(forget_verb, exit_code=left_in_chat)
 verb(notes_verb, show=show.notes)
 verb(ask_verb, typed='make ask Q="What is the code of the harbor?"', show=show.answer)
 verb(adapters_verb, show=show.adapters)

@@ -14,9 +14,16 @@ from glue.clients.webui_connection import Refused
 def clear(person: WebUI, knowledge: str, linked: list[Held], kind: Kind = DOCUMENTS) -> None:
     """Deletes unlinked files and their text in the index, for which Open WebUI would always
     refuse the same text (https://github.com/open-webui/open-webui/issues/27987)."""
-    served = {one.text for one in linked}
-    for one in unfinished(person, knowledge, linked, kind):
-        if one.text and one.text not in served:  # the index is cleared by the text's checksum
+    delete(person, knowledge, unfinished(person, knowledge, linked, kind), linked)
+
+
+def delete(person: WebUI, knowledge: str | None, files: list[Held], kept: list[Held]) -> None:
+    """Deletes these files, wherever they are linked, and their text in the index of the collection.
+    One that Open WebUI does not delete stays."""
+    served = {one.text for one in kept}
+    for one in files:
+        # the index is cleared by the text's checksum
+        if knowledge and one.text and one.text not in served:
             body = {"collection_name": knowledge, "file_id": one.id}
             with suppress(Refused):  # what it still refuses later is named then
                 person.call("POST", "/api/v1/retrieval/delete", json=body)
@@ -29,7 +36,16 @@ def unfinished(person: WebUI, knowledge: str, linked: list[Held], kind: Kind) ->
     known = {one.id for one in linked}
     rows = (row for row in uploaded(person) if row["id"] not in known)
     found = [from_row(row) for row in rows if not in_another_collection(row, knowledge)]
-    return [one for one in found if (one.key or "").startswith(NOTE_KEY) == (kind is NOTES)]
+    return [one for one in found if is_note(one) == (kind is NOTES)]
+
+
+def notes(person: WebUI) -> list[Held]:
+    """Every note that glue uploaded, in any collection or in none."""
+    return [one for one in map(from_row, uploaded(person)) if is_note(one)]
+
+
+def is_note(one: Held) -> bool:
+    return (one.key or "").startswith(NOTE_KEY)
 
 
 def uploaded(person: WebUI) -> Iterator[dict[str, Any]]:
@@ -43,6 +59,8 @@ def uploaded(person: WebUI) -> Iterator[dict[str, Any]]:
             if refused.status == 404:  # no more files
                 return
             raise
+        if not rows:
+            return
         yield from (row for row in rows if MARK in (row["meta"].get("data") or {}))
         skip += len(rows)
 

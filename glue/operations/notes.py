@@ -31,9 +31,11 @@ Json = dict[str, Any]
 # names.NOTES holds {"seen": what the notes were made of, "time": when, "whole": whether the chat
 # has them, "decided": note -> ACCEPT or DROP, "notes": as learning.dataset.notes.Note, "compared":
 # when all were compared with the documents, "documents": the checksum of what these were, "error":
-# why the last try failed}
+# why the last try failed, "gone": OWNED of notes that there are no more, which examples may quote
+# until they are forgotten, "stale": whether the chat may have notes that were taken out}
 LOCK = "notes.lock"
 JOB_SECONDS, WAIT_SECONDS = 600, 120
+OWNED = ("text", "question", "user", "chat")
 MADE_OF = (names.GLOSSARY, names.ANSWERS, names.FORGOTTEN, documents_take_in.NOTES)
 # what no rating shows, such as a document that a person added in the chat
 ANEW_SECONDS, AFTER_FAILURE_SECONDS = 3600, 60
@@ -57,10 +59,15 @@ def notes(site: Site, accept: str = "", drop: str = "") -> list[Json]:
 
 
 def keep_in_step(site: Site) -> list[Json]:
-    """For the timer: nothing but a look at the ratings' times, unless something has changed."""
+    """For the timer: nothing but a look at the ratings' times, unless something has changed. With
+    NOTES=off, only what was taken out leaves the chat."""
     desired = desired_state.read(site.state)
     by_day = desired is not None and desired.wanted is Wanted.DAY and not desired.night
-    if site.settings["NOTES"] == "off" or not by_day:
+    if not by_day:
+        return []
+    if site.settings["NOTES"] == "off":
+        if read(site.state)["stale"]:
+            clear(site)
         return []
     with suppress(Locked), lock.hold(site.state, LOCK, "notes"):
         try:
@@ -82,7 +89,7 @@ def is_due(kept: Json, seen: str, now: float) -> bool:
 
 def read(state: Path) -> Json:
     empty: Json = {"seen": "", "time": 0.0, "whole": False, "decided": {}, "notes": []}
-    empty |= {"compared": 0.0, "documents": "", "error": ""}
+    empty |= {"compared": 0.0, "documents": "", "error": "", "gone": [], "stale": False}
     return empty | files.read_json_if_whole(state / names.NOTES, {})
 
 
@@ -127,7 +134,7 @@ def renewed(site: Site, decided: Json | None = None) -> Json:
     if fault:  # the rest is served; another look each minute finds the same
         fault = f"Invalid {names.ANSWERS} in the state folder: {fault}"
         site.tell(fault)
-    kept |= {"whole": True, "error": fault}
+    kept |= {"whole": True, "error": fault, "stale": False}
     write(site.state, kept)
     return kept
 
@@ -137,7 +144,7 @@ def make(site: Site, person: WebUI, kept: Json) -> str:
     documents_now = checksum(site.state / documents_take_in.NOTES)
     known = compared(kept, documents_now)
     found = jobs.run(site, job(site, kept["decided"], known))
-    kept["notes"] = found["notes"]
+    kept |= {"gone": gone(kept, found["notes"]), "notes": found["notes"]}
     if not known:
         kept |= {"compared": kept["time"], "documents": documents_now}
     write(site.state, kept)
@@ -146,6 +153,17 @@ def make(site: Site, person: WebUI, kept: Json) -> str:
     finally:
         pages.ensure(site)
     return str(found["fault"])
+
+
+def gone(kept: Json, now: Sequence[Json]) -> list[Json]:
+    """What people's earlier notes said, and those of now do not."""
+    earlier = [row for row in (*kept["gone"], *kept["notes"]) if row["user"] or row["chat"]]
+    left = set(map(owned, earlier)) - set(map(owned, now))
+    return [dict(zip(OWNED, row, strict=True)) for row in sorted(left)]
+
+
+def owned(row: Json) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in OWNED)
 
 
 def compared(kept: Json, documents_now: str) -> dict[str, Json]:
@@ -218,3 +236,46 @@ def name_of(row: Json) -> str:
     """What people see as the source; a prompt does not have it."""
     day = f", {datetime.fromtimestamp(row['when']):%Y-%m-%d}" if row["when"] else ""
     return f"Team note: {row['who']}{day}"
+
+
+# ---------------------------------------------------------------------- forgotten
+
+
+def of(state: Path, hashed: set[str]) -> list[Json]:
+    """Notes of the chats and people with these hashed names, in every state, and those that are
+    gone."""
+    kept = read(state)
+    return [
+        row
+        for row in (*kept["notes"], *kept["gone"])
+        if hashed & {names.hashed(what, row[what]) for what in ("chat", "user") if row[what]}
+    ]
+
+
+def take_out(state: Path, theirs: Sequence[Json]) -> None:
+    """Under the lock. Their page is made anew with the next ones."""
+    kept = read(state)
+    left = {part: [row for row in kept[part] if row not in theirs] for part in ("notes", "gone")}
+    (state / pages.NOTES).unlink(missing_ok=True)
+    write(state, kept | left | {"seen": "", "stale": True})
+
+
+def clear(site: Site) -> None:
+    """The chat has no note that the state folder does not have, also with NOTES=off. Raises
+    GlueError if one is left."""
+    with lock.hold(site.state, LOCK, "notes", WAIT_SECONDS):
+        person, kept = site.administrator(), read(site.state)
+        collection = knowledge.current(person, site.state, kind=NOTES)
+        wanted = {key_of(row) for row in kept["notes"] if row["state"] == SERVED}
+        leftovers.delete(person, collection, *split(person, wanted))
+        if still := split(person, wanted)[0]:
+            saw = ", ".join(one.name for one in still)
+            raise GlueError("Open WebUI did not delete notes", saw, "run make forget again")
+        write(site.state, kept | {"stale": False})
+
+
+def split(person: WebUI, wanted: set[str]) -> tuple[list[Held], list[Held]]:
+    """All notes that were ever uploaded: those that are outdated, and those that stay."""
+    found = leftovers.notes(person)
+    old = outdated(found, wanted)
+    return old, [one for one in found if one not in old]

@@ -11,7 +11,7 @@ from glue.core import desired_state, files, image_tags, journal, lock, names, up
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import PreconditionFailed
 from glue.core.settings import REPOSITORY, SECRETS
-from glue.operations import backup, backup_contents, dataset, setup
+from glue.operations import backup, backup_contents, forget, setup
 from glue.serving import model
 
 PUBLIC = ("adapters", "bench", "models.json")  # containers read these as other users
@@ -134,7 +134,7 @@ def put_back_file(source: Path, state: Path, name: str, checksum: str) -> None:
 def forget_again(site: Site) -> None:
     """Removes examples that were forgotten since the backup."""
     rows = files.read_lines(site.state / names.FORGOTTEN)
-    dataset.remove(site, [row["name"] for row in rows])
+    forget.remove(site, [row["name"] for row in rows])
 
 
 def put_back_settings(source: Path, checksums: dict[str, str]) -> str:

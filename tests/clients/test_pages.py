@@ -15,7 +15,7 @@ from glue.clients.pages import Page
 from glue.clients.site import Site
 from glue.clients.webui_connection import Refused
 from glue.core import files
-from glue.operations import dataset
+from glue.operations import forget, notes
 from glue.serving import pages as of_site
 
 
@@ -190,8 +190,9 @@ def test_what_is_forgotten_is_gone_from_the_chat_too(
         (night / "dataset" / "page.html").write_text("without it")
         return {}
 
-    monkeypatch.setattr(dataset, "remove", remove)
-    dataset.forget(site, "chat", "c")
+    monkeypatch.setattr(forget, "remove", remove)
+    monkeypatch.setattr(notes, "clear", lambda _: None)
+    forget.forget(site, "chat", "c")
     chat = cast(Chat, site.administrator())
     assert chat.texts == ["without it"] and "What it learned from" in chat.note
     assert "3 of 4" not in chat.note

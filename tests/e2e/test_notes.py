@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from glue.clients import knowledge, open_webui
+from glue.clients import knowledge, leftovers, open_webui
 from glue.clients.open_webui import NOTES, WebUI
 from glue.clients.site import Site
 from glue.clients.webui_connection import Refused
 from glue.core.errors import PreconditionFailed
 from glue.core.names import ASSISTANT, SERVED
 from glue.core.names import NOTES as NOTES_FILE
-from glue.operations import documents, notes
+from glue.operations import documents, forget, notes
 from glue.serving import model, pages
+from rehearsal import team
 
 QUESTION = "When does the workshop's paint cabin close?"
 OTHERWISE = "Until what time can I use the paint cabin of the workshop?"
@@ -89,13 +90,7 @@ def correct(member: WebUI, question: str, right: str) -> str:
     messages = {one["id"]: one for one in (asked, first, copy)}
     chat = {"title": "t", "history": {"currentId": copy["id"], "messages": messages}}
     saved = member.call("POST", "/api/v1/chats/new", json={"chat": chat})
-    rating = {
-        "type": "rating",
-        "data": {"rating": 1, "model_id": ASSISTANT},
-        "meta": {"chat_id": saved["id"], "message_id": copy["id"]},
-        "snapshot": {"chat": member.call("GET", f"/api/v1/chats/{saved['id']}")},
-    }
-    return str(member.call("POST", "/api/v1/evaluations/feedback", json=rating)["id"])
+    return team.rate_up(member, saved["id"], str(copy["id"]))
 
 
 def ask(member: WebUI) -> list[str]:
@@ -167,6 +162,23 @@ def test_the_notes_of_a_deleted_account_go(noting: Site, named: Callable[[str], 
     notes.keep_in_step(noting)
     assert NOTE not in ask(pia)
     assert person.delete_ratings_of_deleted(wanda.user["id"]) == 1
+
+
+def test_what_a_person_taught_leaves_the_chat_when_it_is_forgotten_also_with_notes_off(
+    site: Site, noting: Site, named: Callable[[str], WebUI]
+) -> None:
+    """site has NOTES=off, as after a change of that setting."""
+    olga, pia = named("Olga"), named("Pia")
+    correct(olga, QUESTION, RIGHT)
+    assert by("Olga", notes.keep_in_step(noting)) and NOTE in ask(pia)
+    assert site.settings["NOTES"] == "off" and notes.keep_in_step(site) == []
+    assert NOTE in ask(pia)
+    found = forget.forget(site, "user", olga.user["id"])
+    assert found["datasets"][NOTES_FILE] == 1 and found["still_in_the_chat"] == {}
+    assert NOTE not in ask(pia)
+    left = leftovers.notes(site.administrator())
+    assert not [one for one in left if one.name.startswith("Team note: Olga")]
+    assert NOTE not in (site.state / NOTES_FILE).read_text()
 
 
 def test_a_deleted_collection_is_made_anew_and_a_lost_state_folder_doubles_no_note(

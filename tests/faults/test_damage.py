@@ -21,7 +21,7 @@ from glue.core.settings import SECRETS, load
 from glue.core.upgrade_note import NOTE
 from glue.machine import models, tls
 from glue.night import night
-from glue.operations import dataset, upgrade
+from glue.operations import dataset, forget, upgrade
 from glue.serving import adapters, day, last_night, notify, reconcile, status
 from learning.dataset import build, card
 from learning.dataset import files as dataset_files
@@ -106,7 +106,7 @@ def verbs(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> dict[str, Calla
         "rollback": lambda: adapters.rollback(site),
         "promote": lambda: adapters.promote(site, site.store.names()[-1]),
         "prune": lambda: adapters.prune(site, 1),
-        "forget": lambda: dataset.forget(site, "chat", "c"),
+        "forget": lambda: forget.forget(site, "chat", "c"),
         "dataset": lambda: (
             dataset.learned_before(site),
             dataset_files.earlier_preferences(site.state),

@@ -16,9 +16,11 @@ from glue.clients.adapter_store import AdapterStore
 from glue.clients.site import Site
 from glue.core import files, names
 from glue.core.errors import PreconditionFailed
-from glue.operations import dataset, restore, setup
-from learning.dataset import build, card, forget, split
+from glue.operations import forget as forgetting
+from glue.operations import notes, restore, setup
+from learning.dataset import build, card, forget, passages, split
 from learning.dataset import files as dataset_files
+from learning.dataset.passages import Passage
 from learning.dataset.prepare import Masked, Prepared
 from learning.examples import Dataset, Example, Message, Origin, Preference
 from tests.learning import on_host
@@ -61,7 +63,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         (adapter / name).write_text("{}")
     store = AdapterStore(tmp_path / "adapters")
     store.publish(adapter, {"origins": split.origins(built.learned)})
-    chat = SimpleNamespace(delete_ratings_of_deleted=lambda account: 0)  # a stub
+    monkeypatch.setattr(notes, "clear", lambda _: None)  # stubs of the chat
+    chat = SimpleNamespace(delete_ratings_of_deleted=lambda account: 0)
     found = SimpleNamespace(state=tmp_path, store=store, administrator=lambda: chat)
     return cast(Site, SimpleNamespace(**vars(found), tell=lambda line: None))
 
@@ -76,7 +79,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 def test_forgotten_examples_are_removed_from_files_and_page(
     site: Site, what: str, value: str, gone: list[str], left: list[str]
 ) -> None:
-    done = dataset.forget(site, what, value)
+    done = forgetting.forget(site, what, value)
     everything = "".join(path.read_text() for path in site.state.glob("nights/**/*.*"))
     assert not any(f"in {chat}" in everything for chat in gone)
     assert all(f"in {chat}" in everything for chat in left)
@@ -84,25 +87,41 @@ def test_forgotten_examples_are_removed_from_files_and_page(
     assert done["adapters_that_had_seen_it"] == site.store.names() and done["serving"] is None
     facts = json.loads(next(site.state.glob("nights/*/dataset/card.json")).read_text())
     assert facts["forgotten"] == done["rows_removed"]
-    assert dataset.forget(site, what, value)["rows_removed"] == 0
+    assert forgetting.forget(site, what, value)["rows_removed"] == 0
 
 
 def test_a_note_goes_with_its_chat_and_so_do_other_people_s_examples_that_quote_it(
     site: Site,
 ) -> None:
-    mine = {"id": "1", "text": "Asked?\nA note of chat-1.", "chat": "chat-1", "user": "user-1"}
-    other = {"id": "2", "text": "Of a term.", "chat": "", "user": ""}
-    files.write_json(site.state / names.NOTES, {"notes": [mine, other], "seen": "x"})
-    reads = Message("system", f'<source id="1">{mine["text"]}</source>')
-    row = replace(ROWS[2], prompt=(reads, *ROWS[2].prompt))
+    said = {"question": "Asked?", "chat": "chat-1", "user": "user-1"}
+    mine = said | {"id": "1", "text": f"Asked?\nA note {'and more ' * 9}of chat-1."}
+    withdrawn = said | {"text": "Asked?\nA note that was withdrawn."}
+    other = {"id": "2", "text": "Of a term.", "question": "", "chat": "", "user": ""}
+    kept = {"notes": [mine, other], "gone": [withdrawn], "seen": "x"}
+    files.write_json(site.state / names.NOTES, kept)
+    shown = (
+        mine["text"],
+        mine["text"][8:40],
+        withdrawn["text"],
+        "Asked?\nA note of another value.",
+    )
+    named = Passage.named(names.NOTE, "Of a term.")
+    quoting = [reading(Passage.named(names.NOTE, text)) for text in shown]
+    beside = reading(named, Passage.named("a document", mine["text"][8:40]))
     folder = site.state / "nights" / "20260103T000000Z" / "dataset"
-    built = Dataset((row, ROWS[2]), (), ())
+    built = Dataset((*quoting, beside), (), ())
     dataset_files.write(folder, Prepared((), (), (), {}, 0), built, card_of(built), "night")
-    done = dataset.forget(site, "chat", "chat-1")
-    kept = files.read_json(site.state / names.NOTES, {})
-    assert kept == {"notes": [other], "seen": ""} and done["datasets"][names.NOTES] == 1
-    assert dataset_files.read(folder).train == (ROWS[2],)
-    assert "A note of" not in "".join(path.read_text() for path in folder.iterdir())
+    done = forgetting.forget(site, "chat", "chat-1")
+    left = files.read_json(site.state / names.NOTES, {})
+    assert (left["notes"], left["gone"], left["seen"]) == ([other], [], "")
+    assert done["datasets"][names.NOTES] == 2
+    assert dataset_files.read(folder).train == (beside,)
+    assert "withdrawn" not in "".join(path.read_text() for path in folder.iterdir())
+
+
+def reading(*shown: Passage) -> Example:
+    reads = Message("system", passages.rendered(shown))
+    return replace(ROWS[2], prompt=(reads, *ROWS[2].prompt))
 
 
 def card_of(built: Dataset) -> dict[str, Any]:
@@ -155,7 +174,7 @@ def test_text_with_any_line_separator_is_shown_and_can_be_forgotten(
 def test_a_restore_does_not_bring_back_forgotten_examples(site: Site, tmp_path: Path) -> None:
     backup = tmp_path.parent / f"{tmp_path.name}-backup"
     shutil.copytree(site.state, backup / "state")
-    dataset.forget(site, "chat", "chat-1")
+    forgetting.forget(site, "chat", "chat-1")
     checksums = {str(path.relative_to(backup)): files.sha256(path) for path in files.listed(backup)}
     restore.put_back_state(site.state, backup, {"links": {}, "sha256": checksums})
     restore.forget_again(site)
@@ -168,7 +187,7 @@ def test_a_restore_does_not_bring_back_forgotten_examples(site: Site, tmp_path: 
 
 
 def test_an_unknown_person_is_in_no_data_set(site: Site) -> None:
-    done = dataset.forget(site, "chat", "../../etc")
+    done = forgetting.forget(site, "chat", "../../etc")
     assert (done["rows_removed"], done["adapters_that_had_seen_it"]) == (0, [])
 
 
@@ -182,7 +201,7 @@ def test_a_rating_after_forget_is_new_consent(site: Site) -> None:
         return {"user_id": "user-1", "meta": {"chat_id": "c9"}, "updated_at": at}
 
     assert not forget.forgotten(site.state)(rating(5))
-    dataset.forget(site, "user", "user-1")
+    forgetting.forget(site, "user", "user-1")
     assert forget.forgotten(site.state)(rating(time.time() - 60))
     assert not forget.forgotten(site.state)(rating(time.time() + 60))
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
+from glue.cli import verbs
 from glue.clients import jobs, knowledge
 from glue.clients.jobs import Job
 from glue.core import names
 from glue.core.errors import GlueError
 from glue.core.recipes import load as load_recipe
 from glue.core.settings import REPOSITORY, load
-from glue.operations import dataset
+from glue.operations import dataset, forget, notes
 
 RECIPE = load_recipe(REPOSITORY / "env" / "recipes", "team")
 
@@ -29,6 +30,7 @@ def site(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(jobs, "run", run)
     manifests = [{"verdict": {}, "examples": ["b"]}, {"examples": ["a"]}, {"night": "n"}]
+    monkeypatch.setattr(notes, "clear", lambda _: None)  # a stub of the chat
     monkeypatch.setattr(knowledge, "current", lambda person, state: "knowledge-id")
     return SimpleNamespace(
         state=tmp_path,
@@ -67,7 +69,7 @@ def test_a_night_s_data_set_is_in_its_folder_and_reads_earlier_ones(site: Any) -
 def test_no_job_can_read_the_secrets(site: Any) -> None:
     dataset.build(site)
     dataset.build_in(site, RECIPE, site.state / "nights" / "n" / "dataset", "n")
-    dataset.forget(site, "chat", "c")
+    forget.forget(site, "chat", "c")
     for job in site.asked:
         seen = names_of(site, job.reads + job.writes)
         assert not seen & {"secrets.env", "webui-token", "adapters", "tls", "."}
@@ -76,22 +78,28 @@ def test_no_job_can_read_the_secrets(site: Any) -> None:
 def test_to_forget_a_person_deletes_ratings_of_a_deleted_account(site: Any) -> None:
     """A stub of the chat; tests/clients/test_accounts.py has what it does with an account."""
     site.administrator = lambda: SimpleNamespace(delete_ratings_of_deleted=len)
-    assert dataset.forget(site, "user", "four")["ratings_deleted"] == 4
-    assert dataset.forget(site, "chat", "four")["ratings_deleted"] == 0
+    assert forget.forget(site, "user", "four")["ratings_deleted"] == 4
+    assert forget.forget(site, "chat", "four")["ratings_deleted"] == 0
 
 
-def test_data_sets_are_cleared_also_while_the_chat_does_not_answer(site: Any) -> None:
-    def down() -> Any:
+def test_data_sets_are_cleared_also_while_the_chat_does_not_answer(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*_: Any) -> Any:
         raise GlueError("Open WebUI did not answer", "refused", "make status")
 
     heard: list[str] = []
     site.administrator, site.tell = down, heard.append
-    assert dataset.forget(site, "user", "u")["rows_removed"] == 2
-    assert "did not answer" in heard[0]
+    monkeypatch.setattr(notes, "clear", down)
+    found = forget.forget(site, "user", "u")
+    assert found["rows_removed"] == 2 and "did not answer" in heard[0]
+    assert found["still_in_the_chat"].keys() == {"notes", "ratings"}
+    assert verbs.left_in_chat(found) == 1
+    assert verbs.left_in_chat(forget.forget(site, "chat", "c") | {"still_in_the_chat": {}}) == 0
 
 
 def test_forget_needs_no_network_and_is_recorded_first(site: Any) -> None:
-    found = dataset.forget(site, "chat", "c")
+    found = forget.forget(site, "chat", "c")
     (job,) = site.asked
     assert not job.online and job.order == {"names": [names.hashed("chat", "c")], "notes": []}
     assert (

@@ -12,9 +12,13 @@ from glue.clients.knowledge import NOTE_KEY, Held
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.clients.webui_connection import Refused
+from glue.core import desired_state, names
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError, Misconfigured
+from glue.core.names import SERVED
 from glue.operations import notes
 from glue.serving import status
+from learning.dataset import notes as learned
 
 NOW = 10_000.0
 WHOLE = {"seen": "a", "whole": True, "time": NOW - 500, "compared": NOW - 500}
@@ -142,3 +146,86 @@ def test_a_source_says_who_and_when() -> None:
     assert notes.name_of({"who": "Vera", "when": 1_700_000_000.0}).startswith(
         "Team note: Vera, 2023-11-1"
     )
+
+
+# ---------------------------------------------------------------------- forgotten
+
+
+def row(name: str, user: str = "u", **more: Any) -> dict[str, Any]:
+    own = {"id": name, "question": "Q?", "text": f"Q?\n{name}", "user": user, "chat": "c"}
+    return own | {"who": user, "when": 0, "state": SERVED, "documents": {}} | more
+
+
+def test_notes_that_are_gone_are_kept_until_they_are_forgotten() -> None:
+    kept: dict[str, Any] = {"gone": [], "notes": [row("a"), row("b"), row("term", "", chat="")]}
+    kept |= {"gone": notes.gone(kept, [row("b")]), "notes": [row("b")]}
+    assert [one["text"] for one in kept["gone"]] == ["Q?\na"]
+    kept |= {"gone": notes.gone(kept, []), "notes": []}
+    assert [one["text"] for one in kept["gone"]] == ["Q?\na", "Q?\nb"]
+    assert [one["text"] for one in notes.gone(kept, [row("a")])] == ["Q?\nb"], "given again"
+
+
+@pytest.mark.parametrize(
+    "state", [SERVED, learned.WAITS, learned.DROPPED, learned.CONFLICT, learned.RETIRED, "gone"]
+)
+@pytest.mark.parametrize("what", ["user", "chat"])
+def test_a_note_is_forgotten_in_every_state(what: str, state: str, tmp_path: Path) -> None:
+    mine, other = row("a", state=state), row("b", "another", chat="another")
+    parts = {"notes": [other], "gone": [mine]} if state == "gone" else {"notes": [mine, other]}
+    notes.write(tmp_path, notes.read(tmp_path) | parts)
+    theirs = notes.of(tmp_path, {names.hashed(what, mine[what])})
+    assert theirs == [mine]
+    notes.take_out(tmp_path, theirs)
+    kept = notes.read(tmp_path)
+    assert (kept["notes"], kept["gone"], kept["stale"]) == ([other], [], True)
+
+
+class Uploaded(WebUI):
+    """A stub of the chat's files: the real one fails to delete only rarely. keeps: an id."""
+
+    def __init__(self, *found: dict[str, Any], keeps: str = "") -> None:
+        super().__init__("")
+        self.keeps = keeps
+        self.found = {
+            key: {"id": key, "filename": key, "meta": {"data": {knowledge.MARK: key}}}
+            for key in (*map(notes.key_of, found), "plan.pdf")
+        }
+
+    def registered_models(self) -> dict[str, Any]:
+        return {}
+
+    def call(self, method: str, path: str, *_: Any, **__: Any) -> Any:
+        last = path.rpartition("/")[2]
+        if method == "DELETE" and last != self.keeps:
+            del self.found[last]
+        if path.startswith("/api/v1/files/search"):
+            return list(self.found.values()) if "skip=0" in path else []
+        return {"items": [], "total": 0}
+
+
+def cleared(state: Path, chat: WebUI) -> None:
+    settings = {"NOTES": "off"}
+    desired_state.write(state, DesiredState(Wanted.DAY))
+    site = SimpleNamespace(state=state, settings=settings, administrator=lambda: chat)
+    notes.keep_in_step(cast(Site, site))
+
+
+def test_what_was_taken_out_leaves_the_chat_also_with_notes_off(tmp_path: Path) -> None:
+    """Also what the state folder lost, and what is in no collection."""
+    left, retired = row("b", "v"), row("c", "v", state=learned.RETIRED)
+    chat = Uploaded(row("a"), left, retired, row("lost"))
+    notes.write(tmp_path, notes.read(tmp_path) | {"notes": [row("a"), left, retired]})
+    cleared(tmp_path, chat)
+    assert len(chat.found) == 5, "nothing was taken out"
+    notes.take_out(tmp_path, [row("a")])
+    cleared(tmp_path, chat)
+    assert chat.found.keys() == {notes.key_of(left), "plan.pdf"}
+    assert not notes.read(tmp_path)["stale"]
+
+
+def test_a_note_that_open_webui_does_not_delete_is_named_and_tried_again(tmp_path: Path) -> None:
+    kept = notes.key_of(row("a"))
+    notes.take_out(tmp_path, [])
+    with pytest.raises(GlueError, match="did not delete notes") as error:
+        cleared(tmp_path, Uploaded(row("a"), row("b"), keeps=kept))
+    assert error.value.saw == kept and notes.read(tmp_path)["stale"]

@@ -1,7 +1,7 @@
 """The job that removes what is to be forgotten from every data set on this machine.
 
-Its order: names, as FORGOTTEN has them (names.hashed), and notes, texts that other people's prompts
-may quote. Later nights leave out the same by forgotten().
+Its order: names, as FORGOTTEN has them (names.hashed), and notes, each a text that other people's
+prompts may quote, and its question. Later nights leave out the same by forgotten().
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from glue.core import files, names
-from glue.core.names import FORGOTTEN
+from glue.core.names import FORGOTTEN, NOTE
 from learning import job as jobs
 from learning.dataset import files as dataset_files
+from learning.dataset.passages import SOURCE
 from learning.job import Job
 
 # files of a night that may quote answers; they go with them
@@ -36,7 +37,9 @@ def forgotten(state: Path) -> Callable[[dict[str, Any]], bool]:
     return is_forgotten
 
 
-def remove_named(state: Path, wanted: set[str], notes: Sequence[str] = ()) -> dict[str, int]:
+def remove_named(
+    state: Path, wanted: set[str], notes: Sequence[dict[str, str]] = ()
+) -> dict[str, int]:
     """Rows removed, by data set, of the chats and people with these hashed names, and those whose
     prompts quote the notes."""
     return remove_if(
@@ -47,9 +50,24 @@ def remove_named(state: Path, wanted: set[str], notes: Sequence[str] = ()) -> di
                 for what in ("chat", "user")
                 if origin.get(what)
             )
-            or any(note in origin["read"] for note in notes)
+            or any(quotes(origin["read"], note) for note in notes)
         ),
     )
+
+
+def quotes(read: str, note: dict[str, str]) -> bool:
+    """Whether a prompt has the note: whole, in a piece as long notes are cut into, or with another
+    value, as changed passages have it."""
+    text, question = words(note["text"]), words(note["question"])
+    noted = (words(one["text"]) for one in SOURCE.finditer(read) if NOTE in one["attributes"])
+    return text in words(read) or any(
+        one and (one in text or (question and one.startswith(question))) for one in noted
+    )
+
+
+def words(text: str) -> str:
+    """The splitter of Open WebUI removes space at the ends of a piece."""
+    return " ".join(text.split())
 
 
 def remove_if(state: Path, unwanted: Callable[[dict[str, Any]], bool]) -> dict[str, int]:
