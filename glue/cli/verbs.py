@@ -17,6 +17,7 @@ from glue.clients import chat_volume
 from glue.clients.site import Site
 from glue.core import waiting
 from glue.core.errors import Exit, GlueError, Invalid, Misconfigured
+from glue.core.services import DAY_SERVICES, HTTPS_PROXY
 from glue.machine import doctor, images, schedule
 from glue.machine.check_types import Grade
 from glue.night import night
@@ -37,6 +38,7 @@ from glue.serving import adapters, day, export, notify, reconcile, status
 __all__ = ["cli"]
 
 Json = dict[str, Any]
+SERVICES = (*DAY_SERVICES, HTTPS_PROXY, "trainer")
 
 
 def setup_verb(profile: str | None) -> Json:
@@ -190,6 +192,9 @@ def prune_verb(site: Site, keep: int, dry_run: bool) -> Json:
 
 def logs_verb(site: Site, service: str) -> str:
     """Print the last lines of SERVICE: vllm, open-webui, door, night-desk, https-proxy, trainer."""
+    if service not in SERVICES:
+        do = f"Expected one of: {', '.join(SERVICES)}."
+        raise Invalid("Invalid value for SERVICE", repr(service), do)
     stack = "night" if service == "trainer" else "day"
     return site.stacks.last_log_lines(stack, service, 200)
 
