@@ -12,6 +12,7 @@ from glue.core.errors import PreconditionFailed
 from glue.operations import documents_plan as planning
 from glue.operations.documents_plan import Document, Folder
 from glue.operations.documents_refused import (
+    COPY,
     UNOPENED,
     cannot_open,
     how_to_open,
@@ -123,7 +124,7 @@ def document(path: Path, relative: str) -> Document | str:
     try:
         size = path.stat().st_size
         if not size:
-            return refusal("it is empty", "copy it again from where it came from")
+            return refusal("it is empty", COPY)
         if size > LARGEST_BYTES:
             saw = f"it is larger than {LARGEST_BYTES >> 20} MB"
             return refusal(saw, "split it into smaller files")

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 DAMAGED = "it is damaged, or made in a way that Open WebUI cannot read"
+COPY = "copy it again from where it came from"
 UNOPENED = "it cannot be opened"
 PRINT = "open it and print it to a new PDF"
 MAKE_ANEW = {".pdf": PRINT, ".docx": "open it in Word and save it as a new .docx"}
@@ -30,7 +31,7 @@ KNOWN = {
     ),
     ("startxref", "EOF marker", "Stream has ended"): (
         "it is damaged, or its end is missing",
-        f"copy it again from where it came from, or {PRINT}",
+        f"{COPY}, or {PRINT}",
     ),
     ("exceeds", "too large after decompression"): (
         "a part of it is larger than Open WebUI allows",
@@ -63,7 +64,8 @@ def by_open_webui(reason: str, path: Path) -> str:
     """reason: Open WebUI's own, often that of a library."""
     kind = path.suffix.lower()
     if kind in BEGINS and BEGINS[kind] not in start(path):
-        return refusal(f"it is no {kind} file, whatever its name says", MAKE_ANEW[kind])
+        do = f"{COPY}, or give it the name of its own type"
+        return refusal(f"it is no {kind} file, whatever its name says", do)
     if ENCRYPTED in reason and only_attachments_are_encrypted(path):
         saw = "only its attachments are encrypted, and Open WebUI reads no PDF of that kind"
         return refusal(saw, PRINT)

@@ -55,14 +55,12 @@ def test_the_words_of_a_library_are_short_and_on_one_line() -> None:
     assert refusal("a", "b") == "a; b"
 
 
-@pytest.mark.parametrize(
-    ("name", "do"), [("a.pdf", PRINT), ("a.docx", "open it in Word and save it as a new .docx")]
-)
-def test_another_kind_of_file_under_this_name_is_named(name: str, do: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.pdf", "a.docx"])
+def test_another_kind_of_file_under_this_name_is_named(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text("<html>Sign in to download")
     refused = by_open_webui("Stream has ended unexpectedly", path)
-    assert f"it is no {path.suffix} file" in refused and do in refused
+    assert f"it is no {path.suffix} file" in refused and "its own type" in refused
     path.write_bytes(b"PK%PDF-")
     assert "whatever its name says" not in by_open_webui("Stream has ended unexpectedly", path)
     path.unlink()
