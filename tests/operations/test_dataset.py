@@ -94,8 +94,8 @@ def test_data_sets_are_cleared_also_while_the_chat_does_not_answer(
     found = forget.forget(site, "user", "u")
     assert found["rows_removed"] == 2 and "did not answer" in heard[0]
     assert found["still_in_the_chat"].keys() == {"notes", "ratings"}
-    assert verbs.left_in_chat(found) == 1
-    assert verbs.left_in_chat(forget.forget(site, "chat", "c") | {"still_in_the_chat": {}}) == 0
+    assert verbs.incomplete(found) == 1
+    assert verbs.incomplete(found | {"still_in_the_chat": {}}) == 0
 
 
 def test_forget_needs_no_network_and_is_recorded_first(site: Any) -> None:
