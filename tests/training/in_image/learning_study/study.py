@@ -42,9 +42,9 @@ from tests.training.in_image.learning_study.sweep import TRIES, Try
 LONG = {"seven nights in a row": 0, "three nights in a row": 1}
 BASE: list[Side] = []  # a worker's own
 Play = tuple[str, str, str, int]  # the company, the kind, the try (empty: the recipe), the seed
-# Of a card's memory, what one worker fills: 24 rows of 460 tokens keep 0.7 MB a token. CUDA itself
-# takes some of it.
-WORKER_GIB, CUDA_GIB = 10.5, 0.7
+# Of a card's memory, what one worker may fill: nights of 640 rows of reading failed with 10.5. CUDA
+# itself takes some of it.
+WORKER_GIB, CUDA_GIB = 17.0, 0.7
 MOST_WORKERS = 12  # on a card; more of them only wait for it
 
 
