@@ -52,8 +52,30 @@ def test_a_night_that_changes_nothing_is_refused_and_told_what_would_be_seen() -
     assert found.faults == ("no gain",) and "%" in found.reasons[0]
 
 
-def test_too_few_facts_are_no_evidence() -> None:
-    assert answers.verdict(rows("phrased", "1111", "0000"), 5).faults == ("too few",)
+STYLE = rows("style", "111111", "000000")
+
+
+@pytest.mark.parametrize(
+    ("asked", "gain"),
+    [
+        (rows("phrased", "1111", "0000"), []),
+        (rows("phrased", "1111", "0000") + STYLE, STYLE),
+        (GOOD + STYLE, answers.taught(GOOD)),
+        (rows("style", "1111", "0000"), []),
+    ],
+    ids=["few facts", "few facts and a style", "facts and a style", "few letters"],
+)
+def test_a_gain_is_judged_by_facts_or_else_by_the_style_where_there_are_enough(
+    asked: list[answers.Row], gain: list[answers.Row]
+) -> None:
+    assert answers.gain_rows(asked, 5) == gain
+    assert answers.verdict(asked, 5).promote
+
+
+def test_a_style_that_is_not_answered_in_is_no_gain() -> None:
+    found = answers.verdict(rows("style", "111000", "000000") + rows(READING, "1", "1"), 5)
+    assert found.faults == ("no gain",)
+    assert "3 of 6 answers are in the team's style, 0 before" in found.reasons[0]
 
 
 @pytest.mark.parametrize("kind", [READING, GENERAL, GOLDEN, "phrased"])

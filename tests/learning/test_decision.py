@@ -81,3 +81,38 @@ def test_forgetting_is_refused_by_right_answers_where_there_are_enough_to_see_it
         for at, (now, before) in enumerate(changes)
     ]
     assert [name for name, _ in answers.forgets(asked, 0.2)] == ["forgets"] * refused
+
+
+# ---------------------------------------------------------------------- nights without facts
+
+READS = answered("reading", 120, YES, YES, YES)
+LETTERS = answered("style", 6, YES, NO, NO)
+# what 32 general rows lose by noise alone
+NOISE = replace(scored((-0.9, 0.5, -0.8, 0.6, -0.7, 0.7, -0.6, 0.3)), decoy=())
+
+
+def without_facts(*rows: Answered, gains: tuple[float, ...] = GOOD) -> Verdict:
+    return decision.verdict(Evidence(scored(gains), NOISE, facts=0, answered=rows), LIMITS)
+
+
+def test_a_night_of_style_is_judged_by_its_style_and_by_what_it_still_reads() -> None:
+    found = without_facts(*LETTERS, *READS)
+    assert found.promote and found.figures["right_after"] == 6
+    assert found.reasons[0].startswith("6 of 6 answers are in the team's style, 0 before")
+    assert "it forgets what was known before" in found.notes[0]
+    assert without_facts(*answered("style", 6, NO, NO, NO), *READS).faults == ("no gain",)
+    lost = answered("reading", 30, NO, YES, YES) + READS[30:]
+    assert without_facts(*LETTERS, *lost).faults == ("worse: reading",)
+
+
+def test_a_style_without_words_of_its_own_is_judged_by_likelihoods_and_by_what_it_reads() -> None:
+    found = without_facts(*READS)
+    assert found.promote and "judged by likelihoods: 0 examples" in found.notes[-1]
+    assert without_facts(*READS, gains=(0.01,) * 8).faults == ("no gain",)
+
+
+@pytest.mark.parametrize("reads", [READS[:1], answered("reading", 120, NO, NO, NO)])
+def test_where_too_few_or_none_were_right_before_likelihoods_tell_what_is_forgotten(
+    reads: list[Answered],
+) -> None:
+    assert without_facts(*LETTERS, *reads).faults == ("forgets",)

@@ -129,7 +129,7 @@ def test_the_base_model_s_own_answers_show_forgetting_where_there_are_enough() -
     little, much = (-0.4, 0.2) * 40, (-0.9, -0.3) * 40
     found = ask(own=own(little))
     assert found.promote and not found.notes and found.figures["own_rows"] == 80
-    assert ask(own=own(much)).faults == (gate.OWN,)
+    assert ask(own=own(much)).faults == ("its own answers",)
     assert ask(changes=(-1.0,) * 5, own=own(little)).promote, "the replay's source says less"
 
 

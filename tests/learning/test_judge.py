@@ -120,7 +120,9 @@ def site(tmp_path: Path) -> Any:
     )
 
 
-def night_of(site: Any, release: str, dataset: Dataset = DATASET, facts: int = 0) -> Any:
+def night_of(
+    site: Any, release: str, dataset: Dataset = DATASET, facts: int = 0, recipe: Any = RECIPE
+) -> Any:
     """A night whose data set is on disk."""
     folder = site.state / "nights" / "tonight"
     dataset_files.write_parts(folder / "dataset", dataset)
@@ -129,12 +131,16 @@ def night_of(site: Any, release: str, dataset: Dataset = DATASET, facts: int = 0
     parts = {field.name: len(getattr(dataset, field.name)) for field in fields(dataset)}
     (folder / "dataset" / "card.json").write_text(json.dumps({"parts": parts}))
     return SimpleNamespace(
-        site=site, release=release, recipe=RECIPE, folder=folder, name="tonight", verdict=None
+        site=site, release=release, recipe=recipe, folder=folder, name="tonight", verdict=None
     )
 
 
 def ask(
-    site: Any, served: StubVllm, dataset: Dataset = DATASET, facts: int = 0
+    site: Any,
+    served: StubVllm,
+    dataset: Dataset = DATASET,
+    facts: int = 0,
+    recipe: Any = RECIPE,
 ) -> tuple[Verdict, Any]:
     """The verdict and the evidence. The job runs in this process."""
     site.vllm = lambda: served
@@ -143,7 +149,7 @@ def ask(
         order = json.loads(json.dumps(asked.order))
         return job.judge(Job(order, site.state, cast(Any, served), cast(Any, None), print))
 
-    night = night_of(site, publish(site.store, "candidate"), dataset, facts)
+    night = night_of(site, publish(site.store, "candidate"), dataset, facts, recipe)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "run", run)
         found = evaluate.judge(night)
@@ -238,6 +244,16 @@ def test_without_facts_in_passages_likelihoods_decide_and_the_verdict_says_so(si
         "not judged by answers: 9 examples have facts in their passages, 10 are needed"
     )
     assert "replay's own source" in found.notes[0] and "p_better" not in found.figures
+
+
+@pytest.mark.parametrize(("reads", "faults"), [(True, ()), (False, ("worse: reading",))])
+def test_without_facts_a_recipe_that_trains_reading_is_judged_by_it(
+    site: Any, reads: bool, faults: tuple[str, ...]
+) -> None:
+    found, seen = ask(site, Reader(reads=reads), recipe=replace(RECIPE, sort_by_support=True))
+    assert found.faults == faults and seen["facts"] == 0
+    assert len(seen["answered"]) == len(READ) + len(DATASET.general)
+    assert found.notes[-1].startswith("what was taught is judged by likelihoods: 0 examples")
 
 
 def test_a_night_that_answers_right_is_promoted_with_its_counts(site: Any) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from learning.dataset import support
 from learning.dataset.variants import NOTE, PHRASED
+from learning.evaluation import answers
 from tests.training.in_image.learning_study import company, dataset, kinds
 
 HOUSE = company.load(company.REPORTED)
@@ -55,3 +56,22 @@ def test_in_seven_nights_every_fact_comes_in_once_and_each_night_has_something_n
     nights = kinds.KINDS["seven nights in a row"].says(HOUSE, Random(1))
     facts = [fact["id"] for said in nights for fact in kinds.facts_of(HOUSE, said)]
     assert len(nights) == 7 and sorted(facts) == sorted(fact["id"] for fact in HOUSE.facts)
+
+
+@pytest.mark.parametrize("name", ["style", "jargon", "supported corrections"])
+def test_every_night_trains_reading_beside_what_it_learns_some_of_it_without_the_answer(
+    name: str,
+) -> None:
+    found = night(name)
+    beside = [one for one in found.lessons.dataset.replay if one.source.startswith("unrelated")]
+    assert not found.refused and len(beside) == dataset.TEAM["unrelated_rows"]
+    absent = sum(one.answer in company.WORDS.absent.values() for one in beside)
+    assert 0.05 * len(beside) < absent < 0.12 * len(beside)
+
+
+def test_a_night_of_letters_is_asked_for_its_closing_words() -> None:
+    asked = night("style").lessons.asked
+    assert {(one.kind, one.right.value) for one in asked} == {
+        ("style", company.house_words()["closing"])
+    }
+    assert len(asked) >= answers.FEWEST_STYLE

@@ -3,7 +3,7 @@ Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 from learning.dataset import split, support, variants
@@ -28,6 +28,11 @@ def held_out(
     """
     made = variants.held_out(newest(supported(examples), known), Shares(), SEED, words)
     return tuple(one for one in made if fits(one.example))
+
+
+def facts_in(asked: Iterable[Variant]) -> int:
+    """How many examples with a fact in their passages are asked about."""
+    return len({one.fact for one in asked if one.kind in variants.KINDS})
 
 
 def supported(examples: Sequence[Example]) -> list[Example]:

@@ -29,6 +29,7 @@ from learning.dataset import (
     prepare,
     ratings,
     split,
+    style,
     support,
     taught,
     text_rules,
@@ -138,6 +139,7 @@ def gather(job: Job) -> Lessons:
     questions = asked.held_out(ready.examples, earlier, fitting(job), wording_of(job))
     built = divided(job, form, found)
     built = taught.judged(built, questions, found, earlier, recipe["fewest_units"])
+    questions += style.held_out(built)
     new = sum(split.fingerprint(row) not in earlier for row in ready.examples)
     counts = card.card(ready, built, dict(rejected), collected.rows, new)
     counts |= {
@@ -158,9 +160,9 @@ def divided(job: Job, form: PromptForm, found: Taught) -> Dataset:
         recipe["replay_rows"],
         tuple(filter(fitting(job), taught.trained(found, recipe, wording_of(job)))),
     )
-    if not found.supported:
-        return built
-    beside = unrelated.examples(form, recipe["unrelated_rows"], asked.SEED)
+    # beside whatever the night learns: a night of style alone reads other documents worse without
+    count = recipe["unrelated_rows"] if recipe["sort_by_support"] else 0
+    beside = unrelated.examples(form, count, asked.SEED)
     return replace(built, replay=built.replay + beside)
 
 

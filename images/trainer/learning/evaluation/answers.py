@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from glue.core.verdict import Verdict
 from learning.dataset import facts, variants
 from learning.dataset.facts import Fact
+from learning.dataset.style import STYLE
 from learning.dataset.variants import Variant
 from learning.dataset.wording import Wording
 from learning.evaluation import forgetting, golden, paired
@@ -24,12 +25,15 @@ from learning.examples import Example, Message
 
 READING, GOLDEN, GENERAL = "reading", "golden", "general"
 TAUGHT = variants.KINDS
-KINDS = (*TAUGHT, READING, GOLDEN, GENERAL)
+KINDS = (*TAUGHT, STYLE, READING, GOLDEN, GENERAL)
+FEWEST_STYLE = 5  # questions; of fewer the test sees nothing, though all get better
+LEAST_RIGHT = 0.5  # of questions, before: a model that cannot answer them has nothing to lose
 IN_WORDS = {
     variants.PHRASED: "questions in other words",
     variants.CHANGED: "changed documents",
     variants.ABSENT: "questions that the documents do not answer",
     variants.NOTE: "notes against old documents",
+    STYLE: "answers in the team's style",
     READING: "reading about other things",
     GOLDEN: "golden questions",
     GENERAL: "general questions",
@@ -87,9 +91,11 @@ def grade(asked: Question, answer: str, words: Wording) -> Graded:
 
 
 def verdict(rows: Sequence[Row], fewest_facts: int) -> Verdict:
-    """Better beyond noise on what was taught, taken together, and worse beyond noise on no kind."""
-    complaints = [*better(rows, fewest_facts), *worse(rows), *memorises(rows)]
-    reasons = tuple(words for _, words in complaints) or (praise(rows),)
+    """Better beyond noise on what the gain is judged by, if there is something, and worse beyond
+    noise on no kind."""
+    judged = gain_rows(rows, fewest_facts)
+    complaints = [*better(judged), *worse(rows), *memorises(rows)]
+    reasons = tuple(words for _, words in complaints) or (praise(rows, judged),)
     return Verdict(
         not complaints, reasons, figures(rows), tuple(dict.fromkeys(name for name, _ in complaints))
     )
@@ -98,15 +104,12 @@ def verdict(rows: Sequence[Row], fewest_facts: int) -> Verdict:
 # ---------------------------------------------------------------------- the checks
 
 
-def better(rows: Sequence[Row], fewest_facts: int) -> Iterator[Complaint]:
-    found = compared(taught(rows))
-    if found.facts < fewest_facts:
-        words = f"too little to judge it by: {found.facts} facts, {fewest_facts} wanted"
-        yield "too few", words
-    elif found.p_better > LEVEL:
+def better(judged: Sequence[Row]) -> Iterator[Complaint]:
+    found = compared(judged)
+    if found.facts and found.p_better > LEVEL:
         seen = paired.smallest_seen(found.facts)
         can = f"{seen:.0%} of the facts or more" if seen <= 1 else "none, with so few facts"
-        yield "no gain", f"{told(rows)}: no gain beyond noise. A gain that it would see: {can}"
+        yield "no gain", f"{told(judged)}: no gain beyond noise. A gain that it would see: {can}"
 
 
 def worse(rows: Sequence[Row]) -> Iterator[Complaint]:
@@ -122,16 +125,19 @@ def worse(rows: Sequence[Row]) -> Iterator[Complaint]:
 
 def forgets(rows: Sequence[Row], margin: float) -> Iterator[Complaint]:
     """Not worse than margin on what the night does not teach, with power: unrelated reading and
-    general questions together. margin: a share of them. Too few of them decide nothing."""
+    general questions together. margin: a share of them."""
     found = kept(rows, margin)
-    if found.decides and not found.passes:
+    if found and not found.passes:
         saw = f"{found.mean:+.0%} right of {found.rows}, {found.low:+.0%} at worst"
         yield "forgets", f"it forgets what it does not learn: {saw}, allowed {-margin:+.0%}"
 
 
-def kept(rows: Sequence[Row], margin: float) -> Forgetting:
+def kept(rows: Sequence[Row], margin: float) -> Forgetting | None:
+    """None if these answers cannot tell: too few, or less than LEAST_RIGHT of them right before."""
     others = [row for row in rows if row.kind in (READING, GENERAL)]
-    return forgetting.judged([row.candidate.right - row.before.right for row in others], margin)
+    found = forgetting.judged([row.candidate.right - row.before.right for row in others], margin)
+    able = right(others)[1] >= LEAST_RIGHT * len(others)
+    return found if found.decides and able else None
 
 
 def memorises(rows: Sequence[Row]) -> Iterator[Complaint]:
@@ -156,6 +162,15 @@ def taught(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.kind in TAUGHT]
 
 
+def gain_rows(rows: Sequence[Row], fewest_facts: int) -> list[Row]:
+    """What a night's gain is judged by: the facts that it taught, or else its style. None where
+    both are too few; then likelihoods judge it."""
+    for some, fewest in ((taught(rows), fewest_facts), (of_kind(rows, STYLE), FEWEST_STYLE)):
+        if compared(some).facts >= fewest:
+            return some
+    return []
+
+
 def of_kind(rows: Sequence[Row], kind: str) -> list[Row]:
     return [row for row in rows if row.kind == kind]
 
@@ -173,7 +188,7 @@ def figures(rows: Sequence[Row]) -> dict[str, float]:
         found |= {f"{kind}_asked": len(some), f"{kind}_right": now, f"{kind}_right_before": before}
     changed = of_kind(rows, variants.CHANGED)
     there = [row for row in taught(rows) if row.kind != variants.ABSENT]
-    test = compared(taught(rows))
+    test = compared(taught(rows) or of_kind(rows, STYLE))
     return found | {
         "memorised": sum(row.candidate.memorised for row in changed),
         "memorised_before": sum(row.before.memorised for row in changed),
@@ -186,20 +201,22 @@ def figures(rows: Sequence[Row]) -> dict[str, float]:
     }
 
 
-def told(rows: Sequence[Row]) -> str:
-    some = taught(rows)
-    now, before = right(some)
-    test = compared(some)
+def told(judged: Sequence[Row]) -> str:
+    now, before = right(judged)
+    test = compared(judged)
+    what = "about what was taught are right"
+    if all(row.kind == STYLE for row in judged):
+        what = "are in the team's style"
     return (
-        f"{now} of {len(some)} answers about what was taught are right, {before} before"
+        f"{now} of {len(judged)} answers {what}, {before} before"
         f" ({test.won} of {test.facts} facts better, {test.lost} worse)"
     )
 
 
-def praise(rows: Sequence[Row]) -> str:
+def praise(rows: Sequence[Row], judged: Sequence[Row]) -> str:
     others = [kind for kind in (READING, GOLDEN, GENERAL) if of_kind(rows, kind)]
     kept = [
         f"{IN_WORDS[kind]} {'{} right, {} before'.format(*right(of_kind(rows, kind)))}"
         for kind in others
     ]
-    return "; ".join([told(rows), *kept])
+    return "; ".join([*([told(judged)] if judged else []), *kept])

@@ -13,26 +13,22 @@ from learning.evaluation.measurements import Evidence, Graded
 
 
 def verdict(evidence: Evidence, limits: Limits) -> Verdict:
-    """Where too few examples have a fact in their passages, the screen alone decides."""
-    screen = gate.verdict(evidence, limits)
-    if evidence.facts < limits.fewest_facts:
-        saw = f"{evidence.facts} examples have facts in their passages"
-        note = f"not judged by answers: {saw}, {limits.fewest_facts} are needed"
-        return replace(screen, notes=(*screen.notes, note))
-    decides = answers.kept(rows_against(evidence, "base"), limits.most_lost_answers).decides
-    return both(second_opinion(screen) if decides else screen, answered(evidence, limits))
+    """Without any answers the screen alone decides. Where too few examples have a fact in their
+    passages, and too few a style, it decides what was learned, and answers what was forgotten."""
+    if not evidence.answered:
+        return noted(gate.verdict(evidence, limits), evidence, limits, "not judged by answers")
+    answers_tell = answers.kept(rows_against(evidence, "base"), limits.most_lost_answers)
+    screen = gate.verdict(evidence, limits, answers_tell=bool(answers_tell))
+    found = both(screen, answered(evidence, limits))
+    if answers.gain_rows(rows_against(evidence, "current"), limits.fewest_facts):
+        return found
+    return noted(found, evidence, limits, "what was taught is judged by likelihoods")
 
 
-def second_opinion(screen: Verdict) -> Verdict:
-    """How likely the base model's own answers still are says how far the model's voice has moved.
-    Where right answers tell what is forgotten, that is a note."""
-    complaints = list(zip(screen.faults, screen.reasons, strict=False))
-    left = [one for one in complaints if one[0] != gate.OWN]
-    if len(left) == len(complaints):
-        return screen
-    moved = tuple(words for name, words in complaints if name == gate.OWN)
-    faults, reasons = tuple(name for name, _ in left), tuple(words for _, words in left)
-    return Verdict(not left, reasons, screen.figures, faults, (*screen.notes, *moved))
+def noted(found: Verdict, evidence: Evidence, limits: Limits, what: str) -> Verdict:
+    saw = f"{evidence.facts} examples have facts in their passages"
+    note = f"{what}: {saw}, {limits.fewest_facts} are needed"
+    return replace(found, notes=(*found.notes, note))
 
 
 def answered(evidence: Evidence, limits: Limits) -> Verdict:
@@ -44,15 +40,17 @@ def answered(evidence: Evidence, limits: Limits) -> Verdict:
     if not {"worse: reading", "worse: general"} & {*found.faults, *complaints}:
         complaints |= dict(answers.forgets(against_base, limits.most_lost_answers))
     reasons = (*(() if found.promote else found.reasons), *complaints.values())
-    figures = found.figures | counts(answers.taught(rows))
+    figures = found.figures | counts(answers.gain_rows(rows, limits.fewest_facts))
     faults = (*found.faults, *complaints)
     return Verdict(not reasons, reasons or found.reasons, figures, faults)
 
 
-def counts(taught: Sequence[Row]) -> dict[str, float]:
-    """In place of the counts that the screen makes of sampled answers."""
-    right, before = answers.right(taught)
-    return {"right": right, "right_after": right, "right_before": before, "asked": len(taught)}
+def counts(judged: Sequence[Row]) -> dict[str, float]:
+    """In place of the counts that the screen makes of sampled answers; none where it decides."""
+    if not judged:
+        return {}
+    right, before = answers.right(judged)
+    return {"right": right, "right_after": right, "right_before": before, "asked": len(judged)}
 
 
 def beyond_base(rows: Sequence[Row], known: Sequence[str]) -> Iterator[answers.Complaint]:

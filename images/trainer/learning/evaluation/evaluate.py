@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
 from itertools import zip_longest
@@ -19,6 +19,7 @@ from glue.core import files
 from glue.core.errors import GlueError
 from glue.core.names import CANDIDATE, GOLDEN
 from learning import job as jobs
+from learning.dataset import asked as asked_rows
 from learning.dataset import files as dataset_files
 from learning.dataset.prompt import PromptForm
 from learning.dataset.variants import Variant
@@ -75,13 +76,12 @@ def limits(recipe: dict[str, Any]) -> Limits:
 
 
 def look(job: Job, dataset: Dataset, asked: Sequence[Variant] = ()) -> Evidence:
-    facts = len({one.fact for one in asked})
-    enough = facts >= job.order["recipe"]["fewest_facts"]
-    replies = ask_all(job, questions(job, dataset, asked)) if enough else []
+    wanted = judges_by_answers(job.order["recipe"], asked)
+    replies = ask_all(job, questions(job, dataset, asked)) if wanted else []
     return Evidence(
-        facts=facts,
+        facts=asked_rows.facts_in(asked),
         answered=tuple(graded(*pair) for pair in replies),
-        own=scored(job, own_answers(replies), "own", OWN_SIDES) if enough else Scored(),
+        own=scored(job, own_answers(replies), "own", OWN_SIDES) if wanted else Scored(),
         held_out=replace(
             scored(job, dataset.held_out, "held-out"), decoy=decoy_scores(job, dataset)
         ),
@@ -91,6 +91,12 @@ def look(job: Job, dataset: Dataset, asked: Sequence[Variant] = ()) -> Evidence:
         golden=ask_golden(job),
         forms=forms(job),
     )
+
+
+def judges_by_answers(recipe: Mapping[str, Any], asked: Sequence[Variant]) -> bool:
+    """Every night of a recipe that trains reading, and any other that has enough facts."""
+    enough = asked_rows.facts_in(asked) >= recipe["fewest_facts"]
+    return bool(recipe["sort_by_support"]) or enough
 
 
 # ---------------------------------------------------------------------- likelihoods

@@ -20,7 +20,6 @@ from learning.evaluation.measurements import Evidence
 # nats a token; vLLM computes the same twice to far less, and what a night teaches is a hundred
 # thousand times it
 SAME = 1e-6
-OWN = "its own answers"  # a fault that right answers overrule, where there are enough of them
 OWN_SPREAD = 0.35  # SD of a row's change, measured (learning-answers.md)
 
 Complaint = tuple[str, str]  # a short name for machines, and the reason in words
@@ -43,7 +42,8 @@ class Limits:
     most_slowdown: float
 
 
-def verdict(evidence: Evidence, limits: Limits) -> Verdict:
+def verdict(evidence: Evidence, limits: Limits, answers_tell: bool = False) -> Verdict:
+    """answers_tell: right answers tell what is forgotten, so likelihoods of it only make a note."""
     held_out, general = evidence.held_out, evidence.general
     numbers = figures.of(evidence) | figures.of_own(own_answers(evidence, limits))
     if not all(
@@ -67,10 +67,13 @@ def verdict(evidence: Evidence, limits: Limits) -> Verdict:
             " model"
         )
         return Verdict(False, (words,), numbers, ("changes nothing",))
-    complaints = [complaint for check in CHECKS for complaint in check(evidence, limits)]
+    checks = [check for check in CHECKS if not (answers_tell and check is remembers)]
+    complaints = [complaint for check in checks for complaint in check(evidence, limits)]
     reasons = tuple(words for _, words in complaints) or (praise(evidence),)
     faults = tuple(name for name, _ in complaints)
-    return Verdict(not complaints, reasons, numbers, faults, notes(evidence, limits))
+    moved = tuple(words for _, words in remembers(evidence, limits))
+    told = moved if answers_tell else notes(evidence, limits)
+    return Verdict(not complaints, reasons, numbers, faults, told)
 
 
 def changes_nothing(evidence: Evidence) -> bool:
@@ -146,7 +149,7 @@ def remembers(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
                 f"{own.mean:+.3f} a token on {own.rows} answers of its own, {own.low:+.3f} at worst"
             )
             yield (
-                OWN,
+                "its own answers",
                 f"its own answers became less likely: {saw}, usual {-limits.most_own_loss:+.3f}",
             )
         return

@@ -10,6 +10,7 @@ from random import Random
 from statistics import stdev
 from typing import Any
 
+from learning.dataset.asked import facts_in
 from learning.dataset.variants import Variant
 from learning.evaluation import answers, decision, evaluate, forgetting, measurements, reading
 from learning.evaluation.answers import GENERAL, READING, Question
@@ -126,19 +127,18 @@ def seen(sides: Sides, whole: Dataset, built: Built) -> Evidence:
     """As learning.evaluation.evaluate looks at what vLLM serves, but for speed, sampled answers and
     forms, of which a merged model on a GPU says nothing."""
     asked: Sequence[Variant] = built.lessons.asked
-    facts = len({one.fact for one in asked})
-    enough = facts >= TEAM["fewest_facts"]
+    wanted = evaluate.judges_by_answers(TEAM, asked)
     questions = [
         *map(answers.question, asked),
         *reading.asked(FORM),
         *answers.general(whole.general),
     ]
-    answered = tuple(graded(sides, questions)) if enough else ()
+    answered = tuple(graded(sides, questions)) if wanted else ()
     held = evaluate.chosen(whole.held_out)
     decoy = sides["candidate"].likelihoods(measurements.decoys(held))
     scores = {name: side.likelihoods(held) for name, side in sides.items()}
     return Evidence(
-        facts=facts,
+        facts=facts_in(asked),
         answered=answered,
         own=scored(sides, own(questions, answered), ("candidate", "base")),
         held_out=Scored(**scores, units=measurements.units(held), decoy=decoy),

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from learning.examples import Example, Message
 
-SCORED_AT_ONCE, ASKED_AT_ONCE = 48, 512
+SCORED_AT_ONCE, ASKED_AT_ONCE = 48, 256
 MODULES = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 SCALE = 2.0  # alpha over rank, as in env/recipes/team.toml
 LINEAR, COSINE = "linear", "cosine"

@@ -93,7 +93,7 @@ def truth() -> Iterator[Question]:
         first, second = fact["unseen"]
         value, swap = Fact(fact["value"]), Fact(fact["swap"])
         beside, old = elsewhere(fact), document(fact, changed=True)
-        note = variants.note_of(answer_of(fact), WORDS)
+        note = variants.note_of(fact["question"], answer_of(fact), WORDS)
         for kind, words, sources, right, stale in (
             (variants.PHRASED, first, [document(fact), beside], value, ""),
             (variants.PHRASED, second, [beside, document(fact)], value, ""),
