@@ -9,7 +9,7 @@ from pathlib import Path
 from glue.clients import one_shot
 from glue.clients.compose import docker_cli
 from glue.clients.docker import Stacks
-from glue.core import files
+from glue.core import files, image_tags
 from glue.core.commands import Hear, run, stream
 from glue.core.errors import GlueError
 from glue.core.settings import REPOSITORY, Settings
@@ -42,6 +42,12 @@ def pull(reference: str, tell: Hear) -> None:
 def build_rehearsal_images(settings: Settings, tell: Hear) -> None:
     """Raises GlueError with the last lines of images/build-rehearsal.sh."""
     images = {key: value for key, value in settings.values.items() if key.startswith("REHEARSAL_")}
+    model = image_tags.BUILDS[settings.model_image]
+    images |= {
+        "MODEL_IMAGE": settings[settings.model_image],
+        "MODEL_FOLDER": Path(model.folder).name,
+        "MODEL_CONTEXT": model.context or model.folder,
+    }
     build([str(REPOSITORY / "images" / "build-rehearsal.sh")], settings, images, tell)
 
 
@@ -63,9 +69,9 @@ PLACE = (
 )
 
 
-def copy_practice_model(settings: Settings) -> None:
+def copy_model(settings: Settings) -> None:
     """Copies it from its image into the volume of base models, unless it is there."""
-    image, volumes = settings["REHEARSAL_MODEL_IMAGE"], {"/models": f"{settings['PROJECT']}-models"}
+    image, volumes = settings[settings.model_image], {"/models": f"{settings['PROJECT']}-models"}
     script = ("-c", PLACE, settings["TRAINED_MODEL"])
     command = one_shot.command(image, "sh", *script, options=("--user=0:0",), volumes=volumes)
     run(command, "make setup", timeout_seconds=COPY_DEADLINE_SECONDS)

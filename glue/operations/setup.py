@@ -52,7 +52,7 @@ def ensure(profile: str | None, tell: Tell) -> Site:
     open_volumes(site)
     ensure_kernels(site)
     if site.settings.rehearsal:
-        ensure_practice_model(site)
+        ensure_small_model(site)
     ensure_general_examples(site)
     ensure_base_facts(site)
     tell_what_is_left(site)
@@ -215,11 +215,13 @@ def open_volumes(site: Site) -> None:
     site.stacks.compose("night", *run, *volume, "--entrypoint", "chown", *caches)
 
 
-def ensure_practice_model(site: Site) -> None:
-    """The practice model in its volume, and what it knows as general examples."""
+def ensure_small_model(site: Site) -> None:
+    """A rehearsal's model in its volume; of the practice model also what it knows, as general
+    examples."""
     if not airgap.are_loaded(site):  # a bundle brings its models
-        images.copy_practice_model(site.settings)
-    ensure_replay(site)
+        images.copy_model(site.settings)
+    if site.settings.model_image == "REHEARSAL_MODEL_IMAGE":
+        ensure_replay(site)
 
 
 def ensure_replay(site: Site) -> None:
