@@ -264,7 +264,8 @@ def ensure_general_examples(site: Site) -> None:
 def ensure_base_facts(site: Site) -> None:
     """state/base_model.json: the shape that an adapter must fit."""
     path, name = site.state / "base_model.json", site.settings["TRAINED_MODEL"]
-    if files.read_json_if_whole(path, {}).get("name") == name:
+    before = files.read_json_if_whole(path, {})
+    if before.get("name") == name and "places" in before:  # an earlier version wrote none
         return
     site.tell("reading the base model's shape")
     what = "the base model cannot be read"
@@ -286,6 +287,7 @@ def show(site: Site, name: str) -> dict[str, Any]:
         site.stacks,
         "training.count_parameters",
         json.dumps({key: recipe[key] for key in TARGETS}),
+        site.settings["TRAINED_MODEL"],
         what="the recipe's parameters cannot be counted",
         do="make setup",
         timeout_seconds=READ_MODEL_SECONDS,

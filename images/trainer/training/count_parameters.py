@@ -1,10 +1,12 @@
-"""Counts the parameters that a recipe trains, on the real architecture without its weights.
+"""Counts the parameters that a recipe trains, by the model's configuration, without its weights.
 
-    python -m training.recipe '{"rank": 16, "target_modules": [...], "target_parameters": [...],
-    "layers": [...]}'
+    python -m training.count_parameters '{"rank": 16, "target_modules": [...],
+    "target_parameters": [...], "layers": [...]}' MODEL
 
 The last line of output is JSON: {"total_parameters", "trainable_parameters", "unmatched"}.
-unmatched: targets and layers that the model does not have; such a recipe is wrong, exit 1.
+unmatched: targets and layers that the model does not have; such a recipe is wrong.
+A Nemotron-H is counted at its published size, which a rehearsal's practice model stands for; so is
+a model that is not on this machine yet.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any
 
 import torch
 
-from training import architecture
+from training import architecture, families
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -74,5 +76,16 @@ def facts(model: torch.nn.Module, recipe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def counted(name: str) -> torch.nn.Module:
+    """The model to count on, without weights."""
+    try:
+        config = families.configuration(name)
+    except OSError:
+        return architecture.meta_model()
+    if families.family(config) == families.NEMOTRON_H:
+        return architecture.meta_model()
+    return families.skeleton(config)
+
+
 if __name__ == "__main__":
-    print(json.dumps(facts(architecture.meta_model(), json.loads(sys.argv[1]))))
+    print(json.dumps(facts(counted(sys.argv[2]), json.loads(sys.argv[1]))))
