@@ -26,7 +26,8 @@ class Recipe:
     longer example is left out, none is cut. serve: "adapter" loads it beside the base model,
     "merged" serves a checkpoint that contains it. document_questions: per document, at most.
     sort_by_support: trains of what people taught only what its passages support, in variants_each
-    rows of each example; those that no share names ask in other words.
+    rows of each example; those that no share names ask in other words. reading_questions: about
+    other things, of evaluation/reading.toml, at most.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -70,6 +71,7 @@ class Recipe:
     note_share: Annotated[float, number(0.0, 1.0)] = 0.2
     distracted_share: Annotated[float, number(0.0, 1.0)] = 0.5
     unrelated_rows: Annotated[int, whole(0, 10_000)] = 80
+    reading_questions: Annotated[int, whole(0, 1000)] = 100
 
 
 def load(folder: Path, name: str) -> Recipe:
