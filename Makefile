@@ -5,11 +5,11 @@ ROOMS := $(addprefix tests/,core clients machine serving operations night cli be
 
 # What people type goes to a program in its environment, letter by letter: make would expand a $ in
 # it, and a shell would run what stands between backticks.
-TYPED := Q DIR FROM TO CHAT USER_ID ADAPTER FORM SERVICE RECIPE ARGS
+TYPED := Q DIR FROM TO CHAT USER_ID ADAPTER FORM SERVICE RECIPE ARGS ACCEPT DROP
 $(foreach name,$(TYPED),$(eval export ARG_$(name) := $$(value $(name)))$(eval unexport $(name)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night https stop schedule backup restore upgrade bundle load support status ask ingest dataset forget adapters promote rollback prune export logs admin-password recipe pin kill-study test test-long test-fast gate-study lint lock clean bench-training bench
+.PHONY: help setup doctor demo day night https stop schedule backup restore upgrade bundle load support status ask ingest notes dataset forget adapters promote rollback prune export logs admin-password recipe pin kill-study test test-long test-fast gate-study lint lock clean bench-training bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ ask: .venv/ready ## Ask a question: make ask Q="What is the code of the harbor?"
 
 ingest: .venv/ready ## Make the documents match a folder: make ingest DIR=/srv/documents; SKIP_BAD=1, YES=1 for timers
 	@$(GLUE) ingest $(if $(SKIP_BAD),--skip-bad) $(if $(YES),--yes)
+
+notes: .venv/ready ## Make notes of corrections now, and list them; ACCEPT=<id> or DROP=<id> decides about one
+	@$(GLUE) notes
 
 dataset: .venv/ready ## Build tonight's data set, with a page to read; changes nothing else
 	@$(GLUE) dataset build

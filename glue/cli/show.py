@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -75,6 +76,15 @@ def table(*headings: str) -> Table:
 def schedule(result: Json) -> None:
     for key, value in result.items():
         print(f"# {key}\n{value}" if isinstance(value, str) else f"{key}:\n  " + "\n  ".join(value))
+
+
+def notes(rows: list[Json]) -> None:
+    for row in rows:
+        day = f", {datetime.fromtimestamp(row['when']):%Y-%m-%d}" if row["when"] else ""
+        print(f"{row['id']}  {row['state']} ({row['who']}{day})")
+        print(f"    {' '.join(row['question'].split())}\n    {' '.join(row['answer'].split())}")
+        for name in row["contradicts"]:
+            print(f"    says otherwise: {name}; change the document, or drop the note")
 
 
 def ingested(result: Json) -> None:

@@ -26,6 +26,7 @@ from glue.operations import (
     clean,
     dataset,
     documents,
+    notes,
     restore,
     setup,
     support,
@@ -131,7 +132,17 @@ def forget_verb(site: Site, user: str | None, chat: str | None) -> Json:
     if bool(user) == bool(chat):
         seen = "neither --user nor --chat" if user is None and chat is None else "both"
         raise Misconfigured("forget needs a person or a conversation", seen, "give one of the two")
-    return dataset.forget(site, "user" if user else "chat", str(user or chat))
+    found = dataset.forget(site, "user" if user else "chat", str(user or chat))
+    notes.keep_in_step(site)
+    return found
+
+
+def notes_verb(site: Site, scheduled: bool, accept: str | None, drop: str | None) -> list[Json]:
+    """Make notes of the team's corrections, which the assistant finds beside the documents, and
+    list them."""
+    if scheduled:
+        return notes.keep_in_step(site)
+    return notes.notes(site, accept or "", drop or "")
 
 
 def ask_verb(site: Site, question: str) -> Json:
@@ -235,6 +246,8 @@ OPTIONS = (  # a verb has the options that its function names
     option("--until", help="Time of day by which training ends, such as 05:30."),
     option("--user", envvar="ARG_USER_ID", help="ID of a person in Open WebUI."),
     option("--chat", envvar="ARG_CHAT", help="ID of a conversation in Open WebUI."),
+    option("--accept", envvar="ARG_ACCEPT", help="ID of a note that is to be served."),
+    option("--drop", envvar="ARG_DROP", help="ID of a note that is not to be served."),
     option("--add", type=FOLDER, help="Add the adapter in this folder. It does not serve yet."),
     option("--form", type=click.Choice(["adapter", "merged"]), help="Default: as its recipe says."),
     option(
@@ -271,6 +284,7 @@ verb(night_verb)
 verb(status_verb, show=show.status)
 verb(ingest_verb, typed="DIR", show=show.ingested, exit_code=incomplete)
 verb(forget_verb)
+verb(notes_verb, show=show.notes)
 verb(ask_verb, typed="Q", show=show.answer)
 verb(adapters_verb, show=show.adapters)
 verb(promote_verb, typed="ADAPTER")

@@ -49,6 +49,7 @@ Country = Annotated[str, like("[A-Z]{2}", "two capital letters for a country, su
 # what vLLM's --max-lora-rank takes
 Rank = Annotated[str, like("8|16|32|64|128|256|512", "8, 16, 32, 64, 128, 256 or 512")]
 Switch = Annotated[str, schema.one_of("true", "false")]
+Notes = Annotated[str, schema.one_of("auto", "review", "off")]
 Template = Annotated[str, like(r".*\{\{CONTEXT\}\}.*", "text that contains {{CONTEXT}}")]
 Secret = Annotated[str, like(".{16,}", "at least 16 characters")]
 Image = Annotated[
@@ -89,6 +90,7 @@ class Keys(BaseModel):
     SYSTEM_PROMPT: Personal[Text]
     MAX_ANSWER_TOKENS: Positive
     TEMPERATURE: Number
+    NOTES: Notes
     RECIPE: Name
     DAY_AT: Time
     PHONE_REGION: Country

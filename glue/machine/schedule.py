@@ -28,6 +28,7 @@ TEMPLATES = Environment(
     autoescape=False,
 )
 RECONCILE_MINUTES = 5
+NOTES_SECONDS = 30  # a correction is to be found within a minute
 LOCK_SECONDS = 900  # the longest that one command waits for another
 BACKUP_SECONDS = 4 * 3600
 MONDAY = date(2024, 1, 1)
@@ -166,6 +167,7 @@ def units(hours: Hours, place: Place) -> dict[str, str]:
         "night_seconds": int(hours.longest_night.total_seconds()) + day_seconds,
         "backup_seconds": BACKUP_SECONDS,
         "reconcile_minutes": RECONCILE_MINUTES,
+        "notes_seconds": NOTES_SECONDS,
         "calendars": {verb: calendars(hours, verb) for verb in days_and_times(hours)},
     }
     return {
@@ -189,6 +191,8 @@ def cron_lines(hours: Hours, place: Place) -> str:
         *(line(days, at, "day --scheduled") for days, at in rows["day"]),
         *(line(days, at, "backup") for days, at in rows["backup"]),
         f"*/{RECONCILE_MINUTES} * * * *  {place.user}  {place.shell_line('reconcile')}",
+        f"* * * * *  {place.user}  {place.shell_line('notes --scheduled')}",
+        f"* * * * *  {place.user}  sleep {NOTES_SECONDS}; {place.shell_line('notes --scheduled')}",
         f"@reboot  {place.user}  {place.shell_line('reconcile')}",
     ]
     head = f"# Dual-use Spark, written by glue schedule install --cron from {place.home}"

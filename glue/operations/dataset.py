@@ -10,6 +10,7 @@ from typing import Any
 
 from glue.clients import jobs, knowledge
 from glue.clients.jobs import Job
+from glue.clients.open_webui import NOTES
 from glue.clients.site import Site
 from glue.core import files, lock, names
 from glue.core.errors import GlueError
@@ -70,10 +71,12 @@ def build_in(
 
 def order_for(site: Site, recipe: Recipe) -> dict[str, Any]:
     settings, prompts = site.settings, files.read_lines(site.state / names.PROMPTS)
+    person, off = site.administrator(), settings["NOTES"] == "off"
     return {
         "recipe": asdict(recipe),
         "known": sorted(learned_before(site)),
-        "knowledge": knowledge.current(site.administrator(), site.state),
+        "knowledge": knowledge.current(person, site.state),
+        "notes": None if off else knowledge.current(person, site.state, kind=NOTES),
         "system_prompt": settings["SYSTEM_PROMPT"],
         "earlier_prompts": [row for row in prompts if row.keys() == {"system", "template"}],
         "rag_template": settings["RAG_TEMPLATE"],
@@ -135,11 +138,28 @@ def delete_ratings(site: Site, account: str) -> int:
 
 
 def remove(site: Site, wanted: Iterable[str]) -> dict[str, int]:
-    """Rows removed, by data set, of the chats and people with these hashed names."""
-    order = {"names": sorted(set(wanted))}
+    """Rows removed, by data set and file, of the chats and people with these hashed names."""
+    hashed = set(wanted)
+    order, from_notes = {"names": sorted(hashed)}, remove_notes(site.state, hashed)
     folders = (site.state / "nights", site.state / "dataset")
     if not order["names"] or not any(folder.exists() for folder in folders):
-        return {}
+        return from_notes
     job = Job("learning.dataset.forget", order, writes=folders, timeout_seconds=FORGET_SECONDS)
     removed: dict[str, int] = jobs.run(site, job)["removed"]
-    return removed
+    return removed | from_notes
+
+
+def remove_notes(state: Path, wanted: set[str]) -> dict[str, int]:
+    """Their page is made anew with the next ones, and what the chat has of them goes then."""
+    kept = files.read_json_if_whole(state / names.NOTES, {})
+    rows = kept.get("notes", [])
+    left = [
+        row
+        for row in rows
+        if not wanted & {names.hashed(what, row[what]) for what in ("chat", "user") if row[what]}
+    ]
+    if len(left) == len(rows):
+        return {}
+    (state / pages.NOTES).unlink(missing_ok=True)
+    files.write_json(state / names.NOTES, kept | {"notes": left, "seen": ""}, mode=0o600)
+    return {names.NOTES: len(rows) - len(left)}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from glue.clients import knowledge, suggestions
+from glue.clients import knowledge, leftovers, suggestions
 from glue.clients.knowledge import Held
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
@@ -90,7 +90,7 @@ def begin(site: Site, found: Folder) -> Run:
     assert collection is not None
     knowledge.attach(person, collection)
     held = knowledge.held(person, collection)
-    knowledge.discard_unfinished(person, collection, held)
+    leftovers.clear(person, collection, held)
     notes = files.read_json_if_whole(site.state / NOTES, {})
     texts, clean = dict(notes.get("texts", {})), set(notes.get("clean", []))
     by_id, known = {one.id: one for one in held}, frozenset(one.key for one in held)

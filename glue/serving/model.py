@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from glue.clients import host, knowledge, suggestions
 from glue.clients.adapter_store import AdapterName, shown
-from glue.clients.open_webui import WebUI
+from glue.clients.open_webui import NOTES, WebUI, reference
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
 from glue.clients.webui_accounts import NoAccount
@@ -154,8 +154,16 @@ def ensure_assistant(site: Site, person: WebUI, release: AdapterName) -> None:
         site.tell(f"{knowledge.DELETED}: {knowledge.INGEST}")
     documents = [one.name for one in knowledge.held(person, collection)]
     asked = suggestions.made(site.state, documents)
-    person.ensure_assistant(site.settings, ADAPTER if release else BASE, collection, asked)
+    looks_in = [*reference(collection), *reference(notes_of(site, person), NOTES)]
+    person.ensure_assistant(site.settings, ADAPTER if release else BASE, looks_in, asked)
     person.ensure_banner(**last_night.kept_banner(site.state, release))
+
+
+def notes_of(site: Site, person: WebUI) -> str | None:
+    """The collection of the team's corrections, made where there is none; None with NOTES=off."""
+    if site.settings["NOTES"] == "off":
+        return None
+    return knowledge.ensure(person, site.state, anew=True, kind=NOTES)
 
 
 def answer_with(site: Site, release: AdapterName) -> None:

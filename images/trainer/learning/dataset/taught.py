@@ -12,6 +12,7 @@ from typing import Any
 from learning.dataset import facts, passages, split, support, variants, wording
 from learning.dataset.asked import SEED
 from learning.dataset.variants import Shares, Variant
+from learning.dataset.wording import Wording
 from learning.examples import Dataset, Example
 
 OTHERWISE = "its passages say otherwise"
@@ -83,8 +84,11 @@ def to_decide(why: str, row: Example) -> tuple[str, Example]:
     return f"{why}: {', '.join(names)}" if names and why == OTHERWISE else why, row
 
 
-def trained(found: Taught, recipe: Mapping[str, Any]) -> tuple[Example, ...]:
-    return tuple(one.example for one in variants.train(found.supported, shares(recipe), SEED))
+def trained(
+    found: Taught, recipe: Mapping[str, Any], words: Wording | None = None
+) -> tuple[Example, ...]:
+    made = variants.train(found.supported, shares(recipe), SEED, words)
+    return tuple(one.example for one in made)
 
 
 def shares(recipe: Mapping[str, Any]) -> Shares:

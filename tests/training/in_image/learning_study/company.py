@@ -102,7 +102,7 @@ def truth() -> Iterator[Question]:
     for fact in TABLE["fact"]:
         first, second = fact["unseen"]
         value, swap = Fact(fact["value"]), Fact(fact["swap"])
-        note = variants.note_of(answer_of(fact), WORDS)
+        note = variants.note_of(fact["question"], answer_of(fact), WORDS)
         beside, name = elsewhere(fact, 2), fact["id"]
 
         def asked(
