@@ -17,7 +17,7 @@ from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.clients.webui_connection import Answer
 from glue.night import night
-from glue.operations import documents
+from glue.operations import documents, notes
 from glue.serving import adapters
 from learning.dataset import facts
 from learning.dataset.wording import Wording
@@ -56,7 +56,7 @@ def play(site: Site, phases: Phases) -> dict[str, Any]:
     with phases.phase("reset"):
         uma, vera = team.team_member(site), team.team_member(site, "Vera", VERA)
         adapters.promote(site, None)
-        keep_notes_in_step(site)
+        notes.notes(site)
     with phases.phase("documents"):
         take_in(site, told.values, folder)
     with phases.phase("ask before"):
@@ -83,10 +83,6 @@ def play(site: Site, phases: Phases) -> dict[str, Any]:
         | changed
         | {"adapter": outcome["adapter"], "asked_during_night": dict(asked_at_night)}
     )
-
-
-def keep_notes_in_step(site: Site) -> None:
-    """What the timer does every minute on a real site: corrections become notes."""
 
 
 def take_in(site: Site, values: dict[str, str], folder: Path) -> None:
@@ -127,7 +123,7 @@ def note(site: Site, member: WebUI, other: WebUI, told: Company) -> dict[str, An
     wrong = ask(site, member, told.note.team, told.note.right)
     started = time.monotonic()
     team.correct(member, told.note.team, wrong.answer, told.note.answer)
-    keep_notes_in_step(site)
+    notes.notes(site)  # on a real site a timer does it every minute
     found = ask(site, other, told.note.asked, told.note.right)
     return {
         "note_question": told.note.asked,
@@ -141,6 +137,7 @@ def note(site: Site, member: WebUI, other: WebUI, told: Company) -> dict[str, An
 def change(site: Site, member: WebUI, told: Company, folder: Path) -> dict[str, Any]:
     """A document gets a new value for what the night has learned from the old one."""
     take_in(site, told.values | {told.change.fact: told.change.new}, folder)
+    notes.notes(site)  # one about the old value does not count any more
     found = ask(site, member, told.change.asked, told.change.new)
     stale = facts.says(found.answer.text, told.change.old)
     return {
@@ -217,7 +214,8 @@ def show(result: dict[str, Any]) -> None:
     print(f"  {result['changed_question']}\n    {one_line(result['changed_answer'])}")
     print(
         f"\nRight, of {result['questions']}: {result['right_before']} before the night,"
-        f" {result['right_after']} after it. Of {result['absent_questions']} questions that the"
+        f" {result['right_after']} after it; rolled back, with the team's notes alone,"
+        f" {result['right_rolled_back']}. Of {result['absent_questions']} questions that the"
         f" documents do not answer, {result['absent_after']} get to hear so, before"
         f" {result['absent_before']}."
     )

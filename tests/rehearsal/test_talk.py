@@ -83,5 +83,5 @@ def test_the_last_lines_are_right_answers_in_sentences(
 ) -> None:
     talk.show(good())
     printed = capsys.readouterr().out.splitlines()
-    assert printed[-1].startswith("Right, of 2: 1 before the night, 2 after it.")
+    assert printed[-1].startswith("Right, of 2: 1 before the night, 2 after it; rolled back")
     assert "    It is 4471." in printed and "    Until 14:25." in printed
