@@ -29,6 +29,7 @@ VERA = "vera@rehearsal.local"
 LONGEST_ANSWER = 160  # characters; the team shortens a longer one, right or not
 LEAST_RIGHT = 0.8
 NOTE_SECONDS = 60.0
+SECONDS_BETWEEN = 15.0  # questions at night: each takes the two cores for a second or two
 COUNTS = (
     *("questions", "right_before", "right_after", "right_rolled_back"),
     *("note_seconds", "changed_follows", "rollback"),
@@ -65,7 +66,7 @@ def play(site: Site, phases: Phases) -> dict[str, Any]:
         teach(site, uma, told)
     with phases.phase("a correction, at once"):
         noted = note(site, uma, vera, told)
-    with phases.phase("night"), team.asking_all_night(site) as asked_at_night:
+    with phases.phase("night"), team.asking_all_night(site, SECONDS_BETWEEN) as asked_at_night:
         outcome = night.run(site, math.inf)  # at any hour, for as long as the recipe allows
     with phases.phase("ask after"):
         after = ask_all(site, vera, told)

@@ -199,14 +199,16 @@ def rated_chat(question: str, answer: Answer, right: str) -> dict[str, Any]:
 
 
 @contextmanager
-def asking_all_night(site: Site) -> Iterator[Counter[str]]:
-    """Asks a question every two seconds while the block runs. Counts who answered: model, desk
-    or error."""
+def asking_all_night(
+    site: Site, seconds_between: float = SECONDS_BETWEEN_QUESTIONS
+) -> Iterator[Counter[str]]:
+    """Asks a question again and again while the block runs. Counts who answered: model, desk or
+    error."""
     counts: Counter[str] = Counter(model=0, desk=0, error=0)
     asker = site.administrator()
 
     def ask(over: threading.Event) -> None:
-        while not over.wait(SECONDS_BETWEEN_QUESTIONS):
+        while not over.wait(seconds_between):
             try:
                 answer = asker.ask([{"role": "user", "content": "Are you there?"}])
             except GlueError as error:
