@@ -38,11 +38,11 @@ class Site:
         """Raises Misconfigured, also for a rank above MAX_LORA_RANK."""
         found = recipes.load(REPOSITORY / "env" / "recipes", name or self.settings["RECIPE"])
         largest = self.settings.number("MAX_LORA_RANK")
-        if found.rank > largest:
+        if found.largest_rank > largest:
             raise Misconfigured(
                 "the recipe's rank is higher than MAX_LORA_RANK",
-                f"{found.name}: rank = {found.rank}, MAX_LORA_RANK={largest}",
-                f"set MAX_LORA_RANK={found.rank} or higher in env/site.env, then make day",
+                f"{found.name}: rank = {found.largest_rank}, MAX_LORA_RANK={largest}",
+                f"set MAX_LORA_RANK={found.largest_rank} or higher in env/site.env, then make day",
             )
         return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -14,6 +14,24 @@ from glue.core.schema import number, one_of, whole
 
 Text = Annotated[str, Field(min_length=1)]
 LAYERS = Field(description="a list of layer numbers; empty for all")
+SEARCH = Field(
+    description="a table with lists learning_rate, passes and rank, most_candidates (2 to 64) and"
+    " share_of_minutes (0.05 to 0.8)"
+)
+
+
+@dataclass(frozen=True)
+class Search:
+    """Settings that a night tries beside the recipe's own: every combination, the recipe's value
+    where a list is empty. share_of_minutes: of the time until training must end."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    learning_rate: list[Annotated[float, number(1e-7, 0.1)]] = field(default_factory=list)
+    passes: list[Annotated[int, whole(1, 10_000)]] = field(default_factory=list)
+    rank: list[Annotated[int, whole(1, 512)]] = field(default_factory=list)
+    most_candidates: Annotated[int, whole(2, 64)] = 6
+    share_of_minutes: Annotated[float, number(0.05, 0.8)] = 0.5
 
 
 @dataclass(frozen=True)
@@ -27,7 +45,8 @@ class Recipe:
     "merged" serves a checkpoint that contains it. document_questions: per document, at most.
     sort_by_support: trains of what people taught only what its passages support, in variants_each
     rows of each example; those that no share names ask in other words. reading_questions: about
-    other things, of evaluation/reading.toml, at most.
+    other things, of evaluation/reading.toml, at most. preferences: "dpo" trains the pairs of
+    answers, one preferred, after the examples.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -72,6 +91,12 @@ class Recipe:
     distracted_share: Annotated[float, number(0.0, 1.0)] = 0.5
     unrelated_rows: Annotated[int, whole(0, 10_000)] = 80
     reading_questions: Annotated[int, whole(0, 1000)] = 100
+    search: Annotated[Search | None, SEARCH] = None
+    preferences: Annotated[str, one_of("none", "dpo")] = "none"
+
+    @property
+    def largest_rank(self) -> int:
+        return max([self.rank, *(self.search.rank if self.search else [])])
 
 
 def load(folder: Path, name: str) -> Recipe:
@@ -82,6 +107,8 @@ def load(folder: Path, name: str) -> Recipe:
         raise Misconfigured("there is no such recipe", str(path), f"set RECIPE to one of: {there}")
     table = {"name": name} | schema.read_toml(path)
     schema.check(Recipe, table, str(path))
+    if "search" in table:
+        table["search"] = Search(**table["search"])
     recipe = Recipe(**table)
     require_fit(recipe, path)
     return recipe
@@ -103,6 +130,18 @@ def require_fit(recipe: Recipe, path: Path) -> None:
             f"Invalid value for note_share in {path}",
             f"{recipe.note_share}, with changed_share and absent_share {shares:g}",
             "Lower one of them: together they are at most 1.",
+        )
+    if recipe.search and recipe.engine == "unsloth":
+        raise Invalid(
+            f"Invalid value for search in {path}",
+            "engine is 'unsloth', which loads the model once for each adapter",
+            'Set engine = "grouped" or remove the key.',
+        )
+    if recipe.search and recipe.search.rank and recipe.begin_from == "current":
+        raise Invalid(
+            f"Invalid value for search in {path}",
+            f"rank = {recipe.search.rank}, and begin_from is 'current'",
+            "Remove its list of ranks: an adapter that is continued keeps its own.",
         )
     if (recipe.begin_from, recipe.engine) == ("current", "unsloth"):
         raise Invalid(

@@ -60,7 +60,9 @@ def missing_state_bytes(seen: Host) -> float:
     if seen.recipe is None or not seen.wrong_files:
         return own
     merged = seen.recipe.serve == "merged"
-    each = MODEL_BYTES["SERVED_MODEL"] if merged else RELEASE_BYTES_A_RANK * seen.recipe.rank
+    each = (
+        MODEL_BYTES["SERVED_MODEL"] if merged else RELEASE_BYTES_A_RANK * seen.recipe.largest_rank
+    )
     return own + each * max(0, RELEASES_KEPT - seen.adapters)
 
 

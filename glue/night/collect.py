@@ -42,7 +42,7 @@ def check(night: Night) -> None:
 
 def reserve_disk(night: Night) -> None:
     """Reserves disk space for the adapter before other files fill the disk."""
-    size = int(checks.RELEASE_BYTES_A_RANK * night.recipe.rank)
+    size = int(checks.RELEASE_BYTES_A_RANK * night.recipe.largest_rank)
     try:
         files.reserve(night.reserve, size)
     except OSError as error:

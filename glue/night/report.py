@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from glue.core import files, journal
 from glue.night.tonight import Night
@@ -28,6 +29,19 @@ def build(night: Night, outcome: str, reason: str, seconds: float) -> Report:
         losses=losses(night),
         energy=night.energy,
         limits={name: getattr(night.recipe, name) for name in LIMITS},
+        searched=searched(night.result.get("search")),
+    )
+
+
+def searched(found: dict[str, Any] | None) -> str:
+    """What the trainer tried, in a line; empty for a recipe without a search."""
+    if not found:
+        return ""
+    setting = found["setting"]
+    return (
+        f"{found['settings']} settings to try; trained with learning rate"
+        f" {setting['learning_rate']:g}, {setting['most_passes']} passes, rank {setting['rank']}:"
+        f" {found['note']}"
     )
 
 

@@ -29,7 +29,7 @@ SHAPE = ("rank", "alpha", "target_modules", "target_parameters", "layers")
 # of the recipe, what the trainer is told besides
 SCHEDULE = (
     *("steps", "most_passes", "rows_per_step", "tokens_per_step"),
-    *("learning_rate", "longest_tokens"),
+    *("learning_rate", "longest_tokens", "preferences"),
 )
 LOOK_SECONDS = 1.0
 # loading 63 GB took the case study 7 minutes; no step takes longer
@@ -124,6 +124,8 @@ def job(night: Night) -> dict[str, Any]:
         "deadline_time": night.deadline_time,
         "memory_bytes": settings.number("TRAINING_MEMORY_BYTES"),
         "begin_from": begin_from(night),
+        "search": asdict(night.recipe.search) if night.recipe.search else None,
+        "preference_file": f"{inside}/dataset/preferences.jsonl",
         **{name: getattr(night.recipe, name) for name in (*SHAPE, *SCHEDULE)},
     }
 
@@ -176,6 +178,8 @@ def wait_for_trainer(night: Night) -> None:
 
 
 def progress_words(row: dict[str, Any]) -> str:
+    if row["phase"] == "search":
+        return f"trainer: setting {row['trial']}, step {row['step']} of {row['steps']}"
     if row["phase"] != "train" or "loss" not in row:
         return f"trainer: {row['phase']}"
     return f"trainer: step {row['step']} of {row['steps']}, loss {row['loss']:.3f}"
@@ -200,7 +204,7 @@ def manifest(night: Night) -> dict[str, Any]:
     models = files.read_json_if_whole(night.site.state / "models.json", {})
     return {
         "night": night.name,
-        "recipe": asdict(night.recipe),
+        "recipe": asdict(night.recipe) | chosen(night.result),
         **base(night.site),
         "served_model": settings["SERVED_MODEL"],
         "served_revision": revision(models, settings["SERVED_MODEL"]),
@@ -214,6 +218,13 @@ def manifest(night: Night) -> dict[str, Any]:
         "examples": night.dataset["fingerprints"],
         "origins": origins(night),
     }
+
+
+def chosen(result: dict[str, Any]) -> dict[str, Any]:
+    """The recipe's keys that the search set."""
+    keys = ("learning_rate", "most_passes", "rank", "alpha")
+    setting = result.get("search", {}).get("setting", {})
+    return {key: setting[key] for key in keys if key in setting}
 
 
 def base(site: Site) -> dict[str, str]:

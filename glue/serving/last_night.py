@@ -37,8 +37,8 @@ class Report:
 
     verdict: promote, reasons and figures. counts: examples by part of the data set. rejected:
     left-out examples by reason. steps: seconds by step. losses: (step, loss). energy: watt_hours
-    and seconds. limits: the recipe's least_gain and most_forgetting, in nats a token. It contains
-    no text that people wrote.
+    and seconds. limits: the recipe's least_gain and most_forgetting, in nats a token. searched:
+    what settings were tried, and which one trained. It contains no text that people wrote.
     """
 
     night: str
@@ -53,6 +53,7 @@ class Report:
     losses: list[tuple[int, float]] = field(default_factory=list)
     energy: dict[str, float] = field(default_factory=dict)
     limits: dict[str, float] = field(default_factory=dict)
+    searched: str = ""
 
     @property
     def end(self) -> dict[str, Any]:
@@ -154,6 +155,8 @@ def figure_lines(report: Report) -> list[str]:
         lines.append(f"examples: {', '.join(named)}")
     if losses := [loss for _, loss in report.losses]:
         lines.append(f"loss {losses[0]:.2f} {sparkline(losses, 24)} {losses[-1]:.2f}")
+    if report.searched:
+        lines.append(report.searched)
     return [*lines, f"{duration(report.seconds)}, {energy_words(report.energy)}"]
 
 

@@ -187,6 +187,21 @@ def test_every_recipe_in_the_repository_is_valid() -> None:
         ("layers = []", "layers = [-1]", "layers in {}: [-1]. Expected a list of layer numbers"),
         ('serve = "adapter"', 'serve = "both"', "serve in {}: 'both'. Expected adapter or merged."),
         (
+            "rank = 16",
+            "rank = 16\nsearch = { rank = [0] }",
+            "search in {}: {{'rank': [0]}}. Expected a",
+        ),
+        (
+            "rank = 16",
+            "rank = 16\nsearch = { rang = [8] }",
+            "search in {}: {{'rang': [8]}}. Expected a",
+        ),
+        (
+            "rank = 16",
+            'rank = 16\npreferences = "kto"',
+            "preferences in {}: 'kto'. Expected none or",
+        ),
+        (
             "tokens_per_step = 2048",
             "tokens_per_step = 511",
             "tokens_per_step in {}: 511, and longest_tokens is 512. Raise it",
@@ -202,6 +217,35 @@ def test_a_bad_recipe_names_file_key_value_and_what_is_expected(
     with pytest.raises(Misconfigured) as error:
         recipes.load(tmp_path, "bad")
     assert message.format(tmp_path / "bad.toml") in str(error.value)
+
+
+SEARCH = "search = { learning_rate = [1e-4, 5e-4], rank = [8, 32], most_candidates = 4 }\n"
+
+
+def test_a_search_is_read_with_its_defaults_and_reserves_for_its_largest_rank(
+    tmp_path: Path,
+) -> None:
+    text = (REPOSITORY / "env" / "recipes" / "rehearsal.toml").read_text()
+    (tmp_path / "wide.toml").write_text(SEARCH + text)
+    found = recipes.load(tmp_path, "wide")
+    assert found.search == recipes.Search([1e-4, 5e-4], [], [8, 32], 4, 0.5)
+    assert (found.rank, found.largest_rank, found.preferences) == (16, 32, "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "words"),
+    [
+        ("case-study", "", "", "engine is 'unsloth'"),
+        ("team", 'begin_from = "base"', 'begin_from = "current"', "and begin_from is 'current'"),
+    ],
+)
+def test_a_search_that_cannot_run_is_refused(
+    name: str, old: str, new: str, words: str, tmp_path: Path
+) -> None:
+    text = (REPOSITORY / "env" / "recipes" / f"{name}.toml").read_text()
+    (tmp_path / "bad.toml").write_text(SEARCH + (text.replace(old, new) if old else text))
+    with pytest.raises(Misconfigured, match=f"search in .*{words}"):
+        recipes.load(tmp_path, "bad")
 
 
 def test_the_unsloth_engine_cannot_continue_an_adapter(tmp_path: Path) -> None:

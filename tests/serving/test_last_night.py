@@ -186,6 +186,16 @@ def test_the_summary_has_a_subject_and_a_few_lines(night: Night) -> None:
     assert last == "For administrators: http://127.0.0.1:3000/notes/n"
 
 
+def test_what_the_night_tried_is_a_line_of_the_page_and_of_the_summary(night: Night) -> None:
+    setting = {"learning_rate": 5e-4, "most_passes": 8, "rank": 16, "alpha": 32}
+    note = "held-out loss 0.412, the recipe's own setting 0.530"
+    night.result = {"search": {"settings": 6, "tried": [], "setting": setting, "note": note}}
+    ended(night)
+    line = "6 settings to try; trained with learning rate 0.0005, 8 passes, rank 16: held-out loss"
+    assert f"- {line}" in (night.folder / "summary.txt").read_text()
+    assert line in (night.folder / "report.html").read_text()
+
+
 @pytest.mark.parametrize("outcome", ["refused", "failed", "nothing new", "died"])
 def test_a_night_without_a_report_is_shown_by_its_line_in_the_journal(
     outcome: str, tmp_path: Path

@@ -10,8 +10,10 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
 from transformers import get_linear_schedule_with_warmup
 
 from training import samples
@@ -57,8 +59,9 @@ def schedule(job: Job, lengths: Sequence[int], pack: bool, passes: float = 0) ->
 # batches
 
 
-def batches(rows: Sequence[Sample], size: int, pack: bool, seed: int) -> Iterator[list[Sample]]:
-    """The samples of each step, without end: every pass has all rows once, in another order."""
+def batches(rows: Sequence[Any], size: int, pack: bool, seed: int) -> Iterator[list[Any]]:
+    """The rows of each step, without end: every pass has all rows once, in another order. pack: the
+    rows are samples, and size is in tokens."""
     order = random.Random(seed)
     while True:
         mixed = order.sample(rows, len(rows))
@@ -67,7 +70,7 @@ def batches(rows: Sequence[Sample], size: int, pack: bool, seed: int) -> Iterato
         yield from steps
 
 
-def chunks(rows: list[Sample], size: int) -> list[list[Sample]]:
+def chunks(rows: list[Any], size: int) -> list[list[Any]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
@@ -104,17 +107,29 @@ def answer_logs(
     [N]."""
     device = next(model.parameters()).device
     batch = (samples.packed if pack else samples.padded)(list(rows), str(device))
-    out = model(**batch, use_cache=False, fused_lm_head=True)
+    logs, mask = token_logs(model, batch)
     if not pack:
-        return out.log_probs.sum(1), out.label_mask.sum(1)
+        return logs.sum(1), mask.sum(1)
     # position i has the log-probability of token i + 1, and the first token of a sample none
     lengths = [len(ids) for ids, _ in rows]
     lengths[-1] -= 1
-    logs, counts = (
-        torch.stack([part.sum() for part in whole[0].split(lengths)])
-        for whole in (out.log_probs, out.label_mask)
+    summed, counts = (
+        torch.stack([part.sum() for part in whole[0].split(lengths)]) for whole in (logs, mask)
     )
-    return logs, counts
+    return summed, counts
+
+
+def token_logs(model: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The log-probability of each next token, 0 where none is learned, and where one is: both
+    [N, T - 1]. Where the model has it, by TRL's head (models.load), which never holds all
+    logits."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if "forward" in vars(base):
+        out = model(**batch, use_cache=False, fused_lm_head=True)
+        return out.log_probs, out.label_mask
+    labels = batch.pop("labels")[:, 1:]
+    logits = model(**batch, use_cache=False).logits[:, :-1].float()
+    return -cross_entropy(logits.mT, labels, reduction="none"), labels != -100
 
 
 def learn(

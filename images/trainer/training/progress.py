@@ -40,3 +40,9 @@ class Progress:
         self.write("train", step=step, steps=steps, loss=round(loss, 4))
         self.stopped_by_deadline = self.late()
         return self.stopped_by_deadline
+
+    def second_step(self, step: int, steps: int, loss: float) -> bool:
+        """The same for the second stage, which the loss curve leaves out."""
+        self.write("preferences", step=step, steps=steps, loss=round(loss, 4))
+        self.stopped_by_deadline = self.late()
+        return self.stopped_by_deadline

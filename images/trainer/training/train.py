@@ -36,12 +36,12 @@ import trl
 from peft import PeftModel
 from transformers import AutoTokenizer
 
-from training import adapter_file, caches, engine, loop, models, samples
+from training import adapter_file, caches, engine, loop, models, preferences, samples, search
 from training.loop import Schedule
 from training.models import wrapped
 from training.night_job import Job, Refused
 from training.progress import Progress
-from training.samples import Sample
+from training.search import Told
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -51,21 +51,10 @@ COMPARED_ROWS = (
 Wrap = Callable[[Job], PeftModel]
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of the train file, and its tokens."""
-
-    told: dict[str, Any]
-    sample: Sample
-
-    @property
-    def length(self) -> int:
-        return len(self.sample[0])
-
-
 @dataclass
 class Trained:
-    """The end of a run. tokens: of prompts and answers that were learned from, without padding."""
+    """The end of a run. tokens: of prompts and answers that were learned from, without padding.
+    more: of the result, what the search tried and what the second stage did."""
 
     model: PeftModel
     tokenizer: Any
@@ -74,31 +63,33 @@ class Trained:
     seconds: float
     tokens: int
     rows_left_out: int
+    more: dict[str, Any]
 
 
 # -----------------------------------------------------------------------------
 # the rows
 
 
-def tokenized(file: Path, tokenizer: Any) -> list[Row]:
-    """Raises Refused with the row's number if the labels would not be the answer."""
+def tokenized(file: Path, tokenizer: Any) -> list[Told]:
+    """Each row and its tokens. Raises Refused with the row's number if the labels would not be the
+    answer."""
     found = []
     for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
         if not line:
             continue
         row = json.loads(line)
         try:
-            found.append(Row(row, samples.tokenized(row, tokenizer)))
+            found.append((row, samples.tokenized(row, tokenizer)))
         except ValueError as error:
             raise Refused(f"row {number} of {file.name}: {error}") from error
     return found
 
 
-def fitting(rows: list[Row], job: Job, pack: bool) -> list[Row]:
+def fitting(rows: list[Told], job: Job, pack: bool) -> list[Told]:
     """The rows of at most `longest` tokens: one that is cut would teach an answer that stops in the
     middle."""
     longest = min(job.longest_tokens, job.tokens_per_step) if pack else job.longest_tokens
-    kept = [row for row in rows if row.length <= longest]
+    kept = [row for row in rows if len(row[1][0]) <= longest]
     if not kept:
         raise Refused(f"all {len(rows)} rows are longer than longest_tokens = {longest}")
     return kept
@@ -110,21 +101,51 @@ def fitting(rows: list[Row], job: Job, pack: bool) -> list[Row]:
 
 def train(job: Job, progress: Progress, wrap: Wrap, pack: bool | None) -> Trained:
     progress.write("load")
-    wanted = models.parameters_of(job)
+    models.parameters_of(job)  # refuses before anything is loaded
     pack = models.can_pack(job.base_model) if pack is None else pack
     transformers.set_seed(job.seed)
     tokenizer = AutoTokenizer.from_pretrained(job.base_model)
     everything = tokenized(Path(job.train_file), tokenizer)
-    rows = [row.sample for row in fitting(everything, job, pack)]
+    told = fitting(everything, job, pack)
+    model, job, more = begun(job, told, progress, wrap, pack)
+    models.require_trainable(model, models.parameters_of(job))
+    rows = [sample for _, sample in told]
     plan = loop.schedule(job, [len(ids) for ids, _ in rows], pack)
-    model = wrap(job)
-    models.require_trainable(model, wanted)
     progress.begin(plan.steps)
     started = time.monotonic()
     losses = loop.learn(model, rows, plan, progress.step)
+    more |= second_stage(job, model, tokenizer, progress, pack)
     seconds, tokens = time.monotonic() - started, loop.tokens(rows, plan, len(losses))
-    left_out = len(everything) - len(rows)
-    return Trained(model, tokenizer, plan, losses, seconds, tokens, left_out)
+    left_out = len(everything) - len(told)
+    return Trained(model, tokenizer, plan, losses, seconds, tokens, left_out, more)
+
+
+def begun(
+    job: Job, told: list[Told], progress: Progress, wrap: Wrap, pack: bool
+) -> tuple[PeftModel, Job, dict[str, Any]]:
+    """The model with a new adapter, the job with the setting that the search found, and what it
+    tried."""
+    if not job.search:
+        return wrap(job), job, {}
+    job, base, tried = search.search(job, told, models.load(job), pack, progress)
+    return models.adapted(base, job), job, {"search": tried}
+
+
+def second_stage(
+    job: Job, model: PeftModel, tokenizer: Any, progress: Progress, pack: bool
+) -> dict[str, Any]:
+    """On pairs of answers, if the recipe asks for it and the deadline leaves time."""
+    if job.preferences == "none" or progress.late():
+        return {}
+    pairs = preferences.read(Path(job.preference_file), tokenizer, job.longest_tokens)
+    if len(pairs) < preferences.FEWEST_PAIRS:
+        return {"preferences": {"pairs": len(pairs), "steps": 0}}
+    rate = job.learning_rate * preferences.RATE_SHARE
+    losses = preferences.train_preferences(
+        model, pairs, rate, seed=job.seed, pack=pack, stop=progress.second_step
+    )
+    ends = {"loss_first": round(losses[0], 4), "loss_last": round(losses[-1], 4)}
+    return {"preferences": {"pairs": len(pairs), "steps": len(losses), **ends}}
 
 
 @torch.no_grad()
@@ -179,6 +200,7 @@ def report(job: Job, done: Trained, tensors: int, progress: Progress) -> dict[st
             Path(os.environ.get("HOME", "/cache")) / "warm-up", versions, warm_up
         ),
         "versions": versions,
+        **done.more,
     }
 
 

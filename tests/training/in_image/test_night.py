@@ -201,7 +201,7 @@ def test_a_night_trains_complete_rows_masked_up_to_the_answer(base: Path, tmp_pa
     tokenizer = practice_model.PreTrainedTokenizerFast.from_pretrained(base)
     rows = [json.loads(line) for line in Path(job.train_file).read_text().splitlines()]
     wanted = {row["completion"][0]["content"] + "<|im_end|>" for row in rows}
-    made = [row.sample for row in train.tokenized(Path(job.train_file), tokenizer)]
+    made = [sample for _, sample in train.tokenized(Path(job.train_file), tokenizer)]
     for pack in (False, True):
         step = next(loop.batches(made, 8 if not pack else 4096, pack, seed=1))
         learned = {
@@ -222,9 +222,9 @@ def test_a_pass_has_every_row_once_and_whole() -> None:
 def test_a_row_longer_than_a_pack_is_left_out(base: Path, tmp_path: Path) -> None:
     changes = {"longest_tokens": 256, "tokens_per_step": 64}
     job = train.Job(**json.loads(write_job(tmp_path, base, **changes).read_text()))
-    rows = [train.Row({}, ([1] * count, [1] * count)) for count in (40, 64, 65, 200)]
-    assert [row.length for row in train.fitting(rows, job, pack=True)] == [40, 64]
-    assert [row.length for row in train.fitting(rows, job, pack=False)] == [40, 64, 65, 200]
+    rows = [({}, ([1] * count, [1] * count)) for count in (40, 64, 65, 200)]
+    assert [len(ids) for _, (ids, _) in train.fitting(rows, job, pack=True)] == [40, 64]
+    assert [len(ids) for _, (ids, _) in train.fitting(rows, job, pack=False)] == [40, 64, 65, 200]
 
 
 def test_a_row_with_a_wrong_rendering_is_refused_by_number(base: Path, tmp_path: Path) -> None:
