@@ -83,7 +83,7 @@ def notes(rows: list[Json]) -> None:
         day = f", {datetime.fromtimestamp(row['when']):%Y-%m-%d}" if row["when"] else ""
         print(f"{row['id']}  {row['state']} ({row['who']}{day})")
         print(f"    {' '.join(row['question'].split())}\n    {' '.join(row['answer'].split())}")
-        for name in row["contradicts"]:
+        for name in row["documents"].get("otherwise", []):
             print(f"    says otherwise: {name}; change the document, or drop the note")
 
 

@@ -133,7 +133,10 @@ def forget_verb(site: Site, user: str | None, chat: str | None) -> Json:
         seen = "neither --user nor --chat" if user is None and chat is None else "both"
         raise Misconfigured("forget needs a person or a conversation", seen, "give one of the two")
     found = dataset.forget(site, "user" if user else "chat", str(user or chat))
-    notes.keep_in_step(site)
+    try:
+        notes.keep_in_step(site)
+    except GlueError as error:
+        site.tell(f"the chat's notes follow, by the timer or make notes: {error}")
     return found
 
 

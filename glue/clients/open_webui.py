@@ -16,10 +16,9 @@ FILTER = "retrieval_query"
 SERVICE_EMAIL = "glue@service.internal"  # of glue's own account, in webui_accounts.py
 # The page shows two lines of about 80 characters under the assistant's name; on a phone, only what
 # comes first.
-DESCRIPTION = (
-    "Answers from your documents. Wrong? Edit the answer, *Save as copy*, thumbs up.\n"
-    "Edit first, then rate: at night it learns the rated text, and nothing unrated."
-)
+DESCRIPTION = "Answers from your documents. Wrong? Edit the answer, *Save as copy*, thumbs up.\n"
+LEARNS = "Edit first, then rate: at night it learns the rated text, and nothing unrated."
+NOTED = "Edit first, then rate: all have it within a minute, and at night it learns it."
 # A model needs this on its preset, on the base model behind it and on the knowledge.
 EVERYONE_READS = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
 
@@ -227,7 +226,7 @@ def assistant(settings: Settings, served: str, knowledge: list[dict[str, str]]) 
             "custom_params": {"chat_template_kwargs": {"enable_thinking": False}},
         },
         "meta": {
-            "description": DESCRIPTION,
+            "description": DESCRIPTION + (LEARNS if settings["NOTES"] == "off" else NOTED),
             "knowledge": knowledge,
             "capabilities": {
                 "builtin_tools": False,

@@ -140,26 +140,30 @@ def delete_ratings(site: Site, account: str) -> int:
 def remove(site: Site, wanted: Iterable[str]) -> dict[str, int]:
     """Rows removed, by data set and file, of the chats and people with these hashed names."""
     hashed = set(wanted)
-    order, from_notes = {"names": sorted(hashed)}, remove_notes(site.state, hashed)
-    folders = (site.state / "nights", site.state / "dataset")
-    if not order["names"] or not any(folder.exists() for folder in folders):
-        return from_notes
-    job = Job("learning.dataset.forget", order, writes=folders, timeout_seconds=FORGET_SECONDS)
-    removed: dict[str, int] = jobs.run(site, job)["removed"]
-    return removed | from_notes
+    gone = notes_of(site.state, hashed)
+    order = {"names": sorted(hashed), "notes": [row["text"] for row in gone]}
+    folders, removed = (site.state / "nights", site.state / "dataset"), {}
+    if hashed and any(folder.exists() for folder in folders):
+        job = Job("learning.dataset.forget", order, writes=folders, timeout_seconds=FORGET_SECONDS)
+        removed = dict(jobs.run(site, job)["removed"])
+    if gone:  # last: an interrupted forget finds their texts again
+        remove_notes(site.state, gone)
+        removed[names.NOTES] = len(gone)
+    return removed
 
 
-def remove_notes(state: Path, wanted: set[str]) -> dict[str, int]:
-    """Their page is made anew with the next ones, and what the chat has of them goes then."""
-    kept = files.read_json_if_whole(state / names.NOTES, {})
-    rows = kept.get("notes", [])
-    left = [
+def notes_of(state: Path, hashed: set[str]) -> list[dict[str, Any]]:
+    rows = files.read_json_if_whole(state / names.NOTES, {}).get("notes", [])
+    return [
         row
         for row in rows
-        if not wanted & {names.hashed(what, row[what]) for what in ("chat", "user") if row[what]}
+        if hashed & {names.hashed(what, row[what]) for what in ("chat", "user") if row[what]}
     ]
-    if len(left) == len(rows):
-        return {}
+
+
+def remove_notes(state: Path, gone: list[dict[str, Any]]) -> None:
+    """Their page is made anew with the next ones, and what the chat has of them goes then."""
+    kept = files.read_json(state / names.NOTES, {})
+    left = [row for row in kept["notes"] if row not in gone]
     (state / pages.NOTES).unlink(missing_ok=True)
     files.write_json(state / names.NOTES, kept | {"notes": left, "seen": ""}, mode=0o600)
-    return {names.NOTES: len(rows) - len(left)}

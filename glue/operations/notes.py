@@ -28,13 +28,16 @@ from glue.serving import pages
 
 Json = dict[str, Any]
 # names.NOTES holds {"seen": what the notes were made of, "time": when, "whole": whether the chat
-# has them, "decided": note -> ACCEPT or DROP, "notes": as learning.dataset.notes.Note}
+# has them, "decided": note -> ACCEPT or DROP, "notes": as learning.dataset.notes.Note, "compared":
+# when all were compared with the documents, "documents": the checksum of what these were, "error":
+# why the last try failed}
 LOCK = "notes.lock"
 JOB_SECONDS, WAIT_SECONDS = 600, 120
 MADE_OF = (names.GLOSSARY, names.ANSWERS, names.FORGOTTEN, documents.NOTES)
 # what no rating shows, such as a document that a person added in the chat
 ANEW_SECONDS, AFTER_FAILURE_SECONDS = 3600, 60
-NEWEST = "/api/v1/evaluations/feedbacks/list?order_by=updated_at&direction=desc"
+RATINGS = "/api/v1/evaluations/feedbacks/all/ids"
+COUNTED = "/api/v1/evaluations/feedbacks/list?page=1000000"  # no rows, which hold whole chats
 
 
 def notes(site: Site, accept: str = "", drop: str = "") -> list[Json]:
@@ -53,7 +56,7 @@ def notes(site: Site, accept: str = "", drop: str = "") -> list[Json]:
 
 
 def keep_in_step(site: Site) -> list[Json]:
-    """For the timer: nothing but one question to Open WebUI, unless something has changed."""
+    """For the timer: nothing but a look at the ratings' times, unless something has changed."""
     desired = desired_state.read(site.state)
     by_day = desired is not None and desired.wanted is Wanted.DAY and not desired.night
     if site.settings["NOTES"] == "off" or not by_day:
@@ -69,14 +72,16 @@ def keep_in_step(site: Site) -> list[Json]:
 
 
 def is_due(kept: Json, seen: str, now: float) -> bool:
-    age = now - kept["time"]
+    """Something has changed, all are to be compared again, or the last try failed a while ago."""
     if kept["seen"] != seen:
         return True
-    return bool(age > (ANEW_SECONDS if kept["whole"] else AFTER_FAILURE_SECONDS) or age < 0)
+    stale = kept["whole"] and not 0 <= now - kept["compared"] <= ANEW_SECONDS
+    return stale or (not kept["whole"] and not 0 <= now - kept["time"] <= AFTER_FAILURE_SECONDS)
 
 
 def read(state: Path) -> Json:
     empty: Json = {"seen": "", "time": 0.0, "whole": False, "decided": {}, "notes": []}
+    empty |= {"compared": 0.0, "documents": "", "error": ""}
     return empty | files.read_json_if_whole(state / names.NOTES, {})
 
 
@@ -91,10 +96,10 @@ def require(note: str, known: Sequence[Json]) -> None:
 
 def made_of(site: Site, person: WebUI) -> str:
     """The same until a rating, an account with ratings, a setting or a file changes."""
-    newest = person.call("GET", NEWEST)  # those of deleted accounts are not in it
-    first = [{key: row[key] for key in ("id", "updated_at", "data")} for row in newest["items"][:1]]
+    rated = [(row["id"], row["updated_at"]) for row in person.call("GET", RATINGS)]
+    count = person.call("GET", COUNTED)["total"]  # without those of deleted accounts
     state = [checksum(site.state / name) for name in MADE_OF]
-    parts = (newest["total"], first, site.settings["NOTES"], state)
+    parts = (rated, count, site.settings["NOTES"], state)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -111,21 +116,44 @@ def renewed(site: Site, decided: Json | None = None) -> Json:
     kept |= {"seen": made_of(site, person), "time": time.time(), "whole": False}
     kept |= {"decided": kept["decided"] if decided is None else decided}
     write(site.state, kept)  # what fails is tried again, but not every time
-    rows = jobs.run(site, job(site, kept["decided"]))["notes"]
-    kept["notes"] = rows
+    try:
+        make(site, person, kept)
+    except Locked:  # a data set is built at this moment
+        raise
+    except GlueError as error:
+        write(site.state, kept | {"error": f"{error.what}: {error.saw}"})
+        raise
+    kept |= {"whole": True, "error": ""}
     write(site.state, kept)
-    serve(person, site.state, [row for row in rows if row["state"] == SERVED])
-    write(site.state, kept | {"whole": True})
+    return kept
+
+
+def make(site: Site, person: WebUI, kept: Json) -> None:
+    documents_now = checksum(site.state / documents.NOTES)
+    if not (known := compared(kept, documents_now)):
+        kept |= {"compared": time.time(), "documents": documents_now}
+    kept["notes"] = jobs.run(site, job(site, kept["decided"], known))["notes"]
+    write(site.state, kept)
+    serve(person, site.state, [row for row in kept["notes"] if row["state"] == SERVED])
     pages.ensure(site)
-    return kept | {"whole": True}
 
 
-def job(site: Site, decided: Json) -> jobs.Job:
+def compared(kept: Json, documents_now: str) -> dict[str, Json]:
+    """By note what the documents say, from an earlier time; empty if they may have changed. It
+    costs a search for each note."""
+    old = not 0 <= time.time() - kept["compared"] <= ANEW_SECONDS
+    if old or kept["documents"] != documents_now:
+        return {}
+    return {row["id"]: row["documents"] for row in kept["notes"] if row["documents"]}
+
+
+def job(site: Site, decided: Json, known: dict[str, Json]) -> jobs.Job:
     folder = site.state / pages.NOTES.parent
     files.make_folder(folder, 0o700)
     inputs = (*MADE_OF, "nights", "dataset")
     order = dataset.order_for(site, site.recipe()) | {
         "decided": decided,
+        "compared": known,
         "review": site.settings["NOTES"] == "review",
         "page": str(pages.NOTES),
     }

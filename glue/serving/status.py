@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from glue.clients import chat_volume, knowledge, webui_accounts
 from glue.clients.site import Site
-from glue.core import journal, lock, services, upgrade_note
+from glue.core import files, journal, lock, names, services, upgrade_note
 from glue.core.journal import Row
 from glue.core.services import Mode, Service
 from glue.serving import last_night
@@ -43,9 +44,15 @@ def status(site: Site) -> dict[str, Any]:
         "morning": last_night.summary(last_night.read(site.state, last)) if last else None,
         "overdue": [
             *filter(None, (lost, account, without_documents, upgrade_note.died(site.state))),
+            *notes_fault(site.state),
             *overdue(rows, datetime.now().astimezone(), limits(site)),
         ],
     }
+
+
+def notes_fault(state: Path) -> list[str]:
+    error = files.read_json_if_whole(state / names.NOTES, {}).get("error")
+    return [f"new corrections do not become notes: {error}"] if error else []
 
 
 def is_in_force(site: Site, row: Row) -> bool:

@@ -9,7 +9,14 @@ import pytest
 import requests
 
 from glue.clients import knowledge
-from glue.clients.open_webui import EVERYONE_READS, KNOWLEDGE_NAME, WebUI, reference
+from glue.clients.open_webui import (
+    DOCUMENTS,
+    EVERYONE_READS,
+    KNOWLEDGE_NAME,
+    NOTES,
+    WebUI,
+    reference,
+)
 from glue.clients.webui_connection import Refused
 from glue.core.names import ASSISTANT
 from glue.core.services import Service
@@ -26,13 +33,18 @@ class Chat:
     def registered_models(self) -> dict[str, Any]:
         return self.models
 
+    def ensure_model(self, form: dict[str, Any]) -> None:
+        self.models[ASSISTANT] = form
+
     def call(self, method: str, path: str, *_: object, **body: Any) -> Any:
         last = path.partition("?")[0].rpartition("/")[2]
         if last == "create":
             self.collections["new"] = body["json"]["name"]
             return {"id": "new"}
-        if last:
+        if last and last != "models":
             return {"id": last, "access_grants": EVERYONE_READS} if self.has(last) else None
+        if last:
+            return None
         rows = [{"id": one, "name": name} for one, name in self.collections.items()]
         start = (int(path.partition("page=")[2].partition("&")[0]) - 1) * 30
         return {"items": rows[start : start + 30], "total": len(rows)}
@@ -63,6 +75,19 @@ def test_a_new_chat_gets_a_collection_whose_id_is_saved(tmp_path: Path) -> None:
 def test_a_renamed_collection_stays(tmp_path: Path) -> None:
     chat = Chat({"a": "Renamed", "b": KNOWLEDGE_NAME}, ["a"])
     assert ensure(chat, tmp_path, kept="a") == "a"
+
+
+def test_documents_and_notes_are_two_collections_of_the_assistant(tmp_path: Path) -> None:
+    chat = Chat({}, [])
+    person = cast(WebUI, chat)
+    assert knowledge.ensure(person, tmp_path, anew=True, kind=NOTES) == "new"
+    chat.collections["a"] = KNOWLEDGE_NAME
+    for one, kind in (("new", NOTES), ("a", DOCUMENTS), ("a", DOCUMENTS)):
+        knowledge.attach(person, one, kind)
+    rows = chat.models[ASSISTANT]["meta"]["knowledge"]
+    assert rows == [*reference("a"), *reference("new", NOTES)]
+    assert ensure(chat, tmp_path) == "a" == remembered(tmp_path)
+    assert knowledge.current(person, tmp_path, kind=NOTES) == "new"
 
 
 def test_without_a_state_folder_the_assistant_s_collection_is_used(tmp_path: Path) -> None:

@@ -86,6 +86,28 @@ def test_forgotten_examples_are_removed_from_files_and_page(
     assert dataset.forget(site, what, value)["rows_removed"] == 0
 
 
+def test_a_note_goes_with_its_chat_and_so_do_other_people_s_examples_that_quote_it(
+    site: Site,
+) -> None:
+    mine = {"id": "1", "text": "Asked?\nA note of chat-1.", "chat": "chat-1", "user": "user-1"}
+    other = {"id": "2", "text": "Of a term.", "chat": "", "user": ""}
+    files.write_json(site.state / names.NOTES, {"notes": [mine, other], "seen": "x"})
+    reads = Message("system", f'<source id="1">{mine["text"]}</source>')
+    row = replace(ROWS[2], prompt=(reads, *ROWS[2].prompt))
+    folder = site.state / "nights" / "20260103T000000Z" / "dataset"
+    built = Dataset((row, ROWS[2]), (), ())
+    dataset_files.write(folder, Prepared((), (), (), {}, 0), built, card_of(built), "night")
+    done = dataset.forget(site, "chat", "chat-1")
+    kept = files.read_json(site.state / names.NOTES, {})
+    assert kept == {"notes": [other], "seen": ""} and done["datasets"][names.NOTES] == 1
+    assert dataset_files.read(folder).train == (ROWS[2],)
+    assert "A note of" not in "".join(path.read_text() for path in folder.iterdir())
+
+
+def card_of(built: Dataset) -> dict[str, Any]:
+    return card.card(Prepared((), (), (), {}, 0), built, {}, 2, 2)
+
+
 def test_an_interrupted_forget_is_finished_by_the_next(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

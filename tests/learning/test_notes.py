@@ -47,7 +47,13 @@ class Chat(TwoMinds):
 
 
 def job(state: Path, chat: Chat | None = None, **order: Any) -> Job:
-    asked = {"decided": {}, "review": False, "page": "notes/page.html", "recipe": {}}
+    asked = {
+        "decided": {},
+        "compared": {},
+        "review": False,
+        "page": "notes/page.html",
+        "recipe": {},
+    }
     made = test_build.job(state, **(asked | order))
     return replace(made, chat=cast(Any, chat or Chat()))
 
@@ -64,9 +70,23 @@ def test_a_correction_is_a_note_with_who_when_and_its_chat(tmp_path: Path) -> No
     assert (found["question"], found["text"]) == (SAW, f"{SAW}\n{NEW}")
     assert (found["who"], found["when"], found["user"]) == ("Bea & Co", 1000, PERSON)
     assert found["link"] == f"https://spark.example.org/c/{found['chat']}" and found["chat"]
-    assert found["state"] == SERVED and found["contradicts"] == ("sheet.txt",)
+    assert found["state"] == SERVED and found["documents"]["otherwise"] == ["sheet.txt"]
     page = (tmp_path / "notes" / "page.html").read_text()
     assert "Bea &amp; Co" in page and f"make notes DROP={found['id']}" in page
+
+
+def test_a_correction_under_a_prompt_of_one_s_own_is_a_note_though_no_night_learns_it(
+    tmp_path: Path,
+) -> None:
+    class Own(Chat):
+        def ratings(self) -> Any:
+            rows = list(super().ratings())
+            for row in rows:
+                row["snapshot"]["chat"]["chat"]["params"] = {"system": "Be brief."}
+            return iter(rows)
+
+    assert made(tmp_path, Own())[NEW]["state"] == SERVED
+    assert not build.gather(job(tmp_path, Own(), recipe=asdict(test_build.RECIPE))).new
 
 
 def test_an_answer_that_the_documents_hold_and_that_nobody_changed_is_no_note() -> None:
@@ -79,13 +99,20 @@ def test_an_answer_that_the_documents_hold_and_that_nobody_changed_is_no_note() 
 
 def test_a_note_retires_when_a_changed_document_says_the_same(tmp_path: Path) -> None:
     assert made(tmp_path, Chat(document=NEW))[NEW]["state"] == notes.RETIRED
-    assert made(tmp_path)[NEW]["state"] == SERVED
+    before = made(tmp_path)[NEW]
+    assert before["state"] == SERVED
+    known = {before["id"]: before["documents"]}
+    assert made(tmp_path, Chat(document=NEW), compared=known)[NEW]["state"] == SERVED
 
 
 def test_a_document_that_was_changed_afterwards_and_says_otherwise_outdates_a_note(
     tmp_path: Path,
 ) -> None:
-    assert made(tmp_path, Chat(added=2000))[NEW]["state"] == notes.OUTDATED
+    other = "The code of the saw is C33."
+    assert made(tmp_path, Chat(other, added=2000))[NEW]["state"] == notes.OUTDATED
+    assert made(tmp_path, Chat(other, added=500))[NEW]["state"] == SERVED, "it was there before"
+    more = f"{OLD} The mill stands in hall 3."
+    assert made(tmp_path, Chat(more, added=2000))[NEW]["state"] == SERVED, "changed elsewhere"
 
 
 def test_two_people_s_notes_against_each_other_are_shown_and_not_served(tmp_path: Path) -> None:

@@ -1,15 +1,15 @@
 """The job that makes notes of what people corrected and of the site's own answers. The day finds
 them beside the documents.
 
-Its order: as for a data set (build.py), and decided (note -> DROP or ACCEPT), review, page (a file
-in the state folder).
+Its order: as for a data set (build.py), and decided (note -> DROP or ACCEPT), compared (note ->
+what documents said, if these have not changed), review, page (a file in the state folder).
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,19 @@ from glue.core import files as core_files
 from glue.core.errors import Misconfigured
 from glue.core.names import ACCEPT, ANSWERS, DROP, SERVED
 from learning import job as jobs
-from learning.dataset import build, card, files, prepare, ratings, split, support, taught, voices
+from learning.dataset import (
+    build,
+    card,
+    files,
+    forget,
+    prepare,
+    ratings,
+    split,
+    support,
+    taught,
+    voices,
+)
+from learning.dataset import passages as in_prompt
 from learning.dataset.prompt import PromptForm
 from learning.dataset.wording import Wording
 from learning.examples import Example, Message, Origin
@@ -40,8 +52,7 @@ WORDS = Wording()
 @dataclass(frozen=True)
 class Note:
     """id: of question and answer. state: SERVED, or why it is not served. when: Unix time, 0 if
-    unknown. user, chat: IDs, empty for the site's own. contradicts: documents that say
-    otherwise."""
+    unknown. user, chat: IDs, empty for the site's own. documents: as compare has it."""
 
     id: str
     question: str
@@ -52,7 +63,7 @@ class Note:
     user: str = ""
     chat: str = ""
     state: str = SERVED
-    contradicts: tuple[str, ...] = ()
+    documents: dict[str, Any] = field(default_factory=dict)
 
 
 def notes(job: Job) -> dict[str, Any]:
@@ -70,7 +81,7 @@ def gather(job: Job) -> Iterator[Note]:
     people = {str(one["id"]): str(one["name"]) for one in job.chat.people()}
     given = job.chat.call("GET", "/api/v1/evaluations/feedbacks/all/ids")
     when = {str(row["id"]): float(row["updated_at"]) for row in given}
-    for row, why in corrections(job, form):
+    for row, why in corrections(job, form, frozenset(people)):
         note = of(row, people.get(row.origin.user, card.NO_ACCOUNT), when.get(row.origin.rating, 0))
         yield judged(job, note, row, why)
     for row in [*one_each(build.terms(job, form)), *answers(job)]:
@@ -78,10 +89,14 @@ def gather(job: Job) -> Iterator[Note]:
         yield replace(note, state=DROPPED if job.order["decided"].get(note.id) == DROP else SERVED)
 
 
-def corrections(job: Job, form: PromptForm) -> Iterator[tuple[Example, str]]:
-    """(masked example, why other people's answers stand against it, or empty)."""
+def corrections(
+    job: Job, form: PromptForm, people: frozenset[str]
+) -> Iterator[tuple[Example, str]]:
+    """(masked example, why other people's answers stand against it, or empty). A correction is
+    right whatever else the model was given, such as a folder's prompt."""
     region = job.order["phone_region"]
-    collected = ratings.collect(job.chat.ratings(), form, build.known(job))
+    known = ratings.Known(forget.forgotten(job.state), people, None)
+    collected = ratings.collect(job.chat.ratings(), form, known)
     rated, _ = prepare.edited(collected.examples, files.earlier_preferences(job.state), region)
     for row, why in zip(rated, voices.heard(rated).reasons, strict=True):
         if why != voices.REPEATED and is_correction(row):
@@ -128,15 +143,34 @@ def of(row: Example, who: str, when: float) -> Note:
 
 
 def judged(job: Job, note: Note, row: Example, why: str) -> Note:
-    sources = job.look_up_documents(row.asked)
-    denied = denying(sources, note)
-    verdict = support.by_texts(row.question, row.answer, [text for text, _ in passages(sources)])
-    agrees = verdict == support.SUPPORTED and support.of(row) != support.SUPPORTED
-    newer = any(changed_at(job, about) > note.when for about in denied)
+    said = job.order["compared"].get(note.id) or compare(job, note, row)
     decided, review = job.order["decided"].get(note.id, ""), job.order["review"]
-    state = state_of(why, decided, agrees=agrees, newer=newer, review=review)
-    names = tuple(dict.fromkeys(str(about.get("name")) for about in denied))
-    return replace(note, state=state, contradicts=names)
+    state = state_of(why, decided, agrees=said["agree"], newer=said["newer"], review=review)
+    return replace(note, state=state, documents=said)
+
+
+def compare(job: Job, note: Note, row: Example) -> dict[str, Any]:
+    """What the day finds in documents. agree: they say it, and did not when it was given.
+    otherwise: names of those that say otherwise. newer: one of these was added after the note."""
+    found = list(passages(job.look_up_documents(row.asked)))
+    denied = [one for one in found if says(one[0], row) == support.CONTRADICTED]
+    new = [about for text, about in denied if not was_shown(text, row)]
+    holds = support.by_texts(row.question, row.answer, [text for text, _ in found])
+    return {
+        "agree": holds == support.SUPPORTED and support.of(row) != support.SUPPORTED,
+        "otherwise": list(dict.fromkeys(str(about.get("name")) for _, about in denied)),
+        "newer": any(changed_at(job, about) > note.when for about in new),
+    }
+
+
+def says(text: str, row: Example) -> str:
+    return support.by_texts(row.question, row.answer, [text])
+
+
+def was_shown(text: str, row: Example) -> bool:
+    """What it says about the answer stood in the prompt already, when the note was given."""
+    said = support.evidence(row.question, row.answer, [text])
+    return any(said in passage.text for passage in in_prompt.of(row))
 
 
 def state_of(why: str, decided: str, *, agrees: bool, newer: bool, review: bool) -> str:
@@ -159,15 +193,6 @@ def passages(sources: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Mappin
     """(text, metadata) of each passage."""
     for source in sources:
         yield from zip(source["document"], source["metadata"], strict=False)
-
-
-def denying(sources: Sequence[Mapping[str, Any]], note: Note) -> list[Mapping[str, Any]]:
-    """Metadata of the passages that say otherwise."""
-    return [
-        about
-        for text, about in passages(sources)
-        if support.by_texts(note.question, note.answer, [text]) == support.CONTRADICTED
-    ]
 
 
 def changed_at(job: Job, about: Mapping[str, Any]) -> float:

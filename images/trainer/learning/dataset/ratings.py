@@ -31,13 +31,14 @@ DELETED_ACCOUNT = "rated by an account that is deleted"
 class Known:
     """What a rating alone does not say.
 
-    accounts: ids of all people; None if they are not asked for. count: of a prompt's tokens.
-    earlier: forms of other days, tried where the tokens of today's differ.
+    accounts: ids of all people; None if they are not asked for. count: of a prompt's tokens; None
+    where it does not matter what else the model was given. earlier: forms of other days, tried
+    where the tokens of today's differ.
     """
 
     is_forgotten: Callable[[Row], bool] = lambda row: False
     accounts: frozenset[str] | None = None
-    count: as_seen.Count = lambda prompt: None
+    count: as_seen.Count | None = lambda prompt: None
     earlier: tuple[PromptForm, ...] = ()
 
 
@@ -184,7 +185,10 @@ def number(value: Any) -> float:
 
 
 def as_it_was(
-    row: Row, messages: dict[str, Row], forms: tuple[PromptForm, ...], count: as_seen.Count
+    row: Row,
+    messages: dict[str, Row],
+    forms: tuple[PromptForm, ...],
+    count: as_seen.Count | None,
 ) -> Example | str:
     """By the first of forms whose prompt is the one that the model was given."""
     for form in forms:
@@ -195,7 +199,7 @@ def as_it_was(
 
 
 def example(
-    row: Row, messages: dict[str, Row], form: PromptForm, count: as_seen.Count
+    row: Row, messages: dict[str, Row], form: PromptForm, count: as_seen.Count | None
 ) -> Example | str:
     """The prompt and the rated answer, or why there are none."""
     chain = path_to(messages, str((row.get("meta") or {}).get("message_id")))
@@ -213,7 +217,7 @@ def example(
         for message, content in zip(chain, earlier, strict=False)
     )
     prompt = (Message("system", system), *spoken)
-    if reason := as_seen.difference(row, chain, prompt, count):
+    if count and (reason := as_seen.difference(row, chain, prompt, count)):
         return reason
     origin = origin_of(row, messages, chain[-1])
     return Example(
