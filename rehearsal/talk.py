@@ -27,7 +27,6 @@ from rehearsal.phases import Phases
 
 VERA = "vera@rehearsal.local"
 LONGEST_ANSWER = 160  # characters; the team shortens a longer one, right or not
-LEAST_RIGHT = 0.8
 NOTE_SECONDS = 60.0
 SECONDS_BETWEEN = 15.0  # questions at night: each takes the two cores for a second or two
 COUNTS = (
@@ -182,10 +181,9 @@ def example(before: Asked, after: Asked, back: Asked) -> dict[str, Any]:
 
 
 def promises(result: dict[str, Any]) -> dict[str, bool]:
-    best = math.ceil(LEAST_RIGHT * result["questions"])
     return {
-        "after the night as many answers are right as before, and most of them": (
-            result["right_after"] >= max(result["right_before"], best)
+        "after the night more answers are right than before it": (
+            result["right_after"] > result["right_before"]
         ),
         "after the night it says more often that the documents do not say": (
             result["absent_after"] > result["absent_before"]
