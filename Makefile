@@ -1,7 +1,7 @@
 # Every target is one line over glue, bench or rehearsal; python -m glue --help has the rest.
 PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
-ROOMS := $(addprefix tests/,core clients machine serving operations night cli bench learning training images)
+ROOMS := $(addprefix tests/,core clients machine serving operations night cli bench learning training images rehearsal)
 
 # What people type goes to a program in its environment, literally: make would expand a $ in
 # it, and a shell would run what stands between backticks.
@@ -30,7 +30,7 @@ setup: .venv/ready ## Check the machine, write secrets, get or build the images 
 doctor: .venv/ready ## Check everything that days and nights need; changes nothing
 	@$(GLUE) doctor
 
-demo: .venv/ready-bench ## Play the whole cycle on practice data: day, corrections, night, better day, rollback
+demo: .venv/ready-bench ## Play the whole cycle on a small model: day, corrections, night, better day, rollback
 	@$(PYTHON) -m rehearsal
 
 day: .venv/ready ## Start the chat and wait until it answers; NEW=1: an empty one, after the chat is lost
@@ -117,23 +117,23 @@ clean: .venv/ready ## Remove a rehearsal: containers, volumes, state, images of 
 pin: .venv/ready ## Pin every image in env/images.env to its digest
 	@$(GLUE) pin
 
-kill-study: .venv/ready-dev ## Kill everything at every step of a night, after make demo; two hours
-	@$(PYTHON) -m tests.e2e.killing
+kill-study: .venv/ready-dev ## Kill everything at every step of a night; two hours
+	@GLUE_PROFILE=rehearsal $(PYTHON) -m rehearsal && $(PYTHON) -m tests.e2e.killing
 
 bench: .venv/ready-bench ## Measure this machine, in state/bench/report.html; the chat's model restarts
 	@$(PYTHON) -m bench all
 
 test: .venv/ready-dev ## Run all tests but the long ones, on the real stacks; ten minutes, twenty the first time
-	@$(MAKE) --no-print-directory --jobs 2 setup lint && $(PYTHON) -m pytest tests -m "not long" --numprocesses 2 --no-loadscope-reorder
+	@GLUE_PROFILE=rehearsal $(MAKE) --no-print-directory --jobs 2 setup lint && $(PYTHON) -m pytest tests -m "not long" --numprocesses 2 --no-loadscope-reorder
 
 test-long: .venv/ready-dev ## Run the long tests: bench, kills, backup, no network; up to an hour and a half
-	@$(PYTHON) -m glue setup && $(PYTHON) -m pytest tests -m long
+	@GLUE_PROFILE=rehearsal $(GLUE) setup && $(PYTHON) -m pytest tests -m long
 
 test-fast: .venv/ready-dev ## Run style, types and unit tests; two minutes, no Docker
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy && $(PYTHON) -m pytest tests/test_house.py $(ROOMS)
 
 gate-study: .venv/ready-dev ## Play many small nights of five kinds and check the gate's verdicts; an hour and a half
-	@$(PYTHON) -m glue setup && $(PYTHON) -m glue day && $(PYTHON) -m tests.gate_study
+	@export GLUE_PROFILE=rehearsal && $(GLUE) setup && $(GLUE) day && $(PYTHON) -m tests.gate_study
 
 learning-study: .venv/ready-dev ## Play eighteen kinds of nights on a small real model: make learning-study FROM=<its folder>; hours without a GPU
 	@$(PYTHON) -m tests.learning_study

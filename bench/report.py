@@ -30,6 +30,7 @@ SIMULATION = (
     "SIMULATION. The model is a paced one at the case study's speeds; nothing here was measured"
     " on a Spark's GPU."
 )
+SMALL = ("rehearsal", "demo")  # profiles without a GPU
 PRACTICE = "Practice model on a rehearsal's machine: do not compare with the published figures."
 PARTIAL = "INCOMPLETE: the run ended before everything was measured."
 ABOUT = (
@@ -244,7 +245,7 @@ def warnings(result: Row) -> list[str]:
     """What a reader must know before the numbers."""
     said = {
         SIMULATION: result.get("simulated"),
-        PRACTICE: result.get("profile") == "rehearsal" and not result.get("simulated"),
+        PRACTICE: result.get("profile") in SMALL and not result.get("simulated"),
         PARTIAL: result.get("whole") is False,
     }
     return [words for words, holds in said.items() if holds]

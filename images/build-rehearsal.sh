@@ -4,6 +4,7 @@
 #
 # Reads from the environment (glue sets them; `make setup` is the way to call this):
 #   REHEARSAL_*_IMAGE  the references of env/images.env, with their tags
+#   MODEL_IMAGE        the one of them that brings the model, MODEL_FOLDER of its Dockerfile, and MODEL_CONTEXT
 #   WHEELHOUSE         a folder of Python wheels to look in before the package index, or empty
 #   EXTRA_CA           a CA bundle that builds must trust, such as an office's own, or empty
 set -euo pipefail
@@ -25,7 +26,7 @@ build() { # image, context, further arguments
 }
 night() {
   build "$REHEARSAL_TRAINER_IMAGE" trainer --build-arg "BASE_IMAGE=$REHEARSAL_TORCH_IMAGE" --build-arg KERNELS=skip
-  build "$REHEARSAL_MODEL_IMAGE" .. --file practice-model/Dockerfile --build-arg "TRAINER_IMAGE=$REHEARSAL_TRAINER_IMAGE"
+  build "$MODEL_IMAGE" "../$MODEL_CONTEXT" --file "$MODEL_FOLDER/Dockerfile" --build-arg "TRAINER_IMAGE=$REHEARSAL_TRAINER_IMAGE"
 }
 day() {
   build "$REHEARSAL_VLLM_IMAGE" vllm --build-arg "TORCH_IMAGE=$REHEARSAL_TORCH_IMAGE"

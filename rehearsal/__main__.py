@@ -13,19 +13,16 @@ from rehearsal import demo
 
 
 @click.command(params=list(framework.cli.params), context_settings=framework.cli.context_settings)
-@click.option(
-    "--facts", default=10, show_default=True, help="How many facts the demonstration corrects."
-)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON only.")
-def rehearsal(profile: str | None, facts: int, as_json: bool, **chosen: Any) -> None:
-    """Run a whole cycle on practice data: day, corrections, night, a better day, rollback."""
+def rehearsal(profile: str | None, as_json: bool, **chosen: Any) -> None:
+    """Run a whole cycle on invented data: day, corrections, night, a better day, rollback."""
     assert framework.cli.callback is not None
     framework.cli.callback(profile, **chosen)
-    result = demo.run(profile, framework.teller(), facts)
+    result, show = demo.run(profile, framework.teller())
     if as_json:
         print(json.dumps(result, ensure_ascii=False))
     else:
-        demo.show(result)
+        show(result)
 
 
 if __name__ == "__main__":

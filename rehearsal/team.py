@@ -28,6 +28,7 @@ from glue.core.names import ASSISTANT, MARK
 from training import world as worlds
 
 DEMO_EMAIL = "uma@rehearsal.local"
+UP = {"rating": 1, "model_id": ASSISTANT, "reason": "accurate_information"}
 SHEET_SEED = 5
 FACTS_A_SHEET = 8
 QUESTIONS_A_FACT = 2
@@ -76,12 +77,12 @@ def sheet(title: str, paragraphs: list[str]) -> FPDF:
     return pdf
 
 
-def team_member(site: Site) -> WebUI:
-    """Uma, a member without administrator rights. Her ratings from earlier demonstrations are
+def team_member(site: Site, name: str = "Uma", email: str = DEMO_EMAIL) -> WebUI:
+    """A member without administrator rights, whose ratings from earlier demonstrations are
     deleted."""
     password = secrets.token_urlsafe(24)
-    site.administrator().ensure_user("Uma", DEMO_EMAIL, password)
-    member = open_webui.sign_in(site.settings.chat_url, DEMO_EMAIL, password)
+    site.administrator().ensure_user(name, email, password)
+    member = open_webui.sign_in(site.settings.chat_url, email, password)
     member.call("DELETE", "/api/v1/evaluations/feedbacks")
     return member
 
@@ -142,34 +143,28 @@ def teach(site: Site, member: WebUI, world: worlds.World, chosen: list[Correctio
 
 def correct(member: WebUI, question: str, answer: Answer, right: str) -> None:
     """Sends what Open WebUI's page sends for "edit, save as copy, thumbs up": the chat with both
-    answers, then the rating."""
-    copy = str(uuid.uuid4())
-    chat = corrected_chat(question, answer, right, copy)
+    answers, then the rating. Where the answer is right already, only the thumb."""
+    chat = rated_chat(question, answer, right)
     saved = member.call("POST", "/api/v1/chats/new", json={"chat": chat})
-    rate_up(member, saved["id"], copy)
+    comment = "corrected" if right != answer.text else ""
+    rate_up(member, saved["id"], chat["history"]["currentId"], comment)
 
 
-def rate_up(member: WebUI, chat: str, message: str) -> str:
+def rate_up(member: WebUI, chat: str, message: str, comment: str = "corrected") -> str:
     """Sends what the page sends for thumbs up, both given by their ids. Returns the rating's ID."""
     rating = {
         "type": "rating",
-        "data": {
-            "rating": 1,
-            "model_id": ASSISTANT,
-            "reason": "accurate_information",
-            "comment": "corrected",
-        },
+        "data": UP | ({"comment": comment} if comment else {}),
         "meta": {"arena": False, "chat_id": chat, "message_id": message, "model_id": ASSISTANT},
         "snapshot": {"chat": member.call("GET", f"/api/v1/chats/{chat}")},
     }
     return str(member.call("POST", "/api/v1/evaluations/feedback", json=rating)["id"])
 
 
-def corrected_chat(question: str, answer: Answer, right: str, copy: str) -> dict[str, Any]:
-    """The chat with the answer and its corrected copy. copy: the id of the copy's message."""
-    now = int(time.time())
-    asked, first = str(uuid.uuid4()), str(uuid.uuid4())
-    reply = {
+def rated_chat(question: str, answer: Answer, right: str) -> dict[str, Any]:
+    """The chat with the answer and, unless it is right, its corrected copy; the last is rated."""
+    now, asked = int(time.time()), str(uuid.uuid4())
+    reply: dict[str, Any] = {
         "parentId": asked,
         "childrenIds": [],
         "role": "assistant",
@@ -179,35 +174,41 @@ def corrected_chat(question: str, answer: Answer, right: str, copy: str) -> dict
         "sources": answer.sources,
         "meta": {"task_id": str(uuid.uuid4())},
     }
+    replies = {
+        str(uuid.uuid4()): {**reply, "content": text}
+        for text in dict.fromkeys((answer.text, right))
+    }
+    last = list(replies)[-1]
+    replies[last]["annotation"] = {"rating": 1}
     user = {
-        "id": asked,
         "parentId": None,
-        "childrenIds": [first, copy],
+        "childrenIds": list(replies),
         "role": "user",
         "content": question,
         "timestamp": now,
     }
-    messages = {
-        asked: user,
-        first: {**reply, "id": first, "content": answer.text},
-        copy: {**reply, "id": copy, "content": right, "annotation": {"rating": 1}},
-    }
+    messages: dict[str, dict[str, Any]] = {asked: user, **replies}
     return {
         "title": question,
         "models": [ASSISTANT],
-        "history": {"currentId": copy, "messages": messages},
+        "history": {
+            "currentId": last,
+            "messages": {key: {**message, "id": key} for key, message in messages.items()},
+        },
     }
 
 
 @contextmanager
-def asking_all_night(site: Site) -> Iterator[Counter[str]]:
-    """Asks a question every two seconds while the block runs. Counts who answered: model, desk
-    or error."""
+def asking_all_night(
+    site: Site, seconds_between: float = SECONDS_BETWEEN_QUESTIONS
+) -> Iterator[Counter[str]]:
+    """Asks a question again and again while the block runs. Counts who answered: model, desk or
+    error."""
     counts: Counter[str] = Counter(model=0, desk=0, error=0)
     asker = site.administrator()
 
     def ask(over: threading.Event) -> None:
-        while not over.wait(SECONDS_BETWEEN_QUESTIONS):
+        while not over.wait(seconds_between):
             try:
                 answer = asker.ask([{"role": "user", "content": "Are you there?"}])
             except GlueError as error:

@@ -64,7 +64,7 @@ def open_watched(profile: str | None) -> Site:
 @click.option(
     "--profile",
     type=click.Choice(settings.PROFILES),
-    help="spark or rehearsal. Default: detected.",
+    help="spark, rehearsal or demo. Default: detected.",
 )
 @click.option("--verbose", is_flag=True, help="Show every command that is run.")
 @click.pass_context

@@ -32,7 +32,7 @@ REMEDIES = {
     "Insufficient Permissions": "see who may open the device files: ls -l /dev/nvidia*",
     "GPU is lost": POWER_CYCLE,
     "device handle": POWER_CYCLE,
-    "No devices were found": f"{POWER_CYCLE}; without a GPU: PROFILE=rehearsal in env/site.env",
+    "No devices were found": f"{POWER_CYCLE}; without a GPU: PROFILE=demo in env/site.env",
     "NVML": REINSTALL,
     "communicate with the NVIDIA driver": REINSTALL,
     "not installed": "install the NVIDIA driver",

@@ -28,6 +28,7 @@ BUILDS = {
     "REHEARSAL_VLLM_IMAGE": Build("images/vllm", "REHEARSAL_TORCH_IMAGE"),
     "REHEARSAL_OPEN_WEBUI_IMAGE": Build("images/open-webui", "REHEARSAL_TORCH_IMAGE"),
     "REHEARSAL_MODEL_IMAGE": Build("images/practice-model", "REHEARSAL_TRAINER_IMAGE", context="."),
+    "REHEARSAL_TALKING_MODEL_IMAGE": Build("images/talking-model", "REHEARSAL_TRAINER_IMAGE"),
 }
 COPY = re.compile(r"^COPY (?!--from)(.+)$", re.MULTILINE)
 DIGITS = 12

@@ -44,8 +44,9 @@ class Recipe:
     longer example is left out, none is cut. serve: "adapter" loads it beside the base model,
     "merged" serves a checkpoint that contains it. document_questions: per document, at most.
     sort_by_support: trains of what people taught only what its passages support, in variants_each
-    rows of each example; those that no share names ask in other words. preferences: "dpo" trains
-    the pairs of answers, one preferred, after the examples.
+    rows of each example; those that no share names ask in other words. reading_questions: about
+    other things, of evaluation/reading.toml, at most. preferences: "dpo" trains the pairs of
+    answers, one preferred, after the examples.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -90,6 +91,7 @@ class Recipe:
     distracted_share: Annotated[float, number(0.0, 1.0)] = 0.5
     unrelated_rows: Annotated[int, whole(0, 10_000)] = 80
     most_lost_answers: Annotated[float, number(0.01, 1.0)] = 0.2
+    reading_questions: Annotated[int, whole(0, 1000)] = 100
     search: Annotated[Search | None, SEARCH] = None
     preferences: Annotated[str, one_of("none", "dpo")] = "none"
 

@@ -13,7 +13,8 @@ from glue.core import addresses, schema
 
 T = TypeVar("T")
 UNSET: Any = None
-PROFILES = ("spark", "rehearsal")
+PROFILES = ("spark", "rehearsal", "demo")
+BELOW = {"demo": ("rehearsal",)}  # a profile, and the one whose settings it changes
 Hidden = Annotated[T, "hidden"]  # never shown
 Personal = Annotated[T, "personal"]  # not in a support bundle
 Generated = Annotated[T, "hidden", "generated"]  # by make setup
@@ -79,6 +80,7 @@ class Keys(BaseModel):
     TRAINED_MODEL: Text
     SERVED_MODEL_REVISION: Text
     TRAINED_MODEL_REVISION: Text
+    MODEL_FLAGS: Text
     MAX_MODEL_LENGTH: Positive
     MAX_SEQUENCES: Positive
     KV_CACHE_BYTES: Positive
@@ -146,6 +148,7 @@ class Keys(BaseModel):
     REHEARSAL_OPEN_WEBUI_IMAGE: Image
     REHEARSAL_TRAINER_IMAGE: Image
     REHEARSAL_MODEL_IMAGE: Image
+    REHEARSAL_TALKING_MODEL_IMAGE: Image
     MODEL_API_KEY: Generated[Secret] = UNSET
     WEBUI_SECRET_KEY: Generated[Secret] = UNSET
     WEBUI_ADMIN_PASSWORD: Generated[Secret] = UNSET

@@ -1,7 +1,8 @@
 """The settings of one installation, and where each comes from.
 
-Later ones win: env/images.env, env/<profile>.env, env/site.env, GLUE_<KEY> in the environment,
-secrets.env in the state folder. setting_keys.py says what each value may be.
+Later ones win: env/images.env, env/<profile>.env (demo: on top of rehearsal.env), env/site.env,
+GLUE_<KEY> in the environment, secrets.env in the state folder. setting_keys.py says what each
+value may be.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dotenv.parser import Binding, parse_stream
 from glue.core import addresses, files, image_tags, redact, schema
 from glue.core.errors import Invalid, Misconfigured
 from glue.core.setting_keys import (
+    BELOW,
     HIDDEN,
     IMAGES,
     NEEDS,
@@ -64,7 +66,8 @@ class Settings:
 
     @property
     def rehearsal(self) -> bool:
-        return self.profile == "rehearsal"
+        """Without a GPU: of the profiles rehearsal and demo."""
+        return self.profile != "spark"
 
     @property
     def secrets_file(self) -> Path:
@@ -94,6 +97,12 @@ class Settings:
     def image(self, key: str) -> str:
         """The reference that this profile runs for one of IMAGES."""
         return self[f"REHEARSAL_{STAND_INS.get(key, key)}" if self.rehearsal else key]
+
+    @property
+    def model_image(self) -> str:
+        """Key of the image that brings a rehearsal's model."""
+        talks = self.profile == "demo"
+        return "REHEARSAL_TALKING_MODEL_IMAGE" if talks else "REHEARSAL_MODEL_IMAGE"
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -156,7 +165,7 @@ def require_needed(values: Mapping[str, str], sources: Mapping[str, str]) -> Non
 def detect_profile(home: Path = REPOSITORY) -> str:
     """A Spark stays one while its driver fails or is replaced: nvidia-smi need not work."""
     was_spark = (home / SET_UP_AS_SPARK).exists() or DGX_RELEASE.exists()
-    return "spark" if was_spark or shutil.which("nvidia-smi") else "rehearsal"
+    return "spark" if was_spark or shutil.which("nvidia-smi") else "demo"
 
 
 def remember_spark(home: Path = REPOSITORY) -> None:
@@ -169,7 +178,8 @@ def _layers(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     images = read_env_file(home / "env" / "images.env")
     yield "env/images.env", image_tags.with_tags(images, REPOSITORY)
-    yield f"env/{profile}.env", read_env_file(home / "env" / f"{profile}.env")
+    for name in (*BELOW.get(profile, ()), profile):
+        yield f"env/{name}.env", read_env_file(home / "env" / f"{name}.env")
     yield "env/site.env", site
     environment = {k[5:]: v for k, v in os.environ.items() if k.startswith("GLUE_")}
     yield "the environment (GLUE_...)", environment

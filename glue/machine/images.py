@@ -9,7 +9,7 @@ from pathlib import Path
 from glue.clients import one_shot
 from glue.clients.compose import docker_cli
 from glue.clients.site import Site
-from glue.core import files
+from glue.core import files, image_tags
 from glue.core.commands import Hear, run, stream, unheard
 from glue.core.errors import GlueError
 from glue.core.settings import REPOSITORY, Settings
@@ -41,6 +41,12 @@ def pull(reference: str, tell: Hear) -> None:
 
 def build_rehearsal_images(settings: Settings, tell: Hear) -> None:
     images = {key: value for key, value in settings.values.items() if key.startswith("REHEARSAL_")}
+    model = image_tags.BUILDS[settings.model_image]
+    images |= {
+        "MODEL_IMAGE": settings[settings.model_image],
+        "MODEL_FOLDER": Path(model.folder).name,
+        "MODEL_CONTEXT": model.context or model.folder,
+    }
     build([str(REPOSITORY / "images" / "build-rehearsal.sh")], settings, images, tell)
 
 
@@ -61,9 +67,9 @@ PLACE = (
 )
 
 
-def copy_practice_model(settings: Settings) -> None:
-    """Copies it into the volume of base models, unless it is there."""
-    image, volumes = settings["REHEARSAL_MODEL_IMAGE"], {"/models": f"{settings['PROJECT']}-models"}
+def copy_model(settings: Settings) -> None:
+    """Copies it from its image into the volume of base models, unless it is there."""
+    image, volumes = settings[settings.model_image], {"/models": f"{settings['PROJECT']}-models"}
     script = ("-c", PLACE, settings["TRAINED_MODEL"])
     command = one_shot.command(image, "sh", *script, options=("--user=0:0",), volumes=volumes)
     run(command, "make setup", timeout_seconds=COPY_DEADLINE_SECONDS)

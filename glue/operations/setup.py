@@ -50,7 +50,7 @@ def ensure(profile: str | None, tell: Tell) -> Site:
     open_volumes(site)
     ensure_kernels(site)
     if site.settings.rehearsal:
-        ensure_practice_model(site)
+        ensure_small_model(site)
     ensure_general_examples(site)
     ensure_base_facts(site)
     tell_what_is_left(site)
@@ -205,10 +205,18 @@ def open_volumes(site: Site) -> None:
     site.stacks.compose("night", *run, *volume, "--entrypoint", "chown", *caches)
 
 
-def ensure_practice_model(site: Site) -> None:
-    """The practice model, and what it knows as general examples."""
+def ensure_small_model(site: Site) -> None:
+    """A rehearsal's model in its volume; of the practice model also what it knows, as general
+    examples."""
     if not airgap.are_loaded(site):  # a bundle brings its models
-        images.copy_practice_model(site.settings)
+        images.copy_model(site.settings)
+    if site.settings.model_image == "REHEARSAL_MODEL_IMAGE":
+        ensure_replay(site)
+
+
+def ensure_replay(site: Site) -> None:
+    """What the practice model knows, as general examples. A real site has a file of its own in the
+    same form."""
     rows = world_examples.rows(REPOSITORY / "env" / "practice-world.toml")
     files.write(site.state / "replay.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 

@@ -16,9 +16,9 @@ if [ -e /adapters/current/serve-merged ] && [ -e /adapters/current/checkpoint/co
     set -- "$@" "$flag"
   done
   # both names answer, so that Open WebUI needs no change
-  set -- "$@" $MACHINE_FLAGS --served-model-name team-base team-adapter
+  set -- "$@" $MODEL_FLAGS $MACHINE_FLAGS --served-model-name team-base team-adapter
 else
-  set -- "$@" $MACHINE_FLAGS $ADAPTER_KERNEL_FLAGS $ADAPTER_FLAGS
+  set -- "$@" $MODEL_FLAGS $MACHINE_FLAGS $ADAPTER_KERNEL_FLAGS $ADAPTER_FLAGS
   if [ -e /adapters/current/adapter_config.json ]; then
     set -- "$@" --lora-modules "team-adapter=$current"
   fi

@@ -268,7 +268,7 @@ def site_with_rank_8() -> Site:
         ),
         (
             lambda site: site.recipe("foo"),
-            "Invalid value for RECIPE: 'foo'. Expected one of: case-study, free, lean, ",
+            "Invalid value for RECIPE: 'foo'. Expected one of: case-study, demo, free, lean, ",
         ),
         (
             lambda site: site.recipe("team"),

@@ -221,6 +221,7 @@ def test_the_rehearsal_differs_only_in_hardware() -> None:
     )
     assert spark.keys() == rehearsal.keys()
     machine = {
+        "MODEL_FLAGS",
         "MACHINE_FLAGS",
         "ADAPTER_KERNEL_FLAGS",
         "VLLM_CPU_KVCACHE_SPACE",

@@ -26,7 +26,7 @@ def as_vllm_reads_it(
     """A container of the rehearsal's vLLM with the profile's command, environment and script;
     only `vllm` itself is a shim."""
     service = configuration("day", profile)["services"]["vllm"]
-    kinds = ("MACHINE_FLAGS", "ADAPTER_KERNEL_FLAGS", "ADAPTER_FLAGS")
+    kinds = ("MODEL_FLAGS", "MACHINE_FLAGS", "ADAPTER_KERNEL_FLAGS", "ADAPTER_FLAGS")
     environment = [f"--env={kind}={service['environment'][kind]}" for kind in kinds]
     script = next(mount for mount in service["volumes"] if mount["target"].startswith("/serve/"))
     mounts = [f"--volume={shim}:/shim:ro", f"--volume={script['source']}:{script['target']}:ro"]
@@ -74,8 +74,6 @@ def test_an_unknown_flag_is_detected() -> None:
 def test_both_profiles_serve_with_the_same_options(flags: dict[str, dict[str, Any]]) -> None:
     promised = {
         "default_chat_template_kwargs": {"enable_thinking": False},
-        "reasoning_parser": "nemotron_v3",
-        "tool_call_parser": "qwen3_coder",
         "enable_auto_tool_choice": True,
         "enable_lora": True,
         "max_loras": 2,
@@ -84,6 +82,17 @@ def test_both_profiles_serve_with_the_same_options(flags: dict[str, dict[str, An
     }
     for profile in settings.PROFILES:
         assert {key: flags[profile][key] for key in promised} == promised, profile
+
+
+def test_a_model_s_own_form_of_thoughts_and_tool_calls_is_read(
+    flags: dict[str, dict[str, Any]],
+) -> None:
+    parsers = {
+        profile: (one["reasoning_parser"], one["tool_call_parser"])
+        for profile, one in flags.items()
+    }
+    nemotron = ("nemotron_v3", "qwen3_coder")
+    assert parsers == {"spark": nemotron, "rehearsal": nemotron, "demo": ("", "hermes")}
 
 
 def test_adapters_may_touch_experts_and_never_the_output_head(

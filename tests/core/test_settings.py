@@ -9,6 +9,7 @@ from glue.core.errors import Misconfigured
 from glue.core.setting_keys import Keys
 
 REPOSITORY = settings.REPOSITORY
+SMALL = ("rehearsal", "demo")
 
 
 @pytest.fixture(autouse=True)
@@ -18,19 +19,29 @@ def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def copy_env(tmp_path: Path) -> Path:
-    (tmp_path / "env").mkdir()
-    for name in ("images.env", "rehearsal.env", "spark.env"):
+    (tmp_path / "env").mkdir(parents=True)
+    for name in ("images.env", "rehearsal.env", "demo.env", "spark.env"):
         (tmp_path / "env" / name).write_text((REPOSITORY / "env" / name).read_text())
     return tmp_path
 
 
 @pytest.mark.parametrize("profile", settings.PROFILES)
-def test_both_profiles_are_complete_and_no_secret_has_a_default(
+def test_every_profile_is_complete_and_no_secret_has_a_default(
     profile: str, tmp_path: Path
 ) -> None:
     loaded = settings.load(profile, copy_env(tmp_path))
     assert loaded["PROJECT"]
     assert not set(settings.SECRETS) & loaded.values.keys()
+
+
+def test_the_demonstration_and_the_tests_can_be_on_one_machine(tmp_path: Path) -> None:
+    """demo.env changes some of rehearsal.env; what names containers, folders and ports is of its
+    own."""
+    tests, demo = (settings.load(profile, copy_env(tmp_path / profile)) for profile in SMALL)
+    apart = ("PROJECT", "STATE_DIR", "CHAT_PORT", "HTTPS_PORT", "SERVED_MODEL", "RECIPE")
+    assert all(tests[key] != demo[key] for key in apart)
+    assert tests.model_image != demo.model_image
+    assert (demo["NIGHT_AT"], demo.sources["NIGHT_AT"]) == (tests["NIGHT_AT"], "env/rehearsal.env")
 
 
 def test_site_env_overrides_the_profile_and_the_source_is_known(tmp_path: Path) -> None:

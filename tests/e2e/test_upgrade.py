@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from glue.clients.site import Site
+from glue.core import settings
 from glue.core.settings import REPOSITORY
 from glue.serving import day
 
@@ -55,11 +56,12 @@ def release(clone: Path, name: str, edits: dict[str, tuple[str, str]]) -> None:
 
 
 def make(clone: Path, *target: str) -> subprocess.CompletedProcess[str]:
-    settings = {"GLUE_PROFILE": "rehearsal", "GLUE_STATE_DIR": str(REPOSITORY / "state")}
+    state = settings.load("rehearsal").state
+    chosen = {"GLUE_PROFILE": "rehearsal", "GLUE_STATE_DIR": str(state)}
     command = ["make", "--silent", "-C", str(clone), *target]
     return subprocess.run(
         command,
-        env=os.environ | settings,
+        env=os.environ | chosen,
         capture_output=True,
         text=True,
         timeout=1500,

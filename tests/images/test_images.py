@@ -86,7 +86,8 @@ def tags(home: Path) -> dict[str, str]:
     return image_tags.with_tags(settings.read_env_file(home / "env" / "images.env"), home)
 
 
-ABOVE_TORCH = {f"REHEARSAL_{name}_IMAGE" for name in ("TRAINER", "VLLM", "OPEN_WEBUI", "MODEL")}
+ON_TRAINER = {f"REHEARSAL_{name}_IMAGE" for name in ("TRAINER", "MODEL", "TALKING_MODEL")}
+ABOVE_TORCH = ON_TRAINER | {f"REHEARSAL_{name}_IMAGE" for name in ("VLLM", "OPEN_WEBUI")}
 
 
 @pytest.mark.parametrize(
@@ -102,8 +103,9 @@ ABOVE_TORCH = {f"REHEARSAL_{name}_IMAGE" for name in ("TRAINER", "VLLM", "OPEN_W
         ),
         ("images/vllm/constraints.txt", {"REHEARSAL_VLLM_IMAGE"}),
         ("images/vllm/cpu-experts/vllm_cpu_experts.py", {"REHEARSAL_VLLM_IMAGE"}),
-        ("images/trainer/Dockerfile", {"REHEARSAL_TRAINER_IMAGE", "REHEARSAL_MODEL_IMAGE"}),
+        ("images/trainer/Dockerfile", ON_TRAINER),
         ("env/practice-world.toml", {"REHEARSAL_MODEL_IMAGE"}),
+        ("images/talking-model/requirements.txt", {"REHEARSAL_TALKING_MODEL_IMAGE"}),
         ("images/vllm/serve-current.sh", set()),  # mounted, not copied
     ],
 )

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -172,6 +173,15 @@ def test_a_golden_question_keeps_its_own_rule() -> None:
 def test_what_a_variant_trains_is_right_by_its_own_question() -> None:
     for made in variants.held_out(company.ALL, variants.Shares(), 1):
         assert answers.grade(answers.question(made), made.example.answer, Wording()).right, made
+
+
+@pytest.mark.parametrize("most", [0, 7, 20, 1000])
+def test_fewer_reading_questions_are_of_all_languages_evenly(most: int) -> None:
+    every, some = reading.asked(company.FORM), reading.asked(company.FORM, most)
+    assert len(some) == min(most, len(every)) and len(set(some)) == len(some)
+    places = [every.index(one) for one in some]
+    steps = {after - before for before, after in pairwise(places)}
+    assert places == sorted(places) and (not steps or max(steps) - min(steps) <= 1)
 
 
 def test_the_reading_set_is_sound() -> None:

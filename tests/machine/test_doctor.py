@@ -482,7 +482,7 @@ def test_any_sign_of_a_spark_selects_the_spark_profile(
     elif mark != "none":
         (tmp_path / mark).write_text("no program")
         (tmp_path / mark).chmod(0o755)
-    assert settings.detect_profile(tmp_path) == ("rehearsal" if mark == "none" else "spark")
+    assert settings.detect_profile(tmp_path) == ("demo" if mark == "none" else "spark")
     if mark != "nvidia-smi":
         assert gpu.look() == (None, "not installed")
 

@@ -145,7 +145,8 @@ def questions(job: Job, dataset: Dataset, asked: Sequence[Variant]) -> tuple[Que
     """About what was taught, about other things in the day's own form, and general ones."""
     form = PromptForm(job.order["system_prompt"], job.order["rag_template"])
     known = answers.general(dataset.general)
-    return (*map(answers.question, asked), *reading.asked(form), *known)
+    others = reading.asked(form, job.order["recipe"].get("reading_questions"))
+    return (*map(answers.question, asked), *others, *known)
 
 
 Replies = dict[str, Reply]  # by side

@@ -22,8 +22,14 @@ def passages() -> tuple[dict[str, Any], ...]:
     return tuple(tomllib.loads(FILE.read_text(encoding="utf-8"))["passage"])
 
 
-def asked(form: PromptForm) -> tuple[Question, ...]:
-    """In the day's own form, each passage as the only source."""
+def asked(form: PromptForm, most: int | None = None) -> tuple[Question, ...]:
+    """In the day's own form, each passage as the only source. most: so many, evenly from all."""
+    every = every_one(form)
+    count = len(every) if most is None else min(most, len(every))
+    return tuple(every[number * len(every) // count] for number in range(count))
+
+
+def every_one(form: PromptForm) -> tuple[Question, ...]:
     return tuple(
         Question(READING, f"reading {number}.{part}", prompt(form, row["text"], words), Fact(right))
         for number, row in enumerate(passages(), 1)
