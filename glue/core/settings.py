@@ -1,7 +1,8 @@
 """The settings of one installation, and where each comes from.
 
 Later ones win: env/images.env, env/<profile>.env, env/site.env, GLUE_<KEY> in the environment,
-secrets.env in the state folder. setting_keys.py says what each value may be.
+secrets.env in the state folder. setting_keys.py says what each value may be. MODEL names a file of
+env/models, which gives further values and plans the memory that is not set.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from dotenv.parser import Binding, parse_stream
 
-from glue.core import addresses, files, image_tags, redact, schema
+from glue.core import addresses, files, image_tags, model_files, redact, schema
 from glue.core.errors import Invalid, Misconfigured
 from glue.core.setting_keys import (
     HIDDEN,
@@ -31,6 +32,7 @@ from glue.core.setting_keys import (
 
 __all__ = ["HIDDEN", "IMAGES", "PERSONAL", "PROFILES", "SECRETS"]
 REPOSITORY = Path(__file__).resolve().parents[2]
+MODELS = Path("env", "models")  # below the repository
 SET_UP_AS_SPARK = Path("env", "set-up-as-spark")  # below the repository; git ignores it
 DGX_RELEASE = Path("/etc/dgx-release")
 LOADED = "loaded.json"  # in the state folder
@@ -111,9 +113,20 @@ class Settings:
         return self.loaded_images.get(reference, reference) if "@" in reference else reference
 
     @property
+    def model(self) -> model_files.Model:
+        return model_files.load(REPOSITORY / MODELS, self["MODEL"])
+
+    @property
+    def untrainable(self) -> str:
+        """Why no night can train the model here; empty if one may."""
+        return self.model.too_large(self.number("TRAINING_MEMORY_BYTES"))
+
+    @property
     def hub_models(self) -> dict[str, str]:
-        """Model -> revision, of those from the hub; a path is a model made on this machine."""
-        names = {self[key]: self[f"{key}_REVISION"] for key in ("SERVED_MODEL", "TRAINED_MODEL")}
+        """Model -> revision, of those from the hub; a path is a model made on this machine.
+        Without the trained one where no night can train it."""
+        keys = ("SERVED_MODEL",) if self.untrainable else ("SERVED_MODEL", "TRAINED_MODEL")
+        names = {self[key]: self[f"{key}_REVISION"] for key in keys}
         return {name: revision for name, revision in names.items() if not name.startswith("/")}
 
 
@@ -134,11 +147,29 @@ def load(profile: str | None = None, home: Path = REPOSITORY) -> Settings:
         sources |= dict.fromkeys(found, source)
     schema.check(Keys, values, f"env/{chosen}.env and env/site.env", HIDDEN)
     require_needed(values, sources)
+    model = model_files.load(home / MODELS, values["MODEL"])
+    found = planned(model, values) | values | model.settings
+    sources = dict.fromkeys(found, str(MODELS / f"{model.name}.toml")) | sources
     for folder in (home, home / values["STATE_DIR"]):
         if ":" in str(folder):
             what = "Docker cannot mount a folder with a colon in its name"
             raise Misconfigured(what, str(folder), "rename the folder")
-    return Settings(chosen, values, sources)
+    return Settings(chosen, found, sources)
+
+
+def planned(model: model_files.Model, values: Mapping[str, str]) -> dict[str, str]:
+    """The memory that must be free before a start, for what is not set."""
+    cache, rank, step, reserve = (
+        int(values[key])
+        for key in (
+            *("KV_CACHE_BYTES", "MAX_LORA_RANK"),
+            *("TRAINING_MEMORY_BYTES", "MEMORY_RESERVE_BYTES"),
+        )
+    )
+    return {
+        "DAY_FREE_BYTES": str(model.day_bytes(cache, rank)),
+        "NIGHT_FREE_BYTES": str(model_files.night_bytes(step, reserve)),
+    }
 
 
 def check(values: Mapping[str, str], source: str) -> None:

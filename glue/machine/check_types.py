@@ -12,8 +12,6 @@ from glue.clients.host import Machine
 from glue.core.recipes import Recipe
 from glue.core.settings import Settings
 
-RELEASE_BYTES_A_RANK = 0.9e9 / 16  # of an adapter, by its rank
-
 
 class Grade(StrEnum):
     OK = "ok"

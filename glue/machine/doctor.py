@@ -28,6 +28,7 @@ CHECKS: dict[str, Callable[[Host], View]] = {
     "system": hardware_checks.system,
     "driver": hardware_checks.driver,
     "clocks": hardware_checks.clocks,
+    "model": hardware_checks.model,
     "memory": hardware_checks.memory,
     "page cache": hardware_checks.page_cache,
     "disk": storage_checks.disk,
@@ -65,8 +66,8 @@ DAY: Aim = (
     "port", "certificate",
 )
 NIGHT: Aim = (
-    *DAY, "driver", "clocks", "memory", "disk", "state folder", "night's image", "night's cache",
-    "trained model",
+    *DAY, "driver", "clocks", "model", "memory", "disk", "state folder", "night's image",
+    "night's cache", "trained model",
 )
 # fmt: on
 ONLY_ON_A_SPARK = ("driver", "clocks", "page cache", "GPU toolkit")

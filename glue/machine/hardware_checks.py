@@ -5,6 +5,7 @@ from __future__ import annotations
 from glue.clients.host import Machine, readable
 from glue.core import gpu as gpus
 from glue.core.image_tags import version
+from glue.core.model_files import COMPUTED
 from glue.machine.check_types import Host, View, fail, ok, warn
 
 DRIVER_LEAST, DRIVER_DEADLOCKS = 580, 590  # CUDA 13 needs 580 (CUDA toolkit release notes, table 2)
@@ -57,6 +58,21 @@ def clocks(seen: Host) -> View:
         saw = f"{words}, slowed by {' and '.join(gpu.slowed_by)}"
         return warn(saw, "check airflow and power supply")
     return ok(words if busy else f"{words}, idle: the clock can only be judged under load")
+
+
+def model(seen: Host) -> View:
+    """Whether a night can train it, and what is planned."""
+    settings, found = seen.settings, seen.settings.model
+    day, night, cache = (
+        settings.number(key) for key in ("DAY_FREE_BYTES", "NIGHT_FREE_BYTES", "KV_CACHE_BYTES")
+    )
+    words = f"{found.name}: a day needs {readable(day)}"
+    words += f", with a cache of at most {cache // found.kv_bytes_per_token:,} tokens"
+    if settings.untrainable:
+        do = "set another MODEL in env/site.env; its days need none"
+        return fail(f"{words}; no night: {settings.untrainable}", do)
+    words += f"; a night {readable(night)}"
+    return warn(f"{words}; {COMPUTED}", "no action needed") if found.computed else ok(words)
 
 
 def memory(seen: Host) -> View:

@@ -15,12 +15,13 @@ from glue.clients.jobs import Job
 from glue.clients.site import Site, Tell
 from glue.core import commands, files, lock, recipes, settings
 from glue.core.errors import Misconfigured, PreconditionFailed, steps
+from glue.core.model_files import COMPUTED
 from glue.core.settings import REPOSITORY, SECRETS, Settings
 from glue.machine import doctor, images
 from glue.machine import models as machine_models
 from glue.machine.check_types import Grade
 from glue.operations import airgap
-from training import world_examples
+from training import memory_plan, world_examples
 
 INSTALL_DEADLINE_SECONDS = 1800
 KERNEL_CHECKS = ("training.checks.kernels", "training.checks.exactness")
@@ -138,7 +139,7 @@ def ensure_images(site: Site) -> None:
 
 
 def ensure_night_base_runs(site: Site) -> None:
-    """Runs one kernel in the trainer's base image before 80 GB are downloaded: its CUDA may be
+    """Runs one kernel in the trainer's base image before the models are downloaded: its CUDA may be
     newer than the driver. Raises PreconditionFailed.
 
     NVIDIA's start-up script would report it, but a night does not run that script
@@ -226,7 +227,9 @@ def ensure_base_facts(site: Site) -> None:
     """state/base_model.json: the shape that an adapter must fit."""
     path, name = site.state / "base_model.json", site.settings["TRAINED_MODEL"]
     before = files.read_json_if_whole(path, {})
-    if before.get("name") == name and "places" in before:  # an earlier version wrote none
+    if site.settings.untrainable:
+        return
+    if before.get("name") == name and before.get("configuration"):  # an earlier version wrote none
         return
     site.tell("reading the base model's shape")
     what = "the base model cannot be read"
@@ -244,11 +247,43 @@ def show(site: Site, name: str) -> dict[str, Any]:
     """What a recipe trains, counted by a job, so that neither a night nor the watch takes it for
     the trainer. Raises Misconfigured if a target or layer matches nothing in the model."""
     recipe = asdict(recipes.load(REPOSITORY / "env" / "recipes", name))
-    model = files.read_json_if_whole(site.state / "base_model.json", {})
-    order = {key: recipe[key] for key in TARGETS} | {"configuration": model.get("configuration")}
+    configuration = base_configuration(site)
+    order = {key: recipe[key] for key in TARGETS} | {"configuration": configuration}
     facts = jobs.run(site, Job("training.count_parameters", order))
     if facts["unmatched"]:
         what = "the recipe has targets that the model does not have"
         raise Misconfigured(what, f"{name}: {facts['unmatched']}", "correct the recipe")
     kept = {key: recipe[key] for key in ("name", "engine", "serve", "rank")}
-    return kept | {key: facts[key] for key in ("total_parameters", "trainable_parameters")}
+    counts = {key: facts[key] for key in ("total_parameters", "trainable_parameters")}
+    budget = site.settings.number("TRAINING_MEMORY_BYTES")
+    memory = step(recipe, configuration, counts, budget)
+    model = site.settings.model
+    basis = {"basis": COMPUTED} if model.computed else {}
+    return kept | counts | {"memory": memory, "model": model.name} | basis
+
+
+def base_configuration(site: Site) -> dict[str, Any]:
+    """Of the model's file, or what ensure_base_facts found in its checkpoint."""
+    known = files.read_json_if_whole(site.state / "base_model.json", {})
+    found: dict[str, Any] = site.settings.model.configuration or known.get("configuration") or {}
+    if not found:
+        what, saw = "the base model's layers are not known", "no configuration in base_model.json"
+        raise PreconditionFailed(what, saw, "make setup")
+    return found
+
+
+def step(
+    recipe: dict[str, Any], configuration: dict[str, Any], counts: dict[str, int], budget: int
+) -> str:
+    """The planned memory of a step on the BF16 weights, in words."""
+    trainable = counts["trainable_parameters"]
+    total = counts["total_parameters"] + trainable
+    experts, tokens = bool(recipe["target_parameters"]), recipe["tokens_per_step"]
+    shape = memory_plan.shape(configuration, total, trainable, recipe["rank"], experts)
+    try:
+        layers = memory_plan.checkpointed_layers(shape, tokens, budget)
+    except memory_plan.TooSmall as error:
+        return f"does not fit: {error}"
+    peak = memory_plan.peak_bytes(shape, tokens, layers) / 1e9
+    recomputed = f"{layers} of {len(shape.kinds)} layers recomputed"
+    return f"{peak:.1f} of {budget / 1e9:.1f} GB, {recomputed}"

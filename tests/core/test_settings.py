@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ def copy_env(tmp_path: Path) -> Path:
     (tmp_path / "env").mkdir()
     for name in ("images.env", "rehearsal.env", "spark.env"):
         (tmp_path / "env" / name).write_text((REPOSITORY / "env" / name).read_text())
+    shutil.copytree(REPOSITORY / "env" / "models", tmp_path / "env" / "models")
     return tmp_path
 
 

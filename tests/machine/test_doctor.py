@@ -270,6 +270,19 @@ def test_a_loaded_model_counts_as_memory_for_the_night() -> None:
     assert grade(little, "memory")[0] == "warn"
 
 
+def test_the_model_s_plan_is_told_and_a_model_that_no_night_can_train_is_refused() -> None:
+    assert grade(good(), "model") == (
+        "ok",
+        "nano: a day needs 38.0 GB, with a cache of at most 3,255,208 tokens; a night 105.0 GB ",
+    )
+    found, said = grade(setting(MODEL="lightning"), "model")
+    assert found == "warn" and "computed, not run on this size" in said
+    found, said = grade(setting(MODEL="super"), "model")
+    assert (
+        found == "fail" and "its BF16 weights take 241.3 GB, a training step may take 85.0" in said
+    )
+
+
 def test_needed_disk_counts_only_missing_data() -> None:
     empty = {SERVED: ("never fetched",), TRAINED: ("never fetched",)}
     fresh = replace(

@@ -13,7 +13,7 @@ import pytest
 from glue.clients import host
 from glue.clients.docker import Stacks
 from glue.clients.site import Site
-from glue.core import commands, lock, settings
+from glue.core import commands, lock, model_files, settings
 from glue.core import services as observed
 from glue.core.commands import Hear
 from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
@@ -381,7 +381,8 @@ def test_a_recipe_is_counted_beside_a_night_and_is_not_taken_for_its_trainer(
 ) -> None:
     """A stub of Docker: the job prints what the real one counts."""
     asked: list[tuple[str, ...]] = []
-    counted = {"total_parameters": 9, "trainable_parameters": 3, "unmatched": []}
+    counted: dict[str, Any] = {"total_parameters": 31_577_937_344, "unmatched": []}
+    counted["trainable_parameters"] = 439_440_384
 
     def compose_command(stack: str, *arguments: str) -> list[str]:
         asked.append(arguments)
@@ -392,10 +393,43 @@ def test_a_recipe_is_counted_beside_a_night_and_is_not_taken_for_its_trainer(
         compose_environment=lambda: dict(os.environ),
         remove_container=lambda service: asked.append((service,)),
     )
-    beside = replace(site, stacks=cast(Stacks, stacks))
+    values = site.settings.values | {"MODEL": "lightning", "TRAINING_MEMORY_BYTES": "85000000000"}
+    known = replace(site.settings, values=values)
+    beside = replace(site, stacks=cast(Stacks, stacks), settings=known)
     with lock.hold(site.state, lock.TRAINING, "a night"):
-        assert setup.show(beside, "team")["trainable_parameters"] == 3
+        assert setup.show(beside, "team") == {
+            "name": "team",
+            "engine": "grouped",
+            "serve": "adapter",
+            "rank": 16,
+            "total_parameters": 31_577_937_344,
+            "trainable_parameters": 439_440_384,
+            "memory": "84.7 of 85.0 GB, 19 of 52 layers recomputed",
+            "model": "lightning",
+            "basis": "computed, not run on this size",
+        }
         counted["unmatched"] = ["gate_proj"]
         with pytest.raises(Misconfigured, match="targets that the model does not have"):
             setup.show(beside, "team")
     assert not any("trainer" in arguments for arguments in asked), "the watch stops a trainer"
+
+
+def test_a_step_that_cannot_fit_is_told_with_its_bytes() -> None:
+    said = model_files.load(REPOSITORY / "env" / "models", "super").configuration
+    recipe = {"rank": 16, "tokens_per_step": 8192, "target_parameters": []}
+    counts = {"total_parameters": 120_668_687_360, "trainable_parameters": 29_835_264}
+    words = setup.step(recipe, said, counts, 85_000_000_000)
+    assert words.startswith("does not fit: a step of 8192 tokens takes 25")
+    assert "GB at the least, the budget is 85.0 GB" in words
+
+
+def test_a_recipe_of_a_model_that_is_not_known_yet_is_not_counted(site: Site) -> None:
+    """The practice model's file does not say its layers; make setup finds them."""
+    with pytest.raises(PreconditionFailed, match="layers are not known"):
+        setup.show(site, "team")
+
+
+def test_no_shape_is_read_of_a_model_that_no_night_can_train(site: Site) -> None:
+    values = site.settings.values | {"MODEL": "super"}
+    setup.ensure_base_facts(replace(site, settings=replace(site.settings, values=values)))
+    assert not (site.state / "base_model.json").exists()

@@ -2,11 +2,9 @@
 
     python3 -m training.count_parameters ORDER_FILE
 
-The order file is JSON: rank, target_modules, target_parameters, layers, and configuration, as
-training.describe has it: none for a Nemotron-H, which is counted at its published size, and for a
-model that is not on this machine yet. The last line of output is JSON: {"total_parameters",
-"trainable_parameters", "unmatched"}. unmatched: targets and layers that the model does not have;
-such a recipe is wrong.
+The order file is JSON: rank, target_modules, target_parameters, layers, and configuration, of the
+model's config.json. The last line of output is JSON: {"total_parameters", "trainable_parameters",
+"unmatched"}. unmatched: targets and layers that the model does not have; such a recipe is wrong.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from training import architecture, families
+from training import families
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -78,13 +76,11 @@ def facts(model: torch.nn.Module, recipe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def counted(configuration: dict[str, Any] | None) -> torch.nn.Module:
+def counted(configuration: dict[str, Any]) -> torch.nn.Module:
     """The model to count on, without weights."""
-    if not configuration:
-        return architecture.meta_model()
     return families.skeleton(AutoConfig.for_model(**configuration))
 
 
 if __name__ == "__main__":
     asked = json.loads(Path(sys.argv[1]).read_text())
-    print(json.dumps(facts(counted(asked.get("configuration")), asked)))
+    print(json.dumps(facts(counted(asked["configuration"]), asked)))

@@ -12,9 +12,12 @@ tests/training/test_memory.py.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 WEIGHT, ADAPTER, GRADIENT, FLOAT, INDEX = 2, 12, 4, 4, 8
+KINDS = {"M": "linear_attention", "E": "moe", "*": "full_attention"}
 # CUDA's own handles and workspaces as torch counts them, the loss's tiles, the smallest of tensors
 FIXED_BYTES = 900_000_000
 
@@ -103,4 +106,42 @@ def checkpointed_layers(shape: Shape, tokens: int, budget_bytes: int) -> int:
     raise TooSmall(
         f"a step of {tokens} tokens takes {least / 1e9:.1f} GB at the least, the budget is"
         f" {budget_bytes / 1e9:.1f} GB: lower tokens_per_step in the recipe"
+    )
+
+
+def shape(
+    configuration: Mapping[str, Any],
+    total_parameters: int,
+    trainable_parameters: int,
+    rank: int,
+    experts_adapted: bool,
+) -> Shape:
+    """Of a model by its config.json, whose layers are a pattern of letters or a list of kinds.
+    total_parameters: the adapter's among them."""
+    said = configuration
+    heads, hidden = said["num_attention_heads"], said["hidden_size"]
+    common = {
+        "total_parameters": total_parameters,
+        "trainable_parameters": trainable_parameters,
+        "hidden": hidden,
+        "rank": rank,
+        "query_width": heads * (said.get("head_dim") or hidden // heads),
+        "vocabulary": said["vocab_size"],
+    }
+    if said["model_type"] != "nemotron_h":
+        kinds = ("plain",) * said["num_hidden_layers"]
+        return Shape(kinds=kinds, plain_inner=said["intermediate_size"], **common)
+    letters = said.get("hybrid_override_pattern", "")
+    inner = said["mamba_num_heads"] * said["mamba_head_dim"]
+    convolved = inner + 2 * said["n_groups"] * said["ssm_state_size"]
+    return Shape(
+        kinds=tuple(said.get("layers_block_type") or (KINDS[letter] for letter in letters)),
+        mamba_inner=inner,
+        mamba_projected=inner + convolved + said["mamba_num_heads"],
+        expert_inner=said["moe_intermediate_size"],
+        shared_inner=said["moe_shared_expert_intermediate_size"],
+        expert_count=said["n_routed_experts"],
+        experts_per_token=said["num_experts_per_tok"],
+        experts_adapted=experts_adapted,
+        **common,
     )

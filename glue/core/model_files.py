@@ -1,0 +1,90 @@
+"""A model by its file: its checkpoints, bytes and layers. TOML in env/models; nano.toml explains
+each key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field
+
+from glue.core import schema
+from glue.core.errors import Invalid
+from glue.core.schema import whole
+
+Text = Annotated[str, Field(min_length=1, description="text that is not empty")]
+Bytes = Annotated[int, whole(1)]
+COMPUTED = "computed, not run on this size"
+ADAPTER_SLOTS = 2  # --max-loras in compose.day.yaml
+# of a day, beside weights, cache and slots: vLLM's engine and graphs, and the chat
+ENGINE_BYTES = 6_900_000_000
+# of a night, beside a step: the trainer itself, and by what a step's plan may be wrong
+TRAINER_BYTES, PLAN_ERROR_BYTES = 5_000_000_000, 3_000_000_000
+BF16_BYTES = 2
+
+
+@dataclass(frozen=True)
+class Model:
+    """configuration: of config.json, what shapes the layers; empty where only the downloaded
+    checkpoint says."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+    name: str
+    computed: Annotated[bool, Field(strict=True, description="true or false")]
+    served_model: Text
+    served_revision: Text
+    trained_model: Text
+    trained_revision: Text
+    served_download_bytes: Bytes
+    trained_download_bytes: Bytes
+    served_memory_bytes: Bytes
+    adapter_bytes_per_rank: Bytes
+    kv_bytes_per_token: Bytes
+    parameters: Bytes
+    reasoning_parser: Text
+    tool_call_parser: Text
+    configuration: Annotated[dict[str, Any], Field(description="a table")] = field(
+        default_factory=dict
+    )
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What glue and the compose files read as settings."""
+        return {
+            "SERVED_MODEL": self.served_model,
+            "SERVED_MODEL_REVISION": self.served_revision,
+            "TRAINED_MODEL": self.trained_model,
+            "TRAINED_MODEL_REVISION": self.trained_revision,
+            "REASONING_PARSER": self.reasoning_parser,
+            "TOOL_CALL_PARSER": self.tool_call_parser,
+        }
+
+    def day_bytes(self, cache_bytes: int, rank: int) -> int:
+        """The memory of a day with that key-value cache, and adapters of up to that rank."""
+        slots = ADAPTER_SLOTS * rank * self.adapter_bytes_per_rank
+        return self.served_memory_bytes + cache_bytes + slots + ENGINE_BYTES
+
+    def too_large(self, step_bytes: int) -> str:
+        """Why no night can train it in steps of that many bytes; empty if one may."""
+        weights = BF16_BYTES * self.parameters
+        if weights < step_bytes:
+            return ""
+        room = f"a training step may take {step_bytes / 1e9:.1f} GB (TRAINING_MEMORY_BYTES)"
+        return f"its BF16 weights take {weights / 1e9:.1f} GB, {room}"
+
+
+def night_bytes(step_bytes: int, reserve_bytes: int) -> int:
+    """The memory of a night with that largest step, and that much left to the system."""
+    return step_bytes + TRAINER_BYTES + PLAN_ERROR_BYTES + reserve_bytes
+
+
+def load(folder: Path, name: str) -> Model:
+    """Raises Misconfigured, naming the file, the key, the value and what is expected."""
+    path = folder / f"{name}.toml"
+    if not path.exists():
+        there = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
+        raise Invalid("Invalid value for MODEL", repr(name), f"Expected one of: {there}.")
+    table = schema.read_toml(path) | {"name": name}
+    schema.check(Model, table, str(path))
+    return Model(**table)
