@@ -3,6 +3,7 @@ each key."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -22,6 +23,7 @@ ENGINE_BYTES = 6_900_000_000
 # of a night, beside a step: the trainer itself, and by what a step's plan may be wrong
 TRAINER_BYTES, PLAN_ERROR_BYTES = 5_000_000_000, 3_000_000_000
 BF16_BYTES = 2
+PLANNED_BY = ("KV_CACHE_BYTES", "MAX_LORA_RANK", "TRAINING_MEMORY_BYTES", "MEMORY_RESERVE_BYTES")
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,11 @@ class Model:
         default_factory=dict
     )
 
-    @property
-    def settings(self) -> dict[str, str]:
-        """What glue and the compose files read as settings."""
+    def settings(self, values: Mapping[str, str]) -> dict[str, str]:
+        """What glue and the compose files read as settings. values: those that are set."""
+        cache, rank, step, reserve = (int(values[key]) for key in PLANNED_BY)
+        slots = ADAPTER_SLOTS * rank * self.adapter_bytes_per_rank
+        day = self.served_memory_bytes + cache + slots + ENGINE_BYTES
         return {
             "SERVED_MODEL": self.served_model,
             "SERVED_MODEL_REVISION": self.served_revision,
@@ -58,12 +62,9 @@ class Model:
             "TRAINED_MODEL_REVISION": self.trained_revision,
             "REASONING_PARSER": self.reasoning_parser,
             "TOOL_CALL_PARSER": self.tool_call_parser,
+            "DAY_FREE_BYTES": str(day),
+            "NIGHT_FREE_BYTES": str(step + TRAINER_BYTES + PLAN_ERROR_BYTES + reserve),
         }
-
-    def day_bytes(self, cache_bytes: int, rank: int) -> int:
-        """The memory of a day with that key-value cache, and adapters of up to that rank."""
-        slots = ADAPTER_SLOTS * rank * self.adapter_bytes_per_rank
-        return self.served_memory_bytes + cache_bytes + slots + ENGINE_BYTES
 
     def too_large(self, step_bytes: int) -> str:
         """Why no night can train it in steps of that many bytes; empty if one may."""
@@ -72,11 +73,6 @@ class Model:
             return ""
         room = f"a training step may take {step_bytes / 1e9:.1f} GB (TRAINING_MEMORY_BYTES)"
         return f"its BF16 weights take {weights / 1e9:.1f} GB, {room}"
-
-
-def night_bytes(step_bytes: int, reserve_bytes: int) -> int:
-    """The memory of a night with that largest step, and that much left to the system."""
-    return step_bytes + TRAINER_BYTES + PLAN_ERROR_BYTES + reserve_bytes
 
 
 def load(folder: Path, name: str) -> Model:

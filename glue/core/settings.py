@@ -148,28 +148,13 @@ def load(profile: str | None = None, home: Path = REPOSITORY) -> Settings:
     schema.check(Keys, values, f"env/{chosen}.env and env/site.env", HIDDEN)
     require_needed(values, sources)
     model = model_files.load(home / MODELS, values["MODEL"])
-    found = planned(model, values) | values | model.settings
-    sources = dict.fromkeys(found, str(MODELS / f"{model.name}.toml")) | sources
+    given = model.settings(values)
+    values, sources = given | values, dict.fromkeys(given, f"{MODELS}/{model.name}.toml") | sources
     for folder in (home, home / values["STATE_DIR"]):
         if ":" in str(folder):
             what = "Docker cannot mount a folder with a colon in its name"
             raise Misconfigured(what, str(folder), "rename the folder")
-    return Settings(chosen, found, sources)
-
-
-def planned(model: model_files.Model, values: Mapping[str, str]) -> dict[str, str]:
-    """The memory that must be free before a start, for what is not set."""
-    cache, rank, step, reserve = (
-        int(values[key])
-        for key in (
-            *("KV_CACHE_BYTES", "MAX_LORA_RANK"),
-            *("TRAINING_MEMORY_BYTES", "MEMORY_RESERVE_BYTES"),
-        )
-    )
-    return {
-        "DAY_FREE_BYTES": str(model.day_bytes(cache, rank)),
-        "NIGHT_FREE_BYTES": str(model_files.night_bytes(step, reserve)),
-    }
+    return Settings(chosen, values, sources)
 
 
 def check(values: Mapping[str, str], source: str) -> None:

@@ -21,7 +21,7 @@ from glue.machine import doctor, images
 from glue.machine import models as machine_models
 from glue.machine.check_types import Grade
 from glue.operations import airgap
-from training import memory_plan, world_examples
+from training import world_examples
 
 INSTALL_DEADLINE_SECONDS = 1800
 KERNEL_CHECKS = ("training.checks.kernels", "training.checks.exactness")
@@ -240,50 +240,27 @@ def ensure_base_facts(site: Site) -> None:
 
 # ---------------------------------------------------------------------- recipes
 
-TARGETS = ("rank", "target_modules", "target_parameters", "layers")
+TARGETS = ("rank", "target_modules", "target_parameters", "layers", "tokens_per_step")
 
 
 def show(site: Site, name: str) -> dict[str, Any]:
-    """What a recipe trains, counted by a job, so that neither a night nor the watch takes it for
-    the trainer. Raises Misconfigured if a target or layer matches nothing in the model."""
+    """What a recipe trains and the memory of its step, counted by a job, so that neither a night
+    nor the watch takes it for the trainer. Raises Misconfigured if a target or layer matches
+    nothing in the model."""
     recipe = asdict(recipes.load(REPOSITORY / "env" / "recipes", name))
-    configuration = base_configuration(site)
-    order = {key: recipe[key] for key in TARGETS} | {"configuration": configuration}
+    model, known = site.settings.model, files.read_json_if_whole(site.state / "base_model.json", {})
+    configuration = model.configuration or known.get("configuration")
+    if not configuration:
+        saw = "no configuration in base_model.json"
+        raise PreconditionFailed("the base model's layers are not known", saw, "make setup")
+    budget = site.settings.number("TRAINING_MEMORY_BYTES")
+    asked = {"configuration": configuration, "budget_bytes": budget}
+    order = {key: recipe[key] for key in TARGETS} | asked
     facts = jobs.run(site, Job("training.count_parameters", order))
     if facts["unmatched"]:
         what = "the recipe has targets that the model does not have"
         raise Misconfigured(what, f"{name}: {facts['unmatched']}", "correct the recipe")
     kept = {key: recipe[key] for key in ("name", "engine", "serve", "rank")}
-    counts = {key: facts[key] for key in ("total_parameters", "trainable_parameters")}
-    budget = site.settings.number("TRAINING_MEMORY_BYTES")
-    memory = step(recipe, configuration, counts, budget)
-    model = site.settings.model
+    counts = {key: facts[key] for key in ("total_parameters", "trainable_parameters", "memory")}
     basis = {"basis": COMPUTED} if model.computed else {}
-    return kept | counts | {"memory": memory, "model": model.name} | basis
-
-
-def base_configuration(site: Site) -> dict[str, Any]:
-    """Of the model's file, or what ensure_base_facts found in its checkpoint."""
-    known = files.read_json_if_whole(site.state / "base_model.json", {})
-    found: dict[str, Any] = site.settings.model.configuration or known.get("configuration") or {}
-    if not found:
-        what, saw = "the base model's layers are not known", "no configuration in base_model.json"
-        raise PreconditionFailed(what, saw, "make setup")
-    return found
-
-
-def step(
-    recipe: dict[str, Any], configuration: dict[str, Any], counts: dict[str, int], budget: int
-) -> str:
-    """The planned memory of a step on the BF16 weights, in words."""
-    trainable = counts["trainable_parameters"]
-    total = counts["total_parameters"] + trainable
-    experts, tokens = bool(recipe["target_parameters"]), recipe["tokens_per_step"]
-    shape = memory_plan.shape(configuration, total, trainable, recipe["rank"], experts)
-    try:
-        layers = memory_plan.checkpointed_layers(shape, tokens, budget)
-    except memory_plan.TooSmall as error:
-        return f"does not fit: {error}"
-    peak = memory_plan.peak_bytes(shape, tokens, layers) / 1e9
-    recomputed = f"{layers} of {len(shape.kinds)} layers recomputed"
-    return f"{peak:.1f} of {budget / 1e9:.1f} GB, {recomputed}"
+    return kept | counts | {"model": model.name} | basis

@@ -13,7 +13,7 @@ import pytest
 from glue.clients import host
 from glue.clients.docker import Stacks
 from glue.clients.site import Site
-from glue.core import commands, lock, model_files, settings
+from glue.core import commands, lock, settings
 from glue.core import services as observed
 from glue.core.commands import Hear
 from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
@@ -382,7 +382,7 @@ def test_a_recipe_is_counted_beside_a_night_and_is_not_taken_for_its_trainer(
     """A stub of Docker: the job prints what the real one counts."""
     asked: list[tuple[str, ...]] = []
     counted: dict[str, Any] = {"total_parameters": 31_577_937_344, "unmatched": []}
-    counted["trainable_parameters"] = 439_440_384
+    counted |= {"trainable_parameters": 439_440_384, "memory": "84.7 of 85.0 GB"}
 
     def compose_command(stack: str, *arguments: str) -> list[str]:
         asked.append(arguments)
@@ -393,8 +393,7 @@ def test_a_recipe_is_counted_beside_a_night_and_is_not_taken_for_its_trainer(
         compose_environment=lambda: dict(os.environ),
         remove_container=lambda service: asked.append((service,)),
     )
-    values = site.settings.values | {"MODEL": "lightning", "TRAINING_MEMORY_BYTES": "85000000000"}
-    known = replace(site.settings, values=values)
+    known = replace(site.settings, values=site.settings.values | {"MODEL": "lightning"})
     beside = replace(site, stacks=cast(Stacks, stacks), settings=known)
     with lock.hold(site.state, lock.TRAINING, "a night"):
         assert setup.show(beside, "team") == {
@@ -404,7 +403,7 @@ def test_a_recipe_is_counted_beside_a_night_and_is_not_taken_for_its_trainer(
             "rank": 16,
             "total_parameters": 31_577_937_344,
             "trainable_parameters": 439_440_384,
-            "memory": "84.7 of 85.0 GB, 19 of 52 layers recomputed",
+            "memory": "84.7 of 85.0 GB",
             "model": "lightning",
             "basis": "computed, not run on this size",
         }
@@ -412,15 +411,6 @@ def test_a_recipe_is_counted_beside_a_night_and_is_not_taken_for_its_trainer(
         with pytest.raises(Misconfigured, match="targets that the model does not have"):
             setup.show(beside, "team")
     assert not any("trainer" in arguments for arguments in asked), "the watch stops a trainer"
-
-
-def test_a_step_that_cannot_fit_is_told_with_its_bytes() -> None:
-    said = model_files.load(REPOSITORY / "env" / "models", "super").configuration
-    recipe = {"rank": 16, "tokens_per_step": 8192, "target_parameters": []}
-    counts = {"total_parameters": 120_668_687_360, "trainable_parameters": 29_835_264}
-    words = setup.step(recipe, said, counts, 85_000_000_000)
-    assert words.startswith("does not fit: a step of 8192 tokens takes 25")
-    assert "GB at the least, the budget is 85.0 GB" in words
 
 
 def test_a_recipe_of_a_model_that_is_not_known_yet_is_not_counted(site: Site) -> None:

@@ -2,9 +2,11 @@
 
     python3 -m training.count_parameters ORDER_FILE
 
-The order file is JSON: rank, target_modules, target_parameters, layers, and configuration, of the
-model's config.json. The last line of output is JSON: {"total_parameters", "trainable_parameters",
-"unmatched"}. unmatched: targets and layers that the model does not have; such a recipe is wrong.
+The order file is JSON: rank, target_modules, target_parameters, layers and tokens_per_step of the
+recipe; configuration, of the model's config.json; budget_bytes, the most for a step. The last line
+of output is JSON: {"total_parameters", "trainable_parameters", "unmatched", "memory"}. unmatched:
+targets and layers that the model does not have; such a recipe is wrong. memory: of a step on the
+BF16 weights, in words.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from training import families
+from training import families, memory_plan
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -81,6 +83,26 @@ def counted(configuration: dict[str, Any]) -> torch.nn.Module:
     return families.skeleton(AutoConfig.for_model(**configuration))
 
 
+def memory(asked: dict[str, Any], found: dict[str, Any]) -> str:
+    """The planned memory of a step, or why it does not fit. asked: the order; found: facts()."""
+    trainable, budget = found["trainable_parameters"], asked["budget_bytes"]
+    shape = memory_plan.shape(
+        asked["configuration"],
+        found["total_parameters"] + trainable,
+        trainable,
+        asked["rank"],
+        experts_adapted=bool(asked["target_parameters"]),
+    )
+    try:
+        layers = memory_plan.checkpointed_layers(shape, asked["tokens_per_step"], budget)
+    except memory_plan.TooSmall as error:
+        return f"does not fit: {error}"
+    peak = memory_plan.peak_bytes(shape, asked["tokens_per_step"], layers)
+    recomputed = f"{layers} of {len(shape.kinds)} layers recomputed"
+    return f"{peak / 1e9:.1f} of {budget / 1e9:.1f} GB, {recomputed}"
+
+
 if __name__ == "__main__":
     asked = json.loads(Path(sys.argv[1]).read_text())
-    print(json.dumps(facts(counted(asked["configuration"]), asked)))
+    found = facts(counted(asked["configuration"]), asked)
+    print(json.dumps(found | {"memory": memory(asked, found)}))

@@ -35,6 +35,21 @@ def test_each_size_is_counted_by_its_file(size: str, trainable: dict[str, int]) 
     assert 1.0 <= 16 * said["adapter_bytes_per_rank"] / (2 * slot) < 1.03, "BF16 on disk"
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ("nano", "84.7 of 85.0 GB, 19 of 52 layers recomputed"),
+        ("super", "does not fit: a step of 8192 tokens takes 286.6 GB at the least"),
+    ],
+)
+def test_a_recipe_s_step_is_planned_or_refused_with_its_bytes(size: str, expected: str) -> None:
+    asked = read("recipes", "team") | {"configuration": read("models", size)["configuration"]}
+    asked["budget_bytes"] = 85_000_000_000
+    found = {"total_parameters": read("models", size)["parameters"]}
+    found["trainable_parameters"] = {"nano": NANO, "super": SUPER}[size]["team"]
+    assert count_parameters.memory(asked, found).startswith(expected)
+
+
 def test_a_recipe_that_names_layers_which_another_size_lacks_is_found() -> None:
     model = count_parameters.counted(read("models", "super")["configuration"])
     found = count_parameters.facts(model, read("recipes", "free"))["unmatched"]
