@@ -115,6 +115,8 @@ def observe(site: Site, aim: Aim) -> Host:
     settings, engine = site.settings, site.stacks.engine()
     recipe = site.recipe() if aim != DAY else None
     wrong_files, model_bytes, unseen = machine_models.models(site)
+    current = site.store.current()
+    adapter = site.store.manifest(current) if current else {}
     chat, sign_in = engine.services.get("open-webui"), site.administrator
     return Host(
         settings=settings,
@@ -146,6 +148,7 @@ def observe(site: Site, aim: Aim) -> Host:
         ),
         backup_fault=backup_folder.fault(settings),
         backups_on_own_disk=backup_folder.on_own_disk(settings),
+        adapter_served_model=adapter.get("served_model", ""),
     )
 
 

@@ -71,6 +71,9 @@ def model(seen: Host) -> View:
     if settings.untrainable:
         do = "set another MODEL in env/site.env; its days need none"
         return fail(f"{words}; no night: {settings.untrainable}", do)
+    if seen.adapter_served_model not in ("", settings["SERVED_MODEL"]):
+        saw = f"{found.name}, and the adapter that serves was made for {seen.adapter_served_model}"
+        return warn(saw, "make promote ADAPTER=base")
     words += f"; a night {readable(night)}"
     return warn(f"{words}; {COMPUTED}", "no action needed") if found.computed else ok(words)
 
