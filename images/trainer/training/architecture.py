@@ -15,6 +15,8 @@ from transformers import NemotronHConfig, NemotronHForCausalLM
 
 PATTERN = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
 KINDS = {"M": "linear_attention", "E": "moe", "*": "full_attention"}
+ATTENTION = ("attention", "full_attention")  # as transformers 5.9 and 5.17 call them
+MAMBA = ("mamba", "linear_attention")
 
 
 def configuration(layers: int = len(PATTERN)) -> NemotronHConfig:
@@ -55,10 +57,33 @@ def configuration(layers: int = len(PATTERN)) -> NemotronHConfig:
     )
 
 
+def feeding_layers(kinds: list[str]) -> list[int]:
+    """The numbers of the Mamba layers that feed an attention layer: the last one before each of
+    those. The official NVFP4 checkpoint keeps them in BF16."""
+    mamba = [number for number, kind in enumerate(kinds) if kind in MAMBA]
+    return [
+        max(m for m in mamba if m < number)
+        for number, kind in enumerate(kinds)
+        if kind in ATTENTION
+    ]
+
+
 def meta_model(layers: int = len(PATTERN)) -> NemotronHForCausalLM:
     """The model on torch's meta device: every name and shape, no memory."""
     with torch.device("meta"):
         return NemotronHForCausalLM(configuration(layers))
+
+
+@torch.no_grad()
+def fill_randomly(name: str, parameter: torch.Tensor) -> None:
+    if "norm" in name or name.endswith(".D"):
+        parameter.fill_(1)
+    elif "A_log" in name:
+        parameter.copy_(torch.log(torch.arange(1, parameter.numel() + 1, device=parameter.device)))
+    elif "dt_bias" in name:
+        parameter.fill_(-4.0)
+    else:
+        parameter.normal_(0, 0.02)
 
 
 @torch.no_grad()
@@ -73,14 +98,7 @@ def random_model(
     finally:
         torch.set_default_dtype(before)
     for name, parameter in model.named_parameters():
-        if "norm" in name or name.endswith(".D"):
-            parameter.fill_(1)
-        elif "A_log" in name:
-            parameter.copy_(torch.log(torch.arange(1, parameter.numel() + 1, device=device)))
-        elif "dt_bias" in name:
-            parameter.fill_(-4.0)
-        else:
-            parameter.normal_(0, 0.02)
+        fill_randomly(name, parameter)
     for buffer in model.buffers():
         buffer.zero_()
     for module in model.modules():

@@ -19,7 +19,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 
-from training import expert_lora, lean_layers, memory_plan
+from training import expert_lora, lean_layers, memory_plan, packed_weights
 
 KERNEL_PACKAGES = ("causal_conv1d", "mamba_ssm")
 CANNOT_LEARN = ".out_proj."  # Mamba's fused kernel gets the base weight and bypasses the adapter
@@ -125,7 +125,8 @@ def choose_products(model: torch.nn.Module) -> tuple[expert_lora.Products, dict[
     if not stacks or not stacks[0].up_proj.is_cuda:
         return expert_lora.LOOP, {}
     tried = (expert_lora.TORCH, expert_lora.triton_products(), expert_lora.LOOP)
-    milliseconds = {products.name: probe(products, stacks[0].up_proj) for products in tried}
+    stack = packed_weights.dense_form(stacks[0], "up_proj")()
+    milliseconds = {products.name: probe(products, stack) for products in tried}
     return min(tried, key=lambda products: milliseconds[products.name]), milliseconds
 
 
@@ -174,5 +175,6 @@ def shape(model: PeftModel, rank: int) -> memory_plan.Shape:
         experts_per_token=configuration.num_experts_per_tok,
         query_width=configuration.num_attention_heads * configuration.head_dim,
         experts_adapted=bool(expert_lora.wrapped_experts(model)),
+        packed_parameters=sum(weight.parameters for weight in packed_weights.all_packed(model)),
         vocabulary=configuration.vocab_size,
     )

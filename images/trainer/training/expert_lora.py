@@ -27,6 +27,8 @@ from typing import Any
 import torch
 from peft.tuners.lora.layer import ParamWrapper
 
+from training.packed_weights import Dense, dense_form, held
+
 Tensor = torch.Tensor
 
 
@@ -124,17 +126,17 @@ class Routing:
 
 
 class Experts(torch.autograd.Function):
-    """hidden [T, H], weights [T, k], up [E, I, H], down [E, H, I]; factors up_a [E, r, H], up_b [E,
-    I, r], down_a [E, r, I],
-    down_b [E, H, r]. Only hidden, weights and the factors get gradients."""
+    """hidden [T, H], weights [T, k], up gives [E, I, H], down gives [E, H, I]; factors up_a
+    [E, r, H], up_b [E, I, r], down_a [E, r, I], down_b [E, H, r]. Only hidden, weights and the
+    factors get gradients."""
 
     @staticmethod
     def forward(
         ctx: Any,
         hidden: Tensor,
         weights: Tensor,
-        up: Tensor,
-        down: Tensor,
+        up: Dense,
+        down: Dense,
         up_a: Tensor,
         up_b: Tensor,
         down_a: Tensor,
@@ -146,27 +148,28 @@ class Experts(torch.autograd.Function):
         rows, ends = products.rows, routing.ends
         x = hidden[routing.token]
         xa = rows(x, up_a.mT, ends)
-        z = rows(x, up.mT, ends).add_(rows(xa, up_b.mT, ends), alpha=scale)
+        z = rows(x, up().mT, ends).add_(rows(xa, up_b.mT, ends), alpha=scale)
         del x
         h = z.relu().square_()
         ha = rows(h, down_a.mT, ends)
-        y = rows(h, down.mT, ends).add_(rows(ha, down_b.mT, ends), alpha=scale)
+        y = rows(h, down().mT, ends).add_(rows(ha, down_b.mT, ends), alpha=scale)
         del h
         y.mul_(weights.reshape(-1)[routing.order, None].to(y.dtype))
-        ctx.save_for_backward(hidden, weights, up, down, up_a, up_b, down_a, down_b, z, xa, ha)
+        ctx.save_for_backward(hidden, weights, up_a, up_b, down_a, down_b, z, xa, ha)
+        ctx.up, ctx.down = up, down
         ctx.scale, ctx.routing, ctx.products = scale, routing, products
         return routing.summed(y)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        hidden, weights, up, down, up_a, up_b, down_a, down_b, z, xa, ha = ctx.saved_tensors
+        hidden, weights, up_a, up_b, down_a, down_b, z, xa, ha = ctx.saved_tensors
         scale, routing = ctx.scale, ctx.routing
         rows, outer, ends = ctx.products.rows, ctx.products.outer, routing.ends
         weight = weights.reshape(-1)[routing.order, None].to(z.dtype)
 
         g = grad.contiguous()[routing.token]
         ga = rows(g, down_b, ends)
-        gh = rows(g, down, ends).add_(rows(ga, down_a, ends), alpha=scale)
+        gh = rows(g, ctx.down(), ends).add_(rows(ga, down_a, ends), alpha=scale)
         grad_down_b = outer(g, ha * weight, ends).mul_(scale)
         del g
         positive = z.relu()
@@ -183,7 +186,7 @@ class Experts(torch.autograd.Function):
         gza = rows(gz, up_b, ends)
         grad_up_b = outer(gz, xa, ends).mul_(scale)
         grad_up_a = outer(gza, hidden[routing.token], ends).mul_(scale)
-        gx = rows(gz, up, ends).add_(rows(gza, up_a, ends), alpha=scale)
+        gx = rows(gz, ctx.up(), ends).add_(rows(gza, up_a, ends), alpha=scale)
         return (
             routing.summed(gx),
             grad_weights,
@@ -197,6 +200,54 @@ class Experts(torch.autograd.Function):
             None,
             None,
         )
+
+
+class FrozenExperts(torch.autograd.Function):
+    """The same without factors, for packed experts that no adapter changes. Keeps z of each routed
+    row; only hidden and weights get gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weights: Tensor,
+        up: Dense,
+        down: Dense,
+        routing: Routing,
+        products: Products,
+    ) -> Tensor:
+        rows, ends = products.rows, routing.ends
+        z = rows(hidden[routing.token], up().mT, ends)
+        y = rows(z.relu().square_(), down().mT, ends)
+        y.mul_(weights.reshape(-1)[routing.order, None].to(y.dtype))
+        ctx.save_for_backward(weights, z)
+        ctx.up, ctx.down, ctx.routing, ctx.products = up, down, routing, products
+        return routing.summed(y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        weights, z = ctx.saved_tensors
+        rows, routing = ctx.products.rows, ctx.routing
+        weight = weights.reshape(-1)[routing.order, None].to(z.dtype)
+        gh = rows(grad.contiguous()[routing.token], ctx.down(), routing.ends)
+        positive = z.relu()
+        each = torch.linalg.vecdot(gh.float(), positive.square().float())
+        grad_weights = each[routing.back].view_as(weights).to(weights.dtype)
+        gz = gh.mul_(weight).mul_(positive).mul_(2)
+        grad_hidden = routing.summed(rows(gz, ctx.up(), routing.ends))
+        return grad_hidden, grad_weights, None, None, None, None
+
+
+def frozen_forward(products: Products) -> Callable[..., Tensor]:
+    """What packed experts compute without an adapter, as a method of transformers' experts."""
+
+    def forward(self: Any, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+        up, down = dense_form(self, "up_proj"), dense_form(self, "down_proj")
+        routing = Routing.of(chosen, self.num_experts)
+        out: Tensor = FrozenExperts.apply(hidden, weights, up, down, routing, products)
+        return out
+
+    return forward
 
 
 # -----------------------------------------------------------------------------
@@ -232,8 +283,11 @@ def wrapped_experts(model: torch.nn.Module) -> list[tuple[ParamWrapper, ParamWra
 
 
 def enable(model: torch.nn.Module, products: Products) -> int:
-    """Makes every adapted stack of experts in a PEFT model compute by factors. Returns their
-    number."""
+    """Makes every adapted stack of experts in a PEFT model compute by factors, and packed ones by
+    the same products without an adapter. Returns the number of adapted ones."""
+    for module in model.modules():
+        if type(module).__name__ == "NemotronHExperts" and held(module):
+            module.forward = MethodType(frozen_forward(products), module)
     pairs = wrapped_experts(model)
     for outer, inner in pairs:
         by_name = {wrapper.parameter_name: wrapper for wrapper in (outer, inner)}
@@ -255,9 +309,8 @@ def enable(model: torch.nn.Module, products: Products) -> int:
             routing = Routing.of(chosen, base.num_experts)
             factor = (*factors(up, adapter, hidden.dtype), *factors(down, adapter, hidden.dtype))
             scale = up.scaling[adapter]
-            out: Tensor = Experts.apply(
-                hidden, weights, base.up_proj, base.down_proj, *factor, scale, routing, products
-            )
+            stacks = dense_form(base, "up_proj"), dense_form(base, "down_proj")
+            out: Tensor = Experts.apply(hidden, weights, *stacks, *factor, scale, routing, products)
             return out
 
         outer.forward = MethodType(forward, outer)

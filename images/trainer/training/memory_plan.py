@@ -2,12 +2,11 @@
 
     peak = weights + adapter + what the layers keep for the backward pass + the widest temporary
 
-Weights are bfloat16, 2 bytes a parameter; an adapter is float32 with two AdamW moments, 12 bytes,
-and a gradient, 4 more, of
-which one layer's worth is live beside the rest at the peak. What a layer keeps a token is counted
-tensor by tensor below,
-for the lean layers of lean_layers and expert_lora. Compared with measured peaks in
-tests/training/test_memory.py.
+Weights are bfloat16, 2 bytes a parameter, or stay packed as NVFP4 (half a byte, and a byte for
+every 16) and are made dense one after another in two buffers. An adapter is float32 with two AdamW
+moments, 12 bytes, and a gradient, 4 more, of which one layer's worth is live beside the rest at the
+peak. What a layer keeps a token is counted tensor by tensor below, for the lean layers of
+lean_layers and expert_lora. Compared with measured peaks in tests/training/test_memory.py.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 WEIGHT, ADAPTER, GRADIENT, FLOAT, INDEX = 2, 12, 4, 4, 8
+GROUP = 16  # packed parameters that share a scale of one byte
 # CUDA's own handles and workspaces as torch counts them, the loss's tiles, the smallest of tensors
 FIXED_BYTES = 900_000_000
 
@@ -41,6 +41,7 @@ class Shape:
     experts_per_token: int
     query_width: int
     experts_adapted: bool = True
+    packed_parameters: int = 0
     vocabulary: int = 131_072
 
     def kept_bytes(self, kind: str) -> int:
@@ -52,9 +53,8 @@ class Shape:
         if kind == "full_attention":
             return both + WEIGHT * (6 * self.query_width + 4 * self.rank)
         routed = WEIGHT * (self.expert_inner + 2 * self.rank) + 4 * INDEX
-        if (
-            not self.experts_adapted
-        ):  # transformers' own path, which also keeps every routed row and its activation
+        # transformers' own path also keeps every routed row and its activation
+        if not self.experts_adapted and not self.packed_parameters:
             routed += WEIGHT * (self.hidden + self.expert_inner)
         return (
             both
@@ -62,6 +62,16 @@ class Shape:
             + 2 * WEIGHT * self.shared_inner
             + 3 * FLOAT * self.expert_count
         )
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of the frozen model. A buffer holds one projection of all experts of a layer."""
+        frozen = self.total_parameters - self.trainable_parameters
+        if not self.packed_parameters:
+            return WEIGHT * frozen
+        buffers = 2 * WEIGHT * self.expert_count * self.expert_inner * self.hidden
+        packed = self.packed_parameters // 2 + self.packed_parameters // GROUP
+        return WEIGHT * (frozen - self.packed_parameters) + packed + buffers
 
     @property
     def temporary_bytes(self) -> int:
@@ -77,10 +87,7 @@ def peak_bytes(shape: Shape, tokens: int, checkpointed_layers: int) -> int:
     kept = sum(shape.kept_bytes(kind) for kind in kinds[checkpointed_layers:])
     inputs = WEIGHT * shape.hidden * min(checkpointed_layers, len(kinds))
     again = max((shape.kept_bytes(kind) for kind in kinds[:checkpointed_layers]), default=0)
-    state = (
-        WEIGHT * (shape.total_parameters - shape.trainable_parameters)
-        + ADAPTER * shape.trainable_parameters
-    )
+    state = shape.weight_bytes + ADAPTER * shape.trainable_parameters
     gradients = GRADIENT * shape.trainable_parameters // max(1, kinds.count("moe"))
     return (
         state + gradients + FIXED_BYTES + tokens * (kept + inputs + again + shape.temporary_bytes)

@@ -32,28 +32,16 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from training import merge_checkpoint
+from training.architecture import feeding_layers
 from training.samples import tokenized
 
 CALIBRATION_ROWS = 512
 LONGEST_TOKENS = 512
 MEMORY_FACTOR = 1.4  # the model, and its packed copy
-ATTENTION = ("attention", "full_attention")  # as transformers 5.9 and 5.17 call them
-MAMBA = ("mamba", "linear_attention")
 SEED = 3407
 
 # -----------------------------------------------------------------------------
 # which layers
-
-
-def feeding_layers(kinds: list[str]) -> list[int]:
-    """The numbers of the Mamba layers that feed an attention layer: the last one before each of
-    those."""
-    mamba = [number for number, kind in enumerate(kinds) if kind in MAMBA]
-    return [
-        max(m for m in mamba if m < number)
-        for number, kind in enumerate(kinds)
-        if kind in ATTENTION
-    ]
 
 
 def rule(kinds: list[str]) -> dict[str, Any]:

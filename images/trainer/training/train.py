@@ -45,6 +45,8 @@ from training import (
     engine,
     lean_layers,
     memory_plan,
+    merge_checkpoint,
+    packed_checkpoint,
     samples,
     vllm_format,
 )
@@ -104,13 +106,20 @@ Wrap = Callable[[Job], PeftModel]
 
 def load_model(job: Job) -> torch.nn.Module:
     gpu = torch.cuda.is_available()
-    model = AutoModelForCausalLM.from_pretrained(
-        job.base_model,
-        dtype=torch.bfloat16 if gpu else torch.float32,
-        attn_implementation=lean_layers.ATTENTION,
-        device_map={"": 0} if gpu else None,
-        trust_remote_code=False,
+    dtype, folder = (
+        torch.bfloat16 if gpu else torch.float32,
+        merge_checkpoint.folder_of(job.base_model),
     )
+    if packed_checkpoint.quantisation(folder):
+        model = packed_checkpoint.load(folder, dtype, "cuda" if gpu else "cpu")
+    else:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=lean_layers.ATTENTION,
+            device_map={"": 0} if gpu else None,
+            trust_remote_code=False,
+        )
     if not type(model).__module__.startswith("transformers.models.nemotron_h"):
         raise Refused(
             f"{type(model)} is not transformers' own Nemotron-H, and would loop over experts in"
