@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mamba_ssm.utils import determinism
 from peft import PeftModel
 from trl.trainer.utils import add_fused_lm_head
 
@@ -163,15 +162,15 @@ def make_dense(model: torch.nn.Module) -> None:
     """The same weights in bfloat16, in place: what a BF16 checkpoint would hold."""
     for module in model.modules():
         for name, (weight, scratch) in packed_weights.held(module).items():
-            setattr(
-                module,
-                name,
-                packed_checkpoint.frozen(packed_checkpoint.dense_copy(weight, scratch)),
-            )
+            dense = packed_checkpoint.dense_copy(weight, scratch)
+            setattr(module, name, packed_checkpoint.frozen(dense))
+            # they hold packed weights and room for dense ones
+            scratch.order, scratch.coming, scratch.buffers = Order(), None, []
         if module.__dict__.pop("packed", None):
             module.__dict__.pop("forward", None)
     gc.collect()
-    torch.cuda.empty_cache()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 class NoGuess(Order):
@@ -206,48 +205,74 @@ def measure(model: PeftModel, base: str, tokens: int, checkpointing: str, more: 
     return setting | row
 
 
+class Bench:
+    """One run. The result is saved after each part."""
+
+    def __init__(self, folder: Path, result_file: Path, layers: int) -> None:
+        self.folder, self.file, self.layers = folder, result_file, layers
+        self.result: Row = run.facts("cuda") | {"layers": layers, "recipes": {"team": TEAM}}
+        self.result["command"] = "python3 -m training.bench.packed " + " ".join(sys.argv[1:])
+        self.result["rows"] = []
+
+    def keep(self, **more: Any) -> None:
+        self.result.update(more)
+        self.file.write_text(json.dumps(self.result, indent=1), encoding="utf-8")
+
+    def rows(self, model: PeftModel, base: str, rows: list[tuple[int, str]], **more: Any) -> None:
+        for tokens, checkpointing in rows:
+            row = measure(model, base, tokens, checkpointing, more)
+            self.keep(rows=[*self.result["rows"], row])
+
+    def model(self) -> PeftModel:
+        """On packed weights, checked layer by layer."""
+        if not self.folder.exists():
+            random_checkpoint.write(self.folder, self.layers, "cuda")
+        base = load(self.folder, self.result)
+        self.keep(kernel=kernel(base), **run.ceilings("cuda"))
+        run.release("cuda")
+        add_fused_lm_head(base)
+        products, milliseconds = engine.choose_products(base)
+        self.keep(probe_milliseconds=milliseconds, products=products.name)
+        self.keep(experts_equal_bit_for_bit=one_layer(base, products))
+        model = run.adapted(base, TEAM)
+        engine.enable(model, products)
+        run.release("cuda")
+        return model
+
+    def without_prefetch(self, model: PeftModel) -> None:
+        scratch = next(s for m in model.modules() for _, s in packed_weights.held(m).values())
+        scratch.order = NoGuess()
+        self.rows(model, "packed", [(10_240, "selective")], prefetch=False)
+        scratch.order = Order()
+
+    def compare(self, model: PeftModel) -> None:
+        """Gradients on packed weights and on dense ones, twice each. It leaves the model dense."""
+        engine.checkpoint(model, 0)
+        try:
+            torch.use_deterministic_algorithms(True)
+            packed = [gradients(model) for _ in range(2)]
+        except RuntimeError as error:  # then the comparisons with themselves say what it costs
+            self.keep(not_deterministic=f"{error}"[:300])
+            torch.use_deterministic_algorithms(False)
+            packed = [gradients(model) for _ in range(2)]
+        make_dense(model)
+        dense = [gradients(model) for _ in range(2)]
+        torch.use_deterministic_algorithms(False)
+        pairs = {
+            "packed_against_dense": (packed[1], dense[1]),
+            "packed_against_itself": (packed[1], packed[0]),
+            "dense_against_itself": (dense[1], dense[0]),
+        }
+        self.keep(gradients={name: apart(*pair) for name, pair in pairs.items()})
+
+
 def bench(folder: Path, result_file: Path, layers: int) -> None:
-    result = run.facts("cuda") | {"layers": layers, "recipes": {"team": TEAM}, "rows": []}
-    result["command"] = "python3 -m training.bench.packed " + " ".join(sys.argv[1:])
-
-    def keep(**more: Any) -> None:
-        result.update(more)
-        result_file.write_text(json.dumps(result, indent=1), encoding="utf-8")
-
-    if not folder.exists():
-        random_checkpoint.write(folder, layers, "cuda")
-    base = load(folder, result)
-    keep(kernel=kernel(base), **run.ceilings("cuda"))
-    torch.cuda.empty_cache()
-    add_fused_lm_head(base)
-    products, milliseconds = engine.choose_products(base)
-    keep(probe_milliseconds=milliseconds, products=products.name)
-    keep(experts_equal_bit_for_bit=one_layer(base, products))
-    model = run.adapted(base, TEAM)
-    engine.enable(model, products)
-    torch.cuda.empty_cache()
-    for row in [*ROWS, *MORE_PACKED_ROWS]:
-        keep(rows=[*result["rows"], measure(model, "packed", *row, {})])
-    scratch = next(s for m in model.modules() for _, s in packed_weights.held(m).values())
-    scratch.order = NoGuess()
-    row = measure(model, "packed", 10_240, "selective", {"prefetch": False})
-    keep(rows=[*result["rows"], row])
-    scratch.order = Order()
-    engine.checkpoint(model, 0)
-    determinism.set_deterministic_mode(True)
-    packed = [gradients(model) for _ in range(2)]
-    make_dense(model)
-    dense = [gradients(model) for _ in range(2)]
-    determinism.set_deterministic_mode(False)
-    pairs = {
-        "packed_against_dense": (packed[1], dense[1]),
-        "packed_against_itself": (packed[1], packed[0]),
-        "dense_against_itself": (dense[1], dense[0]),
-    }
-    keep(gradients={name: apart(*pair) for name, pair in pairs.items()})
-    del packed, dense, pairs
-    for row in ROWS:
-        keep(rows=[*result["rows"], measure(model, "bf16", *row, {})])
+    one = Bench(folder, result_file, layers)
+    model = one.model()
+    one.rows(model, "packed", [*ROWS, *MORE_PACKED_ROWS])
+    one.without_prefetch(model)
+    one.compare(model)
+    one.rows(model, "bf16", ROWS)
 
 
 if __name__ == "__main__":
