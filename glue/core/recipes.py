@@ -25,8 +25,10 @@ class Recipe:
     steps: at most; fewer where rows would be used more than most_passes times. longest_tokens: a
     longer example is left out, none is cut. serve: "adapter" loads it beside the base model,
     "merged" serves a checkpoint that contains it. document_questions: per document, at most.
-    sort_by_support: trains of what people taught only what its passages support, in variants_each
-    rows of each example; those that no share names ask in other words.
+    base: the weights that are trained on: "bf16" is TRAINED_MODEL, "served" the checkpoint that
+    serves (SERVED_MODEL), whose packed weights stay packed. sort_by_support: trains of what people
+    taught only what its passages support, in variants_each rows of each example; those that no
+    share names ask in other words.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -63,6 +65,7 @@ class Recipe:
     most_new_faults: Annotated[int, whole(0, 1000)]
     most_slowdown: Annotated[float, number(1.0, 100.0)]
     sort_by_support: Annotated[bool, Field(strict=True, description="true or false")]
+    base: Annotated[str, one_of("bf16", "served")] = "bf16"
     most_without_passage: Annotated[int, whole(0, 1_000_000)] = 50
     variants_each: Annotated[int, whole(1, 100)] = 10
     changed_share: Annotated[float, number(0.0, 1.0)] = 0.25
@@ -107,4 +110,10 @@ def require_fit(recipe: Recipe, path: Path) -> None:
             f"Invalid value for begin_from in {path}",
             "'current', and engine is 'unsloth', which always begins a new adapter",
             'Set engine = "grouped" or begin_from = "base".',
+        )
+    if (recipe.base, recipe.engine) == ("served", "unsloth"):
+        raise Invalid(
+            f"Invalid value for base in {path}",
+            "'served', and engine is 'unsloth', which cannot train on packed weights",
+            'Set engine = "grouped" or base = "bf16".',
         )

@@ -23,6 +23,7 @@ from glue.night.tonight import Night
 from glue.serving import adapters, model, watch
 
 DRAIN_SECONDS = 120  # the longest that a running answer is waited for
+BASES = {"bf16": "TRAINED_MODEL", "served": "SERVED_MODEL"}  # the setting with the weights
 ENGINES = {"grouped": "training.train", "unsloth": "training.train_unsloth"}
 # of an adapter that training can continue
 SHAPE = ("rank", "alpha", "target_modules", "target_parameters", "layers")
@@ -117,7 +118,7 @@ def job(night: Night) -> dict[str, Any]:
     settings = night.site.settings
     inside = f"/nights/{night.name}"
     return {
-        "base_model": settings["TRAINED_MODEL"],
+        "base_model": settings[BASES[night.recipe.base]],
         "served_model": settings["SERVED_MODEL"],
         "train_file": f"{inside}/dataset/train.jsonl",
         "output_folder": inside,
@@ -135,7 +136,7 @@ def begin_from(night: Night) -> str:
     if night.recipe.begin_from == "base" or current is None:
         return ""
     before = night.site.store.manifest(current)
-    wanted = {key: getattr(night.recipe, key) for key in SHAPE} | base(night.site)
+    wanted = {key: getattr(night.recipe, key) for key in SHAPE} | base(night)
     other = [key for key in wanted if (before.get("recipe", {}) | before).get(key) != wanted[key]]
     if other:
         words = f"{current} has another {', '.join(other)}; the night trains a new adapter"
@@ -201,7 +202,7 @@ def manifest(night: Night) -> dict[str, Any]:
     return {
         "night": night.name,
         "recipe": asdict(night.recipe),
-        **base(night.site),
+        **base(night),
         "served_model": settings["SERVED_MODEL"],
         "served_revision": revision(models, settings["SERVED_MODEL"]),
         "dataset": night.card,
@@ -216,10 +217,10 @@ def manifest(night: Night) -> dict[str, Any]:
     }
 
 
-def base(site: Site) -> dict[str, str]:
+def base(night: Night) -> dict[str, str]:
     """The weights that an adapter is trained on."""
-    name = site.settings["TRAINED_MODEL"]
-    models = files.read_json_if_whole(site.state / "models.json", {})
+    name = night.site.settings[BASES[night.recipe.base]]
+    models = files.read_json_if_whole(night.site.state / "models.json", {})
     return {"base_model": name, "base_revision": revision(models, name)}
 
 

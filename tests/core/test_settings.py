@@ -193,6 +193,13 @@ def test_a_bad_recipe_names_file_key_value_and_what_is_expected(
     assert message.format(tmp_path / "bad.toml") in str(error.value)
 
 
+def test_the_unsloth_engine_cannot_train_on_the_weights_that_serve(tmp_path: Path) -> None:
+    text = (REPOSITORY / "env" / "recipes" / "case-study.toml").read_text()
+    (tmp_path / "bad.toml").write_text(f'base = "served"\n{text}')
+    with pytest.raises(Misconfigured, match=r"base in .*: 'served', and engine is 'unsloth'"):
+        recipes.load(tmp_path, "bad")
+
+
 def test_the_unsloth_engine_cannot_continue_an_adapter(tmp_path: Path) -> None:
     text = (REPOSITORY / "env" / "recipes" / "case-study.toml").read_text()
     (tmp_path / "bad.toml").write_text(
