@@ -19,7 +19,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 
-from training import expert_lora, lean_layers, memory_plan, packed_weights
+from training import expert_lora, lean_layers, memory_plan, packed_experts, packed_weights
 
 KERNEL_PACKAGES = ("causal_conv1d", "mamba_ssm")
 CANNOT_LEARN = ".out_proj."  # Mamba's fused kernel gets the base weight and bypasses the adapter
@@ -89,6 +89,7 @@ def enable(model: PeftModel, products: expert_lora.Products) -> None:
     model.get_base_model().set_attn_implementation(lean_layers.ATTENTION)
     lean_layers.enable(model)
     expert_lora.enable(model, products)
+    packed_experts.enable(model, products)
 
 
 def disable(model: PeftModel) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from peft.tuners.lora.layer import ParamWrapper
 
-from training.packed_weights import Dense, dense_form, held
+from training.packed_weights import Dense, dense_form
 
 Tensor = torch.Tensor
 
@@ -202,54 +202,6 @@ class Experts(torch.autograd.Function):
         )
 
 
-class FrozenExperts(torch.autograd.Function):
-    """The same without factors, for packed experts that no adapter changes. Keeps z of each routed
-    row; only hidden and weights get gradients."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weights: Tensor,
-        up: Dense,
-        down: Dense,
-        routing: Routing,
-        products: Products,
-    ) -> Tensor:
-        rows, ends = products.rows, routing.ends
-        z = rows(hidden[routing.token], up().mT, ends)
-        y = rows(z.relu().square_(), down().mT, ends)
-        y.mul_(weights.reshape(-1)[routing.order, None].to(y.dtype))
-        ctx.save_for_backward(weights, z)
-        ctx.up, ctx.down, ctx.routing, ctx.products = up, down, routing, products
-        return routing.summed(y)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        weights, z = ctx.saved_tensors
-        rows, routing = ctx.products.rows, ctx.routing
-        weight = weights.reshape(-1)[routing.order, None].to(z.dtype)
-        gh = rows(grad.contiguous()[routing.token], ctx.down(), routing.ends)
-        positive = z.relu()
-        each = torch.linalg.vecdot(gh.float(), positive.square().float())
-        grad_weights = each[routing.back].view_as(weights).to(weights.dtype)
-        gz = gh.mul_(weight).mul_(positive).mul_(2)
-        grad_hidden = routing.summed(rows(gz, ctx.up(), routing.ends))
-        return grad_hidden, grad_weights, None, None, None, None
-
-
-def frozen_forward(products: Products) -> Callable[..., Tensor]:
-    """What packed experts compute without an adapter, as a method of transformers' experts."""
-
-    def forward(self: Any, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        up, down = dense_form(self, "up_proj"), dense_form(self, "down_proj")
-        routing = Routing.of(chosen, self.num_experts)
-        out: Tensor = FrozenExperts.apply(hidden, weights, up, down, routing, products)
-        return out
-
-    return forward
-
-
 # -----------------------------------------------------------------------------
 # replacing PEFT's computation
 
@@ -283,11 +235,8 @@ def wrapped_experts(model: torch.nn.Module) -> list[tuple[ParamWrapper, ParamWra
 
 
 def enable(model: torch.nn.Module, products: Products) -> int:
-    """Makes every adapted stack of experts in a PEFT model compute by factors, and packed ones by
-    the same products without an adapter. Returns the number of adapted ones."""
-    for module in model.modules():
-        if type(module).__name__ == "NemotronHExperts" and held(module):
-            module.forward = MethodType(frozen_forward(products), module)
+    """Makes every adapted stack of experts in a PEFT model compute by factors. Returns their
+    number."""
     pairs = wrapped_experts(model)
     for outer, inner in pairs:
         by_name = {wrapper.parameter_name: wrapper for wrapper in (outer, inner)}

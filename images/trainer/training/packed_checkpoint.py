@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from training import expert_lora, packed_weights
+from training import expert_lora, packed_experts, packed_weights
 from training.packed_weights import GROUP, Packed, Scratch
 
 Tensor = torch.Tensor
@@ -90,7 +89,8 @@ def load(folder: Path, dtype: torch.dtype, device: str) -> torch.nn.Module:
             ' base = "bf16" in the recipe'
         )
     configuration = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    del configuration.quantization_config  # transformers would look for a library of its own
+    if hasattr(configuration, "quantization_config"):
+        del configuration.quantization_config  # transformers would look for a library of its own
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
             configuration, dtype=dtype, trust_remote_code=False
@@ -114,6 +114,8 @@ def fill(module: torch.nn.Module, place: str, shards: Shards, scratch: Scratch) 
             module.weight = frozen(dense_copy(weight, scratch))
         else:
             packed_weights.hold_linear(module, weight, scratch)
+        if module.bias is not None:
+            module.bias = frozen(shards.floating(f"{place}.bias", scratch.dtype))
     else:
         for name, _ in list(module.named_parameters(recurse=False)):
             setattr(module, name, frozen(shards.floating(f"{place}.{name}", scratch.dtype)))
@@ -130,7 +132,7 @@ def fill_experts(module: Any, place: str, shards: Shards, scratch: Scratch) -> N
         else:
             weights = [shards.floating(f"{one}.weight", scratch.dtype) for one in places]
             setattr(module, side, frozen(torch.stack(weights)))
-    module.forward = MethodType(expert_lora.frozen_forward(expert_lora.LOOP), module)
+    packed_experts.enable(module, expert_lora.LOOP)
 
 
 def dense_copy(weight: Packed, scratch: Scratch) -> Tensor:

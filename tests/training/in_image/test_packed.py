@@ -277,12 +277,13 @@ def test_another_quantisation_is_refused_by_name(
 ) -> None:
     other = tmp_path / "other"
     shutil.copytree(packed, other)
-    file = other / ("hf_quant_config.json" if beside else "config.json")
-    file.write_text(file.read_text().replace('"quant_algo": "NVFP4"', '"quant_algo": "FP8"'))
     if beside:
         configuration = json.loads((other / "config.json").read_text())
         del configuration["quantization_config"]
         (other / "config.json").write_text(json.dumps(configuration))
+        assert packed_weights.all_packed(loaded(other))
+    file = other / ("hf_quant_config.json" if beside else "config.json")
+    file.write_text(file.read_text().replace('"quant_algo": "NVFP4"', '"quant_algo": "FP8"'))
     done = train.run(job(tmp_path / "night", other), train.wrapped, pack=False)
     assert done["outcome"] == "failed"
     assert "quantised as FP8; only NVFP4 can be trained on" in done["reason"]
