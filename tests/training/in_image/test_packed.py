@@ -2,8 +2,11 @@
 practice model as quantise_checkpoint packs it, on the CPU's reference path."""
 
 import json
+import random
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,7 @@ from training import (
     samples,
     train,
 )
-from training.bench import run
+from training.bench import random_checkpoint, run
 from training.packed_weights import Order, Packed
 
 Gradients = dict[str, torch.Tensor]
@@ -225,6 +228,50 @@ def test_the_next_weight_is_guessed_from_the_step_before() -> None:
     step, order = [*forward, *recomputed, *backward], Order()
     guesses = [order.after(weight) for _ in range(3) for weight in step]
     assert guesses[2 * len(step) - 1 :][:-1] == [*step]
+
+
+class Streams:
+    """Stands in for CUDA's streams, which a CPU does not have: work on the side stream is done at
+    once or, late, when the main stream waits for it."""
+
+    def __init__(self, late: bool) -> None:
+        self.late, self.on_side = late, False
+        self.queue: list[Callable[[], None]] = []
+
+    def wait_stream(self, other: "Streams") -> None:
+        while other is self and not self.on_side and self.queue:
+            self.queue.pop(0)()
+
+    @contextmanager
+    def side(self, _: object) -> Iterator[None]:
+        self.on_side = True
+        yield
+        self.on_side = False
+
+    def do(self, act: Callable[[], None]) -> None:
+        self.queue.append(act) if self.on_side and self.late else act()
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
+def test_a_dense_form_is_right_whatever_was_guessed(
+    monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    streams, write = Streams(late), Packed.write_dense
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: streams)
+    monkeypatch.setattr(torch.cuda, "stream", streams.side)
+    monkeypatch.setattr(Packed, "write_dense", lambda w, out: streams.do(lambda: write(w, out)))
+    weights = [random_checkpoint.random_packed((rows, 32), "cpu") for rows in range(1, 5)]
+    scratch = packed_weights.Scratch(torch.float32, "cpu")
+    scratch.reserve(4 * 32)
+    scratch.stream = streams
+    choose = random.Random(1)
+    guessed = 0
+    for round_ in range(60):
+        step = weights + weights[::-1] if round_ % 3 else choose.choices(weights, k=6)
+        for weight in step:
+            guessed += scratch.coming is weight
+            assert torch.equal(scratch.dense(weight), weight.dense(torch.float32))
+    assert guessed > 100
 
 
 # -----------------------------------------------------------------------------
