@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -237,9 +238,11 @@ class Streams:
     def __init__(self, late: bool) -> None:
         self.late, self.on_side = late, False
         self.queue: list[Callable[[], None]] = []
+        self.main = SimpleNamespace(wait_stream=self.finish)
+        self.other = SimpleNamespace(wait_stream=lambda main: None)
 
-    def wait_stream(self, other: "Streams") -> None:
-        while other is self and not self.on_side and self.queue:
+    def finish(self, _: object) -> None:
+        while self.queue:
             self.queue.pop(0)()
 
     @contextmanager
@@ -257,17 +260,17 @@ def test_a_dense_form_is_right_whatever_was_guessed(
     monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
     streams, write = Streams(late), Packed.write_dense
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: streams)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: streams.main)
     monkeypatch.setattr(torch.cuda, "stream", streams.side)
     monkeypatch.setattr(Packed, "write_dense", lambda w, out: streams.do(lambda: write(w, out)))
     weights = [random_checkpoint.random_packed((rows, 32), "cpu") for rows in range(1, 5)]
     scratch = packed_weights.Scratch(torch.float32, "cpu")
     scratch.reserve(4 * 32)
-    scratch.stream = streams
+    scratch.stream = streams.other
     choose = random.Random(1)
     guessed = 0
-    for round_ in range(60):
-        step = weights + weights[::-1] if round_ % 3 else choose.choices(weights, k=6)
+    for number in range(60):
+        step = weights + weights[::-1] if number % 3 else choose.choices(weights, k=6)
         for weight in step:
             guessed += scratch.coming is weight
             assert torch.equal(scratch.dense(weight), weight.dense(torch.float32))
