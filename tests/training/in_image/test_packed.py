@@ -277,6 +277,16 @@ def test_a_dense_form_is_right_whatever_was_guessed(
     assert guessed > 100
 
 
+def test_the_bench_times_steps_in_train_mode(packed: Path) -> None:
+    """A loaded model is not in it: it would compute Mamba by parts and checkpoint nothing."""
+    model = wrapped(packed).eval()
+    setting = {"recipe": "team", "checkpointing": "off", "packing": False}
+    setting |= {"tokens_per_step": 24, "rows": 2, "steps": 1}
+    plan = {"recipes": {"team": RECIPE}, "budget_bytes": 10**10, "warm_up": 0}
+    run.time_setting(model, setting, plan, [], lambda **_: None)
+    assert model.training
+
+
 # -----------------------------------------------------------------------------
 # a night
 

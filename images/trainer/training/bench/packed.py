@@ -46,7 +46,7 @@ TEAM = {
     "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "in_proj", "up_proj", "down_proj"],
 }
 ROWS = [(1600, "off"), (10_240, "selective"), (10_240, "on")]
-MORE_PACKED_ROWS = [(20_480, "selective")]
+MORE_PACKED_ROWS = [(20_480, "selective"), (26_624, "selective")]
 
 # -----------------------------------------------------------------------------
 # loading
@@ -242,7 +242,7 @@ class Bench:
     def without_prefetch(self, model: PeftModel) -> None:
         scratch = next(s for m in model.modules() for _, s in packed_weights.held(m).values())
         scratch.order = NoGuess()
-        self.rows(model, "packed", [(10_240, "selective")], prefetch=False)
+        self.rows(model, "packed", ROWS[:2], prefetch=False)
         scratch.order = Order()
 
     def compare(self, model: PeftModel) -> None:

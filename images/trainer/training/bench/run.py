@@ -139,6 +139,7 @@ def time_setting(
         )
     layers = checkpointed_layers(model, setting, plan)
     engine.checkpoint(model, layers)
+    model.train()  # a loaded model is not: it would compute Mamba by parts and checkpoint nothing
     begin_anew(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=device == "cuda")
