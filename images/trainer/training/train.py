@@ -106,10 +106,8 @@ Wrap = Callable[[Job], PeftModel]
 
 def load_model(job: Job) -> torch.nn.Module:
     gpu = torch.cuda.is_available()
-    dtype, folder = (
-        torch.bfloat16 if gpu else torch.float32,
-        merge_checkpoint.folder_of(job.base_model),
-    )
+    dtype = torch.bfloat16 if gpu else torch.float32
+    folder = merge_checkpoint.folder_of(job.base_model)
     if packed_checkpoint.quantisation(folder):
         model = packed_checkpoint.load(folder, dtype, "cuda" if gpu else "cpu")
     else:

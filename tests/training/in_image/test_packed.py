@@ -277,6 +277,15 @@ def test_a_dense_form_is_right_whatever_was_guessed(
     assert guessed > 100
 
 
+def test_the_bench_loads_packed_weights_and_refuses_the_published_loop_on_them(
+    packed: Path,
+) -> None:
+    base = run.base_model({"base_model": str(packed)}, "cpu")
+    assert packed_weights.all_packed(base)
+    with pytest.raises(RuntimeError, match="cannot train on packed weights"):
+        run.use(run.adapted(base, RECIPE), "published", expert_lora.LOOP)
+
+
 def test_the_bench_times_steps_in_train_mode(packed: Path) -> None:
     """A loaded model is not in it: it would compute Mamba by parts and checkpoint nothing."""
     model = wrapped(packed).eval()
