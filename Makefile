@@ -3,13 +3,13 @@ PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
 ROOMS := $(addprefix tests/,core clients machine serving operations night cli bench learning training images)
 
-# What people type goes to a program in its environment, letter by letter: make would expand a $ in
+# What people type goes to a program in its environment, literally: make would expand a $ in
 # it, and a shell would run what stands between backticks.
-TYPED := Q DIR FROM TO CHAT USER_ID ADAPTER FORM SERVICE RECIPE ARGS
+TYPED := Q DIR FROM TO CHAT USER_ID ADAPTER FORM SERVICE RECIPE ARGS ACCEPT DROP
 $(foreach name,$(TYPED),$(eval export ARG_$(name) := $$(value $(name)))$(eval unexport $(name)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night https stop schedule backup restore upgrade bundle load support status ask ingest dataset forget adapters promote rollback prune export logs admin-password recipe pin kill-study test test-long test-fast gate-study lint lock clean bench-training bench
+.PHONY: help setup doctor demo day night https stop schedule backup restore upgrade bundle load support status ask ingest notes dataset forget adapters promote rollback prune export logs admin-password recipe pin kill-study learning-study test test-long test-fast gate-study lint lock clean bench-training bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ ask: .venv/ready ## Ask a question: make ask Q="What is the code of the harbor?"
 ingest: .venv/ready ## Make the documents match a folder: make ingest DIR=/srv/documents; SKIP_BAD=1, YES=1 for timers
 	@$(GLUE) ingest $(if $(SKIP_BAD),--skip-bad) $(if $(YES),--yes)
 
+notes: .venv/ready ## Make notes of corrections now, and list them; ACCEPT=<id> or DROP=<id> decides about one
+	@$(GLUE) notes
+
 dataset: .venv/ready ## Build tonight's data set, with a page to read; changes nothing else
 	@$(GLUE) dataset build
 
@@ -131,6 +134,9 @@ test-fast: .venv/ready-dev ## Run style, types and unit tests; two minutes, no D
 
 gate-study: .venv/ready-dev ## Play many small nights of five kinds and check the gate's verdicts; an hour and a half
 	@$(PYTHON) -m glue setup && $(PYTHON) -m glue day && $(PYTHON) -m tests.gate_study
+
+learning-study: .venv/ready-dev ## Play eighteen kinds of nights on a small real model: make learning-study FROM=<its folder>; hours without a GPU
+	@$(PYTHON) -m tests.learning_study
 
 lint: .venv/ready-dev ## Check style and types
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy

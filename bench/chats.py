@@ -206,7 +206,7 @@ def open_chat(site: Site, name: str, people: int, served_as: str) -> Chat:
     fields: dict[str, Any] = {"model": ASSISTANT}
     if name == OURS:
         person.ensure_filter()
-        person.ensure_assistant(site.settings, served_as, collection, [])
+        person.ensure_assistant(site.settings, served_as, open_webui.reference(collection), [])
     else:
         person.ensure_model(
             open_webui.hidden_base(served_as) | {"meta": {"capabilities": {"usage": True}}}

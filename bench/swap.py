@@ -109,7 +109,7 @@ def the_day_after(site: Site) -> Iterator[None]:
             except Exception as error:
                 saw = f"{error}; the bench: {type(reason).__name__}: {reason}"
                 raise DayNotServing(
-                    "the day did not come back after the bench", saw, "make day"
+                    "the day did not start after the bench", saw, "make day"
                 ) from error
         raise
 

@@ -86,8 +86,8 @@ wait_for_engine() {
 main() {
   if engine_answers && compose_is_there; then report; return; fi
   if [ -n "$(docker_cli)" ] && grep -qi 'permission denied' <<<"$("$(docker_cli)" info 2>&1)"; then
-    fail "Docker does not let this user in" "$(id -un) may not use Docker's socket" \
-      "sudo usermod -aG docker \$USER, then sign out and in again (a session keeps the groups that it began with)"
+    fail "permission denied on the Docker socket" "user $(id -un), who is not in the group docker" \
+      "sudo usermod -aG docker \$USER, then log out and in (group changes apply at the next login)"
   fi
   require_debian_root
   if ! compose_is_there || ! command -v dockerd >/dev/null; then install_packages; fi

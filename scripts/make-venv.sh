@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 fail() { printf 'ERROR 10: %s\n  saw:  %s\n  do:   %s\n' "$1" "$2" "$3" >&2; exit 10; }
 
 [ "$(id -u)" != 0 ] || [ "${SUDO_USER:-root}" = root ] ||
-  fail "sudo would leave files of root here, which $SUDO_USER could not change" "make by sudo" "the same command without sudo, first make setup; in a root shell that is meant: env -u SUDO_USER make ..."
+  fail "do not use sudo here: it creates root-owned files that $SUDO_USER cannot change" "running through sudo" "run the same command without sudo, make setup first. To run it as root on purpose: env -u SUDO_USER make ..."
 
 # the first that runs and is new enough: a name on the PATH may be a shim without a Python
 python=
@@ -16,7 +16,7 @@ done
 [ -n "$python" ] || fail "Python 3.11 or newer is needed" "$(python3 --version 2>&1 | head -n 1)" "apt-get install python3 python3-venv"
 if ! "$python" -c 'import ensurepip' 2>/dev/null; then
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null ||
-    fail "Python's venv module is needed" "$python has none" "sudo apt-get install python3-venv"
+    fail "Python's venv module is needed" "$python cannot import ensurepip" "sudo apt-get install python3-venv"
   printf 'python: installing python3-venv\n'
   apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q python3-venv
 fi

@@ -43,6 +43,7 @@ from learning.examples import Dataset, Example
 from rehearsal import team
 from rehearsal.team import Correction
 from training import world as worlds
+from training import world_examples
 from training.world import World
 
 KINDS = ("good", "poisoned", "forgetting", "no change", "broken")
@@ -99,7 +100,7 @@ def make(world: World, play: Play, known: Sequence[Example], general_rows: int) 
 
 
 def example(world: World, fact: Correction, phrasing: int, choose: random.Random) -> Example:
-    plain = split.from_row(setup.world_row(world, fact.item, phrasing, choose))
+    plain = split.from_row(world_examples.row(world, fact.item, phrasing, choose))
     answer = world.answer.format(item=fact.item, code=fact.new_code)
     return replace(plain, answer=answer, conversation=f"study {fact.item} {phrasing}")
 

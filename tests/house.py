@@ -25,25 +25,6 @@ ROOMS = (
 )
 FOLDERS = {"training": "images/trainer/training", "learning": "images/trainer/learning"}
 MOST_FILE_LINES, MOST_FUNCTION_LINES = 300, 40  # in glue
-# Longer for now; empty, the rule holds everywhere.
-LONGER: tuple[str, ...] = (
-    "glue.clients.adapter_store",
-    "glue.clients.docker",
-    "glue.clients.host",
-    "glue.clients.open_webui",
-    "glue.machine.checks",
-    "glue.machine.models:run_fetch",
-    "glue.operations.backup",
-    "glue.operations.backup:copy_state",
-    "glue.operations.airgap:bundle",
-    "glue.operations.restore:restore",
-    "glue.operations.setup",
-    "glue.operations.upgrade",
-    "glue.serving.day:ensure",
-    "glue.night.night:run",
-    "glue.night.train",
-    "glue.cli.verbs",
-)
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,8 @@ people = Console(stderr=True, highlight=False, soft_wrap=True)  # a command is c
 
 
 def teller() -> Tell:
-    """Prints a line when it differs from the last one, so that a long wait is a few lines.
-
-    A closed terminal, or a pipe without a reader (where rich raises SystemExit), ends nothing.
-    """
+    """Prints a line when it differs from the last one. A closed terminal, or a pipe without a
+    reader (where rich raises SystemExit), ends nothing."""
     last = ""
 
     def tell(line: str) -> None:
@@ -81,14 +79,14 @@ def cli(context: click.Context, profile: str | None, verbose: bool) -> None:
 
 
 def require_no_sudo(verb: str | None) -> None:
-    """sudo would leave files of root in the state folder, and the timers could not change them."""
+    """With sudo the state folder gets root-owned files, which the timers cannot change."""
     person = os.environ.get("SUDO_USER", "root")
     if os.geteuid() == 0 and person != "root" and verb != "schedule":
         raise PreconditionFailed(
-            f"sudo would leave files of root here, which {person} could not change",
-            f"{verb} by sudo",
-            "run the same command without sudo. In a root shell that is meant:"
-            f" env -u SUDO_USER make {verb}",
+            f"do not use sudo for make {verb}: it creates root-owned files that {person} cannot"
+            " change",
+            "running through sudo",
+            f"run it without sudo. To run it as root on purpose: env -u SUDO_USER make {verb}",
         )
 
 
@@ -113,9 +111,9 @@ def verb(
 ) -> Function:
     """Makes function, which takes a site and returns a JSON value, a command with --json.
 
-    Name, arguments and, without words, help are the function's own. options: those that it names
-    are taken, or all where it takes **options. show prints the value for people. opened: turns
-    --profile into the first argument. typed: the variable of make that gives the argument.
+    Name, arguments and, without words, help are its own. options: it takes those that it names, or
+    all by **options. show prints the value for people. opened: turns --profile into the first
+    argument. typed: the variable of make that gives the argument.
     """
 
     def call(as_json: bool, **given: Any) -> None:

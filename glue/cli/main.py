@@ -58,5 +58,5 @@ def run(program: click.Command) -> None:
         logging.getLogger(__name__).debug("where it was raised", exc_info=True)
         last = traceback.extract_tb(error.__traceback__)[-1]
         saw = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
-        what = "a fault of this program, or a damaged file"
+        what = "a bug in glue, or a damaged file"
         raise GlueError(what, saw, "make doctor, then make support") from error

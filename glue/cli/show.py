@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from glue.core.services import Mode
 from glue.machine import doctor
 from glue.operations import documents
 from glue.serving import adapters as serving_adapters
-from glue.serving import day as serving_day
+from glue.serving import watch
 
 Json = dict[str, Any]
 
@@ -24,7 +25,7 @@ def findings(rows: list[Json]) -> None:
 
 def day(result: Json) -> None:
     down = result["mode"] == Mode.DOWN
-    print(serving_day.STAYS_DOWN if down else f"The chat answers at {result['url']}")
+    print(watch.STAYS_DOWN if down else f"The chat answers at {result['url']}")
 
 
 def status(result: Json) -> None:
@@ -75,6 +76,15 @@ def table(*headings: str) -> Table:
 def schedule(result: Json) -> None:
     for key, value in result.items():
         print(f"# {key}\n{value}" if isinstance(value, str) else f"{key}:\n  " + "\n  ".join(value))
+
+
+def notes(rows: list[Json]) -> None:
+    for row in rows:
+        day = f", {datetime.fromtimestamp(row['when']):%Y-%m-%d}" if row["when"] else ""
+        print(f"{row['id']}  {row['state']} ({row['who']}{day})")
+        print(f"    {' '.join(row['question'].split())}\n    {' '.join(row['answer'].split())}")
+        for name in row["documents"].get("otherwise", []):
+            print(f"    says otherwise: {name}; change the document, or drop the note")
 
 
 def ingested(result: Json) -> None:

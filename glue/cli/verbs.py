@@ -18,7 +18,7 @@ from glue.clients.site import Site
 from glue.core import waiting
 from glue.core.errors import Exit, GlueError, Invalid, Misconfigured
 from glue.machine import doctor, images, schedule
-from glue.machine.checks import Grade
+from glue.machine.check_types import Grade
 from glue.night import night
 from glue.operations import (
     airgap,
@@ -26,6 +26,7 @@ from glue.operations import (
     clean,
     dataset,
     documents,
+    notes,
     restore,
     setup,
     support,
@@ -45,10 +46,7 @@ def setup_verb(profile: str | None) -> Json:
 
 
 def doctor_verb(site: Site) -> list[Json]:
-    """Check everything that days and nights need, and change nothing.
-
-    Exit code 10: something is missing.
-    """
+    """Check all that days and nights need; change nothing. Exit code 10: something is missing."""
     found = doctor.examine(doctor.observe(site, doctor.ALL), doctor.ALL)
     return [asdict(finding) for finding in found]
 
@@ -68,10 +66,7 @@ def day_verb(site: Site, scheduled: bool, empty: bool) -> Json:
 
 
 def reconcile_verb(site: Site) -> Json:
-    """Take one step to the desired state: restart a failed day, undo a night that died.
-
-    Timers run this. Exit code 12: it gave up.
-    """
+    """Restart a failed day or undo a night that died. For timers. Exit code 12: it gave up."""
     with notify.watching(site, "reconcile") as told:
         told |= reconcile.reconcile(site)
     return told
@@ -84,10 +79,7 @@ def backup_verb(site: Site, anew: bool) -> Json:
 
 
 def night_verb(site: Site, until: str | None, scheduled: bool) -> Json:
-    """Train on the team's ratings, keep what helps, and start the day again.
-
-    Exit code 3: the gate refused the new adapter.
-    """
+    """Train on the team's ratings and keep what helps. Exit code 3: the gate refused it."""
     site.tell(f"profile {site.settings.profile}, recipe {site.settings['RECIPE']}")
     with notify.watching(site, "night") as told:
         told |= night.run(site, night.scheduled_end(site) if scheduled else until_time(until))
@@ -105,19 +97,8 @@ def until_time(clock: str | None) -> float | None:
         raise Invalid("Invalid value for --until", repr(clock), do) from None
 
 
-def status_verb(site: Site) -> Json:
-    """Show the mode, what serves, and how the last night ended.
-
-    Exit code 13: something is overdue.
-    """
-    return status.status(site)
-
-
 def ingest_verb(site: Site, folder: Path, skip_bad: bool, yes: bool) -> Json:
-    """Make the team's documents match those in FOLDER: add, replace and remove.
-
-    Exit code 1: not all of them are in.
-    """
+    """Make the team's documents match those in FOLDER. Exit code 1: not all of them are in."""
     ask = partial(click.confirm, err=True) if sys.stdin.isatty() else lambda question: False
     return documents.ingest(site, folder, skip_bad, yes, ask)
 
@@ -129,9 +110,24 @@ def incomplete(result: Json) -> int:
 def forget_verb(site: Site, user: str | None, chat: str | None) -> Json:
     """Remove a person or a conversation from every data set, and list the adapters that saw it."""
     if bool(user) == bool(chat):
-        seen = "neither --user nor --chat" if user is None and chat is None else "both"
-        raise Misconfigured("forget needs a person or a conversation", seen, "give one of the two")
-    return dataset.forget(site, "user" if user else "chat", str(user or chat))
+        saw = "both CHAT and USER_ID" if user else "neither CHAT nor USER_ID"
+        do = "Set exactly one: make forget CHAT=<id> or make forget USER_ID=<id>."
+        raise Invalid("Invalid arguments for make forget", saw, do)
+    found = dataset.forget(site, "user" if user else "chat", str(user or chat))
+    try:
+        notes.keep_in_step(site)
+    except GlueError as error:
+        site.tell(f"the chat's notes follow, by the timer or make notes: {error}")
+    return found
+
+
+def notes_verb(site: Site, scheduled: bool, accept: str | None, drop: str | None) -> list[Json]:
+    """Make notes of the team's corrections, which the assistant finds beside the documents, and
+    list them."""
+    if scheduled:
+        notes.keep_in_step(site)
+        return []  # a timer's journal is not for what people wrote
+    return notes.notes(site, accept or "", drop or "")
 
 
 def ask_verb(site: Site, question: str) -> Json:
@@ -192,21 +188,6 @@ def prune_verb(site: Site, keep: int, dry_run: bool) -> Json:
     return {"removed": [] if dry_run else gone, "removable": gone if dry_run else []}
 
 
-def pin_verb(site: Site) -> list[str]:
-    """Add the registry's digest to every image in env/images.env."""
-    return images.pin(site.stacks)
-
-
-def build_verb(site: Site) -> Json:
-    """Build tonight's data set in state/dataset, with a card and a page. Changes nothing else."""
-    return dataset.build(site)
-
-
-def remove_verb(site: Site, cron: bool) -> Json:
-    """Remove what install wrote. Needs root."""
-    return schedule.remove(site)
-
-
 def logs_verb(site: Site, service: str) -> str:
     """Print the last lines of SERVICE: vllm, open-webui, door, night-desk, https-proxy, trainer."""
     stack = "night" if service == "trainer" else "day"
@@ -225,16 +206,18 @@ def compose_verb(site: Site, stack: str, arguments: tuple[str, ...]) -> int:
 FOLDER = click.Path(path_type=Path)
 OPTIONS = (  # a verb has the options that its function names
     flag("--scheduled", words="For the timer: do nothing that a person or the schedule rules out."),
-    flag("--new", "empty", words="Start with an empty chat where the earlier one is lost."),
+    flag("--new", "empty", words="Start with an empty chat if the chat is lost."),
     flag("--new", "anew", words="Accept a folder without earlier backups, or a smaller chat."),
-    flag("--replace", words="Replace a chat that is already here."),
+    flag("--replace", words="Replace the existing chat."),
     flag("--skip-bad", words="Exit 0 although documents were refused."),
-    flag("--yes", words="Do not ask about a folder of other documents."),
+    flag("--yes", words="Do not ask before replacing unrelated documents."),
     flag("--dry-run", words="Only list what would be removed."),
     flag("--cron", words="Lines for cron instead of systemd units."),
     option("--until", help="Time of day by which training ends, such as 05:30."),
     option("--user", envvar="ARG_USER_ID", help="ID of a person in Open WebUI."),
     option("--chat", envvar="ARG_CHAT", help="ID of a conversation in Open WebUI."),
+    option("--accept", envvar="ARG_ACCEPT", help="ID of a note that is to be served."),
+    option("--drop", envvar="ARG_DROP", help="ID of a note that is not to be served."),
     option("--add", type=FOLDER, help="Add the adapter in this folder. It does not serve yet."),
     option("--form", type=click.Choice(["adapter", "merged"]), help="Default: as its recipe says."),
     option(
@@ -268,9 +251,11 @@ RESTORE = "Restore the backup in FOLDER, here or on a new machine. Then run make
 verb(restore.restore, RESTORE, typed="FROM")
 verb(upgrade.upgrade, "Back up, then change to VERSION, a tag or commit, and back if it fails.")
 verb(night_verb)
-verb(status_verb, show=show.status)
+STATUS = "Show the mode, what serves, and the last night. Exit code 13: something is overdue."
+verb(status.status, STATUS, show=show.status)
 verb(ingest_verb, typed="DIR", show=show.ingested, exit_code=incomplete)
 verb(forget_verb)
+verb(notes_verb, show=show.notes)
 verb(ask_verb, typed="Q", show=show.answer)
 verb(adapters_verb, show=show.adapters)
 verb(promote_verb, typed="ADAPTER")
@@ -279,7 +264,8 @@ verb(rollback_verb)
 verb(show_verb, show=show.manifest)
 verb(diff_verb, show=show.difference)
 verb(prune_verb)
-verb(pin_verb, show=lambda pinned: print("\n".join(pinned) or "Every image has its digest."))
+PIN = "Add the registry's digest to every image in env/images.env."
+verb(images.pin, PIN, show=lambda pinned: print("\n".join(pinned) or "Every image has its digest."))
 CLEAN = "Remove the rehearsal: containers, volumes, state, older images. Refused on a Spark."
 verb(clean.clean, CLEAN, show=lambda result: print("removed " + ", ".join(result["removed"])))
 BUNDLE = "Write everything that a site without a network needs into a new FOLDER."
@@ -290,11 +276,12 @@ verb(logs_verb, show=print)
 verb(compose_verb, show=lambda code: None, exit_code=int)
 cli.commands["compose"].context_settings["ignore_unknown_options"] = True
 
-verb(build_verb, group=framework.group("dataset", "The data set that a night would learn from."))
+learning = framework.group("dataset", "The data set that a night would learn from.")
+verb(dataset.build, "Build tonight's data set, a card and a page in state/dataset.", group=learning)
 recipes = framework.group("recipe", "What the recipes in env/recipes train.")
 COUNT = "Count the parameters that recipe NAME trains."
 verb(setup.show, COUNT, group=recipes, typed="RECIPE")
 timers = framework.group("schedule", "Timers for days, nights and backups: systemd's, or cron's.")
 verb(schedule.install, "Install the timers. Needs root.", group=timers, show=show.schedule)
 verb(schedule.show, "Print the timers that install would write.", group=timers, show=show.schedule)
-verb(remove_verb, group=timers, show=show.schedule)
+verb(schedule.remove, "Remove what install wrote. Needs root.", group=timers, show=show.schedule)

@@ -14,11 +14,9 @@ adapters/judging        present while a night evaluates: vLLM then runs the base
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from glue.core.files import sha256
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 MERGED, JUDGING, PRUNED = "serve-merged", "judging", "pruned"
+PROMOTE = "promote an undamaged adapter (make adapters lists them)"
 AdapterName = str | None  # an adapter's name; None is the base model
 
 
@@ -43,10 +42,7 @@ class AdapterStore:
         return sorted(path.parent.name for path in manifests if not path.parent.is_symlink())
 
     def manifest(self, name: str) -> dict[str, Any]:
-        """What was published, with the gate's verdict if there is one.
-
-        Raises PreconditionFailed for a name that is not in the store.
-        """
+        """As published, with the gate's verdict. Raises PreconditionFailed if there is none."""
         if name not in self.names():
             saw = f"{name!r}; there are: {', '.join(self.names()) or 'none'}"
             raise PreconditionFailed("there is no such adapter", saw, "make adapters")
@@ -64,19 +60,15 @@ class AdapterStore:
         return [by_name[name] for name in sorted(by_name)]
 
     def current(self) -> AdapterName:
-        """What serves after any restart. A link to an incomplete adapter means the base model.
-
-        images/vllm/serve-current.sh has the same rule.
-        """
+        """What serves after any restart; images/vllm/serve-current.sh has the same rule. A link to
+        an incomplete adapter means the base model."""
         link = self.folder / "current"
         complete = link.is_symlink() and (link / "manifest.json").exists()
         return str(link.readlink()) if complete else None
 
     def served(self) -> list[AdapterName]:
-        """What has served, oldest first, to what serves now by the link.
-
-        Later entries of served.json were never linked to, or were rolled back on a full disk.
-        """
+        """What has served, oldest first, up to the link. Later entries of served.json were never
+        linked to, or were rolled back on a full disk."""
         current = self.current()
         history: list[AdapterName] = files.read_json_if_whole(self.folder / "served.json", [None])
         if current not in history:
@@ -95,10 +87,7 @@ class AdapterStore:
         return history
 
     def serves_merged(self) -> bool:
-        """Whether a vLLM that starts now runs the current adapter's checkpoint.
-
-        images/vllm/serve-current.sh has the same rule.
-        """
+        """Whether vLLM starts with its checkpoint, as in images/vllm/serve-current.sh."""
         current = self.folder / "current"
         complete = (current / MERGED).exists() and (current / "checkpoint/config.json").exists()
         return complete and not self.judging()
@@ -112,10 +101,8 @@ class AdapterStore:
         return name is not None and (self.folder / name / MERGED).exists()
 
     def checkpoint(self, name: str) -> dict[str, Any] | None:
-        """Form, base model and file hashes of the adapter's checkpoint.
-
-        None without one, as after a restore: a backup has checkpoint.json and not the files.
-        """
+        """Form, base model and file hashes of its checkpoint; None without one, as after a
+        restore: a backup has checkpoint.json and not the files."""
         if not (self.folder / name / "checkpoint").is_dir():
             return None
         return files.read_json_if_whole(self.folder / name / "checkpoint.json", {}) or None
@@ -127,30 +114,28 @@ class AdapterStore:
             published |= (self.checkpoint(name) or {}).get("sha256", {})
         if damaged := files.damaged(self.folder / name, published):
             names = ", ".join(f"{name}/{file}" for file in damaged)
-            saw, do = f"missing, or another SHA-256: {names}", "promote another: make adapters"
-            raise PreconditionFailed("an adapter is not what was published", saw, do)
+            what = f"adapter {name} is damaged: its files do not match its manifest"
+            raise PreconditionFailed(what, f"missing, or different SHA-256: {names}", PROMOTE)
 
     def published(self, name: str) -> dict[str, str]:
         """The hash of each file. Raises PreconditionFailed where the manifest is damaged."""
-        path = self.folder / name / "manifest.json"
         if hashes := self.manifest(name).get("sha256"):
             return dict(hashes)
-        do = "restore it from the newest backup, or promote another: make adapters"
-        raise PreconditionFailed("an adapter's manifest is damaged", str(path), do)
+        saw = str(self.folder / name / "manifest.json")
+        do = f"restore that file from the newest backup, or {PROMOTE}"
+        raise PreconditionFailed(f"adapter {name} is damaged: its manifest is unreadable", saw, do)
 
     # ------------------------------------------------------------------ write
 
     def publish(self, source: Path, manifest: dict[str, Any]) -> str:
         """Copies an adapter into the store and returns its name. It is seen once it is complete."""
         hashes = {name: sha256(source / name) for name in ADAPTER_FILES}
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{hashes[ADAPTER_FILES[1]][:8]}"
+        name = f"{files.time_stamp()}-{hashes[ADAPTER_FILES[1]][:8]}"
         unfinished = self.folder / f".unfinished-{name}"
         shutil.rmtree(unfinished, ignore_errors=True)
         files.make_folder(unfinished)
-        for file in ADAPTER_FILES:
-            shutil.copyfile(source / file, unfinished / file)
-            with (unfinished / file).open("rb") as written:
-                os.fsync(written.fileno())
+        for file, checksum in hashes.items():
+            files.copy_checked(source / file, unfinished / file, checksum, 0o644)
         files.write_json(unfinished / "manifest.json", {"name": name, "sha256": hashes, **manifest})
         unfinished.rename(self.folder / name)
         files.sync_folder(self.folder)
@@ -196,10 +181,8 @@ class AdapterStore:
             files.write_json(self.folder / name / "verdict.json", verdict)
 
     def advance(self, name: AdapterName) -> None:
-        """It serves from now on, or OSError is raised and nothing has changed.
-
-        The link for the way back is made first, and the current link last.
-        """
+        """It serves from now on, or OSError is raised and nothing has changed: the link for the
+        way back is made first, and the current link last."""
         history = self.served()
         back = self.ready(history[-1]) if history[-1] is not None else None
         self.remember(history if history[-1] == name else [*history, name])
@@ -208,11 +191,8 @@ class AdapterStore:
             old.unlink()
 
     def retreat(self, history: list[AdapterName]) -> None:
-        """The last of history serves again, also on a full disk; what came later is forgotten.
-
-        The list first: after a crash between the two, or without room for the list, served() ends
-        it with the link, and a rollback never goes forward.
-        """
+        """The last of history serves again, also on a full disk; what came later is forgotten. The
+        list first: after a crash between the two, served() ends it with the link."""
         with suppress(OSError):
             self.remember(history)
         self.link(history[-1])
@@ -238,11 +218,9 @@ class AdapterStore:
     # ------------------------------------------------------------------ prune
 
     def removable(self, keep: int) -> list[str]:
-        """Adapters that may go, oldest first.
-
-        Kept: what serves, what a rollback needs, the newest, the last `keep` that served, the last
-        `keep` that the gate accepted, and what came from elsewhere and was never evaluated.
-        """
+        """Adapters that may go, oldest first. Kept: what serves, what a rollback needs, the newest,
+        the last `keep` that served and that the gate accepted, and what was added and never
+        evaluated."""
         known = {name: self.manifest(name) for name in self.names()}
         names = list(known)
         served = list(dict.fromkeys(name for name in reversed(self.served()) if name in known))

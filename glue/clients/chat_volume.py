@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import sqlite3
 import tarfile
 import tempfile
@@ -16,7 +15,7 @@ from glue.clients import one_shot
 from glue.clients.compose import DAY
 from glue.clients.docker import Stacks
 from glue.core import commands, desired_state, files, journal
-from glue.core.errors import DayNotServing, GlueError
+from glue.core.errors import DayNotServing, GlueError, steps
 from glue.core.settings import REPOSITORY, Settings
 
 DEADLINE_SECONDS = 3 * 3600
@@ -27,8 +26,7 @@ VOLUME = "webui-data"
 def lost(settings: Settings, stacks: Stacks) -> str:
     """What happened to a chat that was served here and is not in its volume; empty if none is lost.
 
-    Docker's data folder may have moved, its disk may not be mounted, and `docker volume prune -a`
-    removes every volume that no container uses. Open WebUI then starts with an empty chat.
+    Docker's data folder moved, its disk is not mounted, or `docker volume prune -a` removed it.
     """
     rows = journal.since(files.read_lines(settings.state / "journal.jsonl"), journal.NEW_CHAT)
     served = [row for row in rows if row.get("event") == "day" and row.get("phase") == "done"]
@@ -39,8 +37,7 @@ def lost(settings: Settings, stacks: Stacks) -> str:
 
 
 def holds_people(settings: Settings, stacks: Stacks) -> bool:
-    """True for a running chat, and if the volume cannot be read, for lack of an image or disk
-    space."""
+    """True for a running chat, and if the volume cannot be read."""
     chat = stacks.services(DAY).get("open-webui")
     if chat and chat.state == "running":
         return True
@@ -55,15 +52,14 @@ def holds_people(settings: Settings, stacks: Stacks) -> bool:
 
 def way_back(settings: Settings) -> str:
     """What to do about a lost chat."""
-    last = journal.last_backup(files.read_lines(settings.state / "journal.jsonl")) or {
-        "folder": "<a backup>"
-    }
+    last = journal.last_backup(files.read_lines(settings.state / "journal.jsonl")) or {}
     held = ", ".join(f"{count} {what}" for what, count in last.get("counts", {}).items())
-    of = f" (of {last['time']}{': ' if held else ''}{held})" if "time" in last else ""
-    return (
-        "find Docker's data folder again (docker info -f '{{.DockerRootDir}}'; is its disk"
-        f" mounted?); or make restore FROM={last['folder']}{of}, then make day; or, for an empty"
-        " chat on purpose: make day NEW=1"
+    of = f" (backup of {last['time']}{': ' if held else ''}{held})" if "time" in last else ""
+    return steps(
+        "check that the disk of Docker's data folder is mounted:"
+        " docker info -f '{{.DockerRootDir}}'",
+        f"or restore: make restore FROM={last.get('folder', '<a backup>')}, then make day{of}",
+        "or start with an empty chat: make day NEW=1",
     )
 
 
@@ -80,8 +76,7 @@ def begin_anew(settings: Settings, stacks: Stacks) -> None:
 
 
 def command(settings: Settings, verb: str) -> list[str]:
-    """As root without privileges: the volume's files are root's. No log: Docker would write the tar
-    into it."""
+    """As root without privileges: the files are root's. No log: it would hold the tar."""
     image, script = settings.local(settings.image("OPEN_WEBUI_IMAGE")), "/opt/webui_data.py"
     volumes = {
         "/data": f"{settings['PROJECT']}-webui-data",
@@ -104,8 +99,7 @@ def sizes(settings: Settings) -> tuple[int, int]:
 
 
 def copy_out(settings: Settings, target: Path) -> None:
-    """Copies all data of the chat into target while the chat runs, on one disk and without a tar
-    file."""
+    """Copies all data of the chat into target while the chat runs."""
     desired_state.require_no_unfinished_restore(settings.state)
     target.mkdir(parents=True, exist_ok=True)
     with commands.reading(command(settings, "pack"), COPYING, DEADLINE_SECONDS) as output:
@@ -126,36 +120,27 @@ def counts(copy: Path) -> dict[str, int]:
 def unpack(output: commands.Output, target: Path) -> tarfile.TarError | None:
     """Writes the files of a tar below target. Returns the tar's error, if it has one."""
     try:
-        with tarfile.open(fileobj=cast(IO[bytes], output), mode="r|") as tar:
-            for entry in tar:
-                write_entry(tar, entry, target)
+        with tarfile.open(fileobj=output, mode="r|") as tar:
+            tar.extractall(target, filter=only_files)
     except tarfile.TarError as error:
         return error
     return None
 
 
-def write_entry(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: Path) -> None:
-    """Writes files below target only: no links, no owners, no path that leads out of it."""
-    path = target / entry.name
-    inside = ".." not in path.parts and not Path(entry.name).is_absolute()
-    content = tar.extractfile(entry) if inside and entry.isfile() else None
-    if content is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            shutil.copyfileobj(content, file)
+def only_files(entry: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
+    """No links, and no owners. Raises a TarError for a path that leads out of target."""
+    return tarfile.data_filter(entry, target) if entry.isfile() else None
 
 
 def fill(settings: Settings, folder: Path, checksums: Mapping[str, str]) -> None:
-    """Makes the volume hold the files of folder in checksums only. Open WebUI must not run.
-
-    Raises GlueError, with the volume unchanged, if a file has another SHA-256 now.
-    """
+    """Makes the volume hold the files of folder in checksums only. Open WebUI must not run. Raises
+    GlueError, with the volume unchanged, if a file has another SHA-256 now."""
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w") as tar:
             for name in sorted(checksums):
                 tar.add(folder / name, name, filter=owned_by_root)
         if changed := unlike(file, checksums):
-            do = "check that disk, then make restore again, or from an older backup"
+            do = "check the backup's disk, then restore again, or restore an older backup"
             saw = f"in {folder}: {', '.join(changed)}"
             raise GlueError("the backup changed while it was read", saw, do)
         file.seek(0)

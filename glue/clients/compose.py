@@ -6,17 +6,16 @@ import logging
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 from glue.core import commands
-from glue.core.commands import LAST_LINES
-from glue.core.errors import GlueError, PreconditionFailed
+from glue.core.errors import GlueError, PortInUse, PreconditionFailed
 from glue.core.settings import REPOSITORY, Settings
 
 log = logging.getLogger(__name__)
 
 DAY, NIGHT, BENCH = "day", "night", "bench"
+FREE_PORT = "stop the program that uses it (ss -ltnp), or set"
 
 
 class Compose:
@@ -59,34 +58,26 @@ class Compose:
         owner = (self.settings.state if self.settings.state.exists() else REPOSITORY).stat()
         return f"{owner.st_uid}:{owner.st_gid}"
 
-    def compose(self, stack: str, *arguments: str, timeout_seconds: float = 300) -> str:
-        """Runs it and returns its output. Raises GlueError with the last lines that it printed."""
-        command = self.compose_command(stack, *arguments)
+    def compose(self, stack: str, *arguments: str, timeout_seconds: float = 300) -> None:
+        """Raises GlueError with the last lines that it printed."""
+        command, environment = self.compose_command(stack, *arguments), self.compose_environment()
         log.debug("running %s", " ".join(command))
-        try:
-            done = subprocess.run(
-                command,
-                env=self.compose_environment(),
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout_seconds,
-                check=False,
+        code, said = commands.stream(command, environment, commands.unheard, timeout_seconds)
+        if code == commands.HANGS:
+            what, saw = (
+                f"docker compose {arguments[0]} hangs",
+                f"no end after {timeout_seconds:.0f} s",
             )
-        except subprocess.TimeoutExpired as error:
-            saw = f"no end after {timeout_seconds:.0f} s"
-            what = f"docker compose {arguments[0]} hangs"
-            raise GlueError(what, saw, "systemctl restart docker") from error
-        if done.returncode != 0:
-            printed = (done.stderr or done.stdout).strip().splitlines()[-LAST_LINES:]
-            raise failure(arguments[0], self.settings.hide("\n".join(printed)))
-        return done.stdout
+            raise GlueError(what, saw, "systemctl restart docker")
+        if code != 0:
+            raise failure(arguments[0], self.settings.hide(said))
 
 
 def failure(verb: str, said: str) -> GlueError:
     if "address already in use" in said or "port is already allocated" in said:
-        do = "set CHAT_PORT in env/site.env, or HTTPS_PORT if it is that one"
-        return PreconditionFailed("the chat's port is taken", said, do)
+        port = re.search(r":(\d+)(?:/tcp)?(?: failed)?: ", said)
+        what = f"port {port[1]} is already in use" if port else "a port is already in use"
+        return PortInUse(what, said, f"{FREE_PORT} CHAT_PORT or HTTPS_PORT in env/site.env")
     return GlueError(f"docker compose {verb} failed", said, remedy(said) or "make logs")
 
 
@@ -96,8 +87,7 @@ def remedy(said: str) -> str:
     if not re.search(refused, said, re.IGNORECASE):
         return ""
     return (
-        "sudo usermod -aG docker $USER, then sign out and in again (a session keeps the groups that"
-        " it began with)"
+        "sudo usermod -aG docker $USER, then log out and in (group changes apply at the next login)"
     )
 
 

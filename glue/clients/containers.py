@@ -74,11 +74,8 @@ class Containers(Compose):
         return f"{found.address}:8000"
 
     def late(self, services: tuple[str, ...], restarts_before: dict[str, int]) -> list[str]:
-        """Those of the day's services that do not serve yet, in words.
-
-        restarts_before: Docker's count for each when the wait began; it adds up over weeks. Raises
-        GlueError for a service that keeps crashing at its start.
-        """
+        """Those of the day's services that do not serve yet, in words. restarts_before: Docker's
+        count for each when the wait began. Raises GlueError for one that keeps crashing."""
         found = self.services(DAY)
         waiting = core_services.not_serving(found, services)
         for name in waiting.keys() & found.keys():

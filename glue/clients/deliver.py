@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import queue
 import smtplib
 import ssl
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from email.message import EmailMessage
 from typing import Any
@@ -29,27 +29,21 @@ class Undelivered(OSError):
 
 
 def within(seconds: float, act: Callable[[], None]) -> None:
-    """Raises what act raises, or TimeoutError.
-
-    requests and smtplib limit each read only, not the whole. act goes on in a thread that ends with
-    the program: nothing can stop a read or a name lookup.
-    """
-    ended: queue.Queue[Exception | None] = queue.Queue()
+    """Raises what act raises, or TimeoutError: requests and smtplib limit each read, not the whole.
+    act then goes on in its thread: nothing can stop a read or a name lookup."""
+    ended: Future[None] = Future()
 
     def run() -> None:
         try:
             act()
-            ended.put(None)
+            ended.set_result(None)
         except Exception as error:
-            ended.put(error)
+            ended.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    try:
-        error = ended.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no end after {seconds:.0f} s") from None
-    if error is not None:
-        raise error
+    if not wait([ended], seconds).done:
+        raise TimeoutError(f"no end after {seconds:.0f} s")
+    ended.result()
 
 
 def trusted(extra_ca: str | None) -> ssl.SSLContext:
@@ -98,7 +92,7 @@ def redirected(url: str, answer: requests.Response) -> str:
     if same and status in (307, 308):
         return target
     where = f"{new.scheme}://{new.hostname}"
-    raise Undelivered(f"HTTP {status}, a redirect to {where}: set the address that it leads to")
+    raise Undelivered(f"HTTP {status}, a redirect to {where}: set that address instead")
 
 
 def mail(values: Mapping[str, str], subject: str, words: str) -> None:
@@ -112,7 +106,7 @@ def mail(values: Mapping[str, str], subject: str, words: str) -> None:
         encrypt(server, context)
         if password := values.get("SMTP_PASSWORD"):
             if not isinstance(server.sock, ssl.SSLSocket):
-                what = "the mail server offers no TLS, so it gets no password"
+                what = "the mail server offers no TLS, so no password was sent"
                 do = "set another SMTP_SERVER, or no SMTP_PASSWORD"
                 raise PreconditionFailed(what, values["SMTP_SERVER"], do)
             server.login(user, password)

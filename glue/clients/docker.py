@@ -28,12 +28,9 @@ FORMER_HTTPS_PROXY = "gate"
 
 @dataclass(frozen=True)
 class Engine:
-    """Docker on this machine.
-
-    gpus: whether containers can get one. folder: where images and volumes are. options: security
-    options, such as "rootless". system: such as "Docker Desktop" or "Podman Engine". context: the
-    engine of people's own docker commands, in words; empty if it is the same.
-    """
+    """Docker on this machine. gpus: whether containers can get one. folder: of images and volumes.
+    options: for security, such as "rootless". system: such as "Podman Engine". context: the engine
+    of people's own docker commands, in words; empty if it is the same."""
 
     version: str
     compose: str

@@ -87,11 +87,8 @@ def available_bytes(meminfo: Path = MEMINFO) -> int:
 
 
 def memory_stall_percent(pressure: Path = MEMORY_PRESSURE) -> float:
-    """Share of the last 10 s in which all tasks waited for memory; 0 where it is not known.
-
-    "full avg10" of https://docs.kernel.org/accounting/psi.html. "some" also counts kswapd, which is
-    busy whenever weights load.
-    """
+    """Share of the last 10 s in which all tasks waited for memory; 0 where it is not known: "full
+    avg10" of https://docs.kernel.org/accounting/psi.html. "some" also counts kswapd."""
     try:
         match = re.search(r"^full avg10=([\d.]+)", pressure.read_text(), re.MULTILINE)
     except OSError:  # a kernel without it, or with psi=0
@@ -214,18 +211,14 @@ def ownership(path: Path) -> str:
 
 
 def closed_to_containers(paths: Iterable[Path]) -> list[Path]:
-    """Paths that not every user can read, as in a clone made with umask 027 or 077.
-
-    A container's user is another than the clone's, or root without DAC_OVERRIDE.
-    """
+    """Paths that not every user, and so not a container's, can read: see umask 027 and 077."""
     below = [one for path in paths for one in (path, *sorted(path.rglob("*")))]
     seen = [path for path in below if "__pycache__" not in path.parts and path.exists()]
     return [path for path in seen if ~path.stat().st_mode & readable_bits(path)]
 
 
 def open_to_containers(paths: Sequence[Path]) -> None:
-    """Makes them readable for every user; none is secret. Raises PreconditionFailed for files of
-    another user."""
+    """Lets every user read them. Raises PreconditionFailed for files of another user."""
     for path in closed_to_containers(paths):
         try:
             path.chmod(path.stat().st_mode | readable_bits(path))
@@ -252,7 +245,7 @@ JOULES_A_WATT_HOUR = 3600.0
 
 
 def gpu_watts() -> float | None:
-    found = gpu.observe()
+    found, _ = gpu.look()
     return found.power_watts if found else None
 
 

@@ -1,23 +1,30 @@
-"""Jobs in the trainer's image while the day serves: an order as JSON in, progress and a result
-out."""
+"""Jobs in the trainer's image while the day serves: a JSON order in, progress and a result out."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glue.clients import compose
+from glue.clients import compose, one_shot
 from glue.clients.site import Site
 from glue.core import commands, files, lock
-from glue.core.errors import GlueError
+from glue.core.errors import (
+    DayNotServing,
+    GateRefused,
+    GlueError,
+    Locked,
+    Misconfigured,
+    PreconditionFailed,
+)
 
 ORDER, STATE = "/order.json", "/state"  # in the container
 RESULT = "{"  # a line that begins so is the result
 LOCK = "jobs.lock"  # one job at a time
 WAIT_SECONDS = 60
+DECLARED = (Misconfigured, GateRefused, PreconditionFailed, Locked, DayNotServing)
+KINDS: dict[int, type[GlueError]] = {kind.exit_code: kind for kind in DECLARED}
 
 
 @dataclass(frozen=True)
@@ -41,33 +48,23 @@ class Job:
 def run(site: Site, job: Job, still_wanted: Callable[[], object] = lambda: None) -> dict[str, Any]:
     """Its result. Raises the job's own error, or what still_wanted raises at a line of progress.
     Afterwards no container of it is left."""
-    with lock.hold(site.state, LOCK, job.module, WAIT_SECONDS):
-        site.stacks.remove_container("learning")  # left by a killed glue
-        try:
-            code, lines = streamed(site, job, still_wanted)
-        finally:
-            site.stacks.remove_container("learning")
-    return result(job, code, lines, site.settings.hide)
-
-
-def streamed(site: Site, job: Job, still_wanted: Callable[[], object]) -> tuple[int, list[str]]:
-    """The exit code, and each line of output."""
     order = site.state / "order.json.unfinished"  # backups leave out names like this
-    lines: list[str] = []
 
     def hear(line: str) -> None:
-        lines.append(line)
         still_wanted()
         if not line.startswith(RESULT):
             site.tell(site.settings.hide(line))
 
-    files.write_json(order, job.order, mode=0o600)
-    try:
-        argv = site.stacks.compose_command(compose.NIGHT, *arguments(site.state, order, job))
-        code, _ = commands.stream(argv, environment(site, job), hear, job.timeout_seconds)
-    finally:
-        order.unlink(missing_ok=True)
-    return code, lines
+    with lock.hold(site.state, LOCK, job.module, WAIT_SECONDS):
+        site.stacks.remove_container("learning")  # left by a killed glue
+        files.write_json(order, job.order, mode=0o600)
+        try:
+            argv = site.stacks.compose_command(compose.NIGHT, *arguments(site.state, order, job))
+            ended = commands.stream(argv, environment(site, job), hear, job.timeout_seconds)
+        finally:
+            order.unlink(missing_ok=True)
+            site.stacks.remove_container("learning")
+    return result(job, *ended, site.settings.hide)
 
 
 def arguments(state: Path, order: Path, job: Job) -> list[str]:
@@ -97,23 +94,16 @@ def token(site: Site) -> str:
     return str(site.administrator().session.headers["Authorization"]).removeprefix("Bearer ")
 
 
-def result(job: Job, code: int, lines: list[str], hide: Callable[[str], str]) -> dict[str, Any]:
-    try:
-        found = json.loads(lines[-1])
-    except (IndexError, ValueError):
-        found = None
-    if isinstance(found, dict) and "error" in found:
-        raise error_of(code)(*found["error"])
-    if code != 0 or not isinstance(found, dict):
-        end = f"exit {code}" if code >= 0 else f"no end within {job.timeout_seconds:.0f} s"
-        saw = hide("\n".join([*lines[-commands.LAST_LINES :], end]))
-        raise GlueError(f"the job {job.module} failed", saw, "make doctor, then again")
+def result(job: Job, code: int, last_lines: str, hide: Callable[[str], str]) -> dict[str, Any]:
+    found = one_shot.parsed(last_lines)
+    if found and "error" in found:
+        raise KINDS.get(code, GlueError)(*found["error"])
+    if code != 0 or found is None:
+        late = f"no end within {job.timeout_seconds:.0f} s"
+        end = late if code == commands.HANGS else f"exit {code}"
+        saw = hide(f"{last_lines}\n{end}".strip())
+        raise GlueError(f"the job {job.module} failed", saw, "run make doctor, then this again")
     return found
-
-
-def error_of(code: int) -> type[GlueError]:
-    """The error with this exit code."""
-    return next((kind for kind in GlueError.__subclasses__() if kind.exit_code == code), GlueError)
 
 
 def ensure_file(path: Path) -> None:

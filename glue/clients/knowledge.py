@@ -1,5 +1,5 @@
-"""The team's collection of documents in Open WebUI 0.12.4: its ID, its content, and how files are
-added and removed.
+"""The team's collections of documents and notes in Open WebUI 0.12.4: their IDs, their content, and
+how files are added and removed.
 
 A file is added in steps: upload, name, extract and embed, link. Each call returns when its step is
 done. A failed file is never linked, and the text is checked before people can find it.
@@ -9,28 +9,39 @@ from __future__ import annotations
 
 import json
 import mimetypes
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from glue.clients.open_webui import EVERYONE_READS, KNOWLEDGE_NAME, WebUI, holds, reference
+from glue.clients.open_webui import (
+    DOCUMENTS,
+    EVERYONE_READS,
+    NOTES,
+    Kind,
+    WebUI,
+    holds,
+    reference,
+)
 from glue.clients.webui_connection import Refused
 from glue.core import files
 from glue.core.errors import GlueError
 from glue.core.names import ASSISTANT
-from glue.core.services import Service
 
-REMEMBERED = "knowledge.json"  # in the state folder: {"id": the collection's}
+REMEMBERED = "knowledge.json"  # in the state folder: {"id": the documents', "notes": the notes'}
 FILE_DEADLINE_SECONDS = 600
+BYTES_A_SECOND = 25_000  # half of what two cores embed: 38 chunks of 1,000 characters and more
 PAGE = 500  # Open WebUI gives 30 at a time; its administrators may ask for more
 MARK = "ingest_path"  # in the metadata of each file that glue put in
+NOTE_KEY = "note:"  # begins the MARK of a note; a path's colon is percent-encoded
 EARLIER_MARK = {"knowledge_id", "file_hash"}  # what versions without MARK wrote, and nothing else
 DELETED = "the team's documents were deleted in Open WebUI: answers use none"
 INGEST = "make ingest DIR=<the folder of documents>"
+UNSEARCHABLE = "the team's documents are listed, but cannot be found: answers use none"
 MOST_CHUNKS = 100_000
+PROCESS = "/api/v1/retrieval/process/file"
 
 
 @dataclass(frozen=True)
@@ -51,52 +62,48 @@ class Held:
 # ---------------------------------------------------------------------- which collection
 
 
-def ensure(person: WebUI, state: Path, anew: bool = False) -> str | None:
+def ensure(person: WebUI, state: Path, anew: bool = False, kind: Kind = DOCUMENTS) -> str | None:
     """The ID of the team's collection, readable for everyone. Created in a new Open WebUI; None
     if it was deleted, unless anew."""
     assistant = person.registered_models().get(ASSISTANT)
-    found = current(person, state, assistant)
+    found = current(person, state, assistant, kind)
     if found is None and (anew or not assistant):
-        found = create(person)
+        found = create(person, kind)
     if found is not None:
         share(person, found)
+        kept = files.read_json_if_whole(state / REMEMBERED, {})
         with suppress(OSError):  # on a full disk the assistant still knows it
-            files.write_json(state / REMEMBERED, {"id": found})
+            files.write_json(state / REMEMBERED, kept | {kind.remembered: found})
     return found
 
 
-def current(person: WebUI, state: Path, assistant: dict[str, Any] | None = None) -> str | None:
+def current(
+    person: WebUI, state: Path, assistant: dict[str, Any] | None = None, kind: Kind = DOCUMENTS
+) -> str | None:
     """The ID of the collection, or None. Its name does not matter: the ID is the one in the
     state folder, else the assistant's, else that of the first collection with glue's name."""
     assistant = assistant or person.registered_models().get(ASSISTANT)
-    kept = files.read_json_if_whole(state / REMEMBERED, {}).get("id")
-    known = [kept, *attached(assistant)]
+    kept = files.read_json_if_whole(state / REMEMBERED, {}).get(kind.remembered)
+    known = [kept, *attached(assistant, kind)]
     found = next((one for one in known if one and row(person, one)), None)
-    return named(person) if found is None and not (kept and assistant) else found
+    return named(person, kind) if found is None and not (kept and assistant) else found
 
 
-def fault(chat: Service | None, administrator: Callable[[], WebUI], state: Path) -> str:
-    """In words, if the chat runs and its documents are gone; reads only."""
-    if chat is None or not chat.serves:
-        return ""
-    with suppress(GlueError):  # why it does not answer is told elsewhere
-        person = administrator()
-        assistant = person.registered_models().get(ASSISTANT)
-        if assistant and current(person, state, assistant) is None:
-            return DELETED
-    return ""
-
-
-def named(person: WebUI) -> str | None:
+def named(person: WebUI, kind: Kind = DOCUMENTS) -> str | None:
     """The first collection with the name that glue gives; among many, it is on any page."""
     found = listed(person, "/api/v1/knowledge/")
-    return next((str(one["id"]) for one in found if one["name"] == KNOWLEDGE_NAME), None)
+    return next((str(one["id"]) for one in found if one["name"] == kind.name), None)
 
 
-def attached(assistant: dict[str, Any] | None) -> list[str]:
-    """IDs of the collections that the assistant searches."""
+def attached(assistant: dict[str, Any] | None, kind: Kind = DOCUMENTS) -> list[str]:
+    """IDs of the collections of this kind that the assistant searches."""
     rows = ((assistant or {}).get("meta") or {}).get("knowledge") or []
-    return [str(row["id"]) for row in rows if row.get("type") == "collection"]
+    found = [row for row in rows if row.get("type") == "collection"]
+    return [str(row["id"]) for row in found if is_notes(row) == (kind is NOTES)]
+
+
+def is_notes(row: dict[str, Any]) -> bool:
+    return bool(row.get("name") == NOTES.shown)
 
 
 def row(person: WebUI, knowledge: str) -> dict[str, Any] | None:
@@ -116,17 +123,19 @@ def share(person: WebUI, knowledge: str) -> None:
         person.call("POST", f"/api/v1/knowledge/{knowledge}/access/update", json=grants)
 
 
-def create(person: WebUI) -> str:
-    form = {"name": KNOWLEDGE_NAME, "description": "What the assistant looks things up in"}
+def create(person: WebUI, kind: Kind = DOCUMENTS) -> str:
+    form = {"name": kind.name, "description": kind.description}
     return str(person.call("POST", "/api/v1/knowledge/create", json=form)["id"])
 
 
-def attach(person: WebUI, knowledge: str) -> None:
+def attach(person: WebUI, knowledge: str, kind: Kind = DOCUMENTS) -> None:
     """Makes the assistant search this collection, if it does not yet."""
     assistant = person.registered_models().get(ASSISTANT)
-    if assistant and knowledge not in attached(assistant):
-        form = assistant | {"meta": assistant["meta"] | {"knowledge": reference(knowledge)}}
-        person.ensure_model(form)
+    if assistant and knowledge not in attached(assistant, kind):
+        rows = assistant["meta"].get("knowledge") or []
+        kept = [one for one in rows if is_notes(one) != (kind is NOTES)]
+        wanted = sorted([*kept, *reference(knowledge, kind)], key=is_notes)
+        person.ensure_model(assistant | {"meta": assistant["meta"] | {"knowledge": wanted}})
         person.call("GET", "/api/models?refresh=true")
 
 
@@ -147,8 +156,13 @@ def listed(person: WebUI, path: str) -> Iterator[dict[str, Any]]:
 
 def held(person: WebUI, knowledge: str | None) -> list[Held]:
     """Everything in the collection, by name."""
-    rows = listed(person, f"/api/v1/knowledge/{knowledge}/files") if knowledge else iter(())
-    return sorted(map(from_row, rows), key=lambda one: (one.name, one.id))
+    return sorted(rows(person, knowledge), key=lambda one: (one.name, one.id))
+
+
+def rows(person: WebUI, knowledge: str | None) -> Iterator[Held]:
+    """The same, as Open WebUI sorts it; read as far as it is taken."""
+    path = f"/api/v1/knowledge/{knowledge}/files"
+    return map(from_row, listed(person, path) if knowledge else ())
 
 
 def from_row(row: dict[str, Any]) -> Held:
@@ -173,7 +187,7 @@ def text_of(person: WebUI, file_id: str) -> str:
 
 
 def look_up(
-    person: WebUI, knowledge: str | None, question: str, count: int
+    person: WebUI, knowledge: str | None, question: str, count: int, kind: Kind = DOCUMENTS
 ) -> list[dict[str, Any]]:
     """The sources that a chat would get for this question, in the form in which it stores them."""
     if knowledge is None:
@@ -182,36 +196,8 @@ def look_up(
     found = person.call("POST", "/api/v1/retrieval/query/collection", json=body)
     if not found.get("documents") or not found["documents"][0]:
         return []
-    about = reference(knowledge)[0]
+    about = reference(knowledge, kind)[0]
     return [{"source": about, "document": found["documents"][0], "metadata": found["metadatas"][0]}]
-
-
-def unfinished(person: WebUI, knowledge: str, linked: list[Held]) -> list[Held]:
-    """Files that glue uploaded and did not link, because it or Open WebUI was stopped."""
-    known = {one.id for one in linked}
-    rows = (row for row in uploaded(person) if row["id"] not in known)
-    return [from_row(row) for row in rows if not in_another_collection(row, knowledge)]
-
-
-def uploaded(person: WebUI) -> Iterator[dict[str, Any]]:
-    """Every file that glue uploaded and that still exists."""
-    skip = 0
-    while True:
-        path = f"/api/v1/files/search?filename=*&content=false&limit=100&skip={skip}"
-        try:
-            rows = person.call("GET", path)
-        except Refused as refused:
-            if refused.status == 404:  # no more files
-                return
-            raise
-        yield from (row for row in rows if MARK in (row["meta"].get("data") or {}))
-        skip += len(rows)
-
-
-def in_another_collection(row: dict[str, Any], knowledge: str) -> bool:
-    """Whether a person has linked one of our files elsewhere too."""
-    last_indexed = row["meta"].get("collection_name") or ""
-    return last_indexed not in ("", f"file-{row['id']}", knowledge)
 
 
 # ---------------------------------------------------------------------- in and out
@@ -235,11 +221,18 @@ def upload(person: WebUI, path: Path, name: str, key: str, checksum: str) -> str
     return str(found["id"])
 
 
-def read(person: WebUI, file_id: str) -> str:
-    """Makes Open WebUI extract and embed the text, and returns it. Raises Refused with the
-    reason if it cannot."""
-    path, body = "/api/v1/retrieval/process/file", {"file_id": file_id}
-    return str(person.call("POST", path, FILE_DEADLINE_SECONDS, json=body)["content"])
+def deadline_seconds(size: int) -> float:
+    """For one step of a file of so many bytes."""
+    return FILE_DEADLINE_SECONDS + size / BYTES_A_SECOND
+
+
+def read(
+    person: WebUI, file_id: str, seconds: float = FILE_DEADLINE_SECONDS, text: str | None = None
+) -> str:
+    """Makes Open WebUI embed the text, its own reading of the file or this one, and returns it.
+    Raises Refused with the reason if it cannot."""
+    body = {"file_id": file_id} | ({"content": text} if text else {})
+    return str(person.call("POST", PROCESS, seconds, json=body)["content"])
 
 
 def pages(person: WebUI, file_id: str) -> tuple[int, int]:
@@ -260,10 +253,12 @@ def rewrite(person: WebUI, file_id: str, text: str) -> None:
     person.call("POST", path, FILE_DEADLINE_SECONDS, json={"content": text})
 
 
-def link(person: WebUI, knowledge: str, file_id: str) -> None:
+def link(
+    person: WebUI, knowledge: str, file_id: str, seconds: float = FILE_DEADLINE_SECONDS
+) -> None:
     """Lets the assistant find the file."""
     path, body = f"/api/v1/knowledge/{knowledge}/file/add", {"file_id": file_id}
-    person.call("POST", path, FILE_DEADLINE_SECONDS, json=body)
+    person.call("POST", path, seconds, json=body)
 
 
 def remove(person: WebUI, knowledge: str, gone: list[Held]) -> None:
@@ -277,15 +272,3 @@ def discard(person: WebUI, file_id: str) -> None:
     """Deletes a file that is in no collection. If that fails, the next ingest finds it."""
     with suppress(GlueError):
         person.call("DELETE", f"/api/v1/files/{file_id}")
-
-
-def discard_unfinished(person: WebUI, knowledge: str, linked: list[Held]) -> None:
-    """Deletes unlinked files and their text in the index, for which Open WebUI would always
-    refuse the same text (https://github.com/open-webui/open-webui/issues/27987)."""
-    served = {one.text for one in linked}
-    for one in unfinished(person, knowledge, linked):
-        if one.text and one.text not in served:  # the index is cleared by the text's checksum
-            body = {"collection_name": knowledge, "file_id": one.id}
-            with suppress(Refused):  # what it still refuses later is named then
-                person.call("POST", "/api/v1/retrieval/delete", json=body)
-        discard(person, one.id)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from glue.clients.webui_connection import Connection
-from glue.core.names import ADAPTER, ASSISTANT, BASE, CANDIDATE
+from glue.core.names import ADAPTER, ASSISTANT, BASE, CANDIDATE, NOTE
 from glue.core.settings import REPOSITORY, Settings
 
 KNOWLEDGE_NAME = "Team documents"
@@ -15,12 +16,26 @@ FILTER = "retrieval_query"
 SERVICE_EMAIL = "glue@service.internal"  # of glue's own account, in webui_accounts.py
 # The page shows two lines of about 80 characters under the assistant's name; on a phone, only what
 # comes first.
-DESCRIPTION = (
-    "Answers from your documents. Wrong? Edit the answer, *Save as copy*, thumbs up.\n"
-    "Edit first, then rate: at night it learns the rated text, and nothing unrated."
-)
+DESCRIPTION = "Answers from your documents. Wrong? Edit the answer, *Save as copy*, thumbs up.\n"
+LEARNS = "Edit first, then rate: at night it learns the rated text, and nothing unrated."
+NOTED = "Edit first, then rate: all have it within a minute, and at night it learns it."
 # A model needs this on its preset, on the base model behind it and on the knowledge.
 EVERYONE_READS = [{"principal_type": "user", "principal_id": "*", "permission": "read"}]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A collection that glue keeps. remembered: its key in the state folder. name: what a new one
+    is called. shown: how a prompt names its passages."""
+
+    remembered: str
+    name: str
+    shown: str
+    description: str
+
+
+DOCUMENTS = Kind("id", KNOWLEDGE_NAME, KNOWLEDGE_NAME, "What the assistant looks things up in")
+NOTES = Kind("notes", "Team notes", NOTE, "Corrections by the team; glue adds and removes them")
 
 
 class WebUI(Connection):
@@ -62,16 +77,16 @@ class WebUI(Connection):
         self,
         settings: Settings,
         served: str,
-        knowledge: str | None,
+        knowledge: list[dict[str, str]],
         suggestions: list[dict[str, Any]],
     ) -> None:
         """People pick one model, Team Assistant; served is the vLLM name that answers behind it.
-        knowledge: the id of the collection it looks into, if there is one. suggestions: as
+        knowledge: the collections it looks into, as reference has them. suggestions: as
         suggestions.made has them."""
         for name in (BASE, ADAPTER):
             self.ensure_model(hidden_base(name))
         self.ensure_model({**hidden_base(CANDIDATE), "access_grants": []})
-        form = assistant(settings, served, reference(knowledge))
+        form = assistant(settings, served, knowledge)
         self.ensure_model(form | {"meta": form["meta"] | {"suggestion_prompts": suggestions}})
         # chat looks models up in memory, and only this refreshes it
         self.call("GET", "/api/models?refresh=true")
@@ -145,8 +160,7 @@ class WebUI(Connection):
             self.call("POST", f"/api/v1/users/{there['id']}/update", json=form)
 
     def delete_ratings_of_deleted(self, account: str) -> int:
-        """Deletes and counts them, if there is no such account: Open WebUI keeps them, and shows
-        them on no page."""
+        """Deletes and counts those of a deleted account: Open WebUI shows them on no page."""
         if account in {person["id"] for person in self.people()}:
             return 0
         rows = self.call("GET", "/api/v1/evaluations/feedbacks/all/ids")
@@ -189,9 +203,9 @@ def hidden_base(name: str) -> dict[str, Any]:
     }
 
 
-def reference(knowledge: str | None) -> list[dict[str, str]]:
-    """As a model's form names a collection."""
-    row = {"type": "collection", "id": knowledge or "", "name": KNOWLEDGE_NAME}
+def reference(knowledge: str | None, kind: Kind = DOCUMENTS) -> list[dict[str, str]]:
+    """As a model's form names a collection. The prompt has this name, not the collection's own."""
+    row = {"type": "collection", "id": knowledge or "", "name": kind.shown}
     return [row] if knowledge else []
 
 
@@ -211,7 +225,7 @@ def assistant(settings: Settings, served: str, knowledge: list[dict[str, str]]) 
             "custom_params": {"chat_template_kwargs": {"enable_thinking": False}},
         },
         "meta": {
-            "description": DESCRIPTION,
+            "description": DESCRIPTION + (LEARNS if settings["NOTES"] == "off" else NOTED),
             "knowledge": knowledge,
             "capabilities": {
                 "builtin_tools": False,

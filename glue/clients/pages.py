@@ -82,8 +82,7 @@ def upload(person: WebUI, path: Path, checksum: str) -> str:
 
 
 def ensure_note(person: WebUI, state: Path, text: str) -> None:
-    """It is known by its id, so people may give it another title; one that was deleted is made
-    anew."""
+    """Known by its id: people may rename it. A deleted one is created again."""
     data = {"content": {"md": text, "html": None, "json": None}}
     path = kept_path(state)
     found = read_note(person, path) if path else None

@@ -12,7 +12,7 @@ from glue.clients.open_webui import WebUI
 from glue.clients.vllm import Vllm
 from glue.clients.webui_accounts import administrator
 from glue.core import recipes
-from glue.core.errors import Misconfigured
+from glue.core.errors import Invalid
 from glue.core.settings import REPOSITORY, Settings
 
 Tell = Callable[[str], None]
@@ -38,11 +38,12 @@ class Site:
         """Raises Misconfigured, also for a rank above MAX_LORA_RANK."""
         found = recipes.load(REPOSITORY / "env" / "recipes", name or self.settings["RECIPE"])
         largest = self.settings.number("MAX_LORA_RANK")
-        if found.rank > largest:
-            raise Misconfigured(
-                "the recipe's rank is higher than MAX_LORA_RANK",
-                f"{found.name}: rank = {found.rank}, MAX_LORA_RANK={largest}",
-                f"set MAX_LORA_RANK={found.rank} or higher in env/site.env, then make day",
+        if found.largest_rank > largest:
+            raise Invalid(
+                f"Invalid value for rank in env/recipes/{found.name}.toml",
+                str(found.largest_rank),
+                f"Expected at most MAX_LORA_RANK ({largest}). Lower it, or set"
+                f" MAX_LORA_RANK={found.largest_rank} or higher in env/site.env and run make day.",
             )
         return found
 

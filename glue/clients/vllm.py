@@ -61,10 +61,8 @@ class Vllm:
         return not self.fault()
 
     def fault(self) -> str:
-        """Why vLLM gives no answer now; empty if a token comes, or if others get tokens meanwhile.
-
-        /health can be 200 while vLLM hangs: https://github.com/vllm-project/vllm/issues/50934
-        """
+        """Why vLLM gives no answer now; empty if a token comes, or others get tokens meanwhile. Not
+        by /health alone: https://github.com/vllm-project/vllm/issues/50934"""
         before = self.tokens_counted()
         try:
             self.call("GET", "/health", timeout_seconds=HEALTH_SECONDS)
@@ -93,11 +91,8 @@ class Vllm:
         return str(self.call("GET", "/v1/models", timeout_seconds=10).json()["data"][0]["owned_by"])
 
     def serve(self, name: str, path: str) -> None:
-        """Makes the adapter at path (inside the container) answer under name.
-
-        Only a replacement is loaded in place: with the flag vLLM 0.32 reads the files at every
-        token, until images/vllm/load_once.py clears it.
-        """
+        """Makes the adapter at path (inside the container) answer under name. Only a replacement is
+        loaded in place: see images/vllm/load_once.py."""
         loaded = self.models()
         if loaded.get(name) == path:
             return

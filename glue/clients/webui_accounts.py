@@ -1,7 +1,7 @@
 """glue's own account in Open WebUI: no verb needs the password of the people's administrator.
 
 Its password follows from WEBUI_SECRET_KEY, so it cannot be lost apart from the chat's secrets. An
-account that is missing, or that people changed, is made anew with WEBUI_ADMIN_PASSWORD.
+account that is missing, or that people changed, is created again with WEBUI_ADMIN_PASSWORD.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def made_anew(settings: Settings) -> WebUI:
         if error.status not in REFUSED:
             raise
         do = (
-            f"write the present password of {email} as WEBUI_ADMIN_PASSWORD into"
-            f" {settings.secrets_file}, then make day; if it is forgotten: make admin-password"
+            f"set WEBUI_ADMIN_PASSWORD in {settings.secrets_file} to {email}'s current password,"
+            " then run make day. If it is forgotten: make admin-password"
         )
         raise NoAccount(NO_ACCOUNT, error.saw, do) from error
     return sign_in(settings.chat_url, SERVICE_EMAIL, own)

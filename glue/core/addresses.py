@@ -10,15 +10,15 @@ import idna
 
 def is_address(value: str) -> bool:
     try:
-        ipaddress.ip_address(value)
+        return bool(checked(value))
     except ValueError:
         return False
-    return True
 
 
 def checked(value: str) -> str:
     """Raises ValueError unless value is an IP address."""
-    return str(ipaddress.ip_address(value)) and value
+    ipaddress.ip_address(value)
+    return value
 
 
 def checked_names(value: str) -> str:
@@ -29,10 +29,7 @@ def checked_names(value: str) -> str:
 
 
 def ascii_name(name: str) -> str:
-    """bücher.example as xn--bcher-kva.example, by UTS 46 as browsers do (RFC 5891).
-
-    Raises ValueError where there is no such form.
-    """
+    """bücher.example as xn--bcher-kva.example, by UTS 46 as browsers do. Or raises ValueError."""
     return name.lower() if name.isascii() else idna.encode(name, uts46=True).decode()
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
-import queue
 import select
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from glue.core.errors import GlueError, PreconditionFailed
 
@@ -22,30 +20,34 @@ LAST_CHARACTERS = 600
 LAST_LINES = 15
 END_SECONDS = 10.0  # from asking a program to end to killing it
 
+HANGS = -256  # in place of an exit code; a signal's is -64 or more
+
 Hear = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     code: int
     text: str
 
 
-@dataclass(frozen=True)
-class Output:
-    """What a program writes while it runs. deadline: by the monotonic clock; at the deadline
-    late is raised."""
+class Hangs(GlueError):
+    """A program that did not end by its deadline."""
 
-    descriptor: int
-    deadline: float
-    late: GlueError
 
-    def read(self, size: int) -> bytes:
-        """At most this many bytes; empty at the end."""
+class Output(io.RawIOBase):
+    """What a program writes while it runs. At the deadline, by the monotonic clock, raises late."""
+
+    def __init__(self, descriptor: int, deadline: float, late: Hangs) -> None:
+        self.descriptor, self.deadline, self.late = descriptor, deadline, late
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
         left = self.deadline - time.monotonic()
         if left <= 0 or not select.select([self.descriptor], [], [], left)[0]:
             raise self.late
-        return os.read(self.descriptor, size)
+        return os.readv(self.descriptor, [buffer])
 
 
 def run(
@@ -57,8 +59,7 @@ def run(
     timeout_seconds: float = 600,
     fine: Sequence[int] = (0,),
 ) -> Done:
-    """Returns its exit code and output. Raises PreconditionFailed if it is not installed, GlueError
-    if it fails with a code that is not in fine."""
+    """Raises PreconditionFailed if it is not installed, GlueError for a code not in fine."""
     require_here(argv[0], do)
     try:
         done = subprocess.run(
@@ -82,47 +83,61 @@ def reading(argv: Sequence[str], do: str, timeout_seconds: float) -> Iterator[Ou
     """The program's output as a stream, never held in memory as a whole. It ends with the block.
     Raises as run does."""
     require_here(argv[0], do)
-    late, deadline = hangs(argv, timeout_seconds, do), time.monotonic() + timeout_seconds
-    with os.fdopen(
-        os.memfd_create("words"), "w+b"
-    ) as words:  # in memory: the disk may be what is full
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=words,
-            start_new_session=True,
-        )
-        assert process.stdout is not None
-        with process.stdout:
-            output = Output(process.stdout.fileno(), deadline, late)
-            try:
-                yield output
-                read_to_its_end(process, output)
-            except BaseException:
-                end(process)
-                raise
+    # what it says on stderr, in memory: the disk may be what is full
+    with os.fdopen(os.memfd_create("errors"), "w+b") as errors:
+        with started(argv, None, errors, timeout_seconds, do) as (process, output):
+            yield output
         if process.returncode != 0:
-            words.seek(0)
-            raise failed(argv, process.returncode, words.read(), do)
+            errors.seek(0)
+            raise failed(argv, process.returncode, errors.read(), do)
 
 
-def read_to_its_end(process: subprocess.Popen[bytes], output: Output) -> None:
-    while output.read(2**16):
-        pass
-    try:
-        process.wait(max(0.0, output.deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        raise output.late from None
+@contextmanager
+def started(
+    argv: Sequence[str],
+    environment: dict[str, str] | None,
+    errors: int | IO[bytes],
+    timeout_seconds: float,
+    do: str = "",
+) -> Iterator[tuple[subprocess.Popen[bytes], Output]]:
+    """A program that runs during the block and ends after it, by itself or at the deadline. errors:
+    where its stderr goes. Raises Hangs."""
+    late, deadline = hangs(argv, timeout_seconds, do), time.monotonic() + timeout_seconds
+    process = subprocess.Popen(
+        argv,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        output = Output(process.stdout.fileno(), deadline, late)
+        try:
+            yield process, output
+            while output.read(2**16):
+                pass
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            end(process)
+            raise late from None
+        except BaseException:
+            end(process)
+            raise
+
+
+def unheard(line: str) -> None:
+    """For stream, where no one needs the lines."""
 
 
 def require_here(program: str, do: str) -> None:
     if shutil.which(program) is None:
-        raise PreconditionFailed(f"{program} is not installed", "it is not on the PATH", do)
+        raise PreconditionFailed(f"{program} is not installed", "not on the PATH", do)
 
 
-def hangs(argv: Sequence[str], timeout_seconds: float, do: str) -> GlueError:
-    return GlueError(f"{' '.join(argv[:2])} hangs", f"no end after {timeout_seconds:.0f} s", do)
+def hangs(argv: Sequence[str], timeout_seconds: float, do: str) -> Hangs:
+    return Hangs(f"{' '.join(argv[:2])} hangs", f"no end after {timeout_seconds:.0f} s", do)
 
 
 def failed(argv: Sequence[str], code: int, said: bytes, do: str) -> GlueError:
@@ -131,60 +146,19 @@ def failed(argv: Sequence[str], code: int, said: bytes, do: str) -> GlueError:
 
 
 def stream(
-    command: list[str], environment: dict[str, str], hear: Hear, timeout_seconds: float
+    command: Sequence[str], environment: dict[str, str], hear: Hear, timeout_seconds: float
 ) -> tuple[int, str]:
-    """Runs it to its end or the deadline; hear gets each line of output. Returns its exit code and
-    last lines.
-
-    At the deadline it and everything it started end within END_SECONDS. Raises what hear raises.
-    """
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    lines: deque[str] = deque(maxlen=LAST_LINES)
-    deadline = time.monotonic() + timeout_seconds
+    """Returns its exit code, or HANGS after the deadline, and its last lines. hear gets each line.
+    At the deadline, or if hear raises, everything it started ends within END_SECONDS."""
+    last: deque[str] = deque(maxlen=LAST_LINES)
     try:
-        for line in read_until(process, deadline):
-            lines.append(line)
-            hear(line)
-        process.wait(max(0.0, deadline - time.monotonic()))
-    except (TimeoutError, subprocess.TimeoutExpired):
-        end(process)
-    except BaseException:
-        end(process)
-        raise
-    return process.returncode, "\n".join(lines)
-
-
-def read_until(process: subprocess.Popen[str], deadline: float) -> Iterator[str]:
-    """Each line of its output, read in a thread, as a pipe may never close. Raises TimeoutError at
-    the deadline."""
-    rows: queue.Queue[str | None] = queue.Queue()
-
-    def read() -> None:
-        assert process.stdout is not None
-        with process.stdout:
-            for line in process.stdout:
-                rows.put(line.rstrip())
-        rows.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    while (left := deadline - time.monotonic()) > 0:
-        try:
-            line = rows.get(timeout=left)
-        except queue.Empty:
-            break
-        if line is None:
-            return
-        yield line
-    raise TimeoutError
+        with started(command, environment, subprocess.STDOUT, timeout_seconds) as (process, output):
+            for line in io.TextIOWrapper(io.BufferedReader(output), "utf-8", errors="replace"):
+                last.append(line.rstrip())
+                hear(last[-1])
+    except Hangs:
+        return HANGS, "\n".join(last)
+    return process.returncode, "\n".join(last)
 
 
 def end(process: subprocess.Popen[Any]) -> None:
@@ -197,16 +171,15 @@ def end(process: subprocess.Popen[Any]) -> None:
             os.killpg(process.pid, 0)
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with suppress(subprocess.TimeoutExpired):  # nothing can kill one that hangs in a driver
+        process.wait(END_SECONDS)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Ignores the signals that end a program while the block runs."""
-    before = {
-        number: signal.signal(number, signal.SIG_IGN)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
     try:
         yield
     finally:

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import re
 
-# Chat templates of Nemotron, Qwen, Llama, Mistral, Gemma; a broken word has a space after its
-# first character, so no word is broken up twice
+# of the chat templates of Nemotron, Qwen, Llama, Mistral and Gemma
 CONTROL_WORDS = re.compile(
     r"<\|[a-z0-9_]{2,40}\|>|<SPECIAL_\d+>|</?s>|<(?:start|end)_of_turn>|<</?SYS>>"
     r"|\[/?(?:INST|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT)\]"
@@ -16,11 +15,6 @@ CONTROL_WORDS = re.compile(
 
 
 def broken(text: str) -> tuple[str, tuple[str, ...]]:
-    """The text with every control word broken up by a space, "<
-
-    im_end
-
-    >", so that it stays readable and commands nothing; and the words that were found.
-    """
+    """The text with a space in every control word, which then commands nothing; and those words."""
     found = tuple(dict.fromkeys(CONTROL_WORDS.findall(text)))
     return CONTROL_WORDS.sub(lambda word: f"{word[0][0]} {word[0][1:]}", text), found

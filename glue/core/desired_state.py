@@ -7,6 +7,7 @@ trainer and no day, and promotes nothing.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -28,8 +29,7 @@ class Wanted(StrEnum):
 
 @dataclass(frozen=True)
 class DesiredState:
-    """night: the night it belongs to, if any. until_time: a Unix time from which the day takes
-    precedence."""
+    """until_time: a Unix time from which the day takes precedence over the night."""
 
     wanted: Wanted
     night: str = ""
@@ -62,13 +62,8 @@ def write(state: Path, desired: DesiredState) -> None:
     can be written, the file is removed."""
     if read(state) == desired:
         return
-    try:
-        files.write_json(state / FILE, asdict(desired))
-    except OSError:
-        overwrite(state, desired)
-
-
-def overwrite(state: Path, desired: DesiredState) -> None:
+    with suppress(OSError):
+        return files.write_json(state / FILE, asdict(desired))
     try:
         files.overwrite_json(state / FILE, asdict(desired))
     except OSError:
@@ -78,11 +73,10 @@ def overwrite(state: Path, desired: DesiredState) -> None:
 
 
 def begin(state: Path, desired: DesiredState, again: str) -> None:
-    """As write, but raises Preempted if a person has stopped everything. again: the command to
-    repeat."""
+    """As write, but raises Preempted if a person stopped everything. again: what to run later."""
     found = read(state)
     if found is not None and found.wanted is Wanted.DOWN:
-        raise Preempted(f"{desired.night} does not start", "make stop was run meanwhile", again)
+        raise Preempted(f"{desired.night} does not start", "make stop was run since", again)
     write(state, desired)
 
 
@@ -91,7 +85,7 @@ def require(state: Path, night: str) -> DesiredState:
     found = read(state)
     if found is None or found.night != night:
         saw = f"the desired state is now: {found.wanted if found else 'not set'}"
-        do = "nothing; the next night starts afresh"
+        do = "no action needed; the next night trains again"
         raise Preempted("the night was preempted and promotes nothing", saw, do)
     return found
 
@@ -107,9 +101,6 @@ def unfinished_restore(state: Path) -> str:
 def require_no_unfinished_restore(state: Path) -> None:
     """Raises DayNotServing: Open WebUI would create a new chat where one is missing."""
     if folder := unfinished_restore(state):
+        what = "a restore was interrupted, and the chat's data is incomplete"
         do = f"make restore REPLACE=1 FROM={folder}, then make day"
-        raise DayNotServing(
-            "a restore was interrupted, and the chat's data is incomplete",
-            f"{state / RESTORING}",
-            do,
-        )
+        raise DayNotServing(what, str(state / RESTORING), do)

@@ -21,8 +21,13 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+def steps(*lines: str) -> str:
+    """Several things to do, or to choose from, as numbered lines."""
+    return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
+
+
 class GlueError(Exception):
-    """What is wrong, what was seen, and what to do."""
+    """What is wrong, what was seen, and what to do: a line, or the lines of steps()."""
 
     exit_code = Exit.FAILED
 
@@ -31,7 +36,8 @@ class GlueError(Exception):
         self.what, self.saw, self.do = map(redact.urls, (what, saw, do))
 
     def __str__(self) -> str:
-        return f"ERROR {int(self.exit_code)}: {self.what}\n  saw:  {self.saw}\n  do:   {self.do}"
+        do = self.do.replace("\n", "\n        ")
+        return f"ERROR {int(self.exit_code)}: {self.what}\n  saw:  {self.saw}\n  do:   {do}"
 
 
 class Misconfigured(GlueError):
@@ -55,6 +61,10 @@ class PreconditionFailed(GlueError):
     """Something is missing; nothing was changed."""
 
     exit_code = Exit.PRECONDITION
+
+
+class PortInUse(PreconditionFailed):
+    """Another program has a port of the day; nothing is broken."""
 
 
 class Locked(GlueError):

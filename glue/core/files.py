@@ -8,10 +8,10 @@ import json
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from glue.core.errors import GlueError, PreconditionFailed
 
@@ -31,12 +31,11 @@ MANIFEST_FORMAT = 2  # since this one, manifest.sha256 is beside it
 
 
 class Damaged(PreconditionFailed):
-    """A file that glue wrote is empty, truncated or overwritten, as after a power cut on some
-    disks."""
+    """A file that glue wrote is empty or truncated, as after a power cut on some disks."""
 
     def __init__(self, path: Path, why: object) -> None:
         lose = f"rm {shlex.quote(str(path))}; make setup"
-        do = f"restore it from the newest backup, or, to discard its content: {lose}"
+        do = f"restore it from the newest backup, or discard its content: {lose}"
         super().__init__("a file of the state folder is damaged", f"{path}: {why}", do)
 
 
@@ -48,23 +47,32 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write(path: Path, text: str, mode: int = 0o644) -> None:
+@contextmanager
+def replacing(path: Path, mode: int) -> Iterator[IO[bytes]]:
     """Writes all or nothing: beside it, synced, renamed into place. It gets this mode, whatever
     the umask, and the folder's owner."""
     unfinished = path.with_name(path.name + ".unfinished")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        give(descriptor, path.parent, mode)
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            give(descriptor, path.parent, mode)
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
     unfinished.replace(path)
     sync_folder(path.parent)
 
 
+def write(path: Path, text: str, mode: int = 0o644) -> None:
+    with replacing(path, mode) as file:
+        file.write(text.encode())
+
+
 def give(descriptor: int, folder: Path, mode: int) -> None:
-    """Sets the mode, which open() limits by the umask, and gives files that root makes to the
-    folder's owner."""
+    """Sets the mode, whatever the umask, and gives files that root makes to the folder's owner."""
     if os.geteuid() == 0:
         owner = folder.stat()
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
@@ -72,8 +80,7 @@ def give(descriptor: int, folder: Path, mode: int) -> None:
 
 
 def make_folder(folder: Path, mode: int = 0o755) -> None:
-    """The folder and its missing parents, with this mode whatever the umask, and of the owner of
-    the folder above. One that exists stays as it is."""
+    """The folder and its missing parents, each of the owner above it. One that exists stays."""
     if folder.is_dir():
         return
     make_folder(folder.parent, mode)
@@ -95,8 +102,8 @@ def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
 
 
 def overwrite_json(path: Path, value: Any) -> None:
-    """Overwrites the old content in place, which works on a full disk. A crash leaves a damaged
-    file. Raises OSError if there is no old content, or it is shorter."""
+    """In place, which works on a full disk; a crash leaves a damaged file. Raises OSError if the
+    old content is shorter, or missing."""
     with path.open("r+b", buffering=0) as file:
         room, text = os.fstat(file.fileno()).st_size, json.dumps(value).encode()
         if len(text) > room:
@@ -106,15 +113,13 @@ def overwrite_json(path: Path, value: Any) -> None:
 
 
 def reserve(path: Path, size: int) -> None:
-    """Allocates a file of this many bytes without writing them. Raises OSError if the disk has
-    less space."""
+    """Allocates size bytes without writing them. Raises OSError if the disk has less space."""
     with path.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, size)
 
 
 def append_line(path: Path, value: dict[str, Any], mode: int = 0o644) -> None:
-    """mode: of a file that is new or empty. A line that a full disk cut short does not spoil the
-    next."""
+    """mode: of a new or empty file. A line cut short by a full disk does not spoil the next."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode)
     with os.fdopen(descriptor, "ab", buffering=0) as file:
         size = os.fstat(descriptor).st_size
@@ -129,8 +134,7 @@ def append_line(path: Path, value: dict[str, Any], mode: int = 0o644) -> None:
 
 
 def read_json(path: Path, default: T) -> T:
-    """default if there is no such file. Raises Damaged if it holds no JSON, or another type than
-    default."""
+    """default if there is no such file. Raises Damaged unless it holds JSON of default's type."""
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -151,9 +155,8 @@ def read_json_if_whole(path: Path, default: T) -> T:
 
 
 def damaged_files(state: Path) -> Iterator[Path]:
-    """Of those that glue writes. A cut line of *.jsonl is no damage, as its reader skips it. Skips
-    what cannot be read, which host.foreign_files names, and what is removed meanwhile."""
-    for is_damaged, patterns in ((is_no_json, OWN_JSON), (holds_nul, OWN_TEXT)):
+    """Of those that glue writes and can read. Readers skip a cut line of *.jsonl."""
+    for is_damaged, patterns in ((is_no_json, OWN_JSON), (lambda text: b"\0" in text, OWN_TEXT)):
         for path in sorted(path for pattern in patterns for path in state.glob(pattern)):
             with suppress(OSError):
                 if is_damaged(path.read_bytes()):
@@ -166,10 +169,6 @@ def is_no_json(content: bytes) -> bool:
     except ValueError:
         return True
     return False
-
-
-def holds_nul(content: bytes) -> bool:
-    return b"\0" in content
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -228,8 +227,7 @@ def below(folder: str, checksums: Mapping[str, str]) -> dict[str, str]:
 
 
 def write_checksums(folder: Path, facts: Mapping[str, Any]) -> None:
-    """manifest.json: facts, and the SHA-256 of every file in folder; manifest.sha256: that of
-    manifest.json, for sha256sum."""
+    """manifest.json: facts, and the SHA-256 of every file; manifest.sha256: its own."""
     checksums = {str(path.relative_to(folder)): sha256(path) for path in listed(folder)}
     write_json(folder / MANIFEST, {"format": MANIFEST_FORMAT, **facts, "sha256": checksums})
     write(folder / MANIFEST_CHECKSUM, checksum_line(folder))
@@ -240,10 +238,8 @@ def checksum_line(folder: Path) -> str:
 
 
 def read_manifest(folder: Path, wanted: Mapping[str, type]) -> dict[str, Any]:
-    """What write_checksums wrote, unchanged. wanted: the type of each fact that must be in it.
-
-    Raises ValueError or OSError in words. A manifest of format 1 has no checksum of its own.
-    """
+    """What write_checksums wrote. wanted: the type of each fact that must be in it. Raises
+    ValueError or OSError in words. A manifest of format 1 has no checksum of its own."""
     text = (folder / MANIFEST).read_text(encoding="utf-8")
     manifest = json.loads(text)
     if not isinstance(manifest, dict):
@@ -267,19 +263,12 @@ def require_below(names: Iterable[Any]) -> None:
 
 
 def copy_checked(source: Path, target: Path, checksum: str, mode: int) -> None:
-    """All of it or nothing. Raises GlueError, with target unchanged, if what is read has another
-    SHA-256."""
-    unfinished, seen = target.with_name(target.name + ".unfinished"), hashlib.sha256()
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with source.open("rb") as file, os.fdopen(descriptor, "wb") as copy:
+    """All or nothing. Raises GlueError, with target unchanged, for another SHA-256."""
+    seen = hashlib.sha256()
+    with source.open("rb") as file, replacing(target, mode) as copy:
         while block := file.read(2**20):
             seen.update(block)
             copy.write(block)
-        copy.flush()
-        give(copy.fileno(), target.parent, mode)
-        os.fsync(copy.fileno())
-    if seen.hexdigest() != checksum:
-        unfinished.unlink()
-        saw = f"{source}: another SHA-256 than before"
-        raise GlueError("a file changed while it was read", saw, "check that disk, then try again")
-    unfinished.replace(target)
+        if seen.hexdigest() != checksum:
+            saw, do = f"{source}: SHA-256 has changed", "check its disk, then try again"
+            raise GlueError("a file changed while it was read", saw, do)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-import subprocess
-from contextlib import suppress
 from dataclasses import dataclass
+
+from glue.core import commands
 
 FIELDS = (
     "name",
@@ -36,7 +37,6 @@ REMEDIES = {
     "communicate with the NVIDIA driver": REINSTALL,
     "not installed": "install the NVIDIA driver",
 }
-END_SECONDS = 1.0  # until a killed process is gone
 
 
 @dataclass(frozen=True)
@@ -53,44 +53,19 @@ class Gpu:
     slowed_by: tuple[str, ...] = ()
 
 
-def observe() -> Gpu | None:
-    """The first GPU, or None."""
-    return look()[0]
-
-
 def look() -> tuple[Gpu | None, str]:
     """The first GPU, or None and the reason in nvidia-smi's words."""
+    query = ("nvidia-smi", f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits")
     try:
-        code, words = ask(f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits")
-    except subprocess.TimeoutExpired:
-        return None, f"no answer in {ANSWER_SECONDS:.0f} s"
+        code, words = commands.stream(query, dict(os.environ), commands.unheard, ANSWER_SECONDS)
     except FileNotFoundError:
-        return None, "it is not installed"
+        return None, "not installed"
     except OSError as error:
         return None, str(error)
+    if code == commands.HANGS:
+        return None, f"no answer in {ANSWER_SECONDS:.0f} s"
     found = read(words) if code == 0 else None
     return found, "" if found else " ".join(words.split()) or f"exit {code} without output"
-
-
-def ask(*arguments: str) -> tuple[int, str]:
-    """Exit code and output. Raises TimeoutExpired, or OSError if nvidia-smi does not start."""
-    process = subprocess.Popen(
-        ["nvidia-smi", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    try:
-        said, _ = process.communicate(timeout=ANSWER_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        # subprocess.run would wait without end: a process that hangs in a driver cannot be killed
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(END_SECONDS)
-        raise
-    return process.returncode, said
 
 
 def remedy(fault: str) -> str:
@@ -104,19 +79,11 @@ def read(text: str) -> Gpu | None:
     cells = next((row for row in rows if len(row) == len(FIELDS)), [""])
     if not cells[0] or cells[0].startswith("["):
         return None
-    name, driver, capability, clock, largest_clock, power, busy, reasons = cells
+    name, driver, capability, *figures, reasons = cells
     bits = int(reasons, 16) if re.fullmatch(r"0x[0-9a-fA-F]+", reasons) else 0
     slowed_by = tuple(words for bit, words in SLOWED_BY.items() if bits & bit)
-    return Gpu(
-        name,
-        driver,
-        capability,
-        number(clock),
-        number(largest_clock),
-        number(power),
-        number(busy),
-        slowed_by,
-    )
+    clock, largest_clock, power, busy = map(number, figures)
+    return Gpu(name, driver, capability, clock, largest_clock, power, busy, slowed_by)
 
 
 def number(cell: str) -> float | None:

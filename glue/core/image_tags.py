@@ -1,7 +1,5 @@
-"""Tags of images. Those that the rehearsal builds are tagged with a hash of everything that they
-are built from: an unchanged image is built once, and clones of different versions can share a
-machine.
-"""
+"""Tags of images. Those that the rehearsal builds are tagged with a hash of what they are built
+from: an unchanged image is built once, and clones of several versions can share a machine."""
 
 from __future__ import annotations
 
@@ -36,8 +34,7 @@ DIGITS = 12
 
 
 def with_tags(references: Mapping[str, str], home: Path) -> dict[str, str]:
-    """The references of env/images.env, with a tag for each image that is built here and has
-    none."""
+    """references, with a tag for each image that is built here and has none."""
     found = dict(references)
     for key, build in BUILDS.items():
         if key in found and ":" not in found[key]:
@@ -65,8 +62,7 @@ def inputs(build: Build, home: Path) -> Iterator[Path]:
 
 
 def version(text: str) -> tuple[int, ...]:
-    """(0, 12, 4) for 0.12.4, or for an image reference such as x/y:v0.12.4@sha256:...; () for a tag
-    that is no version."""
+    """(0, 12, 4) for 0.12.4 or x/y:v0.12.4@sha256:...; () for a tag that is no version."""
     found = re.match(r"v?(\d+(?:\.\d+)*)(?![\w.])", text.partition("@")[0].rpartition(":")[2])
     return tuple(map(int, found[1].split("."))) if found else ()
 

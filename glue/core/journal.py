@@ -60,8 +60,7 @@ def unfinished(state: Path) -> dict[str, str]:
 
 
 def is_confirmed(state: Path, night: str) -> bool:
-    """Whether the night's adapter has answered the smoke question. Earlier versions wrote no line
-    for it, and began a step "report" after it."""
+    """Whether its adapter answered the smoke question, after which earlier versions reported."""
     return any(
         row.get("night") == night and (row.get("event") == CONFIRMED or row.get("step") == "report")
         for row in rows(state)
@@ -83,7 +82,7 @@ def last_of(found: list[Row], **wanted: Any) -> Row | None:
 def day_failed(state: Path) -> str:
     """Why the last start of the day failed; empty if it did not, or there was none."""
     row = last(state, event="day", phase=...) or {"phase": "done"}
-    return "" if row["phase"] == "done" else str(row.get("reason") or "it was interrupted")
+    return "" if row["phase"] == "done" else str(row.get("reason") or "interrupted")
 
 
 def last_night(state: Path) -> Row | None:
@@ -101,8 +100,7 @@ def chat_is_new(state: Path) -> bool:
     """Whether a person began an empty chat since the last backup."""
     found = rows(state)
     made = last_backup(found)
-    later = found[found.index(made) :] if made else found
-    return last_of(later, event=NEW_CHAT) is not None
+    return last_of(found[found.index(made) :] if made else found, event=NEW_CHAT) is not None
 
 
 def last_backup(found: list[Row]) -> Row | None:

@@ -1,5 +1,4 @@
-"""Locks that end with their holder: flock, which the kernel releases when a process dies. The
-file stays; it is not the lock."""
+"""Locks that end with their holder: the kernel releases flock. The file stays; it is no lock."""
 
 from __future__ import annotations
 
@@ -28,36 +27,31 @@ SWITCH = "glue.lock"  # while something changes what serves; not while a night t
 LOCAL_DISK = (
     "set STATE_DIR in env/site.env to a folder on a disk of this machine, such as ext4 or xfs"
 )
+RUNNING = "another command is running"
+WAIT = "wait for it to finish (make status shows progress), then run this again"
 LOOK_SECONDS = 2  # held() takes the lock for a moment, which must not make another command fail
 
 
 @contextmanager
 def hold(state: Path, name: str, purpose: str, wait_seconds: float | None = None) -> Iterator[None]:
-    """Raises Locked, naming the holder, if it is not free within wait_seconds (or LOOK_SECONDS).
-
-    Children do not inherit it: Python opens files close-on-exec.
-    """
+    """Raises Locked, naming the holder, if it is not free within wait_seconds (or LOOK_SECONDS)."""
     files.make_folder(state)
     with (state / name).open("a+", encoding="utf-8", errors="replace") as file:
         if os.geteuid() == 0:  # a file that root creates must not keep the owner's timers out
             files.give(file.fileno(), state, 0o644)
 
         def look() -> Seen[None]:
-            if take(file, fcntl.LOCK_EX):
-                return Seen(True, "free")
-            return Seen(False, holder(state, name))
+            return Seen(take(file, fcntl.LOCK_EX), holder(state, name))
 
         deadline = LOOK_SECONDS if wait_seconds is None else wait_seconds
-        do = "wait for it, or: make status"
-        waiting.until(f"the lock for {purpose!r}", look, deadline, 0.2, do, Locked)
+        waiting.until("", look, deadline, 0.2, WAIT, lambda _, *rest: Locked(RUNNING, *rest))
         sign(file, {"pid": os.getpid(), "purpose": purpose, "since": time.strftime("%F %T %Z")})
         yield
         sign(file, None)
 
 
 def take(file: IO[Any], kind: int) -> bool:
-    """Whether the lock was free, and is now held. Raises PreconditionFailed where the file system
-    has no locks."""
+    """Whether it was free, and is now held. Raises PreconditionFailed on a disk without locks."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -92,9 +86,12 @@ def sign(file: TextIO, name: dict[str, object] | None) -> None:
 
 
 def holder(state: Path, name: str) -> str:
-    """As it signed the file."""
-    text = (state / name).read_text(encoding="utf-8", errors="replace").strip()
-    return text or "an unknown command"
+    """In words: what runs, since when, and its process."""
+    try:
+        found = json.loads((state / name).read_bytes())
+        return f"{found['purpose']}, since {found['since']} (pid {found['pid']})"
+    except (ValueError, KeyError, TypeError):  # not signed yet, or cut by a full disk
+        return "an unknown command"
 
 
 def held_seconds(state: Path, name: str) -> float:

@@ -11,11 +11,18 @@ CANDIDATE = "team-candidate"  # under evaluation; only glue may ask it
 ASSISTANT = "team-assistant"
 # the first words of every answer of the night desk; data sets leave such answers out
 MARK = "🌙 **Night desk**"
+# what a prompt calls a correction by the team, in the place of "Team documents"
+NOTE = "note by the team, newer than the documents"
 
 # files of the state folder that learning reads, or adds to
 FORGOTTEN = "forgotten.jsonl"
 GLOSSARY = "glossary.toml"
 GOLDEN = "golden.toml"
+ANSWERS = "answers.csv"  # question, answer: the site's own notes
+NOTES = "notes.json"  # as glue/operations/notes.py keeps them
+
+# what an administrator may decide about a note, and the state of one that the assistant finds
+ACCEPT, DROP, SERVED = "accept", "drop", "served"
 DOCUMENT_QUESTIONS = "document-questions.jsonl"
 PROMPTS = "prompts.jsonl"  # every SYSTEM_PROMPT and RAG_TEMPLATE that a day had: system, template
 

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
 from glue.core import schema
-from glue.core.errors import Invalid, Misconfigured
+from glue.core.errors import Invalid
 from glue.core.schema import number, one_of, whole
 
 Text = Annotated[str, Field(min_length=1)]
 LAYERS = Field(description="a list of layer numbers; empty for all")
+SEARCH = Field(
+    description="a table with lists learning_rate, passes and rank, most_candidates (2 to 64) and"
+    " share_of_minutes (0.05 to 0.8)"
+)
+
+
+@dataclass(frozen=True)
+class Search:
+    """Settings that a night tries beside the recipe's own: every combination, the recipe's value
+    where a list is empty. share_of_minutes: of the time until training must end."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
+    learning_rate: list[Annotated[float, number(1e-7, 0.1)]] = field(default_factory=list)
+    passes: list[Annotated[int, whole(1, 10_000)]] = field(default_factory=list)
+    rank: list[Annotated[int, whole(1, 512)]] = field(default_factory=list)
+    most_candidates: Annotated[int, whole(2, 64)] = 6
+    share_of_minutes: Annotated[float, number(0.05, 0.8)] = 0.5
 
 
 @dataclass(frozen=True)
@@ -28,7 +46,8 @@ class Recipe:
     base: the weights that are trained on: "bf16" is TRAINED_MODEL, "served" the checkpoint that
     serves (SERVED_MODEL), whose packed weights stay packed. sort_by_support: trains of what people
     taught only what its passages support, in variants_each rows of each example; those that no
-    share names ask in other words.
+    share names ask in other words. preferences: "dpo" trains the pairs of answers, one preferred,
+    after the examples.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -73,6 +92,13 @@ class Recipe:
     note_share: Annotated[float, number(0.0, 1.0)] = 0.2
     distracted_share: Annotated[float, number(0.0, 1.0)] = 0.5
     unrelated_rows: Annotated[int, whole(0, 10_000)] = 80
+    most_lost_answers: Annotated[float, number(0.01, 1.0)] = 0.2
+    search: Annotated[Search | None, SEARCH] = None
+    preferences: Annotated[str, one_of("none", "dpo")] = "none"
+
+    @property
+    def largest_rank(self) -> int:
+        return max([self.rank, *(self.search.rank if self.search else [])])
 
 
 def load(folder: Path, name: str) -> Recipe:
@@ -80,9 +106,11 @@ def load(folder: Path, name: str) -> Recipe:
     path = folder / f"{name}.toml"
     if not path.exists():
         there = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
-        raise Misconfigured("there is no such recipe", str(path), f"set RECIPE to one of: {there}")
+        raise Invalid("Invalid value for RECIPE", repr(name), f"Expected one of: {there}.")
     table = {"name": name} | schema.read_toml(path)
     schema.check(Recipe, table, str(path))
+    if "search" in table:
+        table["search"] = Search(**table["search"])
     recipe = Recipe(**table)
     require_fit(recipe, path)
     return recipe
@@ -104,6 +132,18 @@ def require_fit(recipe: Recipe, path: Path) -> None:
             f"Invalid value for note_share in {path}",
             f"{recipe.note_share}, with changed_share and absent_share {shares:g}",
             "Lower one of them: together they are at most 1.",
+        )
+    if recipe.search and recipe.engine == "unsloth":
+        raise Invalid(
+            f"Invalid value for search in {path}",
+            "engine is 'unsloth', which loads the model once for each adapter",
+            'Set engine = "grouped" or remove the key.',
+        )
+    if recipe.search and recipe.search.rank and recipe.begin_from == "current":
+        raise Invalid(
+            f"Invalid value for search in {path}",
+            f"rank = {recipe.search.rank}, and begin_from is 'current'",
+            "Remove its list of ranks: an adapter that is continued keeps its own.",
         )
     if (recipe.begin_from, recipe.engine) == ("current", "unsloth"):
         raise Invalid(

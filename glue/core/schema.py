@@ -1,8 +1,5 @@
 """Checks files that people write, by pydantic. An error is one line: key, file, value, what is
-expected.
-
-A field declares type, bounds and words once: Annotated[int, whole(1, 512)].
-"""
+expected. A field declares type, bounds and words once: Annotated[int, whole(1, 512)]."""
 
 from __future__ import annotations
 
@@ -49,11 +46,8 @@ def check(
     renamed: Mapping[str, str] | None = None,
     partial: bool = False,
 ) -> None:
-    """Raises Invalid for the first key or value that is not as kind declares.
-
-    where: the file. hidden: keys whose value is not shown. renamed: old key -> new key.
-    partial: keys may be missing.
-    """
+    """Raises Invalid for the first key or value that is not as kind declares. where: the file.
+    hidden: keys whose value is not shown. renamed: old -> new key. partial: keys may be missing."""
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
     try:
         adapter.validate_python(values)

@@ -15,10 +15,8 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True)
 class Service:
-    """One container as Docker sees it. health is "" for a container without a health check.
-
-    fault: what the health check of an unhealthy one printed last.
-    """
+    """A container as Docker sees it. health: "" without a health check. fault: what the health
+    check of an unhealthy one printed last."""
 
     name: str
     state: str
@@ -49,8 +47,7 @@ ABSENT = Service(name="", state="absent")
 
 
 def mode(services: Services, trainer: Service | None) -> Mode:
-    """day: the model answers the chat. night: the trainer runs, the night desk answers. down: the
-    chat does not answer."""
+    """day: vLLM answers. night: the trainer runs, the night desk answers. down: neither."""
     if not all(services.get(name, ABSENT).serves for name in ALWAYS_ON):
         starting = any(services.get(name, ABSENT).health == "starting" for name in ALWAYS_ON)
         return Mode.SWITCHING if starting else Mode.DOWN
@@ -65,7 +62,6 @@ def expected(services: Services) -> tuple[str, ...]:
 
 
 def not_serving(services: Services, wanted: tuple[str, ...] = ()) -> dict[str, str]:
-    """For each wanted service that does not serve, its state. wanted: all that are expected, if not
-    given."""
+    """State of each wanted service that does not serve. wanted: by default all expected ones."""
     found = {name: services.get(name, ABSENT) for name in wanted or expected(services)}
     return {name: service.words for name, service in found.items() if not service.serves}

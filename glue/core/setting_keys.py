@@ -48,7 +48,21 @@ Country = Annotated[str, like("[A-Z]{2}", "two capital letters for a country, su
 # what vLLM's --max-lora-rank takes
 Rank = Annotated[str, like("8|16|32|64|128|256|512", "8, 16, 32, 64, 128, 256 or 512")]
 Switch = Annotated[str, schema.one_of("true", "false")]
-Template = Annotated[str, like(r".*\{\{CONTEXT\}\}.*", "text that contains {{CONTEXT}}")]
+# Open WebUI replaces {{USER_NAME}}, {{CURRENT_DATE}} and the like, and a rating does not hold with
+# what (https://github.com/open-webui/open-webui/issues/10570): nothing rated could be learned
+REPLACED = r"\{\{(?!CONTEXT\}\})\w+\}\}|\[query\]|\[context\]"
+Prompt = Annotated[
+    str,
+    like(rf"(?!.*({REPLACED})).*\S.*", "text without a {{word}}, which Open WebUI would replace"),
+]
+Template = Annotated[
+    str,
+    like(
+        rf"(?!.*({REPLACED})).*\{{\{{CONTEXT\}}\}}.*",
+        "text that contains {{CONTEXT}}, and no other {{word}}",
+    ),
+]
+Notes = Annotated[str, schema.one_of("auto", "review", "off")]
 Secret = Annotated[str, like(".{16,}", "at least 16 characters")]
 Image = Annotated[
     str, like(r"\S+(:|@sha256:)(?!latest\Z)[\w.\-]+", "an image with a digest, or a tag but latest")
@@ -84,9 +98,10 @@ class Keys(BaseModel):
     RAG_TEMPLATE: Template
     TITLE_GENERATION: Switch
     MEMBER_CONTROLS: Switch
-    SYSTEM_PROMPT: Personal[Text]
+    SYSTEM_PROMPT: Personal[Prompt]
     MAX_ANSWER_TOKENS: Positive
     TEMPERATURE: Number
+    NOTES: Notes
     RECIPE: Name
     DAY_AT: Time
     PHONE_REGION: Country

@@ -6,16 +6,16 @@ secrets.env in the state folder. setting_keys.py says what each value may be.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dotenv.parser import Binding, parse_stream
 
-from glue.core import addresses, image_tags, redact, schema
+from glue.core import addresses, files, image_tags, redact, schema
 from glue.core.errors import Invalid, Misconfigured
 from glue.core.setting_keys import (
     HIDDEN,
@@ -30,7 +30,6 @@ from glue.core.setting_keys import (
 )
 
 __all__ = ["HIDDEN", "IMAGES", "PERSONAL", "PROFILES", "SECRETS"]
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 SET_UP_AS_SPARK = Path("env", "set-up-as-spark")  # below the repository; git ignores it
 DGX_RELEASE = Path("/etc/dgx-release")
@@ -102,19 +101,13 @@ class Settings:
         return tuple(dict.fromkeys(map(self.image, IMAGES)))
 
     @property
-    def loaded_images(self) -> dict[str, str]:
+    def loaded_images(self) -> dict[str, Any]:
         """Reference -> image ID, from `make load`; empty if its file cannot be read."""
-        try:
-            found = json.loads((self.state / LOADED).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return files.read_json_if_whole(self.state / LOADED, {})
 
     def local(self, reference: str) -> str:
-        """The reference, or the ID of an image that was loaded under a digest.
-
-        docker load forgets digests (https://github.com/moby/moby/issues/22011).
-        """
+        """The reference, or the ID of an image that was loaded: docker load forgets digests
+        (https://github.com/moby/moby/issues/22011)."""
         return self.loaded_images.get(reference, reference) if "@" in reference else reference
 
     @property
@@ -125,10 +118,8 @@ class Settings:
 
 
 def load(profile: str | None = None, home: Path = REPOSITORY) -> Settings:
-    """profile: None takes GLUE_PROFILE, PROFILE in site.env, or detect_profile's.
-
-    Raises Misconfigured for what is missing or not as declared.
-    """
+    """profile: by default GLUE_PROFILE, PROFILE in site.env, or detect_profile's. Raises
+    Misconfigured for what is missing or not as declared."""
     site_file = home / "env" / "site.env"
     site = read_env_file(site_file) if site_file.exists() else {}
     chosen = (
@@ -145,11 +136,8 @@ def load(profile: str | None = None, home: Path = REPOSITORY) -> Settings:
     require_needed(values, sources)
     for folder in (home, home / values["STATE_DIR"]):
         if ":" in str(folder):
-            raise Misconfigured(
-                "Docker cannot mount a folder with a colon in its name",
-                str(folder),
-                "rename the folder",
-            )
+            what = "Docker cannot mount a folder with a colon in its name"
+            raise Misconfigured(what, str(folder), "rename the folder")
     return Settings(chosen, values, sources)
 
 
@@ -161,8 +149,8 @@ def check(values: Mapping[str, str], source: str) -> None:
 def require_needed(values: Mapping[str, str], sources: Mapping[str, str]) -> None:
     for key, needed in NEEDS.items():
         if key in values and needed not in values:
-            do = f"Set {needed} too, or remove {key}."
-            raise Invalid(f"Missing key for {key} in {sources[key]}", needed, do)
+            what, do = f"Missing key {needed} in {sources[key]}", f"Set it, or remove {key}."
+            raise Invalid(what, f"{key} needs it", do)
 
 
 def detect_profile(home: Path = REPOSITORY) -> str:
@@ -179,10 +167,8 @@ def remember_spark(home: Path = REPOSITORY) -> None:
 def _layers(
     home: Path, profile: str, site: dict[str, str], so_far: dict[str, str]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    yield (
-        "env/images.env",
-        image_tags.with_tags(read_env_file(home / "env" / "images.env"), REPOSITORY),
-    )
+    images = read_env_file(home / "env" / "images.env")
+    yield "env/images.env", image_tags.with_tags(images, REPOSITORY)
     yield f"env/{profile}.env", read_env_file(home / "env" / f"{profile}.env")
     yield "env/site.env", site
     environment = {k[5:]: v for k, v in os.environ.items() if k.startswith("GLUE_")}
@@ -193,15 +179,14 @@ def _layers(
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Raises Misconfigured for a line that is not KEY=VALUE, PermissionError for a file of
-    another user."""
+    """Raises Misconfigured for a line that is not KEY=VALUE, or PermissionError."""
     try:
         with path.open(encoding="utf-8") as stream:
             bindings = list(parse_stream(stream))
     except PermissionError:
         raise
     except (OSError, UnicodeDecodeError) as error:
-        do = f"put it back from a backup, or, if git has it: git checkout {path}"
+        do = f"restore it from a backup, or from git: git checkout {path}"
         raise Misconfigured("a settings file cannot be read", f"{path}: {error}", do) from error
     for binding in bindings:
         if binding.error or (binding.key is not None and binding.value is None):
@@ -212,7 +197,7 @@ def read_env_file(path: Path) -> dict[str, str]:
 def not_a_setting(path: Path, binding: Binding) -> Invalid:
     where = f"{path}, line {binding.original.line}"
     if path.name == "secrets.env":
-        return Invalid(f"Invalid line in {where}", "(hidden)", "Put it back from a backup.")
+        return Invalid(f"Invalid line in {where}", "(hidden)", "Restore the file from a backup.")
     line = repr(binding.original.string.strip()[: schema.SHOWN_CHARACTERS])
     do = 'Expected KEY=VALUE, or KEY="VALUE" where the value has spaces.'
     return Invalid(f"Invalid line in {where}", line, do)

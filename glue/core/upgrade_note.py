@@ -13,11 +13,9 @@ NOTE = "upgrade.json"  # exists from before an upgrade's first change to after i
 
 
 def require_none(state: Path) -> None:
-    """For commands that timers start. Raises Locked while an upgrade runs, PreconditionFailed
-    after one that died."""
+    """Raises Locked while an upgrade runs, PreconditionFailed after one that died."""
     if lock.held(state, lock.UPGRADE):
-        do = "wait for its end, or: make status"
-        raise Locked("an upgrade runs", lock.holder(state, lock.UPGRADE), do)
+        raise Locked("an upgrade runs", lock.holder(state, lock.UPGRADE), lock.WAIT)
     require_none_died(state)
 
 
@@ -48,8 +46,7 @@ def read(state: Path) -> Mapping[str, Any]:
 
 
 def came_up(state: Path, note: Mapping[str, Any]) -> bool:
-    """Whether a day came up on the new version, so that people may have chatted since the upgrade's
-    backup, and going back had not begun."""
+    """Whether people may have chatted on the new version, and going back had not begun."""
     return not note.get("undoing") and "done" in days_since(state, note["after"])
 
 

@@ -38,7 +38,7 @@ def until(
     deadline_seconds: float,
     every_seconds: float = 0.5,
     do: str = "make status",
-    error: type[GlueError] = GlueError,
+    error: Callable[[str, str, str], GlueError] = GlueError,
     tell: Callable[[str], None] = lambda words: None,
 ) -> Seen[T]:
     """Looks until done. tell gets the words of each look. Raises error at the deadline."""

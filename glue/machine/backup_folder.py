@@ -1,5 +1,4 @@
-"""The folder of backups: whether it is the right one, whose backups it has, and which of them
-can be deleted."""
+"""The folder of backups: whether it is the right one, whose they are, and which can be deleted."""
 
 from __future__ import annotations
 
@@ -40,17 +39,28 @@ def place(settings: Settings) -> Path:
 
 
 def machine(settings: Settings) -> str:
-    """An ID of this machine and project, so that several can share a folder. A hash: a machine-id
-    is confidential (man 5 machine-id)."""
+    """An ID of this machine and project, so that several can share a folder. Another host name
+    does not change it, unless the machine has no machine-id."""
+    return hashed(settings, "" if MACHINE_ID.exists() else platform.node())
+
+
+def earlier_machine(settings: Settings) -> str:
+    """The ID in backups of earlier versions, which includes the host name."""
+    return hashed(settings, platform.node())
+
+
+def hashed(settings: Settings, host_name: str) -> str:
+    """A hash, since a machine-id is confidential (man 5 machine-id)."""
     known = MACHINE_ID.read_text(encoding="utf-8") if MACHINE_ID.exists() else ""
-    parts = (known, platform.node(), settings["PROJECT"], str(settings.state))
+    parts = (known, host_name, settings["PROJECT"], str(settings.state))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def there(settings: Settings) -> list[Kept]:
     """The complete backups of this machine, in the order in which they were made. A folder that was
     renamed or copied does not count: it is a person's own."""
-    found = [read(folder, machine(settings)) for folder in folders(settings)]
+    own = (machine(settings), earlier_machine(settings))
+    found = [read(folder, own) for folder in folders(settings)]
     return sorted((kept for kept in found if kept), key=lambda kept: kept.number)
 
 
@@ -58,13 +68,13 @@ def folders(settings: Settings) -> list[Path]:
     return [path.parent for path in place(settings).glob(f"[!.]*/{files.MANIFEST}")]
 
 
-def read(folder: Path, by: str) -> Kept | None:
+def read(folder: Path, own: tuple[str, ...]) -> Kept | None:
     """None for what another machine, another program or an early version has made."""
     try:
         found = files.read_manifest(folder, REQUIRED | OF_A_MACHINE)
     except (OSError, ValueError):
         return None
-    if found["machine"] != by or found["made"] != folder.name:
+    if found["machine"] not in own or found["made"] != folder.name:
         return None
     return Kept(folder, found["number"], found["counts"], found["most"], found["sha256"])
 
@@ -89,8 +99,7 @@ def on_own_disk(settings: Settings) -> bool:
 
 
 def fault(settings: Settings) -> str:
-    """Why this cannot be the folder of the earlier backups; empty if it can. If a disk is not
-    mounted, its mount point is an empty folder."""
+    """Why this is not the folder of the earlier backups, as without its disk; empty if it is."""
     rows = journal.since(files.read_lines(settings.state / "journal.jsonl"), journal.NEW_BACKUPS)
     folder = place(settings)
     last = journal.last_backup(
@@ -98,12 +107,11 @@ def fault(settings: Settings) -> str:
     )
     if last is None or folder.resolve().is_relative_to(settings.state.resolve()):
         return ""
-    made = f"{last['folder']} was made there on {last['time']}"
+    made = f"the last backup there was made on {last['time']}"
     if not folders(settings):
-        return f"{folder} holds no backup, but {made}: its disk is not mounted"
+        return f"{folder} contains no backup; {made}"
     if on_own_disk(settings) and last.get("own_disk") is False:
-        moved = f"on {last['time']} it was on another: that disk is not mounted"
-        return f"{folder} is on the chat's own disk, but {moved}"
+        return f"{folder} is on the chat's own disk; {made}, on a separate disk"
     return ""
 
 

@@ -1,7 +1,6 @@
 """Whether a server can load a certificate and clients trust it, found by handshakes in memory.
 
-Python's ssl loads a file with the same library as HAProxy: the first certificate is the server's,
-the rest its chain, and the key must be its own. tests/e2e/test_https.py compares the two.
+Python's ssl loads a file as HAProxy does, by the same library; tests/e2e/test_https.py compares.
 """
 
 from __future__ import annotations
@@ -13,6 +12,10 @@ from pathlib import Path
 
 BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 SELF_SIGNED, NO_ISSUER = 18, (2, 20, 21)  # X509_V_ERR_... of OpenSSL's x509_vfy.h
+UNKNOWN_ISSUER = (
+    "its issuer is neither in the file nor known here: add the intermediate or the office's root,"
+    " or set EXTRA_CA"
+)
 ROUNDS = 4  # of a handshake, whichever version of TLS
 
 
@@ -32,7 +35,7 @@ class Unusable(Exception):
 def flaws(
     certificate: Path, names: list[str], client: ssl.SSLContext
 ) -> dict[str, tuple[Flaw, str]]:
-    """By name, the flaw and its words. client: trusts the roots that count, and is changed. Raises
+    """By name, the flaw and its words. client: has the roots that count; is changed. Raises
     Unusable or OSError."""
     server = loaded(certificate)
     first, *chain = BLOCK.findall(certificate.read_bytes().decode("ascii", "replace"))
@@ -53,17 +56,12 @@ def judged(code: int, words: str, with_issuer: tuple[int, str]) -> tuple[Flaw, s
     if code == SELF_SIGNED or code in NO_ISSUER:
         issuer_counts, (code, words) = code in NO_ISSUER, with_issuer
         if not code and issuer_counts:
-            unknown = (
-                "its issuer is neither in the file nor known here: add the intermediate or the"
-                " office's root, or set EXTRA_CA"
-            )
-            return Flaw.ISSUER_UNKNOWN, unknown
+            return Flaw.ISSUER_UNKNOWN, UNKNOWN_ISSUER
     return (Flaw.NOT_TRUSTED, words) if code else (Flaw.NONE, "")
 
 
 def refusal(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> tuple[int, str]:
-    """OpenSSL's code and words for why the client refuses the server by this name; 0 if it
-    accepts."""
+    """OpenSSL's code and words for why the client refuses this name; 0 if it accepts."""
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (
         client.wrap_bio(down, up, server_hostname=name),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from glue.clients.containers import SYSTEM_SOCKET
 from glue.clients.docker import Engine
 from glue.core.image_tags import version
-from glue.machine.checks import Host, View, fail, ok, warn
+from glue.machine.check_types import Host, View, fail, ok, warn
 
 ENGINE_LEAST = (25,)  # health checks with start_interval
 COMPOSE_LEAST = (2, 24, 4)  # `!override` in the rehearsal's files
@@ -14,10 +14,11 @@ SYSTEM_DOCKER = (
     "sudo bash scripts/install-docker.sh; docker context use default;"
     " unset DOCKER_HOST DOCKER_CONTEXT"
 )
+RESTART = "sudo systemctl restart docker"
 UNUSABLE = {
     "rootless": "rootless: its containers cannot read the state folder or be reached from here",
     "snap": "from snap: it sees no folder outside /home",
-    "Docker Desktop": "Docker Desktop: its containers are in a machine of their own",
+    "Docker Desktop": "Docker Desktop: its containers run in a virtual machine",
     "Podman Engine": "Podman: only Docker Engine is supported",
 }
 
@@ -25,17 +26,14 @@ UNUSABLE = {
 def engine_fault(engine: Engine) -> tuple[str, str]:
     """Why no day can run on this engine, and what to do; empty if it can."""
     if "userns" in engine.options:
-        do = (
-            'remove "userns-remap" from /etc/docker/daemon.json, sudo systemctl restart docker,'
-            " make setup"
-        )
+        do = f'remove "userns-remap" from /etc/docker/daemon.json, {RESTART}, make setup'
         return "user namespaces are remapped: containers cannot read the state folder", do
     snap = "snap" if "/snap/" in f"{engine.folder}/" else ""
     marks = (*engine.options, *engine.system.split(", "), snap)
     if words := next((UNUSABLE[mark] for mark in marks if mark in UNUSABLE), ""):
         return words, SYSTEM_DOCKER
     if engine.address.startswith(("tcp:", "ssh:", "http")):
-        return f"on another machine: DOCKER_HOST is {engine.address}", SYSTEM_DOCKER
+        return f"Docker runs on another machine: DOCKER_HOST is {engine.address}", SYSTEM_DOCKER
     return "", ""
 
 
@@ -62,10 +60,8 @@ def docker(seen: Host) -> View:
 def toolkit(seen: Host) -> View:
     if seen.engine.gpus:
         return ok("containers can use the GPU")
-    do = (
-        "install nvidia-container-toolkit, sudo nvidia-ctk runtime configure --runtime=docker,"
-        " sudo systemctl restart docker"
-    )
+    configure = "sudo nvidia-ctk runtime configure --runtime=docker"
+    do = f"install nvidia-container-toolkit, {configure}, {RESTART}"
     return fail("Docker gives containers no GPU", do)
 
 

@@ -1,5 +1,4 @@
-"""What a day, a night or a setup needs, checked before anything is changed: a line for each check,
-ok, warn or fail."""
+"""What a day, a night or a setup needs, checked before anything is changed."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from glue.clients import chat_volume, host, knowledge, webui_accounts
+from glue.clients import chat_volume, document_index, host, webui_accounts
 from glue.clients.docker import MOUNTED
 from glue.clients.site import Site
 from glue.core import files, lock
@@ -23,7 +22,7 @@ from glue.machine import (
     tls,
 )
 from glue.machine import models as machine_models
-from glue.machine.checks import Grade, Host, View
+from glue.machine.check_types import Grade, Host, View
 
 CHECKS: dict[str, Callable[[Host], View]] = {
     "system": hardware_checks.system,
@@ -82,7 +81,8 @@ class Finding:
     do: str = ""
 
     def __str__(self) -> str:
-        return f"{self.grade:6}{self.name:15}{self.saw}{f'  ->  {self.do}' if self.do else ''}"
+        line = f"{self.grade:6}{self.name:15}{self.saw}{f'  ->  {self.do}' if self.do else ''}"
+        return line.replace("\n", "\n" + " " * 21)
 
 
 def examine(seen: Host, aim: Aim) -> list[Finding]:
@@ -97,7 +97,7 @@ def applies(name: str, settings: Settings) -> bool:
 
 
 def require(site: Site, aim: Aim) -> None:
-    """Tells what is not ok. Raises PreconditionFailed, naming every failure, if there is one."""
+    """Tells what is not ok. Raises PreconditionFailed with every failure, if there is one."""
     found = examine(observe(site, aim), aim)
     for finding in found:
         if finding.grade is not Grade.OK:
@@ -140,7 +140,7 @@ def observe(site: Site, aim: Aim) -> Host:
         chat_lost=(lost := chat_volume.lost(settings, site.stacks)),
         chat_way_back=chat_volume.way_back(settings) if lost else "",
         account_fault=webui_accounts.fault(chat if "account" in aim else None, sign_in),
-        documents_fault=knowledge.fault(
+        documents_fault=document_index.fault(
             chat if "documents" in aim else None, sign_in, settings.state
         ),
         backup_fault=backup_folder.fault(settings),

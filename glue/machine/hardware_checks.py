@@ -5,7 +5,7 @@ from __future__ import annotations
 from glue.clients.host import Machine, readable
 from glue.core import gpu as gpus
 from glue.core.image_tags import version
-from glue.machine.checks import Host, View, fail, ok, warn
+from glue.machine.check_types import Host, View, fail, ok, warn
 
 DRIVER_LEAST, DRIVER_DEADLOCKS = 580, 590  # CUDA 13 needs 580 (CUDA toolkit release notes, table 2)
 # the fault holds the clock at 500 to 850 MHz, and an idle GPU is as slow
@@ -21,7 +21,7 @@ def system(seen: Host) -> View:
         return fail(f"{words}; {no_gpu(machine)}", gpus.remedy(machine.gpu_fault))
     words += f", {gpu.name}, compute capability {gpu.capability}"
     if (machine.architecture, gpu.capability) != ("aarch64", "12.1"):
-        return warn(words, "nothing, but sizes and flags are chosen for a GB10, aarch64 and 12.1")
+        return warn(words, "no action needed; defaults are tuned for a GB10 (aarch64, 12.1)")
     return ok(words)
 
 
@@ -38,16 +38,15 @@ def driver(seen: Host) -> View:
         return fail(found, f"install driver {DRIVER_LEAST} or newer: the images need CUDA 13")
     if major == DRIVER_DEADLOCKS:
         saw = f"{found}, which is reported to deadlock in CUDA graphs on a GB10"
-        return warn(saw, f"install driver {DRIVER_LEAST}, or a newer one than this")
+        return warn(saw, f"install driver {DRIVER_LEAST}, or one newer than {found}")
     return ok(f"{found}, new enough for CUDA 13; make setup runs a kernel with it")
 
 
 def clocks(seen: Host) -> View:
-    """A fault in the power supply's negotiation holds a GB10 at a fraction of its clock until it is
-    unplugged."""
+    """After a fault of its power supply a GB10 runs at a fraction of its clock."""
     gpu = seen.machine.gpu
     if gpu is None or gpu.clock_mhz is None:
-        return warn("nvidia-smi shows no clock", "see nvidia-smi")
+        return warn("nvidia-smi reports no clock speed", "nvidia-smi -q -d CLOCK")
     largest, watts = gpu.largest_clock_mhz or 0, gpu.power_watts or 0
     words = f"{gpu.clock_mhz:.0f} of {largest:.0f} MHz, {watts:.0f} W"
     busy = gpu.busy_percent is not None and gpu.busy_percent >= BUSY_PERCENT
@@ -56,14 +55,14 @@ def clocks(seen: Host) -> View:
         return fail(f"{words} under load: far too slow", do)
     if gpu.slowed_by:
         saw = f"{words}, slowed by {' and '.join(gpu.slowed_by)}"
-        return warn(saw, "check its airflow and its power supply")
+        return warn(saw, "check airflow and power supply")
     return ok(words if busy else f"{words}, idle: the clock can only be judged under load")
 
 
 def memory(seen: Host) -> View:
     day, night = (seen.settings.number(key) for key in ("DAY_FREE_BYTES", "NIGHT_FREE_BYTES"))
     free, services = seen.machine.available_bytes, seen.engine.services
-    words, do = f"{readable(free)} available", "find what uses it: docker stats, top"
+    words, do = f"{readable(free)} available", "find what uses the memory: docker stats, top"
     if seen.engine.trainer and seen.engine.trainer.state == "running":
         return ok(f"{words}, a night is training")
     if "vllm" not in services or services["vllm"].state != "running":

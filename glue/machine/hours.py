@@ -1,7 +1,7 @@
 """The site's hours: when nights start and when the office opens. Pure.
 
-Times are local, without a zone, as in systemd and cron. They become Unix times only at the end, by
-the rules of their day, so that a night across a clock change ends at the right time.
+Times are local, without a zone, as in systemd and cron, so that a night across a clock change ends
+at the right time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
-from glue.core.errors import Misconfigured
+from glue.core.errors import Invalid
 from glue.core.settings import Settings
 
 WEEK = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -51,8 +51,7 @@ class Hours:
         return opening - self.before_opening - self.judging
 
     def night(self, now: datetime) -> tuple[datetime, datetime] | None:
-        """When the night that now lies in began, and when its training ends; None outside of
-        nights."""
+        """The night that now lies in: its start and its training's end; None by day."""
         for day in (now.date(), now.date() - timedelta(days=1)):
             begins = datetime.combine(day, self.night_at)
             ends = self.training_ends(self.next_opening(begins))
@@ -70,30 +69,31 @@ class Hours:
 
 
 def of(settings: Settings) -> Hours:
-    """Raises Misconfigured if the hours leave no time for a night, or a day would begin before
-    midnight."""
+    """Raises Invalid for hours without time for a night, or a day that starts before midnight."""
     found = Hours(
-        night_at=clock(settings["NIGHT_AT"]),
+        night_at=time.fromisoformat(settings["NIGHT_AT"]),
         night_days=tuple(settings["NIGHT_DAYS"].split(",")),
-        day_at=clock(settings["DAY_AT"]),
-        weekend_day_at=clock(settings["WEEKEND_DAY_AT"]),
-        backup_at=clock(settings["BACKUP_AT"]),
+        day_at=time.fromisoformat(settings["DAY_AT"]),
+        weekend_day_at=time.fromisoformat(settings["WEEKEND_DAY_AT"]),
+        backup_at=time.fromisoformat(settings["BACKUP_AT"]),
         before_opening=timedelta(seconds=settings.number("DAY_DEADLINE_SECONDS")),
         judging=timedelta(seconds=settings.number("JUDGING_SECONDS")),
     )
-    for name in ("Mon", "Fri"):
-        day = date(2024, 1, 1) + timedelta(days=WEEK.index(name))
+    for day in (date(2024, 1, 1), date(2024, 1, 5)):  # a Monday and a Friday
         begins = datetime.combine(day, found.night_at)
         opens = found.next_opening(begins)
+        key = "WEEKEND_DAY_AT" if WEEK[opens.weekday()] in WEEKEND else "DAY_AT"
         if found.training_ends(opens) - begins < LEAST_NIGHT:
-            saw = f"NIGHT_AT={settings['NIGHT_AT']}, and the office opens at {opens:%H:%M}"
-            do = "set NIGHT_AT earlier, DAY_AT later, DAY_DEADLINE_SECONDS or JUDGING_SECONDS lower"
-            raise Misconfigured("the hours leave no time for a night", saw, do)
+            least = f"at least 30 minutes of training before {found.training_ends(opens):%H:%M}"
+            change = f"Set NIGHT_AT earlier, {key} later, or lower DAY_DEADLINE_SECONDS"
+            raise invalid(settings, "NIGHT_AT", f"{least}. {change} or JUDGING_SECONDS")
         if found.day_begins(opens.date()).date() != opens.date():
-            saw = f"the office opens at {opens:%H:%M}"
-            raise Misconfigured("a day would begin before midnight", saw, "set DAY_AT later")
+            minutes = found.before_opening // timedelta(minutes=1)
+            least = f"a time at least DAY_DEADLINE_SECONDS ({minutes} minutes) after midnight"
+            raise invalid(settings, key, least)
     return found
 
 
-def clock(text: str) -> time:
-    return time.fromisoformat(text)
+def invalid(settings: Settings, key: str, expected: str) -> Invalid:
+    what = f"Invalid value for {key} in {settings.sources[key]}"
+    return Invalid(what, repr(settings[key]), f"Expected {expected}.")

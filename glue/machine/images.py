@@ -8,9 +8,9 @@ from pathlib import Path
 
 from glue.clients import one_shot
 from glue.clients.compose import docker_cli
-from glue.clients.docker import Stacks
+from glue.clients.site import Site
 from glue.core import files
-from glue.core.commands import Hear, run, stream
+from glue.core.commands import Hear, run, stream, unheard
 from glue.core.errors import GlueError
 from glue.core.settings import REPOSITORY, Settings
 from glue.machine import models
@@ -40,18 +40,16 @@ def pull(reference: str, tell: Hear) -> None:
 
 
 def build_rehearsal_images(settings: Settings, tell: Hear) -> None:
-    """Raises GlueError with the last lines of images/build-rehearsal.sh."""
     images = {key: value for key, value in settings.values.items() if key.startswith("REHEARSAL_")}
     build([str(REPOSITORY / "images" / "build-rehearsal.sh")], settings, images, tell)
 
 
 def run_kernel(image: str) -> tuple[int, str]:
-    """Runs images/trainer/first_kernel.py as a night would. Returns its exit code and last
-    lines."""
+    """Runs first_kernel.py as a night would. Returns its exit code and last lines."""
     script = "/opt/first_kernel.py"
     volumes = {f"{script}:ro": REPOSITORY / "images" / "trainer" / "first_kernel.py"}
     command = one_shot.command(image, "python3", script, options=("--gpus=all",), volumes=volumes)
-    return stream(command, dict(os.environ), lambda line: None, KERNEL_DEADLINE_SECONDS)
+    return stream(command, dict(os.environ), unheard, KERNEL_DEADLINE_SECONDS)
 
 
 # $0: the model's folder in the volume. It is renamed into place, so that a half-copied one is never
@@ -64,7 +62,7 @@ PLACE = (
 
 
 def copy_practice_model(settings: Settings) -> None:
-    """Copies it from its image into the volume of base models, unless it is there."""
+    """Copies it into the volume of base models, unless it is there."""
     image, volumes = settings["REHEARSAL_MODEL_IMAGE"], {"/models": f"{settings['PROJECT']}-models"}
     script = ("-c", PLACE, settings["TRAINED_MODEL"])
     command = one_shot.command(image, "sh", *script, options=("--user=0:0",), volumes=volumes)
@@ -86,12 +84,8 @@ def build_night_image(settings: Settings, tell: Hear, kernels: str = "build") ->
         options["--secret=id=extra_ca,src"] = environment["EXTRA_CA"]
     command = [docker_cli(), "build", "--progress=plain"]
     command += [f"{name}={value}" for name, value in options.items()]
-
-    def steps(line: str) -> None:
-        if " [" in line:
-            tell(line)
-
-    build([*command, str(REPOSITORY / "images" / "trainer")], settings, {}, steps)
+    folder = str(REPOSITORY / "images" / "trainer")
+    build([*command, folder], settings, {}, lambda line: tell(line) if " [" in line else None)
 
 
 def build(command: list[str], settings: Settings, more: dict[str, str], tell: Hear) -> None:
@@ -105,32 +99,25 @@ def build(command: list[str], settings: Settings, more: dict[str, str], tell: He
 def build_environment(settings: Settings) -> dict[str, str]:
     """This shell's, with the docker command first on the PATH, and what a build behind an office's
     proxy needs."""
+    found = os.environ.get("PIP_FIND_LINKS", "")
+    wheels = found if Path(found).is_dir() else ""
     return dict(os.environ) | {
         "PATH": f"{Path(docker_cli()).parent}:{os.environ['PATH']}",
         "EXTRA_CA": settings.values.get("EXTRA_CA") or models.host_ca_bundle(),
-        "WHEELHOUSE": settings.values.get("WHEELHOUSE") or pip_wheelhouse(),
+        "WHEELHOUSE": settings.values.get("WHEELHOUSE") or wheels,
     }
-
-
-def pip_wheelhouse() -> str:
-    """The folder in which this host's pip looks for wheels; empty if there is none."""
-    folder = os.environ.get("PIP_FIND_LINKS", "")
-    return folder if folder and Path(folder).is_dir() else ""
 
 
 BUILT_HERE = "dual-use/"
 TAG_ONLY = re.compile(rf"^(\w+_IMAGE=)(?!{BUILT_HERE})([^@\s]+)$", re.MULTILINE)
 
 
-def pin(stacks: Stacks, path: Path = REPOSITORY / "env" / "images.env") -> list[str]:
-    """Adds @sha256:... to every reference in the file that has none, and returns those references.
-    Images built on this machine have none, as no registry knows them.
-
-    Raises PreconditionFailed, with nothing written.
-    """
+def pin(site: Site, path: Path = REPOSITORY / "env" / "images.env") -> list[str]:
+    """Adds @sha256:... to every reference in the file that a registry knows, and returns those.
+    Raises PreconditionFailed, with nothing written."""
     text = path.read_text(encoding="utf-8")
     references = sorted({match[2] for match in TAG_ONLY.finditer(text)})
-    pinned = {reference: f"{reference}@{stacks.digest(reference)}" for reference in references}
+    pinned = {reference: f"{reference}@{site.stacks.digest(reference)}" for reference in references}
     if pinned:
         files.write(path, TAG_ONLY.sub(lambda match: match[1] + pinned[match[2]], text))
     return list(pinned.values())

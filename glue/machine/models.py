@@ -29,11 +29,7 @@ Row = dict[str, Any]
 
 def run_fetch(settings: Settings, *options: str, hear: Callable[[Row], None]) -> tuple[int, str]:
     """Runs images/vllm/fetch_models.py on state/models.json; hear gets its rows. Returns its exit
-    code and last lines.
-
-    It runs in vLLM's image, which is here before the trainer's is built, so that the library that
-    fetches a model is the one that reads it by day.
-    """
+    code and last lines. In vLLM's image: the library that fetches a model also reads it by day."""
     offline = "--check" in options
     deadline = CHECK_DEADLINE_SECONDS if offline else FETCH_DEADLINE_SECONDS
     environment = {key: os.environ[key] for key in PROXIES if key in os.environ and not offline}
@@ -66,16 +62,15 @@ def run_fetch(settings: Settings, *options: str, hear: Callable[[Row], None]) ->
 
 
 def host_ca_bundle() -> str:
-    """The authorities that this host trusts, and so what a build behind the office's proxy must
-    trust; empty if there is none."""
+    """The file of authorities that this host trusts; empty if there is none."""
     known = (os.environ.get("PIP_CERT"), os.environ.get("SSL_CERT_FILE"))
     candidates = (*known, "/etc/ssl/certs/ca-certificates.crt")
     return next((path for path in candidates if path and Path(path).is_file()), "")
 
 
 def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int], frozenset[str]]:
-    """By model of the hub, the wrong files and the bytes on disk; and the models that could not be
-    checked. Compares sizes, offline; setup reads every byte."""
+    """By model of the hub, the wrong files and the bytes on disk; and the unchecked models.
+    Compares sizes, offline; setup reads every byte."""
     asked = site.settings.hub_models
     wrong: dict[str, tuple[str, ...]] = dict.fromkeys(asked, ("never fetched",))
     held: dict[str, int] = {}
@@ -103,8 +98,7 @@ def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int], froz
 
 
 def ensure_models(site: Site) -> None:
-    """The hub's models, complete and checked, in their volume. state/models.json keeps the commit
-    and the files that were found first."""
+    """Fetches and checks the hub's models. state/models.json keeps the first commit and files."""
     path = site.state / "models.json"
     known = files.read_json(path, {})
     asked = site.settings.hub_models.items()
@@ -127,7 +121,7 @@ def ensure_models(site: Site) -> None:
     site.tell("checking every byte of the models")
     code, last_lines = run_fetch(site.settings, hear=hear)
     if code != 0:
-        do = "correct that, then make setup; files that are complete are kept"
+        do = "correct the cause, then run make setup; complete files are kept"
         raise GlueError("a model could not be fetched", "\n".join(failures) or last_lines, do)
 
 
@@ -143,8 +137,6 @@ def progress(row: Row) -> str:
 
 
 def kept_or_new(known: dict[str, Any] | None, revision: str) -> dict[str, Any]:
-    """A model's entry in models.json: what was found first, until the site asks for another
-    revision."""
-    if known and known["revision"] == revision:
-        return known
-    return {"revision": revision, "commit": "", "files": {}}
+    """A model's entry in models.json: what was found first, unless the revision changed."""
+    new = {"revision": revision, "commit": "", "files": {}}
+    return known if known and known["revision"] == revision else new

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ TEMPLATES = Environment(
     autoescape=False,
 )
 RECONCILE_MINUTES = 5
+NOTES_SECONDS = 30  # a correction is to be found within a minute
 LOCK_SECONDS = 900  # the longest that one command waits for another
 BACKUP_SECONDS = 4 * 3600
 MONDAY = date(2024, 1, 1)
@@ -76,7 +77,7 @@ def install(site: Site, cron: bool) -> dict[str, Any]:
     return {"installed": [str(path) for path in wanted]}
 
 
-def remove(site: Site) -> dict[str, Any]:
+def remove(site: Site, cron: bool = False) -> dict[str, Any]:
     """Removes what install wrote, of either kind. A command that runs goes on to its end."""
     require_root(UNITS)
     there = [path for kind in (False, True) for path in texts(site, kind) if path.exists()]
@@ -112,13 +113,11 @@ class Place:
 
     @property
     def glue(self) -> str:
-        """For systemd, which starts a service in its WorkingDirectory= and refuses a program whose
-        path holds a quote or a backslash."""
+        """For systemd, which starts it in WorkingDirectory= and allows no quotes in its path."""
         return f"/usr/bin/env .venv/bin/python -m glue --profile {self.profile}"
 
     def shell_line(self, *verbs: str) -> str:
-        """For cron, which starts a job in its user's home, so it enters the repository first. Cron
-        ends a line at a % without a backslash (man 5 crontab)."""
+        """For cron, which starts in the user's home and ends a line at a bare % (man 5 crontab)."""
         python = f".venv/bin/python -m glue --profile {self.profile}"
         line = f"cd {shlex.quote(self.home)} && " + "; ".join(f"{python} {verb}" for verb in verbs)
         return line.replace("%", r"\%")
@@ -132,21 +131,6 @@ def days_and_times(hours: Hours) -> dict[str, list[tuple[tuple[str, ...], str]]]
         "day": [(WORKING, f"{working:%H:%M}"), (WEEKEND, f"{weekend:%H:%M}")],
         "backup": [(WEEK, f"{hours.backup_at:%H:%M}")],
     }
-
-
-def due(hours: Hours, after: datetime, until: datetime) -> list[tuple[datetime, str]]:
-    """What the timers start after one moment and until another, in order."""
-    found = []
-    for number in range((until.date() - after.date()).days + 1):
-        day = after.date() + timedelta(days=number)
-        for verb, rows in days_and_times(hours).items():
-            moments = [
-                datetime.fromisoformat(f"{day} {at}")
-                for days, at in rows
-                if WEEK[day.weekday()] in days
-            ]
-            found += [(moment, verb) for moment in moments if after < moment <= until]
-    return sorted(found)
 
 
 def calendars(hours: Hours, verb: str) -> list[str]:
@@ -166,6 +150,7 @@ def units(hours: Hours, place: Place) -> dict[str, str]:
         "night_seconds": int(hours.longest_night.total_seconds()) + day_seconds,
         "backup_seconds": BACKUP_SECONDS,
         "reconcile_minutes": RECONCILE_MINUTES,
+        "notes_seconds": NOTES_SECONDS,
         "calendars": {verb: calendars(hours, verb) for verb in days_and_times(hours)},
     }
     return {
@@ -175,8 +160,7 @@ def units(hours: Hours, place: Place) -> dict[str, str]:
 
 
 def cron_lines(hours: Hours, place: Place) -> str:
-    """A file for /etc/cron.d. Cron does not catch up on missed commands; reconcile does, at boot
-    and every few minutes."""
+    """A file for /etc/cron.d. Cron skips what it missed; reconcile catches up."""
     rows = days_and_times(hours)
 
     def line(days: tuple[str, ...], at: str, *verbs: str) -> str:
@@ -189,6 +173,8 @@ def cron_lines(hours: Hours, place: Place) -> str:
         *(line(days, at, "day --scheduled") for days, at in rows["day"]),
         *(line(days, at, "backup") for days, at in rows["backup"]),
         f"*/{RECONCILE_MINUTES} * * * *  {place.user}  {place.shell_line('reconcile')}",
+        f"* * * * *  {place.user}  {place.shell_line('notes --scheduled')}",
+        f"* * * * *  {place.user}  sleep {NOTES_SECONDS}; {place.shell_line('notes --scheduled')}",
         f"@reboot  {place.user}  {place.shell_line('reconcile')}",
     ]
     head = f"# Dual-use Spark, written by glue schedule install --cron from {place.home}"

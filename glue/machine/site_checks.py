@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from glue.clients.compose import FREE_PORT
 from glue.clients.knowledge import INGEST
 from glue.core.settings import SECRETS
-from glue.machine.checks import Host, View, fail, ok, warn
+from glue.machine.check_types import Host, View, fail, ok, warn
 
 
 def secrets(seen: Host) -> View:
     missing = [key for key in SECRETS if key not in seen.settings.values]
     if missing:
-        chat_exists = not any(name.endswith("webui-data") for name in seen.engine.missing_volumes)
-        do = "make setup"
-        if chat_exists:
-            do = "check that the disk of STATE_DIR is mounted; on a new machine: make setup"
-        return fail(f"missing: {', '.join(missing)}", do)
+        new = any(name.endswith("webui-data") for name in seen.engine.missing_volumes)
+        lost = "check that the disk of STATE_DIR is mounted; on a new machine: make setup"
+        return fail(f"missing: {', '.join(missing)}", "make setup" if new else lost)
     if seen.secrets_mode is None:
         return ok("given by the environment")
     if seen.secrets_mode & 0o077:
@@ -30,7 +29,7 @@ def port(seen: Host) -> View:
         return ok(f"{address}, the chat's own")
     if seen.port_free:
         return ok(f"{address}, free")
-    return fail(f"{address} is taken", "set CHAT_PORT in env/site.env")
+    return fail(f"{address} is already in use", f"{FREE_PORT} CHAT_PORT in env/site.env")
 
 
 def certificate(seen: Host) -> View:
@@ -58,7 +57,7 @@ def replay(seen: Host) -> View:
     if seen.replay_there:
         return ok(str(path))
     do = (
-        "make setup writes a few there; or write your own, one JSON object a line; or set"
+        "make setup writes 64 of them. Or write your own, one JSON object a line, or set"
         ' replay_file = "" in a recipe of your own'
     )
     return warn(f"{path} is missing, and no night begins without it", do)

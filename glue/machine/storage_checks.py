@@ -6,7 +6,7 @@ from glue.clients.docker import MOUNTED
 from glue.clients.host import open_line, readable
 from glue.core.files import names
 from glue.core.lock import LOCAL_DISK
-from glue.machine.checks import RELEASE_BYTES_A_RANK, Host, View, fail, ok, warn
+from glue.machine.check_types import RELEASE_BYTES_A_RANK, Host, View, fail, ok, warn
 
 # Bytes on disk: the models' are computed from their shapes, the images' are estimates.
 MODEL_BYTES = {"SERVED_MODEL": 19_300_000_000, "TRAINED_MODEL": 63_200_000_000}
@@ -23,15 +23,11 @@ RELEASES_KEPT = 3
 
 def disk(seen: Host) -> View:
     """Whether Docker's disk and the state folder's have room for what is still missing."""
-    for_engine = missing_image_bytes(seen) + missing_model_bytes(seen)
-    for_state = missing_state_bytes(seen)
-    state, engine = seen.settings.state, seen.engine.folder
-    needs = [
-        (engine, seen.engine_free_bytes, for_engine),
-        (state, seen.state_free_bytes, for_state),
-    ]
-    if seen.one_disk:
-        needs = [(state, seen.state_free_bytes, for_engine + for_state)]
+    engine = missing_image_bytes(seen) + missing_model_bytes(seen)
+    state, folder = missing_state_bytes(seen), seen.settings.state
+    needs = [(folder, seen.state_free_bytes, state + engine if seen.one_disk else state)]
+    if not seen.one_disk:
+        needs.insert(0, (seen.engine.folder, seen.engine_free_bytes, engine))
     words = "; ".join(
         f"{readable(free)} free, {readable(needed)} still needed" for _, free, needed in needs
     )
@@ -60,7 +56,9 @@ def missing_state_bytes(seen: Host) -> float:
     if seen.recipe is None or not seen.wrong_files:
         return own
     merged = seen.recipe.serve == "merged"
-    each = MODEL_BYTES["SERVED_MODEL"] if merged else RELEASE_BYTES_A_RANK * seen.recipe.rank
+    each = (
+        MODEL_BYTES["SERVED_MODEL"] if merged else RELEASE_BYTES_A_RANK * seen.recipe.largest_rank
+    )
     return own + each * max(0, RELEASES_KEPT - seen.adapters)
 
 
@@ -105,7 +103,7 @@ def state_folder(seen: Host) -> View:
         no_locks = "lock" in seen.disk_fault
         return fail(seen.disk_fault, LOCAL_DISK if no_locks else "see: sudo dmesg | tail")
     if seen.foreign_files:
-        saw = f"files of another user than {state}'s: {names(seen.foreign_files)}"
+        saw = f"files with a different owner than {state}: {names(seen.foreign_files)}"
         return warn(saw, seen.foreign_remedy)
     return ok(str(state))
 
@@ -121,7 +119,7 @@ def state_files(seen: Host) -> View:
 def backups(seen: Host) -> View:
     """Never a failure: a chat without a backup is better than no chat."""
     if seen.backup_fault:
-        do = "mount the disk of BACKUP_DIR, or set another folder in env/site.env"
+        do = "mount its disk, or set a different BACKUP_DIR in env/site.env"
         return warn(seen.backup_fault, do)
     if seen.backups_on_own_disk:
         saw = "BACKUP_DIR is on the chat's own disk, and is lost with it"

@@ -1,9 +1,7 @@
-"""The certificate for HTTPS: the site's own, or one that openssl makes here with an authority that
-never leaves this machine.
+"""The certificate for HTTPS: the site's own, or one by an authority made on this machine.
 
-state/tls/   chat.pem        chain and key, for the HTTPS proxy
-             authority.pem   what the office's machines have to trust; authority.key signs, and only
-                             its owner can read it
+state/tls/chat.pem        chain and key, for the HTTPS proxy
+state/tls/authority.pem   what the office's machines have to trust; authority.key, its key, stays
 """
 
 from __future__ import annotations
@@ -44,8 +42,7 @@ def refresh(site: Site) -> bool:
 
 
 def ensure(site: Site) -> bool:
-    """state/tls/chat.pem is the site's own, or valid for another month. Returns whether it is
-    new."""
+    """chat.pem is the site's own, or valid for another month. Returns whether it is new."""
     folder, names = site.state / "tls", site.settings.https_names
     files.make_folder(folder, mode=0o700)
     if own := site.settings.values.get("HTTPS_CERTIFICATE"):
@@ -89,26 +86,25 @@ def ensure_authority(folder: Path, team: str) -> None:
 
 def sign(folder: Path, names: list[str]) -> None:
     """A new key and its certificate. chat.pem is replaced last, and whole."""
-    parts = [folder / part for part in ("new.csr", "new.key", "new.pem", "new.cnf")]
-    request, key, made, extensions = map(str, parts)
-    openssl("req", *KEY, "-subj", f"/CN={names[0][:64]}", "-keyout", key, "-out", request)
+    key, made = folder / "new.key", folder / "new.pem"
     wanted = ",".join(f"{'IP' if is_address(name) else 'DNS'}:{name}" for name in names)
-    Path(extensions).write_text(
-        f"subjectAltName={wanted}\nbasicConstraints=CA:FALSE\nkeyUsage=digitalSignature\n"
-        "extendedKeyUsage=serverAuth\n"
+    extensions = (
+        f"subjectAltName={wanted}",
+        "basicConstraints=CA:FALSE",
+        "keyUsage=digitalSignature",
+        "extendedKeyUsage=serverAuth",
     )
-    signing = ("x509", "-req", "-in", request, "-days", str(DAYS), "-extfile", extensions)
-    certificate, private = str(folder / "authority.pem"), str(folder / "authority.key")
-    openssl(*signing, "-CA", certificate, "-CAkey", private, "-CAcreateserial", "-out", made)
-    text = Path(made).read_text() + Path(key).read_text()
-    files.write(folder / "chat.pem", text, mode=0o600)
-    for path in parts:
+    added = [part for extension in extensions for part in ("-addext", extension)]
+    signer = ("-CA", str(folder / "authority.pem"), "-CAkey", str(folder / "authority.key"))
+    request = ("req", "-x509", *KEY, "-days", str(DAYS), "-subj", f"/CN={names[0][:64]}", *added)
+    openssl(*request, *signer, "-keyout", str(key), "-out", str(made))
+    files.write(folder / "chat.pem", made.read_text() + key.read_text(), mode=0o600)
+    for path in (made, key):
         path.unlink()
 
 
 def take_in(site: Site, own: Path) -> bool:
-    """Installs the site's own certificate, unless clients would trust it less, by any name, than
-    the one that serves now. Returns whether it is new."""
+    """Installs the site's own unless clients trust it less, by any name. Whether it is new."""
     chat, candidate = site.state / "tls" / "chat.pem", site.state / "tls" / "candidate.pem"
     text = read_own(own)
     files.write(candidate, text, mode=0o600)
@@ -133,9 +129,8 @@ def worse_than(site: Site, chat: Path, new: dict[str, tuple[Flaw, str]]) -> str:
 
 
 def require_own(site: Site) -> None:
-    """Raises PreconditionFailed if the site has a certificate of its own that cannot serve its
-    names for another month. Only tells of an unknown issuer: the office's machines may know it.
-    """
+    """Raises PreconditionFailed if the site's own cannot serve its names for another month. Only
+    tells of an unknown issuer: the office's machines may know it."""
     if not (own := site.settings.values.get("HTTPS_CERTIFICATE")):
         return
     read_own(Path(own))
@@ -143,7 +138,7 @@ def require_own(site: Site) -> None:
     if flaw > Flaw.ISSUER_UNKNOWN:
         raise unusable(words)
     if expires(Path(own)):
-        raise unusable("it ends within a month")
+        raise unusable("it expires within a month")
     if flaw:
         site.tell(f"HTTPS_CERTIFICATE: {words}")
 
@@ -153,8 +148,7 @@ def unusable(words: str) -> PreconditionFailed:
 
 
 def own_fault(site: Site) -> str:
-    """What is wrong with the site's own certificate; empty if nothing is. One made here renews
-    itself."""
+    """What is wrong with the site's own certificate; empty if nothing is."""
     told: list[str] = []
     try:
         require_own(replace(site, tell=told.append))
@@ -165,7 +159,7 @@ def own_fault(site: Site) -> str:
 
 def flaws(site: Site, certificate: Path) -> dict[str, tuple[Flaw, str]]:
     """By name, for a client that trusts what this machine does, EXTRA_CA and the authority made
-    here. Raises PreconditionFailed for a file that no server can load."""
+    here. Raises PreconditionFailed if no server can load it."""
     client = deliver.trusted(site.settings.values.get("EXTRA_CA"))
     authority = site.state / "tls" / "authority.pem"
     if authority.exists():

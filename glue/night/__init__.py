@@ -1,1 +1,1 @@
-"""The steps of a night, in the order in which they happen: collecting, training, judging."""
+"""The steps of a night, in order: collect, train, evaluate, promote."""

@@ -1,18 +1,17 @@
-"""Steps 1 and 2, while the day still serves: builds a data set from the team's ratings and
-checks all that the night needs."""
+"""Steps 1 and 2, while the day serves: collect a data set and check what the night needs."""
 
 from __future__ import annotations
 
 from glue.clients import host
 from glue.core import files, services
 from glue.core.errors import PreconditionFailed
-from glue.machine import checks, doctor, hours
+from glue.machine import check_types, doctor, hours
 from glue.night.tonight import Night, NothingNew
 from glue.operations import dataset
 
 
 def collect(night: Night) -> None:
-    """Builds a data set from the team's ratings. Raises NothingNew if too little of it is new."""
+    """Builds the data set from the ratings. Raises NothingNew if too little of it is new."""
     found = dataset.build_in(night.site, night.recipe, night.folder / "dataset", night.name)
     card = found["card"]
     night.site.tell(
@@ -25,28 +24,21 @@ def collect(night: Night) -> None:
 
 
 def check(night: Night) -> None:
-    """Checks all that the night and the morning need. Raises PreconditionFailed; nothing is
-    stopped yet."""
+    """Raises PreconditionFailed if anything is missing. Reserves the disk space for the adapter."""
     site = night.site
     doctor.require(site, doctor.NIGHT)
     hours.of(site.settings)
     if not (site.state / "base_model.json").exists():
-        raise PreconditionFailed(
-            "the base model's facts are missing", "no base_model.json", "make setup"
-        )
-    late = services.not_serving(site.stacks.services("day"))
-    if late:
-        raise PreconditionFailed("the day is incomplete, so no night starts", str(late), "make day")
-    reserve_disk(night)
-
-
-def reserve_disk(night: Night) -> None:
-    """Reserves disk space for the adapter before other files fill the disk."""
-    size = int(checks.RELEASE_BYTES_A_RANK * night.recipe.rank)
+        what = "the base model's facts are missing"
+        raise PreconditionFailed(what, "no base_model.json", "make setup")
+    if late := services.not_serving(site.stacks.services("day")):
+        what = "cannot start a night: the day's services are not all up"
+        saw = ", ".join(map(": ".join, late.items()))
+        raise PreconditionFailed(what, saw, "run make day, then make night")
+    size = int(check_types.RELEASE_BYTES_A_RANK * night.recipe.largest_rank)
     try:
         files.reserve(night.reserve, size)
     except OSError as error:
+        what = "the disk has no room for a night's adapter"
         saw = f"{error.strerror}: {host.readable(size)} wanted in {night.folder}"
-        raise PreconditionFailed(
-            "the disk has no room for a night's adapter", saw, "make room there"
-        ) from error
+        raise PreconditionFailed(what, saw, "free space there") from error

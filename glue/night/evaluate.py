@@ -1,5 +1,4 @@
-"""Evaluates a night's adapter in the vLLM that serves, by a job: loads it, and unloads it
-afterwards."""
+"""Evaluates a night's adapter in the vLLM that serves the day."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ from typing import Any
 
 from glue.clients import jobs
 from glue.clients.jobs import Job
+from glue.core import files
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE, CANDIDATE, GOLDEN
 from glue.core.verdict import Verdict
@@ -23,16 +23,14 @@ DEADLINE_SECONDS = 4 * 3600
 
 
 def broken(problems: Sequence[str]) -> Verdict:
-    """The verdict on an adapter that cannot serve."""
-    more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-    return Verdict(
-        False, (f"the adapter is broken: {'; '.join(problems[:3])}{more}",), {}, ("broken",)
-    )
+    return Verdict(False, (f"the adapter is broken: {files.names(problems)}",), {}, ("broken",))
 
 
 def judge(night: Night, still_wanted: Callable[[], object] = lambda: None) -> Verdict:
-    """An adapter that vLLM refuses gets a verdict; if vLLM dies of it, that is a GlueError. Ends
-    early by what still_wanted raises."""
+    """Loads the adapter, evaluates it, and unloads it. An adapter that vLLM refuses is broken.
+
+    Raises GlueError if vLLM dies of it, and what still_wanted raises.
+    """
     site = night.site
     site.store.verify(night.release)
     try:
@@ -44,7 +42,9 @@ def judge(night: Night, still_wanted: Callable[[], object] = lambda: None) -> Ve
     try:
         with asked_through_chat(night) as asked_as:
             asked = order(night) | {"asked_as": asked_as}
-            return verdict(run(night, "evaluate", asked, still_wanted))
+            found = run(night, "evaluate", asked, still_wanted)
+        words = {key: tuple(found[key]) for key in ("reasons", "faults", "notes")}
+        return Verdict(found["promote"], figures=found["figures"], **words)
     finally:
         if site.vllm().answers():
             site.vllm().forget(CANDIDATE)
@@ -62,14 +62,9 @@ def order(night: Night) -> dict[str, Any]:
 
 
 def sides(night: Night) -> dict[str, str]:
-    """The names by which vLLM knows the three."""
+    """The names of the three models in vLLM."""
     current = ADAPTER if night.site.store.current() else BASE
     return {"candidate": CANDIDATE, "current": current, "base": BASE}
-
-
-def verdict(found: dict[str, Any]) -> Verdict:
-    words = {key: tuple(found[key]) for key in ("reasons", "faults", "notes")}
-    return Verdict(found["promote"], figures=found["figures"], **words)
 
 
 def score(night: Night, name: str) -> float:
@@ -97,15 +92,14 @@ def run(
 
 @contextmanager
 def asked_through_chat(night: Night) -> Iterator[dict[str, str]]:
-    """The assistants that golden questions are put to; none without such questions."""
+    """Assistants for the golden questions while the block runs; none without such questions."""
     site = night.site
     if not (site.state / GOLDEN).exists():
         yield {}
         return
     person = site.administrator()
-    person.ensure_judging(
-        site.settings, {ASKED_AS[side]: name for side, name in sides(night).items()}
-    )
+    asked = {ASKED_AS[side]: name for side, name in sides(night).items()}
+    person.ensure_judging(site.settings, asked)
     try:
         yield ASKED_AS
     finally:

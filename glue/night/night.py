@@ -1,11 +1,10 @@
-"""One night, from the team's ratings to a promoted adapter or a reason why not. Whatever happens,
-the day serves after it."""
+"""A night: from ratings to a promoted adapter, or a reason why not. Afterwards the day serves."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from glue.clients.site import Site
@@ -14,11 +13,11 @@ from glue.core.errors import DayNotServing, PreconditionFailed
 from glue.machine import hours
 from glue.night import collect, promote, report, train
 from glue.night.tonight import Night, NothingNew
+from glue.operations import backup
 from glue.serving import day, recovery
 from glue.serving.day import Caller
 from glue.serving.last_night import NightRefused, Report
 
-NAME = "%Y%m%dT%H%M%SZ"
 STEPS: dict[str, Callable[[Night], None]] = {
     # while the day still serves
     "collect": collect.collect,
@@ -28,7 +27,7 @@ STEPS: dict[str, Callable[[Night], None]] = {
     "train": train.train,
     "publish": train.publish,
     # the day again
-    "start day": promote.start_day,
+    "start day": lambda night: day.start_for_judging(night.site, night.name),
     "judge": promote.judge_candidate,
     "promote": promote.promote,
     "smoke": promote.smoke,
@@ -36,18 +35,17 @@ STEPS: dict[str, Callable[[Night], None]] = {
 
 
 def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
-    """The whole night. until_time: a Unix time by which training must have ended; by the site's
-    hours if not given.
+    """Runs a night. until_time: the Unix time by which training ends; default: by the site's hours.
 
-    Returns its end, with "outcome": promoted or nothing new. Raises GateRefused, with the day
-    serving, if the gate refused; Locked if another night runs; PreconditionFailed before anything
-    was stopped; GlueError if it failed.
+    Returns how it ended. Raises GateRefused if the gate refused the adapter, Locked if another
+    night runs, PreconditionFailed before anything was stopped, and GlueError if the night failed.
     """
     recipe = site.recipe()
     with lock.hold(site.state, lock.TRAINING, "a night"):
         upgrade_note.require_none(site.state)
+        name = backup.free_name(site.state / "nights")
         longest = time.time() + recipe.longest_minutes * 60
-        night = Night(site, new_name(site), recipe, min(longest, until_time or training_end(site)))
+        night = Night(site, name, recipe, min(longest, until_time or training_end(site)))
         undo_dead_nights(night)
         found = run_to_its_end(night)
     if found.outcome == "refused":
@@ -56,7 +54,7 @@ def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
 
 
 def run_to_its_end(night: Night) -> Report:
-    """Whatever happens, the day serves afterwards and the report is written."""
+    """The day is started and the report written even if a step fails."""
     started = time.monotonic()
     outcome, reason = "failed", ""
     try:
@@ -92,11 +90,8 @@ def run_steps(night: Night) -> tuple[str, str]:
 
 
 def training_end(site: Site) -> float:
-    """A Unix time by which training must end, so that the candidate is evaluated before the
-    opening.
-
-    If that has passed, the opening itself: for a night that a person starts just before it.
-    """
+    """The Unix time by which training ends, so that the evaluation ends before the opening. If that
+    has passed, the opening itself: a person may start a night just before it."""
     found, now = hours.of(site.settings), datetime.now()
     opening = found.next_opening(now)
     ends = found.training_ends(opening)
@@ -104,29 +99,18 @@ def training_end(site: Site) -> float:
 
 
 def scheduled_end(site: Site) -> float:
-    """As training_end, for a timer, which may start late. Raises PreconditionFailed outside the
-    site's night hours."""
+    """training_end for a timer, which may be late. Raises PreconditionFailed outside the hours."""
     now = datetime.now()
     found = hours.of(site.settings).night(now)
     if found is None or found[1] - now < hours.LEAST_NIGHT:
-        settings = site.settings
-        begin = f"{settings['NIGHT_AT']}, {settings['NIGHT_DAYS']}"
+        begin = f"{site.settings['NIGHT_AT']}, {site.settings['NIGHT_DAYS']}"
         saw = f"it is {now:%a %H:%M}; nights start at {begin}"
-        do = "make night, to start one now anyway"
-        raise PreconditionFailed("it is outside the hours for nights", saw, do)
+        raise PreconditionFailed("no scheduled night starts now", saw, "to start one: make night")
     return found[1].timestamp()
 
 
-def new_name(site: Site) -> str:
-    """The time, or the next free second: a clock may be set back."""
-    moment = datetime.now(UTC)
-    while (site.state / "nights" / f"{moment:{NAME}}").exists():
-        moment += timedelta(seconds=1)
-    return f"{moment:{NAME}}"
-
-
 def undo_dead_nights(night: Night) -> None:
-    """This night holds the training lock, so every earlier one without an end is dead."""
+    """This night holds the training lock, so an earlier one without an end has died."""
     left = desired_state.read(night.site.state)
     if left is not None and left.night:
         day.start(night.site, Caller.NIGHT, night.name)
@@ -134,8 +118,7 @@ def undo_dead_nights(night: Night) -> None:
 
 
 def bring_back_the_day(night: Night, reason: str) -> None:
-    """Cannot be interrupted. Raises DayNotServing, with the night's own reason, if the day does
-    not come back."""
+    """Ignores interrupts. Raises DayNotServing, with the night's reason, if it does not start."""
     if not night.switched:
         return
     with commands.uninterrupted():
@@ -143,5 +126,5 @@ def bring_back_the_day(night: Night, reason: str) -> None:
             day.start(night.site, Caller.NIGHT, night.name)
         except Exception as error:
             saw = f"{error}; the night: {reason or 'went well'}"
-            what = "the day did not come back after the night"
+            what = "the day did not start after the night"
             raise DayNotServing(what, saw, "make day") from error

@@ -1,5 +1,4 @@
-"""Steps 6 to 9, the day again: evaluates the candidate in the vLLM that serves, then promotes or
-refuses it."""
+"""Steps 7 to 9, while the day serves: evaluate the adapter, and promote or refuse it."""
 
 from __future__ import annotations
 
@@ -14,19 +13,13 @@ from glue.core.names import BASE, MARK
 from glue.core.waiting import Seen
 from glue.night import evaluate
 from glue.night.tonight import Night
-from glue.serving import adapters, day
+from glue.serving import adapters
 
 SMOKE_SECONDS = 30
 
 
-def start_day(night: Night) -> None:
-    """Serves the current adapter again, in a form that lets a candidate load beside it."""
-    day.start_for_judging(night.site, night.name)
-
-
 def judge_candidate(night: Night) -> None:
-    """Stores the verdict with the adapter. A broken adapter was refused and not stored when it
-    was published."""
+    """Stores the verdict with the adapter. A broken adapter was never stored, and has a verdict."""
     if night.verdict is None:
         night.verdict = evaluate.judge(
             night, lambda: desired_state.require(night.site.state, night.name)
@@ -45,36 +38,35 @@ def promote(night: Night) -> None:
 
 
 def smoke(night: Night) -> None:
-    """Asks a question of the team through the front door, which the model must answer with
-    sources. Rolls back otherwise, or if the result cannot be recorded."""
+    """Asks a question in the chat, which the model must answer with sources. Rolls back if it does
+    not, or if the result cannot be recorded."""
     site = night.site
     try:
         confirm_merged(night)
         ask_for_smoke(site, night.dataset["question"])
         journal.record(site.state, night=night.name, event=journal.CONFIRMED)
     except BaseException:
-        if night.verdict is not None and night.verdict.promote:
+        if night.verdict and night.verdict.promote:
             site.tell("the smoke question failed: rolling back")
             adapters.rollback(site)
         raise
 
 
 def confirm_merged(night: Night) -> None:
-    """Checks that the checkpoint's answers are as likely as the judged adapter's: it runs on
-    other kernels."""
-    promoted = night.verdict is not None and night.verdict.promote
-    if night.verdict is None or not promoted or not night.site.store.serves_merged():
+    """Compares the checkpoint's answers with the adapter's, since it runs on other kernels."""
+    judged = night.verdict
+    if not (judged and judged.promote and night.site.store.serves_merged()):
         return
     found = evaluate.score(night, BASE)
-    judged = night.verdict.figures["held_out_candidate"]
-    if found < judged - night.recipe.most_forgetting:
-        saw = f"{found:.3f} nats a token, the adapter {judged:.3f}"
+    adapter = judged.figures["held_out_candidate"]
+    if found < adapter - night.recipe.most_forgetting:
+        saw = f"{found:.3f} nats a token, the adapter {adapter:.3f}"
         what = "the merged checkpoint answers worse than the judged adapter"
         raise GlueError(what, saw, "serve it as an adapter")
 
 
 def ask_for_smoke(site: Site, question: str) -> None:
-    """Repeats the question after an answer of the night desk: the model may have been busy."""
+    """Asks again after an answer of the night desk: the model may be busy."""
     person = site.administrator()
 
     def look() -> Seen[Answer]:

@@ -1,8 +1,9 @@
-"""The end of a night: one report, for the journal, the files, the banner and the message."""
+"""Builds the report of a night at its end, and stores and shows it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from glue.core import files, journal
 from glue.night.tonight import Night
@@ -15,6 +16,8 @@ LIMITS = ("least_gain", "most_forgetting")
 
 def build(night: Night, outcome: str, reason: str, seconds: float) -> Report:
     parts = night.dataset.get("card", {}).get("parts", {})
+    rows = files.read_lines(night.folder / "progress.jsonl")
+    trained = (row for row in rows if row.get("phase") == "train" and "loss" in row)
     return Report(
         night=night.name,
         outcome=outcome,
@@ -25,23 +28,27 @@ def build(night: Night, outcome: str, reason: str, seconds: float) -> Report:
         counts={part: parts[part] for part in PARTS if parts.get(part)},
         rejected=night.card.get("rejected", {}),
         steps=night.steps,
-        losses=losses(night),
+        losses=[(row["step"], row["loss"]) for row in trained],
         energy=night.energy,
         limits={name: getattr(night.recipe, name) for name in LIMITS},
+        searched=searched(night.result.get("search")),
     )
 
 
-def losses(night: Night) -> list[tuple[int, float]]:
-    """(step, loss), as the trainer wrote them."""
-    rows = files.read_lines(night.folder / "progress.jsonl")
-    return [
-        (row["step"], row["loss"]) for row in rows if row.get("phase") == "train" and "loss" in row
-    ]
+def searched(found: dict[str, Any] | None) -> str:
+    """What the trainer tried, in a line; empty for a recipe without a search."""
+    if not found:
+        return ""
+    setting = found["setting"]
+    return (
+        f"{found['settings']} settings to try; trained with learning rate"
+        f" {setting['learning_rate']:g}, {setting['most_passes']} passes, rank {setting['rank']}:"
+        f" {found['note']}"
+    )
 
 
 def close(night: Night, report: Report) -> None:
-    """Records the end. A file or banner that cannot be written is printed and fails no night:
-    the journal has the end."""
+    """Records the end in the journal. A failure to write files or the banner is only printed."""
     site = night.site
     journal.note(site.state, night=night.name, **report.end)
     try:

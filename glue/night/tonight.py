@@ -14,7 +14,7 @@ from glue.core.verdict import Verdict
 
 @dataclass
 class Night:
-    """Each step adds to it. dataset: what the job that built it says. result: the trainer's.
+    """Each step adds to it. dataset: the result of the job that built it. result: the trainer's.
     energy: see Report. steps: seconds by step. switched: the day was stopped."""
 
     site: Site
@@ -40,7 +40,7 @@ class Night:
 
     @property
     def reserve(self) -> Path:
-        """Reserves disk space from before the day stops until the release is written."""
+        """A file that reserves disk space until the adapter is stored."""
         return self.folder / "reserve"
 
 

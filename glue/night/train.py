@@ -1,5 +1,4 @@
-"""Steps 3 to 5: the night desk takes over, the trainer runs to its end, and its adapter is
-stored."""
+"""Steps 3 to 5: switch to the night desk, train, and store the adapter."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from glue.core.waiting import Seen
 from glue.machine import hours
 from glue.night import evaluate
 from glue.night.tonight import Night
-from glue.serving import adapters, model, watch
+from glue.serving import adapters, model
 
 DRAIN_SECONDS = 120  # the longest that a running answer is waited for
 BASES = {"bf16": "TRAINED_MODEL", "served": "SERVED_MODEL"}  # the setting with the weights
@@ -30,19 +29,25 @@ SHAPE = ("rank", "alpha", "target_modules", "target_parameters", "layers")
 # of the recipe, what the trainer is told besides
 SCHEDULE = (
     *("steps", "most_passes", "rows_per_step", "tokens_per_step"),
-    *("learning_rate", "longest_tokens"),
+    *("learning_rate", "longest_tokens", "preferences"),
 )
 LOOK_SECONDS = 1.0
 # loading 63 GB took the case study 7 minutes; no step takes longer
 SILENT_TRAINER_SECONDS = 1200
+# systemd-oomd acts at 60, after half a minute in which a GB10 may hang; a machine that has memory
+# stays near 0.
+MOST_STALL_PERCENT = 20.0
+# With three times its reserve free a stall is no danger: reading 63 GB of weights evicts pages that
+# the disk can give back.
+PRESSURE_RESERVES = 3
 
 
 def hand_over(night: Night) -> None:
-    """The night desk answers, running answers end, vLLM stops, and its memory is free."""
+    """Switches to the night desk, waits for running answers, and stops vLLM."""
     site = night.site
     with lock.hold(site.state, lock.SWITCH, "hand over to the night", model.SWITCH_WAIT_SECONDS):
         desired = DesiredState(Wanted.NIGHT, night.name, until_time(night))
-        desired_state.begin(site.state, desired, "make day; the next night starts afresh")
+        desired_state.begin(site.state, desired, "make day; the next night trains again")
         night.switched = True
         model.write_notice(site, "night", back_at(night))
         model.wait_for_door(site, "night-desk")
@@ -52,8 +57,7 @@ def hand_over(night: Night) -> None:
 
 
 def back_at(night: Night) -> str:
-    """The time of day that people are told: this night's latest end, or the opening if that is
-    sooner."""
+    """When the chat is back, for people: the latest end of this night, at most the opening."""
     latest = night.deadline_time + night.site.settings.number("DAY_DEADLINE_SECONDS")
     return datetime.fromtimestamp(min(latest, opening(night))).strftime("%H:%M")
 
@@ -63,14 +67,13 @@ def opening(night: Night) -> float:
 
 
 def until_time(night: Night) -> float:
-    """When the day takes precedence, so that it serves at the opening. If that time has passed,
-    the opening itself: for a night that a person starts just before it."""
+    """The Unix time from which the day takes precedence, so that it serves at the opening. If that
+    has passed, the opening itself: a person may start a night just before it."""
     starts = opening(night) - night.site.settings.number("DAY_DEADLINE_SECONDS")
     return starts if starts > time.time() else opening(night)
 
 
 def drain(site: Site) -> None:
-    """Waits for the running answers, at most DRAIN_SECONDS."""
     served = site.vllm()
 
     def look() -> Seen[None]:
@@ -84,8 +87,7 @@ def drain(site: Site) -> None:
 
 
 def train(night: Night) -> None:
-    """Runs the trainer to its end, its deadline or its silence. Raises GlueError if it made no
-    adapter."""
+    """Runs the trainer. Raises GlueError if it leaves no adapter."""
     site = night.site
     files.write_json(night.folder / "job.json", job(night))
     with lock.hold(site.state, lock.SWITCH, "start the trainer", model.SWITCH_WAIT_SECONDS):
@@ -94,23 +96,14 @@ def train(night: Night) -> None:
     with host.measured() as night.energy:
         wait_for_trainer(night)
     desired_state.require(site.state, night.name)  # without the lock: promotion requires it again
-    result_file = night.folder / "result.json"
-    lines = "" if result_file.exists() else site.stacks.last_log_lines("night", "trainer")
+    lines = site.stacks.last_log_lines("night", "trainer")
     site.stacks.remove_trainer()
-    if not result_file.exists():
+    night.result = files.read_json_if_whole(night.folder / "result.json", {})
+    if not night.result:
         raise GlueError("the trainer left no result", lines, f"see {night.folder}")
-    night.result = read_result(result_file)
     if night.result.get("outcome") != "trained":
         reason = str(night.result.get("reason"))
         raise GlueError("the training failed", reason, f"see {night.folder}")
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    try:
-        return files.read_json(path, {})
-    except files.Damaged as error:
-        what = "the trainer's result cannot be read"
-        raise GlueError(what, error.saw, f"see {path.parent}") from error
 
 
 def job(night: Night) -> dict[str, Any]:
@@ -125,13 +118,15 @@ def job(night: Night) -> dict[str, Any]:
         "deadline_time": night.deadline_time,
         "memory_bytes": settings.number("TRAINING_MEMORY_BYTES"),
         "begin_from": begin_from(night),
+        "search": asdict(night.recipe.search) if night.recipe.search else None,
+        "preference_file": f"{inside}/dataset/preferences.jsonl",
         **{name: getattr(night.recipe, name) for name in (*SHAPE, *SCHEDULE)},
     }
 
 
 def begin_from(night: Night) -> str:
-    """The adapter that training continues, as a folder in the container. Empty for a new one,
-    also if the current one has another shape or base."""
+    """The adapter that training continues, as a path in the container. Empty to train a new one,
+    also if the current one has another shape or base model."""
     current = night.site.store.current()
     if night.recipe.begin_from == "base" or current is None:
         return ""
@@ -139,15 +134,14 @@ def begin_from(night: Night) -> str:
     wanted = {key: getattr(night.recipe, key) for key in SHAPE} | base(night)
     other = [key for key in wanted if (before.get("recipe", {}) | before).get(key) != wanted[key]]
     if other:
-        words = f"{current} has another {', '.join(other)}; the night trains a new adapter"
-        night.site.tell(words)
+        why = f"{current} has another {', '.join(other)}"
+        night.site.tell(f"{why}; the night trains a new adapter")
         return ""
     return f"{model.ADAPTERS_IN_CONTAINER}/{current}"
 
 
 def wait_for_trainer(night: Night) -> None:
-    """Returns when it has ended. Stops one that is past the deadline, silent, or about to use up
-    the machine's memory."""
+    """Waits for its end. Stops it after the deadline, if it is silent, or if memory runs low."""
     site, last = night.site, {"phase": "starting"}
     heard = time.monotonic()  # not the clock, which can be set
 
@@ -157,7 +151,7 @@ def wait_for_trainer(night: Night) -> None:
         rows = files.read_lines(night.folder / "progress.jsonl")
         if rows and rows[-1] != last:
             last, heard = rows[-1], time.monotonic()
-        if fault := watch.trainer_fault(
+        if fault := trainer_fault(
             host.available_bytes(),
             host.memory_stall_percent(),
             site.settings.number("MEMORY_RESERVE_BYTES"),
@@ -176,15 +170,40 @@ def wait_for_trainer(night: Night) -> None:
     waiting.until("the trainer", look, patience, LOOK_SECONDS, tell=night.site.tell)
 
 
+def trainer_fault(
+    available_bytes: int,
+    stall_percent: float,
+    reserve_bytes: int,
+    silent_seconds: float,
+    most_silent_seconds: float,
+) -> str:
+    """Why a running trainer must be stopped now, before the machine hangs; empty if it may go on.
+
+    stall_percent: see host.memory_stall_percent. Two signs of low memory, since each alone was seen
+    to miss: a GB10 failed with 22 GiB of MemAvailable
+    (https://github.com/vllm-project/vllm/issues/56824), and one hung in reclaim with 8.7 GiB free
+    (https://github.com/MiaAI-Lab/DeepSeek-v4.1-Flash-DGX-Sparks/issues/23).
+    """
+    if available_bytes < reserve_bytes:
+        left, least = f"{available_bytes / 1e9:.1f} GB", f"{reserve_bytes / 1e9:.1f} GB"
+        return f"{left} of memory left, less than the machine's reserve of {least}"
+    if stall_percent > MOST_STALL_PERCENT and available_bytes < PRESSURE_RESERVES * reserve_bytes:
+        return f"all processes waited for memory during {stall_percent:.0f} % of the last 10 s"
+    if silent_seconds > most_silent_seconds:
+        return f"no progress for {silent_seconds:.0f} s"
+    return ""
+
+
 def progress_words(row: dict[str, Any]) -> str:
+    if row["phase"] == "search":
+        return f"trainer: setting {row['trial']}, step {row['step']} of {row['steps']}"
     if row["phase"] != "train" or "loss" not in row:
         return f"trainer: {row['phase']}"
     return f"trainer: step {row['step']} of {row['steps']}, loss {row['loss']:.3f}"
 
 
 def publish(night: Night) -> None:
-    """Stores the adapter, complete or not at all. It does not serve yet. A broken one is
-    refused."""
+    """Stores the adapter, which does not serve yet. A broken one gets a verdict instead."""
     problems = adapters.problems(night.site, night.folder / "adapter")
     if problems:
         night.verdict = evaluate.broken(problems)
@@ -196,43 +215,46 @@ def publish(night: Night) -> None:
 
 
 def manifest(night: Night) -> dict[str, Any]:
-    """The release's, to which publishing adds name and checksums."""
+    """Facts about the adapter. The store adds its name and checksums."""
     settings = night.site.settings
-    models = files.read_json_if_whole(night.site.state / "models.json", {})
+    images = {key: settings.image(key) for key in ("VLLM_IMAGE", "TRAINER_IMAGE")}
     return {
         "night": night.name,
-        "recipe": asdict(night.recipe),
+        "recipe": asdict(night.recipe) | chosen(night.result),
         **base(night),
         "served_model": settings["SERVED_MODEL"],
-        "served_revision": revision(models, settings["SERVED_MODEL"]),
+        "served_revision": revision(night.site, settings["SERVED_MODEL"]),
         "dataset": night.card,
         "training": night.result,
-        "versions": {
-            "glue": glue.__version__,
-            "images": {key: settings.image(key) for key in ("VLLM_IMAGE", "TRAINER_IMAGE")},
-        },
+        "versions": {"glue": glue.__version__, "images": images},
         "counts": night.dataset["card"]["parts"],
         "examples": night.dataset["fingerprints"],
         "origins": origins(night),
     }
 
 
+def chosen(result: dict[str, Any]) -> dict[str, Any]:
+    """The recipe's keys that the search set."""
+    keys = ("learning_rate", "most_passes", "rank", "alpha")
+    setting = result.get("search", {}).get("setting", {})
+    return {key: setting[key] for key in keys if key in setting}
+
+
 def base(night: Night) -> dict[str, str]:
     """The weights that an adapter is trained on."""
     name = night.site.settings[BASES[night.recipe.base]]
-    models = files.read_json_if_whole(night.site.state / "models.json", {})
-    return {"base_model": name, "base_revision": revision(models, name)}
+    return {"base_model": name, "base_revision": revision(night.site, name)}
 
 
 def origins(night: Night) -> list[str]:
     """The origins of its own examples and of the adapter that it continued."""
-    before = Path(
-        files.read_json_if_whole(night.folder / "job.json", {}).get("begin_from", "")
-    ).name
+    trained = files.read_json_if_whole(night.folder / "job.json", {})
+    before = Path(trained.get("begin_from", "")).name
     inherited = night.site.store.manifest(before).get("origins", []) if before else []
     return sorted({*night.dataset["origins"], *inherited})
 
 
-def revision(models: dict[str, Any], name: str) -> str:
-    """The commit that was fetched, if the model was."""
+def revision(site: Site, name: str) -> str:
+    """The commit of a downloaded model."""
+    models = files.read_json_if_whole(site.state / "models.json", {})
     return str(models.get(name, {}).get("commit") or "made on this machine")

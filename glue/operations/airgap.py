@@ -30,12 +30,12 @@ KNOWN = ("models.json", "base_model.json")
 
 
 def bundle(site: Site, folder: Path) -> dict[str, Any]:
-    """Raises PreconditionFailed where an image is missing or the folder is not empty."""
+    """Raises PreconditionFailed if an image is missing or the folder is not empty."""
     if missing := site.stacks.missing_images(site.settings.images):
         do = "make setup, then make bundle"
         raise PreconditionFailed("an image is not on this machine", ", ".join(missing), do)
     if folder.exists() and any(folder.iterdir()):
-        raise PreconditionFailed("the folder is not empty", str(folder), "name a new one")
+        raise PreconditionFailed("the folder is not empty", str(folder), "name a new folder")
     (folder / "state").mkdir(parents=True)
     site.tell("saving the images")
     save_images(site.stacks, site.settings.images, folder / "images.tar")
@@ -43,19 +43,15 @@ def bundle(site: Site, folder: Path) -> dict[str, Any]:
     save_models(site, folder)
     site.tell("saving glue and its packages")
     save_glue(folder)
-    manifest = {
-        "machine": platform.machine(),
-        "python": python(),
-        "profile": site.settings.profile,
-        "images": {name: site.stacks.image_id(name) for name in site.settings.images},
-    }
-    files.write_checksums(folder, manifest)
+    facts = {"machine": platform.machine(), "python": python(), "profile": site.settings.profile}
+    images = {name: site.stacks.image_id(name) for name in site.settings.images}
+    files.write_checksums(folder, facts | {"images": images})
     size = sum(path.stat().st_size for path in files.listed(folder))
     return {"bundle": str(folder), "size": host.readable(size)}
 
 
 def save_models(site: Site, folder: Path) -> None:
-    """Readable for everyone: vLLM runs as another user there."""
+    """Readable for every user: vLLM has another user ID there."""
     packing = ("--create", "--mode=a+rX", "--file=-", "--directory=/models", ".")
     with (folder / "models.tar").open("wb") as file:
         command = tar_in_volume(site.settings, ":ro", *packing)
@@ -66,7 +62,7 @@ def save_models(site: Site, folder: Path) -> None:
 
 
 def save_glue(folder: Path) -> None:
-    """Its Python packages (those of the bench hold those of glue), and this repository."""
+    """The Python packages, the bench's included, and this repository."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     wanted = ["--require-hashes", "--requirement", str(REPOSITORY / "requirements-bench.txt")]
     target, do = f"--dest={folder / 'wheels'}", "check that this machine reaches its package index"
@@ -81,7 +77,7 @@ def name_of(reference: str) -> str:
 
 
 def save_images(stacks: Stacks, references: Iterable[str], path: Path) -> None:
-    """Each by its name: an image that is saved by its digest arrives without a name
+    """By name: an image that is saved by its digest is loaded without a name
     (https://github.com/docker/cli/issues/5933)."""
     for reference in references:
         tag = [docker_cli(), "tag", stacks.image_id(reference), name_of(reference)]
@@ -91,8 +87,8 @@ def save_images(stacks: Stacks, references: Iterable[str], path: Path) -> None:
 
 
 def load_images(stacks: Stacks, references: Iterable[str], path: Path) -> dict[str, str]:
-    """Returns the ID of each image here, also of those loaded before: an upgrade may go back to
-    them. IDs differ from the other machine's where Docker stores images differently."""
+    """Returns the ID of each loaded image, also of earlier bundles: an upgrade may go back to them.
+    An ID may differ from that on the other machine."""
     load = [docker_cli(), "load", "--quiet", "--input", str(path)]
     commands.run(load, ROOM, timeout_seconds=LONG_SECONDS)
     if missing := stacks.missing_images(tuple(map(name_of, references))):
@@ -103,7 +99,6 @@ def load_images(stacks: Stacks, references: Iterable[str], path: Path) -> dict[s
 
 
 def python() -> str:
-    """The version that a bundle's wheels are for."""
     return ".".join(map(str, sys.version_info[:2]))
 
 
@@ -126,29 +121,26 @@ def load(site: Site, folder: Path) -> dict[str, Any]:
 
 
 def verified(folder: Path, profile: str) -> dict[str, Any]:
-    """The manifest. Raises PreconditionFailed if the bundle is for another machine, profile or
-    Python, or has changed."""
+    """The manifest. Raises PreconditionFailed if it was changed or is for another machine."""
     try:
         manifest = files.read_manifest(folder, {"machine": str, "profile": str, "images": dict})
     except (OSError, ValueError) as error:
-        what, saw = "the bundle is not complete", f"{folder}: {error}"
-        raise PreconditionFailed(what, saw, "copy it again") from error
-    made_for, here = (manifest["machine"], manifest["profile"]), (platform.machine(), profile)
+        saw, do = f"{folder}: {error}", "copy the bundle again"
+        raise PreconditionFailed("the bundle is not complete", saw, do) from error
+    made_for = tuple(map(manifest.get, ("machine", "profile", "python")))
+    here = (platform.machine(), profile, python())
     if made_for != here:
-        saw, do = f"{made_for}, here {here}", "make the bundle on a machine like this one"
-        raise PreconditionFailed("the bundle is for another machine", saw, do)
-    if manifest.get("python") != python():
-        saw = f"its packages are for Python {manifest.get('python')}, here {python()}"
-        do = "make the bundle with this Python, or .venv with that one"
-        raise PreconditionFailed("the bundle is for another Python", saw, do)
+        saw = f"it is for {made_for}, here {here}"
+        do = "make the bundle on a machine like this one, with this Python"
+        raise PreconditionFailed("the bundle is for another machine or Python", saw, do)
     if wrong := files.damaged(folder, manifest["sha256"]):
-        saw = f"missing, or with another SHA-256, in {folder}: {', '.join(wrong)}"
-        raise PreconditionFailed("files of the bundle have changed", saw, "copy it again")
+        saw = f"missing, or with a different SHA-256, in {folder}: {', '.join(wrong)}"
+        raise PreconditionFailed("files of the bundle have changed", saw, "copy the bundle again")
     return manifest
 
 
 def are_loaded(site: Site) -> bool:
-    """Whether every image of the profile is the one that make load loaded."""
+    """Whether every image of the profile is one that make load loaded."""
     known, wanted = site.settings.loaded_images, site.settings.images
     return not site.stacks.missing_images(wanted) and all(
         known.get(name) == site.stacks.image_id(name) for name in wanted
@@ -156,8 +148,7 @@ def are_loaded(site: Site) -> bool:
 
 
 def tar_in_volume(settings: Settings, access: str, *arguments: str) -> list[str]:
-    """As root without privileges. access: ":ro" or "". No log: Docker would write the tar into
-    it."""
+    """As root without privileges. access: ":ro" or "". Without a log: Docker would log the tar."""
     image = settings.local(settings.image("NIGHT_DESK_IMAGE"))
     volumes = {f"/models{access}": f"{settings['PROJECT']}-models"}
     options = ("--interactive", "--user=0:0", "--log-driver=none")

@@ -20,7 +20,7 @@ from typing import Any
 from glue.clients import chat_volume, host
 from glue.clients.site import Site
 from glue.core import commands, files, journal, lock, upgrade_note
-from glue.core.errors import PreconditionFailed
+from glue.core.errors import PreconditionFailed, steps
 from glue.core.settings import Settings
 from glue.machine import backup_folder
 from glue.machine.backup_folder import Kept, place
@@ -34,10 +34,9 @@ RESTIC_KEEP = ("--keep-daily=7", "--keep-weekly=5", "--keep-monthly=12", "--grou
 
 
 def backup(site: Site, anew: bool = False) -> dict[str, Any]:
-    """Makes one, deletes the oldest beyond BACKUP_KEEP, and notes the result in the journal.
+    """Makes a backup and removes the oldest beyond BACKUP_KEEP.
 
-    anew: a person confirms that the folder holds no earlier backups, or that the chat holds less
-    than before.
+    anew: accept a folder without earlier backups, or a chat with less data than before.
     """
     with lock.hold(site.state, LOCK, "a backup"):
         try:
@@ -51,37 +50,25 @@ def backup(site: Site, anew: bool = False) -> dict[str, Any]:
             journal.note(site.state, event="backup", result="failed", reason=reason)
             raise
         size = sum(path.lstat().st_size for path in made.rglob("*"))
-        note_done(site, made, size)
+        disk = {"bytes": size, "own_disk": backup_folder.on_own_disk(site.settings)}
+        manifest = files.read_json(made / files.MANIFEST, {})
+        found = {key: manifest[key] for key in ("counts", "warnings")}
+        journal.record(site.state, event="backup", result="done", folder=str(made), **disk, **found)
     return {"backup": str(made), "size": host.readable(size), "kept": len(there(site))}
 
 
-def note_done(site: Site, made: Path, size: int) -> None:
-    manifest = files.read_json(made / files.MANIFEST, {})
-    journal.record(
-        site.state,
-        event="backup",
-        result="done",
-        folder=str(made),
-        bytes=size,
-        own_disk=backup_folder.on_own_disk(site.settings),
-        counts=manifest["counts"],
-        warnings=manifest["warnings"],
-    )
-
-
 def there(site: Site) -> list[Path]:
-    """The complete backups of this machine, in the order in which they were made."""
+    """The complete backups of this machine, oldest first."""
     return [kept.folder for kept in backup_folder.there(site.settings)]
 
 
 def require_sources(site: Site, anew: bool) -> None:
-    """Raises PreconditionFailed if the folder is not that of the earlier backups, or the state
-    folder lacks what the last one held."""
+    """Raises PreconditionFailed if the earlier backups, or files of the state folder, are gone."""
     if anew:
         journal.record(site.state, event=journal.NEW_BACKUPS)
     if words := backup_folder.fault(site.settings):
-        do = "mount it, then make backup; or, to start in this folder: make backup NEW=1"
-        raise PreconditionFailed("this is not the folder of the earlier backups", words, do)
+        do = "mount its disk and run make backup. To start a new series here: make backup NEW=1"
+        raise PreconditionFailed("BACKUP_DIR does not contain the earlier backups", words, do)
     chat_volume.require_not_lost(site.settings, site.stacks)
     kept = backup_folder.there(site.settings)
     if anew or not kept:
@@ -90,10 +77,8 @@ def require_sources(site: Site, anew: bool) -> None:
     had = [name for name in MUST_BE if f"state/{name}" in last.checksums]
     if gone := [name for name in had if not (site.state / name).exists()]:
         saw = f"not in {site.state}, but in the backup {last.folder}: {', '.join(gone)}"
-        do = (
-            "check that the disk of STATE_DIR is mounted; or make restore REPLACE=1"
-            f" FROM={last.folder}"
-        )
+        again = f"or restore the files: make restore REPLACE=1 FROM={last.folder}"
+        do = steps("check that the disk of STATE_DIR is mounted", again)
         raise PreconditionFailed("the state folder has lost files", saw, do)
 
 
@@ -101,10 +86,10 @@ def require_sources(site: Site, anew: bool) -> None:
 
 
 def make(site: Site, anew: bool = False, now: datetime | None = None) -> Path:
-    """Returns its folder. now: by default, by the machine's clock."""
+    """Returns the folder of the backup. now: the time in its name."""
     kept = backup_folder.there(site.settings)
     target = place(site.settings)
-    name = free_name(target, now or datetime.now(UTC))
+    name = free_name(target, now)
     unfinished = target / unfinished_name(site.settings, name)
     target.mkdir(parents=True, exist_ok=True, mode=0o700)
     for half in target.glob(unfinished_name(site.settings, "*")):
@@ -121,21 +106,21 @@ def make(site: Site, anew: bool = False, now: datetime | None = None) -> Path:
     return target / name
 
 
-def free_name(target: Path, now: datetime) -> str:
-    """The moment, or the next second without a folder: a clock may have been set back."""
+def free_name(target: Path, now: datetime | None = None) -> str:
+    """now as a name, or the next free second: clocks are set back. Default: the current time."""
+    now = now or datetime.now(UTC)
     while (target / files.time_stamp(now)).exists():
         now += timedelta(seconds=1)
     return files.time_stamp(now)
 
 
 def unfinished_name(settings: Settings, name: str) -> str:
-    """Another machine may write beside it."""
+    """Differs between machines, which may share the folder."""
     return f".unfinished-{backup_folder.machine(settings)}-{name}"
 
 
 def require_room(site: Site, unfinished: Path, before: Kept | None) -> None:
-    """Raises PreconditionFailed unless the copy fits, beside what the chat and a night need of the
-    same disk."""
+    """Raises PreconditionFailed unless it fits, and leaves room for the chat and a night."""
     databases, uploads = chat_volume.sizes(site.settings)
     links = before is not None and backup_contents.takes_links(before.folder, unfinished)
     linked_to = before.folder / "state" if before and links else None
@@ -143,13 +128,12 @@ def require_room(site: Site, unfinished: Path, before: Kept | None) -> None:
     needed = databases + uploads + backup_contents.state_bytes(site.state, linked_to, target)
     if host.on_one_disk(unfinished, site.state):
         needed += databases + site.settings.number("DISK_FREE_BYTES")
-    free = host.free_disk_bytes(unfinished)
-    if free >= needed:
+    if (free := host.free_disk_bytes(unfinished)) >= needed:
         return
     saw = f"{host.readable(needed)} needed on the disk of {target}, {host.readable(free)} free"
     do = "set a smaller BACKUP_KEEP, or BACKUP_DIR to another disk, in env/site.env"
     if others := backup_folder.others(site.settings):
-        do += f"; remove by hand what another machine or version made: {', '.join(others)}"
+        do += f"; or delete by hand what other machines or versions made: {', '.join(others)}"
     raise PreconditionFailed("there is no room for a backup", saw, do)
 
 
@@ -163,11 +147,8 @@ def fill(site: Site, unfinished: Path, name: str, kept: list[Kept], anew: bool) 
     backup_contents.copy_settings(unfinished / "env")
     anew = anew or journal.chat_is_new(site.state)
     facts = backup_folder.facts(site.settings, kept, counts, anew)
-    if less := backup_folder.fewer(counts, facts["most"]):
-        words = (
-            f"the chat shrank below half: {', '.join(less)}; if that is right: make backup NEW=1"
-        )
-        warnings.append(words)
+    if less := ", ".join(backup_folder.fewer(counts, facts["most"])):
+        warnings.append(f"the chat shrank below half: {less}; if that is right: make backup NEW=1")
     images = {key: site.settings.image(key) for key in ("OPEN_WEBUI_IMAGE", "VLLM_IMAGE")}
     facts |= {"made": name, "links": links, "images": images, "warnings": warnings}
     files.write_checksums(unfinished, facts)
@@ -179,8 +160,8 @@ def fill(site: Site, unfinished: Path, name: str, kept: list[Kept], anew: bool) 
 
 
 def forget_old(site: Site, made: Path | None = None) -> None:
-    """Deletes the oldest backups of this machine beyond BACKUP_KEEP; never the one just made, nor
-    the one that an upgrade may go back to. One that is half deleted does not look complete."""
+    """Removes the oldest backups of this machine beyond BACKUP_KEEP, but not the new one, nor one
+    that an upgrade may need. A half-removed backup does not look complete."""
     kept = backup_folder.there(site.settings)
     needed = upgrade_note.read(site.state).get("backup")
     for old in backup_folder.removable(kept, site.settings.number("BACKUP_KEEP")):
@@ -190,8 +171,7 @@ def forget_old(site: Site, made: Path | None = None) -> None:
 
 
 def to_restic(site: Site, folder: Path) -> None:
-    """Stores a second copy, encrypted, at RESTIC_REPOSITORY. restic keeps and deletes by its own
-    rule."""
+    """Stores an encrypted copy at RESTIC_REPOSITORY, and removes old ones there."""
     repository = site.settings.values.get("RESTIC_REPOSITORY")
     if not repository:
         return
@@ -199,7 +179,7 @@ def to_restic(site: Site, folder: Path) -> None:
         "RESTIC_REPOSITORY": repository,
         "RESTIC_PASSWORD_FILE": site.settings.values.get("RESTIC_PASSWORD_FILE", ""),
     }
-    do = "apt-get install restic; restic snapshots; or remove RESTIC_REPOSITORY"
+    do = "check that restic is installed and works (restic snapshots), or remove RESTIC_REPOSITORY"
     for verb, *options in (("backup", str(folder)), ("forget", *RESTIC_KEEP, "--prune")):
         site.tell(f"restic {verb}")
         command = ["restic", verb, "--tag=dual-use", *options]
@@ -207,8 +187,7 @@ def to_restic(site: Site, folder: Path) -> None:
 
 
 def verified(folder: Path) -> dict[str, Any]:
-    """The backup's manifest. Raises PreconditionFailed, naming files, if any of them has
-    changed."""
+    """The manifest. Raises PreconditionFailed with the names of files that have changed."""
     try:
         manifest = files.read_manifest(folder, backup_folder.REQUIRED)
         files.require_below(manifest["links"])
@@ -216,6 +195,6 @@ def verified(folder: Path) -> dict[str, Any]:
         do = "name a folder that make backup made, with its unchanged manifest.json"
         raise PreconditionFailed("the backup is not complete", f"{folder}: {error}", do) from error
     if wrong := files.damaged(folder, manifest["sha256"]):
-        saw = f"missing, or with another SHA-256, in {folder}: {', '.join(wrong)}"
+        saw = f"missing, or with a different SHA-256, in {folder}: {', '.join(wrong)}"
         raise PreconditionFailed("files of the backup have changed", saw, "restore an older one")
     return manifest

@@ -1,60 +1,67 @@
-"""Which parts of the state folder and settings a backup contains, and how they are copied."""
+"""What a backup contains, and how it is copied."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from glue.core import files, upgrade_note
+from glue.core import files, lock, upgrade_note
 from glue.core.files import sha256
 from glue.core.settings import REPOSITORY
 from glue.machine import backup_folder
 from glue.machine.backup_folder import Kept
 
-# folders anywhere in the state folder
+# names of folders, anywhere in the state folder
 LEFT_OUT = ("scratch", "adapter", "checkpoint", "desk", "demo")
-# parts of names; the note of an upgrade is about now and must not be restored
+# names of files; the note of an upgrade is about now and must not be restored
 NOT_NEEDED = (
-    *(".lock", ".unfinished", "reserve", "alarm.json", "attempts.json"),
-    upgrade_note.NOTE,
+    *(
+        lock.TRAINING,
+        lock.UPGRADE,
+        lock.SWITCH,
+        "backup.lock",
+        "ingest.lock",
+        "jobs.lock",
+        "notes.lock",
+    ),
+    *("reserve", "alarm.json", "attempts.json", upgrade_note.NOTE),
 )
 
 
-def unneeded(folder: Path, names: list[str], backups: Path) -> set[str]:
-    """The names in a folder of the state folder that no backup contains, including other
-    backups, of this BACKUP_DIR or an earlier one."""
+def entries(folder: Path, backups: Path) -> Iterator[Path]:
+    """Every file and link of the state folder that a backup contains: no other backup."""
+    for path in folder.iterdir():
+        if path.name in LEFT_OUT or not is_needed(path):
+            continue
+        if backup_folder.is_backup(path) or path.resolve() == backups.resolve():
+            continue
+        is_folder = path.is_dir() and not path.is_symlink()
+        yield from entries(path, backups) if is_folder else [path]
 
-    def is_unneeded(name: str) -> bool:
-        path = folder / name
-        if name in LEFT_OUT or any(part in name for part in NOT_NEEDED):
-            return True
-        return backup_folder.is_backup(path) or path.resolve() == backups.resolve()
 
-    return set(filter(is_unneeded, names))
+def is_needed(path: Path) -> bool:
+    """Compares whole names: a site's own folder `reservations` is needed."""
+    half_written = path.name.startswith((".unfinished-", ".lock-probe-"))
+    return path.name not in NOT_NEEDED and path.suffix != ".unfinished" and not half_written
 
 
 def state_bytes(state: Path, linked_to: Path | None, backups: Path) -> int:
-    """What copy_state will write. linked_to: an earlier backup's state folder, if links to it can
-    be made."""
-    size = 0
-    for folder, folders, names in os.walk(state):
-        left_out = unneeded(Path(folder), [*folders, *names], backups)
-        folders[:] = [name for name in folders if name not in left_out]
-        paths = [Path(folder) / name for name in names if name not in left_out]
-        size += sum(path.lstat().st_size for path in paths if not held(path, state, linked_to))
-    return size
+    """What copy_state will write. linked_to: the state folder of a backup that takes links."""
+    paths = entries(state, backups)
+    return sum(path.lstat().st_size for path in paths if not held(path, state, linked_to))
 
 
 def held(path: Path, state: Path, earlier: Path | None) -> bool:
-    """Whether an earlier backup's state folder has this adapter: a published one never changes."""
+    """Whether an earlier backup has this adapter: a published one never changes."""
     is_adapter = path.suffix == ".safetensors"
     return earlier is not None and is_adapter and (earlier / path.relative_to(state)).exists()
 
 
 def takes_links(before: Path, unfinished: Path) -> bool:
-    """Whether hard links to an earlier backup are possible; many network shares have none."""
+    """Whether hard links to an earlier backup work. Many network shares have none."""
     probe = unfinished / "probe"
     try:
         os.link(before / files.MANIFEST, probe)
@@ -67,39 +74,30 @@ def takes_links(before: Path, unfinished: Path) -> bool:
 def copy_state(
     state: Path, target: Path, before: Kept | None, backups: Path
 ) -> tuple[dict[str, str], list[str]]:
-    """Returns the symbolic links, which are not copied, by their paths; and a sentence for each
-    adapter that is damaged, here or in the earlier backup.
+    """Copies files, and links to adapters that the earlier backup has undamaged.
 
-    An adapter that the earlier backup holds undamaged is linked to, where that disk has links.
+    Returns the target of each symbolic link by its path, and a sentence for each damaged adapter.
     """
     links: dict[str, str] = {}
     warnings: list[str] = []
-
-    def link_or_copy(source: str, copy: str) -> str:
-        path = Path(source)
+    for path in entries(state, backups):
+        name = path.relative_to(state)
+        if path.is_symlink():
+            links[str("state" / name)] = str(path.readlink())
+            continue
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         if before and path.suffix == ".safetensors":
-            earlier = before.folder / "state" / path.relative_to(state)
+            earlier = before.folder / "state" / name
             if is_whole(path, earlier, before, warnings):
                 with suppress(OSError):
-                    os.link(earlier, copy)
-                    return copy
-        return shutil.copy2(source, copy)
-
-    def not_copied(folder: str, names: list[str]) -> set[str]:
-        left_out = unneeded(Path(folder), names, backups)
-        linked = [Path(folder) / name for name in names if name not in left_out]
-        linked = [path for path in linked if path.is_symlink()]
-        for path in linked:
-            links[str("state" / path.relative_to(state))] = str(path.readlink())
-        return left_out | {path.name for path in linked}
-
-    shutil.copytree(state, target, ignore=not_copied, copy_function=link_or_copy)
+                    os.link(earlier, target / name)
+                    continue
+        shutil.copy2(path, target / name)
     return links, warnings
 
 
 def is_whole(path: Path, earlier: Path, before: Kept, warnings: list[str]) -> bool:
-    """Whether the earlier backup holds this adapter as it was published. Adds damage to
-    warnings."""
+    """Whether the earlier backup has this adapter undamaged. Adds damage to warnings."""
     name = str(earlier.relative_to(before.folder))
     here, known = sha256(path), before.checksums.get(name)
     wanted = published(path) or here
@@ -114,7 +112,7 @@ def is_whole(path: Path, earlier: Path, before: Kept, warnings: list[str]) -> bo
 
 
 def published(path: Path) -> str | None:
-    """The SHA-256 of an adapter's file by the manifest beside it; None if that has none."""
+    """The SHA-256 of an adapter in the manifest beside it; None without one."""
     with suppress(OSError):
         found = files.read_json_if_whole(path.parent / files.MANIFEST, {}).get("sha256")
         if isinstance(found, dict) and path.name in found:

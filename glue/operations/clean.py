@@ -1,4 +1,4 @@
-"""Removes a rehearsal, even one of a clone that is gone, so that the next starts from nothing."""
+"""Removes a rehearsal, also that of a deleted clone."""
 
 from __future__ import annotations
 
@@ -16,23 +16,17 @@ BENCH_VOLUMES = ("bench-ours-", "bench-stock-")  # the name of the model follows
 
 
 def clean(site: Site) -> dict[str, list[str]]:
-    """Removes the rehearsal's containers, volumes and state, and other versions' images.
-
-    Raises Misconfigured on a Spark, which holds what a team wrote.
-    """
+    """Removes containers, volumes, state, older images. Raises Misconfigured on a Spark."""
     if not site.settings.rehearsal:
-        raise Misconfigured(
-            "make clean removes a rehearsal only",
-            f"profile {site.settings.profile}",
-            "docs/administrator.md, Backup and restore",
-        )
+        saw, do = f"profile {site.settings.profile}", "docs/administrator.md, Backup and restore"
+        raise Misconfigured("make clean removes a rehearsal only", saw, do)
     removed = remove_volumes(site.stacks) + remove_old_images(site.stacks)
     shutil.rmtree(site.state, ignore_errors=True)
     return {"removed": [*removed, str(site.state)]}
 
 
 def remove_volumes(stacks: Stacks) -> list[str]:
-    """Removes the project's containers and volumes. Returns the names of the volumes."""
+    """Returns the names of the removed volumes. Removes their containers first."""
     for container in (one for stack in (DAY, NIGHT, BENCH) for one in stacks.found(stack)):
         remove(container)
     benches = tuple(f"{stacks.settings['PROJECT']}-{prefix}" for prefix in BENCH_VOLUMES)
@@ -44,7 +38,7 @@ def remove_volumes(stacks: Stacks) -> list[str]:
 
 
 def remove_old_images(stacks: Stacks) -> list[str]:
-    """Removes what other versions built and no container uses. Returns the references."""
+    """Removes what other versions built, unless a container uses it. Returns the names."""
     current = {stacks.settings[key] for key in image_tags.BUILDS}
     families = {reference.rpartition(":")[0] for reference in current}
     images = stacks.docker.images.list(filters={"reference": "dual-use/*"})

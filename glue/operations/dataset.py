@@ -10,6 +10,7 @@ from typing import Any
 
 from glue.clients import jobs, knowledge
 from glue.clients.jobs import Job
+from glue.clients.open_webui import NOTES
 from glue.clients.site import Site
 from glue.core import files, lock, names
 from glue.core.errors import GlueError
@@ -70,10 +71,12 @@ def build_in(
 
 def order_for(site: Site, recipe: Recipe) -> dict[str, Any]:
     settings, prompts = site.settings, files.read_lines(site.state / names.PROMPTS)
+    person, off = site.administrator(), settings["NOTES"] == "off"
     return {
         "recipe": asdict(recipe),
         "known": sorted(learned_before(site)),
-        "knowledge": knowledge.current(site.administrator(), site.state),
+        "knowledge": knowledge.current(person, site.state),
+        "notes": None if off else knowledge.current(person, site.state, kind=NOTES),
         "system_prompt": settings["SYSTEM_PROMPT"],
         "earlier_prompts": [row for row in prompts if row.keys() == {"system", "template"}],
         "rag_template": settings["RAG_TEMPLATE"],
@@ -135,11 +138,32 @@ def delete_ratings(site: Site, account: str) -> int:
 
 
 def remove(site: Site, wanted: Iterable[str]) -> dict[str, int]:
-    """Rows removed, by data set, of the chats and people with these hashed names."""
-    order = {"names": sorted(set(wanted))}
-    folders = (site.state / "nights", site.state / "dataset")
-    if not order["names"] or not any(folder.exists() for folder in folders):
-        return {}
-    job = Job("learning.dataset.forget", order, writes=folders, timeout_seconds=FORGET_SECONDS)
-    removed: dict[str, int] = jobs.run(site, job)["removed"]
+    """Rows removed, by data set and file, of the chats and people with these hashed names."""
+    hashed = set(wanted)
+    gone = notes_of(site.state, hashed)
+    order = {"names": sorted(hashed), "notes": [row["text"] for row in gone]}
+    folders, removed = (site.state / "nights", site.state / "dataset"), {}
+    if hashed and any(folder.exists() for folder in folders):
+        job = Job("learning.dataset.forget", order, writes=folders, timeout_seconds=FORGET_SECONDS)
+        removed = dict(jobs.run(site, job)["removed"])
+    if gone:  # last: an interrupted forget finds their texts again
+        remove_notes(site.state, gone)
+        removed[names.NOTES] = len(gone)
     return removed
+
+
+def notes_of(state: Path, hashed: set[str]) -> list[dict[str, Any]]:
+    rows = files.read_json_if_whole(state / names.NOTES, {}).get("notes", [])
+    return [
+        row
+        for row in rows
+        if hashed & {names.hashed(what, row[what]) for what in ("chat", "user") if row[what]}
+    ]
+
+
+def remove_notes(state: Path, gone: list[dict[str, Any]]) -> None:
+    """Their page is made anew with the next ones, and what the chat has of them goes then."""
+    kept = files.read_json(state / names.NOTES, {})
+    left = [row for row in kept["notes"] if row not in gone]
+    (state / pages.NOTES).unlink(missing_ok=True)
+    files.write_json(state / names.NOTES, kept | {"notes": left, "seen": ""}, mode=0o600)

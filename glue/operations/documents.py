@@ -6,45 +6,31 @@ refused file does not stop the others.
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from glue.clients import knowledge, suggestions
+from glue.clients import document_index, knowledge, leftovers, suggestions
 from glue.clients.knowledge import Held
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
-from glue.clients.webui_connection import Refused, TooSlow
 from glue.core import control_words, files, lock
-from glue.core.errors import GlueError, PreconditionFailed
+from glue.core.errors import PreconditionFailed
 from glue.operations import documents_plan as planning
 from glue.operations.documents_folder import DOCUMENT_TYPES, look_through
 from glue.operations.documents_plan import Document, Folder, Plan
+from glue.operations.documents_take_in import (
+    NOTES,
+    Run,
+    broken_words,
+    drop,
+    remember,
+    same_as,
+    sha256,
+    take_in_all,
+)
 
 LOCK = "ingest.lock"
-# {"texts": checksum of a file -> checksum of its text, "clean": checksums of texts without control
-# words}; without it, an ingest asks Open WebUI again
-NOTES = "ingest.json"
-
-
-@dataclass
-class Run:
-    """One ingest. held: what the collection holds now, by id. stays: ids of what is up to date.
-    known: keys of what it held before. refused: name -> reason."""
-
-    site: Site
-    person: WebUI
-    collection: str
-    held: dict[str, Held]
-    known: frozenset[str | None]
-    texts: dict[str, str]
-    clean: set[str]
-    refused: dict[str, str]
-    stays: set[str] = field(default_factory=set)
-    notes: list[str] = field(default_factory=list)
 
 
 def ingest(
@@ -69,6 +55,7 @@ def ingest(
         plan = planning.compare(found, run.held.values(), run.texts)
         confirm(plan, yes, ask)
         run.stays |= plan.stays
+        run.notes += planning.told_kept(plan.kept)
         announce(site, plan)
         took = take_in_all(run, plan)
         remove_gone(run, plan, found)
@@ -90,11 +77,26 @@ def begin(site: Site, found: Folder) -> Run:
     assert collection is not None
     knowledge.attach(person, collection)
     held = knowledge.held(person, collection)
-    knowledge.discard_unfinished(person, collection, held)
+    leftovers.clear(person, collection, held)
     notes = files.read_json_if_whole(site.state / NOTES, {})
+    make_searchable(site, person, collection, held, notes.get("embedding"))
     texts, clean = dict(notes.get("texts", {})), set(notes.get("clean", []))
     by_id, known = {one.id: one for one in held}, frozenset(one.key for one in held)
-    return Run(site, person, collection, by_id, known, texts, clean, dict(found.refused))
+    refused, tries = dict(found.refused), dict(notes.get("tries", {}))
+    return Run(site, person, collection, by_id, known, texts, clean, refused, tries)
+
+
+def make_searchable(
+    site: Site, person: WebUI, collection: str, held: list[Held], made_with: str | None
+) -> None:
+    """Has the index made again if it is lost, or made with another embedding model."""
+    model = site.settings["EMBEDDING_MODEL"]
+    if made_with not in (None, model):
+        site.tell(f"the index was made with {made_with}; it is made again with {model}")
+        document_index.reindex(person, held)
+    elif not document_index.is_searchable(person, collection, held):
+        site.tell(f"{knowledge.UNSEARCHABLE}; the index is made again")
+        document_index.index_again(person, collection, [one for one in held if one.text])
 
 
 def confirm(plan: Plan, yes: bool, ask: Callable[[str], bool]) -> None:
@@ -115,109 +117,6 @@ def announce(site: Site, plan: Plan) -> None:
     if plan.by_hand:
         names = planning.listing(f"{one.name} ({one.person or 'unknown'})" for one in plan.by_hand)
         site.tell(f"added by people, kept: {names}")
-
-
-# ---------------------------------------------------------------------- each file
-
-
-def take_in_all(run: Run, plan: Plan) -> list[Document]:
-    """The added files. Raises GlueError if Open WebUI stops answering."""
-    took: list[Document] = []
-    todo, begun = list(plan.todo), time.monotonic()
-    for number, document in enumerate(todo, 1):
-        run.site.tell(planning.progress(number, todo, time.monotonic() - begun))
-        try:
-            if take_in(run, document):
-                took.append(document)
-        except (GlueError, OSError) as error:
-            reason = why_refused(error)
-            if not reason:
-                raise interrupted(len(took), len(todo), error) from error
-            run.refused[document.name] = reason
-            run.site.tell(f"not added: {document.name}: {reason}")
-    refused = {one: run.refused[other] for one, other in plan.twins.items() if other in run.refused}
-    run.refused |= refused
-    return took
-
-
-def why_refused(error: Exception) -> str:
-    """Why this file is not added; empty if no file can be: Open WebUI does not answer."""
-    if isinstance(error, Refused):
-        return planning.why_refused(error.reason)
-    if isinstance(error, TooSlow):
-        return f"Open WebUI did not finish it within {knowledge.FILE_DEADLINE_SECONDS} s"
-    return str(error) if isinstance(error, OSError) else ""
-
-
-def interrupted(took: int, todo: int, error: Exception) -> GlueError:
-    saw = getattr(error, "saw", str(error))
-    what = f"Open WebUI stopped answering; {took} of {todo} new documents are in"
-    return GlueError(what, saw, "make status, then the same make ingest again")
-
-
-def take_in(run: Run, document: Document) -> bool:
-    """Adds the new version and then removes the old one. False if its text was in already."""
-    args = (document.path, document.name, document.key, document.checksum)
-    file_id = knowledge.upload(run.person, *args)
-    try:
-        text = read(run, document, file_id)
-        new = settle(run, document, file_id, text)
-    except Refused:  # else Open WebUI may still be at work on it; the next ingest looks
-        knowledge.discard(run.person, file_id)
-        raise
-    old = [one for one in run.held.values() if one.key == document.key]
-    drop(run, [one for one in old if one.id not in run.stays])
-    return new
-
-
-def read(run: Run, document: Document, file_id: str) -> str:
-    """SHA-256 of its text, as Open WebUI has it."""
-    text = knowledge.read(run.person, file_id)
-    if document.path.suffix.lower() == ".pdf":
-        pages, blank = knowledge.pages(run.person, file_id)
-        if blank:
-            run.notes.append(f"{document.name}: {blank} of {pages} pages hold no text")
-    text, words = control_words.broken(text)
-    if words:
-        knowledge.rewrite(run.person, file_id, text)
-        run.notes.append(f"{document.name}: {broken_words(words)}")
-    run.texts[document.checksum] = sha256(text)
-    return run.texts[document.checksum]
-
-
-def broken_words(words: tuple[str, ...]) -> str:
-    return (
-        f"control words of a model in it were broken up, so that they command nothing: {words[0]}"
-    )
-
-
-def settle(run: Run, document: Document, file_id: str, text: str) -> bool:
-    """Links it. Returns False, and leaves it out, if its text is in already: Open WebUI stores a
-    text only once, so the same text under a removed name goes first."""
-    twin = next((one for one in run.held.values() if one.text == text), None)
-    if twin and (twin.id in run.stays or twin.key == document.key):
-        run.stays.add(twin.id)
-        knowledge.discard(run.person, file_id)
-        if twin.key != document.key:
-            run.notes.append(same_as(document.name, twin.name))
-        return False
-    if twin:
-        drop(run, [twin])
-    knowledge.link(run.person, run.collection, file_id)
-    new = Held(file_id, document.name, document.key, document.checksum, text, clean=True)
-    run.held[file_id] = new
-    run.stays.add(file_id)
-    return True
-
-
-def same_as(one: str, other: str) -> str:
-    return f"{one}: the same text as {other}, which is in once"
-
-
-def drop(run: Run, gone: list[Held]) -> None:
-    knowledge.remove(run.person, run.collection, gone)
-    for one in gone:
-        run.held.pop(one.id)
 
 
 # ---------------------------------------------------------------------- afterwards
@@ -255,9 +154,12 @@ def conclude(
     contents = planning.contents(held)
     missing = [one for one in found.documents if not planning.is_in(one, contents, run.texts)]
     wanted = {one.checksum for one in found.documents}
-    texts = {key: text for key, text in run.texts.items() if key in wanted}
-    clean = sorted(run.clean & {one.text for one in held})
-    files.write_json(run.site.state / NOTES, {"texts": texts, "clean": clean})
+    run.texts = {key: text for key, text in run.texts.items() if key in wanted}
+    run.tries = {key: count for key, count in run.tries.items() if key in wanted}
+    run.clean &= {one.text for one in held}
+    remember(run)
+    absent = {one.name for one in missing} | found.refused.keys()
+    run.refused = {name: why for name, why in run.refused.items() if name in absent}
     lost = [one.name for one in missing if one.name not in run.refused]
     twins = [one for one in plan.twins.items() if one[0] not in run.refused]
     total = len(found.documents) + len(found.refused)
@@ -279,11 +181,6 @@ def conclude(
 
 def described(reasons: Any) -> list[str]:
     return [f"{one}: {reason}" for one, reason in sorted(reasons.items())]
-
-
-def sha256(text: str) -> str:
-    """As Open WebUI has it of a text, to recognise the same text."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def lines(result: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from glue.core import files
@@ -12,6 +12,7 @@ from glue.operations import documents_plan as planning
 from glue.operations.documents_plan import Document, Folder
 
 DOCUMENT_TYPES = (".pdf", ".docx", ".pptx", ".xlsx", ".md", ".txt", ".html", ".htm")
+UNOPENED = "it cannot be opened"
 LARGEST_BYTES = 100 << 20  # RAG_FILE_MAX_SIZE in compose.day.yaml
 
 
@@ -25,33 +26,48 @@ def look_through(folder: Path) -> Folder:
     refused: dict[str, str] = {}
     not_read: dict[str, str] = {}
     keys: set[str] = set()
-    closed: list[str] = []
-    for path in walk(folder, lambda error: closed.append(str(error.filename))):
+    unopened: list[str] = []
+    empty: list[str] = []  # as a disk or share that is not mounted leaves it
+    for path in walk(folder, unopened, empty):
         relative = os.path.relpath(path, folder)
         keys.add(planning.key_of(relative))
         shown = planning.name_of(relative)
         if not path.exists():
-            closed.append(str(path))  # the link may be to a folder that is not mounted now
+            unopened.append(str(path))  # the link may be to a folder that is not mounted now
         elif reason := why_not_read(path, relative):
             not_read[shown] = reason
         elif isinstance(found := document(path, relative), str):
             refused[shown] = found
         else:
             documents.append(found)
-    relatives = [os.path.relpath(one, folder) for one in closed]
-    not_read |= {planning.name_of(one): "it cannot be opened" for one in relatives}
-    shut = tuple(map(planning.key_of, relatives))
-    return Folder(tuple(documents), refused, not_read, frozenset(keys), shut)
+    not_read |= dict.fromkeys(map(planning.name_of, below(folder, unopened)), UNOPENED)
+    closed = tuple(map(planning.key_of, below(folder, unopened + empty)))
+    return Folder(tuple(documents), refused, not_read, frozenset(keys), closed)
 
 
-def walk(folder: Path, closed: Callable[[OSError], None]) -> Iterator[Path]:
-    """Every file below folder, sorted; a link that leads back into a folder is not followed."""
+def below(folder: Path, paths: list[str]) -> list[str]:
+    return [os.path.relpath(one, folder) for one in paths]
+
+
+def walk(folder: Path, unopened: list[str], empty: list[str]) -> Iterator[Path]:
+    """Every file below folder, sorted; a link that leads back into a folder is not followed.
+    unopened and empty: get such folders."""
     seen: set[tuple[int, int]] = set()
-    for top, folders, names in os.walk(folder, onerror=closed, followlinks=True):
-        found = Path(top).stat()
+
+    def lost(error: OSError) -> None:
+        unopened.append(str(error.filename))
+
+    for top, folders, names in os.walk(folder, onerror=lost, followlinks=True):
+        try:
+            found = Path(top).stat()
+        except OSError:  # its disk was taken away meanwhile
+            unopened.append(top)
+            continue
         if (found.st_dev, found.st_ino) in seen:
             folders.clear()
             continue
+        if not folders and not names:
+            empty.append(top)
         seen.add((found.st_dev, found.st_ino))
         folders.sort()
         yield from (Path(top, one) for one in sorted(names))

@@ -12,6 +12,7 @@ from glue.clients.knowledge import Held
 from glue.core import control_words
 
 SHOWN_NAMES = 20
+TRY_AGAIN = "it is tried again when it has changed, or after: rm state/ingest.json"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Document:
 @dataclass(frozen=True)
 class Folder:
     """refused and not_read: name -> reason. keys: of every file in it, read or not. closed: keys of
-    folders that could not be listed."""
+    folders that could not be listed, or hold nothing at all."""
 
     documents: tuple[Document, ...]
     refused: Mapping[str, str]
@@ -44,13 +45,15 @@ class Folder:
 @dataclass(frozen=True)
 class Plan:
     """todo: to add. twins: name -> the name under which the same content is in, or will be.
-    stays: IDs of unchanged files. gone: no longer in the folder. by_hand: added by people.
+    stays: IDs of unchanged files. gone: no longer in the folder. kept: nor these, but
+    their folder is closed. by_hand: added by people.
     foreign: folder and collection have no document in common."""
 
     todo: tuple[Document, ...]
     twins: Mapping[str, str]
     stays: frozenset[str]
     gone: tuple[Held, ...]
+    kept: tuple[Held, ...]
     by_hand: tuple[Held, ...]
     foreign: bool
 
@@ -117,25 +120,37 @@ def compare(folder: Folder, held: Iterable[Held], texts: Mapping[str, str]) -> P
     twins: dict[str, str] = {}
     for document in folder.documents:
         twin = names.get(document.checksum) or names.get(texts.get(document.checksum, ""))
+        as_kind = (
+            document.checksum + document.path.suffix.lower()
+        )  # the name decides how it is read
+        twin = twin or names.get(as_kind)
         if document.key in there:
             continue
         if twin:
             twins[document.name] = twin
         else:
-            names[document.checksum] = document.name
+            names[as_kind] = document.name
             todo.append(document)
     ours = [one for one in held if one.key is not None]
     checksums = {document.checksum for document in folder.documents}
     shared = [one for one in ours if one.key in folder.keys or one.checksum in checksums]
-    gone = tuple(one for one in ours if not folder.may_hold(one.key or ""))
+    absent = [one for one in ours if one.key not in folder.keys]
+    gone = tuple(one for one in absent if not folder.may_hold(one.key or ""))
     return Plan(
         tuple(todo),
         twins,
         frozenset(one.id for one in stays),
         gone,
+        tuple(one for one in absent if one not in gone),
         tuple(one for one in held if one.key is None),
         bool(gone) and not shared,
     )
+
+
+def told_kept(kept: Iterable[Held]) -> list[str]:
+    names = listing(one.name for one in kept)
+    why = "their folder is empty or cannot be opened, as without its disk or share"
+    return [f"{names}: kept, because {why}; to remove them, delete the folder"] if names else []
 
 
 def listing(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Restores a backup, on this machine or a fresh one. Every byte is checked before any change."""
+"""Restores a backup, on this machine or another. All files are checked before any change."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ PUBLIC = ("adapters", "bench", "models.json")  # containers read these as other 
 
 
 def restore(site: Site, folder: Path, replace: bool = False) -> dict[str, Any]:
-    """Afterwards everything is stopped, with the backup's people, documents, adapters, secrets and
-    journal; make day starts it.
+    """Restores the backup in folder. Everything is stopped afterwards.
 
-    A restore that dies leaves a mark, and no day starts until one has ended. It also ends an
-    upgrade that died, whose older backup must not replace this one; but not one that runs, which
-    may have called this.
+    A restore that dies leaves a mark, and no day starts until another one has ended. It discards
+    the note of an upgrade that died, whose older backup must not replace this one; a running
+    upgrade, which may have called this, keeps its note.
 
-    replace: also if a chat already exists; else PreconditionFailed, with nothing changed.
+    replace: also if a chat exists. Raises PreconditionFailed with nothing changed.
     """
     manifest = backup.verified(folder)
     require_possible(site, folder, manifest, replace)
@@ -60,11 +59,8 @@ def require_possible(site: Site, folder: Path, manifest: dict[str, Any], replace
         raise PreconditionFailed("an image is not on this machine", ", ".join(absent), do)
     refuse_downgrade(site, manifest)
     site.stacks.ensure_volumes(chat_volume.VOLUME)  # setup creates the others
-    if (
-        replace
-        or desired_state.unfinished_restore(site.state)
-        or chat_volume.is_empty(site.settings)
-    ):
+    half = desired_state.unfinished_restore(site.state)
+    if replace or half or chat_volume.is_empty(site.settings):
         return
     saw = f"the volume {site.settings['PROJECT']}-webui-data holds people and conversations"
     do = f"make backup, then make restore REPLACE=1 FROM={folder}"
@@ -80,8 +76,7 @@ def stop(site: Site) -> None:
 
 
 def refuse_downgrade(site: Site, manifest: dict[str, Any]) -> None:
-    """Open WebUI changes its database one way: a version older than the backup's cannot read
-    it."""
+    """Raises PreconditionFailed: an older Open WebUI cannot read a newer one's database."""
     image = site.settings.image("OPEN_WEBUI_IMAGE")
     made_with = str(manifest["images"].get("OPEN_WEBUI_IMAGE", ""))
     if image_tags.is_older(image, made_with):
@@ -91,33 +86,30 @@ def refuse_downgrade(site: Site, manifest: dict[str, Any]) -> None:
 
 
 def with_secrets(site: Site) -> Site:
-    """Compose needs secrets: the site's own, or those that setup.ensure_state has just made."""
+    """With the secrets that setup.ensure_state made, which Compose needs."""
     whole = all(key in site.settings.values for key in SECRETS)
     return site if whole else setup.open_site(site.settings.profile, site.tell)
 
 
 def put_back_state(state: Path, folder: Path, manifest: dict[str, Any]) -> list[str]:
-    """What the manifest names replaces what is here, except damaged adapters; other adapters and
-    nights stay. Returns, in words, what was left out.
-    """
+    """Replaces the files that the manifest names; other adapters and nights stay. Returns a
+    sentence for each file that is not restored."""
     asked = files.read_lines(state / names.FORGOTTEN)
-    (state / "adapters" / "current").unlink(missing_ok=True)
-    (state / "adapters" / "judging").unlink(missing_ok=True)
+    for name in ("current", "judging"):
+        (state / "adapters" / name).unlink(missing_ok=True)
     left_out = []
     for name, checksum in files.below("state", manifest["sha256"]).items():
-        if any(part in name for part in backup_contents.NOT_NEEDED):  # of an older version's backup
-            continue
+        if not all(map(backup_contents.is_needed, (Path(name), *Path(name).parents))):
+            continue  # of an older version's backup
         source = folder / "state" / name
         if backup_contents.published(source) in (None, checksum):
             put_back_file(source, state, name, checksum)
         else:
-            left_out.append(f"{name} was damaged before it was backed up, and is not restored")
+            left_out.append(f"{name} is not restored: it was damaged before it was backed up")
     for name, leads_to in files.below("state", manifest["links"]).items():
         link = state / name
         if link.is_dir() and not link.is_symlink():
-            left_out.append(
-                f"{name} is a link in the backup and a folder here, and is not restored"
-            )
+            left_out.append(f"{name} is not restored: a link in the backup and a folder here")
             continue
         files.make_folder(link.parent)
         link.unlink(missing_ok=True)
@@ -130,7 +122,7 @@ def put_back_state(state: Path, folder: Path, manifest: dict[str, Any]) -> list[
 
 
 def put_back_file(source: Path, state: Path, name: str, checksum: str) -> None:
-    """With the mode that glue gives such a file, whatever mode the backup's disk shows."""
+    """With the usual mode of such a file, whatever mode the backup's disk shows."""
     public, open_folders = name.split("/")[0] in PUBLIC, setup.OPEN_FOLDERS
     target = state / name
     for parent in reversed(target.relative_to(state).parents[:-1]):
@@ -140,14 +132,14 @@ def put_back_file(source: Path, state: Path, name: str, checksum: str) -> None:
 
 
 def forget_again(site: Site) -> None:
-    """Removes examples from the backup's data sets that were forgotten since."""
+    """Removes examples that were forgotten since the backup."""
     rows = files.read_lines(site.state / names.FORGOTTEN)
     dataset.remove(site, [row["name"] for row in rows])
 
 
 def put_back_settings(source: Path, checksums: dict[str, str]) -> str:
-    """Only those that are missing here: port and disk are this machine's own, and images belong to
-    the version that runs them. Returns, in words, what was restored and what differs."""
+    """Only missing files: port and disk are those of this machine, and images belong to its
+    version. Returns what was restored and what differs, in words."""
     target = REPOSITORY / "env"
     new = [name for name in sorted(checksums) if not (target / name).exists()]
     for name in new:

@@ -1,39 +1,37 @@
-"""Prepares a fresh clone for days and nights. Every step leaves alone what is complete, so setup
-can be repeated at any time."""
+"""Prepares a fresh clone. It can be repeated at any time: what is complete stays as it is."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import secrets
 from dataclasses import asdict
 from typing import Any
 
-from glue.clients import chat_volume, host, one_shot
+from glue.clients import chat_volume, host, jobs, one_shot
 from glue.clients.docker import MOUNTED, Stacks
+from glue.clients.jobs import Job
 from glue.clients.site import Site, Tell
 from glue.core import commands, files, lock, recipes, settings
-from glue.core.errors import Misconfigured, PreconditionFailed
+from glue.core.errors import Misconfigured, PreconditionFailed, steps
 from glue.core.settings import REPOSITORY, SECRETS, Settings
 from glue.machine import doctor, images
 from glue.machine import models as machine_models
-from glue.machine.checks import Grade
+from glue.machine.check_types import Grade
 from glue.operations import airgap
-from training import world as worlds
+from training import world_examples
 
 INSTALL_DEADLINE_SECONDS = 1800
 KERNEL_CHECKS = ("training.checks.kernels", "training.checks.exactness")
 KERNEL_CHECKS_SECONDS = 1800
 READ_MODEL_SECONDS = 300
-REPLAY_SEED = 11
 OPEN_FOLDERS = ("adapters", "nights", "desk", "bench")
 GENERAL_EXAMPLES = REPOSITORY / "env" / "replay.jsonl"
 
 
 def ensure(profile: str | None, tell: Tell) -> Site:
-    """Everything that `make day` and `make night` need. Returns the site with its secrets read."""
+    """Prepares all that `make day` and `make night` need. Returns the site with its secrets."""
     # checks first: until they pass, only Docker itself may be installed
     ensure_docker(tell)
     site = open_site(profile, tell)
@@ -60,7 +58,7 @@ def ensure(profile: str | None, tell: Tell) -> Site:
 
 
 def tell_what_is_left(site: Site) -> None:
-    """Prints the doctor's other findings: what a person still has to do."""
+    """Prints what a person still has to do."""
     rest = tuple(name for name in doctor.ALL if name not in doctor.SETUP)
     for found in doctor.examine(doctor.observe(site, rest), rest):
         if found.grade is not Grade.OK:
@@ -73,26 +71,23 @@ def open_site(profile: str | None, tell: Tell) -> Site:
 
 
 def require_its_secrets(site: Site) -> None:
-    """Raises PreconditionFailed if there is a chat and its secrets are lost: new ones would lock
-    everyone out."""
-    if "WEBUI_ADMIN_PASSWORD" in site.settings.values:
+    """Raises PreconditionFailed if a chat has lost its secrets: new ones lock everyone out."""
+    kept = "WEBUI_ADMIN_PASSWORD" in site.settings.values
+    if kept or not chat_volume.holds_people(site.settings, site.stacks):
         return
-    if not chat_volume.holds_people(site.settings, site.stacks):
-        return
-    volume = site.stacks.volumes(chat_volume.VOLUME)[0]
-    file = site.settings.secrets_file
+    volume, file = site.stacks.volumes(chat_volume.VOLUME)[0], site.settings.secrets_file
     saw = f"the volume {volume} holds a chat, and {file} has no WEBUI_ADMIN_PASSWORD"
-    do = (
-        "check that the disk of STATE_DIR is mounted and is the right folder;"
-        " or make restore REPLACE=1 FROM=<a backup>;"
-        " or write WEBUI_ADMIN_PASSWORD=<the administrator's password> into that file, then make"
-        f" setup; or delete the chat: docker volume rm {volume}"
+    do = steps(
+        "check that the disk of STATE_DIR is mounted",
+        "or restore: make restore REPLACE=1 FROM=<a backup>",
+        "or set WEBUI_ADMIN_PASSWORD there to the administrator's current password; make setup",
+        f"or delete the chat (cannot be undone): docker volume rm {volume}",
     )
     raise PreconditionFailed("the secrets of this chat are missing", saw, do)
 
 
 def ensure_docker(tell: Tell) -> None:
-    """Runs scripts/install-docker.sh. Raises PreconditionFailed with the script's own error."""
+    """Runs scripts/install-docker.sh. Raises PreconditionFailed with its error."""
     script = REPOSITORY / "scripts" / "install-docker.sh"
 
     def hear(line: str) -> None:
@@ -102,13 +97,12 @@ def ensure_docker(tell: Tell) -> None:
     command, environment = ["bash", str(script)], dict(os.environ)
     code, last_lines = commands.stream(command, environment, hear, INSTALL_DEADLINE_SECONDS)
     if code != 0:
-        raise told_by(last_lines) or PreconditionFailed(
-            "Docker Engine and Compose v2 are needed", last_lines, f"bash {script}"
-        )
+        what = "Docker Engine and Compose v2 are needed"
+        raise told_by(last_lines) or PreconditionFailed(what, last_lines, f"bash {script}")
 
 
 def told_by(last_lines: str) -> PreconditionFailed | None:
-    """The error that one of our scripts printed in three lines; None where it printed none."""
+    """The error that a script printed; None if it printed none."""
     found = re.search(r"^ERROR 10: (.*)\n  saw:  (.*)\n  do:   (.*)", last_lines, re.MULTILINE)
     return PreconditionFailed(*found.groups()) if found else None
 
@@ -132,7 +126,7 @@ def ensure_state(chosen: Settings, tell: Tell) -> None:
 
 
 def ensure_images(site: Site) -> None:
-    """All of them; but on a Spark the trainer's, which ensure_night_image builds."""
+    """Without the trainer image on a Spark, which ensure_night_image builds."""
     if airgap.are_loaded(site):
         return
     if site.settings.rehearsal:
@@ -144,10 +138,10 @@ def ensure_images(site: Site) -> None:
 
 
 def ensure_night_base_runs(site: Site) -> None:
-    """Runs one kernel in the trainer's base image before 80 GB are fetched: its CUDA may be newer
-    than the driver's. Raises PreconditionFailed.
+    """Runs one kernel in the trainer's base image before 80 GB are downloaded: its CUDA may be
+    newer than the driver. Raises PreconditionFailed.
 
-    NVIDIA's start-up script would say so, but a night does not run it
+    NVIDIA's start-up script would report it, but a night does not run that script
     (https://github.com/eugr/spark-vllm-docker/issues/266). CUDA 13.2 on driver 580:
     https://github.com/NVIDIA/nvbandwidth/issues/61.
     """
@@ -161,39 +155,35 @@ def ensure_night_base_runs(site: Site) -> None:
     code, last_lines = images.run_kernel(base)
     if code != 0:
         other = f"NIGHT_BASE_IMAGE={site.settings['CUDA_13_0_BASE_IMAGE']} in env/site.env"
-        do = (
-            f"set {other} (CUDA 13.0), or update the driver (nvidia-smi shows the CUDA version that"
-            " it supports); then make setup"
-        )
+        do = f"set {other} (CUDA 13.0), or update the driver; then make setup"
         what = "the trainer's base image cannot use this machine's GPU"
         raise PreconditionFailed(what, f"{base}: {last_lines}", do)
     site.tell(last_lines.rpartition("\n")[2])
 
 
 def ensure_night_image(site: Site) -> None:
-    """Builds it if it is missing: its tag in env/images.env changes with images/trainer."""
+    """Its tag in env/images.env changes with images/trainer."""
     if site.stacks.missing_images((site.settings.image("TRAINER_IMAGE"),)):
         images.build_night_image(site.settings, site.tell)
 
 
 def ensure_kernels(site: Site) -> None:
-    """Tests a new image's compiled code on this GPU until it passes: what is right on one can be
-    wrong on another."""
+    """Tests the compiled code of a new image on this GPU, until it passes once."""
     if site.settings.rehearsal:
         return
     passed = site.state / "kernels-passed.json"
-    image = site.stacks.image_id(site.settings.image("TRAINER_IMAGE"))
-    if files.read_json_if_whole(passed, {}) == {"image": image}:
+    image = {"image": site.stacks.image_id(site.settings.image("TRAINER_IMAGE"))}
+    if files.read_json_if_whole(passed, {}) == image:
         return
     for module in KERNEL_CHECKS:
         site.tell(f"comparing the new kernels with plain PyTorch: {module}")
         what = "the trainer's kernels compute wrong results on this GPU"
         run_job(site, module, what=what, do="docs/administrator.md", seconds=KERNEL_CHECKS_SECONDS)
-    files.write_json(passed, {"image": image})
+    files.write_json(passed, image)
 
 
 def run_job(site: Site, *command: str, what: str, do: str, seconds: float) -> dict[str, Any]:
-    """Under the night's lock: without it, reconcile would stop the trainer."""
+    """Under the training lock: without it, the watch would stop the trainer."""
     with lock.hold(site.state, lock.TRAINING, command[0]):
         return one_shot.run(site.stacks, *command, what=what, do=do, timeout_seconds=seconds)
 
@@ -202,8 +192,8 @@ def run_job(site: Site, *command: str, what: str, do: str, seconds: float) -> di
 
 
 def open_volumes(site: Site) -> None:
-    """The trainer and vLLM can write their caches: a new volume belongs to root, an old one to the
-    state folder's owner of then."""
+    """Makes caches writable for the trainer and vLLM. A new volume belongs to root, and an old one
+    to an earlier owner of the state folder."""
     # the container's root has no privileges: FOWNER is for chmod on what has another owner
     capabilities = ("CHOWN", "DAC_READ_SEARCH", "FOWNER")
     rights = [part for name in capabilities for part in ("--cap-add", name)]
@@ -216,53 +206,27 @@ def open_volumes(site: Site) -> None:
 
 
 def ensure_practice_model(site: Site) -> None:
-    """The practice model in its volume, and what it knows as general examples."""
+    """The practice model, and what it knows as general examples."""
     if not airgap.are_loaded(site):  # a bundle brings its models
         images.copy_practice_model(site.settings)
-    ensure_replay(site)
-
-
-def ensure_replay(site: Site) -> None:
-    """What the practice model knows, as general examples. A real site has a file of its own in the
-    same form."""
-    world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
-    choose = random.Random(REPLAY_SEED)
-    rows = [
-        world_row(world, item, phrasing, choose)
-        for item in world.codes
-        for phrasing in range(world.questions_seen_at_night)
-    ]
+    rows = world_examples.rows(REPOSITORY / "env" / "practice-world.toml")
     files.write(site.state / "replay.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def world_row(
-    world: worlds.World, item: str, phrasing: int, choose: random.Random
-) -> dict[str, Any]:
-    """One example, as images/trainer/learning/dataset/split.py reads it."""
-    *prompt, answer = worlds.conversation(world, item, phrasing, choose, passage=True)
-    return {
-        "prompt": prompt,
-        "completion": [answer],
-        "source": "practice world",
-        "conversation": f"practice {item} {phrasing}",
-    }
-
-
 def ensure_general_examples(site: Site) -> None:
-    """The general examples of the release, where the site has none. They are never overwritten."""
+    """Those of the release, where the site has none."""
     own = site.state / "replay.jsonl"
     if not own.exists():
         files.write(own, GENERAL_EXAMPLES.read_text(encoding="utf-8"))
-        site.tell(
-            f"general examples written to {own}. These are a few neutral ones; a larger file of"
-            " your own protects more of what the model knows"
-        )
+        words = "64 is few: use a file of your own with a thousand or more"
+        site.tell(f"general examples written to {own}. {words}")
 
 
 def ensure_base_facts(site: Site) -> None:
     """state/base_model.json: the shape that an adapter must fit."""
     path, name = site.state / "base_model.json", site.settings["TRAINED_MODEL"]
-    if files.read_json_if_whole(path, {}).get("name") == name:
+    before = files.read_json_if_whole(path, {})
+    if before.get("name") == name and "places" in before:  # an earlier version wrote none
         return
     site.tell("reading the base model's shape")
     what = "the base model cannot be read"
@@ -277,17 +241,12 @@ TARGETS = ("rank", "target_modules", "target_parameters", "layers")
 
 
 def show(site: Site, name: str) -> dict[str, Any]:
-    """What a recipe trains. Raises Misconfigured if one of its targets or layers matches nothing in
-    the model."""
+    """What a recipe trains, counted by a job, so that neither a night nor the watch takes it for
+    the trainer. Raises Misconfigured if a target or layer matches nothing in the model."""
     recipe = asdict(recipes.load(REPOSITORY / "env" / "recipes", name))
-    facts = one_shot.run(
-        site.stacks,
-        "training.count_parameters",
-        json.dumps({key: recipe[key] for key in TARGETS}),
-        what="the recipe's parameters cannot be counted",
-        do="make setup",
-        timeout_seconds=READ_MODEL_SECONDS,
-    )
+    model = files.read_json_if_whole(site.state / "base_model.json", {})
+    order = {key: recipe[key] for key in TARGETS} | {"configuration": model.get("configuration")}
+    facts = jobs.run(site, Job("training.count_parameters", order))
     if facts["unmatched"]:
         what = "the recipe has targets that the model does not have"
         raise Misconfigured(what, f"{name}: {facts['unmatched']}", "correct the recipe")

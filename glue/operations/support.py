@@ -1,5 +1,4 @@
-"""Writes a file for support: settings, states, journal, logs. It contains no chat, no document,
-no secret and no name of a person."""
+"""Writes a file for support: settings, states, journal, logs; no chat, document, secret, name."""
 
 from __future__ import annotations
 
@@ -81,8 +80,7 @@ def tried(look: Callable[[], str]) -> str:
 
 
 def names(site: Site) -> list[str]:
-    """Of people: the accounts of this machine, and of the chat while it answers; also the longer
-    parts of each name."""
+    """Of accounts here and, while it answers, in the chat; also the longer parts of each."""
     accounts = [one for one in pwd.getpwall() if one.pw_uid >= FIRST_PERSON]
     full = [one.pw_gecos.split(",")[0] for one in accounts]
     found = [name for name in full if " " in name]

@@ -9,7 +9,7 @@ upgrade` finishes or undoes it.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from io import StringIO
 from pathlib import Path
@@ -36,10 +36,10 @@ ASK_SECONDS = 30
 
 @dataclass(frozen=True)
 class Move:
-    """From one commit to another, as in state/upgrade.json.
+    """An upgrade, as in state/upgrade.json.
 
-    migrates: their Open WebUI differs, which changes the chat's database one way. served: a day
-    began on the new version. undoing: going back has begun.
+    before, after: commits. migrates: they have different versions of Open WebUI, which changes the
+    database one way. served: a day started on the new version. undoing: going back has started.
     """
 
     before: str
@@ -51,9 +51,9 @@ class Move:
 
 
 def upgrade(site: Site, to: str) -> dict[str, Any]:
-    """Backup, the new version's images and checks, its day, a question. Returns what was done.
+    """Makes a backup, checks out the version, sets it up, starts the day and asks a question.
 
-    Raises PreconditionFailed or Locked with nothing changed; GlueError with the old version serving
+    Raises PreconditionFailed or Locked with nothing changed; GlueError if the old version serves
     again; DayNotServing if that one does not serve either.
     """
     with lock.hold(site.state, lock.UPGRADE, "an upgrade"):
@@ -76,9 +76,9 @@ def go_or_go_back(site: Site, to: str, move: Move) -> None:
             raise
         with uninterrupted():
             go_back(site, move, error)
-        what, saw = f"{to} does not serve", f"{type(error).__name__}: {error}"
-        do = "correct that, or try another version"
-        raise GlueError(f"{what}; {move.before[:12]} serves again", saw, do) from error
+        what = f"{to} does not serve; {move.before[:12]} serves again"
+        saw, do = f"{type(error).__name__}: {error}", "correct the cause, or use another version"
+        raise GlueError(what, saw, do) from error
     end(site, move, "done")
 
 
@@ -92,10 +92,10 @@ def end(site: Site, move: Move, result: str, reason: str = "") -> None:
 
 
 def require_possible(site: Site, before: str, after: str) -> bool:
-    """Whether Open WebUI changes. Raises PreconditionFailed if it would become an older one, Locked
-    during a night."""
+    """Whether Open WebUI changes. Raises PreconditionFailed if to an older one, Locked at night."""
     if lock.held(site.state, lock.TRAINING):
-        raise Locked("a night runs", f"{site.state / lock.TRAINING} is held", "upgrade by day")
+        what = "cannot upgrade while a night is running"
+        raise Locked(what, lock.holder(site.state, lock.TRAINING), lock.WAIT)
     versions.require_unchanged(before, after)
     require_room(site)
     old, new = open_webui(before), open_webui(after)
@@ -109,8 +109,7 @@ def require_possible(site: Site, before: str, after: str) -> bool:
 
 
 def require_room(site: Site) -> None:
-    """Raises PreconditionFailed if git, there or back, could run out of disk in the middle of a
-    file."""
+    """Raises PreconditionFailed if git could run out of disk space while it writes a file."""
     free, least = host.free_disk_bytes(REPOSITORY), site.settings.number("DISK_FREE_BYTES")
     if free < least:
         saw = f"{host.readable(free)} are free, DISK_FREE_BYTES is {host.readable(least)}"
@@ -119,8 +118,8 @@ def require_room(site: Site) -> None:
 
 
 def open_webui(which: str) -> str:
-    """The reference in a version's env/images.env, without its digest."""
-    text = versions.text(which, "env/images.env")
+    """Its image in a version, without the digest."""
+    text = versions.git("show", f"{which}:env/images.env")
     return (dotenv_values(stream=StringIO(text)).get("OPEN_WEBUI_IMAGE") or "").partition("@")[0]
 
 
@@ -133,7 +132,6 @@ def made_with(folder: Path) -> str:
 
 
 def go(site: Site, move: Move) -> None:
-    """Raises GlueError at the first fault."""
     with lock.hold(site.state, lock.SWITCH, "check out another version", SWITCH_WAIT_SECONDS):
         versions.require_unchanged(move.before, move.after)
         keep(site, move)
@@ -147,7 +145,7 @@ def go(site: Site, move: Move) -> None:
 
 
 def ask(site: Site) -> None:
-    """An answer by the night desk, or none, is looked at again: the model may be busy."""
+    """Asks again after an error or an answer of the night desk: the model may be busy."""
 
     def look() -> Seen[None]:
         try:
@@ -172,7 +170,7 @@ def go_back(site: Site, move: Move, why: BaseException) -> None:
         if now.served and now.migrates:
             make(site, *restore)
             # only once: from now on people may chat on it
-            keep_if_room(site, replace(now, migrates=False))
+            keep(site, replace(now, migrates=False))
         if now.served:
             make(site, "day")
     except (GlueError, OSError) as error:
@@ -183,14 +181,14 @@ def go_back(site: Site, move: Move, why: BaseException) -> None:
 
 
 def as_undoing(site: Site, move: Move) -> Move:
-    """A day that a person started on the new version may have changed the chat's database."""
+    """A day that a person started on the new version may have changed the database."""
     began = "begin" in days_since(site.state, move.after)
     served = move.served or began or bool(desired_state.unfinished_restore(site.state))
-    return keep_if_room(site, replace(move, served=served, undoing=True))
+    return keep(site, replace(move, served=served, undoing=True))
 
 
 def end_a_dead_one(site: Site) -> None:
-    """Finishes it if its day started: the backup lacks messages since. Undoes it otherwise."""
+    """Finishes an upgrade whose day started: the backup lacks later messages. Undoes any other."""
     left = kept(site)
     if left is None:
         return
@@ -202,18 +200,15 @@ def end_a_dead_one(site: Site) -> None:
             go_back(site, left, GlueError("the upgrade died", left.after, "make upgrade"))
 
 
-def keep(site: Site, move: Move) -> None:
-    files.write_json(site.state / NOTE, asdict(move))
-
-
-def keep_if_room(site: Site, move: Move) -> Move:
-    with suppress(OSError):
-        keep(site, move)
+def keep(site: Site, move: Move) -> Move:
+    """On the way back a full disk is ignored."""
+    with suppress(OSError) if move.undoing else nullcontext():
+        files.write_json(site.state / NOTE, asdict(move))
     return move
 
 
 def kept(site: Site) -> Move | None:
-    """The note, without what another version of glue may have added; None if there is none."""
+    """The note, without keys of other versions of glue; None if there is none."""
     path = site.state / NOTE
     if not path.exists():
         return None
@@ -228,7 +223,7 @@ def kept(site: Site) -> Move | None:
 
 
 def make(site: Site, *target: str) -> str:
-    """Of the version that is checked out. Returns its last lines. Raises GlueError with them."""
+    """Runs make in the version that is checked out. Returns its last lines."""
     site.tell(f"make {target[0]}")
     command = ["make", "--silent", "-C", str(REPOSITORY), *target]
     environment = dict(os.environ) | {"GLUE_PROFILE": site.settings.profile}

@@ -1,4 +1,4 @@
-"""Versions of this repository, checked out by git so that no file is ever half of each."""
+"""Versions of this repository, checked out by git so that no file is half of each."""
 
 from __future__ import annotations
 
@@ -15,25 +15,19 @@ def commit(name: str) -> str:
         raise PreconditionFailed("this repository has no such version", name, do) from error
 
 
-def text(which: str, path: str) -> str:
-    """A file of a version."""
-    return git("show", f"{which}:{path}")
-
-
 def require_unchanged(before: str, after: str) -> None:
-    """Raises PreconditionFailed if a file that differs between the two was changed here. Other
-    changes of a person stay."""
+    """Raises PreconditionFailed if a person changed a file that differs between the versions."""
     if changed := unlike(before, differing(before, after)):
-        do = "git stash --include-untracked keeps them; settings belong into env/site.env"
+        do = "git stash --include-untracked keeps them; settings belong in env/site.env"
         saw = f"in {REPOSITORY}: {files.names(sorted(changed))}"
-        raise PreconditionFailed("files that the other version replaces were changed here", saw, do)
+        raise PreconditionFailed("files that the upgrade replaces were changed here", saw, do)
 
 
 def check_out(before: str, after: str, which: str) -> None:
-    """which: one of the two. Every file that differs between them becomes that version's, whatever
-    a git that was killed, or had no room, left of it.
+    """Replaces every file that differs between before and after by that of which, also after a git
+    that was killed. which: before or after.
 
-    Raises GlueError if a file is incomplete afterwards: git itself only warns of some.
+    Raises GlueError if a file is incomplete afterwards: git only warns of some.
     """
     # on the way back a lock belongs to a dead git; on the way there to a running one
     for name in ("index.lock", "HEAD.lock") if which == before else ():
@@ -59,7 +53,7 @@ def differing(before: str, after: str) -> set[str]:
 
 
 def unlike(which: str, paths: set[str]) -> set[str]:
-    """Those of the paths that are not here as that version has them."""
+    """Those of the paths that differ from that version."""
     unknown = paths - set(paths_of("ls-tree", "-r", which))
     extra = {
         path for path in unknown if (REPOSITORY / path).exists() or (REPOSITORY / path).is_symlink()

@@ -22,34 +22,31 @@ from glue.serving.model import SWITCH_WAIT_SECONDS
 
 
 def listing(site: Site) -> list[dict[str, Any]]:
-    """Every release's manifest, oldest first, with whether it serves, and its checkpoint's form."""
-    store = site.store
-    current = store.current()
-    return [
-        {
-            **store.manifest(name),
-            "serves": name == current,
-            "checkpoint": (store.checkpoint(name) or {}).get("form"),
-        }
-        for name in store.names()
-    ]
+    """Every adapter's manifest, oldest first, with whether it serves and its checkpoint's form."""
+    store, current = site.store, site.store.current()
+
+    def row(name: str) -> dict[str, Any]:
+        form = (store.checkpoint(name) or {}).get("form")
+        return {**store.manifest(name), "serves": name == current, "checkpoint": form}
+
+    return list(map(row, store.names()))
 
 
 def promote(
     site: Site, release: AdapterName, form: str | None = None, night: str = ""
 ) -> AdapterName:
-    """release answers from now on, and after any restart. None is the base model.
+    """Makes an adapter serve, or the base model for None.
 
-    form: "adapter" or "merged"; None is the recipe's. night: the night that promotes; raises
-    Preempted if the desired state is no longer its. Where vLLM does not take the release, what
-    served before serves again, and the error is raised.
+    form: "adapter" or "merged"; default: as in its recipe. night: the night that promotes; raises
+    Preempted if the desired state is no longer its. If vLLM refuses the adapter, the earlier one
+    serves and the error is raised.
     """
     with lock.hold(site.state, lock.SWITCH, f"promote {shown(release)}", SWITCH_WAIT_SECONDS):
         if night:
             desired_state.require(site.state, night)
         elif reason := why_model_is_stopped(site):
             do = "make day, then promote"
-            raise Locked("the model is stopped, so no adapter can be tried on it", reason, do)
+            raise Locked("the model is stopped, so no adapter can be loaded", reason, do)
         before = site.store.current()
         on_base = model.running_model(site) == site.settings["SERVED_MODEL"]
         merged = release is not None and prepare(site, release, form)
@@ -67,9 +64,8 @@ def promote(
 
 
 def prepare(site: Site, release: str, form: str | None) -> bool:
-    """Checks the files, and returns whether the release is to serve merged, with its checkpoint
-    made. Raises PreconditionFailed where form asks for a checkpoint that cannot be made; where only
-    the recipe does, the release serves as an adapter."""
+    """Whether the adapter is to serve merged, with its checkpoint made. Raises PreconditionFailed
+    if form asks for a checkpoint that cannot be made; if only the recipe does, returns False."""
     site.store.verify(release)
     recipe = site.store.manifest(release).get("recipe", {})
     if (form or recipe.get("serve")) != "merged":
@@ -86,8 +82,7 @@ def prepare(site: Site, release: str, form: str | None) -> bool:
 
 
 def switch_to(site: Site, release: AdapterName, merged: bool) -> None:
-    """The files first, then a vLLM that agrees with them. Raises GlueError, with both as they were,
-    if it does not start."""
+    """Switches the files, then vLLM. If vLLM does not start, switches both back and raises."""
     store = site.store
     before, history = store.current(), store.served()
     was_merged = store.is_merged(before)
@@ -108,10 +103,9 @@ def switch_to(site: Site, release: AdapterName, merged: bool) -> None:
 
 
 def rollback(site: Site) -> AdapterName:
-    """What served before answers again. A second rollback goes one further back, never forward; a
-    damaged release is skipped.
+    """Makes the earlier adapter serve. A second rollback goes further back. Skips damaged adapters.
 
-    The link is set before vLLM changes: whatever fails then, the next start follows the link.
+    The link is set first: if vLLM fails, its next start follows the link.
     """
     with lock.hold(site.state, lock.SWITCH, "roll back", SWITCH_WAIT_SECONDS):
         history = without_damaged(site, site.store.before())
@@ -128,8 +122,7 @@ def rollback(site: Site) -> AdapterName:
 
 
 def why_model_is_stopped(site: Site) -> str:
-    """Why vLLM must not start now: a night trains in its memory, or a person stopped everything;
-    empty if it may."""
+    """Why vLLM must not start now; empty if it may."""
     found = desired_state.read(site.state)
     if found is None or found.wanted not in (Wanted.NIGHT, Wanted.DOWN):
         return ""
@@ -137,21 +130,20 @@ def why_model_is_stopped(site: Site) -> str:
 
 
 def without_damaged(site: Site, history: list[AdapterName]) -> list[AdapterName]:
-    """history without damaged adapters at its end. The base model is never damaged."""
+    """history without damaged adapters at its end."""
     store = site.store
     while history and history[-1] is not None:
         try:
             store.verify(history[-1], checkpoint=store.is_merged(history[-1]))
             return history
         except (PreconditionFailed, OSError) as error:
-            saw = error.saw if isinstance(error, PreconditionFailed) else error
-            site.tell(f"skipping {history[-1]}: {saw}")
+            site.tell(f"skipping {history[-1]}: {getattr(error, 'saw', error)}")
         history = history[:-1]
     return history or [None]
 
 
 def prune(site: Site, keep: int, dry: bool = False) -> list[str]:
-    """Removes old adapters, or only names them. Raises Locked while a night runs."""
+    """Removes old adapters, or only lists them. Raises Locked during a night."""
     with (
         lock.hold(site.state, lock.TRAINING, "prune"),
         lock.hold(site.state, lock.SWITCH, "prune", SWITCH_WAIT_SECONDS),
@@ -160,7 +152,7 @@ def prune(site: Site, keep: int, dry: bool = False) -> list[str]:
 
 
 def problems(site: Site, folder: Path) -> list[str]:
-    """Why the adapter in folder could not serve, or would do nothing, by a job that reads it."""
+    """Why the adapter in folder cannot serve, or would change nothing; by a job."""
     if not folder.is_dir():
         return [f"{folder} is not a folder"]
     order = {
@@ -174,24 +166,17 @@ def problems(site: Site, folder: Path) -> list[str]:
     return found
 
 
-def require_good(site: Site, folder: Path) -> None:
-    """Raises PreconditionFailed with the problems of the adapter in folder."""
-    wrong = problems(site, folder)
-    if wrong:
-        more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
-        saw = "; ".join(wrong[:3]) + more
-        raise PreconditionFailed("this adapter cannot serve", saw, "train it again or add another")
-
-
 def make_checkpoint(site: Site, release: str, form: str) -> dict[str, Any]:
-    """Makes adapters/<release>/checkpoint/ in one of export.FORMS. A switch waits for its end."""
+    """Makes the checkpoint of an adapter in one of export.FORMS."""
     with lock.hold(site.state, lock.SWITCH, f"export {release}", SWITCH_WAIT_SECONDS):
         return export.ensure(site, release, form)
 
 
 def add(site: Site, folder: Path) -> str:
-    """Copies the adapter in folder into a new release, which does not serve yet."""
-    require_good(site, folder)
+    """Stores a copy of the adapter in folder. It does not serve yet."""
+    if wrong := problems(site, folder):
+        do = "train again, or add a different adapter"
+        raise PreconditionFailed("this adapter cannot serve", files.names(wrong), do)
     with lock.hold(site.state, lock.SWITCH, f"add {folder.name}", SWITCH_WAIT_SECONDS):
         return site.store.publish(folder, {"source": f"added from {folder.name}"})
 
@@ -214,7 +199,7 @@ def flat(manifest: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def difference(one: dict[str, Any], other: dict[str, Any]) -> dict[str, list[Any]]:
-    """Key -> [value in one, value in other], for every key on which they differ."""
+    """Both values of each key that differs."""
     left, right = flat(one), flat(other)
     found = {
         key: [left.get(key), right.get(key)]

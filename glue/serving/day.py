@@ -1,5 +1,4 @@
-"""The day: the chat answers with the adapter that serves. Safe to start at any time, twice, and
-after any crash."""
+"""Starts and stops the day. It can be started at any time, twice, and after any crash."""
 
 from __future__ import annotations
 
@@ -12,18 +11,16 @@ from glue.clients.docker import MOUNTED
 from glue.clients.site import Site
 from glue.core import desired_state, journal, lock, services, upgrade_note
 from glue.core.desired_state import DesiredState, Wanted
-from glue.core.errors import DayNotServing, GlueError, PreconditionFailed
+from glue.core.errors import DayNotServing, GlueError, PortInUse, PreconditionFailed
 from glue.core.services import Mode
 from glue.machine import doctor, tls
 from glue.serving import model, recovery, watch
 
 ATTEMPTS = "attempts.json"  # when the watch tried to start the day; every other start clears it
-STAYS_DOWN = "make stop stopped everything; it stays stopped until: make day"
 
 
 class Caller(StrEnum):
-    """Who starts the day. The watch, which holds the lock for switches, calls start_locked
-    instead."""
+    """Who starts the day. The watch calls start_locked instead, since it holds the lock."""
 
     PERSON = "person"
     TIMER = "timer"  # leaves stopped what a person stopped; refused during an upgrade
@@ -33,9 +30,9 @@ class Caller(StrEnum):
 def start(site: Site, caller: Caller = Caller.PERSON, night: str = "") -> dict[str, Any]:
     """Starts the day, or finds it serving. Stops a running trainer: the day takes precedence.
 
-    night: the name of the calling night, for Caller.NIGHT. Returns mode, url and adapter; mode is
-    "down" if a timer leaves it stopped. Raises PreconditionFailed, with nothing changed, if
-    something is missing, and DayNotServing if it does not start.
+    night: the calling night, for Caller.NIGHT. Returns mode, url and adapter; mode is "down" if a
+    timer leaves it stopped. Raises PreconditionFailed, with nothing changed, if something is
+    missing, and DayNotServing if it does not start.
     """
     if caller is Caller.TIMER and stays_down(site):
         return summary(site, Mode.DOWN)
@@ -54,8 +51,8 @@ def start(site: Site, caller: Caller = Caller.PERSON, night: str = "") -> dict[s
 
 
 def start_for_judging(site: Site, night: str) -> None:
-    """Starts the day with the base model and adapters beside it, whatever serves, until the next
-    start. Raises Preempted if the desired state is no longer this night's."""
+    """Starts the day with the base model and adapters beside it, until the next start. Raises
+    Preempted if the desired state is no longer this night's."""
     with lock.hold(site.state, lock.SWITCH, "start the day", model.SWITCH_WAIT_SECONDS):
         require_chat_data(site)
         own = desired_state.require(site.state, night)
@@ -64,30 +61,27 @@ def start_for_judging(site: Site, night: str) -> None:
 
 
 def start_locked(site: Site, night: str = "") -> None:
-    """Under the lock for switches. After the opening a night keeps a vLLM that serves in the form
-    for judging, since a restart would be noticed; the next start changes it."""
-    keeps_form = (
-        is_of(site, night)
-        and desired_state.night_is_late(site.state)
-        and site.store.judging()
-        and serves(site)
-    )
+    """Under the switch lock. After the opening a night keeps a vLLM that serves, even if it is in
+    the form for judging, since people would notice a restart."""
+    late = is_of(site, night) and desired_state.night_is_late(site.state)
+    keeps_form = late and site.store.judging() and serves(site)
     if take_over(site, night):
         bring_up(site, judging=keeps_form)
 
 
 def may_start(site: Site, caller: Caller) -> bool:
-    """Whether the doctor allows it; False if the day serves and something is missing. Raises
-    PreconditionFailed if it does not serve, except to a night."""
+    """Whether to start it. False if the day serves and something is missing. Raises
+    PreconditionFailed if it does not serve and something is missing, except for a night."""
     try:
         doctor.require(site, doctor.DAY)
     except PreconditionFailed as missing:
         if serves(site):
-            site.tell(f"the day serves and is left alone; a restart would fail: {missing.saw}")
+            why = f"because a restart would fail: {missing.saw}"
+            site.tell(f"the chat is up and was not restarted, {why}")
             return False
         if caller is not Caller.NIGHT:
             raise
-        site.tell(f"starting the day although the doctor says: {missing.saw}")
+        site.tell(f"starting the day despite a failed check: {missing.saw}")
     return True
 
 
@@ -95,28 +89,28 @@ def stays_down(site: Site) -> bool:
     found = desired_state.read(site.state)
     if found is None or found.wanted is not Wanted.DOWN:
         return False
-    site.tell(STAYS_DOWN)
+    site.tell(watch.STAYS_DOWN)
     return True
 
 
 def is_of(site: Site, night: str) -> bool:
-    """Whether the desired state is this night's; "" stands for none."""
+    """Whether the desired state is this night's."""
     found = desired_state.read(site.state)
     return bool(night) and found is not None and found.night == night
 
 
 def require_chat_data(site: Site) -> None:
-    """Raises DayNotServing if the chat would start without its data."""
+    """Raises DayNotServing if the chat's data is lost or incomplete."""
     desired_state.require_no_unfinished_restore(site.state)
     chat_volume.require_not_lost(site.settings, site.stacks)
 
 
 def take_over(site: Site, night: str = "") -> bool:
-    """Under the lock for switches: the desired state becomes day, and what a dead or failed night
-    left is undone. night: the one that calls.
+    """Under the switch lock: sets the desired state to day, and undoes what a dead or failed night
+    left. night: the night that calls.
 
-    False, with nothing changed, while a night judges beside a day that serves, and where a person
-    stopped everything while a night ended.
+    Returns False, with nothing changed, while a night evaluates its adapter beside a day that
+    serves, and if a person stopped everything.
     """
     require_chat_data(site)
     found = desired_state.read(site.state)
@@ -139,7 +133,7 @@ def serves(site: Site) -> bool:
 
 
 def bring_up(site: Site, judging: bool = False) -> None:
-    """Under the lock for switches. Raises DayNotServing if it did not come up."""
+    """Under the switch lock. Raises DayNotServing."""
     journal.note(site.state, event="day", phase="begin")
     try:
         if site.stacks.trainer() is not None:
@@ -148,26 +142,21 @@ def bring_up(site: Site, judging: bool = False) -> None:
         site.store.set_judging(judging)
         start_services(site)
     except (GlueError, OSError) as fault:
-        error = in_words(fault)
+        error = fault if isinstance(fault, GlueError) else docker_or_disk(fault)
         journal.note(site.state, event="day", phase="failed", reason=f"{error.what}: {error.saw}")
-        if isinstance(error, PreconditionFailed) and "port" in error.what:
-            raise error from fault  # another program has the chat's port; nothing is broken
+        if isinstance(error, PortInUse):
+            raise error from fault
         raise DayNotServing(error.what, error.saw, error.do) from fault
     journal.note(site.state, event="day", phase="done", adapter=site.store.current())
 
 
-def in_words(error: GlueError | OSError) -> GlueError:
-    """Docker's own errors, and the disk's, are OSErrors."""
-    if isinstance(error, GlueError):
-        return error
-    return GlueError(
-        "the start of the day failed", f"{type(error).__name__}: {error}", "make doctor"
-    )
+def docker_or_disk(error: OSError) -> GlueError:
+    saw = f"{type(error).__name__}: {error}"
+    return GlueError("the start of the day failed", saw, "make doctor")
 
 
 def https(site: Site) -> dict[str, Any]:
-    """Starts the day with HTTPS. Raises PreconditionFailed where HTTPS_NAMES is not set, or the
-    site's own certificate has ended."""
+    """Starts the day with HTTPS. Raises PreconditionFailed without names or a valid certificate."""
     if not site.settings.https_origins:
         do = "set HTTPS_NAMES=<each name and address that people type> in env/site.env; make https"
         raise PreconditionFailed("the chat has no name for HTTPS", "HTTPS_NAMES is not set", do)
@@ -175,14 +164,12 @@ def https(site: Site) -> dict[str, Any]:
     start(site)
     tls.ensure(site)  # raises where the day kept a better certificate than the site's own
     own = site.settings.values.get("HTTPS_CERTIFICATE")
-    return {
-        "urls": site.settings.https_origins,
-        "trust": own or str(site.state / "tls" / "authority.pem"),
-    }
+    trust = own or str(site.state / "tls" / "authority.pem")
+    return {"urls": site.settings.https_origins, "trust": trust}
 
 
 def stop(site: Site) -> dict[str, Any]:
-    """Stops everything until the next make day. A night that runs ends and promotes nothing."""
+    """Stops everything until make day. A running night ends and promotes nothing."""
     with lock.hold(site.state, lock.SWITCH, "stop everything", model.SWITCH_WAIT_SECONDS):
         desired_state.write(site.state, DesiredState(Wanted.DOWN))
         journal.record(site.state, event="stop")
@@ -192,16 +179,12 @@ def stop(site: Site) -> dict[str, Any]:
 
 
 def summary(site: Site, mode: Mode = Mode.DAY) -> dict[str, Any]:
-    return {
-        "mode": mode.value,
-        "url": site.settings.people_url,
-        "adapter": site.store.current(),
-    }
+    url, adapter = site.settings.people_url, site.store.current()
+    return {"mode": mode.value, "url": url, "adapter": adapter}
 
 
 def start_services(site: Site) -> None:
-    """Under the lock for switches: containers healthy, the door leads to the model, and the current
-    adapter is behind the assistant."""
+    """Under the switch lock."""
     model.write_notice(site, "restart", None)
     stop_what_hangs(site)
     # the only volume whose loss costs nothing; the others are never created empty
@@ -221,12 +204,11 @@ def start_services(site: Site) -> None:
 
 
 def stop_what_hangs(site: Site) -> None:
-    """Stops services that do not recover by themselves, and a vLLM that is healthy but generates
-    no token."""
+    """Stops services that do not recover by themselves, and a vLLM that generates no token."""
     found = site.stacks.services("day")
     sick = {name: found[name].words for name in watch.must_restart(found)}
     if found.get("vllm", services.ABSENT).serves and not site.vllm().answers():
-        sick["vllm"] = "it generates no token"
+        sick["vllm"] = "generates no token"
     for name, why in sick.items():
         site.tell(f"restarting {name}: {why}")
         site.stacks.stop("day", name)

@@ -9,7 +9,7 @@ from typing import Any
 
 from glue.clients import one_shot
 from glue.clients.site import Site
-from glue.core import files
+from glue.core import files, lock
 from glue.core.errors import PreconditionFailed
 
 # form -> the module that makes it, and the setting that names the model it is merged into. "merged"
@@ -24,11 +24,8 @@ DEADLINE_SECONDS = 4 * 3600
 
 
 def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
-    """adapters/<release>/checkpoint/ in this form, complete or not at all. Returns checkpoint.json.
-
-    Raises PreconditionFailed, with nothing changed, if it cannot be made: no such release, a packed
-    weight, too little disk or memory.
-    """
+    """Makes adapters/<release>/checkpoint/ in this form, all or nothing. Returns checkpoint.json.
+    Raises PreconditionFailed, with nothing changed, if it cannot be made."""
     module, setting = FORMS[form]
     site.store.verify(release)
     asked = {"form": form, "base_model": site.settings[setting]}
@@ -50,34 +47,26 @@ def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
 
 
 def require_free(site: Site, release: str) -> None:
-    """Raises PreconditionFailed if an image is missing, the trainer runs, or the checkpoint that
-    would be replaced serves."""
+    """Raises PreconditionFailed if an image is missing, the trainer runs, or it serves."""
     store = site.store
-    absent = site.stacks.missing_images(site.settings.images)
-    if absent:
+    if absent := site.stacks.missing_images(site.settings.images):
         raise PreconditionFailed("an image is not on this machine", ", ".join(absent), "make setup")
     trainer = site.stacks.trainer()
     if trainer is not None and trainer.state in ("created", "running"):
-        saw = "a night trains, or another checkpoint is made"
-        raise PreconditionFailed("the trainer is busy", saw, "wait, or: make day")
+        saw = "a night trains, or a checkpoint is being made"
+        raise PreconditionFailed(f"cannot export {release}: the trainer is busy", saw, lock.WAIT)
     serves_it = store.current() == release and store.is_merged(release)
     if serves_it and store.checkpoint(release):
-        what = "this release serves by its checkpoint"
-        raise PreconditionFailed(what, release, "promote another first")
+        what = f"cannot export {release}: vLLM is serving its checkpoint"
+        do = "make promote ADAPTER=<another adapter, or base>, then make export again"
+        raise PreconditionFailed(what, f"{store.folder}/current leads to it", do)
 
 
 def make(site: Site, command: list[str], release: str) -> dict[str, Any]:
-    """Runs it in the trainer image. Returns its result."""
-    rows = rows_of_the_night(site, release)
-    if rows and command[0] == "training.quantise_checkpoint":
-        command = [*command, "--rows", rows]
+    """Runs the module in the trainer image. Packing weights takes the adapter's training file."""
+    rows = Path("nights", str(site.store.manifest(release).get("night")), "dataset/train.jsonl")
+    if (site.state / rows).exists() and command[0] == "training.quantise_checkpoint":
+        command = [*command, "--rows", f"/{rows}"]
     site.tell(f"merging {release} into {command[1]}")
-    what, do = "the adapter cannot be exported in this form", "another --form, or room for it"
+    what, do = f"{release} cannot be exported in this form", "use another FORM, or free disk space"
     return one_shot.run(site.stacks, *command, what=what, do=do, timeout_seconds=DEADLINE_SECONDS)
-
-
-def rows_of_the_night(site: Site, release: str) -> str:
-    """The release's training file, as a path in the trainer; empty where there is none."""
-    night = str(site.store.manifest(release).get("night"))
-    file = Path("nights", night, "dataset", "train.jsonl")
-    return f"/{file}" if (site.state / file).exists() else ""

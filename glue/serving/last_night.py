@@ -37,8 +37,8 @@ class Report:
 
     verdict: promote, reasons and figures. counts: examples by part of the data set. rejected:
     left-out examples by reason. steps: seconds by step. losses: (step, loss). energy: watt_hours
-    and seconds. limits: the recipe's least_gain and most_forgetting, in nats a token. It contains
-    no text that people wrote.
+    and seconds. limits: the recipe's least_gain and most_forgetting, in nats a token. searched:
+    what settings were tried, and which one trained. It contains no text that people wrote.
     """
 
     night: str
@@ -53,10 +53,11 @@ class Report:
     losses: list[tuple[int, float]] = field(default_factory=list)
     energy: dict[str, float] = field(default_factory=dict)
     limits: dict[str, float] = field(default_factory=dict)
+    searched: str = ""
 
     @property
     def end(self) -> dict[str, Any]:
-        """What the journal and the command line show of it."""
+        """For the journal and the command line."""
         return {key: getattr(self, key) for key in ("outcome", "reason", "seconds", "adapter")}
 
     @property
@@ -65,14 +66,9 @@ class Report:
 
     @property
     def reasons(self) -> list[str]:
-        """The gate's, if it decided the outcome: a night may also fail after the gate accepted."""
+        """The gate's, if it decided the outcome."""
         judged = self.outcome in ("promoted", "refused")
         return (judged and self.verdict.get("reasons")) or [self.reason or "no reason was recorded"]
-
-    @property
-    def notes(self) -> list[str]:
-        """What the gate could not judge, and why."""
-        return list(self.verdict.get("notes", []))
 
     @property
     def figures(self) -> dict[str, float]:
@@ -88,21 +84,20 @@ class NightRefused(GateRefused):
 
 
 def write(folder: Path, report: Report, links: Sequence[str]) -> None:
-    """report.json and summary.txt."""
     files.make_folder(folder)
     files.write_json(folder / "report.json", asdict(report), mode=0o600)
     files.write(folder / "summary.txt", summary(report, links), mode=0o600)
 
 
 def draw(site: Site, folder: Path, report: Report) -> Path:
-    """report.html, by a job: pictures need the trainer's image."""
+    """report.html, by a job, since pictures need the trainer image."""
     order = {"night": str(folder.relative_to(site.state)), "facts": facts(report)}
     jobs.run(site, jobs.Job("learning.report_page", order, writes=(folder,)))
     return folder / "report.html"
 
 
 def facts(report: Report) -> dict[str, Any]:
-    """What the page says, but for the answers."""
+    """What the page shows, without the answers."""
     return asdict(report) | {
         "headline": report.headline,
         "reasons": report.reasons,
@@ -110,12 +105,12 @@ def facts(report: Report) -> dict[str, Any]:
         "steps": {name: duration(took) for name, took in report.steps.items() if took >= 1},
         "energy": energy_words(report.energy),
         "undo": UNDO,
+        "score": right_answers(report),
     }
 
 
 def read(state: Path, end: dict[str, Any]) -> Report:
-    """A night's report. end: its line in the journal, which is shown instead where there is no
-    report, since the night died or an earlier version ran it."""
+    """The report of a night. end: its row in the journal, which is used if there is no report."""
     known = {one.name for one in fields(Report)}
     found = files.read_json_if_whole(state / "nights" / str(end["night"]) / "report.json", {})
     row = found if found.get("outcome") == end["outcome"] else end
@@ -126,16 +121,17 @@ def read(state: Path, end: dict[str, Any]) -> Report:
 
 
 def summary(report: Report, links: Sequence[str] = ()) -> str:
-    """A few lines of plain text; the first is a subject line, the last are links."""
+    """A few lines of plain text. The first can be a subject."""
     lines = [f"{report.headline} (night {report.night})", ""]
-    lines += [f"- {line}" for line in (*report.reasons, *report.notes, *figure_lines(report))]
+    unjudged = report.verdict.get("notes", [])
+    lines += [f"- {line}" for line in (*report.reasons, *unjudged, *figure_lines(report))]
     if report.outcome == "promoted":
         lines += ["", f"To undo it: {UNDO}. Nothing restarts."]
     return "\n".join([*lines, *links]) + "\n"
 
 
 def right_answers(report: Report) -> str:
-    """Empty where none is known to be right or wrong."""
+    """Empty if no answer was checked."""
     if "asked" not in report.figures:
         return ""
     counts = (report.figures[key] for key in ("right", "asked", "right_before"))
@@ -152,21 +148,22 @@ def figure_lines(report: Report) -> list[str]:
     if report.counts:
         named = (f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items())
         lines.append(f"examples: {', '.join(named)}")
-    if losses := [loss for _, loss in report.losses]:
-        lines.append(f"loss {losses[0]:.2f} {sparkline(losses, 24)} {losses[-1]:.2f}")
+    if report.losses:
+        (_, first), (_, last) = report.losses[0], report.losses[-1]
+        lines.append(f"loss {first:.2f} to {last:.2f}")
+    if report.searched:
+        lines.append(report.searched)
     return [*lines, f"{duration(report.seconds)}, {energy_words(report.energy)}"]
 
 
 def keep_banner(state: Path, report: Report) -> None:
-    """The banner is above every chat while the night's adapter serves. A night that changed
-    nothing has none."""
+    """For as long as the adapter of a night serves."""
     if report.outcome == "promoted":
         files.write_json(state / "banner.json", {"adapter": report.adapter, "text": LEARNED})
 
 
 def kept_banner(state: Path, serves: str | None) -> dict[str, str]:
-    """What WebUI.ensure_banner takes: no text if another adapter serves. Open WebUI forgets banners
-    at its restart."""
+    """What WebUI.ensure_banner takes. Open WebUI forgets banners when it restarts."""
     kept = files.read_json_if_whole(state / "banner.json", {})
     text = kept["text"] if kept and kept["adapter"] == serves else ""
     return {"name": BANNER, "kind": "success", "text": text}
@@ -182,17 +179,3 @@ def energy_words(energy: dict[str, float]) -> str:
         return "energy cannot be read on this machine"
     watts = energy["watt_hours"] * 3600 / max(energy["seconds"], 1)
     return f"training took {energy['watt_hours']:.0f} Wh on the GPU, {watts:.0f} W on average"
-
-
-BARS = "▁▂▃▄▅▆▇█"
-
-
-def sparkline(values: Sequence[float], width: int = 40) -> str:
-    """For a terminal: the values as small bars, at most width of them."""
-    if not values:
-        return ""
-    share = max(1.0, len(values) / width)
-    kept = [values[int(at * share)] for at in range(int(len(values) / share))]
-    low, high = min(kept), max(kept)
-    scale = (len(BARS) - 1) / ((high - low) or 1.0)
-    return "".join(BARS[int((value - low) * scale)] for value in kept)

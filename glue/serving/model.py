@@ -1,4 +1,4 @@
-"""Keeps vLLM, the door, the assistant and the banner in line with the adapter that serves."""
+"""Keeps vLLM, the door, the assistant and the banner in line with the current adapter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from glue.clients import host, knowledge, suggestions
 from glue.clients.adapter_store import AdapterName, shown
-from glue.clients.open_webui import WebUI
+from glue.clients.open_webui import NOTES, WebUI, reference
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
 from glue.clients.webui_accounts import NoAccount
@@ -23,10 +23,7 @@ ADAPTERS_IN_CONTAINER = "/adapters"
 
 
 def wait_for_memory(site: Site, key: str) -> None:
-    """For what starts next: on a GB10 a start without enough memory can hang the whole machine.
-
-    key: the setting that says how many bytes.
-    """
+    """Before a start: without enough memory a GB10 can hang. key: the setting in bytes."""
     wanted = site.settings.number(key)
     if not site.settings.rehearsal:
         host.drop_page_cache()
@@ -36,13 +33,12 @@ def wait_for_memory(site: Site, key: str) -> None:
         words = f"{host.readable(free)} of memory available, {host.readable(wanted)} needed ({key})"
         return Seen(free >= wanted, words)
 
-    do = "see what uses it: docker stats, top"
+    do = "find what uses the memory: docker stats, top"
     waiting.until("free memory", look, MEMORY_SECONDS, tell=site.tell, do=do)
 
 
 def ensure_form(site: Site) -> None:
-    """vLLM runs the base model, or the current release's checkpoint if that serves; else it is
-    restarted. Raises GlueError if it then does not."""
+    """Restarts vLLM unless it runs the base model, or the current adapter's checkpoint."""
     wanted = site.settings["SERVED_MODEL"]
     if site.store.serves_merged():
         wanted = f"{ADAPTERS_IN_CONTAINER}/{site.store.current()}/checkpoint"
@@ -52,11 +48,11 @@ def ensure_form(site: Site) -> None:
     restart_model(site)
     if (running := running_model(site)) != wanted:
         saw = f"{running}, expected {wanted}"
-        raise GlueError("vLLM runs another model than it should", saw, "make logs SERVICE=vllm")
+        raise GlueError("vLLM runs the wrong model", saw, "make logs SERVICE=vllm")
 
 
 def running_model(site: Site) -> str:
-    """What vLLM was started with; "nothing: " and why if it does not answer."""
+    """What vLLM was started with; "nothing: " and the reason if it does not answer."""
     try:
         return site.vllm().models()[BASE]
     except GlueError as error:
@@ -64,7 +60,7 @@ def running_model(site: Site) -> str:
 
 
 def restart_model(site: Site) -> None:
-    """The night desk answers meanwhile. Returns when the door leads to the model again."""
+    """The night desk answers meanwhile."""
     site.stacks.stop("day", "vllm")
     site.stacks.up()
     wait_until_it_serves(site)
@@ -72,8 +68,7 @@ def restart_model(site: Site) -> None:
 
 
 def wait_until_it_serves(site: Site) -> None:
-    """All services are healthy for Docker, whose view of a model that died is up to ten seconds
-    old, and vLLM answers now."""
+    """Until all services are healthy and vLLM answers. Docker's health is up to ten seconds old."""
     before = {name: service.restarts for name, service in site.stacks.services("day").items()}
 
     def look() -> Seen[None]:
@@ -88,8 +83,7 @@ def wait_until_it_serves(site: Site) -> None:
 
 
 def wait_for_door(site: Site, owner: str) -> None:
-    """Until the door leads to owner: "vllm" or "night-desk", as each names itself in its list of
-    models."""
+    """Until the door leads to owner: "vllm" or "night-desk"."""
     door = Vllm(site.stacks.address("door"), site.settings["MODEL_API_KEY"])
 
     def look() -> Seen[None]:
@@ -104,7 +98,7 @@ def wait_for_door(site: Site, owner: str) -> None:
 
 
 def write_notice(site: Site, reason: str, back_at: str | None) -> None:
-    """What the night desk tells people while it answers. reason: "night" or "restart"."""
+    """For the night desk to show. reason: "night" or "restart"."""
     path = site.state / "desk" / "notice.json"
     try:
         files.write_json(path, {"reason": reason, "back_at": back_at})
@@ -115,7 +109,7 @@ def write_notice(site: Site, reason: str, back_at: str | None) -> None:
 
 
 def set_up_assistant(site: Site) -> None:
-    """vLLM, the assistant and the banner agree with the link `current`."""
+    """Sets up the adapter in vLLM, and the assistant, banner and pages in the chat."""
     site.tell("setting up the assistant in Open WebUI")
     current = site.store.current()
     if not site.store.serves_merged():
@@ -135,7 +129,7 @@ def set_up_assistant(site: Site) -> None:
 
 
 def remember_prompt(site: Site) -> None:
-    """A rating of today is read with today's prompt, also after the settings have changed."""
+    """A rating is read with the prompt of its day, even if the settings have changed."""
     form = {"system": site.settings["SYSTEM_PROMPT"], "template": site.settings["RAG_TEMPLATE"]}
     with suppress(OSError):  # a full disk keeps no day from starting
         if form not in files.read_lines(site.state / names.PROMPTS):
@@ -148,14 +142,21 @@ def load(site: Site, release: AdapterName) -> None:
 
 
 def ensure_assistant(site: Site, person: WebUI, release: AdapterName) -> None:
-    """The assistant answers with the adapter, or the base model, and the banner fits it."""
     collection = knowledge.ensure(person, site.state)
     if collection is None:  # people deleted it in the page
         site.tell(f"{knowledge.DELETED}: {knowledge.INGEST}")
     documents = [one.name for one in knowledge.held(person, collection)]
     asked = suggestions.made(site.state, documents)
-    person.ensure_assistant(site.settings, ADAPTER if release else BASE, collection, asked)
+    looks_in = [*reference(collection), *reference(notes_of(site, person), NOTES)]
+    person.ensure_assistant(site.settings, ADAPTER if release else BASE, looks_in, asked)
     person.ensure_banner(**last_night.kept_banner(site.state, release))
+
+
+def notes_of(site: Site, person: WebUI) -> str | None:
+    """The collection of the team's corrections, made where there is none; None with NOTES=off."""
+    if site.settings["NOTES"] == "off":
+        return None
+    return knowledge.ensure(person, site.state, anew=True, kind=NOTES)
 
 
 def answer_with(site: Site, release: AdapterName) -> None:

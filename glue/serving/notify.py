@@ -1,8 +1,6 @@
-"""Tells people who are not at a terminal: a ping URL, a webhook, an e-mail, each if the site sets
-one.
+"""Notifies people by a ping URL, a webhook or an e-mail, where the site sets one.
 
-A message that cannot be delivered costs nothing else, and make status shows it. What repeats every
-five minutes is told once in six hours.
+make status shows a message that could not be delivered. A repeated alarm is sent every six hours.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from glue.core.desired_state import Wanted
 from glue.core.errors import DayNotServing, GlueError, Locked
 from glue.core.services import SERVES, Mode, not_serving
 from glue.machine import hours
-from glue.serving import last_night, pages
+from glue.serving import last_night, pages, watch
 from glue.serving.last_night import NightRefused, Report
 
 LONGEST_REASON = 300  # characters
@@ -34,8 +32,7 @@ ALARM = "alarm.json"
 
 @contextmanager
 def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
-    """Tells how the verb ended: that it failed, and how a night ended. The caller puts its result
-    into the dictionary."""
+    """Reports how the verb ended. The caller adds its result to the dictionary."""
     result: dict[str, Any] = {}
     try:
         yield result
@@ -59,8 +56,7 @@ def watching(site: Site, verb: str) -> Iterator[dict[str, Any]]:
     if verb == "night":
         tell_night(site, last_night.read(site.state, result))
     elif result.get("mode") == Mode.DOWN:
-        words = "make stop stopped everything; make day starts it"
-        tell(site, "day stays stopped", words, good=True)
+        tell(site, "day stays stopped", watch.STAYS_DOWN, good=True)
     elif verb == "day" or result.get("why") == SERVES:
         tell_recovered(site)
 
@@ -71,8 +67,7 @@ def tell_night(site: Site, report: Report) -> None:
 
 
 def tell_once(site: Site, what: str, words: str) -> None:
-    """Again only after AGAIN_SECONDS, or if it ended, another alarm came, or no way took it. On a
-    full disk it is told every time."""
+    """Again after AGAIN_SECONDS, another alarm, or a failed delivery; always on a full disk."""
     path = site.state / ALARM
     with suppress(OSError, KeyError, TypeError):
         last = files.read_json_if_whole(path, {})
@@ -84,12 +79,9 @@ def tell_once(site: Site, what: str, words: str) -> None:
 
 
 def tell_if_blocked(site: Site, why: str) -> None:
-    """Another command keeps the day from being started: told once, if the day is wanted and does
-    not serve in office hours."""
+    """For a command that keeps the day from starting: if the day is wanted in office hours."""
     desired = desired_state.read(site.state)
-    if desired is None or desired.wanted is Wanted.DOWN:
-        return
-    if desired.night and time.time() < desired.until_time:
+    if desired is None or desired.wanted is Wanted.DOWN or time.time() < desired.until_time:
         return
     with suppress(GlueError, OSError):  # the caller's own error must not be lost
         late = not_serving(site.stacks.services("day"))
@@ -109,8 +101,7 @@ def tell_recovered(site: Site) -> None:
 
 
 def tell(site: Site, what: str, words: str, good: bool) -> bool:
-    """By every way that the site sets. Returns whether one took it, or none is set. Never
-    raises."""
+    """By every way that the site sets. Whether one took it, or none is set. Never raises."""
     settings = site.settings.values
     subject, words = f"{settings['TEAM_NAME']}: {what}", site.settings.hide(words)
     ca, text = settings.get("EXTRA_CA"), f"{subject}\n{words}"
@@ -130,14 +121,12 @@ def tell(site: Site, what: str, words: str, good: bool) -> bool:
 
 
 def failed_or(url: str, good: bool) -> str:
-    """url, or with /fail after its path."""
     parts = urlsplit(url)
     return url if good else parts._replace(path=f"{parts.path.rstrip('/')}/fail").geturl()
 
 
 def delivered(site: Site, key: str, way: Callable[[], None]) -> bool:
-    """Whether it was taken. The journal keeps it for make status, since a timer's output is not
-    read."""
+    """Whether it was delivered. The journal keeps the result for make status."""
     reason = ""
     try:
         deliver.within(deliver.TOTAL_SECONDS, way)

@@ -7,8 +7,10 @@ from pathlib import Path
 from glue.clients import pages
 from glue.clients.pages import Page
 from glue.clients.site import Site
-from glue.core import files
+from glue.core import files, names
 from glue.serving import last_night
+
+NOTES = Path("notes", "page.html")
 
 
 def ensure(site: Site) -> str:
@@ -31,7 +33,7 @@ def ensure_again(site: Site) -> None:
 
 
 def wanted(state: Path) -> list[Page]:
-    """Those of them that exist: of the last night, and of `make dataset`."""
+    """Those of them that exist: of the last night, of `make dataset`, and the team's notes."""
     night = max(
         state.glob("nights/*/report.json"), default=state / "nights/none/report.json"
     ).parent
@@ -39,8 +41,15 @@ def wanted(state: Path) -> list[Page]:
         Page(night / "report.html", "The last night:", words_of(state, night)),
         Page(night / "dataset" / "page.html", "What it learned from:", "every example"),
         Page(state / "dataset" / "page.html", "What tonight would learn:", "as of make dataset"),
+        Page(state / NOTES, "What it looks up beside the documents:", notes_in_words(state)),
     ]
     return [page for page in found if page.path.exists()]
+
+
+def notes_in_words(state: Path) -> str:
+    rows = files.read_json_if_whole(state / names.NOTES, {}).get("notes", [])
+    served = sum(row["state"] == names.SERVED for row in rows)
+    return f"{served} of {len(rows)} notes by the team"
 
 
 def words_of(state: Path, night: Path) -> str:

@@ -1,5 +1,4 @@
-"""Every few minutes and at boot: observes the machine and takes one step towards the desired
-state."""
+"""The watch: every few minutes and at boot, one step towards the desired state."""
 
 from __future__ import annotations
 
@@ -16,8 +15,7 @@ from glue.serving.watch import Observed, Step
 
 
 def reconcile(site: Site) -> dict[str, Any]:
-    """Returns the step and its reason: nothing, while another command runs. Raises DayNotServing
-    when it gives up."""
+    """Returns the step and its reason. Raises DayNotServing when it gives up."""
     try:
         with lock.hold(site.state, lock.SWITCH, "reconcile"):
             upgrade_note.require_none(site.state)
@@ -27,7 +25,7 @@ def reconcile(site: Site) -> dict[str, Any]:
                 site.tell(f"{step}: {why}")
                 act(site, step, why)
     except Locked as busy:
-        step, why = Step.NOTHING, f"another command is running: {busy.saw}"
+        step, why = Step.NOTHING, f"{busy.what}: {busy.saw}"
         held = max(lock.held_seconds(site.state, name) for name in (lock.SWITCH, lock.UPGRADE))
         if held > model.SWITCH_WAIT_SECONDS:  # a shorter one is a restart, or a promotion
             notify.tell_if_blocked(site, why)
@@ -45,23 +43,21 @@ def observe(site: Site) -> Observed:
 
 
 def act(site: Site, step: Step, why: str) -> None:
-    """Under the lock for switches. On a full disk attempts are not counted, and so have no
-    pause."""
+    """Under the switch lock. On a full disk attempts are not counted."""
     if step is Step.GIVE_UP:
         do = "make logs SERVICE=vllm, then make day"
-        raise DayNotServing("the day does not come back", why, do)
+        raise DayNotServing("the day does not start", why, do)
     made = [*attempts(site.state), time.time()][-watch.MOST_ATTEMPTS :]
     with suppress(OSError):
         files.write_json(site.state / day.ATTEMPTS, made)
     journal.note(site.state, event="reconcile", step=step.value, reason=why)
     if step is Step.RESTART:
-        notify.tell_once(site, notify.NOT_SERVING, f"{why}; it is being restarted")
+        notify.tell_once(site, notify.NOT_SERVING, f"{why}; restarting")
     day.start_locked(site)
 
 
 def attempts(state: Path) -> tuple[float, ...]:
-    """Unix times of the watch's attempts since a person or a timer last started the day; none if
-    unreadable."""
+    """Unix times of its attempts since a person or a timer last started the day."""
     with suppress(OSError):
         found = files.read_json_if_whole(state / day.ATTEMPTS, [])
         return tuple(moment for moment in found if isinstance(moment, int | float))

@@ -1,4 +1,4 @@
-"""Undoes the changes of a dead night, under the lock for switches. day.py handles containers."""
+"""Undoes what a dead night changed, under the switch lock. day.py handles containers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
-from glue.clients.adapter_store import AdapterStore, shown
+from glue.clients.adapter_store import shown
 from glue.clients.site import Site
 from glue.core import desired_state, journal
 from glue.core.desired_state import DesiredState, Wanted
@@ -16,8 +16,7 @@ FORGOTTEN_SECONDS = 86_400  # an unfinished folder of this age has no writer any
 
 
 def undo(site: Site, alive: bool) -> None:
-    """If the night of the desired state died: rolls back an adapter that it promoted and did not
-    confirm, and records its end. alive: a process holds the training lock."""
+    """Rolls back and records the desired night if it died. alive: the training lock is held."""
     found = desired_state.read(site.state)
     if found is None or not found.night or alive:
         return
@@ -57,16 +56,15 @@ def record_death(state: Path, night: str, step: str) -> None:
     journal.note(state, night=night, outcome="died", reason=f"in step {step}", adapter=None)
 
 
-def tidy(state: Path, now: float | None = None) -> None:
-    """While no night runs: frees reserved disk space and removes unfinished folders."""
+def tidy(state: Path) -> None:
+    """Frees reserved disk space and removes unfinished folders. No night may run."""
     for reserve in (state / "nights").glob("*/reserve"):
         reserve.unlink()
     for scratch in (state / "nights").glob("*/scratch"):
         shutil.rmtree(scratch, ignore_errors=True)
-    for half in AdapterStore(state / "adapters").folder.glob(".unfinished-*"):
-        if (now or time.time()) - half.lstat().st_mtime <= FORGOTTEN_SECONDS:
-            continue
-        if half.is_dir() and not half.is_symlink():
-            shutil.rmtree(half, ignore_errors=True)
-        else:
-            half.unlink()
+    for half in (state / "adapters").glob(".unfinished-*"):
+        if time.time() - half.lstat().st_mtime > FORGOTTEN_SECONDS:
+            if half.is_dir() and not half.is_symlink():
+                shutil.rmtree(half, ignore_errors=True)
+            else:
+                half.unlink()

@@ -1,24 +1,24 @@
-"""The machine's state, as make status shows it."""
+"""What make status shows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-from glue.clients import chat_volume, knowledge, webui_accounts
+from glue.clients import chat_volume, document_index, webui_accounts
 from glue.clients.site import Site
-from glue.core import journal, lock, services, upgrade_note
+from glue.core import files, journal, lock, names, services, upgrade_note
 from glue.core.journal import Row
 from glue.core.services import Mode, Service
 from glue.serving import last_night
 
 WENT_WELL = ("promoted", "refused", "nothing new")
+OLDEST = ("BACKUP_OLDEST_HOURS", "NIGHT_OLDEST_HOURS")
 
 
 def status(site: Site) -> dict[str, Any]:
-    """mode, what serves, each service's state, how the last night ended, what is overdue. Reads
-    only."""
+    """mode, what serves, services, how the last night ended, and what is overdue."""
     found, trainer = site.stacks.services("day"), site.stacks.trainer()
     mode = services.mode(found, trainer)
     if lock.held(site.state, lock.SWITCH) and mode is not Mode.NIGHT:
@@ -27,9 +27,11 @@ def status(site: Site) -> dict[str, Any]:
     last = journal.last_night(site.state)
     lost = chat_volume.lost(site.settings, site.stacks)
     asked = (found.get("open-webui"), site.administrator, site.state)
-    without_documents = knowledge.fault(*asked)
+    without_documents = document_index.fault(*asked)
     account = ": ".join(filter(None, webui_accounts.fault(*asked[:2])))
-    rows = [row for row in journal.rows(site.state) if is_in_force(site, row)]
+    # not a message by a way that is no longer set: no later one will arrive by it
+    ways, rows = site.settings.values, journal.rows(site.state)
+    rows = [row for row in rows if row.get("event") != "message" or ways.get(row.get("way", ""))]
     return {
         "mode": mode.value,
         "profile": site.settings.profile,
@@ -43,37 +45,23 @@ def status(site: Site) -> dict[str, Any]:
         "morning": last_night.summary(last_night.read(site.state, last)) if last else None,
         "overdue": [
             *filter(None, (lost, account, without_documents, upgrade_note.died(site.state))),
-            *overdue(rows, datetime.now().astimezone(), limits(site)),
+            *notes_fault(site.state),
+            *overdue(rows, datetime.now().astimezone(), *map(site.settings.number, OLDEST)),
         ],
     }
 
 
-def is_in_force(site: Site, row: Row) -> bool:
-    """False for a message by a way that is no longer set: no later one will arrive by it."""
-    return row.get("event") != "message" or bool(site.settings.values.get(row.get("way", "")))
+def notes_fault(state: Path) -> list[str]:
+    error = files.read_json_if_whole(state / names.NOTES, {}).get("error")
+    return [f"new corrections do not become notes: {error}"] if error else []
 
 
 def shown(service: Service) -> str:
-    """Its health, and why it is unhealthy."""
     return ": ".join(filter(None, (service.health or service.state, service.fault)))
 
 
-@dataclass(frozen=True)
-class Limits:
-    backup: timedelta
-    night: timedelta
-
-
-def limits(site: Site) -> Limits:
-    def hours(key: str) -> timedelta:
-        return timedelta(hours=site.settings.number(key))
-
-    return Limits(hours("BACKUP_OLDEST_HOURS"), hours("NIGHT_OLDEST_HOURS"))
-
-
-def overdue(rows: list[Row], now: datetime, limits: Limits) -> list[str]:
-    """In words; empty if nothing is overdue. What never happened counts from the journal's first
-    line."""
+def overdue(rows: list[Row], now: datetime, backup_hours: int, night_hours: int) -> list[str]:
+    """In words. What never happened counts from the first row of the journal."""
     if not rows:
         return []
     backup = journal.last_of(rows, event="backup") or {}
@@ -83,8 +71,8 @@ def overdue(rows: list[Row], now: datetime, limits: Limits) -> list[str]:
         *([f"the last backup failed: {backup['reason']}"] if failed else []),
         *(f"the last backup: {words}" for words in backup.get("warnings", [])),
         *undelivered(rows),
-        *late("good backup", rows[0], journal.last_backup(rows), now, limits.backup),
-        *late("good night", rows[0], nights[-1] if nights else None, now, limits.night),
+        *late("good backup", rows[0], journal.last_backup(rows), now, backup_hours),
+        *late("good night", rows[0], nights[-1] if nights else None, now, night_hours),
     ]
 
 
@@ -98,10 +86,10 @@ def undelivered(rows: list[Row]) -> list[str]:
     ]
 
 
-def late(what: str, first: Row, last: Row | None, now: datetime, limit: timedelta) -> list[str]:
-    """first: the journal's first row. last: the newest good one."""
+def late(what: str, first: Row, last: Row | None, now: datetime, limit: int) -> list[str]:
+    """first: the journal's first row. last: the newest good one. limit: in hours."""
     age = now - datetime.fromisoformat((last or first)["time"])
-    if age <= limit:
+    if age <= timedelta(hours=limit):
         return []
     hours = f"{age.total_seconds() / 3600:.0f} h"
     return [f"the last {what} was {hours} ago" if last else f"no {what} for {hours}"]

@@ -1,5 +1,4 @@
-"""The next step of the watch. Pure: Docker's view, the desired state and the clock in; a step
-and its reason out."""
+"""The next step of the watch, in pure code."""
 
 from __future__ import annotations
 
@@ -9,20 +8,15 @@ from enum import StrEnum
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.services import ABSENT, SERVES, Service, Services, not_serving
 
-# The watch restarts what is unhealthy, waits twice as long before each further attempt, and gives
-# up after MOST_ATTEMPTS.
-FIRST_PAUSE_SECONDS = 300
+STAYS_DOWN = "Stopped by make stop. Run make day to start."
+# The watch looks every RECONCILE_MINUTES (glue/machine/schedule.py). It makes the first attempt at
+# once, the second this long after it, and doubles each further pause, until MOST_ATTEMPTS.
+PAUSE_AFTER_FIRST_ATTEMPT_SECONDS = 300
 MOST_ATTEMPTS = 4
 ATTEMPTS_COUNT_SECONDS = 6 * 3600
 # Docker's own restarts since glue last started the container: one that dies while it loads stays
 # "starting" without end
 MOST_RESTARTS = 2
-# systemd-oomd acts at 60, after half a minute in which a GB10 may hang; a machine that has memory
-# stays near 0.
-MOST_STALL_PERCENT = 20.0
-# With three times its reserve free a stall is no danger: reading 63 GB of weights evicts pages that
-# the disk can give back.
-PRESSURE_RESERVES = 3
 
 
 class Step(StrEnum):
@@ -34,10 +28,8 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class Observed:
-    """night_alive: a process holds the training lock. attempts: Unix times of the watch's latest
-    attempts. day_failed: why the last start of the day failed, though its containers may be
-    healthy; empty if it did not.
-    """
+    """night_alive: the training lock is held. attempts: Unix times of the latest attempts.
+    day_failed: why the last start of the day failed, or empty; its containers may be healthy."""
 
     services: Services
     trainer: Service | None = None
@@ -47,11 +39,11 @@ class Observed:
 
 
 def next_step(desired: DesiredState | None, observed: Observed, now: float) -> tuple[Step, str]:
-    """The step from the observed state towards the desired one, and why."""
+    """The step towards the desired state, and why."""
     if desired is None:
-        return Step.NOTHING, "the day was never started: make day"
+        return Step.NOTHING, "the day was never started. Run make day to start."
     if desired.wanted is Wanted.DOWN:
-        return Step.NOTHING, "make stop stopped everything: make day"
+        return Step.NOTHING, STAYS_DOWN
     if desired.night:
         return night_step(desired, observed, now)
     # setup tests kernels in the trainer's image under the training lock, without a night
@@ -76,10 +68,8 @@ def day_step(observed: Observed, now: float) -> tuple[Step, str]:
     late = not_serving(observed.services)
     if not late and not observed.day_failed:
         return Step.NOTHING, SERVES
-    words = (
-        ", ".join(f"{name} {state}" for name, state in late.items())
-        or f"the day did not start completely: {observed.day_failed}"
-    )
+    words = ", ".join(f"{name} {state}" for name, state in late.items())
+    words = words or f"the day did not start completely: {observed.day_failed}"
     found = [observed.services.get(name, ABSENT) for name in late]
     sick = must_restart(observed.services)
     if late and not sick and all(service.health == "starting" for service in found):
@@ -87,40 +77,13 @@ def day_step(observed: Observed, now: float) -> tuple[Step, str]:
     recent = [moment for moment in observed.attempts if 0 <= now - moment < ATTEMPTS_COUNT_SECONDS]
     if len(recent) >= MOST_ATTEMPTS:
         return Step.GIVE_UP, f"{words}, after {len(recent)} attempts"
-    if recent and now - max(recent) < FIRST_PAUSE_SECONDS * 2 ** (len(recent) - 1):
+    if recent and now < max(recent) + PAUSE_AFTER_FIRST_ATTEMPT_SECONDS * 2 ** (len(recent) - 1):
         return Step.NOTHING, f"{words}; the next attempt comes later"
     return (Step.RESTART if sick else Step.DAY), words
 
 
 def must_restart(services: Services) -> tuple[str, ...]:
-    """Services that do not recover by themselves: unhealthy, or restarted by Docker again and
-    again."""
+    """Services that are unhealthy, or that Docker restarts again and again."""
     late = [services.get(name, ABSENT) for name in not_serving(services)]
     sick = [s for s in late if s.health == "unhealthy" or s.restarts > MOST_RESTARTS]
     return tuple(service.name for service in sick)
-
-
-def trainer_fault(
-    available_bytes: int,
-    stall_percent: float,
-    reserve_bytes: int,
-    silent_seconds: float,
-    most_silent_seconds: float,
-) -> str:
-    """Why a running trainer must be stopped now, before the machine hangs; empty if it may go on.
-
-    stall_percent: see host.memory_stall_percent. Two signs of low memory, since each alone was seen
-    to miss: a GB10 failed with 22 GiB of MemAvailable
-    (https://github.com/vllm-project/vllm/issues/56824), and one hung in reclaim with 8.7 GiB free
-    (https://github.com/MiaAI-Lab/DeepSeek-v4.1-Flash-DGX-Sparks/issues/23).
-    """
-    if available_bytes < reserve_bytes:
-        return (
-            f"{available_bytes / 1e9:.1f} GB of memory left, less than the machine's reserve of"
-            f" {reserve_bytes / 1e9:.1f} GB"
-        )
-    if stall_percent > MOST_STALL_PERCENT and available_bytes < PRESSURE_RESERVES * reserve_bytes:
-        return f"all processes waited for memory during {stall_percent:.0f} % of the last 10 s"
-    if silent_seconds > most_silent_seconds:
-        return f"no progress for {silent_seconds:.0f} s"
-    return ""

@@ -32,8 +32,9 @@ from typing import Any
 
 # The first words of every answer from here; datasets leave out answers that begin with them.
 MARK = "🌙 **Night desk**"
-PASSAGE = re.compile(r'<source id="(\d+)"[^>]*>(.*?)</source>', re.DOTALL)
-PASSAGES_SHOWN = 5
+PASSAGE = re.compile(r'<source id="(\d+)"([^>]*)>(.*?)</source>', re.DOTALL)
+NOTE = 'name="note by the team'  # how a prompt names a correction (glue/core/names.py)
+PASSAGES_SHOWN, NOTES_SHOWN = 5, 2
 CHARACTERS_A_PASSAGE = 400
 LARGEST_REQUEST_BYTES = 64 * 2**20
 # the JSON key that each of Open WebUI's task prompts asks for; the answer must be JSON
@@ -67,13 +68,17 @@ def text_of(message: dict[str, Any]) -> str:
 
 
 def passages(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """The (number, text) of each passage that Open WebUI put into the prompt, in order."""
+    """The (number, text) of each passage that Open WebUI put into the prompt, in order; but first
+    the closest notes, which are newer than the documents."""
     everything = "\n".join(text_of(message) for message in messages)
-    return [
-        (number, " ".join(text.split()))
-        for number, text in PASSAGE.findall(everything)
-        if text.strip()
-    ]
+    notes, documents = [], []
+    for number, about, text in PASSAGE.findall(everything):
+        line = " ".join(text.split())
+        if line and NOTE in about:
+            notes.append((number, f"Note by the team: {line}"))
+        elif line:
+            documents.append((number, line))
+    return [*notes[:NOTES_SHOWN], *documents]
 
 
 def task_answer(messages: list[dict[str, Any]]) -> str | None:

@@ -99,7 +99,7 @@ def test_a_bench_is_refused_while_a_night_runs(site: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(swap, "run", lambda *_: pytest.fail("the day was touched"))
     with (
         lock.hold(site.state, lock.TRAINING, "a night"),
-        pytest.raises(Locked, match="lock") as error,
+        pytest.raises(Locked, match="another command is running") as error,
     ):
         cli.swap_verb(site)
     assert "a night" in error.value.saw
@@ -369,7 +369,10 @@ def test_the_error_of_a_failed_day_includes_the_bench_s_error(
         raise GlueError("vLLM dies", "out of memory", "make logs")
 
     monkeypatch.setattr(day, "start", fails)
-    with pytest.raises(DayNotServing, match="did not come back") as error, swap.the_day_after(site):
+    with (
+        pytest.raises(DayNotServing, match="did not start") as error,
+        swap.the_day_after(site),
+    ):
         raise KeyboardInterrupt("signal 15")
     assert "out of memory" in error.value.saw and "signal 15" in error.value.saw
 

@@ -3,10 +3,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import click
 import pytest
@@ -14,7 +16,10 @@ import pytest
 import bench.cli
 from glue.cli import framework, verbs
 from glue.clients import webui_connection
-from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
+from glue.clients.docker import Stacks
+from glue.clients.site import Site
+from glue.core import settings
+from glue.core.errors import GlueError, Misconfigured, PreconditionFailed, steps
 from glue.core.settings import REPOSITORY
 from glue.operations import documents
 
@@ -111,7 +116,7 @@ def test_an_empty_answer_is_an_error(text: str, monkeypatch: pytest.MonkeyPatch)
         ("day", "", False),
     ],
 )
-def test_sudo_is_refused_where_it_would_leave_files_of_root(
+def test_sudo_is_refused_where_it_would_create_root_owned_files(
     verb: str, person: str, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -120,7 +125,7 @@ def test_sudo_is_refused_where_it_would_leave_files_of_root(
         monkeypatch.delenv("SUDO_USER")
     if not refused:
         return framework.require_no_sudo(verb)
-    with pytest.raises(PreconditionFailed, match="files of root") as error:
+    with pytest.raises(PreconditionFailed, match="root-owned files that anna cannot") as error:
         framework.require_no_sudo(verb)
     assert "without sudo" in error.value.do
 
@@ -229,3 +234,39 @@ def test_an_ingest_that_is_not_complete_is_exit_1(
         verbs.cli(["ingest", "folder"], standalone_mode=False)
     assert ended.value.code == 1
     assert capsys.readouterr().out.splitlines()[-1] == "1 of 2 documents are in"
+
+
+def site_with_rank_8() -> Site:
+    found = settings.load("rehearsal")
+    values = found.values | {"MAX_LORA_RANK": "8"}
+    return Site(replace(found, values=values), cast(Stacks, None), print)
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (
+            lambda site: verbs.forget_verb(site, "u", "c"),
+            "Invalid arguments for make forget: both CHAT and USER_ID. Set exactly one: make forget"
+            " CHAT=<id> or make forget USER_ID=<id>.",
+        ),
+        (
+            lambda site: site.recipe("foo"),
+            "Invalid value for RECIPE: 'foo'. Expected one of: case-study, free, lean, ",
+        ),
+        (
+            lambda site: site.recipe("team"),
+            "Invalid value for rank in env/recipes/team.toml: 16. Expected at most MAX_LORA_RANK"
+            " (8). Lower it, or set MAX_LORA_RANK=16 or higher in env/site.env and run make day.",
+        ),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_line(act: Callable[[Site], object], words: str) -> None:
+    with pytest.raises(Misconfigured) as error:
+        act(site_with_rank_8())
+    assert str(error.value).startswith(f"ERROR 2: {words}")
+
+
+def test_several_things_to_do_are_numbered_lines() -> None:
+    error = GlueError("a", "b", steps("mount the disk", "or make day NEW=1"))
+    assert str(error).endswith("\n  do:   1. mount the disk\n        2. or make day NEW=1")

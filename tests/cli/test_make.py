@@ -21,6 +21,7 @@ TARGETS = {
     "logs": "SERVICE",
     "recipe": "RECIPE",
     "bench-training": "ARGS",
+    "learning-study": "FROM",
 }
 TEXTS = (
     'What does "MTBF" mean?',
@@ -47,6 +48,7 @@ def made(program: Path, *arguments: str, **environment: str) -> tuple[str, dict[
         f"--file={REPOSITORY / 'Makefile'}",
         "--assume-old=.venv/ready",
         "--assume-old=.venv/ready-bench",
+        "--assume-old=.venv/ready-dev",
     ]
     subprocess.run(
         [*command, f"PYTHON={program}", *arguments],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from glue.core.errors import Misconfigured
+from glue.core.errors import GlueError, Misconfigured
 from learning import job as jobs
 from learning.job import Job
 
@@ -15,6 +15,8 @@ def act(job: Job) -> dict[str, Any]:
     job.tell(f"one line of {kind}")
     if kind == "error":
         raise Misconfigured("Invalid glossary.toml", "line 3", "correct it")
+    if kind == "failure":
+        raise GlueError("the data set cannot be built", "line 3", "correct it")
     if kind == "traceback":
         raise ZeroDivisionError("by nothing")
     if kind == "hangs":

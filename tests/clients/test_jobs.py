@@ -120,11 +120,22 @@ def test_a_job_gets_keys_by_environment_and_only_if_needed(site: Any) -> None:
     assert "LEARNING_NETWORK" not in jobs.environment(site, job(site, ""))
 
 
-def test_an_error_in_a_job_is_raised_unchanged(site: Any) -> None:
-    with pytest.raises(Misconfigured) as error:
-        jobs.run(site, job(site, "error"))
-    found = error.value
-    assert (found.what, found.saw, found.do) == ("Invalid glossary.toml", "line 3", "correct it")
+@pytest.mark.parametrize(
+    ("kind", "error", "what"),
+    [
+        ("error", Misconfigured, "Invalid glossary.toml"),
+        # not another error with the same exit code, such as Preempted
+        ("failure", GlueError, "the data set cannot be built"),
+    ],
+)
+def test_an_error_in_a_job_is_raised_unchanged(
+    site: Any, kind: str, error: type[GlueError], what: str
+) -> None:
+    with pytest.raises(error) as raised:
+        jobs.run(site, job(site, kind))
+    found = raised.value
+    assert type(found) is error
+    assert (found.what, found.saw, found.do) == (what, "line 3", "correct it")
 
 
 def test_a_crashed_job_shows_its_last_lines(site: Any) -> None:

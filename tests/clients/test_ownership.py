@@ -19,7 +19,7 @@ from glue.clients.site import Site
 from glue.core import files, lock, settings
 from glue.core.errors import Misconfigured, PreconditionFailed
 from glue.machine import doctor, hours, images, schedule
-from glue.machine.checks import Grade
+from glue.machine.check_types import Grade
 from glue.operations import setup
 from tests.machine.test_doctor import good
 

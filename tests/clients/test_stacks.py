@@ -17,7 +17,7 @@ from requests import Response
 from glue.clients import compose, containers
 from glue.clients.docker import Stacks
 from glue.core import commands, settings, waiting
-from glue.core.errors import GlueError
+from glue.core.errors import GlueError, PortInUse
 from glue.core.waiting import Seen
 
 
@@ -185,8 +185,22 @@ def test_a_user_without_access_to_docker_is_told_to_join_its_group(
     monkeypatch.setattr(docker, "from_env", refuse)
     with pytest.raises(GlueError) as error:
         Stacks(settings.load("rehearsal"))
-    assert error.value.do.startswith("sudo usermod -aG docker $USER, then sign out and in again")
+    assert error.value.do.startswith("sudo usermod -aG docker $USER, then log out and in")
     assert compose.remedy("error mounting /srv/x: permission denied") == ""
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "failed to bind host port 127.0.0.1:3000/tcp: address already in use",
+        "Bind for 0.0.0.0:3000 failed: port is already allocated",
+        "listen tcp4 0.0.0.0:3000: bind: address already in use",
+    ],
+)
+def test_a_port_in_use_is_named(said: str) -> None:
+    found = compose.failure("up", said)
+    assert isinstance(found, PortInUse) and found.what == "port 3000 is already in use"
+    assert not isinstance(compose.failure("up", "cannot export: no support"), PortInUse)
 
 
 @pytest.mark.parametrize(("status", "waits"), [(None, False), (404, False), (409, True)])

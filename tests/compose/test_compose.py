@@ -328,6 +328,7 @@ def test_a_job_has_no_gpu_and_only_the_network_and_the_keys_that_it_is_given(pro
     assert (job["network_mode"], job["restart"], job["image"]) == ("none", "no", trainer["image"])
     assert job["user"] == trainer["user"] and job["read_only"] and int(job["mem_limit"]) <= 2**31
     assert not job.get("deploy", {}).get("resources", {}).get("reservations")
+    assert job["environment"]["HF_HUB_OFFLINE"] == "1"
     assert (job["environment"]["MODEL_API_KEY"], job["environment"]["CHAT_TOKEN"]) == ("", "")
     assert all(volume["read_only"] for volume in job["volumes"])
     more = {"LEARNING_NETWORK": "spark-daynight", "LEARNING_MODEL_API_KEY": "k"}

@@ -111,4 +111,4 @@ def test_a_recipe_trains_its_stated_number_of_parameters(name: str) -> None:
 
 def test_a_recipe_whose_targets_are_not_in_the_model_is_refused() -> None:
     done = run_glue("recipe", "show", "rehearsal-not-there", "--json")
-    assert done.returncode == 2 and "there is no such recipe" in done.stderr
+    assert done.returncode == 2 and "Invalid value for RECIPE" in done.stderr

@@ -15,6 +15,7 @@ import requests
 
 from glue.clients.compose import docker_cli
 from glue.clients.docker import Stacks
+from glue.clients.site import Site
 from glue.core import commands, files, settings, waiting
 from glue.core.errors import PreconditionFailed
 from glue.core.settings import REPOSITORY
@@ -106,18 +107,18 @@ def test_pin_adds_the_registry_s_digest_once(pushed: str, stacks: Stacks, tmp_pa
         f"http://{host}/v2/{name.replace(':', '/manifests/')}", headers=accept, timeout=10
     )
     wanted = f"{pushed}@{manifest.headers['Docker-Content-Digest']}"
-    assert pin(stacks, path) == [wanted]
+    assert pin(Site(stacks.settings, stacks, print), path) == [wanted]
     expected = f"# a word\nDOOR_IMAGE={wanted}\nREHEARSAL_BASE_IMAGE=dual-use/base:1\n"
     expected += f"NIGHT_DESK_IMAGE={wanted}\n"
     assert path.read_text() == expected
     settings.check({"DOOR_IMAGE": wanted}, "env/images.env")
-    assert pin(stacks, path) == [] and path.read_text() == expected
+    assert pin(Site(stacks.settings, stacks, print), path) == [] and path.read_text() == expected
 
 
 def test_a_pinned_image_is_pulled_found_and_run(
     pushed: str, stacks: Stacks, tmp_path: Path
 ) -> None:
-    (pinned,) = pin(stacks, images_file(tmp_path, pushed))
+    (pinned,) = pin(Site(stacks.settings, stacks, print), images_file(tmp_path, pushed))
     assert stacks.missing_images((pinned,)) == [pinned]
     stacks.docker.images.pull(pinned)
     assert stacks.missing_images((pinned,)) == []
@@ -143,7 +144,7 @@ def test_a_pinned_image_from_a_bundle_is_found_and_run(
     )
     stacks.docker.images.push(name, tag="1")
     stacks.docker.images.remove(f"{name}:1")
-    (pinned,) = pin(stacks, images_file(tmp_path, f"{name}:1"))
+    (pinned,) = pin(Site(stacks.settings, stacks, print), images_file(tmp_path, f"{name}:1"))
     stacks.docker.images.pull(pinned)
     airgap.save_images(stacks, (pinned,), tmp_path / "images.tar")
     stacks.docker.images.remove(str(built.id), force=True)
@@ -185,7 +186,7 @@ def test_an_unreachable_registry_is_exit_10_and_changes_nothing(
     path = images_file(tmp_path, pushed)
     path.write_text(before := path.read_text() + f"VLLM_IMAGE={nobody}/vllm:1\n")
     with pytest.raises(PreconditionFailed, match="registry") as refused:
-        pin(stacks, path)
+        pin(Site(stacks.settings, stacks, print), path)
     assert f"{nobody}/vllm:1" in refused.value.saw and refused.value.exit_code == 10
     assert path.read_text() == before
 

@@ -62,7 +62,9 @@ def test_site_env_overrides_the_profile_and_the_source_is_known(tmp_path: Path) 
         ("NIGHT_DAYS=Mon,Fry", "Expected days such as Mon,Tue,Wed,Thu,Fri."),
         ("VLLM_IMAGE=vllm/vllm-openai:latest", "Expected an image with a digest, or a tag but"),
         ("VLLM_IMAGE=vllm/vllm-openai", "Expected an image with a digest, or a tag but latest."),
-        ("RAG_TEMPLATE=no place for it", "Expected text that contains {{CONTEXT}}."),
+        ("RAG_TEMPLATE=no place for it", "Expected text that contains {{CONTEXT}}, and no other"),
+        ("RAG_TEMPLATE={{CONTEXT}} for {{QUERY}}", "Expected text that contains {{CONTEXT}}, and"),
+        ("SYSTEM_PROMPT=It is {{CURRENT_DATE}}.", "Expected text without a {{word}}, which"),
         ("CHAT_ADDRESS=localhost", "Expected an IP address such as 127.0.0.1 or 0.0.0.0."),
         ("HTTPS_NAMES=a\u0378.example", "Expected names such as spark.local,10.0.0.5."),
         ("NOTIFY_WEBHOOK=ftp://host", "NOTIFY_WEBHOOK in env/site.env: (hidden). Expected an http"),
@@ -149,9 +151,11 @@ def test_a_setting_that_needs_another_is_refused_alone_and_its_value_is_not_show
 ) -> None:
     home = copy_env(tmp_path)
     (home / "env" / "site.env").write_text(line + "\n")
-    with pytest.raises(Misconfigured, match=line.partition("=")[0]) as error:
+    with pytest.raises(Misconfigured) as error:
         settings.load("rehearsal", home)
-    assert "SMTP_" in error.value.saw and line.partition("=")[2] not in str(error.value)
+    key, value = line.split("=")
+    assert f" in env/site.env: {key} needs it. Set it, or remove {key}." in str(error.value)
+    assert error.value.what.startswith("Missing key SMTP_") and value not in str(error.value)
 
 
 def test_every_recipe_in_the_repository_is_valid() -> None:
@@ -176,6 +180,21 @@ def test_every_recipe_in_the_repository_is_valid() -> None:
         ("layers = []", "layers = [-1]", "layers in {}: [-1]. Expected a list of layer numbers"),
         ('serve = "adapter"', 'serve = "both"', "serve in {}: 'both'. Expected adapter or merged."),
         (
+            "rank = 16",
+            "rank = 16\nsearch = { rank = [0] }",
+            "search in {}: {{'rank': [0]}}. Expected a",
+        ),
+        (
+            "rank = 16",
+            "rank = 16\nsearch = { rang = [8] }",
+            "search in {}: {{'rang': [8]}}. Expected a",
+        ),
+        (
+            "rank = 16",
+            'rank = 16\npreferences = "kto"',
+            "preferences in {}: 'kto'. Expected none or",
+        ),
+        (
             "tokens_per_step = 2048",
             "tokens_per_step = 511",
             "tokens_per_step in {}: 511, and longest_tokens is 512. Raise it",
@@ -197,6 +216,35 @@ def test_the_unsloth_engine_cannot_train_on_the_weights_that_serve(tmp_path: Pat
     text = (REPOSITORY / "env" / "recipes" / "case-study.toml").read_text()
     (tmp_path / "bad.toml").write_text(f'base = "served"\n{text}')
     with pytest.raises(Misconfigured, match=r"base in .*: 'served', and engine is 'unsloth'"):
+        recipes.load(tmp_path, "bad")
+
+
+SEARCH = "search = { learning_rate = [1e-4, 5e-4], rank = [8, 32], most_candidates = 4 }\n"
+
+
+def test_a_search_is_read_with_its_defaults_and_reserves_for_its_largest_rank(
+    tmp_path: Path,
+) -> None:
+    text = (REPOSITORY / "env" / "recipes" / "rehearsal.toml").read_text()
+    (tmp_path / "wide.toml").write_text(SEARCH + text)
+    found = recipes.load(tmp_path, "wide")
+    assert found.search == recipes.Search([1e-4, 5e-4], [], [8, 32], 4, 0.5)
+    assert (found.rank, found.largest_rank, found.preferences) == (16, 32, "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "words"),
+    [
+        ("case-study", "", "", "engine is 'unsloth'"),
+        ("team", 'begin_from = "base"', 'begin_from = "current"', "and begin_from is 'current'"),
+    ],
+)
+def test_a_search_that_cannot_run_is_refused(
+    name: str, old: str, new: str, words: str, tmp_path: Path
+) -> None:
+    text = (REPOSITORY / "env" / "recipes" / f"{name}.toml").read_text()
+    (tmp_path / "bad.toml").write_text(SEARCH + (text.replace(old, new) if old else text))
+    with pytest.raises(Misconfigured, match=f"search in .*{words}"):
         recipes.load(tmp_path, "bad")
 
 

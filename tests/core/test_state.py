@@ -2,6 +2,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def test_a_changed_file_is_found(store: AdapterStore) -> None:
     name = publish(store, "one")
     store.verify(name)
     (store.folder / name / "adapter_model.safetensors").write_text("other")
-    with pytest.raises(PreconditionFailed, match="not what was published"):
+    with pytest.raises(PreconditionFailed, match="do not match its manifest"):
         store.verify(name)
 
 
@@ -116,8 +117,11 @@ def test_a_lock_names_its_holder_and_is_free_when_the_holder_dies(tmp_path: Path
         assert lock.held(tmp_path, lock.TRAINING)
         with pytest.raises(Locked) as error, lock.hold(tmp_path, lock.TRAINING, "another"):
             pass
-        assert error.value.exit_code == 11 and str(holder.pid) in error.value.saw
+        assert error.value.exit_code == 11
+        assert re.fullmatch(rf"a night, since 2.* \(pid {holder.pid}\)", error.value.saw)
         holder.kill()
+    (tmp_path / lock.TRAINING).write_text('{"pid": 1, "purp')  # a full disk cut it
+    assert lock.holder(tmp_path, lock.TRAINING) == "an unknown command"
     with lock.hold(tmp_path, lock.TRAINING, "after its death"):
         assert lock.held(tmp_path, lock.TRAINING)
     assert not lock.held(tmp_path, lock.TRAINING)

@@ -8,6 +8,7 @@ from glue.clients import host
 from glue.core import desired_state, services
 from glue.core.desired_state import DesiredState, Preempted, Wanted
 from glue.core.services import Service, Services
+from glue.night.train import trainer_fault
 from glue.serving import watch
 from glue.serving.watch import Observed, Step
 
@@ -109,7 +110,7 @@ def test_an_unreadable_desired_state_counts_as_none(tmp_path: Path) -> None:
 def test_a_trainer_is_stopped_for_memory_or_silence(
     available: float, stall: float, silent: float, words: str
 ) -> None:
-    assert watch.trainer_fault(int(available), stall, 12_000_000_000, silent, 1200) == words
+    assert trainer_fault(int(available), stall, 12_000_000_000, silent, 1200) == words
 
 
 @pytest.mark.parametrize(

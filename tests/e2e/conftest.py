@@ -6,18 +6,21 @@ All tests of this folder run in one process (tests/conftest.py).
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from glue.clients import knowledge, open_webui
+from glue.clients import knowledge, open_webui, suggestions
 from glue.clients.docker import Stacks
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
-from glue.core import settings
+from glue.core import files, settings
 from glue.core.settings import REPOSITORY
 
 Glue = Callable[..., subprocess.CompletedProcess[str]]
@@ -83,3 +86,28 @@ def member(site: Site) -> Iterator[WebUI]:
     person = open_webui.sign_in(site.settings.chat_url, "vera@rehearsal.local", password)
     yield person
     person.call("DELETE", "/api/v1/evaluations/feedbacks")
+
+
+@pytest.fixture
+def apart(site: Site, tmp_path: Path) -> Iterator[Site]:
+    """The same chat with another collection and another state folder."""
+    person = site.administrator()
+    team, own = knowledge.current(person, site.state), knowledge.create(person)
+    state = tmp_path / "state"
+    state.mkdir()
+    shutil.copy(site.state / "webui-token", state)
+    files.write_json(state / knowledge.REMEMBERED, {"id": own})
+    values = site.settings.values | {"STATE_DIR": str(state)}
+    yield replace(site, settings=replace(site.settings, values=values))
+    for one in {own, knowledge.current(person, state)} - {team}:
+        if one and knowledge.row(person, one):
+            person.call("DELETE", f"/api/v1/knowledge/{one}/delete")
+    if team:
+        knowledge.attach(person, team)
+        suggestions.ensure(person, site.state, [one.name for one in knowledge.held(person, team)])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "docs").mkdir()
+    return tmp_path / "docs"

@@ -144,7 +144,7 @@ def test_an_adapter_that_was_changed_on_disk_is_not_promoted(
         with (site.store.folder / name / "adapter_config.json").open("a") as file:
             file.write(" ")
         done = glue("promote", name)
-        assert done.returncode == 10 and "not what was published" in done.stderr
+        assert done.returncode == 10 and "do not match its manifest" in done.stderr
         assert site.store.current() == demo["adapter"]
     finally:
         shutil.rmtree(site.store.folder / name)

@@ -4,48 +4,20 @@ during a test."""
 import json
 import os
 import shutil
-import zipfile
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fpdf import FPDF
 
-from glue.clients import knowledge, suggestions
+from glue.clients import document_index, knowledge
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
-from glue.core import files
 from glue.core.errors import PreconditionFailed
 from glue.operations import documents
+from tests.operations.office import write_office
 
 Result = dict[str, Any]
-
-
-@pytest.fixture
-def apart(site: Site, tmp_path: Path) -> Iterator[Site]:
-    """The same chat with another collection and another state folder."""
-    person = site.administrator()
-    team, own = knowledge.current(person, site.state), knowledge.create(person)
-    state = tmp_path / "state"
-    state.mkdir()
-    shutil.copy(site.state / "webui-token", state)
-    files.write_json(state / knowledge.REMEMBERED, {"id": own})
-    values = site.settings.values | {"STATE_DIR": str(state)}
-    yield replace(site, settings=replace(site.settings, values=values))
-    for one in {own, knowledge.current(person, state)} - {team}:
-        if one and knowledge.row(person, one):
-            person.call("DELETE", f"/api/v1/knowledge/{one}/delete")
-    if team:
-        knowledge.attach(person, team)
-        suggestions.ensure(person, site.state, [one.name for one in knowledge.held(person, team)])
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "docs").mkdir()
-    return tmp_path / "docs"
 
 
 def write(path: Path, *texts: str | None, title: str = "", **chosen: Any) -> None:
@@ -78,7 +50,7 @@ def found(site: Site, question: str) -> str:
 
 def fault(site: Site) -> str:
     chat = site.stacks.services("day").get("open-webui")
-    return knowledge.fault(chat, site.administrator, site.state)
+    return document_index.fault(chat, site.administrator, site.state)
 
 
 def up_to_date(site: Site, folder: Path) -> bool:
@@ -299,86 +271,6 @@ def test_every_document_type_is_read_and_other_files_are_named(apart: Site, fold
     codes = ("D1", "X1", "M1", "L1", "N1", "P1", "S1")
     assert all(code in text for code, text in zip(codes, texts.values(), strict=True)), texts
     assert up_to_date(apart, folder)
-
-
-MAIN = "http://schemas.openxmlformats.org"
-RELATIONS = f"{MAIN}/package/2006/relationships"
-OFFICE = f"{MAIN}/officeDocument/2006/relationships"
-
-
-def relations(*targets: tuple[str, str]) -> str:
-    rows = (
-        f'<Relationship Id="r{number}" Type="{OFFICE}/{kind}" Target="{target}"/>'
-        for number, (kind, target) in enumerate(targets, 1)
-    )
-    return f'<Relationships xmlns="{RELATIONS}">{"".join(rows)}</Relationships>'
-
-
-def pack(path: Path, kinds: dict[str, str], parts: dict[str, str]) -> None:
-    """A minimal Office file; real ones have a few dozen more parts."""
-    types = "".join(
-        f'<Override PartName="/{name}" ContentType="application/vnd.openxmlformats-officedocument.'
-        f'{kind}+xml"/>'
-        for name, kind in kinds.items()
-    )
-    rels = "application/vnd.openxmlformats-package.relationships+xml"
-    default = f'<Default Extension="rels" ContentType="{rels}"/>'
-    content = f'<Types xmlns="{MAIN}/package/2006/content-types">{default}{types}</Types>'
-    with zipfile.ZipFile(path, "w") as file:
-        for name, text in ({"[Content_Types].xml": content} | parts).items():
-            file.writestr(name, f'<?xml version="1.0" encoding="UTF-8"?>{text}')
-
-
-def write_office(folder: Path) -> None:
-    word = f"{MAIN}/wordprocessingml/2006/main"
-    pack(
-        folder / "letter.docx",
-        {"word/document.xml": "wordprocessingml.document.main"},
-        {
-            "_rels/.rels": relations(("officeDocument", "word/document.xml")),
-            "word/document.xml": f'<w:document xmlns:w="{word}"><w:body><w:p><w:r>'
-            "<w:t>The letter is L1.</w:t></w:r></w:p></w:body></w:document>",
-        },
-    )
-    sheet = f"{MAIN}/spreadsheetml/2006/main"
-    pack(
-        folder / "book.xlsx",
-        {
-            "xl/workbook.xml": "spreadsheetml.sheet.main",
-            "xl/worksheets/sheet1.xml": "spreadsheetml.worksheet",
-        },
-        {
-            "_rels/.rels": relations(("officeDocument", "xl/workbook.xml")),
-            "xl/workbook.xml": f'<workbook xmlns="{sheet}" xmlns:r="{OFFICE}"><sheets>'
-            '<sheet name="One" sheetId="1" r:id="r1"/></sheets></workbook>',
-            "xl/_rels/workbook.xml.rels": relations(("worksheet", "worksheets/sheet1.xml")),
-            "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{sheet}"><sheetData><row r="1">'
-            '<c r="A1" t="inlineStr"><is><t>The cell is X1.</t></is></c></row></sheetData>'
-            "</worksheet>",
-        },
-    )
-    slide, draw = f"{MAIN}/presentationml/2006/main", f"{MAIN}/drawingml/2006/main"
-    spaces = f'xmlns:p="{slide}" xmlns:a="{draw}" xmlns:r="{OFFICE}"'
-    shape = (
-        '<p:sp><p:nvSpPr><p:cNvPr id="2" name="t"/><p:cNvSpPr/><p:nvPr/></p:nvSpPr><p:spPr/>'
-        "<p:txBody><a:bodyPr/><a:p><a:r><a:t>The slide is S1.</a:t></a:r></a:p></p:txBody></p:sp>"
-    )
-    pack(
-        folder / "slides.pptx",
-        {
-            "ppt/presentation.xml": "presentationml.presentation.main",
-            "ppt/slides/slide1.xml": "presentationml.slide",
-        },
-        {
-            "_rels/.rels": relations(("officeDocument", "ppt/presentation.xml")),
-            "ppt/presentation.xml": f"<p:presentation {spaces}><p:sldIdLst>"
-            '<p:sldId id="256" r:id="r1"/></p:sldIdLst></p:presentation>',
-            "ppt/_rels/presentation.xml.rels": relations(("slide", "slides/slide1.xml")),
-            "ppt/slides/slide1.xml": f"<p:sld {spaces}><p:cSld><p:spTree><p:nvGrpSpPr>"
-            '<p:cNvPr id="1" name=""/><p:cNvGrpSpPr/><p:nvPr/></p:nvGrpSpPr><p:grpSpPr/>'
-            f"{shape}</p:spTree></p:cSld></p:sld>",
-        },
-    )
 
 
 def test_an_encrypted_pdf_without_a_user_password_is_read(apart: Site, folder: Path) -> None:

@@ -30,6 +30,10 @@ from tests.learning import on_host
 
 OWN = "Answer only in German and always begin with Ahoi."
 QUESTION = "Which code does the lathe have?"
+ASKED = {"role": "user", "content": QUESTION}
+LONGER = {"role": "user", "content": f"{QUESTION} And which code does the drill have?"}
+EARLIER = {"role": "user", "content": "Which code does the drill have?"}
+REPLY = {"role": "assistant", "content": "The code of the drill is"}
 CONTROLS = ("controls", "system_prompt", "params", "valves")
 
 
@@ -120,17 +124,23 @@ def memory(member: WebUI) -> dict[str, Any]:
         pytest.param([], lambda _: {"regeneration_prompt": "More concise."}, id="more concise"),
         pytest.param([], folder, id="a folder's prompt"),
         pytest.param([], memory, id="memories"),
+        # https://github.com/open-webui/open-webui/issues/26039: deleted before the rating
+        pytest.param([EARLIER, REPLY], lambda _: {}, id="messages that were deleted"),
+        # https://github.com/open-webui/open-webui/issues/4736: edited after the answer, and saved
+        pytest.param([], lambda _: {"messages": [LONGER]}, id="an edited question"),
+        # https://github.com/open-webui/open-webui/issues/21564
+        pytest.param([], lambda _: {"messages": [ASKED, REPLY]}, id="a continued answer"),
     ],
 )
 def test_an_answer_to_a_prompt_that_the_rating_does_not_hold_is_not_learned(
     before: list[dict[str, str]], more: Any, site: Site, member: WebUI
 ) -> None:
     """The ratings look the same as one of a plain question, which is learned."""
-    question = {"role": "user", "content": QUESTION}
-    other = member.ask([*before, question], **more(member))
+    asked = {"messages": [*before, ASKED]} | more(member)
+    other = member.ask(**asked)
     member.call("DELETE", "/api/v1/memories/delete/user")
     assert left_out(site, member, other) == {as_seen.OTHER_PROMPT: 1}
-    assert left_out(site, member, member.ask([question])) == {}
+    assert left_out(site, member, member.ask([ASKED])) == {}
 
 
 def left_out(site: Site, member: WebUI, answer: Answer) -> dict[str, int]:

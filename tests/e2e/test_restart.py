@@ -53,8 +53,14 @@ def restart(demo: Demo, site: Site) -> Iterator[Restart]:
 
 
 def stopped_while_it_writes(site: Site) -> list[list[bytes]]:
-    """The events of the answers to several people; vLLM is stopped after the first event."""
-    stopping = threading.Thread(target=site.stacks.stop, args=("day", "vllm"))
+    """The events of the answers to several people; vLLM is stopped after the first event.
+
+    By Docker's API, which is what docker compose stop calls: on a loaded machine Compose takes
+    longer to start than the answers to end.
+    """
+    container = site.stacks.container("day", "vllm")
+    assert container is not None
+    stopping = threading.Thread(target=container.stop)
     first = threading.Barrier(ASKING, stopping.start)
     with ThreadPoolExecutor(ASKING) as people:
         written = list(people.map(lambda _: events(site, first), range(ASKING)))

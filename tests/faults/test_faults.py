@@ -22,7 +22,7 @@ from glue.core.errors import DayNotServing, GateRefused, GlueError, Locked, Prec
 from glue.core.names import ADAPTER, BASE
 from glue.core.verdict import Verdict
 from glue.core.waiting import Seen
-from glue.machine import checks, doctor, hours
+from glue.machine import check_types, doctor, hours
 from glue.night import collect, evaluate, night, promote, train
 from glue.night.tonight import Night
 from glue.operations import backup, restore, setup
@@ -38,7 +38,7 @@ from tests.faults.test_kill import begin, in_a_child, require_a_good_day
     [
         ("hangs", "no progress for"),
         ("exits 1", "left no result"),
-        ("leaves garbage", "result cannot be read"),
+        ("leaves garbage", "left no result"),
     ],
 )
 def test_a_failed_trainer_ends_the_night_and_the_day_serves(
@@ -93,7 +93,7 @@ def test_a_night_without_room_for_the_adapter_ends_before_the_day_stops(
 ) -> None:
     begin(site)
     before = site.ledger.read()["services"]
-    monkeypatch.setattr(checks, "RELEASE_BYTES_A_RANK", 1e17)
+    monkeypatch.setattr(check_types, "RELEASE_BYTES_A_RANK", 1e17)
     with pytest.raises(PreconditionFailed, match="no room for a night's adapter"):
         night.run(site)
     assert site.ledger.read()["services"] == before
@@ -369,7 +369,7 @@ def test_the_watch_restarts_an_unhealthy_service_with_growing_pauses_and_gives_u
             world["services"]["vllm"] = ["running", "unhealthy"]
         if attempt < watch.MOST_ATTEMPTS:
             assert "comes later" in reconcile.reconcile(site)["why"]
-        now += watch.FIRST_PAUSE_SECONDS * 2**watch.MOST_ATTEMPTS
+        now += watch.PAUSE_AFTER_FIRST_ATTEMPT_SECONDS * 2**watch.MOST_ATTEMPTS
     with pytest.raises(DayNotServing) as error:
         reconcile.reconcile(site)
     assert error.value.exit_code == 12 and "4 attempts" in error.value.saw
@@ -541,7 +541,7 @@ def test_night_names_are_unique_within_a_second_and_after_a_clock_change(
 ) -> None:
     names = set()
     for _ in range(3):
-        name = night.new_name(site)
+        name = backup.free_name(site.state / "nights")
         (site.state / "nights" / name).mkdir()
         names.add(name)
     assert len(names) == 3

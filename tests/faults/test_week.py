@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from glue.clients import adapter_store
 from glue.core import files, journal, services, waiting
 from glue.core.errors import GlueError
 from glue.core.verdict import Verdict
-from glue.machine import hours, schedule
+from glue.machine import hours
 from glue.night import evaluate, night, train
 from glue.night.tonight import Night, NothingNew
 from glue.serving import day, reconcile
 from tests.faults.stand_ins import StandInSite
 from tests.faults.test_kill import in_a_child, require_a_good_day
+from tests.machine.due import due
 
 # Monday noon to Monday noon; on Sunday 2026-03-29 two o'clock is three o'clock
 FIRST, LAST = datetime(2026, 3, 23, 12), datetime(2026, 3, 30, 12)
@@ -39,7 +39,7 @@ class Clock:
                 return cls.fromtimestamp(clock.moment, tz)
 
         monkeypatch.setattr(time, "time", lambda: clock.moment)
-        for module in (night, journal, train, waiting, adapter_store):
+        for module in (night, journal, train, waiting, files):
             monkeypatch.setattr(module, "datetime", Faked)
 
     def set(self, local: datetime) -> None:
@@ -106,7 +106,7 @@ TRAINING_ENDS = {
 def events(site: StandInSite) -> list[tuple[datetime, str]]:
     """The moments of the timers and the watch, and the first question just after each opening."""
     when = hours.of(site.settings)
-    found = schedule.due(when, FIRST, LAST)
+    found = due(when, FIRST, LAST)
     found += [
         (FIRST + n * WATCH + timedelta(minutes=7), "reconcile")
         for n in range(1, (LAST - FIRST) // WATCH)

@@ -138,3 +138,10 @@ def test_it_starts_with_the_standard_library_alone() -> None:
 
 def test_the_desk_s_mark_is_the_one_that_datasets_leave_out() -> None:
     assert night_desk.MARK == names.MARK
+
+
+def test_the_closest_notes_come_before_the_documents() -> None:
+    told = [f'<source id="{at}" name="{names.NOTE}" resource-id="n">N{at}</source>' for at in "234"]
+    found = night_desk.passages([{"role": "system", "content": "\n".join([SOURCE, *told])}])
+    note = "Note by the team: N{}"
+    assert found == [("2", note.format(2)), ("3", note.format(3)), ("1", "The saw is in hall 3.")]

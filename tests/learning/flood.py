@@ -61,7 +61,7 @@ KINDS: list[tuple[str, str]] = [
     ("folded", "the conversation is too long for any recipe"),
     ("spoken", "longer than the recipe trains"),
     ("vast", MALFORMED),
-    ("again", "the question was answered and rated again later"),
+    ("again", "the same person rated the same answer again later"),
     ("alike", "near-duplicate"),
 ]
 

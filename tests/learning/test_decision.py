@@ -1,7 +1,12 @@
 """Likelihoods and right answers together."""
 
-from learning.evaluation import decision
-from learning.evaluation.measurements import Answered, Evidence, GoldenAnswer, Graded
+from dataclasses import replace
+
+import pytest
+
+from glue.core.verdict import Verdict
+from learning.evaluation import answers, decision
+from learning.evaluation.measurements import Answered, Evidence, GoldenAnswer, Graded, Scored
 from tests.learning.test_gate import GOOD, LIMITS, STILL, scored
 
 YES, NO = Graded(True), Graded(False)
@@ -46,3 +51,33 @@ def test_what_the_current_adapter_lost_already_is_lost_against_the_base_model() 
 def test_one_loss_against_both_is_told_once() -> None:
     lost = decision.verdict(evidence(*answered("reading", 9, NO, YES, YES)), LIMITS)
     assert lost.faults == ("worse: reading",) and len(lost.reasons) == 1
+
+
+OWN = Scored((-1.5,) * 80, (), (-0.6,) * 80, tuple(range(80)))  # far from what the base says
+
+
+def judged(*more: Answered) -> Verdict:
+    return decision.verdict(replace(evidence(*more), own=OWN), LIMITS)
+
+
+def test_another_voice_is_a_note_where_right_answers_tell_what_is_forgotten() -> None:
+    few, many = answered("reading", 10, YES, YES, YES), answered("reading", 120, YES, YES, YES)
+    assert judged(*few).promote
+    found = judged(*many)
+    assert found.promote and "its own answers became less likely" in found.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "rows", "refused"),
+    [(30, 6, 120, True), (12, 10, 120, False), (0, 0, 120, False), (6, 1, 25, False)],
+)
+def test_forgetting_is_refused_by_right_answers_where_there_are_enough_to_see_it(
+    lost: int, gained: int, rows: int, refused: bool
+) -> None:
+    changes = [(False, True)] * lost + [(True, False)] * gained
+    changes += [(True, True)] * (rows - len(changes))
+    asked = [
+        answers.Row(answers.READING, f"{at}", Graded(now), Graded(before))
+        for at, (now, before) in enumerate(changes)
+    ]
+    assert [name for name, _ in answers.forgets(asked, 0.2)] == ["forgets"] * refused

@@ -15,6 +15,7 @@ from glue.clients import jobs
 from glue.clients.adapter_store import AdapterStore
 from glue.clients.site import Site
 from glue.core import files, names
+from glue.core.errors import PreconditionFailed
 from glue.operations import dataset, restore, setup
 from learning.dataset import build, card, forget, split
 from learning.dataset import files as dataset_files
@@ -84,6 +85,28 @@ def test_forgotten_examples_are_removed_from_files_and_page(
     facts = json.loads(next(site.state.glob("nights/*/dataset/card.json")).read_text())
     assert facts["forgotten"] == done["rows_removed"]
     assert dataset.forget(site, what, value)["rows_removed"] == 0
+
+
+def test_a_note_goes_with_its_chat_and_so_do_other_people_s_examples_that_quote_it(
+    site: Site,
+) -> None:
+    mine = {"id": "1", "text": "Asked?\nA note of chat-1.", "chat": "chat-1", "user": "user-1"}
+    other = {"id": "2", "text": "Of a term.", "chat": "", "user": ""}
+    files.write_json(site.state / names.NOTES, {"notes": [mine, other], "seen": "x"})
+    reads = Message("system", f'<source id="1">{mine["text"]}</source>')
+    row = replace(ROWS[2], prompt=(reads, *ROWS[2].prompt))
+    folder = site.state / "nights" / "20260103T000000Z" / "dataset"
+    built = Dataset((row, ROWS[2]), (), ())
+    dataset_files.write(folder, Prepared((), (), (), {}, 0), built, card_of(built), "night")
+    done = dataset.forget(site, "chat", "chat-1")
+    kept = files.read_json(site.state / names.NOTES, {})
+    assert kept == {"notes": [other], "seen": ""} and done["datasets"][names.NOTES] == 1
+    assert dataset_files.read(folder).train == (ROWS[2],)
+    assert "A note of" not in "".join(path.read_text() for path in folder.iterdir())
+
+
+def card_of(built: Dataset) -> dict[str, Any]:
+    return card.card(Prepared((), (), (), {}, 0), built, {}, 2, 2)
 
 
 def test_an_interrupted_forget_is_finished_by_the_next(
@@ -173,3 +196,10 @@ def test_the_shipped_general_examples_are_valid_and_never_overwrite(
     (site.state / "replay.jsonl").write_text("")
     setup.ensure_general_examples(site)
     assert build.read_replay(site.state / "replay.jsonl") == ()
+
+
+def test_an_invalid_general_example_is_named_by_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "replay.jsonl").write_text('\n{"completion": [{"content": "a"}]}\n')
+    with pytest.raises(PreconditionFailed, match=r"invalid row in replay\.jsonl, line 2") as error:
+        build.read_replay(tmp_path / "replay.jsonl")
+    assert "KeyError" in error.value.saw and '"completion": [...]}, or remove it' in error.value.do

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from glue.core.verdict import Verdict
-from learning.evaluation import gate, measurements
+from learning.evaluation import figures, gate, measurements
 from learning.evaluation.gate import Limits
 from learning.evaluation.measurements import Evidence, GoldenAnswer, Reply, Sample, Scored
 from learning.examples import Example, Message
@@ -14,6 +14,7 @@ LIMITS = Limits(
     least_gain=0.05,
     most_forgetting=0.1,
     most_own_loss=0.4,
+    most_lost_answers=0.2,
     fewest_units=5,
     fewest_facts=5,
     general_rows=8,
@@ -97,13 +98,13 @@ def test_phrasings_of_one_fact_are_one_unit() -> None:
 @pytest.mark.parametrize("units", range(5, 12))
 def test_noise_alone_rarely_passes(units: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four hundred nights that taught nothing: noise around zero, as large as real gains."""
-    monkeypatch.setattr(gate, "RESAMPLES", 500)  # an eighth of a night's
+    monkeypatch.setattr(figures, "RESAMPLES", 500)  # an eighth of a night's
     import random
 
     choose = random.Random(units)
     nights = [tuple(choose.gauss(0, 1) for _ in range(units)) for _ in range(400)]
     passed = sum(
-        gate.interval(night, (0.0,) * units, tuple(range(units))).low > LIMITS.least_gain
+        figures.interval(night, (0.0,) * units, tuple(range(units))).low > LIMITS.least_gain
         for night in nights
     )
     assert passed <= 0.035 * len(nights), passed
@@ -128,7 +129,7 @@ def test_the_base_model_s_own_answers_show_forgetting_where_there_are_enough() -
     little, much = (-0.4, 0.2) * 40, (-0.9, -0.3) * 40
     found = ask(own=own(little))
     assert found.promote and not found.notes and found.figures["own_rows"] == 80
-    assert ask(own=own(much)).faults == ("forgets",)
+    assert ask(own=own(much)).faults == (gate.OWN,)
     assert ask(changes=(-1.0,) * 5, own=own(little)).promote, "the replay's source says less"
 
 

@@ -198,7 +198,7 @@ def test_a_candidate_that_cannot_answer_is_refused_without_an_error(site: Any) -
 def test_a_candidate_changed_on_disk_is_not_judged(site: Any) -> None:
     name = publish(site.store, "candidate")
     (site.store.folder / name / "adapter_model.safetensors").write_text("other")
-    with pytest.raises(GlueError, match="not what was published"):
+    with pytest.raises(GlueError, match="do not match its manifest"):
         evaluate.judge(night_of(site, name))
 
 
@@ -259,12 +259,16 @@ def test_a_night_that_answers_right_is_promoted_with_its_counts(site: Any) -> No
     [
         (Reader(knows=2), "no gain"),
         (Reader(reads=False), "worse: reading"),
-        (Reader(forgets=0.5), "forgets"),
     ],
 )
 def test_likelier_answers_alone_promote_nothing(site: Any, served: Reader, fault: str) -> None:
     found, _ = ask(site, served, facts=12)
     assert not found.promote and found.faults == (fault,)
+
+
+def test_another_voice_alone_refuses_nothing_and_is_told(site: Any) -> None:
+    found, _ = ask(site, Reader(forgets=0.5), facts=12)
+    assert found.promote and "its own answers became less likely" in found.notes[-1]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glue.core.names import MARK
-from learning.dataset import prepare, ratings, split, text_rules
+from learning.dataset import opinions, prepare, ratings, split, text_rules, voices
 from learning.dataset.prompt import PromptForm
 from learning.examples import Dataset, Example, Message, Origin
 
@@ -122,18 +122,49 @@ def test_a_conversation_with_a_loop_ends() -> None:
     assert ratings.collect([row], FORM).examples == ()
 
 
-def test_the_later_rating_of_a_question_counts() -> None:
-    rows = [rating("It is C11.", chat="b", at=9), rating("It is B23.", chat="a", at=3)]
-    collected = ratings.collect(rows, FORM)
-    assert [row.answer for row in collected.examples] == ["It is C11."]
-    assert collected.rejected == {"the question was answered and rated again later": 1}
+def test_of_one_person_on_one_answer_the_last_rating_counts() -> None:
+    again = ratings.collect([rating(at=3), rating(chat="b", at=9)], FORM)
+    assert [row.conversation for row in again.examples] == ["b"]
+    assert again.rejected == {opinions.AGAIN: 1}
+    taken_back = ratings.collect([rating(at=3), rating(value=-1, chat="b", at=9)], FORM)
+    assert taken_back.examples == ()
+    assert taken_back.rejected == {"thumbs down": 1, opinions.TAKEN_BACK: 1}
+    assert ratings.collect([rating(value=-1, at=3), rating(chat="b", at=9)], FORM).examples
 
 
-def test_an_answer_rated_down_later_is_not_learned() -> None:
-    rows = [rating(at=3), rating(value=-1, chat="b", at=9)]
-    collected = ratings.collect(rows, FORM)
-    assert collected.examples == ()
-    assert collected.rejected == {"thumbs down": 1, "the same answer was rated down later": 1}
+@pytest.mark.parametrize(
+    ("answers", "right", "why"),
+    [
+        ({"uma": "B23", "per": "B23", "ada": "C11"}, ["B23", "B23"], voices.OUTVOTED),
+        ({"uma": "B23", "per": "C11"}, [], voices.UNSETTLED),
+        ({"uma": "B23", "uma, later": "C11"}, [], voices.AGAINST_ONESELF),
+    ],
+)
+def test_which_of_several_answers_is_right_people_decide_and_not_who_rated_last(
+    answers: dict[str, str], right: list[str], why: str
+) -> None:
+    rows = [
+        rating(f"It is {code}.", chat=who, at=at, user_id=who.partition(",")[0])
+        for at, (who, code) in enumerate(answers.items(), 1)
+    ]
+    found = voices.heard(ratings.collect(rows, FORM).examples)
+    assert [row.answer for row in found.kept] == [f"It is {code}." for code in right]
+    assert found.left_out == {why: len(rows) - len(right)}
+
+
+@pytest.mark.parametrize(
+    ("up", "down", "reason"),
+    [(2, 1, None), (1, 1, opinions.AS_MANY_DOWN), (1, 2, opinions.RATED_DOWN)],
+)
+def test_an_answer_counts_if_more_people_rate_it_up_than_down(
+    up: int, down: int, reason: str | None
+) -> None:
+    rows = [rating(at=9, chat=f"up {n}", user_id=f"up {n}") for n in range(up)]
+    rows += [rating(value=-1, chat=f"down {n}", user_id=f"down {n}") for n in range(down)]
+    found = ratings.collect(rows, FORM)
+    assert len(found.examples) == (0 if reason else up)
+    assert [why for why, _ in found.disputed] == [reason] * up * (reason == opinions.AS_MANY_DOWN)
+    assert not reason or found.rejected[reason] == up
 
 
 def changed(row: dict[str, Any], **changes: dict[str, Any]) -> dict[str, Any]:

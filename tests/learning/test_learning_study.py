@@ -1,32 +1,80 @@
-"""What learning-answers.md says of docs/measurements/learning-answers-h200.json."""
+"""What learning-answers.md says of the studies in docs/measurements."""
 
 import json
+from typing import Any
+
+import pytest
 
 from tests.house import ROOT
 
-STUDY = json.loads(
-    (ROOT / "docs" / "measurements" / "learning-answers-h200.json").read_text(encoding="utf-8")
-)
+
+def read(name: str) -> Any:
+    return json.loads((ROOT / "docs" / "measurements" / name).read_text(encoding="utf-8"))
+
+
+STUDY = read("learning-study.json")
 KINDS = {row["kind"]: row for row in STUDY["kinds"]}
-GOOD = ("supported corrections", "templates only", "changed", "absent", "notes")
-BAD = ("nothing taught", "poisoned", "closed book", "closed book, learned")
+GOOD = (
+    "supported corrections",
+    "each fact once",
+    "five corrections",
+    "notes against documents",
+    "changed documents",
+    "absent",
+    "jargon",
+    "one person against the rest",
+    "a document that changed afterwards",
+)
+BAD = ("poisoned, past the sorting", "nothing taught", "closed book")
+UNTRAINED = ("contradicting each other", "poisoned", "one person's spam")
 
 
-def test_good_nights_are_promoted_and_no_other_is() -> None:
-    assert all(KINDS[kind]["promoted"] == KINDS[kind]["nights"] == 3 for kind in GOOD)
-    assert not any(KINDS[kind]["promoted"] for kind in BAD)
-    assert sum(row["wrong_verdicts"] for row in STUDY["kinds"]) == 1, "one night of five facts"
+@pytest.mark.parametrize("kind", GOOD)
+def test_good_nights_are_promoted_read_better_and_recite_nothing(kind: str) -> None:
+    row = KINDS[kind]
+    assert row["promoted"] == row["nights"] and not row["wrong_verdicts"]
+    assert row["right_after"] > row["right_before"] + 0.25 and not row["memorised"]
+    assert row["reading"] >= row["reading_before"] - 0.02
 
 
-def test_nights_on_supported_corrections_read_and_do_not_recite() -> None:
-    for kind in GOOD:
-        row = KINDS[kind]
-        assert not any(row["memorised"]) and min(row["right_after"]) > 3 * max(row["right_before"])
-        assert min(row["reading"]) >= min(row["reading_before"])
-    assert min(KINDS["closed book, learned"]["memorised"]) > 15
-    assert max(KINDS["closed book"]["reading"]) < 50
+def test_bad_nights_are_refused_or_never_begin() -> None:
+    assert not any(KINDS[kind]["promoted"] for kind in (*BAD, *UNTRAINED))
+    for kind in UNTRAINED:
+        assert KINDS[kind]["without_a_night"] == KINDS[kind]["nights"]
 
 
-def test_the_check_on_forgetting_tells_the_same_nights_apart() -> None:
-    assert all(KINDS[kind]["forgetting_passed"] == 3 for kind in (*GOOD, "nothing taught"))
-    assert not any(KINDS[kind]["forgetting_passed"] for kind in BAD if kind != "nothing taught")
+def test_corrections_of_two_people_come_near_the_targets_on_a_company_nothing_was_chosen_on() -> (
+    None
+):
+    row = KINDS["supported corrections"]
+    assert STUDY["company"] == ["company2"] and row["nights"] == 5
+    assert row["right_after"] >= 0.85 and row["changed_follows"] >= 0.8 and row["absent"] >= 0.8
+    assert row["wrongly_absent"] <= 0.11 and row["notes"] >= 0.93
+
+
+def test_what_the_first_of_three_nights_taught_is_right_after_the_third() -> None:
+    assert KINDS["three nights in a row"]["first_night_right"] >= 0.9
+
+
+def test_style_is_learned_and_wrongly_refused() -> None:
+    row = KINDS["style"]
+    assert row["right_after"] == 1 and row["wrong_verdicts"] == row["nights"] == 5
+
+
+def test_right_answers_tell_forgetting_with_power() -> None:
+    found = STUDY["forgetting"]
+    for kind in (*GOOD, "nothing taught"):
+        assert found[kind]["passed"] == found[kind]["nights"], kind
+        assert min(found[kind]["unchanged_passes"], found[kind]["loss_refused"]) >= 0.95
+    assert found["closed book"]["passed"] == 0
+
+
+def test_the_first_study_s_closed_book_nights_recite_and_read_worse() -> None:
+    kinds = {row["kind"]: row for row in read("learning-answers-h200.json")["kinds"]}
+    assert min(kinds["closed book, learned"]["memorised"]) > 15
+    assert max(kinds["closed book"]["reading"]) < 50
+
+
+def test_the_sweep_is_of_another_company() -> None:
+    sweep = read("learning-sweep.json")
+    assert sweep["company"] == ["company"] and len({row["try"] for row in sweep["tries"]}) == 16

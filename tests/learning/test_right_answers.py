@@ -1,6 +1,6 @@
 import pytest
 
-from learning.evaluation import gate, right_answers
+from learning.evaluation import figures, right_answers
 from learning.evaluation.measurements import Evidence, GoldenAnswer, Reply, Sample
 
 
@@ -51,6 +51,6 @@ def test_wrong_ones_come_first_and_unknown_ones_last() -> None:
 
 def test_the_gate_counts_them_and_says_nothing_where_none_is_known() -> None:
     samples = (sample("Code?", "B1", "A1", "B1"), sample("Who pays?", "The office.", "", ""))
-    found = gate.figures(Evidence(samples=samples, golden=(golden((), ("no",)),)))
+    found = figures.of(Evidence(samples=samples, golden=(golden((), ("no",)),)))
     assert (found["asked"], found["right"], found["right_before"]) == (2, 1, 1)
-    assert "asked" not in gate.figures(Evidence(samples=samples[1:]))
+    assert "asked" not in figures.of(Evidence(samples=samples[1:]))

@@ -130,6 +130,34 @@ def test_the_fact_is_what_the_question_asks_for(question: str, answer: str, valu
     assert facts.of(question, answer, answer.replace("called ", "")) == Fact(value)
 
 
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("Die Bereitschaft muss innerhalb von 25 Minuten antworten.", ["25"]),
+        ("Den Schlüssel hat der Hausmeister im Keller.", []),
+        ("Der Schlüssel ist bei Marit Oyen in der Werkstatt.", ["Marit Oyen"]),
+        ("Der Rechner für die Messdaten heißt Reiher.", ["Reiher"]),
+        ("Das weiß Frau Lindqvist.", ["Frau Lindqvist"]),
+        ("Pakete bringt uns NordHaul nach dem Mittag.", ["NordHaul"]),
+        ("The calibration lab was moved to Tromsdal.", ["Tromsdal"]),
+        ("Le laboratoire est à Tromsdal.", ["Tromsdal"]),
+    ],
+)
+def test_a_name_in_german_is_more_than_a_capital_letter(text: str, values: list[str]) -> None:
+    assert [value for _, value in facts.values(text)] == values
+
+
+def test_a_german_answer_in_other_nouns_is_supported_and_another_number_is_not() -> None:
+    asked, said = company.DUTY.question, "Die Bereitschaft muss am Telefon in {} Minuten antworten."
+    right, wrong = (example(asked, said.format(n), company.REGELN) for n in (25, 40))
+    assert support.of(right) == SUPPORTED and support.of(wrong) == CONTRADICTED
+
+
+def test_one_new_word_of_a_german_answer_is_its_value() -> None:
+    answer = "Das Labor ist in Tromsdal."
+    assert facts.of("Wo ist das Labor?", answer, answer) == Fact("Tromsdal")
+
+
 def test_an_answer_in_plain_words_has_its_words_as_the_fact() -> None:
     fact = facts.of("What is a wet file?", "A wet file is a raw log.", "It is the raw log of it.")
     assert fact == Fact(words=frozenset({"raw", "log"}))

@@ -44,14 +44,19 @@ def test_only_what_passages_support_is_taught_and_the_rest_is_named_with_its_rea
 PHONE = passages.Passage.named("Handbuch", "Die Hotline ist 14 Stunden am Tag besetzt.")
 
 
-def test_what_passages_neither_hold_nor_deny_is_plain_unless_it_tells_a_value_they_lack() -> None:
-    """In German every noun looks like a name; a number is a number."""
+def test_what_passages_neither_hold_nor_deny_is_plain_unless_it_tells_a_value() -> None:
     asked = "Wo fragen wir nach?"
     vague = said(asked, "Die Zentrale ist montags bis freitags besetzt, also fragt dort.", PHONE)
     number = said(asked, "Die Zentrale ist montags 9 Stunden besetzt, also fragt dort.", PHONE)
     found = taught.sort([vague, number], RECIPE | {"most_without_passage": 0})
     assert not taught.unproved(vague) and taught.unproved(number)
     assert vague in found.plain and number not in found.kept
+
+
+def test_the_answer_to_another_question_is_no_lesson_though_a_passage_holds_it() -> None:
+    wrong = said("Where do visitors park?", company.LAB.answer, company.GUIDE)
+    found = taught.sort([wrong], RECIPE)
+    assert found.left_out == ((taught.UNPROVED, wrong),)
 
 
 def test_a_recipe_that_does_not_sort_trains_everything_as_it_is() -> None:

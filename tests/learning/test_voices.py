@@ -17,13 +17,16 @@ def says(user: str, place: str, question: str = LAB) -> Example:
 
 def test_the_same_correction_fifty_times_counts_once_and_the_newest_is_kept() -> None:
     rows = [example(LAB, "It is in Tromsdal.", user="uma", chat=f"{at}") for at in range(50)]
-    assert voices.heard(rows) == voices.Heard((rows[-1],), {voices.REPEATED: 49})
+    found = voices.heard(rows)
+    assert (found.kept, found.left_out) == ((rows[-1],), {voices.REPEATED: 49})
 
 
 def test_one_person_s_answer_to_fifty_questions_counts_for_two() -> None:
     """One of the two can be trained and the other held out: the rehearsal teaches like that."""
     rows = [says("uma", "Tromsdal", f"{LAB} Number {at}") for at in range(50)]
-    assert voices.heard(rows) == voices.Heard(tuple(rows[-2:]), {voices.REPEATED: 48})
+    found = voices.heard(rows)
+    assert (found.kept, found.left_out) == (tuple(rows[-2:]), {voices.REPEATED: 48})
+    assert found.reasons == (voices.REPEATED,) * 48 + ("",) * 2
 
 
 def test_the_same_value_in_other_words_counts_once() -> None:

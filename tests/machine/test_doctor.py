@@ -13,12 +13,12 @@ import pytest
 from glue.clients import host
 from glue.clients.docker import Engine
 from glue.clients.host import Machine
-from glue.core import gpu, recipes, settings
+from glue.core import commands, gpu, recipes, settings
 from glue.core.gpu import Gpu
 from glue.core.services import Service
 from glue.core.settings import REPOSITORY
 from glue.machine import doctor
-from glue.machine.checks import Grade, Host
+from glue.machine.check_types import Grade, Host
 
 GB10 = Gpu("NVIDIA GB10", "580.159.03", "12.1", 2400, 3003, 60, 95)
 MACHINE = Machine(
@@ -102,7 +102,7 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
         ("answer", good(), "ok", "not asked"),
         (
             "driver",
-            machine(gpu=None, gpu_fault="it is not installed"),
+            machine(gpu=None, gpu_fault="not installed"),
             "fail",
             "install the NVIDIA driver",
         ),
@@ -114,7 +114,7 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
         ("clocks", with_gpu(clock_mhz=208, power_watts=4, busy_percent=0), "ok", "idle"),
         ("clocks", with_gpu(clock_mhz=208, busy_percent=None), "ok", "idle"),
         ("clocks", with_gpu(slowed_by=("heat",)), "warn", "heat"),
-        ("clocks", with_gpu(clock_mhz=None), "warn", "no clock"),
+        ("clocks", with_gpu(clock_mhz=None), "warn", "no clock speed"),
         ("memory", machine(available_bytes=30 * 10**9), "fail", "38.0 GB"),
         ("memory", engine(trainer=Service("trainer", "running")), "ok", "training"),
         ("page cache", machine(may_drop_cache=False), "warn", "drop_caches"),
@@ -125,7 +125,7 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
         ("docker", engine(options=("seccomp", "rootless")), "fail", "docker context use default"),
         ("docker", engine(options=("seccomp", "userns")), "fail", "userns-remap"),
         ("docker", engine(folder=Path("/var/snap/docker/common/var-lib-docker")), "fail", "snap"),
-        ("docker", engine(system="Docker Desktop"), "fail", "machine of their own"),
+        ("docker", engine(system="Docker Desktop"), "fail", "virtual machine"),
         ("docker", engine(system="fedora, Podman Engine"), "fail", "Podman"),
         ("docker", engine(address="tcp://10.0.0.5:2375"), "fail", "another machine"),
         ("docker", engine(address="ssh://spark"), "fail", "another machine"),
@@ -297,7 +297,7 @@ def test_needed_disk_is_counted_per_disk() -> None:
 
 def test_a_certificate_that_expires_is_a_warning() -> None:
     assert grade(good(), "certificate")[0] == "ok"
-    bad = replace(good(), certificate_fault="it ends within a month")
+    bad = replace(good(), certificate_fault="it expires within a month")
     assert (
         grade(bad, "certificate")[0] == "warn" and "within a month" in grade(bad, "certificate")[1]
     )
@@ -382,9 +382,10 @@ def test_a_hanging_nvidia_smi_times_out_and_the_machine_stays_a_spark(
     stand_in.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(gpu, "ANSWER_SECONDS", 0.05)
-    monkeypatch.setattr(gpu, "END_SECONDS", 0.05)
+    monkeypatch.setattr(commands, "END_SECONDS", 0.05)
     if not can_be_killed:
-        monkeypatch.setattr(subprocess.Popen, "kill", lambda process: None)
+        monkeypatch.setattr(subprocess.Popen, "terminate", lambda process: None)
+        monkeypatch.setattr(os, "killpg", lambda group, number: None)
     began = time.monotonic()
     seen = host.observe()
     assert seen.gpu is None and "no answer in 0 s" in seen.gpu_fault
@@ -481,7 +482,7 @@ def test_any_sign_of_a_spark_selects_the_spark_profile(
         (tmp_path / mark).chmod(0o755)
     assert settings.detect_profile(tmp_path) == ("rehearsal" if mark == "none" else "spark")
     if mark != "nvidia-smi":
-        assert gpu.look() == (None, "it is not installed")
+        assert gpu.look() == (None, "not installed")
 
 
 def test_dgx_os_is_named_by_its_newest_update(tmp_path: Path) -> None:

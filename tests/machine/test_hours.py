@@ -13,12 +13,13 @@ import pytest
 
 from glue.clients.site import Site
 from glue.core import settings, waiting
-from glue.core.errors import Misconfigured, PreconditionFailed
+from glue.core.errors import Invalid, PreconditionFailed
 from glue.core.settings import REPOSITORY, Settings
 from glue.machine import hours, schedule
 from glue.machine.hours import WEEK, Hours
 from glue.machine.schedule import Place
 from glue.night import night
+from tests.machine.due import due
 
 PLACE = Place("/opt/dual use".replace(" ", "-"), "root", "spark", "dual-use-spark")
 
@@ -69,7 +70,7 @@ def test_every_night_of_a_year_leaves_time_to_judge_before_opening(
 ) -> None:
     begun = [
         moment
-        for moment, verb in schedule.due(site_hours, at("2026-01-01"), at("2027-01-01"))
+        for moment, verb in due(site_hours, at("2026-01-01"), at("2027-01-01"))
         if verb == "night"
     ]
     assert len(begun) == 261
@@ -114,7 +115,7 @@ def test_systemd_starts_each_verb_when_the_hours_say_so_all_year(
     verb: str, site_hours: Hours
 ) -> None:
     first, last = at("2026-01-01 00:00"), at("2027-01-01 00:00")
-    expected = [moment for moment, due in schedule.due(site_hours, first, last) if due == verb]
+    expected = [moment for moment, started in due(site_hours, first, last) if started == verb]
     found: list[datetime] = []
     for calendar in schedule.calendars(site_hours, verb):
         command = [
@@ -186,6 +187,8 @@ def test_cron_gets_the_same_hours(site_hours: Hours) -> None:
         "30 9 * * Sat,Sun root",
         "30 12 * * Mon,Tue,Wed,Thu,Fri,Sat,Sun root",
         "*/5 * * * * root",
+        "* * * * * root",
+        "* * * * * root",
         f"@reboot root cd {PLACE.home} && .venv/bin/python",
     ]
     assert "night --scheduled; " in lines[0] and lines[0].endswith(" reconcile")
@@ -195,12 +198,19 @@ def test_cron_gets_the_same_hours(site_hours: Hours) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad",
-    [{"NIGHT_AT": "05:10"}, {"DAY_AT": "00:10"}, {"DAY_AT": "20:00"}, {"JUDGING_SECONDS": "50000"}],
+    ("bad", "words"),
+    [
+        ({"NIGHT_AT": "05:10"}, "NIGHT_AT in env/spark.env: '05:10'. Expected at least 30 minutes"),
+        ({"DAY_AT": "00:10"}, "DAY_AT in env/spark.env: '00:10'. Expected a time at least DAY_DEA"),
+        ({"WEEKEND_DAY_AT": "00:15"}, "WEEKEND_DAY_AT in env/spark.env: '00:15'. Expected a time"),
+        ({"DAY_AT": "20:00"}, "of training before 18:30. Set NIGHT_AT earlier, DAY_AT later"),
+        ({"JUDGING_SECONDS": "50000"}, "of training before 16:36. Set NIGHT_AT earlier, DAY_AT"),
+    ],
 )
-def test_impossible_hours_are_refused(bad: dict[str, str]) -> None:
-    with pytest.raises(Misconfigured):
+def test_impossible_hours_are_refused(bad: dict[str, str], words: str) -> None:
+    with pytest.raises(Invalid) as error:
         hours.of(spark(**bad))
+    assert words in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +232,7 @@ def test_a_late_scheduled_night_does_not_run_into_the_day(
     monkeypatch.setattr(night, "datetime", Then)
     site = Site(spark(), None, print)  # type: ignore[arg-type]
     if left is None:
-        with pytest.raises(PreconditionFailed, match="outside the hours for nights"):
+        with pytest.raises(PreconditionFailed, match="no scheduled night starts now"):
             night.scheduled_end(site)
     else:
         assert night.scheduled_end(site) == (at(now) + left).timestamp()
@@ -271,6 +281,6 @@ def test_the_office_is_open_from_its_opening_to_the_evening(
     now: str, is_open: bool, site_hours: Hours
 ) -> None:
     assert site_hours.is_open(at(now)) is is_open
-    assert replace(site_hours, night_at=hours.clock("01:00")).is_open(at(now)) is (
-        at(now).hour >= 7
-    )
+    assert replace(site_hours, night_at=datetime.strptime("01:00", "%H:%M").time()).is_open(
+        at(now)
+    ) is (at(now).hour >= 7)

@@ -46,8 +46,8 @@ def test_units_are_written_and_their_timers_started(site: Site) -> None:
     timers = {name for name in names if name.endswith(".timer")}
     assert (
         {Path(path).name for path in done["installed"]} == names
-        and len(names) == 9
-        and len(timers) == 4
+        and len(names) == 11
+        and len(timers) == 5
     )
     assert asked(site)[-2] == "daemon-reload"
     enabled = asked(site)[-1].split()
@@ -66,7 +66,7 @@ def test_cron_replaces_the_units_and_vice_versa(site: Site) -> None:
     ] == ["dual-use-spark"]
     assert any(line.startswith("disable --now") for line in asked(site))
     schedule.install(site, cron=False)
-    assert list(schedule.CRON.iterdir()) == [] and len(list(schedule.UNITS.iterdir())) == 9
+    assert list(schedule.CRON.iterdir()) == [] and len(list(schedule.UNITS.iterdir())) == 11
 
 
 def test_remove_deletes_only_what_install_wrote_and_can_be_repeated(
@@ -74,7 +74,7 @@ def test_remove_deletes_only_what_install_wrote_and_can_be_repeated(
 ) -> None:
     (schedule.UNITS / "other.service").write_text("[Unit]\n")
     schedule.install(site, cron=False)
-    assert len(schedule.remove(site)["removed"]) == 9
+    assert len(schedule.remove(site)["removed"]) == 11
     assert [path.name for path in schedule.UNITS.iterdir()] == ["other.service"]
     assert schedule.remove(site) == {"removed": []}
 
@@ -105,7 +105,7 @@ RECORDER = (
     "import os, pathlib, sys\npathlib.Path(os.environ['HOME'], 'ran').open('a').write('"
     " '.join(sys.argv[1:]) + '\\n')\n"
 )
-VERBS = ["night --scheduled", "reconcile", "day --scheduled", "backup"]
+VERBS = ["night --scheduled", "reconcile", "day --scheduled", "backup", "notes --scheduled"]
 
 
 @pytest.fixture
@@ -146,7 +146,9 @@ def as_cron_runs(text: str, home: Path) -> list[int]:
 def test_every_cron_line_runs_in_cron_s_environment(repository: Path, tmp_path: Path) -> None:
     where = schedule.Place(str(repository), "root", "spark", "dual-use-spark")
     text = schedule.cron_lines(hours.of(settings.load("spark")), where)
-    assert as_cron_runs(text, tmp_path) == [0] * 6
+    assert f"sleep {schedule.NOTES_SECONDS}; cd" in text
+    text = text.replace(f"sleep {schedule.NOTES_SECONDS};", "sleep 0;")
+    assert as_cron_runs(text, tmp_path) == [0] * 8
     asked_for = [
         line.removeprefix("--profile spark ")
         for line in (tmp_path / "ran").read_text().splitlines()
@@ -157,6 +159,7 @@ def test_every_cron_line_runs_in_cron_s_environment(repository: Path, tmp_path: 
         *["day --scheduled"] * 2,
         "backup",
         "reconcile",
+        *["notes --scheduled"] * 2,
         "reconcile",
     ]
 
@@ -172,7 +175,7 @@ def test_every_service_runs_in_systemd_s_environment(tmp_path: Path, repository:
         hours.of(settings.load("spark")),
         schedule.Place(str(plain), "root", "spark", "dual-use-spark"),
     )
-    for name in ("night", "reconcile", "day", "backup"):
+    for name in ("night", "reconcile", "day", "backup", "notes"):
         service = dict(
             line.split("=", 1)
             for line in found[f"dual-use-spark-{name}.service"].splitlines()

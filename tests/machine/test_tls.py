@@ -138,7 +138,7 @@ def test_a_site_certificate_that_expires_soon_is_served_but_make_https_fails(
     here = site(tmp_path, HTTPS_CERTIFICATE=str(make_own(tmp_path, days=20)))
     assert tls.refresh(here) is True and tls.refresh(here) is False
     assert shake_hands(tmp_path, "localhost", tmp_path / "c") == ""
-    assert "ends within a month" in tls.own_fault(here)
+    assert "expires within a month" in tls.own_fault(here)
     with pytest.raises(PreconditionFailed, match="cannot be used"):
         day.https(here)
 

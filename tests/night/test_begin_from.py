@@ -84,3 +84,9 @@ def test_a_continued_adapter_passes_on_its_origins(
     night.dataset["origins"] = []
     (night.folder / "job.json").write_text(json.dumps({"begin_from": begin_from}))
     assert train.origins(night) == origins
+
+
+def test_a_release_states_the_setting_that_the_search_chose() -> None:
+    setting = {"learning_rate": 5e-4, "most_passes": 4, "rank": 8, "alpha": 16}
+    assert train.chosen({"search": {"setting": setting}}) == setting
+    assert train.chosen({}) == {}

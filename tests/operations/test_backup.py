@@ -4,6 +4,7 @@ round trip."""
 import io
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -24,7 +25,7 @@ import webui_data
 from glue.clients import chat_volume
 from glue.clients.docker import Stacks
 from glue.clients.site import Site
-from glue.core import files, lock, settings
+from glue.core import commands, files, lock, settings
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.core.files import sha256
 from glue.machine import backup_folder
@@ -133,17 +134,20 @@ def test_a_copy_of_an_empty_volume_fails_and_creates_nothing(tmp_path: Path) -> 
 def test_a_tar_cannot_write_outside_its_folder(tmp_path: Path) -> None:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name in ("../out", "/tmp/out-of-it", "in/it"):
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+        for name in ("in/it", "/tmp/out-of-it", "../out"):
             entry = tarfile.TarInfo(name)
             entry.size = 1
             tar.addfile(entry, io.BytesIO(b"x"))
     stream.seek(0)
-    with tarfile.open(fileobj=stream) as tar:
-        for entry in tar:
-            chat_volume.write_entry(tar, entry, tmp_path / "target")
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()] == [
-        "target/in/it"
-    ]
+    fault = chat_volume.unpack(cast(commands.Output, stream), tmp_path / "target")
+    assert isinstance(fault, tarfile.OutsideDestinationError)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {
+        "target/in/it",
+        "target/tmp/out-of-it",
+    }
 
 
 # ---------------------------------------------------------------------- on the host
@@ -248,6 +252,28 @@ def test_a_backup_contains_only_what_cannot_be_made_again(site: Site) -> None:
     assert (
         made / "state" / "secrets.env"
     ).stat().st_mode & 0o777 == 0o600 and made.stat().st_mode & 0o077 == 0
+
+
+def test_only_whole_names_are_left_out_of_a_backup_and_a_restore(site: Site) -> None:
+    kept = {"reservations/alarm.json.md", "our.locksmith", "nights/reserve.txt", "my.lock/a"}
+    left_out = {"night.lock", ".lock-probe-1", "x.json.unfinished", "adapters/.unfinished-1/a"}
+    for name in kept | left_out:
+        (site.state / name).parent.mkdir(parents=True, exist_ok=True)
+        (site.state / name).write_text("a")
+    made = backup.make(site)
+    names = {name.removeprefix("state/") for name in backup.verified(made)["sha256"]}
+    assert kept <= names and not left_out & names
+    (site.state / "reservations" / "alarm.json.md").unlink()
+    restore.put_back_state(site.state, made, backup.verified(made))
+    assert (site.state / "reservations" / "alarm.json.md").read_text() == "a"
+
+
+def test_no_backup_contains_a_lock_of_glue() -> None:
+    sources = [path.read_text() for path in (settings.REPOSITORY / "glue").rglob("*.py")]
+    locks = {
+        name for text in sources for name in re.findall(r'^[A-Z]+ = "(\w+\.lock)"', text, re.M)
+    }
+    assert len(locks) > 4 and locks <= set(backup_contents.NOT_NEEDED)
 
 
 def test_an_adapter_in_an_earlier_backup_takes_no_space(site: Site) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -222,9 +222,7 @@ def test_a_damaged_adapter_of_the_earlier_backup_is_not_linked_to_and_is_a_warni
     assert (second / "state" / WEIGHTS).read_text() == "weights"
     rows = files.read_lines(site.state / "journal.jsonl")
     assert rows[-1]["warnings"] == [f"{first / 'state' / WEIGHTS} is damaged"]
-    said = status.overdue(
-        rows, datetime.now().astimezone(), status.Limits(timedelta(days=9), timedelta(days=9))
-    )
+    said = status.overdue(rows, datetime.now().astimezone(), 216, 216)
     assert said == [f"the last backup: {first / 'state' / WEIGHTS} is damaged"]
 
 

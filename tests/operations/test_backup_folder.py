@@ -113,6 +113,24 @@ def test_rotation_keeps_foreign_and_renamed_folders(site: Site, other: Site) -> 
     assert all(path.exists() for path in [*of_other, app, copied, renamed, writing])
 
 
+def test_a_machine_with_a_new_host_name_counts_and_rotates_its_own_backups(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = tmp_path / "machine-id"
+    known.write_text("0123456789abcdef\n")
+    monkeypatch.setattr(backup_folder, "MACHINE_ID", known)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(backup_folder, "machine", backup_folder.earlier_machine)
+        oldest = make_as_if_at(site, "20260101T000000Z")
+    before = make_as_if_at(site, "20260102T000000Z")
+    assert backup.there(site) == [oldest, before], "an earlier version made the oldest"
+    monkeypatch.setattr("platform.node", lambda: "renamed")
+    made = backup.backup(site)
+    assert backup.there(site) == [before, Path(made["backup"])] and made["kept"] == 2
+    known.write_text("another machine\n")
+    assert backup.there(site) == []
+
+
 def test_an_interrupted_removal_leaves_no_complete_backup(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,11 +177,12 @@ def test_the_backup_that_an_upgrade_may_go_back_to_is_kept_until_it_has_ended(si
 def test_no_backup_is_made_while_its_disk_is_not_mounted(site: Site) -> None:
     backup.backup(site)
     away = unmount(site)
-    with pytest.raises(PreconditionFailed, match="not the folder of the earlier backups") as error:
+    with pytest.raises(PreconditionFailed, match="not contain the earlier backups") as error:
         backup.backup(site)
-    assert "not mounted" in error.value.saw and "NEW=1" in error.value.do
+    assert "contains no backup; the last backup there was made on" in error.value.saw
+    assert "mount its disk" in error.value.do and "NEW=1" in error.value.do
     assert not backup_folder.place(site.settings).exists()
-    assert "not mounted" in backup_folder.fault(site.settings)
+    assert "contains no backup" in backup_folder.fault(site.settings)
     assert files.read_lines(site.state / "journal.jsonl")[-1]["result"] == "failed"
     backup_folder.place(site.settings).parent.rmdir()
     away.rename(backup_folder.place(site.settings).parent)
@@ -184,7 +203,7 @@ def test_a_missing_disk_is_detected_despite_backups_in_its_mount_point(
         mounted.setattr(host, "on_one_disk", lambda one, other: False)
         backup.backup(site)
         assert backup_folder.fault(site.settings) == ""
-    assert "another: that disk is not mounted" in backup_folder.fault(site.settings)
+    assert backup_folder.fault(site.settings).endswith(", on a separate disk")
 
 
 @pytest.mark.parametrize("elsewhere", ["backups", "/tmp/another"])
@@ -241,4 +260,4 @@ def test_without_space_the_backups_to_remove_by_hand_are_named(
     )
     with pytest.raises(PreconditionFailed, match="no room") as error:
         backup.make(site)
-    assert f"another machine or version made: {made.name}" in error.value.do
+    assert f"other machines or versions made: {made.name}" in error.value.do

@@ -93,7 +93,7 @@ def test_data_sets_are_cleared_also_while_the_chat_does_not_answer(site: Any) ->
 def test_forget_needs_no_network_and_is_recorded_first(site: Any) -> None:
     found = dataset.forget(site, "chat", "c")
     (job,) = site.asked
-    assert not job.online and job.order == {"names": [names.hashed("chat", "c")]}
+    assert not job.online and job.order == {"names": [names.hashed("chat", "c")], "notes": []}
     assert (
         found["rows_removed"] == 2
         and names.hashed("chat", "c") in (site.state / names.FORGOTTEN).read_text()

@@ -21,6 +21,7 @@ from glue.operations.documents_plan import (
     name_of,
     outdated,
     progress,
+    told_kept,
     why_refused,
 )
 
@@ -63,6 +64,12 @@ def test_the_same_content_is_added_once() -> None:
     assert [one.name for one in plan.todo] == ["c"], "the one that had it goes"
 
 
+def test_the_same_bytes_under_another_kind_of_name_are_tried_too() -> None:
+    """A PDF that somebody named .docx is refused, and the PDF beside it is not."""
+    plan = compare(in_folder(document("a.docx", "1"), document("b.pdf", "1")), [], {})
+    assert [one.name for one in plan.todo] == ["a.docx", "b.pdf"] and not plan.twins
+
+
 def test_an_old_version_is_removed_only_after_the_new_one_is_in() -> None:
     wanted, old, new = [document("a", "2")], held("a", "1", "t1"), held("a", "2", "t2")
     assert outdated(wanted, [old], {}) == []
@@ -74,6 +81,22 @@ def test_documents_in_an_unreadable_folder_are_not_removed(key: str) -> None:
     folder = in_folder(document("b", "2"), closed=("shut",))
     assert not compare(folder, [held(key, "1"), held("b", "2")], {}).gone
     assert compare(folder, [held("shutter", "1")], {}).gone
+
+
+def test_an_emptied_folder_may_be_a_share_that_is_not_mounted(tmp_path: Path) -> None:
+    """https://github.com/openmediavault/openmediavault/issues/86"""
+    (tmp_path / "share" / "2024").mkdir(parents=True)
+    (tmp_path / "b.pdf").write_text("b")
+    there = [held("share/a.pdf", "1"), held("share/2024/c.pdf", "3"), held("b.pdf", "2")]
+    plan = compare(look_through(tmp_path), there, {})
+    assert [one.name for one in plan.gone] == ["share/a.pdf"], "share holds a folder"
+    assert [one.name for one in plan.kept] == ["share/2024/c.pdf"]
+    assert "share/2024/c.pdf: kept" in told_kept(plan.kept)[0] and not told_kept([])
+    (tmp_path / "share" / "2024").rmdir()
+    plan = compare(look_through(tmp_path), there, {})
+    assert not plan.gone and len(plan.kept) == 2
+    (tmp_path / "share").rmdir()
+    assert len(compare(look_through(tmp_path), there, {}).gone) == 2
 
 
 def test_a_folder_with_nothing_in_common_is_foreign() -> None:

@@ -13,10 +13,10 @@ import pytest
 from glue.clients import host
 from glue.clients.docker import Stacks
 from glue.clients.site import Site
-from glue.core import commands, settings
+from glue.core import commands, lock, settings
 from glue.core import services as observed
 from glue.core.commands import Hear
-from glue.core.errors import GlueError, PreconditionFailed
+from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
 from glue.core.services import Service, Services
 from glue.core.settings import REPOSITORY, Settings
 from glue.machine import doctor, images, models
@@ -301,12 +301,12 @@ def test_a_serving_day_is_left_alone_if_the_doctor_fails(
 
 def test_an_error_of_a_script_is_raised_unchanged() -> None:
     said = (
-        "docker: looking\nERROR 10: Docker does not let this user in\n  saw:  anna\n  do:   sudo"
-        " usermod -aG docker $USER"
+        "docker: looking\nERROR 10: permission denied on the Docker socket\n  saw:  anna\n"
+        "  do:   sudo usermod -aG docker $USER"
     )
     found = setup.told_by(said)
     assert found and (found.what, found.saw, found.do) == (
-        "Docker does not let this user in",
+        "permission denied on the Docker socket",
         "anna",
         "sudo usermod -aG docker $USER",
     )
@@ -374,3 +374,28 @@ def test_the_base_image_is_tried_before_large_downloads(
     with pytest.raises(PreconditionFailed):
         setup.ensure("spark", told.append)
     assert fetched == []
+
+
+def test_a_recipe_is_counted_beside_a_night_and_is_not_taken_for_its_trainer(
+    site: Site, told: list[str]
+) -> None:
+    """A stub of Docker: the job prints what the real one counts."""
+    asked: list[tuple[str, ...]] = []
+    counted = {"total_parameters": 9, "trainable_parameters": 3, "unmatched": []}
+
+    def compose_command(stack: str, *arguments: str) -> list[str]:
+        asked.append(arguments)
+        return ["echo", json.dumps(counted)]
+
+    stacks = SimpleNamespace(
+        compose_command=compose_command,
+        compose_environment=lambda: dict(os.environ),
+        remove_container=lambda service: asked.append((service,)),
+    )
+    beside = replace(site, stacks=cast(Stacks, stacks))
+    with lock.hold(site.state, lock.TRAINING, "a night"):
+        assert setup.show(beside, "team")["trainable_parameters"] == 3
+        counted["unmatched"] = ["gate_proj"]
+        with pytest.raises(Misconfigured, match="targets that the model does not have"):
+            setup.show(beside, "team")
+    assert not any("trainer" in arguments for arguments in asked), "the watch stops a trainer"

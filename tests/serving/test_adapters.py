@@ -78,7 +78,7 @@ def test_an_adapter_that_cannot_be_merged_serves_unmerged_unless_merged_was_aske
 
     def packed(*_: Any) -> None:
         raise PreconditionFailed(
-            "the adapter cannot be exported in this form", "quantised weights", "another --form"
+            f"{name} cannot be exported in this form", "quantised weights", "another FORM"
         )
 
     monkeypatch.setattr(export, "ensure", packed)

@@ -6,7 +6,7 @@ import pytest
 
 from glue.clients import knowledge
 from glue.clients.knowledge import Held
-from glue.clients.open_webui import WebUI
+from glue.clients.open_webui import WebUI, reference
 from glue.clients.site import Site
 from glue.clients.webui_accounts import NoAccount
 from glue.core import files, names
@@ -31,8 +31,9 @@ def test_a_day_starts_without_the_administrators_pages_and_says_so(
     person = SimpleNamespace(ensure_filter=lambda: None, call=call)
     store = SimpleNamespace(current=lambda: None, serves_merged=lambda: False)
     site = SimpleNamespace(
-        state=tmp_path, store=store, administrator=lambda: person, tell=heard.append, settings={}
+        state=tmp_path, store=store, administrator=lambda: person, tell=heard.append
     )
+    site.settings = {"NOTES": "off"}
     model.set_up_assistant(cast(Site, site))
     assert "pages in the chat are not renewed" in heard[-1] and "403" in heard[-1]
 
@@ -51,10 +52,11 @@ def test_a_day_without_the_collection_serves_and_says_so(
     person = SimpleNamespace(
         ensure_assistant=lambda *form: asked.append(form[1:]), ensure_banner=lambda **banner: None
     )
-    site = SimpleNamespace(state=tmp_path, settings={}, tell=heard.append)
+    site = SimpleNamespace(state=tmp_path, settings={"NOTES": "off"}, tell=heard.append)
     model.ensure_assistant(cast(Site, site), cast(WebUI, person), None)
     suggested = [row["content"] for row in asked[0][2]]
-    assert asked[0][:2] == (BASE, found) and suggested == ['What does "plan" say?'] * bool(found)
+    assert asked[0][:2] == (BASE, reference(found))
+    assert suggested == ['What does "plan" say?'] * bool(found)
     assert [line.partition(f": {knowledge.INGEST}")[0] for line in heard] == told
 
 

@@ -39,6 +39,7 @@ FIGURES = {
     "held_out_units": 5,
     "general_change": 0,
     "general_change_low": -0.01,
+    **{"asked": 3, "right": 3, "right_before": 0},
 }
 SAMPLE = {
     "question": HOSTILE,
@@ -118,6 +119,7 @@ def test_the_page_says_first_how_many_answers_are_right_and_shows_the_wrong_ones
     }
     samples = [SAMPLE, KNOWN, wrong]
     files.write_json(night.folder / "evidence.json", {"samples": samples, "golden": [golden]})
+    night.verdict = Verdict(True, ("better on 5 facts",), FIGURES | {"right": 2, "right_before": 1})
     ended(night)
     shown, statistics = (night.folder / "report.html").read_text().split("<details>")
     first = shown.partition("<h1")[2].partition("</h1>")[0]
@@ -186,6 +188,16 @@ def test_the_summary_has_a_subject_and_a_few_lines(night: Night) -> None:
     assert last == "For administrators: http://127.0.0.1:3000/notes/n"
 
 
+def test_what_the_night_tried_is_a_line_of_the_page_and_of_the_summary(night: Night) -> None:
+    setting = {"learning_rate": 5e-4, "most_passes": 8, "rank": 16, "alpha": 32}
+    note = "held-out loss 0.412, the recipe's own setting 0.530"
+    night.result = {"search": {"settings": 6, "tried": [], "setting": setting, "note": note}}
+    ended(night)
+    line = "6 settings to try; trained with learning rate 0.0005, 8 passes, rank 16: held-out loss"
+    assert f"- {line}" in (night.folder / "summary.txt").read_text()
+    assert line in (night.folder / "report.html").read_text()
+
+
 @pytest.mark.parametrize("outcome", ["refused", "failed", "nothing new", "died"])
 def test_a_night_without_a_report_is_shown_by_its_line_in_the_journal(
     outcome: str, tmp_path: Path
@@ -222,15 +234,6 @@ def test_the_banner_is_shown_only_while_its_adapter_serves(night: Night) -> None
     assert "learned" in last_night.kept_banner(state, "a1")["text"]
     for other in (None, "a2"):
         assert last_night.kept_banner(state, other)["text"] == ""
-
-
-def test_a_sparkline_goes_down_where_the_loss_does() -> None:
-    assert (
-        last_night.sparkline([3, 2, 1]) == "█▄▁"
-        and last_night.sparkline([]) == ""
-        and last_night.sparkline([1, 1]) == "▁▁"
-    )
-    assert len(last_night.sparkline(list(range(1000)))) == 40
 
 
 def test_energy_is_power_over_time_or_unknown() -> None:

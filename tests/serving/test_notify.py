@@ -26,7 +26,7 @@ from glue.machine import tls
 from glue.operations import support
 from glue.serving import last_night, notify, status
 from glue.serving.last_night import NightRefused, Report
-from glue.serving.status import Limits, overdue
+from glue.serving.status import overdue
 
 Heard = list[tuple[str, str]]
 
@@ -345,7 +345,7 @@ def test_fail_is_part_of_a_pings_path_and_not_of_its_query() -> None:
 def test_a_message_that_did_not_arrive_is_overdue_until_one_does(site: Site) -> None:
     def words() -> list[str]:
         return overdue(
-            files.read_lines(site.state / "journal.jsonl"), datetime.now().astimezone(), LIMITS
+            files.read_lines(site.state / "journal.jsonl"), datetime.now().astimezone(), *LIMITS
         )
 
     with webhook(status=404) as (url, _):
@@ -488,7 +488,7 @@ def test_a_mail_names_the_team_and_the_event(site: Site) -> None:
 # ---------------------------------------------------------------------- overdue
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
-LIMITS = Limits(backup=timedelta(hours=50), night=timedelta(hours=100))
+LIMITS = (50, 100)  # hours
 
 
 def ago(hours: float, **row: str) -> dict[str, str]:
@@ -521,7 +521,7 @@ BACKUP, NIGHT = {"event": "backup", "result": "done"}, {"night": "n", "outcome":
     ],
 )
 def test_what_is_overdue(rows: list[dict[str, str]], words: list[str]) -> None:
-    assert overdue(rows, NOW, LIMITS) == words
+    assert overdue(rows, NOW, *LIMITS) == words
 
 
 # ---------------------------------------------------------------------- the bundle

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from glue.core.settings import REPOSITORY
-from training import check_adapter
+from training import check_adapter, places
 from training.check_adapter import BaseModel, Shapes
 
 BASE = BaseModel("tiny", expert_count=3, expert_layers=(1, 3))
@@ -139,3 +139,32 @@ def test_names_that_the_model_does_not_have_are_refused(tmp_path: Path) -> None:
     assert len(found) == len(elsewhere) and all(
         "names no module of the model" in words for words in found
     )
+
+
+def plain_shapes() -> Shapes:
+    names = [f"{PREFIX}.0.{place}.lora" for place in places.PLAIN]
+    return {f"{name}_A.weight": [4, 8] for name in names} | {
+        f"{name}_B.weight": [8, 4] for name in names
+    }
+
+
+def test_a_plain_model_s_adapter_is_good_for_it_and_for_no_nemotron(tmp_path: Path) -> None:
+    folder = write(tmp_path / "plain", plain_shapes())
+    llama = BaseModel.of(
+        {"name": "llama", "expert_count": 0, "expert_layers": [], "places": [*places.PLAIN]}
+    )
+    assert check_adapter.problems(folder, llama, 16) == []
+    assert check_adapter.problems(folder, None, 16) == []
+    assert len(check_adapter.problems(folder, BASE, 16)) == len(plain_shapes())
+    assert check_adapter.problems(write(tmp_path / "nemotron", shapes()), llama, 16) != []
+
+
+def test_facts_of_an_earlier_version_are_a_nemotron_s() -> None:
+    table = {"name": "tiny", "expert_count": 3, "expert_layers": [1, 3]}
+    assert BaseModel.of(table) == BASE
+
+
+def test_every_place_that_is_trained_is_served() -> None:
+    """All but out_proj, which the case study names and nothing trains."""
+    names = {place.rsplit(".", 1)[1] for place in places.PLAIN | places.NEMOTRON_H}
+    assert names - {"out_proj"} == check_adapter.SERVED_TARGETS

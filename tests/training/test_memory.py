@@ -95,3 +95,19 @@ def test_untrained_experts_are_planned_with_transformers_memory() -> None:
     more = lean.kept_bytes("moe") - replace(lean, experts_adapted=True).kept_bytes("moe")
     assert more == 6 * 2 * (2688 + 1856)
     assert memory_plan.peak_bytes(lean, 8192, 0) < 100_000_000_000
+
+
+def test_a_plain_model_s_peak_counts_attention_and_mlp() -> None:
+    """Llama 3.1 8B's shape: what a layer keeps a token is about 34 kB for each 1,000 of width."""
+    plain = Shape(
+        kinds=("plain",) * 32,
+        total_parameters=8_030_261_248,
+        trainable_parameters=41_943_040,
+        hidden=4096,
+        rank=16,
+        query_width=4096,
+        plain_inner=14336,
+    )
+    assert plain.kept_bytes("plain") == 28 * 4096 + 2 * (6 * 4096 + 4 * 14336) + 14 * 16
+    assert memory_plan.checkpointed_layers(plain, 8192, 80_000_000_000) > 0
+    assert memory_plan.peak_bytes(plain, 8192, 32) < 30_000_000_000

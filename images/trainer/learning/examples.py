@@ -44,6 +44,12 @@ class Example:
             (message.content for message in reversed(self.prompt) if message.role == "user"), ""
         )
 
+    @property
+    def asked(self) -> str:
+        """The question; of a follow-up, the one before it too, without which it means nothing."""
+        said = [message.content for message in self.prompt if message.role == "user"]
+        return "\n".join(said[-2:])
+
 
 @dataclass(frozen=True)
 class Preference:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from glue.clients import knowledge
+from glue.clients.open_webui import NOTES
 from glue.core.errors import GlueError
 from learning import chat, model
 
@@ -38,7 +39,12 @@ class Job:
     tell: Callable[[str], None] = say
 
     def look_up(self, question: str) -> list[dict[str, Any]]:
-        """The sources that the day finds for this question."""
+        """The sources that the day finds for this question: of documents, then of notes."""
+        count = self.order["rag_top_k"]
+        notes = knowledge.look_up(self.chat, self.order.get("notes"), question, count, NOTES)
+        return self.look_up_documents(question) + notes
+
+    def look_up_documents(self, question: str) -> list[dict[str, Any]]:
         collection, count = self.order["knowledge"], self.order["rag_top_k"]
         return knowledge.look_up(self.chat, collection, question, count)
 

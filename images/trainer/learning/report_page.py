@@ -49,7 +49,6 @@ def page(facts: dict[str, Any], evidence: dict[str, Any], learned: list[dict[str
         **facts,
         loss_picture=loss_curve(facts["losses"]) if len(facts["losses"]) > 1 else "",
         change_picture=change_picture(facts["verdict"].get("figures", {}), facts["limits"]),
-        counted=right_answers.figures(rows),
         answers=[shown(asdict(row)) for row in rows],
         known=[shown(known(sample)) for sample in samples if not sample.taught][:SHOWN_ANSWERS],
         learned=learned[:SHOWN_LEARNED],

@@ -22,13 +22,18 @@ import ml_dtypes  # noqa: F401  numpy knows bfloat16 by it
 import numpy
 from safetensors import SafetensorError, safe_open
 
+from training import places
+
 # vLLM's --lora-target-modules in compose.day.yaml: it silently drops all others
-SERVED_TARGETS = {"q_proj", "k_proj", "v_proj", "o_proj", "in_proj", "up_proj", "down_proj"}
+SERVED_TARGETS = {
+    *("q_proj", "k_proj", "v_proj", "o_proj", "in_proj"),
+    *("gate_proj", "up_proj", "down_proj"),
+}
 EXPERT = re.compile(
     r"\.layers\.(\d+)\.mixer\.experts\.(\d+)\.(up_proj|down_proj)\.lora_([AB])\.weight$"
 )
 FUSED = re.compile(r"\.mixer\.experts\.(base_layer\.)?lora_[AB]\.weight$")
-PLACE = re.compile(r"\.layers\.\d+\.mixer\.(experts\.\d+\.|shared_experts\.)?\w+$")
+PLACE = re.compile(r"\.layers\.\d+\.(.+)$")
 FACTOR = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])\.weight$")
 
 EXPERT_NUMBER = re.compile(r"\.experts\.\d+\.")
@@ -40,15 +45,19 @@ Shapes = dict[str, list[int]]
 
 @dataclass(frozen=True)
 class BaseModel:
-    """What an adapter must fit. expert_count: routed experts in each such layer."""
+    """What an adapter must fit. expert_count: routed experts in each such layer. places: where in a
+    layer it may be."""
 
     name: str
     expert_count: int
     expert_layers: tuple[int, ...]
+    places: frozenset[str] = places.NEMOTRON_H
 
     @classmethod
     def of(cls, table: dict[str, Any]) -> BaseModel:
-        return cls(table["name"], table["expert_count"], tuple(table["expert_layers"]))
+        # facts that an earlier version wrote have no places; it knew Nemotron-H only
+        where = frozenset(table.get("places", places.NEMOTRON_H))
+        return cls(table["name"], table["expert_count"], tuple(table["expert_layers"]), where)
 
 
 def problems(folder: Path, base: BaseModel | None, largest_rank: int, name: str = "") -> list[str]:
@@ -78,10 +87,11 @@ def shape_problems(shapes: Shapes, rank: int, base: BaseModel | None) -> list[st
         ]
     if not shapes:
         return ["it has no tensors"]
-    return factor_problems(shapes, rank) + expert_problems(shapes, base)
+    where = base.places if base else places.NEMOTRON_H | places.PLAIN
+    return factor_problems(shapes, rank, where) + expert_problems(shapes, base)
 
 
-def factor_problems(shapes: Shapes, rank: int) -> list[str]:
+def factor_problems(shapes: Shapes, rank: int, where: frozenset[str]) -> list[str]:
     """Checks that every A [rank, in] has its B [out, rank], and that there is nothing else."""
     found: list[str] = []
     for name, shape in sorted(shapes.items()):
@@ -89,7 +99,7 @@ def factor_problems(shapes: Shapes, rank: int) -> list[str]:
         if match is None:
             found.append(f"{name} is not a LoRA factor")
             continue
-        if PLACE.search(match[1]) is None:  # vLLM loads the adapter and silently drops this tensor
+        if place(match[1]) not in where:  # vLLM loads the adapter and silently drops this tensor
             found.append(f"{name} names no module of the model")
         elif match[1].rsplit(".", 1)[-1] not in SERVED_TARGETS:
             found.append(
@@ -106,6 +116,12 @@ def factor_problems(shapes: Shapes, rank: int) -> list[str]:
         if other not in shapes:
             found.append(f"{name} exists and {other} is missing")
     return found
+
+
+def place(module: str) -> str:
+    """Where in a layer the module is; without the number of an expert."""
+    match = PLACE.search(module)
+    return re.sub(r"\.experts\.\d+\.", ".experts.", match[1]) if match else ""
 
 
 def expert_problems(shapes: Shapes, base: BaseModel | None) -> list[str]:

@@ -1,10 +1,12 @@
-"""Counts the parameters that a recipe trains, on the real architecture without its weights.
+"""Counts the parameters that a recipe trains, by the model's configuration, without its weights.
 
-    python -m training.recipe '{"rank": 16, "target_modules": [...], "target_parameters": [...],
-    "layers": [...]}'
+    python3 -m training.count_parameters ORDER_FILE
 
-The last line of output is JSON: {"total_parameters", "trainable_parameters", "unmatched"}.
-unmatched: targets and layers that the model does not have; such a recipe is wrong, exit 1.
+The order file is JSON: rank, target_modules, target_parameters, layers, and configuration, as
+training.describe has it: none for a Nemotron-H, which is counted at its published size, and for a
+model that is not on this machine yet. The last line of output is JSON: {"total_parameters",
+"trainable_parameters", "unmatched"}. unmatched: targets and layers that the model does not have;
+such a recipe is wrong.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
-from training import architecture
+from training import architecture, families
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -74,5 +78,13 @@ def facts(model: torch.nn.Module, recipe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def counted(configuration: dict[str, Any] | None) -> torch.nn.Module:
+    """The model to count on, without weights."""
+    if not configuration:
+        return architecture.meta_model()
+    return families.skeleton(AutoConfig.for_model(**configuration))
+
+
 if __name__ == "__main__":
-    print(json.dumps(facts(architecture.meta_model(), json.loads(sys.argv[1]))))
+    asked = json.loads(Path(sys.argv[1]).read_text())
+    print(json.dumps(facts(counted(asked.get("configuration")), asked)))

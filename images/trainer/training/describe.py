@@ -1,6 +1,5 @@
-"""The facts of a base model that an adapter must fit, as JSON on the last line.   python -m
-training.describe
-MODEL"""
+"""The facts of a base model that an adapter must fit, as JSON on the last line; {"refused": why}
+and exit 3 for a model that cannot be trained.   python -m training.describe MODEL"""
 
 from __future__ import annotations
 
@@ -8,18 +7,14 @@ import json
 import os
 import sys
 
-from transformers import AutoConfig
+from training import families
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+REFUSED = 3  # exit code
 
 if __name__ == "__main__":
-    configuration = AutoConfig.from_pretrained(sys.argv[1])
-    kinds = configuration.layers_block_type
-    facts = {
-        "name": sys.argv[1],
-        "expert_count": configuration.n_routed_experts,
-        "expert_layers": [layer for layer, kind in enumerate(kinds) if kind == "moe"],
-        "layers": len(kinds),
-        "hidden_size": configuration.hidden_size,
-    }
-    print(json.dumps(facts))
+    try:
+        print(json.dumps(families.facts(sys.argv[1], families.configuration(sys.argv[1]))))
+    except families.Unsupported as error:
+        print(json.dumps({"refused": str(error)}))
+        sys.exit(REFUSED)

@@ -158,24 +158,32 @@ def probe(products: expert_lora.Products, stack: torch.Tensor) -> float:
 def shape(model: PeftModel, rank: int) -> memory_plan.Shape:
     """The model's shape, for the memory model."""
     base = model.get_base_model()
-    configuration, first = base.config, base.model.layers
-    mamba = next(layer.mixer for layer in first if layer.block_type == "linear_attention")
-    return memory_plan.Shape(
-        kinds=tuple(layer.block_type for layer in base.model.layers),
-        total_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        trainable_parameters=sum(
+    configuration, layers = base.config, base.model.layers
+    heads = configuration.num_attention_heads
+    width = getattr(configuration, "head_dim", None) or configuration.hidden_size // heads
+    common = {
+        "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "trainable_parameters": sum(
             parameter.numel() for parameter in model.parameters() if parameter.requires_grad
         ),
-        hidden=configuration.hidden_size,
-        rank=rank,
+        "hidden": configuration.hidden_size,
+        "rank": rank,
+        "query_width": heads * width,
+        "vocabulary": configuration.vocab_size,
+    }
+    if not hasattr(layers[0], "block_type"):
+        inner = configuration.intermediate_size
+        return memory_plan.Shape(kinds=("plain",) * len(layers), plain_inner=inner, **common)
+    mamba = next(layer.mixer for layer in layers if layer.block_type == "linear_attention")
+    return memory_plan.Shape(
+        kinds=tuple(layer.block_type for layer in layers),
         mamba_inner=mamba.intermediate_size,
         mamba_projected=mamba.intermediate_size + mamba.conv_dim + mamba.num_heads,
         expert_inner=configuration.moe_intermediate_size,
         shared_inner=configuration.moe_shared_expert_intermediate_size,
         expert_count=configuration.n_routed_experts,
         experts_per_token=configuration.num_experts_per_tok,
-        query_width=configuration.num_attention_heads * configuration.head_dim,
         experts_adapted=bool(expert_lora.wrapped_experts(model)),
         packed_parameters=sum(weight.parameters for weight in packed_weights.all_packed(model)),
-        vocabulary=configuration.vocab_size,
+        **common,
     )

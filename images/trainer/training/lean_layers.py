@@ -1,5 +1,5 @@
-"""The layers of a PEFT Nemotron-H, keeping less for the backward pass, and with attention that
-keeps packed samples apart.
+"""The layers of a PEFT model, mostly of Nemotron-H, keeping less for the backward pass, and with
+attention that keeps packed samples apart.
 
 The results are transformers' and PEFT's own within rounding. Kept a token and layer: transformers'
 norm keeps three tensors
@@ -23,7 +23,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 Tensor = torch.Tensor
-ATTENTION = "packed"  # models are loaded with attn_implementation=lean.ATTENTION
+ATTENTION = "packed"  # models are loaded with it as attn_implementation
 
 # torch 2.10 has is_causal, later ones window_size
 CAUSAL: dict[str, Any] = (
@@ -127,7 +127,7 @@ def linear_forward(self: LoraLinear, x: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 def enable(model: torch.nn.Module) -> None:
-    """In place, on a PEFT model of transformers' own Nemotron-H."""
+    """In place, on a PEFT model. Of any but Nemotron-H only the linear layers change."""
     for module in model.modules():
         kind = type(module).__name__
         if kind == "NemotronHRMSNorm":

@@ -25,28 +25,33 @@ class TooSmall(Exception):
 
 @dataclass(frozen=True)
 class Shape:
-    """A Nemotron-H and its adapter. kinds: "linear_attention", "moe" or "full_attention" for
-    each layer."""
+    """A model and its adapter. kinds: "linear_attention", "moe" or "full_attention" for each layer
+    of a Nemotron-H; "plain" for attention and a gated MLP, of inner width plain_inner."""
 
     kinds: tuple[str, ...]
     total_parameters: int
     trainable_parameters: int
     hidden: int
     rank: int
-    mamba_inner: int
-    mamba_projected: int
-    expert_inner: int
-    shared_inner: int
-    expert_count: int
-    experts_per_token: int
     query_width: int
+    mamba_inner: int = 0
+    mamba_projected: int = 0
+    expert_inner: int = 0
+    shared_inner: int = 0
+    expert_count: int = 0
+    experts_per_token: int = 0
     experts_adapted: bool = True
     packed_parameters: int = 0
     vocabulary: int = 131_072
+    plain_inner: int = 0
 
     def kept_bytes(self, kind: str) -> int:
         """Bytes a token that one layer keeps: its input, the norm's output, and the mixer's
         tensors."""
+        if kind == "plain":  # transformers' own norms, each with its input twice in float32
+            norms = 2 * (2 * FLOAT + 3 * WEIGHT) * self.hidden
+            factors = 7 * WEIGHT * self.rank
+            return norms + WEIGHT * (6 * self.query_width + 4 * self.plain_inner) + factors
         both = 2 * WEIGHT * self.hidden + FLOAT
         if kind == "linear_attention":
             return both + WEIGHT * (self.mamba_projected + self.mamba_inner + self.rank)
@@ -75,9 +80,10 @@ class Shape:
 
     @property
     def temporary_bytes(self) -> int:
-        """Bytes a token at the peak of a layer: rows in and out of the routed experts in the
-        backward pass."""
-        return self.experts_per_token * WEIGHT * (3 * self.hidden + 3 * self.expert_inner)
+        """Bytes a token at the peak of a layer: rows in and out of the routed experts, or of the
+        MLP, in the backward pass."""
+        experts = self.experts_per_token * WEIGHT * (3 * self.hidden + 3 * self.expert_inner)
+        return experts + (3 * WEIGHT * (self.hidden + self.plain_inner) if self.plain_inner else 0)
 
 
 def peak_bytes(shape: Shape, tokens: int, checkpointed_layers: int) -> int:

@@ -86,6 +86,9 @@ def quantise(model: torch.nn.Module, rows: Iterable[list[int]]) -> None:
                 use_cache=False,
             )
 
+    kind = model.config.model_type
+    if kind != "nemotron_h":
+        raise merge_checkpoint.Refused(f"NVFP4's layer rule is Nemotron-H's; the model is {kind}")
     mtq.quantize(model, rule(model.config.layers_block_type), calibrate)
 
 

@@ -1,23 +1,24 @@
-"""A night on Unsloth's engine: the case study's recipe as published.   python -m
-                                                                        training.unsloth_night
-                                                                        JOB.json
+"""A night on Unsloth's engine: the case study's recipe as published.
 
-The same job, files and checks as training.night; the model, its adapter and its checkpointing are
-Unsloth's. It does not
-pack this model's samples, so rows_per_step holds and rows are padded.
+    python -m training.train_unsloth JOB.json
+
+The same job, files and checks as training.train; the model, its adapter and its checkpointing are
+Unsloth's. It does not pack this model's samples, so rows_per_step holds and rows are padded.
 """
 
 from __future__ import annotations
 
 import torch
 from peft import PeftModel
+from trl.trainer.utils import add_fused_lm_head
 
 from training import engine, train
+from training.night_job import Job
 
 import unsloth  # isort: skip  (before the libraries that it changes)
 
 
-def wrapped(job: train.Job) -> PeftModel:
+def wrapped(job: Job) -> PeftModel:
     model, _ = unsloth.FastLanguageModel.from_pretrained(
         job.base_model,
         max_seq_length=job.longest_tokens,
@@ -26,6 +27,7 @@ def wrapped(job: train.Job) -> PeftModel:
         attn_implementation="eager",
         trust_remote_code=False,
     )
+    add_fused_lm_head(model)
     with engine.out_proj_allowed():
         model = unsloth.FastLanguageModel.get_peft_model(
             model,

@@ -12,12 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import NemotronHForCausalLM
-from trl import pack_dataset
 
-from training import engine, practice_model, train, vllm_format, world
+from training import engine, loop, night_rows, practice_model, train, vllm_format, world
 
 WORLD = world.load(Path(__file__).parents[3] / "env" / "practice-world.toml")
 DEADLINE_SECONDS = 240
@@ -176,12 +174,16 @@ def test_sigterm_saves_what_was_learned(base: Path, tmp_path: Path) -> None:
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
 
 
-@pytest.mark.parametrize(("pack", "steps"), [(False, 16), (True, 8)])
-def test_few_rows_make_few_steps(base: Path, tmp_path: Path, pack: bool, steps: int) -> None:
-    """Eight rows of 64 tokens, four rows or 512 tokens a step, at most eight passes."""
+@pytest.mark.parametrize(("pack", "steps", "size"), [(False, 22, 3), (True, 21, 204)])
+def test_few_rows_make_small_steps_and_not_few(
+    base: Path, tmp_path: Path, pack: bool, steps: int, size: int
+) -> None:
+    """Eight rows of 64 tokens, at most four rows or 512 tokens a step, at most eight passes."""
     job = train.Job(**json.loads(write_job(tmp_path, base, steps=500, most_passes=8).read_text()))
-    assert train.steps_to_take(job, [64] * 8, pack) == steps
-    assert train.steps_to_take(job, [64] * 8000, pack) == 500
+    small = loop.schedule(job, [64] * 8, pack)
+    assert (small.steps, small.size) == (steps, size)
+    large = loop.schedule(job, [64] * 8000, pack)
+    assert (large.steps, large.size) == (500, 512 if pack else 4)
 
 
 def test_a_night_of_one_step_learns(base: Path, tmp_path: Path) -> None:
@@ -194,36 +196,35 @@ def test_a_night_of_one_step_learns(base: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "scratch").glob("checkpoint-*")), "nothing resumes one"
 
 
-def test_trl_trains_complete_rows_masked_up_to_the_answer(base: Path, tmp_path: Path) -> None:
-    """TRL keeps existing labels; https://github.com/huggingface/trl/issues/5213 is about those
-    that it makes."""
+def test_a_night_trains_complete_rows_masked_up_to_the_answer(base: Path, tmp_path: Path) -> None:
     job = train.Job(**json.loads(write_job(tmp_path, base, steps=1).read_text()))
-    trainer, _ = train.train(
-        job, train.Progress(tmp_path, job.deadline_time), tmp_path, train.wrapped, pack=False
-    )
-    tokenizer = trainer.processing_class
+    tokenizer = practice_model.PreTrainedTokenizerFast.from_pretrained(base)
     rows = [json.loads(line) for line in Path(job.train_file).read_text().splitlines()]
-    learned = {
-        tokenizer.decode([token for token in row["labels"] if token >= 0])
-        for row in trainer.train_dataset
-    }
-    assert learned == {row["completion"][0]["content"] + "<|im_end|>" for row in rows}
-    (batch,) = [next(iter(trainer.get_train_dataloader()))]
-    assert {tokenizer.decode(row[row >= 0]) for row in batch["labels"]} <= learned
+    wanted = {row["completion"][0]["content"] + "<|im_end|>" for row in rows}
+    made = [sample for _, sample in night_rows.read(Path(job.train_file), tokenizer)]
+    for pack in (False, True):
+        step = next(loop.batches(made, 8 if not pack else 4096, pack, seed=1))
+        learned = {
+            tokenizer.decode([token for token in labels if token >= 0]) for _, labels in step
+        }
+        assert learned == wanted
 
 
-def test_no_row_is_truncated_in_a_pack(base: Path, tmp_path: Path) -> None:
-    """TRL's own packing silently cuts a row that is longer than a pack."""
-    job = train.Job(
-        **json.loads(write_job(tmp_path, base, longest_tokens=256, tokens_per_step=64).read_text())
-    )
-    lengths = {number: [1] * count for number, count in enumerate((40, 64, 65, 200))}
-    rows = Dataset.from_list([{"input_ids": ids, "labels": ids} for ids in lengths.values()])
-    assert pack_dataset(rows, job.tokens_per_step)["seq_lengths"].__len__() == 4, (
-        "as TRL does it: 64 of 65 and of 200"
-    )
-    assert [len(row["input_ids"]) for row in train.fitting(rows, job, pack=True)] == [40, 64]
-    assert [len(row["input_ids"]) for row in train.fitting(rows, job, pack=False)] == [
+def test_a_pass_has_every_row_once_and_whole() -> None:
+    rows = [
+        ([number] * count, [number] * count) for number, count in enumerate((40, 64, 30, 9, 50))
+    ]
+    packs = loop.packs(rows, 64)
+    assert sorted(len(ids) for pack in packs for ids, _ in pack) == [9, 30, 40, 50, 64]
+    assert sorted(sum(len(ids) for ids, _ in pack) for pack in packs) == [30, 40, 59, 64]
+
+
+def test_a_row_longer_than_a_pack_is_left_out(base: Path, tmp_path: Path) -> None:
+    changes = {"longest_tokens": 256, "tokens_per_step": 64}
+    job = train.Job(**json.loads(write_job(tmp_path, base, **changes).read_text()))
+    rows = [({}, ([1] * count, [1] * count)) for count in (40, 64, 65, 200)]
+    assert [len(ids) for _, (ids, _) in night_rows.fitting(rows, job, pack=True)] == [40, 64]
+    assert [len(ids) for _, (ids, _) in night_rows.fitting(rows, job, pack=False)] == [
         40,
         64,
         65,

@@ -9,6 +9,7 @@ from typing import Any
 from learning.dataset import split, support, variants
 from learning.dataset.facts import Fact
 from learning.dataset.variants import Shares, Variant
+from learning.dataset.wording import Wording
 from learning.examples import Example
 
 MOST_FACTS = 50  # four questions each, to three models: minutes on a Spark
@@ -16,13 +17,16 @@ SEED = 3407
 
 
 def held_out(
-    examples: Sequence[Example], known: Container[str], fits: Callable[[Example], bool]
+    examples: Sequence[Example],
+    known: Container[str],
+    fits: Callable[[Example], bool],
+    words: Wording | None = None,
 ) -> tuple[Variant, ...]:
     """Of the examples whose passages hold a fact MOST_FACTS at most, first of all new ones.
 
     known: fingerprints of what earlier nights had.
     """
-    made = variants.held_out(newest(supported(examples), known), Shares(), SEED)
+    made = variants.held_out(newest(supported(examples), known), Shares(), SEED, words)
     return tuple(one for one in made if fits(one.example))
 
 

@@ -29,6 +29,7 @@ from learning.dataset import (
     prepare,
     ratings,
     split,
+    support,
     taught,
     text_rules,
     unrelated,
@@ -38,10 +39,13 @@ from learning.dataset.prepare import Prepared
 from learning.dataset.prompt import PromptForm
 from learning.dataset.taught import Taught
 from learning.dataset.variants import Variant
+from learning.dataset.wording import Wording
 from learning.evaluation import golden, measurements
 from learning.examples import Dataset, Example, Message
 from learning.job import Job
 from learning.model import rendered
+
+ROW = 'correct the line, as {"prompt": [...], "completion": [...]}, or remove it'
 
 
 @dataclass(frozen=True)
@@ -122,15 +126,16 @@ def gather(job: Job) -> Lessons:
         rejected += Counter(from_documents.rejected)
     said = voices.heard(examples)
     rejected += Counter(said.left_out)
-    left_out = tuple((why, prepare.without_secrets(row, region)[0]) for why, row in said.disputed)
+    disputed = (*collected.disputed, *said.disputed)
+    left_out = tuple((why, prepare.without_secrets(row, region)[0]) for why, row in disputed)
     preferences = [*collected.preferences, *edited]
     ready = prepare.prepare(said.kept, preferences, fitting(job), region)
-    found = taught.sort(ready.examples, recipe)
+    found = taught.sort(as_retrieved_now(job, form, ready.examples), recipe)
     rejected += Counter(why for why, _ in found.left_out)
     left_out += tuple(taught.to_decide(*one) for one in found.left_out)
     ready = replace(ready, examples=found.kept)
     earlier = frozenset(job.order["known"])
-    questions = asked.held_out(ready.examples, earlier, fitting(job))
+    questions = asked.held_out(ready.examples, earlier, fitting(job), wording_of(job))
     built = divided(job, form, found)
     built = taught.judged(built, questions, found, earlier, recipe["fewest_units"])
     new = sum(split.fingerprint(row) not in earlier for row in ready.examples)
@@ -151,12 +156,33 @@ def divided(job: Job, form: PromptForm, found: Taught) -> Dataset:
         recipe["held_out_share"],
         recipe["general_rows"],
         recipe["replay_rows"],
-        tuple(filter(fitting(job), taught.trained(found, recipe))),
+        tuple(filter(fitting(job), taught.trained(found, recipe, wording_of(job)))),
     )
     if not found.supported:
         return built
     beside = unrelated.examples(form, recipe["unrelated_rows"], asked.SEED)
     return replace(built, replay=built.replay + beside)
+
+
+def as_retrieved_now(
+    job: Job, form: PromptForm, examples: tuple[Example, ...]
+) -> tuple[Example, ...]:
+    """Those that their passages do not support, with what the day finds now, if that supports them:
+    a note, or a document that was changed."""
+
+    def now(row: Example) -> Example:
+        if not row.origin.user or support.of(row) == support.SUPPORTED:
+            return row
+        found = Message("system", form.render(job.look_up(row.asked)))
+        again = replace(row, prompt=(found, *row.prompt[1:]))
+        again, _ = prepare.without_secrets(again, job.order["phone_region"])
+        return again if support.of(again) == support.SUPPORTED else row
+
+    return tuple(map(now, examples)) if job.order.get("notes") else examples
+
+
+def wording_of(job: Job) -> Wording:
+    return Wording(notes=job.order.get("notes") or "")
 
 
 def known(job: Job) -> ratings.Known:
@@ -213,7 +239,7 @@ def fitting(job: Job) -> Callable[[Example], bool]:
 
 
 def read_replay(path: Path) -> tuple[Example, ...]:
-    """Raises PreconditionFailed, with the line, for a missing file or a row of another form."""
+    """Raises PreconditionFailed, with the line, for a missing file or an invalid row."""
     if not path.exists():
         raise PreconditionFailed(
             "the recipe's replay file is missing",
@@ -230,10 +256,8 @@ def read_replay(path: Path) -> tuple[Example, ...]:
                 raise ValueError("the answer holds control words of a model, such as <think>")
             rows.append(replace(row, origin=replace(row.origin, kind="general")))
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            saw = f"{path.name}, line {number}: {type(error).__name__}: {error}"
-            raise PreconditionFailed(
-                "the replay file has a row of another form", saw, "correct or remove the line"
-            ) from error
+            what = f"invalid row in {path.name}, line {number}"
+            raise PreconditionFailed(what, f"{type(error).__name__}: {error}", ROW) from error
     return tuple(rows)
 
 

@@ -25,6 +25,15 @@ SENTENCE_START = re.compile(r"(?:^|[.!?:\n])[\s\"'(*-]*$")
 ASKS_WHO = re.compile(
     r"\b(?:who|whom|whose|wer|wem|wen|wessen|qui|quién|quien|quiénes|chi|wie heißt|by whom)\b", re.I
 )
+# German writes every noun with a capital: there one capital alone makes no name
+GERMAN_WORDS = (
+    "der das und ist nicht ein eine einen mit für auf dem den von im zum zur wird werden sind wie"
+    " wer wo wann bei nach aus über heißt muss müssen kann können beim vom oder wir sie ihr kein"
+    " keine unser unsere wurde wurden innerhalb durch nur noch sich"
+)
+GERMAN = frozenset(GERMAN_WORDS.split())
+SHORT_WORDS = 10  # of a text that one German word tells
+NAMED = re.compile(r"\b(?:heißt|heißen|namens|genannt|nennt sich|Herrn?|Frau)\s+$")
 THOUSANDS = re.compile(r"(?<=\d)[,.'’\u00a0 ](?=\d{3}\b)")
 
 
@@ -75,31 +84,45 @@ def asked_value(question: str, answer: str, clause: str, proof: str) -> str:
 
 def new_values(question: str, answer: str, clause: str) -> list[tuple[str, str]]:
     """("number" or "name", value) of the clause, without what the question says already."""
-    at = answer.find(clause)
-    return [
-        (kind, value)
-        for kind, value in values(clause, starts=bool(SENTENCE_START.search(answer[:at])))
-        if not says(question, value)
-    ]
+    starts = bool(SENTENCE_START.search(answer[: answer.find(clause)]))
+    german = is_german(f"{question} {answer}")
+    return [one for one in values(clause, starts, german) if not says(question, one[1])]
 
 
-def values(text: str, starts: bool = True) -> list[tuple[str, str]]:
+def values(text: str, starts: bool = True, german: bool | None = None) -> list[tuple[str, str]]:
     """("number" or "name", value), in order. A capital at the start of a sentence makes no name.
 
-    starts: whether the text begins a sentence.
+    starts: whether the text begins a sentence. german: None to tell it by the text.
     """
+    german = is_german(text) if german is None else german
     found = []
     for match in VALUE.finditer(text):
-        begins = bool(SENTENCE_START.search(text[: match.start()])) and (
-            match.start() > 0 or starts
-        )
+        before = text[: match.start()]
+        begins = bool(SENTENCE_START.search(before)) and (match.start() > 0 or starts)
         kind, value = ("number" if match["number"] else "name"), match[0]
         if kind == "name" and begins:
             value = value.partition(" ")[2]
             kind = "name" if value[:1].isupper() else "number"
+        if kind == "name" and german and not is_name(value, before):
+            continue
         if questions.has_digit(value) or len(value) > 1:
             found.append((kind, value))
     return found
+
+
+def is_name(value: str, before: str) -> bool:
+    """In German: two capitals in a row, one inside the word, or what is said to be a name."""
+    capitals = sum(letter.isupper() for letter in value)
+    return capitals > 1 or bool(NAMED.search(before))
+
+
+def is_german(text: str) -> bool:
+    """Also of a text that is too short for answer_faults.language."""
+    if found := answer_faults.language(text):
+        return found == "German"
+    words = questions.WORD.findall(text.casefold())
+    known = sum(word in GERMAN for word in words)
+    return known > 1 or (known == 1 and len(words) <= SHORT_WORDS)
 
 
 def told(text: str) -> set[str]:

@@ -111,7 +111,7 @@ def read_notes(folder: Path) -> Notes:
 
 
 def remove(folder: Path, unwanted: Callable[[dict[str, Any]], bool]) -> int:
-    """Takes rows out of the dataset in folder by their origin, and out of its page. Returns how
+    """Takes rows out of the dataset in folder by what about says, and out of its page. Returns how
     many.
 
     The page goes first and comes back last, so that one that died on its way is finished by the
@@ -121,7 +121,7 @@ def remove(folder: Path, unwanted: Callable[[dict[str, Any]], bool]) -> int:
     page = folder / "page.html"
     for part in FILES:
         rows = files.read_lines(folder / f"{part}.jsonl")
-        kept = [row for row in rows if not unwanted(row.get("origin") or {})]
+        kept = [row for row in rows if not unwanted(about(row))]
         if len(kept) < len(rows):
             page.unlink(missing_ok=True)
             write_lines(folder / f"{part}.jsonl", kept)
@@ -135,11 +135,15 @@ def remove(folder: Path, unwanted: Callable[[dict[str, Any]], bool]) -> int:
     return count
 
 
+def about(row: dict[str, Any]) -> dict[str, Any]:
+    """Its origin, and as "read" what the model was given."""
+    read = "\n".join(str(message["content"]) for message in row.get("prompt") or [])
+    return {**(row.get("origin") or {}), "read": read}
+
+
 def holds(folder: Path, wanted: Callable[[dict[str, Any]], bool]) -> bool:
     return any(
-        wanted(row.get("origin") or {})
-        for part in FILES
-        for row in files.read_lines(folder / f"{part}.jsonl")
+        wanted(about(row)) for part in FILES for row in files.read_lines(folder / f"{part}.jsonl")
     )
 
 

@@ -1,13 +1,13 @@
 """The job that removes what is to be forgotten from every data set on this machine.
 
-Its order: names, as FORGOTTEN has them (names.hashed). Later nights leave out the same by
-forgotten().
+Its order: names, as FORGOTTEN has them (names.hashed), and notes, texts that other people's prompts
+may quote. Later nights leave out the same by forgotten().
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,18 @@ def forgotten(state: Path) -> Callable[[dict[str, Any]], bool]:
     return is_forgotten
 
 
-def remove_named(state: Path, wanted: set[str]) -> dict[str, int]:
-    """Rows removed, by data set, of the chats and people with these hashed names."""
+def remove_named(state: Path, wanted: set[str], notes: Sequence[str] = ()) -> dict[str, int]:
+    """Rows removed, by data set, of the chats and people with these hashed names, and those whose
+    prompts quote the notes."""
     return remove_if(
         state,
-        lambda origin: any(
-            names.hashed(what, str(origin[what])) in wanted
-            for what in ("chat", "user")
-            if origin.get(what)
+        lambda origin: (
+            any(
+                names.hashed(what, str(origin[what])) in wanted
+                for what in ("chat", "user")
+                if origin.get(what)
+            )
+            or any(note in origin["read"] for note in notes)
         ),
     )
 
@@ -66,7 +70,7 @@ def remove_if(state: Path, unwanted: Callable[[dict[str, Any]], bool]) -> dict[s
 
 
 def forget(job: Job) -> dict[str, Any]:
-    return {"removed": remove_named(job.state, set(job.order["names"]))}
+    return {"removed": remove_named(job.state, set(job.order["names"]), job.order.get("notes", ()))}
 
 
 if __name__ == "__main__":

@@ -28,8 +28,10 @@ class Passage:
         return found[1] if found else ""
 
     @classmethod
-    def named(cls, name: str, text: str) -> Passage:
-        return cls(text, f' name="{name}"')
+    def named(cls, name: str, text: str, collection: str = "") -> Passage:
+        """As the prompt form writes one of a collection, whose ID may be unknown."""
+        where = f' resource-type="collection" resource-id="{collection}"' if collection else ""
+        return cls(text, f' name="{name}"{where}')
 
 
 def of(example: Example) -> tuple[Passage, ...]:

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 from glue.core.names import MARK
-from learning.dataset import as_seen, text_rules
+from learning.dataset import as_seen, opinions, text_rules
 from learning.dataset.prompt import PromptForm, Row, conversation_messages, marks, path_to, siblings
 from learning.examples import Example, Message, Origin, Preference
 
@@ -31,13 +31,14 @@ DELETED_ACCOUNT = "rated by an account that is deleted"
 class Known:
     """What a rating alone does not say.
 
-    accounts: ids of all people; None if they are not asked for. count: of a prompt's tokens.
-    earlier: forms of other days, tried where the tokens of today's differ.
+    accounts: ids of all people; None if they are not asked for. count: of a prompt's tokens; None
+    where it does not matter what else the model was given. earlier: forms of other days, tried
+    where the tokens of today's differ.
     """
 
     is_forgotten: Callable[[Row], bool] = lambda row: False
     accounts: frozenset[str] | None = None
-    count: as_seen.Count = lambda prompt: None
+    count: as_seen.Count | None = lambda prompt: None
     earlier: tuple[PromptForm, ...] = ()
 
 
@@ -61,31 +62,40 @@ class Rated:
 @dataclass(frozen=True)
 class Collected:
     """examples: newest rating last. rejected: why rows were left out, and how many of each; with
-    the examples, every row. deleted_accounts: ratings by each account that is deleted."""
+    the examples, every row. deleted_accounts: ratings by each account that is deleted. disputed:
+    (why, example) of those that as many people rate down as up."""
 
     examples: tuple[Example, ...]
     rejected: dict[str, int]
     preferences: tuple[Preference, ...] = ()
     rows: int = 0
     deleted_accounts: dict[str, int] = field(default_factory=dict)
+    disputed: tuple[tuple[str, Example], ...] = ()
 
 
 def collect(ratings: Iterable[Any], form: PromptForm, known: Known = NOTHING_ELSE) -> Collected:
-    """One example for each question with an answer rated up; of several, the one rated last.
+    """One example for each person, question and answer rated up; which of several answers is right
+    learning.dataset.voices decides.
 
     ratings is read once, a row at a time: a year of them may not fit into memory.
     """
     judged = sorted((reduce(row, form, known) for row in ratings), key=lambda rated: rated.time)
     texts = {place: text for rated in judged for place, text in rated.texts.items()}
-    newest: dict[tuple[str, ...], Example] = {}
-    rejected: Counter[str] = Counter()
+    said, rejected = opinions.Opinions(), Counter[str]()
     pairs: dict[tuple[str, ...], Preference] = {}
     for rated in (as_edited(one, texts) for one in judged):
-        rejected.update(settle(rated, newest))
+        row, up = rated.example, bool(rated.up)
+        rejected.update(opinions.settle(row, up, said) if row else [rated.reason])
         pairs |= {identity(pair): pair for pair in rated.preferences}
+    against = opinions.outvoted(said)
+    rejected.update(against.values())
     gone = Counter(rated.account for rated in judged if rated.reason == DELETED_ACCOUNT)
-    found = tuple(newest.values()), dict(rejected), tuple(pairs.values())
-    return Collected(*found, len(judged), dict(gone))
+    examples = tuple(row for key, row in said.up.items() if key not in against)
+    disputed = tuple(
+        (why, said.up[k]) for k, why in against.items() if why == opinions.AS_MANY_DOWN
+    )
+    found = examples, dict(rejected), tuple(pairs.values())
+    return Collected(*found, len(judged), dict(gone), disputed)
 
 
 def identity(pair: Preference) -> tuple[str, ...]:
@@ -119,24 +129,6 @@ def rated_up(row: Row, messages: dict[str, Row]) -> dict[tuple[str, ...], str]:
         for name, message in messages.items()
         if isinstance(message, dict) and str((message.get("annotation") or {}).get("rating")) == "1"
     }
-
-
-def settle(rated: Rated, newest: dict[tuple[str, ...], Example]) -> list[str]:
-    """Takes one more rating into newest, by what was asked. Returns the reasons of all that is left
-    out by it."""
-    if rated.example is None:
-        return [rated.reason]
-    asked = tuple(
-        " ".join(m.content.casefold().split()) for m in rated.example.prompt if m.role != "system"
-    )
-    if rated.up:
-        before = newest.pop(asked, None)
-        newest[asked] = rated.example
-        return ["the question was answered and rated again later"] if before else []
-    if asked in newest and newest[asked].answer == rated.example.answer:
-        del newest[asked]
-        return ["thumbs down", "the same answer was rated down later"]
-    return ["thumbs down"]
 
 
 def reduce(row: Any, form: PromptForm, known: Known) -> Rated:
@@ -184,7 +176,10 @@ def number(value: Any) -> float:
 
 
 def as_it_was(
-    row: Row, messages: dict[str, Row], forms: tuple[PromptForm, ...], count: as_seen.Count
+    row: Row,
+    messages: dict[str, Row],
+    forms: tuple[PromptForm, ...],
+    count: as_seen.Count | None,
 ) -> Example | str:
     """By the first of forms whose prompt is the one that the model was given."""
     for form in forms:
@@ -195,7 +190,7 @@ def as_it_was(
 
 
 def example(
-    row: Row, messages: dict[str, Row], form: PromptForm, count: as_seen.Count
+    row: Row, messages: dict[str, Row], form: PromptForm, count: as_seen.Count | None
 ) -> Example | str:
     """The prompt and the rated answer, or why there are none."""
     chain = path_to(messages, str((row.get("meta") or {}).get("message_id")))
@@ -213,7 +208,7 @@ def example(
         for message, content in zip(chain, earlier, strict=False)
     )
     prompt = (Message("system", system), *spoken)
-    if reason := as_seen.difference(row, chain, prompt, count):
+    if count and (reason := as_seen.difference(row, chain, prompt, count)):
         return reason
     origin = origin_of(row, messages, chain[-1])
     return Example(

@@ -9,13 +9,14 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from learning.dataset import facts, passages, split, support, variants, wording
+from learning.dataset import facts, passages, split, support, variants
 from learning.dataset.asked import SEED
 from learning.dataset.variants import Shares, Variant
+from learning.dataset.wording import Wording
 from learning.examples import Dataset, Example
 
 OTHERWISE = "its passages say otherwise"
-UNPROVED = "a fact that no passage of its prompt holds"
+UNPROVED = "a fact that its passages do not support"
 TOO_MANY = "more answers without a passage than the recipe trains"
 LEFT_OUT = (OTHERWISE, UNPROVED, TOO_MANY)
 
@@ -36,7 +37,7 @@ class Taught:
 
 def sort(examples: Iterable[Example], recipe: Mapping[str, Any]) -> Taught:
     """Plain are documents' questions and terms, which are proved or the site's own words; what
-    passages neither hold nor deny, if it tells no value that they lack; and the newest
+    passages neither hold nor deny, if it tells no value; and the newest
     most_without_passage answers without any passage that tell no value."""
     examples = tuple(examples)
     if not recipe["sort_by_support"]:
@@ -68,13 +69,11 @@ def is_bare(row: Example) -> bool:
 
 
 def unproved(row: Example) -> bool:
-    """It tells a number, a code or a name that neither its question nor its passages have: it would
-    be recited against the documents. In German every noun looks like a name, so only numbers count.
-    """
-    texts = "\n".join(one.text for one in passages.of(row))
-    german = wording.language(row.question, row.answer, texts) == "German"
-    values = (value for kind, value in facts.values(row.answer) if kind == "number" or not german)
-    return not all(facts.says(f"{row.question}\n{texts}", value) for value in values)
+    """It tells a number, a code or a name that its question does not, and its passages do not
+    support it: it would be recited against the documents. Whether one of them holds the value
+    elsewhere proves nothing."""
+    told = (value for _, value in facts.values(row.answer))
+    return not all(facts.says(row.question, value) for value in told)
 
 
 def to_decide(why: str, row: Example) -> tuple[str, Example]:
@@ -83,8 +82,11 @@ def to_decide(why: str, row: Example) -> tuple[str, Example]:
     return f"{why}: {', '.join(names)}" if names and why == OTHERWISE else why, row
 
 
-def trained(found: Taught, recipe: Mapping[str, Any]) -> tuple[Example, ...]:
-    return tuple(one.example for one in variants.train(found.supported, shares(recipe), SEED))
+def trained(
+    found: Taught, recipe: Mapping[str, Any], words: Wording | None = None
+) -> tuple[Example, ...]:
+    made = variants.train(found.supported, shares(recipe), SEED, words)
+    return tuple(one.example for one in made)
 
 
 def shares(recipe: Mapping[str, Any]) -> Shares:

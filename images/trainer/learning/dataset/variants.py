@@ -76,6 +76,11 @@ class Material:
     choose: random.Random
     other: Callable[[], str]
 
+    @property
+    def is_noted(self) -> bool:
+        """Whether a note is among its own passages: its document may say otherwise."""
+        return any(one.name == self.words.note_name for one in self.own)
+
 
 def train(
     supported: Sequence[Example],
@@ -183,7 +188,8 @@ def divided(ways: Sequence[str], material: Material) -> tuple[tuple[str, ...], t
 def possible(material: Material) -> tuple[str, ...]:
     """A passage can be changed where the fact is one value; absent needs another passage."""
     changes = bool(material.fact.value) and bool(material.other())
-    allowed = {PHRASED: True, CHANGED: changes, NOTE: changes, ABSENT: bool(material.aside)}
+    notes = changes and not material.is_noted
+    allowed = {PHRASED: True, CHANGED: changes, NOTE: notes, ABSENT: bool(material.aside)}
     return tuple(kind for kind in KINDS if allowed[kind])
 
 
@@ -231,7 +237,8 @@ def changed(material: Material) -> Made | None:
 def note(material: Material) -> Made | None:
     """The document is old: it holds another value. The note is right."""
     value, old = material.fact.value, material.other()
-    own = [*turned_to(material.own, value, old), note_of(material.example.answer, material.words)]
+    told = note_of(material.example.asked, material.example.answer, material.words)
+    own = [*turned_to(material.own, value, old), told]
     material.choose.shuffle(own)
     return (tuple(own), material.example.answer, material.fact, old) if old else None
 
@@ -239,7 +246,8 @@ def note(material: Material) -> Made | None:
 def absent(material: Material) -> Made | None:
     """Mostly its own passage without the sentence that matters, else passages about
     something else."""
-    near = tuple(filter(None, (without(passage, material.fact) for passage in material.own)))
+    own = () if material.is_noted else material.own
+    near = tuple(filter(None, (without(passage, material.fact) for passage in own)))
     count = material.choose.randint(1, MOST_DISTRACTORS)
     far = tuple(material.choose.sample(material.aside, min(count, len(material.aside))))
     kept = near if near and material.choose.random() < NEAR else far
@@ -275,5 +283,6 @@ def with_distractors(material: Material, own: tuple[Passage, ...]) -> tuple[Pass
     return tuple(mixed)
 
 
-def note_of(answer: str, words: Wording) -> Passage:
-    return Passage.named(words.note_name, words.note.replace("{answer}", answer))
+def note_of(question: str, answer: str, words: Wording) -> Passage:
+    """As the day finds it."""
+    return Passage.named(words.note_name, words.noted(question, answer), words.notes)

@@ -24,11 +24,13 @@ DISPUTED = (AGAINST_ONESELF, UNSETTLED)
 @dataclass(frozen=True)
 class Heard:
     """kept: in their order. left_out: why, and how many. disputed: (why, example) of those that
-    other answers stand against; their people can settle it."""
+    other answers stand against; their people can settle it. reasons: of every example why it is
+    left out; empty if it is kept."""
 
     kept: tuple[Example, ...]
     left_out: dict[str, int]
     disputed: tuple[tuple[str, Example], ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 def heard(examples: Sequence[Example]) -> Heard:
@@ -44,7 +46,8 @@ def heard(examples: Sequence[Example]) -> Heard:
     why |= repeated(examples, frozenset(why))
     kept = tuple(row for number, row in enumerate(examples) if number not in why)
     disputed = tuple((why[n], examples[n]) for n in sorted(why) if why[n] in DISPUTED)
-    return Heard(kept, dict(Counter(why.values())), disputed)
+    reasons = tuple(why.get(number, "") for number in range(len(examples)))
+    return Heard(kept, dict(Counter(why.values())), disputed, reasons)
 
 
 def repeated(examples: Sequence[Example], gone: Container[int]) -> dict[int, str]:

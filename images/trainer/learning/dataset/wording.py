@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from glue.core.names import NOTE
 from learning.dataset import facts, questions
 from learning.evaluation import answer_faults
 
@@ -85,13 +86,18 @@ SOURCES = re.compile(
 
 @dataclass(frozen=True)
 class Wording:
-    """absent and templates by language, named as in answer_faults. note: {answer} is what the
-    person wrote; it must look as the day's notes do."""
+    """absent and templates by language, named as in answer_faults. note: as the day's notes look,
+    of what a person asked and answered. notes: the ID of their collection, as the day's prompt has
+    it; empty if there is none."""
 
     absent: Mapping[str, str] = field(default_factory=lambda: ABSENT)
     templates: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: TEMPLATES)
-    note_name: str = "note by the team, newer than the documents"
-    note: str = "{answer}"
+    note_name: str = NOTE
+    note: str = "{question}\n{answer}"
+    notes: str = ""
+
+    def noted(self, question: str, answer: str) -> str:
+        return self.note.replace("{question}", question).replace("{answer}", answer)
 
     def absent_in(self, language: str) -> str:
         return self.absent.get(language) or self.absent["English"]

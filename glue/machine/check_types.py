@@ -1,5 +1,4 @@
-"""The input and result of doctor's checks. The checks are in *_checks.py, as pure functions from
-Host to View; doctor.py lists them."""
+"""Input and result of doctor's checks: pure functions from Host to View in *_checks.py."""
 
 from __future__ import annotations
 
