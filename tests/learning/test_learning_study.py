@@ -52,8 +52,9 @@ def test_corrections_of_two_people_come_near_the_targets_on_a_company_nothing_wa
     assert row["wrongly_absent"] <= 0.11 and row["notes"] >= 0.93
 
 
-def test_what_the_first_of_three_nights_taught_is_right_after_the_third() -> None:
-    assert KINDS["three nights in a row"]["first_night_right"] >= 0.9
+def test_what_the_first_night_taught_is_right_after_the_third_and_the_seventh() -> None:
+    for kind in ("three nights in a row", "seven nights in a row"):
+        assert KINDS[kind]["first_night_right"] >= 0.9
 
 
 def test_style_is_learned_and_wrongly_refused() -> None:
