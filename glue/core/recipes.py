@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -118,42 +119,38 @@ def load(folder: Path, name: str) -> Recipe:
 
 def require_fit(recipe: Recipe, path: Path) -> None:
     """Raises Invalid for keys that contradict each other."""
+    for key, saw, do in (*contradictions(recipe, path), *engine_contradictions(recipe)):
+        raise Invalid(f"Invalid value for {key} in {path}", saw, do)
+
+
+def contradictions(recipe: Recipe, path: Path) -> Iterator[tuple[str, str, str]]:
+    """A key, what was seen and what to do, for each."""
     if recipe.name != path.stem:
-        raise Invalid(f"Invalid value for name in {path}", repr(recipe.name), "Remove this key.")
+        yield "name", repr(recipe.name), "Remove this key."
     if recipe.tokens_per_step < recipe.longest_tokens:
-        raise Invalid(
-            f"Invalid value for tokens_per_step in {path}",
-            f"{recipe.tokens_per_step}, and longest_tokens is {recipe.longest_tokens}",
-            "Raise it or lower longest_tokens: a step must hold the longest example.",
-        )
+        saw = f"{recipe.tokens_per_step}, and longest_tokens is {recipe.longest_tokens}"
+        do = "Raise it or lower longest_tokens: a step must hold the longest example."
+        yield "tokens_per_step", saw, do
     shares = recipe.changed_share + recipe.absent_share + recipe.note_share
     if shares > 1:
-        raise Invalid(
-            f"Invalid value for note_share in {path}",
-            f"{recipe.note_share}, with changed_share and absent_share {shares:g}",
-            "Lower one of them: together they are at most 1.",
-        )
-    if recipe.search and recipe.engine == "unsloth":
-        raise Invalid(
-            f"Invalid value for search in {path}",
-            "engine is 'unsloth', which loads the model once for each adapter",
-            'Set engine = "grouped" or remove the key.',
-        )
+        saw = f"{recipe.note_share}, with changed_share and absent_share {shares:g}"
+        yield "note_share", saw, "Lower one of them: together they are at most 1."
     if recipe.search and recipe.search.rank and recipe.begin_from == "current":
-        raise Invalid(
-            f"Invalid value for search in {path}",
-            f"rank = {recipe.search.rank}, and begin_from is 'current'",
-            "Remove its list of ranks: an adapter that is continued keeps its own.",
-        )
-    if (recipe.begin_from, recipe.engine) == ("current", "unsloth"):
-        raise Invalid(
-            f"Invalid value for begin_from in {path}",
-            "'current', and engine is 'unsloth', which always begins a new adapter",
-            'Set engine = "grouped" or begin_from = "base".',
-        )
-    if (recipe.base, recipe.engine) == ("served", "unsloth"):
-        raise Invalid(
-            f"Invalid value for base in {path}",
-            "'served', and engine is 'unsloth', which cannot train on packed weights",
-            'Set engine = "grouped" or base = "bf16".',
-        )
+        saw = f"rank = {recipe.search.rank}, and begin_from is 'current'"
+        do = "Remove its list of ranks: an adapter that is continued keeps its own."
+        yield "search", saw, do
+
+
+def engine_contradictions(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
+    if recipe.engine != "unsloth":
+        return
+    engine = 'Set engine = "grouped"'
+    if recipe.search:
+        saw = "engine is 'unsloth', which loads the model once for each adapter"
+        yield "search", saw, f"{engine} or remove the key."
+    if recipe.begin_from == "current":
+        saw = "'current', and engine is 'unsloth', which always begins a new adapter"
+        yield "begin_from", saw, f'{engine} or begin_from = "base".'
+    if recipe.base == "served":
+        saw = "'served', and engine is 'unsloth', which cannot train on packed weights"
+        yield "base", saw, f'{engine} or base = "bf16".'
