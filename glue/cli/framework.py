@@ -113,7 +113,7 @@ def verb(
 
     Name, arguments and, without words, help are its own. options: it takes those that it names, or
     all by **options. show prints the value for people. opened: turns --profile into the first
-    argument. typed: the variable of make that gives the argument.
+    argument. typed: an example, as make does it, with the variable that gives the argument.
     """
 
     def call(as_json: bool, **given: Any) -> None:
@@ -127,7 +127,7 @@ def verb(
 
     name = function.__name__.removesuffix("_verb")
     known: dict[str | None, click.Parameter] = {option.name: option for option in options}
-    params = [*parameters(function, known, f"ARG_{typed}" if typed else None), JSON]
+    params = [*parameters(function, known, typed), JSON]
     help_text = words or function.__doc__
     group.add_command(click.Command(name, params=params, callback=call, help=help_text))
     return function
@@ -136,7 +136,7 @@ def verb(
 def parameters(
     function: Callable[..., Any],
     options: dict[str | None, click.Parameter],
-    envvar: str | None = None,
+    typed: str = "",
 ) -> Iterator[click.Parameter]:
     """The command-line parameters of function: an argument unless it has an option."""
     for parameter in list(signature(function).parameters.values())[1:]:
@@ -147,7 +147,25 @@ def parameters(
         elif parameter.default is parameter.empty:
             kind = click.Path(path_type=Path, resolve_path=True)
             path = parameter.annotation in ("Path", Path)
-            yield click.Argument([parameter.name], type=kind if path else None, envvar=envvar)
+            yield Typed([parameter.name], typed, type=kind if path else None)
+
+
+class Typed(click.Argument):
+    """An argument that a variable of make gives, if there is an example of it."""
+
+    def __init__(self, names: list[str], example: str, **facts: Any) -> None:
+        self.example = example
+        self.variable = example.partition("=")[0].rpartition(" ")[2]
+        super().__init__(names, envvar=f"ARG_{self.variable}" if example else None, **facts)
+
+    def process_value(self, context: click.Context, value: Any) -> Any:
+        try:
+            return super().process_value(context, value)
+        except click.MissingParameter:
+            if not self.example:
+                raise
+            words = f"Missing {self.variable}. Example: {self.example}"
+            raise click.ClickException(words) from None
 
 
 def option(*names: str, **facts: Any) -> click.Option:

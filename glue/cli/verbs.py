@@ -99,7 +99,7 @@ def until_time(clock: str | None) -> float | None:
 
 def ingest_verb(site: Site, folder: Path, skip_bad: bool, yes: bool) -> Json:
     """Make the team's documents match those in FOLDER. Exit code 1: not all of them are in."""
-    ask = partial(click.confirm, err=True) if sys.stdin.isatty() else lambda question: False
+    ask = partial(click.confirm, err=True) if sys.stdin.isatty() else None
     return documents.ingest(site, folder, skip_bad, yes, ask)
 
 
@@ -234,7 +234,7 @@ OPTIONS = (  # a verb has the options that its function names
         default=3,
         help="How many to keep of those that served, and of those that the gate accepted.",
     ),
-    click.Argument(["to"], metavar="VERSION", envvar="ARG_TO"),
+    framework.Typed(["to"], "make upgrade TO=origin/main", metavar="VERSION"),
     click.Argument(["service"], default="vllm", envvar="ARG_SERVICE"),
     click.Argument(["stack"], type=click.Choice(["day", "night"])),
     click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED),
@@ -248,18 +248,18 @@ verb(day.stop, "Stop the chat and any night that runs. They stay stopped until m
 verb(reconcile_verb, opened=open_watched)
 verb(backup_verb)
 RESTORE = "Restore the backup in FOLDER, here or on a new machine. Then run make day."
-verb(restore.restore, RESTORE, typed="FROM")
+verb(restore.restore, RESTORE, typed="make restore FROM=/mnt/nas/dual-use-spark/20260301T113000Z")
 verb(upgrade.upgrade, "Back up, then change to VERSION, a tag or commit, and back if it fails.")
 verb(night_verb)
 STATUS = "Show the mode, what serves, and the last night. Exit code 13: something is overdue."
 verb(status.status, STATUS, show=show.status)
-verb(ingest_verb, typed="DIR", show=show.ingested, exit_code=incomplete)
+verb(ingest_verb, typed="make ingest DIR=/srv/documents", show=show.ingested, exit_code=incomplete)
 verb(forget_verb)
 verb(notes_verb, show=show.notes)
-verb(ask_verb, typed="Q", show=show.answer)
+verb(ask_verb, typed='make ask Q="What is the code of the harbor?"', show=show.answer)
 verb(adapters_verb, show=show.adapters)
-verb(promote_verb, typed="ADAPTER")
-verb(export_verb, typed="ADAPTER")
+verb(promote_verb, typed="make promote ADAPTER=base")
+verb(export_verb, typed="make export ADAPTER=<name>")
 verb(rollback_verb)
 verb(show_verb, show=show.manifest)
 verb(diff_verb, show=show.difference)
@@ -269,8 +269,12 @@ verb(images.pin, PIN, show=lambda pinned: print("\n".join(pinned) or "Every imag
 CLEAN = "Remove the rehearsal: containers, volumes, state, older images. Refused on a Spark."
 verb(clean.clean, CLEAN, show=lambda result: print("removed " + ", ".join(result["removed"])))
 BUNDLE = "Write everything that a site without a network needs into a new FOLDER."
-verb(airgap.bundle, BUNDLE, typed="TO")
-verb(airgap.load, "Check and load the bundle in FOLDER. Then run make setup.", typed="FROM")
+verb(airgap.bundle, BUNDLE, typed="make bundle TO=/mnt/disk/bundle")
+verb(
+    airgap.load,
+    "Check and load the bundle in FOLDER. Then run make setup.",
+    typed="make load FROM=/mnt/disk/bundle",
+)
 verb(support.support, "Pack states, settings and logs for support, without secrets or messages.")
 verb(logs_verb, show=print)
 verb(compose_verb, show=lambda code: None, exit_code=int)
@@ -280,7 +284,7 @@ learning = framework.group("dataset", "The data set that a night would learn fro
 verb(dataset.build, "Build tonight's data set, a card and a page in state/dataset.", group=learning)
 recipes = framework.group("recipe", "What the recipes in env/recipes train.")
 COUNT = "Count the parameters that recipe NAME trains."
-verb(setup.show, COUNT, group=recipes, typed="RECIPE")
+verb(setup.show, COUNT, group=recipes, typed="make recipe RECIPE=team")
 timers = framework.group("schedule", "Timers for days, nights and backups: systemd's, or cron's.")
 verb(schedule.install, "Install the timers. Needs root.", group=timers, show=show.schedule)
 verb(schedule.show, "Print the timers that install would write.", group=timers, show=show.schedule)

@@ -10,8 +10,10 @@ from glue.clients.knowledge import (
     DELETED,
     FILE_DEADLINE_SECONDS,
     PROCESS,
+    UNATTACHED,
     UNSEARCHABLE,
     Held,
+    attached,
     current,
     look_up,
     rows,
@@ -33,6 +35,8 @@ def fault(chat: Service | None, administrator: Callable[[], WebUI], state: Path)
         found = current(person, state, assistant)
         if assistant and found is None:
             return DELETED
+        if assistant and found not in attached(assistant):
+            return UNATTACHED
         if found and not is_searchable(person, found, rows(person, found)):
             return UNSEARCHABLE
     return ""

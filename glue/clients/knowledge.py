@@ -38,6 +38,7 @@ MARK = "ingest_path"  # in the metadata of each file that glue put in
 NOTE_KEY = "note:"  # begins the MARK of a note; a path's colon is percent-encoded
 EARLIER_MARK = {"knowledge_id", "file_hash"}  # what versions without MARK wrote, and nothing else
 DELETED = "the team's documents were deleted in Open WebUI: answers use none"
+UNATTACHED = "the team's documents are not attached to the assistant: answers use none"
 INGEST = "make ingest DIR=<the folder of documents>"
 UNSEARCHABLE = "the team's documents are listed, but cannot be found: answers use none"
 MOST_CHUNKS = 100_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glue.clients.compose import FREE_PORT
-from glue.clients.knowledge import INGEST
+from glue.clients.knowledge import INGEST, UNATTACHED
 from glue.core.settings import SECRETS
 from glue.machine.check_types import Host, View, fail, ok, warn
 
@@ -72,5 +72,6 @@ def account(seen: Host) -> View:
 def documents(seen: Host) -> View:
     """Never a failure: a chat without documents is better than no chat."""
     if seen.documents_fault:
-        return warn(seen.documents_fault, INGEST)
+        do = "make day" if seen.documents_fault == UNATTACHED else INGEST
+        return warn(seen.documents_fault, do)
     return ok("the collection exists")

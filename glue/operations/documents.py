@@ -38,12 +38,13 @@ def ingest(
     folder: Path,
     skip_bad: bool = False,
     yes: bool = False,
-    ask: Callable[[str], bool] = lambda question: False,
+    ask: Callable[[str], bool] | None = None,
 ) -> dict[str, Any]:
     """Adds new files, replaces changed ones, removes missing ones, and checks the result.
 
-    yes: do not ask about a folder without a document of the collection. Raises PreconditionFailed,
-    with nothing changed, for a folder without documents and for a no.
+    yes: do not ask about a folder without a document of the collection. ask: None without a
+    terminal. Raises PreconditionFailed, with nothing changed, for a folder without documents and
+    without a yes.
     """
     found = look_through(folder)
     if not found.documents:
@@ -99,15 +100,18 @@ def make_searchable(
         document_index.index_again(person, collection, [one for one in held if one.text])
 
 
-def confirm(plan: Plan, yes: bool, ask: Callable[[str], bool]) -> None:
+def confirm(plan: Plan, yes: bool, ask: Callable[[str], bool] | None) -> None:
     """Raises PreconditionFailed if a folder without any document of the collection is a mistake."""
     if not plan.foreign or yes:
         return
     names = planning.listing(one.name for one in plan.gone)
     saw = f"{len(plan.gone)} documents would be removed: {names}"
     what = "the folder has no document in common with the collection"
-    if not ask(f"{what}: {saw}. Is this the right folder?"):
-        raise PreconditionFailed(what, saw, "if it is the right folder: make ingest DIR=... YES=1")
+    if ask and ask(f"{what}: {saw}. Is this the right folder?"):
+        return
+    saw = "the answer was no" if ask else saw
+    do = "if it is the right folder: make ingest DIR=... YES=1"
+    raise PreconditionFailed(f"{what}; nothing was changed", saw, do)
 
 
 def announce(site: Site, plan: Plan) -> None:
@@ -175,8 +179,14 @@ def conclude(
         "documents": len(held) - len(outdated),
         "in": len(found.documents) - len(missing),
         "of": total,
-        "incomplete": bool(lost) or (bool(run.refused) and not skip_bad),
+        "incomplete": is_incomplete(run, lost, skip_bad),
     }
+
+
+def is_incomplete(run: Run, lost: list[str], skip_bad: bool) -> bool:
+    """skip_bad accepts bad files, but no server error of Open WebUI."""
+    failed = any(name in run.refused for name in run.server_errors)
+    return bool(lost) or failed or (bool(run.refused) and not skip_bad)
 
 
 def described(reasons: Any) -> list[str]:

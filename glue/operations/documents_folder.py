@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from glue.core import files
@@ -18,7 +19,11 @@ LARGEST_BYTES = 100 << 20  # RAG_FILE_MAX_SIZE in compose.day.yaml
 
 def look_through(folder: Path) -> Folder:
     """Everything below folder. Links are followed, and no folder is read twice."""
-    if not folder.is_dir():
+    if not is_folder(folder):
+        if not isinstance(status(folder), OSError):
+            saw = f"{planning.name_of(str(folder))} is a file"
+            do = "name the folder that holds the file"
+            raise PreconditionFailed("Expected a folder", saw, do)
         raise PreconditionFailed(
             "there is no such folder", planning.name_of(str(folder)), "name a folder of documents"
         )
@@ -26,42 +31,67 @@ def look_through(folder: Path) -> Folder:
     refused: dict[str, str] = {}
     not_read: dict[str, str] = {}
     keys: set[str] = set()
-    unopened: list[str] = []
+    unopened: dict[str, str] = {}  # path -> reason
     empty: list[str] = []  # as a disk or share that is not mounted leaves it
     for path in walk(folder, unopened, empty):
         relative = os.path.relpath(path, folder)
         keys.add(planning.key_of(relative))
         shown = planning.name_of(relative)
-        if not path.exists():
-            unopened.append(str(path))  # the link may be to a folder that is not mounted now
-        elif reason := why_not_read(path, relative):
+        if isinstance(found := status(path), OSError):
+            unopened[str(path)] = reason_of(found)  # may be a folder that is not mounted now
+            if not isinstance(found, FileNotFoundError) and not named_otherwise(path, relative):
+                refused[shown] = reason_of(found)
+        elif reason := why_not_read(path, relative, found.st_mode):
             not_read[shown] = reason
-        elif isinstance(found := document(path, relative), str):
-            refused[shown] = found
+        elif isinstance(read := document(path, relative), str):
+            refused[shown] = read
         else:
-            documents.append(found)
-    not_read |= dict.fromkeys(map(planning.name_of, below(folder, unopened)), UNOPENED)
-    closed = tuple(map(planning.key_of, below(folder, unopened + empty)))
+            documents.append(read)
+    names = map(planning.name_of, below(folder, unopened))
+    lost = dict(zip(names, unopened.values(), strict=True))
+    not_read |= {name: reason for name, reason in lost.items() if name not in refused}
+    closed = tuple(map(planning.key_of, below(folder, [*unopened, *empty])))
     return Folder(tuple(documents), refused, not_read, frozenset(keys), closed)
 
 
-def below(folder: Path, paths: list[str]) -> list[str]:
+def is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        do = "make it readable for this user, or run make ingest as another"
+        raise PreconditionFailed(reason_of(error), planning.name_of(str(path)), do) from error
+
+
+def status(path: Path) -> os.stat_result | OSError:
+    """The error if nothing can be known of it, as of a file in a folder that may be listed but not
+    entered, or on a share that went away."""
+    try:
+        return path.stat()
+    except OSError as error:
+        return error
+
+
+def reason_of(error: OSError) -> str:
+    return f"{UNOPENED} ({error.strerror or error})"
+
+
+def below(folder: Path, paths: Iterable[str]) -> list[str]:
     return [os.path.relpath(one, folder) for one in paths]
 
 
-def walk(folder: Path, unopened: list[str], empty: list[str]) -> Iterator[Path]:
+def walk(folder: Path, unopened: dict[str, str], empty: list[str]) -> Iterator[Path]:
     """Every file below folder, sorted; a link that leads back into a folder is not followed.
-    unopened and empty: get such folders."""
+    unopened (path -> reason) and empty: get such folders."""
     seen: set[tuple[int, int]] = set()
 
     def lost(error: OSError) -> None:
-        unopened.append(str(error.filename))
+        unopened[str(error.filename)] = reason_of(error)
 
     for top, folders, names in os.walk(folder, onerror=lost, followlinks=True):
         try:
             found = Path(top).stat()
-        except OSError:  # its disk was taken away meanwhile
-            unopened.append(top)
+        except OSError as error:  # its disk was taken away meanwhile
+            unopened[top] = reason_of(error)
             continue
         if (found.st_dev, found.st_ino) in seen:
             folders.clear()
@@ -73,13 +103,18 @@ def walk(folder: Path, unopened: list[str], empty: list[str]) -> Iterator[Path]:
         yield from (Path(top, one) for one in sorted(names))
 
 
-def why_not_read(path: Path, relative: str) -> str:
+def why_not_read(path: Path, relative: str, mode: int) -> str:
     """Why a file is not a document; empty if it is one."""
+    return named_otherwise(path, relative) or ("" if stat.S_ISREG(mode) else "not a regular file")
+
+
+def named_otherwise(path: Path, relative: str) -> str:
+    """Why a file is not a document by its name; empty if it is one."""
     if any(part.startswith((".", "~$")) for part in relative.split("/")):
         return "hidden or temporary"
     if path.suffix.lower() not in DOCUMENT_TYPES:
         return "another file type"
-    return "" if path.is_file() else "not a regular file"
+    return ""
 
 
 def document(path: Path, relative: str) -> Document | str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from glue.clients.knowledge import Held
 from glue.core import control_words
 
 SHOWN_NAMES = 20
-TRY_AGAIN = "it is tried again when it has changed, or after: rm state/ingest.json"
 
 
 @dataclass(frozen=True)
@@ -180,3 +180,9 @@ def why_refused(reason: str) -> str:
             "Open WebUI has its text in the index only; Admin Panel, Settings, Documents: Reindex"
         )
     return f"Open WebUI cannot read it: {reason}"
+
+
+def given_up(tries: int, notes: Path) -> str:
+    """notes: the file that has what ended badly."""
+    again = f"it is tried again when it has changed, or after: rm {shlex.quote(str(notes))}"
+    return f"Open WebUI failed at it {tries} times; {again}"

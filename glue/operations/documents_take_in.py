@@ -11,7 +11,7 @@ from glue.clients import knowledge
 from glue.clients.knowledge import Held
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
-from glue.clients.webui_connection import Refused, TooSlow
+from glue.clients.webui_connection import LOGS, Refused, TooSlow
 from glue.core import control_words, files, waiting
 from glue.core.errors import GlueError
 from glue.core.waiting import Seen
@@ -21,6 +21,8 @@ from glue.operations.documents_text import Unreadable, text_of
 
 STARTS_SECONDS = 300  # Docker starts Open WebUI again when it died; the image's start_period
 MOST_DEATHS = 3  # in one ingest: then it is not one file's fault
+MOST_SERVER_ERRORS = 2  # in one ingest: then it is not the files' fault
+SERVER_ERROR, NO_ACCESS = 500, (401, 403)  # HTTP statuses
 MOST_TRIES = 2  # of a file that takes too long or stops Open WebUI, which disturbs people's chats
 # {"texts": checksum of a file -> checksum of its text, "clean": checksums of texts without control
 # words, "tries": as in Run, "embedding": the model that the index was made with}; without it, an
@@ -33,7 +35,8 @@ FULL = ("No space left on device", "disk is full")
 class Run:
     """One ingest. held: what the collection holds now, by id. stays: ids of what is up to date.
     known: keys of what it held before. refused: name -> reason. tries: checksum -> how often Open
-    WebUI did not survive such a file, or did not finish it."""
+    WebUI did not survive such a file, or did not finish it. server_errors: names of
+    files at which it answered 500 or more."""
 
     site: Site
     person: WebUI
@@ -45,6 +48,7 @@ class Run:
     refused: dict[str, str]
     tries: dict[str, int] = field(default_factory=dict)
     deaths: int = 0
+    server_errors: list[str] = field(default_factory=list)
     stays: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
 
@@ -73,7 +77,7 @@ def take_in_all(run: Run, plan: Plan) -> list[Document]:
 def take_in(run: Run, document: Document) -> bool:
     """Adds the new version and then removes the old one. False if its text was in already."""
     if run.tries.get(document.checksum, 0) >= MOST_TRIES:
-        raise Unreadable(f"Open WebUI failed at it {MOST_TRIES} times; {planning.TRY_AGAIN}")
+        raise Unreadable(planning.given_up(MOST_TRIES, run.site.state / NOTES))
     own = text_of(document.path)
     args = (document.path, document.name, document.key, document.checksum)
     file_id = knowledge.upload(run.person, *args)
@@ -95,7 +99,7 @@ def take_in(run: Run, document: Document) -> bool:
 def why_refused(run: Run, document: Document, error: Exception) -> str:
     """Why this file is not added; empty if none can be."""
     if isinstance(error, Refused):
-        return "" if is_full(error) else planning.why_refused(error.reason)
+        return why_answered(run, document, error)
     if not isinstance(error, GlueError):
         return str(error)
     run.tries[document.checksum] = run.tries.get(document.checksum, 0) + 1
@@ -105,6 +109,18 @@ def why_refused(run: Run, document: Document, error: Exception) -> str:
     run.deaths += 1
     alive = run.deaths < MOST_DEATHS and answers_again(run)
     return "Open WebUI stopped while it read it; the next ingest tries it again" if alive else ""
+
+
+def why_answered(run: Run, document: Document, error: Refused) -> str:
+    """The same for an error that Open WebUI answered: 400 for a file that it cannot read. A server
+    error at a second file ends the ingest."""
+    if is_full(error) or error.status in NO_ACCESS:
+        return ""
+    if error.status < SERVER_ERROR:
+        return planning.why_refused(error.reason)
+    run.server_errors.append(document.name)
+    failed = f"Open WebUI failed: {error.saw}; the next ingest tries it again"
+    return failed if len(run.server_errors) < MOST_SERVER_ERRORS else ""
 
 
 def is_full(error: Exception) -> bool:
@@ -131,10 +147,20 @@ def answers_again(run: Run) -> bool:
 
 def interrupted(took: int, todo: int, error: Exception) -> GlueError:
     saw = getattr(error, "saw", str(error))
-    cause = "Open WebUI's disk is full" if is_full(error) else "Open WebUI stopped answering"
-    do = "make doctor" if is_full(error) else "make status"
+    cause, do = cause_of(error)
     what = f"{cause}; {took} of {todo} new documents are in"
     return GlueError(what, saw, f"{do}, then the same make ingest again")
+
+
+def cause_of(error: Exception) -> tuple[str, str]:
+    """(why no further file can be added, what to do)"""
+    if is_full(error):
+        return "Open WebUI's disk is full", "make doctor"
+    if not isinstance(error, Refused):
+        return "Open WebUI stopped answering", "make status"
+    if error.status in NO_ACCESS:
+        return "Open WebUI denies glue's account access", "make doctor"
+    return "Open WebUI answers with server errors", LOGS
 
 
 # ---------------------------------------------------------------------- one file

@@ -8,8 +8,6 @@ groups and notes of slides (https://github.com/HKUDS/nanobot/issues/3250), and t
 
 from __future__ import annotations
 
-import codecs
-import re
 import zipfile
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -17,24 +15,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
-import charset_normalizer
-import openpyxl
+from glue.operations.documents_encoding import declared_in, decoded
+from glue.operations.documents_sheets import sheet_texts
 
 LARGEST_CHARACTERS = 50_000_000  # of what an archive unpacks to
 OLDER_OR_CLOSED = b"\xd0\xcf\x11\xe0"  # the container of .doc, and of a document with a password
-MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-# The letters and signs of Western European languages; a detector that counts letters takes some of
-# them for Eastern ones. Cyrillic has these bytes too, but hardly any ASCII letters among them
-WESTERN = re.compile(
-    r"[\x00-\x7fäöüßÄÖÜàâæçéèêëîïôœùûÀÂÇÉÈÊÎÔÙáíóúñÁÍÓÚÑãõåøÅØ€§°²µ×«»–—„“”‚‘’…•\xa0]+"
-)
-LEAST_ASCII_LETTERS = 2 / 3
 BLOCKS = frozenset(
     {"br", "dd", "div", "dt", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "option", "p", "pre"}
     | {"section", "table", "title", "tr"}
@@ -61,7 +46,7 @@ def text_of(path: Path) -> tuple[str, str] | None:
         return None
     text, note = reader(path)
     if not text.strip():
-        raise Unreadable("it holds no text")
+        raise Unreadable("; ".join(filter(None, ("it holds no text", note))))
     return text.replace("\0", "").replace("\r\n", "\n"), note
 
 
@@ -69,35 +54,13 @@ def text_of(path: Path) -> tuple[str, str] | None:
 
 
 def plain(path: Path) -> tuple[str, str]:
-    text, guessed = decoded(path.read_bytes())
-    note = f"it does not say in which encoding it is, read as {guessed}; UTF-8 is never guessed"
-    return text, note if guessed else ""
+    return whole(decoded(path.read_bytes()))
 
 
-def decoded(data: bytes) -> tuple[str, str]:
-    """(the text, its encoding if that is a guess). Raises Unreadable."""
-    name = next((name for mark, name in MARKS if data.startswith(mark)), "utf-8")
-    try:
-        return data.decode(name), ""
-    except UnicodeDecodeError:
-        pass
-    if (western := decode_western(data)) is not None:
-        return western, "cp1252"
-    found = charset_normalizer.from_bytes(data).best()
+def whole(found: tuple[str, str] | None) -> tuple[str, str]:
     if found is None:
         raise Unreadable("it is no text, whatever its name says")
-    return str(found), found.encoding
-
-
-def decode_western(data: bytes) -> str | None:
-    try:
-        text = data.decode("cp1252")
-    except UnicodeDecodeError:
-        return None
-    letters = [letter for letter in text if letter.isalpha()]
-    ascii_letters = sum(letter.isascii() for letter in letters)
-    likely = ascii_letters >= LEAST_ASCII_LETTERS * len(letters)
-    return text if likely and "\0" not in text and WESTERN.fullmatch(text) else None
+    return found
 
 
 # ---------------------------------------------------------------------- HTML
@@ -129,7 +92,8 @@ class Page(HTMLParser):
 
 
 def html(path: Path) -> tuple[str, str]:
-    source, note = plain(path)
+    data = path.read_bytes()
+    source, note = whole(decoded(data, declared_in(data)))
     page = Page()
     page.feed(source)
     page.close()
@@ -141,16 +105,28 @@ def html(path: Path) -> tuple[str, str]:
 
 
 def slides(path: Path) -> tuple[str, str]:
-    return opened(path, lambda: "\n\n".join(slide_texts(path))), ""
+    return opened(path, slide_texts), ""
 
 
-def opened(path: Path, read: Callable[[], str]) -> str:
+class Limited(zipfile.ZipFile):
+    """Raises Unreadable before more than LARGEST_CHARACTERS are unpacked, whatever the parts are
+    called. Each part may be opened three times, as a sheet is; pictures and films are not."""
+
+    unpacked = 0
+
+    def open(self, name: Any, *args: Any, **options: Any) -> Any:
+        size = self.getinfo(getattr(name, "filename", name)).file_size
+        self.unpacked += size
+        if max(size, self.unpacked / 3) > LARGEST_CHARACTERS:
+            raise Unreadable("its text is too long")
+        return super().open(name, *args, **options)
+
+
+def opened(path: Path, read: Callable[[zipfile.ZipFile], Iterator[str]]) -> str:
     """Raises Unreadable for whatever is wrong inside an Office file."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in xml_parts(archive)) > LARGEST_CHARACTERS:
-                raise Unreadable("its text is too long")
-        return read()
+        with Limited(path) as archive:
+            return "\n\n".join(read(archive))
     except Unreadable:
         raise
     except Exception as error:
@@ -158,18 +134,13 @@ def opened(path: Path, read: Callable[[], str]) -> str:
         raise Unreadable(f"it is not a whole {path.suffix.lower()} file ({kind})") from error
 
 
-def xml_parts(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    return [entry for entry in archive.infolist() if entry.filename.endswith((".xml", ".rels"))]
-
-
-def slide_texts(path: Path) -> Iterator[str]:
+def slide_texts(deck: zipfile.ZipFile) -> Iterator[str]:
     """Each slide's paragraphs and rows, in the order of the show, then its notes."""
-    with zipfile.ZipFile(path) as deck:
-        for number, slide in enumerate(targets(deck, "ppt/presentation.xml", "slide"), 1):
-            notes = targets(deck, slide, "notesSlide")
-            lines = [line for part in (slide, *notes) for line in paragraphs(deck, part)]
-            if lines:
-                yield "\n".join([f"Slide {number}:", *lines])
+    for number, slide in enumerate(targets(deck, "ppt/presentation.xml", "slide"), 1):
+        notes = targets(deck, slide, "notesSlide")
+        lines = [line for part in (slide, *notes) for line in paragraphs(deck, part)]
+        if lines:
+            yield "\n".join([f"Slide {number}:", *lines])
 
 
 def targets(deck: zipfile.ZipFile, part: str, kind: str) -> list[str]:
@@ -225,28 +196,9 @@ def text_tag(node: ElementTree.Element) -> bool:
 
 
 def sheets(path: Path) -> tuple[str, str]:
-    return opened(path, lambda: "\n\n".join(sheet_texts(path))), ""
-
-
-def sheet_texts(path: Path) -> Iterator[str]:
-    """Each sheet's rows, with " | " between the cells. A formula without a stored value is
-    empty."""
-    book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    for sheet in book.worksheets:
-        sheet.reset_dimensions()  # some programs write wrong ones
-        lines = (
-            " | ".join(map(shown, row)).rstrip(" |") for row in sheet.iter_rows(values_only=True)
-        )
-        if rows := [line for line in lines if line]:
-            yield "\n".join([f"Sheet {sheet.title}:", *rows])
-
-
-def shown(value: Any) -> str:
-    """A cell as people see it, on one line."""
-    if value is None:
-        return ""
-    text = f"{value:.15g}" if isinstance(value, float) else str(value)
-    return " ".join(text.removesuffix(" 00:00:00").split())
+    notes: list[str] = []
+    text = opened(path, lambda archive: sheet_texts(archive, notes))
+    return text, "; ".join(notes)
 
 
 READERS: dict[str, Callable[[Path], tuple[str, str]]] = {

@@ -19,6 +19,7 @@ from glue.clients import jobs, knowledge, leftovers
 from glue.clients.knowledge import NOTE_KEY, Held
 from glue.clients.open_webui import NOTES, WebUI
 from glue.clients.site import Site
+from glue.clients.webui_connection import Refused
 from glue.core import control_words, desired_state, files, lock, names
 from glue.core.desired_state import Wanted
 from glue.core.errors import GlueError, Locked, PreconditionFailed
@@ -117,26 +118,34 @@ def renewed(site: Site, decided: Json | None = None) -> Json:
     kept |= {"decided": kept["decided"] if decided is None else decided}
     write(site.state, kept)  # what fails is tried again, but not every time
     try:
-        make(site, person, kept)
+        fault = make(site, person, kept)
     except Locked:  # a data set is built at this moment
         raise
     except GlueError as error:
         write(site.state, kept | {"error": f"{error.what}: {error.saw}"})
         raise
-    kept |= {"whole": True, "error": ""}
+    if fault:  # the rest is served; another look each minute finds the same
+        fault = f"Invalid {names.ANSWERS} in the state folder: {fault}"
+        site.tell(fault)
+    kept |= {"whole": True, "error": fault}
     write(site.state, kept)
     return kept
 
 
-def make(site: Site, person: WebUI, kept: Json) -> None:
+def make(site: Site, person: WebUI, kept: Json) -> str:
+    """Returns what is wrong with the site's own list."""
     documents_now = checksum(site.state / documents_take_in.NOTES)
     known = compared(kept, documents_now)
-    kept["notes"] = jobs.run(site, job(site, kept["decided"], known))["notes"]
+    found = jobs.run(site, job(site, kept["decided"], known))
+    kept["notes"] = found["notes"]
     if not known:
         kept |= {"compared": kept["time"], "documents": documents_now}
     write(site.state, kept)
-    serve(person, site.state, [row for row in kept["notes"] if row["state"] == SERVED])
-    pages.ensure(site)
+    try:
+        serve(person, site.state, [row for row in kept["notes"] if row["state"] == SERVED])
+    finally:
+        pages.ensure(site)
+    return str(found["fault"])
 
 
 def compared(kept: Json, documents_now: str) -> dict[str, Json]:
@@ -163,17 +172,30 @@ def job(site: Site, decided: Json, known: dict[str, Json]) -> jobs.Job:
 
 
 def serve(person: WebUI, state: Path, rows: Sequence[Json]) -> None:
-    """The collection has these notes, and what people put into it."""
+    """The collection has these notes, and what people put into it. Raises GlueError with the notes
+    that Open WebUI refuses; the others are in."""
     collection = knowledge.ensure(person, state, anew=True, kind=NOTES)
     assert collection is not None
-    held = knowledge.held(person, collection)
-    leftovers.clear(person, collection, held, NOTES)
-    there, wanted = {one.key for one in held}, {NOTE_KEY + row["id"] for row in rows}
-    for row in rows:
-        if NOTE_KEY + row["id"] not in there:
-            add(person, collection, row)
+    held, wanted = knowledge.held(person, collection), {key_of(row) for row in rows}
+    # first: what is withdrawn waits for no other note, and Open WebUI refuses the same text twice
     knowledge.remove(person, collection, outdated(held, wanted))
+    kept = [one for one in held if one.key is None or one.key in wanted]
+    leftovers.clear(person, collection, kept, NOTES)
     knowledge.attach(person, collection, NOTES)
+    refused, there = [], {one.key for one in kept}
+    for row in (row for row in rows if key_of(row) not in there):
+        try:
+            add(person, collection, row)
+        except Refused as error:
+            refused.append(f"{row['question']!r}: {error}")
+    if refused:
+        do = "they are tried again each minute; reword them, or make notes DROP=<id>"
+        raise GlueError("Open WebUI refuses notes of the team", "; ".join(refused), do)
+
+
+def key_of(row: Json) -> str:
+    """Another name or day is another file: people see both as the source."""
+    return f"{NOTE_KEY}{row['id']}-{hashlib.sha256(name_of(row).encode()).hexdigest()[:6]}"
 
 
 def outdated(held: Iterable[Held], wanted: set[str]) -> list[Held]:
@@ -185,7 +207,7 @@ def add(person: WebUI, collection: str, row: Json) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "note.txt")
         path.write_text(text, encoding="utf-8")
-        args = (path, name_of(row), NOTE_KEY + row["id"], files.sha256(path))
+        args = (path, name_of(row), key_of(row), files.sha256(path))
         file = knowledge.upload(person, *args)
     knowledge.read(person, file)
     knowledge.link(person, collection, file)

@@ -222,6 +222,22 @@ def test_an_empty_question_is_refused() -> None:
     assert glue("ask", GLUE_PROFILE="rehearsal", ARG_Q="").returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["ingest"], "Missing DIR. Example: make ingest DIR=/srv/documents"),
+        (["ask"], 'Missing Q. Example: make ask Q="What is the code of the harbor?"'),
+        (["upgrade"], "Missing TO. Example: make upgrade TO=origin/main"),
+        (["recipe", "show"], "Missing RECIPE. Example: make recipe RECIPE=team"),
+        (["show"], "Missing argument 'ADAPTER'."),
+    ],
+)
+def test_a_missing_argument_is_named_as_make_knows_it(arguments: list[str], words: str) -> None:
+    with pytest.raises(click.ClickException) as error:
+        verbs.cli(arguments, standalone_mode=False)
+    assert error.value.format_message() == words
+
+
 def test_an_ingest_that_is_not_complete_is_exit_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -131,6 +131,9 @@ def test_a_deleted_collection_is_created_again_only_on_request(tmp_path: Path) -
         (Chat({}, ["a"]), True, knowledge.DELETED),
         (Chat({}, ["a"]), False, ""),
         (Chat({"a": "x"}, ["a"]), True, ""),
+        (Chat({"a": "x"}, []), True, knowledge.UNATTACHED),
+        (Chat({"a": "x", "b": "y"}, ["b"]), True, knowledge.UNATTACHED),
+        (Chat({"a": "x", "b": "y"}, ["a", "b"]), True, ""),
         (Chat({}), True, ""),
         (Chat({"a": "x"}, ["a"], [UNREAD], EMPTY), True, ""),
         (Chat({"a": "x"}, ["a"], [UNREAD, READ], EMPTY), True, knowledge.UNSEARCHABLE),
@@ -138,7 +141,7 @@ def test_a_deleted_collection_is_created_again_only_on_request(tmp_path: Path) -
         (Chat({"a": "x"}, ["a"], [READ], FOUND), True, ""),
     ],
 )
-def test_status_and_doctor_report_a_deleted_collection_and_a_lost_index(
+def test_status_and_doctor_report_documents_that_the_assistant_cannot_find(
     tmp_path: Path, chat: Chat, serves: bool, words: str
 ) -> None:
     (tmp_path / knowledge.REMEMBERED).write_text('{"id": "a"}')

@@ -8,12 +8,12 @@ from typing import Any, cast
 import pytest
 
 from glue.clients.open_webui import NOTES, reference
-from glue.core.errors import Misconfigured
 from glue.core.names import ACCEPT, ANSWERS, DROP, GLOSSARY, SERVED
 from learning.dataset import build, notes, passages, split, support, taught, variants, voices
 from learning.dataset.notes import Note
 from learning.dataset.prompt import PromptForm
 from learning.dataset.wording import Wording
+from learning.examples import Example, Message
 from learning.job import Job
 from tests.learning import company, test_build
 from tests.learning.test_build import PERSON, TwoMinds
@@ -154,18 +154,29 @@ def test_terms_and_the_site_s_own_answers_are_notes(tmp_path: Path) -> None:
     assert again["Maria, at the gate."]["state"] == notes.DROPPED
 
 
-def test_a_list_in_another_encoding_is_refused(tmp_path: Path) -> None:
+def test_a_list_in_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / ANSWERS).write_bytes("Wer hat die Schlüssel?,Jörg.\n".encode("cp1252"))
-    with pytest.raises(Misconfigured, match=ANSWERS):
-        notes.answers(job(tmp_path))
+    found, fault = notes.answers(tmp_path / ANSWERS)
+    assert not found and fault.endswith("Save it as CSV in UTF-8.")
 
 
 @pytest.mark.parametrize("line", ["only a question\n", "a,b,c\n", "question,\n"])
-def test_a_list_of_another_form_is_refused_with_its_line(line: str, tmp_path: Path) -> None:
+def test_a_bad_line_of_the_list_is_named_and_costs_no_other_note(line: str, tmp_path: Path) -> None:
     (tmp_path / ANSWERS).write_text(f"Who?,Maria.\n{line}")
-    with pytest.raises(Misconfigured) as error:
-        notes.answers(job(tmp_path))
-    assert error.value.saw == "line 2"
+    found, fault = notes.answers(tmp_path / ANSWERS)
+    assert [row.answer for row in found] == ["Maria."] and fault.startswith("line 2. ")
+
+
+def test_the_same_last_question_about_two_things_makes_two_notes() -> None:
+    """A note's id is of its text, which holds the question before the last one too."""
+
+    def told(first: str) -> notes.Note:
+        spoken = [("user", first), ("assistant", "Long."), ("user", "And in years?")]
+        prompt = tuple(Message(role, text) for role, text in spoken)
+        return notes.of(Example(prompt, "It is 5 years.", "c", "m"), "Vera", 0.0)
+
+    pump, hall = told("What is the warranty of pump A?"), told("What is the lease of hall B?")
+    assert pump.text != hall.text and pump.id != hall.id
 
 
 def test_secrets_are_masked_in_notes(tmp_path: Path) -> None:

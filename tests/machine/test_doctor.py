@@ -13,6 +13,7 @@ import pytest
 from glue.clients import host
 from glue.clients.docker import Engine
 from glue.clients.host import Machine
+from glue.clients.knowledge import UNATTACHED
 from glue.core import commands, gpu, recipes, settings
 from glue.core.gpu import Gpu
 from glue.core.services import Service
@@ -187,6 +188,7 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
         ("night's cache", engine(missing_volumes=("spark-models",)), "ok", "exist"),
         ("backups", replace(good(), backup_fault="not mounted"), "warn", "BACKUP_DIR"),
         ("documents", replace(good(), documents_fault="deleted"), "warn", "make ingest"),
+        ("documents", replace(good(), documents_fault=UNATTACHED), "warn", "make day"),
         ("account", replace(good(), account_fault=("refused", "make day")), "warn", "make day"),
         ("account", good(), "ok", "signs in"),
         ("backups", replace(good(), backups_on_own_disk=True), "warn", "another disk"),

@@ -1,6 +1,7 @@
 """What an ingest finds in a folder and plans; tests/e2e/test_documents.py runs it on the real
 Open WebUI."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -110,8 +111,21 @@ def test_a_foreign_folder_needs_confirmation_or_yes() -> None:
     plan = compare(in_folder(document("b", "2")), [held("a", "1")], {})
     documents.confirm(plan, yes=False, ask=lambda question: "would be removed: a" in question)
     documents.confirm(plan, yes=True, ask=lambda question: False)
-    with pytest.raises(PreconditionFailed, match="in common"):
+    with pytest.raises(PreconditionFailed, match="collection; nothing was changed") as error:
         documents.confirm(plan, yes=False, ask=lambda question: False)
+    assert error.value.saw == "the answer was no", "the question had the names"
+    with pytest.raises(PreconditionFailed, match="collection; nothing was changed") as error:
+        documents.confirm(plan, yes=False, ask=None)
+    assert error.value.saw == "1 documents would be removed: a"
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_text("a")
+    with pytest.raises(PreconditionFailed, match="Expected a folder") as error:
+        look_through(tmp_path / "a.pdf")
+    assert error.value.saw == f"{tmp_path / 'a.pdf'} is a file"
+    with pytest.raises(PreconditionFailed, match="no such folder"):
+        look_through(tmp_path / "b")
 
 
 @pytest.mark.parametrize(
@@ -158,6 +172,32 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "sha256", fails)
         assert look_through(tmp_path).refused == {"a.txt": "Input/output error"}
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_an_entry_that_cannot_be_looked_at_is_named_and_the_others_go_on(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stub of a folder that may be listed but not entered, and of a share that went away: root
+    enters every folder."""
+    for name in ("shut/a.pdf", "shut/old", "b.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    real = Path.stat
+
+    def status(path: Path, **options: bool) -> os.stat_result:
+        if path.parent.name == "shut":
+            raise OSError(number, os.strerror(number))
+        return real(path, **options)
+
+    monkeypatch.setattr(Path, "stat", status)
+    found = look_through(tmp_path)
+    reason = f"it cannot be opened ({os.strerror(number)})"
+    assert [one.name for one in found.documents] == ["b.txt"]
+    assert found.refused == {"shut/a.pdf": reason} and found.not_read == {"shut/old": reason}
+    assert found.may_hold("shut/a.pdf") and found.may_hold("shut/old/c.pdf")
+    with pytest.raises(PreconditionFailed, match="it cannot be opened"):
+        look_through(tmp_path / "shut" / "old")
 
 
 def test_a_named_pipe_does_not_block(tmp_path: Path) -> None:

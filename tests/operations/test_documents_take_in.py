@@ -13,6 +13,7 @@ from glue.clients import knowledge
 from glue.clients.site import Site
 from glue.clients.webui_connection import Refused, TooSlow
 from glue.core.errors import GlueError
+from glue.operations import documents
 from glue.operations import documents_take_in as taking
 from glue.operations.documents_folder import look_through
 from glue.operations.documents_plan import compare
@@ -47,9 +48,9 @@ class Chat:
         return {"content": text}
 
 
-def refused(reason: str) -> Refused:
+def refused(reason: str, status: int = 400) -> Refused:
     response = requests.Response()
-    response.status_code = 400
+    response.status_code = status
     response._content = json.dumps({"detail": reason}).encode()
     return Refused("POST", response)
 
@@ -89,7 +90,8 @@ def test_a_file_that_open_webui_does_not_survive_does_not_keep_out_the_others(
         run = ingest(chat, folder, tmp_path)
         assert list(run.refused) == ["b.txt"] and words in run.refused["b.txt"]
     assert chat.linked == ["a.txt", "c.txt", "d.txt"] * MOST_TRIES
-    assert f"failed at it {MOST_TRIES} times" in ingest(chat, folder, tmp_path).refused["b.txt"]
+    words = ingest(chat, folder, tmp_path).refused["b.txt"]
+    assert f"failed at it {MOST_TRIES} times" in words and words.endswith(f"rm {tmp_path / NOTES}")
     (folder / "b.txt").write_text("better")
     chat.fails = {}
     assert not ingest(chat, folder, tmp_path).refused
@@ -123,6 +125,36 @@ def test_a_full_disk_is_not_the_files_fault(reason: str, folder: Path, tmp_path:
 def test_a_refused_file_is_not_counted(folder: Path, tmp_path: Path) -> None:
     run = ingest(Chat({"b": refused("not a PDF")}), folder, tmp_path)
     assert list(run.refused) == ["b.txt"] and not run.tries
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_an_account_without_access_ends_the_run_at_once(
+    status: int, folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(GlueError, match="account access; 1 of 4") as error:
+        ingest(Chat({"b": refused("Not authenticated", status)}), folder, tmp_path)
+    assert str(status) in error.value.saw and "make doctor" in error.value.do
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+def test_a_server_error_at_a_second_file_ends_the_run(
+    status: int, folder: Path, tmp_path: Path
+) -> None:
+    failure = refused("Internal Server Error", status)
+    with pytest.raises(GlueError, match="server errors; 1 of 4") as error:
+        ingest(Chat(dict.fromkeys("bcd", failure)), folder, tmp_path)
+    assert str(status) in error.value.saw and error.value.do.startswith("make logs")
+    assert not json.loads((tmp_path / NOTES).read_text())["tries"], "no file is given up"
+
+
+def test_skip_bad_accepts_a_bad_file_and_no_server_error(folder: Path, tmp_path: Path) -> None:
+    bad = ingest(Chat({"b": refused("not a PDF")}), folder, tmp_path)
+    assert not documents.is_incomplete(bad, [], skip_bad=True)
+    assert documents.is_incomplete(bad, [], skip_bad=False)
+    chat = Chat({"b": refused("Internal Server Error", 500)})
+    failed = ingest(chat, folder, tmp_path)
+    assert "500" in failed.refused["b.txt"] and chat.linked == ["a.txt", "c.txt", "d.txt"]
+    assert documents.is_incomplete(failed, [], skip_bad=True)
 
 
 def test_a_large_file_gets_more_time() -> None:

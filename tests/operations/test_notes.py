@@ -5,10 +5,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import requests
 
+from glue.clients import knowledge, leftovers
 from glue.clients.knowledge import NOTE_KEY, Held
+from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
-from glue.core.errors import Misconfigured
+from glue.clients.webui_connection import Refused
+from glue.core.errors import GlueError, Misconfigured
 from glue.operations import notes
 from glue.serving import status
 
@@ -56,9 +60,10 @@ def test_what_failed_is_told_by_status_until_it_succeeds(
     """Stubs for Open WebUI and the job: the real ones do not fail on demand."""
     results: list[Any] = [Misconfigured("Invalid answers.csv", "line 2", ""), None]
 
-    def make(*_: Any) -> None:
+    def make(*_: Any) -> str:
         if result := results.pop(0):
             raise result
+        return ""
 
     monkeypatch.setattr(notes, "make", make)
     monkeypatch.setattr(notes, "made_of", lambda *_: "a")
@@ -67,6 +72,64 @@ def test_what_failed_is_told_by_status_until_it_succeeds(
         notes.renewed(site)
     assert "answers.csv: line 2" in status.notes_fault(tmp_path)[0]
     assert notes.renewed(site)["whole"] and status.notes_fault(tmp_path) == []
+
+
+def test_a_bad_list_is_told_by_status_while_the_other_notes_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stubs for Open WebUI and the job."""
+    told: list[str] = []
+    monkeypatch.setattr(notes, "make", lambda *_: "line 2")
+    monkeypatch.setattr(notes, "made_of", lambda *_: "a")
+    named = SimpleNamespace(state=tmp_path, administrator=lambda: None, tell=told.append)
+    assert notes.renewed(cast(Site, named))["whole"]
+    assert "answers.csv" in told[0] and "line 2" in status.notes_fault(tmp_path)[0]
+
+
+NOTED = {"id": "a", "question": "Q?", "text": "Q?\nA.", "who": "Vera", "when": 0}
+
+
+class Served:
+    """A stub of the chat's notes: the real one refuses a text, or has another name, only rarely."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, held: list[Held], refuses: str) -> None:
+        self.added: list[str] = []
+        self.removed: list[str] = []
+        self.refuses = refuses
+        for name, value in {
+            "ensure": lambda *_, **__: "c",
+            "held": lambda *_: held,
+            "attach": lambda *_: None,
+            "remove": lambda _, __, gone: self.removed.extend(one.id for one in gone),
+        }.items():
+            monkeypatch.setattr(knowledge, name, value)
+        monkeypatch.setattr(leftovers, "clear", lambda *_: None)
+        monkeypatch.setattr(notes, "add", self.add)
+
+    def add(self, _: Any, __: str, row: dict[str, Any]) -> None:
+        if row["id"] == self.refuses:
+            response = requests.Response()
+            response.status_code = 400
+            raise Refused("a note", response)
+        self.added.append(row["id"])
+
+
+def test_one_refused_note_neither_keeps_a_withdrawn_one_nor_stops_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = Served(monkeypatch, [Held("1", "n", NOTE_KEY + "withdrawn-1")], refuses="b")
+    rows = [NOTED, NOTED | {"id": "b", "question": "Bad?"}, NOTED | {"id": "c"}]
+    with pytest.raises(GlueError, match="'Bad\\?'"):
+        notes.serve(cast(WebUI, None), tmp_path, rows)
+    assert chat.removed == ["1"] and chat.added == ["a", "c"]
+
+
+def test_a_note_of_two_people_loses_the_name_of_the_one_who_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = Served(monkeypatch, [Held("1", "n", notes.key_of(NOTED))], refuses="")
+    notes.serve(cast(WebUI, None), tmp_path, [NOTED | {"who": "Paul"}])
+    assert chat.removed == ["1"] and chat.added == ["a"]
 
 
 def test_files_that_people_put_among_the_notes_stay() -> None:

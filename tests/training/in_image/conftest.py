@@ -25,3 +25,11 @@ def practice_nvfp4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = quantise_checkpoint.export(base, adapter, folder / "nvfp4", None)
     (folder / "result.json").write_text(json.dumps(result))
     return folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain model's folder."""
+    from tests.training.in_image import test_plain  # needs torch, which the host does not have
+
+    return test_plain.save_base(tmp_path_factory.mktemp("llama"))

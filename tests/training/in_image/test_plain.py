@@ -33,10 +33,9 @@ SIZE |= {"num_hidden_layers": 2, "intermediate_size": 48, "vocab_size": practice
 WINDOW = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def save_base(folder: Path) -> Path:
+    """A Llama of random weights with the practice model's tokenizer."""
     torch.manual_seed(5)
-    folder = tmp_path_factory.mktemp("llama")
     LlamaForCausalLM(LlamaConfig(**SIZE, initializer_range=0.3)).save_pretrained(folder)
     practice_model.build_tokenizer(test_night.WORLD).save_pretrained(folder)
     return folder

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from tests.training.in_image import test_plain
-from tests.training.in_image.test_plain import base  # noqa: F401  a fixture
 from training import models, preferences, samples, train
 
 
@@ -30,7 +29,7 @@ def test_the_loss_is_dpo_s() -> None:
 
 @pytest.mark.parametrize("pack", [False, True], ids=["rows", "packs"])
 def test_the_preferred_answers_win_and_stay_likely(
-    base: Path,  # noqa: F811
+    base: Path,
     tmp_path: Path,
     pack: bool,
 ) -> None:
@@ -51,7 +50,7 @@ def samples_logs(model: torch.nn.Module, several: list[preferences.Pair]) -> flo
     return float(model(**chosen, use_cache=False, fused_lm_head=True).log_probs.sum())
 
 
-def test_margins_are_the_same_in_a_pack(base: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_margins_are_the_same_in_a_pack(base: Path, tmp_path: Path) -> None:
     model = models.wrapped(test_plain.job(tmp_path, base))
     one, other = (preferences.margins(model, pairs(5), pack) for pack in (False, True))
     assert one == pytest.approx(other, abs=1e-4)
@@ -59,7 +58,7 @@ def test_margins_are_the_same_in_a_pack(base: Path, tmp_path: Path) -> None:  # 
 
 @pytest.mark.parametrize(("count", "steps"), [(9, 6), (3, 0)])
 def test_a_night_trains_the_pairs_after_the_examples(
-    base: Path,  # noqa: F811
+    base: Path,
     tmp_path: Path,
     count: int,
     steps: int,

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from tests.training.in_image import test_night, test_plain
-from tests.training.in_image.test_plain import base  # noqa: F401  a fixture
 from training import search, train
 from training.night_job import Search
 from training.night_rows import Told
@@ -77,7 +76,7 @@ def test_only_a_setting_that_is_surely_better_replaces_the_recipe_s(
     assert search.better(trial(Setting(1.0, 4, 8), *new, lost=lost), before) is wins
 
 
-def searching(folder: Path, base: Path, **changes: Any) -> train.Job:  # noqa: F811
+def searching(folder: Path, base: Path, **changes: Any) -> train.Job:
     """Twelve facts in three rows each, and a recipe whose own learning rate is far too small."""
     choose = test_night.practice_model.random.Random(2)
     job = test_plain.job(folder, base, **{"learning_rate": 1e-5, "most_passes": 4} | changes)
@@ -93,7 +92,7 @@ def searching(folder: Path, base: Path, **changes: Any) -> train.Job:  # noqa: F
 
 
 def test_a_night_finds_the_better_setting_twice_the_same(
-    base: Path,  # noqa: F811
+    base: Path,
     tmp_path: Path,
 ) -> None:
     ranges = {"learning_rate": [1e-5, 2e-2], "rank": [4, 8], "most_candidates": 4}
@@ -112,7 +111,7 @@ def test_a_night_finds_the_better_setting_twice_the_same(
 
 
 def test_without_time_or_rows_to_compare_the_recipe_s_own_setting_trains(
-    base: Path,  # noqa: F811
+    base: Path,
     tmp_path: Path,
 ) -> None:
     ranges = {"learning_rate": [1e-5, 2e-2], "share_of_minutes": 0.0}

@@ -8,6 +8,7 @@ what documents said, if these have not changed), review, page (a file in the sta
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +19,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from glue.core import files as core_files
-from glue.core.errors import Misconfigured
 from glue.core.names import ACCEPT, ANSWERS, DROP, SERVED
 from learning import job as jobs
 from learning.dataset import (
@@ -52,7 +52,7 @@ WORDS = Wording()
 
 @dataclass(frozen=True)
 class Note:
-    """id: of question and answer. state: SERVED, or why it is not served. when: Unix time, 0 if
+    """id: of the text. state: SERVED, or why it is not served. when: Unix time, 0 if
     unknown. user, chat: IDs, empty for the site's own. documents: as compare has it."""
 
     id: str
@@ -68,16 +68,18 @@ class Note:
 
 
 def notes(job: Job) -> dict[str, Any]:
-    """Writes the page. Returns the notes, newest first."""
-    found = sorted({note.id: note for note in gather(job)}.values(), key=lambda one: -one.when)
+    """Writes the page. Returns the notes, newest first, and what is wrong with the site's list."""
+    own, fault = answers(job.state / ANSWERS)
+    noted = {note.id: note for note in gather(job, own)}
+    found = sorted(noted.values(), key=lambda one: -one.when)
     chat = job.order["chat"]
     rows = [asdict(note) | {"link": f"{chat}/c/{note.chat}" * bool(note.chat)} for note in found]
     path = job.state / job.order["page"]
     core_files.write(path, page(rows), mode=0o600)
-    return {"notes": rows}
+    return {"notes": rows, "fault": fault}
 
 
-def gather(job: Job) -> Iterator[Note]:
+def gather(job: Job, own: Sequence[Example]) -> Iterator[Note]:
     form = PromptForm(job.order["system_prompt"], job.order["rag_template"])
     people = {str(one["id"]): str(one["name"]) for one in job.chat.people()}
     given = job.chat.call("GET", "/api/v1/evaluations/feedbacks/all/ids")
@@ -85,7 +87,7 @@ def gather(job: Job) -> Iterator[Note]:
     for row, why in corrections(job, form, frozenset(people)):
         note = of(row, people.get(row.origin.user, card.NO_ACCOUNT), when.get(row.origin.rating, 0))
         yield judged(job, note, row, why)
-    for row in [*one_each(build.terms(job, form)), *answers(job)]:
+    for row in [*one_each(build.terms(job, form)), *own]:
         note = of(row, row.origin.document, 0.0)
         yield replace(note, state=DROPPED if job.order["decided"].get(note.id) == DROP else SERVED)
 
@@ -116,31 +118,30 @@ def one_each(terms: Sequence[Example]) -> list[Example]:
     return list({row.conversation: row for row in reversed(terms)}.values())
 
 
-def answers(job: Job) -> list[Example]:
-    """The site's own list. Raises Misconfigured, with the line, for a row of another form."""
-    path = job.state / ANSWERS
+def answers(path: Path) -> tuple[list[Example], str]:
+    """The site's own list, and what is wrong with it: one bad line costs no other note."""
     if not path.exists():
-        return []
-    what = f"Invalid {ANSWERS} in the state folder"
+        return [], ""
     try:
         rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise Misconfigured(what, str(error), "save it as CSV in UTF-8") from error
-    for number, row in enumerate(rows, 1):
-        if row and (len(row) != 2 or not all(text.strip() for text in row)):
-            do = "each line: question,answer; in quotes where they hold a comma"
-            raise Misconfigured(what, f"line {number}", do)
+        return [], f"{error}. Save it as CSV in UTF-8."
+    good = [row for row in rows if len(row) == 2 and all(text.strip() for text in row)]
+    bad = [str(number) for number, row in enumerate(rows, 1) if row and row not in good]
     origin = Origin(kind="term", document=ANSWERS)
-    return [
+    found = [
         Example((Message("user", question.strip()),), answer.strip(), ANSWERS, ANSWERS, origin)
-        for question, answer in filter(None, rows)
+        for question, answer in good
         if (question, answer) != ("question", "answer")  # a heading
     ]
+    do = "Expected on each line: question,answer; in quotes where they hold a comma."
+    return found, f"line {', '.join(bad)}. {do}" if bad else ""
 
 
 def of(row: Example, who: str, when: float) -> Note:
-    name, origin = split.fingerprint(row)[:ID_LETTERS], row.origin
-    text = WORDS.noted(row.asked, row.answer)
+    text, origin = WORDS.noted(row.asked, row.answer), row.origin
+    # not of the last question alone: "And in years?" is asked of many things
+    name = hashlib.sha256(split.normal(text).encode()).hexdigest()[:ID_LETTERS]
     return Note(name, row.asked, row.answer, text, who, when, origin.user, origin.chat)
 
 
