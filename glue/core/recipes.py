@@ -44,11 +44,11 @@ class Recipe:
     steps: at most; fewer where rows would be used more than most_passes times. longest_tokens: a
     longer example is left out, none is cut. serve: "adapter" loads it beside the base model,
     "merged" serves a checkpoint that contains it. document_questions: per document, at most.
-    base: the weights that are trained on: "bf16" is TRAINED_MODEL, "served" the checkpoint that
-    serves (SERVED_MODEL), whose packed weights stay packed. sort_by_support: trains of what people
-    taught only what its passages support, in variants_each rows of each example; those that no
-    share names ask in other words. preferences: "dpo" trains the pairs of answers, one preferred,
-    after the examples.
+    base: the weights that are trained on: "served" is the checkpoint that serves (SERVED_MODEL),
+    whose packed weights stay packed; "bf16" is TRAINED_MODEL. sort_by_support: trains of what
+    people taught only what its passages support, in variants_each rows of each example; those that
+    no share names ask in other words. preferences: "dpo" trains the pairs of answers, one
+    preferred, after the examples.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -85,7 +85,7 @@ class Recipe:
     most_new_faults: Annotated[int, whole(0, 1000)]
     most_slowdown: Annotated[float, number(1.0, 100.0)]
     sort_by_support: Annotated[bool, Field(strict=True, description="true or false")]
-    base: Annotated[str, one_of("bf16", "served")] = "bf16"
+    base: Annotated[str, one_of("served", "bf16")] = "served"
     most_without_passage: Annotated[int, whole(0, 1_000_000)] = 50
     variants_each: Annotated[int, whole(1, 100)] = 10
     changed_share: Annotated[float, number(0.0, 1.0)] = 0.25

@@ -64,6 +64,7 @@ Template = Annotated[
 ]
 Notes = Annotated[str, schema.one_of("auto", "review", "off")]
 Secret = Annotated[str, like(".{16,}", "at least 16 characters")]
+Folder = Annotated[str, like("/.+", "a folder, such as /models/practice")]
 Image = Annotated[
     str, like(r"\S+(:|@sha256:)(?!latest\Z)[\w.\-]+", "an image with a digest, or a tag but latest")
 ]
@@ -77,6 +78,7 @@ class Keys(BaseModel):
     STATE_DIR: Text
     SERVED_MODEL: Text
     TRAINED_MODEL: Text
+    PACKED_MODEL: Folder = UNSET
     SERVED_MODEL_REVISION: Text
     TRAINED_MODEL_REVISION: Text
     MAX_MODEL_LENGTH: Positive

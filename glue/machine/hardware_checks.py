@@ -60,7 +60,8 @@ def clocks(seen: Host) -> View:
 
 
 def memory(seen: Host) -> View:
-    day, night = (seen.settings.number(key) for key in ("DAY_FREE_BYTES", "NIGHT_FREE_BYTES"))
+    day = seen.settings.number("DAY_FREE_BYTES")
+    night = seen.settings.night_bytes("NIGHT_FREE_BYTES", seen.base)
     free, services = seen.machine.available_bytes, seen.engine.services
     words, do = f"{readable(free)} available", "find what uses the memory: docker stats, top"
     if seen.engine.trainer and seen.engine.trainer.state == "running":

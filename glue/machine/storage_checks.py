@@ -84,7 +84,7 @@ def model(seen: Host, key: str) -> View:
         return ok(f"{name}: complete, starts without a network")
     words = f"{name}: missing or incomplete: {names(wrong, 5)}"
     if key == "SERVED_MODEL" and name in seen.unseen:
-        # a day may start all the same; a night, which stops a day, needs both models
+        # a day may start all the same; a night stops one, and must have what it trains
         return warn(words, "find the cause: df -h, make setup")
     return fail(words, "make setup")
 

@@ -22,7 +22,6 @@ from glue.night.tonight import Night
 from glue.serving import adapters, model
 
 DRAIN_SECONDS = 120  # the longest that a running answer is waited for
-BASES = {"bf16": "TRAINED_MODEL", "served": "SERVED_MODEL"}  # the setting with the weights
 ENGINES = {"grouped": "training.train", "unsloth": "training.train_unsloth"}
 # of an adapter that training can continue
 SHAPE = ("rank", "alpha", "target_modules", "target_parameters", "layers")
@@ -53,7 +52,8 @@ def hand_over(night: Night) -> None:
         model.wait_for_door(site, "night-desk")
         drain(site)
         site.stacks.stop("day", "vllm")
-    model.wait_for_memory(site, "NIGHT_FREE_BYTES")
+    wanted = site.settings.night_bytes("NIGHT_FREE_BYTES", night.recipe.base)
+    model.wait_for_memory(site, "NIGHT_FREE_BYTES", wanted)
 
 
 def back_at(night: Night) -> str:
@@ -111,12 +111,12 @@ def job(night: Night) -> dict[str, Any]:
     settings = night.site.settings
     inside = f"/nights/{night.name}"
     return {
-        "base_model": settings[BASES[night.recipe.base]],
+        "base_model": settings.base_model(night.recipe.base),
         "served_model": settings["SERVED_MODEL"],
         "train_file": f"{inside}/dataset/train.jsonl",
         "output_folder": inside,
         "deadline_time": night.deadline_time,
-        "memory_bytes": settings.number("TRAINING_MEMORY_BYTES"),
+        "memory_bytes": settings.night_bytes("TRAINING_MEMORY_BYTES", night.recipe.base),
         "begin_from": begin_from(night),
         "search": asdict(night.recipe.search) if night.recipe.search else None,
         "preference_file": f"{inside}/dataset/preferences.jsonl",
@@ -242,7 +242,7 @@ def chosen(result: dict[str, Any]) -> dict[str, Any]:
 
 def base(night: Night) -> dict[str, str]:
     """The weights that an adapter is trained on."""
-    name = night.site.settings[BASES[night.recipe.base]]
+    name = night.site.settings.base_model(night.recipe.base)
     return {"base_model": name, "base_revision": revision(night.site, name)}
 
 

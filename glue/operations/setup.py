@@ -45,7 +45,7 @@ def ensure(profile: str | None, tell: Tell) -> Site:
     ensure_night_base_runs(site)
     ensure_images(site)
     site.stacks.ensure_volumes()
-    machine_models.ensure_models(site)
+    machine_models.ensure_models(site, site.settings.hub_models(site.recipe().base))
     ensure_night_image(site)
     open_volumes(site)
     ensure_kernels(site)
@@ -138,7 +138,7 @@ def ensure_images(site: Site) -> None:
 
 
 def ensure_night_base_runs(site: Site) -> None:
-    """Runs one kernel in the trainer's base image before 80 GB are downloaded: its CUDA may be
+    """Runs one kernel in the trainer's base image before models are downloaded: its CUDA may be
     newer than the driver. Raises PreconditionFailed.
 
     NVIDIA's start-up script would report it, but a night does not run that script
@@ -224,7 +224,7 @@ def ensure_general_examples(site: Site) -> None:
 
 def ensure_base_facts(site: Site) -> None:
     """state/base_model.json: the shape that an adapter must fit."""
-    path, name = site.state / "base_model.json", site.settings["TRAINED_MODEL"]
+    path, name = site.state / "base_model.json", site.settings["SERVED_MODEL"]
     before = files.read_json_if_whole(path, {})
     if before.get("name") == name and "places" in before:  # an earlier version wrote none
         return

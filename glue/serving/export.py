@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from glue.clients import one_shot
+from glue.clients import host, one_shot
 from glue.clients.site import Site
 from glue.core import files, lock
 from glue.core.errors import PreconditionFailed
+from glue.machine import models
+from glue.machine.storage_checks import MODEL_BYTES
 
 # form -> the module that makes it, and the setting that names the model it is merged into. "merged"
 # is exact, so it is refused where the adapter touches packed weights; "nvfp4" packs them again, and
@@ -21,6 +23,19 @@ FORMS = {
     "nvfp4": ("training.quantise_checkpoint", "TRAINED_MODEL"),
 }
 DEADLINE_SECONDS = 4 * 3600
+
+
+def ensure_base(site: Site, release: str, form: str) -> None:
+    """Fetches the model that this form is merged into, unless it is there: setup fetches only what
+    nights train. Takes hours, so the caller holds no lock."""
+    name = site.settings[FORMS[form][1]]
+    site.store.verify(release)
+    asked = {one: at for one, at in site.settings.hub_models("bf16").items() if one == name}
+    wrong, held, _ = models.models(site, asked)
+    if wrong.get(name):
+        missing = max(0, MODEL_BYTES[FORMS[form][1]] - held.get(name, 0))
+        site.tell(f"fetching {name}, about {host.readable(missing)}: FORM={form} is made of it")
+        models.ensure_models(site, asked)
 
 
 def ensure(site: Site, release: str, form: str) -> dict[str, Any]:

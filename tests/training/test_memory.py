@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from glue.core import settings
 from glue.core.settings import REPOSITORY
 from training import memory_plan
 from training.memory_plan import Shape
@@ -83,6 +84,15 @@ def test_as_few_layers_as_possible_are_checkpointed() -> None:
         <= budget
         < memory_plan.peak_bytes(TEAM, 16_384, layers - 1)
     )
+
+
+@pytest.mark.parametrize(("base", "layers"), [("served", 0), ("bf16", 19)])
+def test_a_spark_s_setting_fits_the_default_recipe_on_either_weights(
+    base: str, layers: int
+) -> None:
+    budget = settings.load("spark").night_bytes("TRAINING_MEMORY_BYTES", base)
+    wanted = shape(439_440_384, packed=base == "served")
+    assert memory_plan.checkpointed_layers(wanted, 8192, budget) == layers
 
 
 def test_too_small_a_budget_is_refused_with_a_remedy() -> None:
