@@ -126,7 +126,7 @@ def ensure_models(site: Site, asked: Mapping[str, str]) -> None:
     site.tell(f"checking every byte of {' and '.join(asked)}")
     code, last_lines = run_fetch(site.settings, asked, hear=hear)
     if code != 0:
-        do = "correct the cause, then run make setup; complete files are kept"
+        do = "correct the cause, then repeat make setup or make export; complete files are kept"
         raise GlueError("a model could not be fetched", "\n".join(failures) or last_lines, do)
 
 

@@ -34,8 +34,21 @@ def ensure_base(site: Site, release: str, form: str) -> None:
     wrong, held, _ = models.models(site, asked)
     if wrong.get(name):
         missing = max(0, MODEL_BYTES[FORMS[form][1]] - held.get(name, 0))
+        require_disk(site, form, missing)
         site.tell(f"fetching {name}, about {host.readable(missing)}: FORM={form} is made of it")
         models.ensure_models(site, asked)
+
+
+def require_disk(site: Site, form: str, missing_bytes: int) -> None:
+    """Before hours of fetching; the fetch itself checks the disk that it writes to."""
+    copies = 2 if form == "nvfp4" else 1  # the merged model, before it is packed
+    wanted = copies * MODEL_BYTES[FORMS[form][1]]
+    if host.on_one_disk(site.stacks.engine().folder, site.state):
+        wanted += missing_bytes
+    if (free := host.free_disk_bytes(site.state)) < wanted:
+        saw = f"{host.readable(free)} free, {host.readable(wanted)} needed"
+        do = f"make room on the disk of {site.state}; nothing was fetched"
+        raise PreconditionFailed(f"no room for a checkpoint with FORM={form}", saw, do)
 
 
 def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
