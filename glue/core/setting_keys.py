@@ -64,7 +64,7 @@ Template = Annotated[
 ]
 Notes = Annotated[str, schema.one_of("auto", "review", "off")]
 Secret = Annotated[str, like(".{16,}", "at least 16 characters")]
-Folder = Annotated[str, like("/.+", "a folder, such as /models/practice")]
+Folder = Annotated[str, like("/.+", "a folder, such as /models/practice-model")]
 Image = Annotated[
     str, like(r"\S+(:|@sha256:)(?!latest\Z)[\w.\-]+", "an image with a digest, or a tag but latest")
 ]

@@ -54,10 +54,10 @@ def run_kernel(image: str) -> tuple[int, str]:
 
 # $0: the model's folder in the volume. It is renamed into place, so that a half-copied one is never
 # used, and readable for vLLM and the trainer, which do not run as root: safetensors writes weights
-# that only their owner can read. An earlier version's model has no packed form and is replaced.
+# that only their owner can read.
 PLACE = (
-    'test -e "$0/nvfp4/config.json" || { rm -rf "$0.part" && cp -r /opt/practice-model "$0.part" &&'
-    ' chmod -R a+rX "$0.part" && rm -rf "$0" && mv "$0.part" "$0"; }'
+    'test -e "$0/config.json" || { rm -rf "$0.part" && cp -r /opt/practice-model "$0.part" && chmod'
+    ' -R a+rX "$0.part" && mv "$0.part" "$0"; }'
 )
 
 

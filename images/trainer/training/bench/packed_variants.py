@@ -25,7 +25,7 @@ from training import architecture, expert_lora, packed_weights, packed_weights_t
 from training.bench import packed, run
 from training.bench.packed import ROWS, Row
 
-VARIANTS = ("as is", "bits", "ahead", "fused", "bits+ahead", "bits+ahead+fused")
+VARIANTS = ("as is", "bits", "ahead", "bits+ahead", "bits+fused")
 
 
 @torch.no_grad()
