@@ -28,8 +28,9 @@ PLANNED_BY = ("KV_CACHE_BYTES", "MAX_LORA_RANK", "TRAINING_MEMORY_BYTES", "MEMOR
 
 @dataclass(frozen=True)
 class Model:
-    """configuration: of config.json, what shapes the layers; empty where only the downloaded
-    checkpoint says."""
+    """trains_served: whether the trainer can read the served checkpoint. packed_model: what nights
+    train in place of the served model, in a rehearsal. configuration: of config.json, what shapes
+    the layers; empty where only the downloaded checkpoint says."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
     name: str
@@ -38,6 +39,7 @@ class Model:
     served_revision: Text
     trained_model: Text
     trained_revision: Text
+    trains_served: Annotated[bool, Field(strict=True, description="true or false")]
     served_download_bytes: Bytes
     trained_download_bytes: Bytes
     served_memory_bytes: Bytes
@@ -46,6 +48,7 @@ class Model:
     parameters: Bytes
     reasoning_parser: Text
     tool_call_parser: Text
+    packed_model: Annotated[str, Field(description="a folder")] = ""
     configuration: Annotated[dict[str, Any], Field(description="a table")] = field(
         default_factory=dict
     )
@@ -55,7 +58,8 @@ class Model:
         cache, rank, step, reserve = (int(values[key]) for key in PLANNED_BY)
         slots = ADAPTER_SLOTS * rank * self.adapter_bytes_per_rank
         day = self.served_memory_bytes + cache + slots + ENGINE_BYTES
-        return {
+        packed = {"PACKED_MODEL": self.packed_model} if self.packed_model else {}
+        return packed | {
             "SERVED_MODEL": self.served_model,
             "SERVED_MODEL_REVISION": self.served_revision,
             "TRAINED_MODEL": self.trained_model,
@@ -66,13 +70,22 @@ class Model:
             "NIGHT_FREE_BYTES": str(step + TRAINER_BYTES + PLAN_ERROR_BYTES + reserve),
         }
 
-    def too_large(self, step_bytes: int) -> str:
-        """Why no night can train it in steps of that many bytes; empty if one may."""
-        weights = BF16_BYTES * self.parameters
+    @property
+    def download_bytes(self) -> dict[str, int]:
+        """By the setting that names the checkpoint."""
+        served, trained = self.served_download_bytes, self.trained_download_bytes
+        return {"SERVED_MODEL": served, "TRAINED_MODEL": trained}
+
+    def untrainable(self, base: str, step_bytes: int) -> str:
+        """Why no night with this base can train it in steps of that size; empty if one may."""
+        if base == "served" and not self.trains_served:
+            return 'nights train on NVFP4 layers only, and it has FP8 layers: base = "bf16"'
+        weights = BF16_BYTES * self.parameters if base == "bf16" else self.served_memory_bytes
         if weights < step_bytes:
             return ""
         room = f"a training step may take {step_bytes / 1e9:.1f} GB (TRAINING_MEMORY_BYTES)"
-        return f"its BF16 weights take {weights / 1e9:.1f} GB, {room}"
+        form = "BF16" if base == "bf16" else "packed"
+        return f"its {form} weights take {weights / 1e9:.1f} GB, {room}"
 
 
 def load(folder: Path, name: str) -> Model:

@@ -36,6 +36,9 @@ MODELS = Path("env", "models")  # below the repository
 SET_UP_AS_SPARK = Path("env", "set-up-as-spark")  # below the repository; git ignores it
 DGX_RELEASE = Path("/etc/dgx-release")
 LOADED = "loaded.json"  # in the state folder
+# Memory for a night on BF16 weights beside what one on NVFP4 takes: 41 GB of weights, less 6 GB by
+# computing 19 of the 52 layers twice, so that a Spark has it free (env/spark.env).
+BF16_MORE_BYTES = 35_000_000_000
 
 
 @dataclass(frozen=True)
@@ -116,18 +119,31 @@ class Settings:
     def model(self) -> model_files.Model:
         return model_files.load(REPOSITORY / MODELS, self["MODEL"])
 
-    @property
-    def untrainable(self) -> str:
-        """Why no night can train the model here; empty if one may."""
-        return self.model.too_large(self.number("TRAINING_MEMORY_BYTES"))
+    def untrainable(self, base: str) -> str:
+        """Why no night with this base can train the model here; empty if one may."""
+        return self.model.untrainable(base, self.night_bytes("TRAINING_MEMORY_BYTES", base))
 
-    @property
-    def hub_models(self) -> dict[str, str]:
-        """Model -> revision, of those from the hub; a path is a model made on this machine.
-        Without the trained one where no night can train it."""
-        keys = ("SERVED_MODEL",) if self.untrainable else ("SERVED_MODEL", "TRAINED_MODEL")
+    def base_model(self, base: str) -> str:
+        """The model that a recipe with this base trains."""
+        if base == "bf16":
+            return self["TRAINED_MODEL"]
+        return self.values.get("PACKED_MODEL", self["SERVED_MODEL"])
+
+    def hub_models(self, base: str) -> dict[str, str]:
+        """Model -> revision, of those that days and nights with this base need from the hub; a path
+        is a model made on this machine."""
+        keys = ("SERVED_MODEL", "TRAINED_MODEL") if base == "bf16" else ("SERVED_MODEL",)
         names = {self[key]: self[f"{key}_REVISION"] for key in keys}
         return {name: revision for name, revision in names.items() if not name.startswith("/")}
+
+    def needed_models(self, base: str) -> dict[str, str]:
+        """Those of hub_models without a BF16 model that no night can train."""
+        return self.hub_models("served" if self.untrainable(base) else base)
+
+    def night_bytes(self, key: str, base: str) -> int:
+        """TRAINING_MEMORY_BYTES or NIGHT_FREE_BYTES; BF16 weights take more than the served."""
+        other = base == "bf16" and self["TRAINED_MODEL"] != self["SERVED_MODEL"]
+        return self.number(key) + (BF16_MORE_BYTES if other else 0)
 
 
 def load(profile: str | None = None, home: Path = REPOSITORY) -> Settings:

@@ -59,6 +59,11 @@ class Host:
     backups_on_own_disk: bool = False
     adapter_served_model: str = ""
 
+    @property
+    def base(self) -> str:
+        """The weights that nights train; a day needs no others than the served."""
+        return self.recipe.base if self.recipe else "served"
+
 
 View = tuple[Grade, str, str]  # what was seen, and what to do
 

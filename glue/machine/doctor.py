@@ -12,7 +12,6 @@ from glue.clients.site import Site
 from glue.core import files, lock
 from glue.core.errors import PreconditionFailed
 from glue.core.services import ABSENT
-from glue.core.settings import Settings
 from glue.machine import (
     backup_folder,
     container_checks,
@@ -88,13 +87,13 @@ class Finding:
 
 def examine(seen: Host, aim: Aim) -> list[Finding]:
     """A finding for each check of aim that applies here."""
-    return [Finding(name, *CHECKS[name](seen)) for name in aim if applies(name, seen.settings)]
+    return [Finding(name, *CHECKS[name](seen)) for name in aim if applies(name, seen)]
 
 
-def applies(name: str, settings: Settings) -> bool:
+def applies(name: str, seen: Host) -> bool:
     if name in ONLY_FROM_THE_HUB:
-        return settings[ONLY_FROM_THE_HUB[name]] in settings.hub_models
-    return not (settings.rehearsal and name in ONLY_ON_A_SPARK)
+        return seen.settings[ONLY_FROM_THE_HUB[name]] in seen.settings.needed_models(seen.base)
+    return not (seen.settings.rehearsal and name in ONLY_ON_A_SPARK)
 
 
 def require(site: Site, aim: Aim) -> None:
@@ -114,9 +113,9 @@ def observe(site: Site, aim: Aim) -> Host:
     """Changes nothing. A day reads no recipe: a bad one must not keep the chat from starting."""
     settings, engine = site.settings, site.stacks.engine()
     recipe = site.recipe() if aim != DAY else None
-    wrong_files, model_bytes, unseen = machine_models.models(site)
-    current = site.store.current()
-    adapter = site.store.manifest(current) if current else {}
+    wanted = settings.needed_models(recipe.base if recipe else "served")
+    wrong_files, model_bytes, unseen = machine_models.models(site, wanted)
+    adapter = site.store.manifest(current) if (current := site.store.current()) else {}
     chat, sign_in = engine.services.get("open-webui"), site.administrator
     return Host(
         settings=settings,

@@ -62,24 +62,23 @@ def clocks(seen: Host) -> View:
 
 def model(seen: Host) -> View:
     """Whether a night can train it, and what is planned."""
-    settings, found = seen.settings, seen.settings.model
-    day, night, cache = (
-        settings.number(key) for key in ("DAY_FREE_BYTES", "NIGHT_FREE_BYTES", "KV_CACHE_BYTES")
-    )
+    settings, found, base = seen.settings, seen.settings.model, seen.base
+    day, cache = settings.number("DAY_FREE_BYTES"), settings.number("KV_CACHE_BYTES")
     words = f"{found.name}: a day needs {readable(day)}"
     words += f", with a cache of at most {cache // found.kv_bytes_per_token:,} tokens"
-    if settings.untrainable:
-        do = "set another MODEL in env/site.env; its days need none"
-        return fail(f"{words}; no night: {settings.untrainable}", do)
+    if why := settings.untrainable(base):
+        do = "set another MODEL or RECIPE in env/site.env; its days need none"
+        return fail(f"{words}; no night: {why}", do)
     if seen.adapter_served_model not in ("", settings["SERVED_MODEL"]):
         saw = f"{found.name}, and the adapter that serves was made for {seen.adapter_served_model}"
         return warn(saw, "make promote ADAPTER=base")
-    words += f"; a night {readable(night)}"
+    words += f"; a night {readable(settings.night_bytes('NIGHT_FREE_BYTES', base))}"
     return warn(f"{words}; {COMPUTED}", "no action needed") if found.computed else ok(words)
 
 
 def memory(seen: Host) -> View:
-    day, night = (seen.settings.number(key) for key in ("DAY_FREE_BYTES", "NIGHT_FREE_BYTES"))
+    day = seen.settings.number("DAY_FREE_BYTES")
+    night = seen.settings.night_bytes("NIGHT_FREE_BYTES", seen.base)
     free, services = seen.machine.available_bytes, seen.engine.services
     words, do = f"{readable(free)} available", "find what uses the memory: docker stats, top"
     if seen.engine.trainer and seen.engine.trainer.state == "running":

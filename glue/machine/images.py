@@ -64,7 +64,7 @@ PLACE = (
 def copy_practice_model(settings: Settings) -> None:
     """Copies it into the volume of base models, unless it is there."""
     image, volumes = settings["REHEARSAL_MODEL_IMAGE"], {"/models": f"{settings['PROJECT']}-models"}
-    script = ("-c", PLACE, settings["TRAINED_MODEL"])
+    script = ("-c", PLACE, settings["SERVED_MODEL"])
     command = one_shot.command(image, "sh", *script, options=("--user=0:0",), volumes=volumes)
     run(command, "make setup", timeout_seconds=COPY_DEADLINE_SECONDS)
 

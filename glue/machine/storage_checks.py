@@ -44,11 +44,7 @@ def missing_image_bytes(seen: Host) -> float:
 
 
 def missing_model_bytes(seen: Host) -> float:
-    settings, model = seen.settings, seen.settings.model
-    sizes = {
-        settings["SERVED_MODEL"]: model.served_download_bytes,
-        settings["TRAINED_MODEL"]: model.trained_download_bytes,
-    }
+    sizes = {seen.settings[key]: size for key, size in seen.settings.model.download_bytes.items()}
     missing = [name for name, wrong in seen.wrong_files.items() if wrong]
     return sum(max(0, sizes[name] - seen.model_bytes.get(name, 0)) for name in missing)
 
@@ -86,7 +82,7 @@ def model(seen: Host, key: str) -> View:
         return ok(f"{name}: complete, starts without a network")
     words = f"{name}: missing or incomplete: {names(wrong, 5)}"
     if key == "SERVED_MODEL" and name in seen.unseen:
-        # a day may start all the same; a night, which stops a day, needs both models
+        # a day may start all the same; a night stops one, and must have what it trains
         return warn(words, "find the cause: df -h, make setup")
     return fail(words, "make setup")
 

@@ -46,7 +46,7 @@ def ensure(profile: str | None, tell: Tell) -> Site:
     ensure_night_base_runs(site)
     ensure_images(site)
     site.stacks.ensure_volumes()
-    machine_models.ensure_models(site)
+    machine_models.ensure_models(site, site.settings.needed_models(site.recipe().base))
     ensure_night_image(site)
     open_volumes(site)
     ensure_kernels(site)
@@ -225,10 +225,8 @@ def ensure_general_examples(site: Site) -> None:
 
 def ensure_base_facts(site: Site) -> None:
     """state/base_model.json: the shape that an adapter must fit."""
-    path, name = site.state / "base_model.json", site.settings["TRAINED_MODEL"]
+    path, name = site.state / "base_model.json", site.settings["SERVED_MODEL"]
     before = files.read_json_if_whole(path, {})
-    if site.settings.untrainable:
-        return
     if before.get("name") == name and before.get("configuration"):  # an earlier version wrote none
         return
     site.tell("reading the base model's shape")
@@ -240,7 +238,7 @@ def ensure_base_facts(site: Site) -> None:
 
 # ---------------------------------------------------------------------- recipes
 
-TARGETS = ("rank", "target_modules", "target_parameters", "layers", "tokens_per_step")
+TARGETS = ("rank", "target_modules", "target_parameters", "layers", "tokens_per_step", "base")
 
 
 def show(site: Site, name: str) -> dict[str, Any]:
@@ -253,7 +251,7 @@ def show(site: Site, name: str) -> dict[str, Any]:
     if not configuration:
         saw = "no configuration in base_model.json"
         raise PreconditionFailed("the base model's layers are not known", saw, "make setup")
-    budget = site.settings.number("TRAINING_MEMORY_BYTES")
+    budget = site.settings.night_bytes("TRAINING_MEMORY_BYTES", recipe["base"])
     asked = {"configuration": configuration, "budget_bytes": budget}
     order = {key: recipe[key] for key in TARGETS} | asked
     facts = jobs.run(site, Job("training.count_parameters", order))

@@ -66,7 +66,7 @@ def test_a_trainer_is_stopped_at_the_memory_reserve(
         world["trainer"] = "hangs"
     memory = iter([10**9] * 3)  # enough to start, and for two looks
     monkeypatch.setattr(host, "available_bytes", lambda: next(memory, 0))
-    monkeypatch.setattr(model, "wait_for_memory", lambda site, key: None)
+    monkeypatch.setattr(model, "wait_for_memory", lambda *_: None)
     with pytest.raises(GlueError, match="the trainer was stopped") as error:
         night.run(site)
     assert "0.0 GB of memory left" in error.value.saw

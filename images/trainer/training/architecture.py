@@ -36,6 +36,18 @@ def meta_model(layers: int = len(PATTERN)) -> NemotronHForCausalLM:
 
 
 @torch.no_grad()
+def fill_randomly(name: str, parameter: torch.Tensor) -> None:
+    if "norm" in name or name.endswith(".D"):
+        parameter.fill_(1)
+    elif "A_log" in name:
+        parameter.copy_(torch.log(torch.arange(1, parameter.numel() + 1, device=parameter.device)))
+    elif "dt_bias" in name:
+        parameter.fill_(-4.0)
+    else:
+        parameter.normal_(0, 0.02)
+
+
+@torch.no_grad()
 def random_model(
     device: str, layers: int = len(PATTERN), dtype: torch.dtype = torch.bfloat16
 ) -> NemotronHForCausalLM:
@@ -47,14 +59,7 @@ def random_model(
     finally:
         torch.set_default_dtype(before)
     for name, parameter in model.named_parameters():
-        if "norm" in name or name.endswith(".D"):
-            parameter.fill_(1)
-        elif "A_log" in name:
-            parameter.copy_(torch.log(torch.arange(1, parameter.numel() + 1, device=device)))
-        elif "dt_bias" in name:
-            parameter.fill_(-4.0)
-        else:
-            parameter.normal_(0, 0.02)
+        fill_randomly(name, parameter)
     for buffer in model.buffers():
         buffer.zero_()
     for module in model.modules():

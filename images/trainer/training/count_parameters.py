@@ -2,11 +2,11 @@
 
     python3 -m training.count_parameters ORDER_FILE
 
-The order file is JSON: rank, target_modules, target_parameters, layers and tokens_per_step of the
-recipe; configuration, of the model's config.json; budget_bytes, the most for a step. The last line
-of output is JSON: {"total_parameters", "trainable_parameters", "unmatched", "memory"}. unmatched:
-targets and layers that the model does not have; such a recipe is wrong. memory: of a step on the
-BF16 weights, in words.
+The order file is JSON: rank, target_modules, target_parameters, layers, tokens_per_step and base of
+the recipe; configuration, of the model's config.json; budget_bytes, the most for a step. The last
+line of output is JSON: {"total_parameters", "trainable_parameters", "unmatched",
+"packed_parameters", "memory"}. unmatched: targets and layers that the model does not have; such a
+recipe is wrong. memory: of a step, in words.
 """
 
 from __future__ import annotations
@@ -75,7 +75,21 @@ def facts(model: torch.nn.Module, recipe: dict[str, Any]) -> dict[str, Any]:
         "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trainable_parameters": trainable_parameters(found, recipe["rank"]),
         "unmatched": unmatched(found, recipe),
+        "packed_parameters": packed_parameters(model),
     }
+
+
+def packed_parameters(model: torch.nn.Module) -> int:
+    """Of what a night keeps packed of NVIDIA's NVFP4 checkpoints: experts, and Mamba's in_proj but
+    in layers that feed attention. 0 for a model without experts."""
+    kinds = getattr(model.config, "layers_block_type", [])
+    dense = [f".layers.{number}." for number in memory_plan.feeding_layers(kinds)]
+    return sum(
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if (".experts." in name or ".shared_experts." in name or ".in_proj." in name)
+        and not any(layer in name for layer in dense)
+    )
 
 
 def counted(configuration: dict[str, Any]) -> torch.nn.Module:
@@ -92,6 +106,7 @@ def memory(asked: dict[str, Any], found: dict[str, Any]) -> str:
         trainable,
         asked["rank"],
         experts_adapted=bool(asked["target_parameters"]),
+        packed_parameters=found["packed_parameters"] if asked["base"] == "served" else 0,
     )
     try:
         layers = memory_plan.checkpointed_layers(shape, asked["tokens_per_step"], budget)

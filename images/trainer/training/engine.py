@@ -19,7 +19,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 
-from training import expert_lora, lean_layers, memory_plan
+from training import expert_lora, lean_layers, memory_plan, packed_experts, packed_weights
 
 KERNEL_PACKAGES = ("causal_conv1d", "mamba_ssm")
 CANNOT_LEARN = ".out_proj."  # Mamba's fused kernel gets the base weight and bypasses the adapter
@@ -89,6 +89,7 @@ def enable(model: PeftModel, products: expert_lora.Products) -> None:
     model.get_base_model().set_attn_implementation(lean_layers.ATTENTION)
     lean_layers.enable(model)
     expert_lora.enable(model, products)
+    packed_experts.enable(model, products)
 
 
 def disable(model: PeftModel) -> None:
@@ -125,7 +126,8 @@ def choose_products(model: torch.nn.Module) -> tuple[expert_lora.Products, dict[
     if not stacks or not stacks[0].up_proj.is_cuda:
         return expert_lora.LOOP, {}
     tried = (expert_lora.TORCH, expert_lora.triton_products(), expert_lora.LOOP)
-    milliseconds = {products.name: probe(products, stacks[0].up_proj) for products in tried}
+    stack = packed_weights.dense_form(stacks[0], "up_proj")()
+    milliseconds = {products.name: probe(products, stack) for products in tried}
     return min(tried, key=lambda products: milliseconds[products.name]), milliseconds
 
 
@@ -162,4 +164,5 @@ def shape(model: PeftModel, rank: int) -> memory_plan.Shape:
         trainable_parameters=sum(count for count, trains in counts if trains),
         rank=rank,
         experts_adapted=bool(expert_lora.wrapped_experts(model)),
+        packed_parameters=sum(weight.parameters for weight in packed_weights.all_packed(model)),
     )

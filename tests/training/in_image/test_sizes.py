@@ -12,6 +12,8 @@ from transformers import AutoConfig, NemotronHForCausalLM
 from training import architecture, count_parameters, families, memory_plan, practice_model
 
 ENV = Path(__file__).resolve().parents[3] / "env"
+MEASURED = Path(__file__).resolve().parents[3] / "docs/measurements/training-nvfp4-h200.json"
+PACKED = json.loads(MEASURED.read_text())["load"]["packed_parameters"]
 NANO = {"team": 439_440_384, "lean": 11_359_232, "free": 12_460_032, "case-study": 441_936_896}
 # layers 5, 12, 19, 26, 32 and 41 of recipe free have none of its targets here: they are experts
 SUPER = {"team": 2_462_531_584, "lean": 29_835_264, "case-study": 2_470_395_904}
@@ -39,13 +41,17 @@ def test_each_size_is_counted_by_its_file(size: str, trainable: dict[str, int]) 
     ("size", "expected"),
     [
         ("nano", "84.7 of 85.0 GB, 19 of 52 layers recomputed"),
+        ("packed nano", "49.2 of 50.0 GB, 0 of 52 layers recomputed"),
         ("super", "does not fit: a step of 8192 tokens takes 286.6 GB at the least"),
     ],
 )
 def test_a_recipe_s_step_is_planned_or_refused_with_its_bytes(size: str, expected: str) -> None:
+    packed, size = size.startswith("packed"), size.split()[-1]
     asked = read("recipes", "team") | {"configuration": read("models", size)["configuration"]}
-    asked["budget_bytes"] = 85_000_000_000
+    asked |= {"budget_bytes": 50_000_000_000 if packed else 85_000_000_000}
+    asked["base"] = "served" if packed else "bf16"
     found = {"total_parameters": read("models", size)["parameters"]}
+    found["packed_parameters"] = PACKED
     found["trainable_parameters"] = {"nano": NANO, "super": SUPER}[size]["team"]
     assert count_parameters.memory(asked, found).startswith(expected)
 
@@ -54,6 +60,11 @@ def test_a_recipe_that_names_layers_which_another_size_lacks_is_found() -> None:
     model = count_parameters.counted(read("models", "super")["configuration"])
     found = count_parameters.facts(model, read("recipes", "free"))["unmatched"]
     assert found == [f"layer {number}" for number in (5, 12, 19, 26, 32, 41)]
+
+
+def test_what_the_official_checkpoint_packs_is_counted_as_it_was_loaded() -> None:
+    model = count_parameters.counted(read("models", "nano")["configuration"])
+    assert count_parameters.packed_parameters(model) == PACKED
 
 
 def test_the_bench_trains_the_layers_of_nano_s_file() -> None:
