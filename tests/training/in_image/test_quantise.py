@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig
 
 from tests.training.in_image.test_merge import tensors_of
-from training import architecture, merge_checkpoint, quantise_checkpoint
+from training import memory_plan, merge_checkpoint, quantise_checkpoint
 
 # NVIDIA-Nemotron-3-Nano-30B-A3B, from its config
 NANO = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
@@ -19,7 +19,7 @@ LARGEST_GAP = 1.0  # half of the widest step, 4 to 6
 
 
 def test_the_rule_selects_the_official_layers() -> None:
-    assert architecture.feeding_layers([KINDS[letter] for letter in NANO]) == [
+    assert memory_plan.feeding_layers([KINDS[letter] for letter in NANO]) == [
         4,
         11,
         18,
@@ -30,7 +30,7 @@ def test_the_rule_selects_the_official_layers() -> None:
 
 
 def test_both_names_of_a_layer_kind_are_known() -> None:
-    assert architecture.feeding_layers(
+    assert memory_plan.feeding_layers(
         ["linear_attention", "moe", "linear_attention", "full_attention", "moe"]
     ) == [2]
 

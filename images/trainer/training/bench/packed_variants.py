@@ -21,7 +21,13 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
-from training import architecture, expert_lora, packed_weights, packed_weights_triton
+from training import (
+    architecture,
+    expert_lora,
+    packed_rows_triton,
+    packed_weights,
+    packed_weights_triton,
+)
 from training.bench import packed, run
 from training.bench.packed import ROWS, Row
 
@@ -55,7 +61,7 @@ def variant(one: packed.Bench, model: PeftModel, name: str) -> None:
     parts, products = name.split("+"), one.products
     packed_weights_triton.BY_BITS = "bits" in parts
     if "fused" in parts:
-        products = replace(products, packed_rows=packed_weights_triton.packed_rows)
+        products = replace(products, packed_rows=packed_rows_triton.rows)
     run.use(model, "grouped", products)
     scratch = next(s for m in model.modules() for _, s in packed_weights.held(m).values())
     scratch.order, scratch.buffers = packed_weights.Order(), []
