@@ -50,7 +50,7 @@ def planned(site: Site, options: dict[str, Any]) -> Plan:
     }
     recipe, budget_bytes = (
         site.recipe(options["recipe"]),
-        site.settings.number("TRAINING_MEMORY_BYTES"),
+        site.settings.night_bytes("TRAINING_MEMORY_BYTES", "bf16"),
     )
     plan = training_plan.of_options(recipe, **asked, budget_bytes=budget_bytes)
     return plan | {"base_model": options["model"], "train_file": options["train_file"]}
@@ -65,7 +65,7 @@ def in_between(site: Site, command: str, keep: Callable[[dict[str, Any]], object
     """
     plan = training_plan.few(site.recipe(site.settings["RECIPE"]), site.settings)
     with swap.the_day_after(site):
-        if host.available_bytes() < site.settings.number("NIGHT_FREE_BYTES"):
+        if host.available_bytes() < site.settings.night_bytes("NIGHT_FREE_BYTES", "bf16"):
             swap.to_night(site, "")
         keep({"command": command, **measure(site, plan, anew=True)})
         day.start(site, day.Caller.NIGHT, swap.BENCH_NIGHT)
@@ -138,7 +138,8 @@ def start(site: Site, plan: Plan, folder: Path, anew: bool) -> None:
 
 
 def require_room(site: Site) -> None:
-    wanted, free = site.settings.number("NIGHT_FREE_BYTES"), host.available_bytes()
+    wanted = site.settings.night_bytes("NIGHT_FREE_BYTES", "bf16")  # its weights are not packed
+    free = host.available_bytes()
     if free < wanted:
         saw = f"{host.readable(free)} available, {host.readable(wanted)} wanted (NIGHT_FREE_BYTES)"
         raise PreconditionFailed(

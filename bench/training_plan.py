@@ -86,7 +86,7 @@ def few(recipe: Recipe, settings: Settings) -> Plan:
         packing=not rehearsal,
         steps=3 if rehearsal else 20,
         layers=LAYERS,
-        budget_bytes=settings.number("TRAINING_MEMORY_BYTES"),
+        budget_bytes=settings.night_bytes("TRAINING_MEMORY_BYTES", "bf16"),
     )
     plan["settings"].append(plan["settings"][-1] | {"checkpointing": "selective"})
     return plan | {"base_model": settings["TRAINED_MODEL"] if rehearsal else ""}

@@ -165,7 +165,7 @@ def rollback_verb(site: Site) -> Json:
 def export_verb(site: Site, adapter: str, checkpoint_form: str) -> Json:
     """Write ADAPTER as a whole checkpoint.
 
-    merged: merge into the served model. bf16, nvfp4: merge into the training model.
+    merged: merge into the served model. bf16, nvfp4: merge into the BF16 model, fetched first.
     """
     made = adapters.make_checkpoint(site, adapter, checkpoint_form)
     return {"checkpoint": str(site.store.folder / adapter / "checkpoint"), **made}

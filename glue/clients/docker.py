@@ -18,7 +18,8 @@ from glue.core.settings import REPOSITORY
 
 # what containers and builds read
 MOUNTED = tuple(
-    REPOSITORY / name for name in ("images", "bench", "glue", "env/practice-world.toml")
+    REPOSITORY / name
+    for name in ("images", "bench", "glue", "env/models", "env/practice-world.toml")
 )
 VOLUMES = ("models", "serving-cache", "webui-data", "trainer-cache")
 # The HTTPS proxy's name in earlier versions. It holds the port, and Compose 5 may start containers

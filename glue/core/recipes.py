@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -43,10 +44,12 @@ class Recipe:
     steps: at most; fewer where rows would be used more than most_passes times. longest_tokens: a
     longer example is left out, none is cut. serve: "adapter" loads it beside the base model,
     "merged" serves a checkpoint that contains it. document_questions: per document, at most.
-    sort_by_support: trains of what people taught only what its passages support, in variants_each
-    rows of each example; those that no share names ask in other words. reading_questions: about
-    other things, of evaluation/reading.toml, at most. preferences: "dpo" trains the pairs of
-    answers, one preferred, after the examples.
+    base: the weights that are trained on: "served" is the checkpoint that serves (SERVED_MODEL),
+    whose packed weights stay packed; "bf16" is TRAINED_MODEL. sort_by_support: trains of what
+    people taught only what its passages support, in variants_each rows of each example; those that
+    no share names ask in other words. reading_questions: about other things, of
+    evaluation/reading.toml, at most. preferences: "dpo" trains the pairs of answers, one
+    preferred, after the examples.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -83,6 +86,7 @@ class Recipe:
     most_new_faults: Annotated[int, whole(0, 1000)]
     most_slowdown: Annotated[float, number(1.0, 100.0)]
     sort_by_support: Annotated[bool, Field(strict=True, description="true or false")]
+    base: Annotated[str, one_of("served", "bf16")] = "served"
     most_without_passage: Annotated[int, whole(0, 1_000_000)] = 50
     variants_each: Annotated[int, whole(1, 100)] = 10
     changed_share: Annotated[float, number(0.0, 1.0)] = 0.25
@@ -117,36 +121,38 @@ def load(folder: Path, name: str) -> Recipe:
 
 def require_fit(recipe: Recipe, path: Path) -> None:
     """Raises Invalid for keys that contradict each other."""
+    for key, saw, do in (*contradictions(recipe, path), *engine_contradictions(recipe)):
+        raise Invalid(f"Invalid value for {key} in {path}", saw, do)
+
+
+def contradictions(recipe: Recipe, path: Path) -> Iterator[tuple[str, str, str]]:
+    """A key, what was seen and what to do, for each."""
     if recipe.name != path.stem:
-        raise Invalid(f"Invalid value for name in {path}", repr(recipe.name), "Remove this key.")
+        yield "name", repr(recipe.name), "Remove this key."
     if recipe.tokens_per_step < recipe.longest_tokens:
-        raise Invalid(
-            f"Invalid value for tokens_per_step in {path}",
-            f"{recipe.tokens_per_step}, and longest_tokens is {recipe.longest_tokens}",
-            "Raise it or lower longest_tokens: a step must hold the longest example.",
-        )
+        saw = f"{recipe.tokens_per_step}, and longest_tokens is {recipe.longest_tokens}"
+        do = "Raise it or lower longest_tokens: a step must hold the longest example."
+        yield "tokens_per_step", saw, do
     shares = recipe.changed_share + recipe.absent_share + recipe.note_share
     if shares > 1:
-        raise Invalid(
-            f"Invalid value for note_share in {path}",
-            f"{recipe.note_share}, with changed_share and absent_share {shares:g}",
-            "Lower one of them: together they are at most 1.",
-        )
-    if recipe.search and recipe.engine == "unsloth":
-        raise Invalid(
-            f"Invalid value for search in {path}",
-            "engine is 'unsloth', which loads the model once for each adapter",
-            'Set engine = "grouped" or remove the key.',
-        )
+        saw = f"{recipe.note_share}, with changed_share and absent_share {shares:g}"
+        yield "note_share", saw, "Lower one of them: together they are at most 1."
     if recipe.search and recipe.search.rank and recipe.begin_from == "current":
-        raise Invalid(
-            f"Invalid value for search in {path}",
-            f"rank = {recipe.search.rank}, and begin_from is 'current'",
-            "Remove its list of ranks: an adapter that is continued keeps its own.",
-        )
-    if (recipe.begin_from, recipe.engine) == ("current", "unsloth"):
-        raise Invalid(
-            f"Invalid value for begin_from in {path}",
-            "'current', and engine is 'unsloth', which always begins a new adapter",
-            'Set engine = "grouped" or begin_from = "base".',
-        )
+        saw = f"rank = {recipe.search.rank}, and begin_from is 'current'"
+        do = "Remove its list of ranks: an adapter that is continued keeps its own."
+        yield "search", saw, do
+
+
+def engine_contradictions(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
+    if recipe.engine != "unsloth":
+        return
+    engine = 'Set engine = "grouped"'
+    if recipe.search:
+        saw = "engine is 'unsloth', which loads the model once for each adapter"
+        yield "search", saw, f"{engine} or remove the key."
+    if recipe.begin_from == "current":
+        saw = "'current', and engine is 'unsloth', which always begins a new adapter"
+        yield "begin_from", saw, f'{engine} or begin_from = "base".'
+    if recipe.base == "served":
+        saw = "'served', and engine is 'unsloth', which cannot train on packed weights"
+        yield "base", saw, f'{engine} or base = "bf16".'

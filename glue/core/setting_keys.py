@@ -76,11 +76,7 @@ class Keys(BaseModel):
     PROFILE: Profile = UNSET
     PROJECT: Name
     STATE_DIR: Text
-    SERVED_MODEL: Text
-    TRAINED_MODEL: Text
-    SERVED_MODEL_REVISION: Text
-    TRAINED_MODEL_REVISION: Text
-    MODEL_FLAGS: Text
+    MODEL: Name
     MAX_MODEL_LENGTH: Positive
     MAX_SEQUENCES: Positive
     KV_CACHE_BYTES: Positive
@@ -124,8 +120,8 @@ class Keys(BaseModel):
     SMTP_USER: Personal[Text] = UNSET
     SMTP_PASSWORD: Hidden[Text] = UNSET
     JUDGING_SECONDS: Positive
-    DAY_FREE_BYTES: Positive
-    NIGHT_FREE_BYTES: Positive
+    DAY_FREE_BYTES: Positive = UNSET
+    NIGHT_FREE_BYTES: Positive = UNSET
     TRAINING_MEMORY_BYTES: Positive
     MEMORY_RESERVE_BYTES: Positive
     DISK_FREE_BYTES: Positive
@@ -164,4 +160,8 @@ STAND_INS = {"DOOR_IMAGE": "BASE_IMAGE", "NIGHT_DESK_IMAGE": "BASE_IMAGE"}
 # a key, and the one that it needs
 NEEDS = {"NOTIFY_EMAIL": "SMTP_SERVER", "SMTP_PASSWORD": "SMTP_USER"}  # pragma: allowlist secret
 # an old key, and what replaces it
-RENAMED: dict[str, str] = {}
+RENAMED = {
+    f"{use}_MODEL{suffix}": f"{use.lower()}_{key} in the file of env/models that MODEL names"
+    for use in ("SERVED", "TRAINED")
+    for suffix, key in (("", "model"), ("_REVISION", "revision"))
+}

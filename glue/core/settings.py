@@ -2,7 +2,8 @@
 
 Later ones win: env/images.env, env/<profile>.env (demo: on top of rehearsal.env), env/site.env,
 GLUE_<KEY> in the environment, secrets.env in the state folder. setting_keys.py says what each
-value may be.
+value may be. MODEL names a file of env/models, which gives further values and plans the memory
+that is not set.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from dotenv.parser import Binding, parse_stream
 
-from glue.core import addresses, files, image_tags, redact, schema
+from glue.core import addresses, files, image_tags, model_files, redact, schema
 from glue.core.errors import Invalid, Misconfigured
 from glue.core.setting_keys import (
     BELOW,
@@ -33,9 +34,13 @@ from glue.core.setting_keys import (
 
 __all__ = ["HIDDEN", "IMAGES", "PERSONAL", "PROFILES", "SECRETS"]
 REPOSITORY = Path(__file__).resolve().parents[2]
+MODELS = Path("env", "models")  # below the repository
 SET_UP_AS_SPARK = Path("env", "set-up-as-spark")  # below the repository; git ignores it
 DGX_RELEASE = Path("/etc/dgx-release")
 LOADED = "loaded.json"  # in the state folder
+# Memory for a night on BF16 weights beside what one on NVFP4 takes: 41 GB of weights, less 6 GB by
+# computing 19 of the 52 layers twice, so that a Spark has it free (env/spark.env).
+BF16_MORE_BYTES = 35_000_000_000
 
 
 @dataclass(frozen=True)
@@ -120,10 +125,34 @@ class Settings:
         return self.loaded_images.get(reference, reference) if "@" in reference else reference
 
     @property
-    def hub_models(self) -> dict[str, str]:
-        """Model -> revision, of those from the hub; a path is a model made on this machine."""
-        names = {self[key]: self[f"{key}_REVISION"] for key in ("SERVED_MODEL", "TRAINED_MODEL")}
+    def model(self) -> model_files.Model:
+        return model_files.load(REPOSITORY / MODELS, self["MODEL"])
+
+    def untrainable(self, base: str) -> str:
+        """Why no night with this base can train the model here; empty if one may."""
+        return self.model.untrainable(base, self.night_bytes("TRAINING_MEMORY_BYTES", base))
+
+    def base_model(self, base: str) -> str:
+        """The model that a recipe with this base trains."""
+        if base == "bf16":
+            return self["TRAINED_MODEL"]
+        return self.values.get("PACKED_MODEL", self["SERVED_MODEL"])
+
+    def hub_models(self, base: str) -> dict[str, str]:
+        """Model -> revision, of those that days and nights with this base need from the hub; a path
+        is a model made on this machine."""
+        keys = ("SERVED_MODEL", "TRAINED_MODEL") if base == "bf16" else ("SERVED_MODEL",)
+        names = {self[key]: self[f"{key}_REVISION"] for key in keys}
         return {name: revision for name, revision in names.items() if not name.startswith("/")}
+
+    def needed_models(self, base: str) -> dict[str, str]:
+        """Those of hub_models without a BF16 model that no night can train."""
+        return self.hub_models("served" if self.untrainable(base) else base)
+
+    def night_bytes(self, key: str, base: str) -> int:
+        """TRAINING_MEMORY_BYTES or NIGHT_FREE_BYTES; BF16 weights take more than the served."""
+        other = base == "bf16" and self["TRAINED_MODEL"] != self["SERVED_MODEL"]
+        return self.number(key) + (BF16_MORE_BYTES if other else 0)
 
 
 def load(profile: str | None = None, home: Path = REPOSITORY) -> Settings:
@@ -143,6 +172,9 @@ def load(profile: str | None = None, home: Path = REPOSITORY) -> Settings:
         sources |= dict.fromkeys(found, source)
     schema.check(Keys, values, f"env/{chosen}.env and env/site.env", HIDDEN)
     require_needed(values, sources)
+    model = model_files.load(home / MODELS, values["MODEL"])
+    given = model.settings(values)
+    values, sources = given | values, dict.fromkeys(given, f"{MODELS}/{model.name}.toml") | sources
     for folder in (home, home / values["STATE_DIR"]):
         if ":" in str(folder):
             what = "Docker cannot mount a folder with a colon in its name"

@@ -12,8 +12,6 @@ from glue.clients.host import Machine
 from glue.core.recipes import Recipe
 from glue.core.settings import Settings
 
-RELEASE_BYTES_A_RANK = 0.9e9 / 16  # of an adapter, by its rank
-
 
 class Grade(StrEnum):
     OK = "ok"
@@ -29,6 +27,7 @@ class Host:
     that was never fetched, or that is in unseen because it could not be checked. model_bytes: on
     disk, by model. answer_fault: why vLLM writes no token; empty if it does, None if it does not
     run. chat_lost: what became of a chat that was served here; chat_way_back: what to do.
+    adapter_served_model: the model that the current adapter was made for; empty without one.
     """
 
     settings: Settings
@@ -58,6 +57,12 @@ class Host:
     documents_fault: str = ""
     account_fault: tuple[str, str] = ("", "")
     backups_on_own_disk: bool = False
+    adapter_served_model: str = ""
+
+    @property
+    def base(self) -> str:
+        """The weights that nights train; a day needs no others than the served."""
+        return self.recipe.base if self.recipe else "served"
 
 
 View = tuple[Grade, str, str]  # what was seen, and what to do

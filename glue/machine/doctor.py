@@ -12,7 +12,6 @@ from glue.clients.site import Site
 from glue.core import files, lock
 from glue.core.errors import PreconditionFailed
 from glue.core.services import ABSENT
-from glue.core.settings import Settings
 from glue.machine import (
     backup_folder,
     container_checks,
@@ -28,6 +27,7 @@ CHECKS: dict[str, Callable[[Host], View]] = {
     "system": hardware_checks.system,
     "driver": hardware_checks.driver,
     "clocks": hardware_checks.clocks,
+    "model": hardware_checks.model,
     "memory": hardware_checks.memory,
     "page cache": hardware_checks.page_cache,
     "disk": storage_checks.disk,
@@ -65,8 +65,8 @@ DAY: Aim = (
     "port", "certificate",
 )
 NIGHT: Aim = (
-    *DAY, "driver", "clocks", "memory", "disk", "state folder", "night's image", "night's cache",
-    "trained model",
+    *DAY, "driver", "clocks", "model", "memory", "disk", "state folder", "night's image",
+    "night's cache", "trained model",
 )
 # fmt: on
 ONLY_ON_A_SPARK = ("driver", "clocks", "page cache", "GPU toolkit")
@@ -87,13 +87,13 @@ class Finding:
 
 def examine(seen: Host, aim: Aim) -> list[Finding]:
     """A finding for each check of aim that applies here."""
-    return [Finding(name, *CHECKS[name](seen)) for name in aim if applies(name, seen.settings)]
+    return [Finding(name, *CHECKS[name](seen)) for name in aim if applies(name, seen)]
 
 
-def applies(name: str, settings: Settings) -> bool:
+def applies(name: str, seen: Host) -> bool:
     if name in ONLY_FROM_THE_HUB:
-        return settings[ONLY_FROM_THE_HUB[name]] in settings.hub_models
-    return not (settings.rehearsal and name in ONLY_ON_A_SPARK)
+        return seen.settings[ONLY_FROM_THE_HUB[name]] in seen.settings.needed_models(seen.base)
+    return not (seen.settings.rehearsal and name in ONLY_ON_A_SPARK)
 
 
 def require(site: Site, aim: Aim) -> None:
@@ -113,7 +113,9 @@ def observe(site: Site, aim: Aim) -> Host:
     """Changes nothing. A day reads no recipe: a bad one must not keep the chat from starting."""
     settings, engine = site.settings, site.stacks.engine()
     recipe = site.recipe() if aim != DAY else None
-    wrong_files, model_bytes, unseen = machine_models.models(site)
+    wanted = settings.needed_models(recipe.base if recipe else "served")
+    wrong_files, model_bytes, unseen = machine_models.models(site, wanted)
+    adapter = site.store.manifest(current) if (current := site.store.current()) else {}
     chat, sign_in = engine.services.get("open-webui"), site.administrator
     return Host(
         settings=settings,
@@ -145,6 +147,7 @@ def observe(site: Site, aim: Aim) -> Host:
         ),
         backup_fault=backup_folder.fault(settings),
         backups_on_own_disk=backup_folder.on_own_disk(settings),
+        adapter_served_model=adapter.get("served_model", ""),
     )
 
 

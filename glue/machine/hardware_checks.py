@@ -5,6 +5,7 @@ from __future__ import annotations
 from glue.clients.host import Machine, readable
 from glue.core import gpu as gpus
 from glue.core.image_tags import version
+from glue.core.model_files import COMPUTED
 from glue.machine.check_types import Host, View, fail, ok, warn
 
 DRIVER_LEAST, DRIVER_DEADLOCKS = 580, 590  # CUDA 13 needs 580 (CUDA toolkit release notes, table 2)
@@ -59,8 +60,25 @@ def clocks(seen: Host) -> View:
     return ok(words if busy else f"{words}, idle: the clock can only be judged under load")
 
 
+def model(seen: Host) -> View:
+    """Whether a night can train it, and what is planned."""
+    settings, found, base = seen.settings, seen.settings.model, seen.base
+    day, cache = settings.number("DAY_FREE_BYTES"), settings.number("KV_CACHE_BYTES")
+    words = f"{found.name}: a day needs {readable(day)}"
+    words += f", with a cache of at most {cache // found.kv_bytes_per_token:,} tokens"
+    if why := settings.untrainable(base):
+        do = "set another MODEL or RECIPE in env/site.env; its days need none"
+        return fail(f"{words}; no night: {why}", do)
+    if seen.adapter_served_model not in ("", settings["SERVED_MODEL"]):
+        saw = f"{found.name}, and the adapter that serves was made for {seen.adapter_served_model}"
+        return warn(saw, "make promote ADAPTER=base")
+    words += f"; a night {readable(settings.night_bytes('NIGHT_FREE_BYTES', base))}"
+    return warn(f"{words}; {COMPUTED}", "no action needed") if found.computed else ok(words)
+
+
 def memory(seen: Host) -> View:
-    day, night = (seen.settings.number(key) for key in ("DAY_FREE_BYTES", "NIGHT_FREE_BYTES"))
+    day = seen.settings.number("DAY_FREE_BYTES")
+    night = seen.settings.night_bytes("NIGHT_FREE_BYTES", seen.base)
     free, services = seen.machine.available_bytes, seen.engine.services
     words, do = f"{readable(free)} available", "find what uses the memory: docker stats, top"
     if seen.engine.trainer and seen.engine.trainer.state == "running":

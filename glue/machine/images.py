@@ -70,7 +70,7 @@ PLACE = (
 def copy_model(settings: Settings) -> None:
     """Copies it from its image into the volume of base models, unless it is there."""
     image, volumes = settings[settings.model_image], {"/models": f"{settings['PROJECT']}-models"}
-    script = ("-c", PLACE, settings["TRAINED_MODEL"])
+    script = ("-c", PLACE, settings["SERVED_MODEL"])
     command = one_shot.command(image, "sh", *script, options=("--user=0:0",), volumes=volumes)
     run(command, "make setup", timeout_seconds=COPY_DEADLINE_SECONDS)
 

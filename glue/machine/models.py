@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,12 @@ LIBRARY = {
 Row = dict[str, Any]
 
 
-def run_fetch(settings: Settings, *options: str, hear: Callable[[Row], None]) -> tuple[int, str]:
-    """Runs images/vllm/fetch_models.py on state/models.json; hear gets its rows. Returns its exit
-    code and last lines. In vLLM's image: the library that fetches a model also reads it by day."""
+def run_fetch(
+    settings: Settings, names: Iterable[str], *options: str, hear: Callable[[Row], None]
+) -> tuple[int, str]:
+    """Runs images/vllm/fetch_models.py on these models of state/models.json; hear gets its rows.
+    Returns its exit code and last lines. In vLLM's image: the library that fetches a model also
+    reads it by day."""
     offline = "--check" in options
     deadline = CHECK_DEADLINE_SECONDS if offline else FETCH_DEADLINE_SECONDS
     environment = {key: os.environ[key] for key in PROXIES if key in os.environ and not offline}
@@ -48,7 +51,7 @@ def run_fetch(settings: Settings, *options: str, hear: Callable[[Row], None]) ->
     command = one_shot.command(
         settings.local(settings.image("VLLM_IMAGE")),
         "python3",
-        *("/opt/fetch.py", *options, "/opt/models.json"),
+        *("/opt/fetch.py", *options, "/opt/models.json", *names),
         options=[f"--env={key}" for key in environment],
         volumes=volumes,
         online=not offline,
@@ -68,10 +71,11 @@ def host_ca_bundle() -> str:
     return next((path for path in candidates if path and Path(path).is_file()), "")
 
 
-def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int], frozenset[str]]:
-    """By model of the hub, the wrong files and the bytes on disk; and the unchecked models.
-    Compares sizes, offline; setup reads every byte."""
-    asked = site.settings.hub_models
+def models(
+    site: Site, asked: Mapping[str, str]
+) -> tuple[dict[str, tuple[str, ...]], dict[str, int], frozenset[str]]:
+    """Of settings.hub_models: by model, the wrong files and the bytes on disk; and the unchecked
+    models. Compares sizes, offline; setup reads every byte."""
     wrong: dict[str, tuple[str, ...]] = dict.fromkeys(asked, ("never fetched",))
     held: dict[str, int] = {}
     path = site.state / "models.json"
@@ -91,20 +95,21 @@ def models(site: Site) -> tuple[dict[str, tuple[str, ...]], dict[str, int], froz
             wrong[name] = tuple(row["wrong"]) if row["phase"] == "checked" else (row["reason"],)
             held[name] = row.get("bytes", 0)
 
-    code, last_lines = run_fetch(site.settings, "--check", hear=hear)
-    unseen = frozenset(asked.keys() - heard if code != 0 else ())
+    there = [name for name in asked if name in known]
+    code, last_lines = run_fetch(site.settings, there, "--check", hear=hear) if there else (0, "")
+    unseen = frozenset(set(there) - heard if code != 0 else ())
     wrong |= dict.fromkeys(unseen, (f"not checked: {last_lines or f'exit code {code}'}",))
     return wrong, held, unseen
 
 
-def ensure_models(site: Site) -> None:
-    """Fetches and checks the hub's models. state/models.json keeps the first commit and files."""
+def ensure_models(site: Site, asked: Mapping[str, str]) -> None:
+    """Fetches and checks these of settings.hub_models. state/models.json keeps the first commit and
+    files, also of models that are no longer asked for."""
     path = site.state / "models.json"
-    known = files.read_json(path, {})
-    asked = site.settings.hub_models.items()
-    models = {name: kept_or_new(known.get(name), revision) for name, revision in asked}
-    if not models:
+    models = files.read_json(path, {})
+    if not asked:
         return
+    models |= {name: kept_or_new(models.get(name), revision) for name, revision in asked.items()}
     files.write_json(path, models)
     failures: list[str] = []
 
@@ -118,10 +123,10 @@ def ensure_models(site: Site) -> None:
         elif words := progress(row):
             site.tell(f"{name}: {words}")
 
-    site.tell("checking every byte of the models")
-    code, last_lines = run_fetch(site.settings, hear=hear)
+    site.tell(f"checking every byte of {' and '.join(asked)}")
+    code, last_lines = run_fetch(site.settings, asked, hear=hear)
     if code != 0:
-        do = "correct the cause, then run make setup; complete files are kept"
+        do = "correct the cause, then repeat make setup or make export; complete files are kept"
         raise GlueError("a model could not be fetched", "\n".join(failures) or last_lines, do)
 
 
@@ -130,7 +135,8 @@ def progress(row: Row) -> str:
         case "fetch":
             return f"{host.readable(row['bytes'])} of {host.readable(row['of'])}"
         case "found" | "verified" as phase:
-            return f"{phase}, commit {row['commit']}, {len(row['files'])} files"
+            size = host.readable(sum(wanted["size"] for wanted in row["files"].values()))
+            return f"{phase}, commit {row['commit']}, {len(row['files'])} files, {size}"
         case "waiting":
             return f"{row['reason']}; next attempt in {row['seconds']} s"
     return ""

@@ -6,10 +6,9 @@ from glue.clients.docker import MOUNTED
 from glue.clients.host import open_line, readable
 from glue.core.files import names
 from glue.core.lock import LOCAL_DISK
-from glue.machine.check_types import RELEASE_BYTES_A_RANK, Host, View, fail, ok, warn
+from glue.machine.check_types import Host, View, fail, ok, warn
 
-# Bytes on disk: the models' are computed from their shapes, the images' are estimates.
-MODEL_BYTES = {"SERVED_MODEL": 19_300_000_000, "TRAINED_MODEL": 63_200_000_000}
+# estimates
 IMAGE_BYTES = {
     "VLLM_IMAGE": 30e9,
     "OPEN_WEBUI_IMAGE": 5e9,
@@ -45,7 +44,7 @@ def missing_image_bytes(seen: Host) -> float:
 
 
 def missing_model_bytes(seen: Host) -> float:
-    sizes = {seen.settings[key]: size for key, size in MODEL_BYTES.items()}
+    sizes = {seen.settings[key]: size for key, size in seen.settings.model.download_bytes.items()}
     missing = [name for name, wrong in seen.wrong_files.items() if wrong]
     return sum(max(0, sizes[name] - seen.model_bytes.get(name, 0)) for name in missing)
 
@@ -55,10 +54,9 @@ def missing_state_bytes(seen: Host) -> float:
     own = seen.settings.number("DISK_FREE_BYTES")
     if seen.recipe is None or not seen.wrong_files:
         return own
-    merged = seen.recipe.serve == "merged"
-    each = (
-        MODEL_BYTES["SERVED_MODEL"] if merged else RELEASE_BYTES_A_RANK * seen.recipe.largest_rank
-    )
+    merged, model = seen.recipe.serve == "merged", seen.settings.model
+    adapter = model.adapter_bytes_per_rank * seen.recipe.largest_rank
+    each = model.served_download_bytes if merged else adapter
     return own + each * max(0, RELEASES_KEPT - seen.adapters)
 
 
@@ -84,7 +82,7 @@ def model(seen: Host, key: str) -> View:
         return ok(f"{name}: complete, starts without a network")
     words = f"{name}: missing or incomplete: {names(wrong, 5)}"
     if key == "SERVED_MODEL" and name in seen.unseen:
-        # a day may start all the same; a night, which stops a day, needs both models
+        # a day may start all the same; a night stops one, and must have what it trains
         return warn(words, "find the cause: df -h, make setup")
     return fail(words, "make setup")
 

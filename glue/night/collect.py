@@ -5,7 +5,7 @@ from __future__ import annotations
 from glue.clients import host
 from glue.core import files, services
 from glue.core.errors import PreconditionFailed
-from glue.machine import check_types, doctor, hours
+from glue.machine import doctor, hours
 from glue.night.tonight import Night, NothingNew
 from glue.operations import dataset
 
@@ -35,7 +35,7 @@ def check(night: Night) -> None:
         what = "cannot start a night: the day's services are not all up"
         saw = ", ".join(map(": ".join, late.items()))
         raise PreconditionFailed(what, saw, "run make day, then make night")
-    size = int(check_types.RELEASE_BYTES_A_RANK * night.recipe.largest_rank)
+    size = site.settings.model.adapter_bytes_per_rank * night.recipe.largest_rank
     try:
         files.reserve(night.reserve, size)
     except OSError as error:

@@ -52,7 +52,8 @@ def hand_over(night: Night) -> None:
         model.wait_for_door(site, "night-desk")
         drain(site)
         site.stacks.stop("day", "vllm")
-    model.wait_for_memory(site, "NIGHT_FREE_BYTES")
+    wanted = site.settings.night_bytes("NIGHT_FREE_BYTES", night.recipe.base)
+    model.wait_for_memory(site, "NIGHT_FREE_BYTES", wanted)
 
 
 def back_at(night: Night) -> str:
@@ -110,12 +111,12 @@ def job(night: Night) -> dict[str, Any]:
     settings = night.site.settings
     inside = f"/nights/{night.name}"
     return {
-        "base_model": settings["TRAINED_MODEL"],
+        "base_model": settings.base_model(night.recipe.base),
         "served_model": settings["SERVED_MODEL"],
         "train_file": f"{inside}/dataset/train.jsonl",
         "output_folder": inside,
         "deadline_time": night.deadline_time,
-        "memory_bytes": settings.number("TRAINING_MEMORY_BYTES"),
+        "memory_bytes": settings.night_bytes("TRAINING_MEMORY_BYTES", night.recipe.base),
         "begin_from": begin_from(night),
         "search": asdict(night.recipe.search) if night.recipe.search else None,
         "preference_file": f"{inside}/dataset/preferences.jsonl",
@@ -130,7 +131,7 @@ def begin_from(night: Night) -> str:
     if night.recipe.begin_from == "base" or current is None:
         return ""
     before = night.site.store.manifest(current)
-    wanted = {key: getattr(night.recipe, key) for key in SHAPE} | base(night.site)
+    wanted = {key: getattr(night.recipe, key) for key in SHAPE} | base(night)
     other = [key for key in wanted if (before.get("recipe", {}) | before).get(key) != wanted[key]]
     if other:
         why = f"{current} has another {', '.join(other)}"
@@ -220,7 +221,7 @@ def manifest(night: Night) -> dict[str, Any]:
     return {
         "night": night.name,
         "recipe": asdict(night.recipe) | chosen(night.result),
-        **base(night.site),
+        **base(night),
         "served_model": settings["SERVED_MODEL"],
         "served_revision": revision(night.site, settings["SERVED_MODEL"]),
         "dataset": night.card,
@@ -239,10 +240,10 @@ def chosen(result: dict[str, Any]) -> dict[str, Any]:
     return {key: setting[key] for key in keys if key in setting}
 
 
-def base(site: Site) -> dict[str, str]:
+def base(night: Night) -> dict[str, str]:
     """The weights that an adapter is trained on."""
-    name = site.settings["TRAINED_MODEL"]
-    return {"base_model": name, "base_revision": revision(site, name)}
+    name = night.site.settings.base_model(night.recipe.base)
+    return {"base_model": name, "base_revision": revision(night.site, name)}
 
 
 def origins(night: Night) -> list[str]:

@@ -2,7 +2,7 @@
 the other one loads it.
 
 <folder>/  manifest.json  every file's SHA-256, the images by name and ID, the machine they are for
-           images.tar     every image of the profile       models.tar   the base models' volume
+           images.tar     every image of the profile       models.tar   the recipe's models
            state/         what is known of the models      wheels/      glue's Python packages
            glue.bundle    this repository: git clone glue.bundle
 """
@@ -26,7 +26,7 @@ from glue.core.settings import LOADED, REPOSITORY, Settings
 
 LONG_SECONDS = 6 * 3600.0
 ROOM = "check that the disk has room"
-KNOWN = ("models.json", "base_model.json")
+MODELS, FACTS = "models.json", "base_model.json"
 
 
 def bundle(site: Site, folder: Path) -> dict[str, Any]:
@@ -39,26 +39,35 @@ def bundle(site: Site, folder: Path) -> dict[str, Any]:
     (folder / "state").mkdir(parents=True)
     site.tell("saving the images")
     save_images(site.stacks, site.settings.images, folder / "images.tar")
-    site.tell("saving the models")
-    save_models(site, folder)
+    models = save_models(site, folder)
     site.tell("saving glue and its packages")
     save_glue(folder)
     facts = {"machine": platform.machine(), "python": python(), "profile": site.settings.profile}
     images = {name: site.stacks.image_id(name) for name in site.settings.images}
     files.write_checksums(folder, facts | {"images": images})
     size = sum(path.stat().st_size for path in files.listed(folder))
-    return {"bundle": str(folder), "size": host.readable(size)}
+    return {"bundle": str(folder), "size": host.readable(size), "models": models}
 
 
-def save_models(site: Site, folder: Path) -> None:
-    """Readable for every user: vLLM has another user ID there."""
-    packing = ("--create", "--mode=a+rX", "--file=-", "--directory=/models", ".")
+def save_models(site: Site, folder: Path) -> list[str]:
+    """Those that the recipe needs, readable for every user: vLLM has another user ID there. Returns
+    their names."""
+    recipe, known = site.recipe(), files.read_json(site.state / MODELS, {})
+    needed = site.settings.hub_models(recipe.base)
+    spare = sorted(known.keys() - needed.keys())
+    words = f"saving the models that the recipe {recipe.name} needs"
+    site.tell(f"{words}, without {' and '.join(spare)}" if spare else words)
+    # where the hub's library keeps a model
+    left_out = [f"--exclude=./hub/models--{name.replace('/', '--')}" for name in spare]
+    packing = ("--create", "--mode=a+rX", "--file=-", "--directory=/models", *left_out, ".")
     with (folder / "models.tar").open("wb") as file:
         command = tar_in_volume(site.settings, ":ro", *packing)
         commands.run(command, ROOM, output=file, timeout_seconds=LONG_SECONDS)
-    for name in KNOWN:
-        if (site.state / name).exists():
-            shutil.copy2(site.state / name, folder / "state" / name)
+    kept = {name: known[name] for name in needed if name in known}
+    files.write_json(folder / "state" / MODELS, kept)
+    if (site.state / FACTS).exists():
+        shutil.copy2(site.state / FACTS, folder / "state" / FACTS)
+    return sorted(kept)
 
 
 def save_glue(folder: Path) -> None:
@@ -114,10 +123,13 @@ def load(site: Site, folder: Path) -> dict[str, Any]:
         command = tar_in_volume(site.settings, "", *unpacking)
         commands.run(command, ROOM, source=file, timeout_seconds=LONG_SECONDS)
     files.make_folder(site.state)
+    known = files.read_json_if_whole(site.state / MODELS, {})
     for name, checksum in files.below("state", manifest["sha256"]).items():
         files.copy_checked(folder / "state" / name, site.state / name, checksum, 0o644)
+    loaded = files.read_json(site.state / MODELS, {})
+    files.write_json(site.state / MODELS, known | loaded)  # models of earlier bundles stay
     files.write_json(site.state / LOADED, images)
-    return {"images": len(manifest["images"]), "models": "loaded", "next": "make setup"}
+    return {"images": len(manifest["images"]), "models": sorted(loaded), "next": "make setup"}
 
 
 def verified(folder: Path, profile: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ journal, settings, secrets.
                   manifest.sha256 of manifest.json; written last
                   chat/           Open WebUI's databases, vectors and uploads
                   state/          the state folder without checkpoints and a training's own files
-                  env/            site.env, images.env and the recipes
+                  env/            site.env, images.env, the models' files and the recipes
 Not in it: base models and merged checkpoints, which `make setup` and `make export` make again.
 """
 

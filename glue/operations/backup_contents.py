@@ -122,7 +122,8 @@ def published(path: Path) -> str | None:
 
 
 def copy_settings(target: Path) -> None:
-    shutil.copytree(REPOSITORY / "env" / "recipes", target / "recipes")
+    for name in ("models", "recipes"):
+        shutil.copytree(REPOSITORY / "env" / name, target / name)
     for name in ("site.env", "images.env"):
         if (REPOSITORY / "env" / name).exists():
             shutil.copy2(REPOSITORY / "env" / name, target / name)

@@ -147,8 +147,9 @@ def put_back_settings(source: Path, checksums: dict[str, str]) -> str:
         mode = 0o600 if name == "site.env" else 0o644
         files.copy_checked(source / name, target / name, checksums[name], mode)
     words = f"{target / 'site.env'} is {'the backup' if 'site.env' in new else 'this machine'}'s"
-    if recipes := [Path(name).name for name in new if name.startswith("recipes/")]:
-        words += f"; recipes restored: {', '.join(recipes)}"
+    for folder in ("models", "recipes"):
+        if found := [Path(name).name for name in new if name.startswith(f"{folder}/")]:
+            words += f"; {folder} restored: {', '.join(found)}"
     images = target / "images.env"
     if "images.env" in checksums and checksums["images.env"] != files.sha256(images):
         words += f"; {images} is this machine's, and differs from {source / 'images.env'}"

@@ -15,6 +15,7 @@ from glue.clients.jobs import Job
 from glue.clients.site import Site, Tell
 from glue.core import commands, files, lock, recipes, settings
 from glue.core.errors import Misconfigured, PreconditionFailed, steps
+from glue.core.model_files import COMPUTED
 from glue.core.settings import REPOSITORY, SECRETS, Settings
 from glue.machine import doctor, images
 from glue.machine import models as machine_models
@@ -45,7 +46,7 @@ def ensure(profile: str | None, tell: Tell) -> Site:
     ensure_night_base_runs(site)
     ensure_images(site)
     site.stacks.ensure_volumes()
-    machine_models.ensure_models(site)
+    machine_models.ensure_models(site, site.settings.needed_models(site.recipe().base))
     ensure_night_image(site)
     open_volumes(site)
     ensure_kernels(site)
@@ -138,7 +139,7 @@ def ensure_images(site: Site) -> None:
 
 
 def ensure_night_base_runs(site: Site) -> None:
-    """Runs one kernel in the trainer's base image before 80 GB are downloaded: its CUDA may be
+    """Runs one kernel in the trainer's base image before the models are downloaded: its CUDA may be
     newer than the driver. Raises PreconditionFailed.
 
     NVIDIA's start-up script would report it, but a night does not run that script
@@ -232,9 +233,9 @@ def ensure_general_examples(site: Site) -> None:
 
 def ensure_base_facts(site: Site) -> None:
     """state/base_model.json: the shape that an adapter must fit."""
-    path, name = site.state / "base_model.json", site.settings["TRAINED_MODEL"]
+    path, name = site.state / "base_model.json", site.settings["SERVED_MODEL"]
     before = files.read_json_if_whole(path, {})
-    if before.get("name") == name and "places" in before:  # an earlier version wrote none
+    if before.get("name") == name and before.get("configuration"):  # an earlier version wrote none
         return
     site.tell("reading the base model's shape")
     what = "the base model cannot be read"
@@ -245,18 +246,27 @@ def ensure_base_facts(site: Site) -> None:
 
 # ---------------------------------------------------------------------- recipes
 
-TARGETS = ("rank", "target_modules", "target_parameters", "layers")
+TARGETS = ("rank", "target_modules", "target_parameters", "layers", "tokens_per_step", "base")
 
 
 def show(site: Site, name: str) -> dict[str, Any]:
-    """What a recipe trains, counted by a job, so that neither a night nor the watch takes it for
-    the trainer. Raises Misconfigured if a target or layer matches nothing in the model."""
+    """What a recipe trains and the memory of its step, counted by a job, so that neither a night
+    nor the watch takes it for the trainer. Raises Misconfigured if a target or layer matches
+    nothing in the model."""
     recipe = asdict(recipes.load(REPOSITORY / "env" / "recipes", name))
-    model = files.read_json_if_whole(site.state / "base_model.json", {})
-    order = {key: recipe[key] for key in TARGETS} | {"configuration": model.get("configuration")}
+    model, known = site.settings.model, files.read_json_if_whole(site.state / "base_model.json", {})
+    configuration = model.configuration or known.get("configuration")
+    if not configuration:
+        saw = "no configuration in base_model.json"
+        raise PreconditionFailed("the base model's layers are not known", saw, "make setup")
+    budget = site.settings.night_bytes("TRAINING_MEMORY_BYTES", recipe["base"])
+    asked = {"configuration": configuration, "budget_bytes": budget}
+    order = {key: recipe[key] for key in TARGETS} | asked
     facts = jobs.run(site, Job("training.count_parameters", order))
     if facts["unmatched"]:
         what = "the recipe has targets that the model does not have"
         raise Misconfigured(what, f"{name}: {facts['unmatched']}", "correct the recipe")
     kept = {key: recipe[key] for key in ("name", "engine", "serve", "rank")}
-    return kept | {key: facts[key] for key in ("total_parameters", "trainable_parameters")}
+    counts = {key: facts[key] for key in ("total_parameters", "trainable_parameters", "memory")}
+    basis = {"basis": COMPUTED} if model.computed else {}
+    return kept | counts | {"model": model.name} | basis

@@ -168,6 +168,7 @@ def problems(site: Site, folder: Path) -> list[str]:
 
 def make_checkpoint(site: Site, release: str, form: str) -> dict[str, Any]:
     """Makes the checkpoint of an adapter in one of export.FORMS."""
+    export.ensure_base(site, release, form)
     with lock.hold(site.state, lock.SWITCH, f"export {release}", SWITCH_WAIT_SECONDS):
         return export.ensure(site, release, form)
 

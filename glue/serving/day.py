@@ -191,7 +191,7 @@ def start_services(site: Site) -> None:
     site.stacks.ensure_volumes("serving-cache")
     vllm = site.stacks.services("day").get("vllm", services.ABSENT)
     if vllm.state != "running":
-        model.wait_for_memory(site, "DAY_FREE_BYTES")
+        model.wait_for_memory(site, "DAY_FREE_BYTES", site.settings.number("DAY_FREE_BYTES"))
     certificate_is_new = tls.refresh(site)
     host.open_to_containers(MOUNTED)
     site.stacks.up()

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from glue.clients import one_shot
+from glue.clients import host, one_shot
 from glue.clients.site import Site
 from glue.core import files, lock
 from glue.core.errors import PreconditionFailed
+from glue.machine import models
 
 # form -> the module that makes it, and the setting that names the model it is merged into. "merged"
 # is exact, so it is refused where the adapter touches packed weights; "nvfp4" packs them again, and
@@ -21,6 +22,32 @@ FORMS = {
     "nvfp4": ("training.quantise_checkpoint", "TRAINED_MODEL"),
 }
 DEADLINE_SECONDS = 4 * 3600
+
+
+def ensure_base(site: Site, release: str, form: str) -> None:
+    """Fetches the model that this form is merged into, unless it is there: setup fetches only what
+    nights train. Takes hours, so the caller holds no lock."""
+    name = site.settings[FORMS[form][1]]
+    site.store.verify(release)
+    asked = {one: at for one, at in site.settings.hub_models("bf16").items() if one == name}
+    wrong, held, _ = models.models(site, asked)
+    if wrong.get(name):
+        missing = max(0, site.settings.model.download_bytes[FORMS[form][1]] - held.get(name, 0))
+        require_disk(site, form, missing)
+        site.tell(f"fetching {name}, about {host.readable(missing)}: FORM={form} is made of it")
+        models.ensure_models(site, asked)
+
+
+def require_disk(site: Site, form: str, missing_bytes: int) -> None:
+    """Before hours of fetching; the fetch itself checks the disk that it writes to."""
+    copies = 2 if form == "nvfp4" else 1  # the merged model, before it is packed
+    wanted = copies * site.settings.model.download_bytes[FORMS[form][1]]
+    if host.on_one_disk(site.stacks.engine().folder, site.state):
+        wanted += missing_bytes
+    if (free := host.free_disk_bytes(site.state)) < wanted:
+        saw = f"{host.readable(free)} free, {host.readable(wanted)} needed"
+        do = f"make room on the disk of {site.state}; nothing was fetched"
+        raise PreconditionFailed(f"no room for a checkpoint with FORM={form}", saw, do)
 
 
 def ensure(site: Site, release: str, form: str) -> dict[str, Any]:

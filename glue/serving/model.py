@@ -22,9 +22,8 @@ DOOR_SECONDS = 30
 ADAPTERS_IN_CONTAINER = "/adapters"
 
 
-def wait_for_memory(site: Site, key: str) -> None:
-    """Before a start: without enough memory a GB10 can hang. key: the setting in bytes."""
-    wanted = site.settings.number(key)
+def wait_for_memory(site: Site, key: str, wanted: int) -> None:
+    """Before a start: without enough memory a GB10 can hang. wanted: bytes, by the setting key."""
     if not site.settings.rehearsal:
         host.drop_page_cache()
 

@@ -1,8 +1,8 @@
 """Downloads models from the hub into HF_HOME, each at one commit, and checks every file against the
 hub's hash.
 
-    python3 fetch.py MODELS.json            downloads missing and wrong files
-    python3 fetch.py --check MODELS.json    only checks sizes, without a network
+    python3 fetch.py MODELS.json MODEL...            downloads missing and wrong files
+    python3 fetch.py --check MODELS.json MODEL...    only checks sizes, without a network
 
 Reads   MODELS.json  {model: {"revision": wanted, "commit": as resolved first, or "", "files": {}}}
 Prints  a JSON line a step:
@@ -301,9 +301,11 @@ def progress(model: str, total: int) -> Iterator[None]:
 
 def main(arguments: list[str]) -> int:
     act = check if "--check" in arguments else fetch
-    for model, entry in json.loads(Path(arguments[-1]).read_text(encoding="utf-8")).items():
+    listing, *names = [one for one in arguments if one != "--check"]
+    entries = json.loads(Path(listing).read_text(encoding="utf-8"))
+    for model in names:
         try:
-            act(model, entry)
+            act(model, entries[model])
         except Exception as error:
             name = "" if isinstance(error, Failed) else f"{type(error).__name__}: "
             say(phase="failed", model=model, reason=f"{name}{error}")

@@ -163,7 +163,7 @@ def test_the_model_is_stopped_for_the_training_bench_only_if_memory_is_short(
 
 
 class Numbers(dict[str, str]):
-    def number(self, key: str) -> int:
+    def night_bytes(self, key: str, base: str) -> int:
         return int(self[key])
 
 
@@ -556,7 +556,7 @@ def test_a_bench_leaves_stopped_what_a_person_stopped(
 def test_without_room_the_suggested_command_is_one_that_the_watch_respects(
     site: Any,
 ) -> None:
-    site.settings = SimpleNamespace(number=lambda key: 10**18)
+    site.settings = SimpleNamespace(night_bytes=lambda *_: 10**18)
     with pytest.raises(PreconditionFailed) as error:
         training.require_room(site)
     assert error.value.do == "make stop, then the bench again, then make day"

@@ -47,7 +47,7 @@ def test_unsloth_is_never_asked_to_pack() -> None:
 
 @pytest.mark.parametrize(
     ("profile", "packing", "weights"),
-    [("spark", True, ""), ("rehearsal", False, "/models/practice")],
+    [("spark", True, ""), ("rehearsal", False, "/models/practice-model")],
 )
 def test_make_bench_measures_the_published_engine_and_ours(
     profile: str, packing: bool, weights: str

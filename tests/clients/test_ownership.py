@@ -275,14 +275,15 @@ def test_setup_makes_the_volumes_writable_every_time(tmp_path: Path) -> None:
 def test_the_practice_model_in_its_volume_is_readable_for_all(umask: int, tmp_path: Path) -> None:
     source, model = tmp_path / "image", tmp_path / "volume"
     source.mkdir()
-    for name in ("config.json", "model.safetensors"):
+    (source / "nvfp4").mkdir(mode=0o700)
+    for name in ("config.json", "nvfp4/config.json"):
         (source / name).touch(mode=0o600)
     place = images.PLACE.replace("/opt/practice-model", str(source))
     for _ in range(2):
         subprocess.run(["sh", "-c", place, str(model)], check=True)
-    assert mode(model) & 0o555 == 0o555 and {mode(path) & 0o444 for path in model.iterdir()} == {
-        0o444
-    }
+    assert {mode(path) & 0o555 for path in (model, model / "nvfp4")} == {0o555}
+    files = [path for path in model.rglob("*") if path.is_file()]
+    assert len(files) == 2 and {mode(path) & 0o444 for path in files} == {0o444}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image", "volume"]
 
 

@@ -118,7 +118,7 @@ def test_only_model_downloads_use_the_proxy(
     monkeypatch.setattr(images, "stream", lambda command, *_: (0, " ".join(command)))
     monkeypatch.setattr(models, "stream", lambda command, *_: (0, " ".join(command)))
     online, check = (
-        models.run_fetch(load("spark"), *options, hear=print)[1].split()
+        models.run_fetch(load("spark"), [], *options, hear=print)[1].split()
         for options in ((), ("--check",))
     )
     assert "--env=HTTPS_PROXY" in online and "--network=none" not in online

@@ -102,7 +102,7 @@ def test_packages_that_pip_cannot_uninstall_do_not_fail_the_build(
     ["team", *(pytest.param(name, marks=pytest.mark.long) for name in TRAINABLE if name != "team")],
 )
 def test_a_recipe_trains_its_stated_number_of_parameters(name: str) -> None:
-    done = run_glue("recipe", "show", name, "--json", timeout_seconds=300)
+    done = run_glue("recipe", "show", name, "--json", timeout_seconds=300, GLUE_MODEL="nano")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout.splitlines()[-1])
     assert facts["trainable_parameters"] == TRAINABLE[name]

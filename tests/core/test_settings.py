@@ -1,5 +1,7 @@
 import os
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ def copy_env(tmp_path: Path) -> Path:
     (tmp_path / "env").mkdir(parents=True)
     for name in ("images.env", "rehearsal.env", "demo.env", "spark.env"):
         (tmp_path / "env" / name).write_text((REPOSITORY / "env" / name).read_text())
+    shutil.copytree(REPOSITORY / "env" / "models", tmp_path / "env" / "models")
     return tmp_path
 
 
@@ -223,6 +226,13 @@ def test_a_bad_recipe_names_file_key_value_and_what_is_expected(
     assert message.format(tmp_path / "bad.toml") in str(error.value)
 
 
+def test_the_unsloth_engine_cannot_train_on_the_weights_that_serve(tmp_path: Path) -> None:
+    text = (REPOSITORY / "env" / "recipes" / "case-study.toml").read_text()
+    (tmp_path / "bad.toml").write_text(text.replace('base = "bf16"\n', ""))
+    with pytest.raises(Misconfigured, match=r"base in .*: 'served', and engine is 'unsloth'"):
+        recipes.load(tmp_path, "bad")
+
+
 SEARCH = "search = { learning_rate = [1e-4, 5e-4], rank = [8, 32], most_candidates = 4 }\n"
 
 
@@ -270,7 +280,29 @@ def test_the_memory_settings_of_a_spark_fit_each_other_and_the_machine() -> None
     step, reserve, free = map(
         spark.number, ("TRAINING_MEMORY_BYTES", "MEMORY_RESERVE_BYTES", "NIGHT_FREE_BYTES")
     )
-    assert 1.03 * step + 5e9 + reserve <= free <= 101.3 * 2**30, (
-        "what owners report as free after a start"
-    )
+    more = spark.night_bytes("NIGHT_FREE_BYTES", "bf16") - free
+    assert more == spark.night_bytes("TRAINING_MEMORY_BYTES", "bf16") - step > 0
+    for extra in (0, more):
+        assert 1.03 * (step + extra) + 5e9 + reserve <= free + extra <= 101.3 * 2**30, (
+            "what owners report as free after a start"
+        )
     assert reserve > 8.7 * 2**30
+    plain = replace(spark, values=spark.values | {"TRAINED_MODEL": spark["SERVED_MODEL"]})
+    assert plain.night_bytes("NIGHT_FREE_BYTES", "bf16") == free
+
+
+def test_one_model_is_needed_unless_the_recipe_trains_bf16() -> None:
+    spark, rehearsal = settings.load("spark"), settings.load("rehearsal")
+    served, bf16 = spark["SERVED_MODEL"], spark["TRAINED_MODEL"]
+    assert list(spark.hub_models("served")) == [served]
+    assert list(spark.hub_models("bf16")) == [served, bf16]
+    assert (spark.base_model("served"), spark.base_model("bf16")) == (served, bf16)
+    assert rehearsal.hub_models("bf16") == {}
+    assert rehearsal.base_model("served") == f"{rehearsal['SERVED_MODEL']}/nvfp4"
+
+
+def test_every_recipe_of_the_grouped_engine_trains_the_weights_that_serve() -> None:
+    folder = REPOSITORY / "env" / "recipes"
+    for path in folder.glob("*.toml"):
+        recipe = recipes.load(folder, path.stem)
+        assert (recipe.base, recipe.engine) in (("served", "grouped"), ("bf16", "unsloth"))

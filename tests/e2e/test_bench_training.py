@@ -39,7 +39,7 @@ def plan(site: Site) -> training_plan.Plan:
         "packing": False,
         "steps": 3,
         "layers": 6,
-        "model": "/models/practice",
+        "model": "/models/practice-model",
         "train_file": "/bench/rows.jsonl",
     }
     made = training.planned(site, options)

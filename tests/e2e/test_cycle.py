@@ -69,8 +69,11 @@ def test_status_says_what_serves(demo: Demo, glue: Glue) -> None:
 
 def test_the_served_adapter_scores_like_the_trained_one(demo: Demo, site: Site) -> None:
     """A wrong format conversion gives no error, so this compares PEFT's scores with vLLM's for
-    the same answers."""
+    the same answers: the night's on packed NVFP4 weights, the day's on the same numbers made
+    dense."""
     manifest = site.store.manifest(demo["adapter"])
+    assert manifest["base_model"] == site.settings["PACKED_MODEL"]
+    assert manifest["training"]["nvfp4_parameters"] > 500_000
     folder = site.state / "nights" / manifest["night"]
     rows = [
         json.loads(line) for line in (folder / "dataset" / "train.jsonl").read_text().splitlines()

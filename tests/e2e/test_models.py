@@ -52,8 +52,9 @@ def test_a_model_is_fetched_into_its_volume_and_found_there_without_a_network(
     site: Site, hub: StubHub
 ) -> None:
     hub.cuts, hub.files[LARGE] = 1, bytes(25_000_000)
-    models.ensure_models(site)
-    assert models.models(site)[0] == {"stub/model": ()}
+    asked = site.settings.hub_models("served")
+    models.ensure_models(site, asked)
+    assert models.models(site, asked)[0] == {"stub/model": ()}
     command = [
         "docker",
         "run",

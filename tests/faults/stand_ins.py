@@ -31,7 +31,7 @@ from glue.core.services import Service, Services
 from glue.core.settings import Settings
 from glue.core.verdict import Verdict
 
-MODEL = "/models/practice"
+MODEL = settings.load("rehearsal")["SERVED_MODEL"]
 # what the job that builds a data set says of it
 DATASET: dict[str, Any] = {
     "card": {"parts": dict.fromkeys(("train", "held_out", "earlier", "general", "replay"), 2)},

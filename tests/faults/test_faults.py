@@ -20,9 +20,10 @@ from glue.core import desired_state, files, journal, lock, services, upgrade_not
 from glue.core.desired_state import DesiredState, Preempted, Wanted
 from glue.core.errors import DayNotServing, GateRefused, GlueError, Locked, PreconditionFailed
 from glue.core.names import ADAPTER, BASE
+from glue.core.settings import Settings
 from glue.core.verdict import Verdict
 from glue.core.waiting import Seen
-from glue.machine import check_types, doctor, hours
+from glue.machine import doctor, hours
 from glue.night import collect, evaluate, night, promote, train
 from glue.night.tonight import Night
 from glue.operations import backup, restore, setup
@@ -65,7 +66,7 @@ def test_a_trainer_is_stopped_at_the_memory_reserve(
         world["trainer"] = "hangs"
     memory = iter([10**9] * 3)  # enough to start, and for two looks
     monkeypatch.setattr(host, "available_bytes", lambda: next(memory, 0))
-    monkeypatch.setattr(model, "wait_for_memory", lambda site, key: None)
+    monkeypatch.setattr(model, "wait_for_memory", lambda *_: None)
     with pytest.raises(GlueError, match="the trainer was stopped") as error:
         night.run(site)
     assert "0.0 GB of memory left" in error.value.saw
@@ -93,7 +94,8 @@ def test_a_night_without_room_for_the_adapter_ends_before_the_day_stops(
 ) -> None:
     begin(site)
     before = site.ledger.read()["services"]
-    monkeypatch.setattr(check_types, "RELEASE_BYTES_A_RANK", 1e17)
+    huge = replace(site.settings.model, adapter_bytes_per_rank=10**17)
+    monkeypatch.setattr(Settings, "model", huge)
     with pytest.raises(PreconditionFailed, match="no room for a night's adapter"):
         night.run(site)
     assert site.ledger.read()["services"] == before

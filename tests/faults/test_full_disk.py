@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from glue.core import desired_state, journal
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError
-from glue.machine import check_types
+from glue.core.settings import Settings
 from glue.night import night
 from glue.serving import day
 from tests.faults.stand_ins import StandInSite
@@ -36,7 +37,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def test_a_trainer_that_fills_the_disk_ends_the_night_and_the_day_serves(
     reserved: int, site: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check_types, "RELEASE_BYTES_A_RANK", reserved / 16)
+    small = replace(site.settings.model, adapter_bytes_per_rank=reserved // 16)
+    monkeypatch.setattr(Settings, "model", small)
     good = begin(site)
     with site.ledger.change() as world:
         world["trainer"] = "fills the disk"

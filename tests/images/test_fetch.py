@@ -37,7 +37,7 @@ def run(home: Path, endpoint: str, entry: dict[str, Any], *options: str) -> tupl
         "HF_ENDPOINT": endpoint,
         "HF_HUB_DISABLE_XET": "1",
     }
-    command = fetch_command(*options, str(listing))
+    command = fetch_command(*options, str(listing), MODEL)
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=120, check=False
     )

@@ -45,7 +45,7 @@ def good(profile: str = "spark") -> Host:
         secrets_mode=0o600,
         replay_there=True,
         adapters=0,
-        wrong_files=dict.fromkeys(loaded.hub_models, ()),
+        wrong_files=dict.fromkeys(loaded.hub_models("bf16"), ()),
         model_bytes={},
     )
 
@@ -74,12 +74,26 @@ def grade(seen: Host, name: str) -> tuple[str, str]:
 
 
 SERVED, TRAINED = good().settings["SERVED_MODEL"], good().settings["TRAINED_MODEL"]
+ON_BF16 = replace(good(), recipe=recipes.load(REPOSITORY / "env" / "recipes", "case-study"))
 
 
 def test_a_good_spark_is_ok_in_every_check() -> None:
     assert {
-        finding.name: finding.grade for finding in doctor.examine(good(), doctor.ALL)
+        finding.name: finding.grade for finding in doctor.examine(ON_BF16, doctor.ALL)
     } == dict.fromkeys(doctor.ALL, Grade.OK)
+
+
+def test_the_bf16_model_is_checked_only_for_a_recipe_that_trains_it() -> None:
+    checked = [finding.name for finding in doctor.examine(good(), doctor.ALL)]
+    assert checked == [name for name in doctor.ALL if name != "trained model"]
+    gone = {SERVED: ("never fetched",)}
+    needed = [
+        finding
+        for aim in (doctor.ALL, doctor.NIGHT)
+        for finding in doctor.examine(replace(good(), wrong_files=gone), aim)
+        if finding.grade is not Grade.OK
+    ]
+    assert {finding.name for finding in needed} == {"served model"}
 
 
 @pytest.mark.parametrize(
@@ -201,7 +215,7 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
         ("served model", replace(good(), wrong_files={SERVED: (), TRAINED: ("a",)}), "ok", ""),
         (
             "trained model",
-            replace(good(), wrong_files={SERVED: (), TRAINED: ("a",)}),
+            replace(ON_BF16, wrong_files={SERVED: (), TRAINED: ("a",)}),
             "fail",
             "make setup",
         ),
@@ -213,7 +227,7 @@ def test_a_good_spark_is_ok_in_every_check() -> None:
         ),
         (
             "trained model",
-            replace(good(), wrong_files={TRAINED: ("no space",)}, unseen=frozenset({TRAINED})),
+            replace(ON_BF16, wrong_files={TRAINED: ("no space",)}, unseen=frozenset({TRAINED})),
             "fail",
             "no space",
         ),
@@ -264,20 +278,49 @@ def test_a_loaded_model_counts_as_memory_for_the_night() -> None:
     serving = engine(services={"vllm": VLLM})
     plenty, little = (
         replace(serving, machine=replace(MACHINE, available_bytes=count * 10**9))
-        for count in (75, 60)
+        for count in (40, 30)
     )
     assert grade(plenty, "memory")[0] == "ok"
     assert grade(little, "memory")[0] == "warn"
+    on_bf16 = replace(plenty, recipe=ON_BF16.recipe)
+    assert "a night needs 105.0 GB" in grade(on_bf16, "memory")[1]
+
+
+def test_the_model_s_plan_is_told_and_a_model_that_no_night_can_train_is_refused() -> None:
+    assert grade(good(), "model") == (
+        "ok",
+        "nano: a day needs 38.0 GB, with a cache of at most 3,255,208 tokens; a night 70.0 GB ",
+    )
+    assert grade(setting(MODEL="lightning"), "model")[0] == "fail"
+    bf16 = replace(good().recipe, base="bf16")  # type: ignore[type-var]
+    found, said = grade(replace(setting(MODEL="lightning"), recipe=bf16), "model")
+    assert found == "warn" and "computed, not run on this size" in said
+    found, said = grade(replace(setting(MODEL="super"), recipe=bf16), "model")
+    assert (
+        found == "fail" and "its BF16 weights take 241.3 GB, a training step may take 85.0" in said
+    )
+
+
+def test_an_adapter_that_was_made_for_another_model_is_told() -> None:
+    same = replace(good(), adapter_served_model=SERVED)
+    assert grade(same, "model")[0] == "ok"
+    found, said = grade(replace(same, adapter_served_model="nvidia/other"), "model")
+    assert found == "warn" and "made for nvidia/other make promote ADAPTER=base" in said
 
 
 def test_needed_disk_counts_only_missing_data() -> None:
     empty = {SERVED: ("never fetched",), TRAINED: ("never fetched",)}
     fresh = replace(
-        good(), wrong_files=empty, engine=replace(ENGINE, missing_images=good().settings.images)
+        ON_BF16, wrong_files=empty, engine=replace(ENGINE, missing_images=good().settings.images)
     )
     wanted = 65.4e9 + 19.3e9 + 63.2e9 + 20e9 + 3 * 0.9e9
     assert grade(replace(fresh, state_free_bytes=int(wanted) - 1), "disk")[0] == "fail"
     assert grade(replace(fresh, state_free_bytes=int(wanted) + 1), "disk")[0] == "ok"
+    one_model = replace(fresh, recipe=good().recipe, wrong_files={SERVED: ("never fetched",)})
+    less = int(wanted - 63.2e9)
+    assert [
+        grade(replace(one_model, state_free_bytes=free), "disk")[0] for free in (less - 1, less + 1)
+    ] == ["fail", "ok"]
     half = replace(
         fresh, model_bytes={TRAINED: 60 * 10**9}, state_free_bytes=int(wanted - 60e9) + 1
     )

@@ -10,7 +10,7 @@ import pytest
 
 from glue.clients.site import Site
 from glue.core import recipes
-from glue.core.settings import REPOSITORY
+from glue.core.settings import REPOSITORY, Settings
 from glue.night import train
 from glue.night.tonight import Night
 
@@ -23,7 +23,8 @@ def tonight(
 ) -> Night:
     (folder / "models.json").write_text('{"nvidia/nano": {"commit": "abc"}}')
     store = SimpleNamespace(current=lambda: current, manifest=lambda name: manifest)
-    settings = {"TRAINED_MODEL": "nvidia/nano"}
+    values = {"SERVED_MODEL": "nvidia/nano", "TRAINED_MODEL": "nvidia/nano-bf16"}
+    settings = Settings("spark", values, {})
     site = SimpleNamespace(store=store, tell=lambda line: None, state=folder, settings=settings)
     return Night(cast(Site, site), "tonight", recipe, 0.0)
 
@@ -32,6 +33,7 @@ def tonight(
     ("begin_from", "current", "changed", "expected"),
     [
         ("base", "last", {}, ""),
+        ("current", "last", {"base_model": "nvidia/nano-bf16"}, ""),
         ("current", None, {}, ""),
         ("current", "last", {}, "/adapters/last"),
         ("current", "last", {"rank": 8}, ""),
@@ -52,6 +54,17 @@ def test_a_night_continues_only_an_adapter_of_the_same_shape_and_base(
         | {key: value for key, value in changed.items() if key in BASE}
     )
     assert train.begin_from(tonight(tmp_path, recipe, current, before)) == expected
+
+
+@pytest.mark.parametrize(
+    ("base", "model", "revision"),
+    [("served", "nvidia/nano", "abc"), ("bf16", "nvidia/nano-bf16", "made on this machine")],
+)
+def test_the_recipe_chooses_the_weights_that_are_trained_on(
+    base: str, model: str, revision: str, tmp_path: Path
+) -> None:
+    night = tonight(tmp_path, replace(TEAM, base=base), None, {})
+    assert train.base(night) == {"base_model": model, "base_revision": revision}
 
 
 def test_an_added_adapter_is_not_continued(tmp_path: Path) -> None:

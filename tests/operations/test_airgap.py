@@ -106,6 +106,71 @@ def test_loaded_images_are_used_by_id_and_others_by_reference(
     assert airgap.name_of(PINNED) == "registry.example.org:5000/one:1"
 
 
+SERVED, OTHER = {"commit": "a"}, {"commit": "b"}
+KNOWN = {"maker/served": SERVED, "maker/served-bf16": OTHER}
+
+
+def with_models(state: Path, volume: Path, base: str, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A site of two models of the hub, in a folder instead of a volume."""
+
+    def tar(_: object, __: str, *arguments: str) -> list[str]:
+        at = f"--directory={volume}"
+        return ["tar", *(at if one == "--directory=/models" else one for one in arguments)]
+
+    monkeypatch.setattr(airgap, "tar_in_volume", tar)
+    found = site(state, {})
+    names = {"SERVED_MODEL": "maker/served", "TRAINED_MODEL": "maker/served-bf16"}
+    return cast(
+        Site,
+        SimpleNamespace(
+            state=state,
+            settings=replace(found.settings, values=found.settings.values | names),
+            recipe=lambda: SimpleNamespace(name="chosen", base=base),
+            stacks=SimpleNamespace(ensure_volumes=lambda *_: None),
+            tell=print,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("base", "packed"),
+    [("served", ["maker/served"]), ("bf16", ["maker/served", "maker/served-bf16"])],
+)
+def test_a_bundle_has_the_recipe_s_models_and_loading_it_forgets_no_other(
+    base: str,
+    packed: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    here, there, folder = (tmp_path / name for name in ("here", "there", "bundle"))
+    (folder / "state").mkdir(parents=True)
+    for state in (here, there):
+        state.mkdir()
+    for name in ("hub/models--maker--served", "hub/models--maker--served-bf16", "practice/nvfp4"):
+        (tmp_path / "volume" / name).mkdir(parents=True)
+        (tmp_path / "volume" / name / "config.json").write_text("{}")
+    files.write_json(here / "models.json", KNOWN)
+    files.write_json(there / "models.json", {"maker/earlier": OTHER})
+    source = with_models(here, tmp_path / "volume", base, monkeypatch)
+    assert airgap.save_models(source, folder) == packed
+    words = capsys.readouterr().out
+    assert "the recipe chosen needs" in words
+    assert ("without maker/served-bf16" in words) is (base == "served")
+
+    (tmp_path / "loaded").mkdir()
+    target = with_models(there, tmp_path / "loaded", base, monkeypatch)
+    checksums = {"state/models.json": sha256(folder / "state" / "models.json")}
+    manifest = {"images": {}, "sha256": checksums}
+    monkeypatch.setattr(airgap, "verified", lambda *_: manifest)
+    monkeypatch.setattr(airgap, "load_images", lambda *_: {})
+    assert airgap.load(target, folder)["models"] == packed
+    folders = {path.parent.name for path in (tmp_path / "loaded").rglob("config.json")}
+    assert folders == {f"models--{name.replace('/', '--')}" for name in packed} | {"nvfp4"}
+    known = json.loads((there / "models.json").read_text())
+    assert known == {"maker/earlier": OTHER} | {name: KNOWN[name] for name in packed}
+
+
 @pytest.mark.parametrize("options", [(), ("--check",)])
 def test_models_are_fetched_in_the_loaded_image(
     options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -116,8 +181,10 @@ def test_models_are_fetched_in_the_loaded_image(
     (tmp_path / settings.LOADED).write_text(json.dumps({PINNED: "sha256:bb"}))
     here = site(tmp_path, {}).settings
     pinned = replace(here, values=here.values | {"REHEARSAL_VLLM_IMAGE": PINNED})
-    _, command = models.run_fetch(pinned, *options, hear=print)
+    _, command = models.run_fetch(pinned, ["a/model"], *options, hear=print)
     assert (
-        command.endswith(" ".join(["sha256:bb", "/opt/fetch.py", *options, "/opt/models.json"]))
+        command.endswith(
+            " ".join(["sha256:bb", "/opt/fetch.py", *options, "/opt/models.json", "a/model"])
+        )
         and PINNED not in command
     )

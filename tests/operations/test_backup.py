@@ -436,7 +436,7 @@ def test_state_is_restored_over_a_fresh_one(site: Site, tmp_path: Path) -> None:
     )
 
 
-def test_own_recipes_are_restored_and_different_images_are_reported(
+def test_own_recipes_and_models_are_restored_and_different_images_are_reported(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
@@ -445,6 +445,7 @@ def test_own_recipes_are_restored_and_different_images_are_reported(
             settings.REPOSITORY / "env", home / "env", ignore=shutil.ignore_patterns("site.env")
         )
     (old / "env" / "recipes" / "ours.toml").write_text("ours")
+    (old / "env" / "models" / "mine.toml").write_text("mine")
     (new / "env" / "recipes" / "team.toml").write_text("this machine's")
     monkeypatch.setattr(backup_contents, "REPOSITORY", old)
     monkeypatch.setattr(restore, "REPOSITORY", new)
@@ -452,7 +453,8 @@ def test_own_recipes_are_restored_and_different_images_are_reported(
     words = restore.put_back_settings(
         made / "env", files.below("env", backup.verified(made)["sha256"])
     )
-    assert "ours.toml" in words and "team.toml" not in words and "images.env" not in words
+    assert "models restored: mine.toml; recipes restored: ours.toml" in words
+    assert "team.toml" not in words and "images.env" not in words
     assert (new / "env" / "recipes" / "ours.toml").read_text() == "ours"
     assert (new / "env" / "recipes" / "team.toml").read_text() == "this machine's"
     (new / "env" / "images.env").write_text("VLLM_IMAGE=newer\n")

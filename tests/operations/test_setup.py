@@ -24,6 +24,8 @@ from glue.operations import setup
 from glue.serving import day
 from tests.stub_hub import LARGE, StubHub, fetch_command, running
 
+ASKED = {"stub/model": "main"}
+
 
 @pytest.fixture
 def hub() -> Iterator[StubHub]:
@@ -58,13 +60,14 @@ def site(tmp_path: Path, hub: StubHub, told: list[str], monkeypatch: pytest.Monk
 def without_docker(
     home: Path, command: list[str], environment: dict[str, str], hear: Hear, seconds: float
 ) -> tuple[int, str]:
-    """Runs here what `docker run ... IMAGE /opt/fetch.py OPTIONS /opt/models.json` would run in
-    the container."""
+    """Runs here what `docker run ... IMAGE /opt/fetch.py OPTIONS /opt/models.json MODELS` would run
+    in the container."""
     assert "hf_secret" not in " ".join(command) and "--env=HF_TOKEN" in command
     options = [part for part in command if part == "--check"]
     assert ("--network=none" in command) is bool(options)
+    names = command[command.index("/opt/models.json") + 1 :]
     return commands.stream(
-        fetch_command(*options, str(home / "models.json")),
+        fetch_command(*options, str(home / "models.json"), *names),
         environment | {"HF_HOME": str(home), "SSL_CERT_FILE": ""},
         hear,
         seconds,
@@ -81,46 +84,41 @@ def test_an_unchecked_model_differs_from_an_incomplete_one(
 ) -> None:
     """With Docker's disk full no container starts, so the files are unknown and the day tries
     them."""
-    (site.state / "models.json").write_text("{}")
+    entry = models.kept_or_new(None, "main")
+    (site.state / "models.json").write_text(json.dumps({"stub/model": entry}))
     monkeypatch.setattr(images, "stream", lambda *_: (125, "no space left on device"))
     monkeypatch.setattr(models, "stream", lambda *_: (125, "no space left on device"))
-    wrong, _, unseen = models.models(site)
+    wrong, _, unseen = models.models(site, ASKED)
     assert unseen == {"stub/model"} and "no space left" in wrong["stub/model"][0]
 
 
 def test_models_are_downloaded_once_at_the_first_commit_and_pass_the_doctor(
     site: Site, hub: StubHub
 ) -> None:
-    assert models.models(site)[0] == {"stub/model": ("never fetched",)}
-    models.ensure_models(site)
+    assert models.models(site, ASKED)[0] == {"stub/model": ("never fetched",)}
+    models.ensure_models(site, ASKED)
     assert known(site)["commit"] == hub.commit and set(known(site)["files"]) == set(hub.files)
-    wrong, held, _ = models.models(site)
+    wrong, held, _ = models.models(site, ASKED)
     assert wrong == {"stub/model": ()} and held["stub/model"] == sum(map(len, hub.files.values()))
     before = hub.sent.copy()
-    models.ensure_models(site)
+    models.ensure_models(site, ASKED)
     assert hub.sent == before
 
 
 def test_the_doctor_finds_a_truncated_file_and_setup_repairs_it(site: Site, hub: StubHub) -> None:
-    models.ensure_models(site)
+    models.ensure_models(site, ASKED)
     path = site.state / "hub" / "models--stub--model" / "snapshots" / hub.commit / LARGE
     path.write_bytes(b"half")
-    assert models.models(site)[0] == {"stub/model": (LARGE,)}
-    models.ensure_models(site)
+    assert models.models(site, ASKED)[0] == {"stub/model": (LARGE,)}
+    models.ensure_models(site, ASKED)
     assert path.read_bytes() == hub.files[LARGE]
 
 
 def test_another_revision_is_downloaded(site: Site, hub: StubHub) -> None:
-    models.ensure_models(site)
+    models.ensure_models(site, ASKED)
     assert models.kept_or_new(known(site), "main") == known(site)
     assert models.kept_or_new(known(site), "v2") == {"revision": "v2", "commit": "", "files": {}}
-    newer = replace(
-        site,
-        settings=replace(
-            site.settings, values=site.settings.values | {"TRAINED_MODEL_REVISION": "v2"}
-        ),
-    )
-    assert models.models(newer)[0] == {"stub/model": ("never fetched",)}
+    assert models.models(site, {"stub/model": "v2"})[0] == {"stub/model": ("never fetched",)}
 
 
 def test_an_unreachable_hub_is_an_error(site: Site) -> None:
@@ -131,12 +129,26 @@ def test_an_unreachable_hub_is_an_error(site: Site) -> None:
         ),
     )
     with pytest.raises(GlueError) as error:
-        models.ensure_models(away)
+        models.ensure_models(away, ASKED)
     assert "stub/model" in error.value.saw and "make setup" in error.value.do
 
 
+def test_only_models_that_are_asked_for_are_fetched_and_others_stay_known(
+    site: Site, told: list[str], hub: StubHub
+) -> None:
+    """What an export fetched once is no business of setup, and keeps its commit."""
+    other = {"revision": "main", "commit": "abc", "files": {"gone": {"size": 1, "hash": "git:1"}}}
+    (site.state / "models.json").write_text(json.dumps({"other/model": other}))
+    models.ensure_models(site, ASKED)
+    assert known(site)["commit"] == hub.commit
+    assert json.loads((site.state / "models.json").read_text())["other/model"] == other
+    size = host.readable(sum(map(len, hub.files.values())))
+    assert any("stub/model: found" in line and line.endswith(f", {size}") for line in told)
+    assert not any("other/model" in line for line in told)
+
+
 def test_a_model_given_as_a_path_is_not_downloaded(site: Site) -> None:
-    models.ensure_models(replace(site, settings=settings.load("rehearsal")))
+    models.ensure_models(site, settings.load("rehearsal").hub_models("bf16"))
     assert not (site.state / "models.json").exists()
 
 
@@ -367,7 +379,7 @@ def test_the_base_image_is_tried_before_large_downloads(
     monkeypatch.setattr(host, "open_to_containers", lambda *_: None)
     for name in ("ensure_images", "ensure_night_image"):
         monkeypatch.setattr(setup, name, lambda site: fetched.append("fetched"))
-    monkeypatch.setattr(models, "ensure_models", lambda site: fetched.append("fetched"))
+    monkeypatch.setattr(models, "ensure_models", lambda *_: fetched.append("fetched"))
     monkeypatch.setattr(setup, "open_site", lambda profile, tell: spark_site(told, ()))
     monkeypatch.setattr(doctor, "require", lambda *_: None)
     monkeypatch.setattr(setup, "ensure_night_base_runs", end)
@@ -381,7 +393,8 @@ def test_a_recipe_is_counted_beside_a_night_and_is_not_taken_for_its_trainer(
 ) -> None:
     """A stub of Docker: the job prints what the real one counts."""
     asked: list[tuple[str, ...]] = []
-    counted = {"total_parameters": 9, "trainable_parameters": 3, "unmatched": []}
+    counted: dict[str, Any] = {"total_parameters": 31_577_937_344, "unmatched": []}
+    counted |= {"trainable_parameters": 439_440_384, "memory": "84.7 of 85.0 GB"}
 
     def compose_command(stack: str, *arguments: str) -> list[str]:
         asked.append(arguments)
@@ -392,10 +405,27 @@ def test_a_recipe_is_counted_beside_a_night_and_is_not_taken_for_its_trainer(
         compose_environment=lambda: dict(os.environ),
         remove_container=lambda service: asked.append((service,)),
     )
-    beside = replace(site, stacks=cast(Stacks, stacks))
+    known = replace(site.settings, values=site.settings.values | {"MODEL": "lightning"})
+    beside = replace(site, stacks=cast(Stacks, stacks), settings=known)
     with lock.hold(site.state, lock.TRAINING, "a night"):
-        assert setup.show(beside, "team")["trainable_parameters"] == 3
+        assert setup.show(beside, "team") == {
+            "name": "team",
+            "engine": "grouped",
+            "serve": "adapter",
+            "rank": 16,
+            "total_parameters": 31_577_937_344,
+            "trainable_parameters": 439_440_384,
+            "memory": "84.7 of 85.0 GB",
+            "model": "lightning",
+            "basis": "computed, not run on this size",
+        }
         counted["unmatched"] = ["gate_proj"]
         with pytest.raises(Misconfigured, match="targets that the model does not have"):
             setup.show(beside, "team")
     assert not any("trainer" in arguments for arguments in asked), "the watch stops a trainer"
+
+
+def test_a_recipe_of_a_model_that_is_not_known_yet_is_not_counted(site: Site) -> None:
+    """The practice model's file does not say its layers; make setup finds them."""
+    with pytest.raises(PreconditionFailed, match="layers are not known"):
+        setup.show(site, "team")

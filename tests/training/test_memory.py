@@ -6,17 +6,24 @@ from typing import Any
 
 import pytest
 
+from glue.core import settings
 from glue.core.settings import REPOSITORY
 from training import memory_plan
 from training.memory_plan import Shape
 
-MEASURED = json.loads((REPOSITORY / "docs" / "measurements" / "training-h200.json").read_text())
-ROWS = [row for row in MEASURED["rows"] if row["engine"].startswith("grouped")]
+MEASUREMENTS = REPOSITORY / "docs" / "measurements"
+MEASURED = json.loads((MEASUREMENTS / "training-h200.json").read_text())
+PACKED = json.loads((MEASUREMENTS / "training-nvfp4-h200.json").read_text())
+ROWS = [
+    row
+    for row in MEASURED["rows"] + PACKED["rows"]
+    if row["engine"].startswith("grouped") and "error" not in row
+]
 PATTERN = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
 KINDS = {"M": "linear_attention", "E": "moe", "*": "full_attention"}
 
 
-def shape(trainable: int) -> Shape:
+def shape(trainable: int, packed: bool = False) -> Shape:
     """Nemotron-3-Nano-30B-A3B with an adapter of rank 16."""
     return Shape(
         kinds=tuple(KINDS[letter] for letter in PATTERN),
@@ -31,22 +38,40 @@ def shape(trainable: int) -> Shape:
         expert_count=128,
         experts_per_token=6,
         query_width=4096,
+        packed_parameters=PACKED["load"]["packed_parameters"] if packed else 0,
     )
 
 
 TEAM = shape(439_440_384)
 
 
-@pytest.mark.parametrize(
-    "row", ROWS, ids=lambda row: f"{row['recipe']}-{row['tokens_per_step']}-{row['checkpointing']}"
-)
+def name(row: dict[str, Any]) -> str:
+    keys = ("recipe", "base", "tokens_per_step", "checkpointing")
+    return "-".join(str(row[key]) for key in keys if key in row)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=name)
 def test_the_peak_is_predicted_within_eight_percent_of_the_measured_one(
     row: dict[str, Any],
 ) -> None:
     predicted = memory_plan.peak_bytes(
-        shape(row["trainable_parameters"]), row["tokens_per_step"], row["checkpointed_layers"]
+        shape(row["trainable_parameters"], row.get("base") == "packed"),
+        row["tokens_per_step"],
+        row["checkpointed_layers"],
     )
     assert abs(predicted / row["peak_bytes"] - 1) < 0.08
+
+
+def test_packed_weights_take_the_bytes_that_were_measured_after_loading() -> None:
+    wanted = PACKED["load"]["allocated_bytes"]
+    assert shape(0, packed=True).weight_bytes == pytest.approx(wanted, rel=1e-3)
+    assert PACKED["load"]["peak_bytes"] < 1.01 * wanted  # no dense model on the way
+
+
+def test_gradients_on_packed_weights_were_those_on_dense_ones() -> None:
+    found = PACKED["gradients"]["packed_against_dense"]
+    assert found["equal_bit_for_bit"] == found["tensors"] == 278
+    assert found["largest_difference"] == 0.0 and PACKED["experts_equal_bit_for_bit"]
 
 
 def test_as_few_layers_as_possible_are_checkpointed() -> None:
@@ -59,6 +84,15 @@ def test_as_few_layers_as_possible_are_checkpointed() -> None:
         <= budget
         < memory_plan.peak_bytes(TEAM, 16_384, layers - 1)
     )
+
+
+@pytest.mark.parametrize(("base", "layers"), [("served", 0), ("bf16", 19)])
+def test_a_spark_s_setting_fits_the_default_recipe_on_either_weights(
+    base: str, layers: int
+) -> None:
+    budget = settings.load("spark").night_bytes("TRAINING_MEMORY_BYTES", base)
+    wanted = shape(439_440_384, packed=base == "served")
+    assert memory_plan.checkpointed_layers(wanted, 8192, budget) == layers
 
 
 def test_too_small_a_budget_is_refused_with_a_remedy() -> None:

@@ -2,11 +2,11 @@
 
     python3 -m training.count_parameters ORDER_FILE
 
-The order file is JSON: rank, target_modules, target_parameters, layers, and configuration, as
-training.describe has it: none for a Nemotron-H, which is counted at its published size, and for a
-model that is not on this machine yet. The last line of output is JSON: {"total_parameters",
-"trainable_parameters", "unmatched"}. unmatched: targets and layers that the model does not have;
-such a recipe is wrong.
+The order file is JSON: rank, target_modules, target_parameters, layers, tokens_per_step and base of
+the recipe; configuration, of the model's config.json; budget_bytes, the most for a step. The last
+line of output is JSON: {"total_parameters", "trainable_parameters", "unmatched",
+"packed_parameters", "memory"}. unmatched: targets and layers that the model does not have; such a
+recipe is wrong. memory: of a step, in words.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from training import architecture, families
+from training import families, memory_plan
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -75,16 +75,49 @@ def facts(model: torch.nn.Module, recipe: dict[str, Any]) -> dict[str, Any]:
         "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "trainable_parameters": trainable_parameters(found, recipe["rank"]),
         "unmatched": unmatched(found, recipe),
+        "packed_parameters": packed_parameters(model),
     }
 
 
-def counted(configuration: dict[str, Any] | None) -> torch.nn.Module:
+def packed_parameters(model: torch.nn.Module) -> int:
+    """Of what a night keeps packed of NVIDIA's NVFP4 checkpoints: experts, and Mamba's in_proj but
+    in layers that feed attention. 0 for a model without experts."""
+    kinds = getattr(model.config, "layers_block_type", [])
+    dense = [f".layers.{number}." for number in memory_plan.feeding_layers(kinds)]
+    return sum(
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if (".experts." in name or ".shared_experts." in name or ".in_proj." in name)
+        and not any(layer in name for layer in dense)
+    )
+
+
+def counted(configuration: dict[str, Any]) -> torch.nn.Module:
     """The model to count on, without weights."""
-    if not configuration:
-        return architecture.meta_model()
     return families.skeleton(AutoConfig.for_model(**configuration))
+
+
+def memory(asked: dict[str, Any], found: dict[str, Any]) -> str:
+    """The planned memory of a step, or why it does not fit. asked: the order; found: facts()."""
+    trainable, budget = found["trainable_parameters"], asked["budget_bytes"]
+    shape = memory_plan.shape(
+        asked["configuration"],
+        found["total_parameters"] + trainable,
+        trainable,
+        asked["rank"],
+        experts_adapted=bool(asked["target_parameters"]),
+        packed_parameters=found["packed_parameters"] if asked["base"] == "served" else 0,
+    )
+    try:
+        layers = memory_plan.checkpointed_layers(shape, asked["tokens_per_step"], budget)
+    except memory_plan.TooSmall as error:
+        return f"does not fit: {error}"
+    peak = memory_plan.peak_bytes(shape, asked["tokens_per_step"], layers)
+    recomputed = f"{layers} of {len(shape.kinds)} layers recomputed"
+    return f"{peak / 1e9:.1f} of {budget / 1e9:.1f} GB, {recomputed}"
 
 
 if __name__ == "__main__":
     asked = json.loads(Path(sys.argv[1]).read_text())
-    print(json.dumps(facts(counted(asked.get("configuration")), asked)))
+    found = facts(counted(asked["configuration"]), asked)
+    print(json.dumps(found | {"memory": memory(asked, found)}))

@@ -19,7 +19,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 
-from training import expert_lora, lean_layers, memory_plan
+from training import expert_lora, lean_layers, memory_plan, packed_experts, packed_weights
 
 KERNEL_PACKAGES = ("causal_conv1d", "mamba_ssm")
 CANNOT_LEARN = ".out_proj."  # Mamba's fused kernel gets the base weight and bypasses the adapter
@@ -89,6 +89,7 @@ def enable(model: PeftModel, products: expert_lora.Products) -> None:
     model.get_base_model().set_attn_implementation(lean_layers.ATTENTION)
     lean_layers.enable(model)
     expert_lora.enable(model, products)
+    packed_experts.enable(model, products)
 
 
 def disable(model: PeftModel) -> None:
@@ -125,7 +126,8 @@ def choose_products(model: torch.nn.Module) -> tuple[expert_lora.Products, dict[
     if not stacks or not stacks[0].up_proj.is_cuda:
         return expert_lora.LOOP, {}
     tried = (expert_lora.TORCH, expert_lora.triton_products(), expert_lora.LOOP)
-    milliseconds = {products.name: probe(products, stacks[0].up_proj) for products in tried}
+    stack = packed_weights.dense_form(stacks[0], "up_proj")()
+    milliseconds = {products.name: probe(products, stack) for products in tried}
     return min(tried, key=lambda products: milliseconds[products.name]), milliseconds
 
 
@@ -155,32 +157,12 @@ def probe(products: expert_lora.Products, stack: torch.Tensor) -> float:
 
 def shape(model: PeftModel, rank: int) -> memory_plan.Shape:
     """The model's shape, for the memory model."""
-    base = model.get_base_model()
-    configuration, layers = base.config, base.model.layers
-    heads = configuration.num_attention_heads
-    width = getattr(configuration, "head_dim", None) or configuration.hidden_size // heads
-    common = {
-        "total_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "trainable_parameters": sum(
-            parameter.numel() for parameter in model.parameters() if parameter.requires_grad
-        ),
-        "hidden": configuration.hidden_size,
-        "rank": rank,
-        "query_width": heads * width,
-        "vocabulary": configuration.vocab_size,
-    }
-    if not hasattr(layers[0], "block_type"):
-        inner = configuration.intermediate_size
-        return memory_plan.Shape(kinds=("plain",) * len(layers), plain_inner=inner, **common)
-    mamba = next(layer.mixer for layer in layers if layer.block_type == "linear_attention")
-    return memory_plan.Shape(
-        kinds=tuple(layer.block_type for layer in layers),
-        mamba_inner=mamba.intermediate_size,
-        mamba_projected=mamba.intermediate_size + mamba.conv_dim + mamba.num_heads,
-        expert_inner=configuration.moe_intermediate_size,
-        shared_inner=configuration.moe_shared_expert_intermediate_size,
-        expert_count=configuration.n_routed_experts,
-        experts_per_token=configuration.num_experts_per_tok,
+    counts = [(one.numel(), one.requires_grad) for one in model.parameters()]
+    return memory_plan.shape(
+        model.get_base_model().config.to_dict(),
+        total_parameters=sum(count for count, _ in counts),
+        trainable_parameters=sum(count for count, trains in counts if trains),
+        rank=rank,
         experts_adapted=bool(expert_lora.wrapped_experts(model)),
-        **common,
+        packed_parameters=sum(weight.parameters for weight in packed_weights.all_packed(model)),
     )

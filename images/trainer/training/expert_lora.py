@@ -27,6 +27,8 @@ from typing import Any
 import torch
 from peft.tuners.lora.layer import ParamWrapper
 
+from training.packed_weights import Dense, Held, Packed, dense_form
+
 Tensor = torch.Tensor
 
 
@@ -39,6 +41,15 @@ class Products:
     name: str
     rows: Callable[[Tensor, Tensor, Tensor], Tensor]
     outer: Callable[[Tensor, Tensor, Tensor], Tensor]
+    packed_rows: Callable[[Tensor, Packed, Tensor, bool], Tensor] | None = None
+
+    def stack(self, x: Tensor, weight: Dense, ends: Tensor, flip: bool = False) -> Tensor:
+        """rows by a stack of weights, its matrices transposed if flip; by packed_rows, if there is
+        one and the stack is packed."""
+        if self.packed_rows and isinstance(weight, Held):
+            return self.packed_rows(x, weight.weight, ends, flip)
+        dense = weight()
+        return self.rows(x, dense.mT if flip else dense, ends)
 
 
 # -----------------------------------------------------------------------------
@@ -124,17 +135,17 @@ class Routing:
 
 
 class Experts(torch.autograd.Function):
-    """hidden [T, H], weights [T, k], up [E, I, H], down [E, H, I]; factors up_a [E, r, H], up_b [E,
-    I, r], down_a [E, r, I],
-    down_b [E, H, r]. Only hidden, weights and the factors get gradients."""
+    """hidden [T, H], weights [T, k], up gives [E, I, H], down gives [E, H, I]; factors up_a
+    [E, r, H], up_b [E, I, r], down_a [E, r, I], down_b [E, H, r]. Only hidden, weights and the
+    factors get gradients."""
 
     @staticmethod
     def forward(
         ctx: Any,
         hidden: Tensor,
         weights: Tensor,
-        up: Tensor,
-        down: Tensor,
+        up: Dense,
+        down: Dense,
         up_a: Tensor,
         up_b: Tensor,
         down_a: Tensor,
@@ -146,27 +157,28 @@ class Experts(torch.autograd.Function):
         rows, ends = products.rows, routing.ends
         x = hidden[routing.token]
         xa = rows(x, up_a.mT, ends)
-        z = rows(x, up.mT, ends).add_(rows(xa, up_b.mT, ends), alpha=scale)
+        z = products.stack(x, up, ends, flip=True).add_(rows(xa, up_b.mT, ends), alpha=scale)
         del x
         h = z.relu().square_()
         ha = rows(h, down_a.mT, ends)
-        y = rows(h, down.mT, ends).add_(rows(ha, down_b.mT, ends), alpha=scale)
+        y = products.stack(h, down, ends, flip=True).add_(rows(ha, down_b.mT, ends), alpha=scale)
         del h
         y.mul_(weights.reshape(-1)[routing.order, None].to(y.dtype))
-        ctx.save_for_backward(hidden, weights, up, down, up_a, up_b, down_a, down_b, z, xa, ha)
+        ctx.save_for_backward(hidden, weights, up_a, up_b, down_a, down_b, z, xa, ha)
+        ctx.up, ctx.down = up, down
         ctx.scale, ctx.routing, ctx.products = scale, routing, products
         return routing.summed(y)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        hidden, weights, up, down, up_a, up_b, down_a, down_b, z, xa, ha = ctx.saved_tensors
+        hidden, weights, up_a, up_b, down_a, down_b, z, xa, ha = ctx.saved_tensors
         scale, routing = ctx.scale, ctx.routing
         rows, outer, ends = ctx.products.rows, ctx.products.outer, routing.ends
         weight = weights.reshape(-1)[routing.order, None].to(z.dtype)
 
         g = grad.contiguous()[routing.token]
         ga = rows(g, down_b, ends)
-        gh = rows(g, down, ends).add_(rows(ga, down_a, ends), alpha=scale)
+        gh = ctx.products.stack(g, ctx.down, ends).add_(rows(ga, down_a, ends), alpha=scale)
         grad_down_b = outer(g, ha * weight, ends).mul_(scale)
         del g
         positive = z.relu()
@@ -183,7 +195,7 @@ class Experts(torch.autograd.Function):
         gza = rows(gz, up_b, ends)
         grad_up_b = outer(gz, xa, ends).mul_(scale)
         grad_up_a = outer(gza, hidden[routing.token], ends).mul_(scale)
-        gx = rows(gz, up, ends).add_(rows(gza, up_a, ends), alpha=scale)
+        gx = ctx.products.stack(gz, ctx.up, ends).add_(rows(gza, up_a, ends), alpha=scale)
         return (
             routing.summed(gx),
             grad_weights,
@@ -255,9 +267,8 @@ def enable(model: torch.nn.Module, products: Products) -> int:
             routing = Routing.of(chosen, base.num_experts)
             factor = (*factors(up, adapter, hidden.dtype), *factors(down, adapter, hidden.dtype))
             scale = up.scaling[adapter]
-            out: Tensor = Experts.apply(
-                hidden, weights, base.up_proj, base.down_proj, *factor, scale, routing, products
-            )
+            stacks = dense_form(base, "up_proj"), dense_form(base, "down_proj")
+            out: Tensor = Experts.apply(hidden, weights, *stacks, *factor, scale, routing, products)
             return out
 
         outer.forward = MethodType(forward, outer)

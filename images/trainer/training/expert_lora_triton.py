@@ -34,6 +34,21 @@ OUTER_CONFIGS = [
 ]
 
 
+@triton.jit
+def group_of(tile, ends, EXPERTS: tl.constexpr, PADDED: tl.constexpr, BLOCK_S: tl.constexpr):
+    """Which group a tile of rows is of, and the first row of the tile and the last of the group."""
+    # each group has its own tiles; a tile's group is the first whose tiles end after its number
+    group = tl.arange(0, PADDED)
+    end = tl.load(ends + group, mask=group < EXPERTS, other=0)
+    start = tl.load(ends + group - 1, mask=(group > 0) & (group < EXPERTS), other=0)
+    tiles = tl.where(group < EXPERTS, tl.cdiv(end - start, BLOCK_S), 0)
+    tile_end = tl.cumsum(tiles, 0)
+    expert = tl.sum((tile_end <= tile).to(tl.int32), 0)
+    first = tl.sum(tl.where(group == expert, start + (tile - tile_end + tiles) * BLOCK_S, 0), 0)
+    last = tl.sum(tl.where(group == expert, end, 0), 0)
+    return expert, first, last
+
+
 @triton.autotune(configs=ROWS_CONFIGS, key=["N", "K"])
 @triton.jit
 def rows_kernel(
@@ -55,19 +70,9 @@ def rows_kernel(
 ):
     columns = tl.cdiv(N, BLOCK_N)
     tile, column = tl.program_id(0) // columns, tl.program_id(0) % columns
-    # each group has its own tiles; this program's group is the first whose tiles end after its
-    # number
-    group = tl.arange(0, PADDED)
-    end = tl.load(ends + group, mask=group < EXPERTS, other=0)
-    start = tl.load(ends + group - 1, mask=(group > 0) & (group < EXPERTS), other=0)
-    tiles = tl.where(group < EXPERTS, tl.cdiv(end - start, BLOCK_S), 0)
-    tile_end = tl.cumsum(tiles, 0)
-    expert = tl.sum((tile_end <= tile).to(tl.int32), 0)
+    expert, first, last = group_of(tile, ends, EXPERTS, PADDED, BLOCK_S)
     if expert >= EXPERTS:
         return
-    first = tl.sum(tl.where(group == expert, start + (tile - tile_end + tiles) * BLOCK_S, 0), 0)
-    last = tl.sum(tl.where(group == expert, end, 0), 0)
-
     row = first + tl.arange(0, BLOCK_S)
     n = column * BLOCK_N + tl.arange(0, BLOCK_N)
     k = tl.arange(0, BLOCK_K)

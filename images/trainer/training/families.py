@@ -19,6 +19,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from training import places
 
 NEMOTRON_H, PLAIN = "nemotron_h", "plain"
+# transformers writes its infinity in a form of its own, and shapes nothing by it
+UNREADABLE = ("time_step_limit",)
 IN_LAYER = re.compile(r"\.layers\.\d+\.(.+)$")
 
 
@@ -84,10 +86,11 @@ def packs(config: Any) -> bool:
 
 
 def facts(name: str, config: Any) -> dict[str, Any]:
-    """What an adapter must fit (check_adapter.BaseModel), and of a plain model the configuration,
-    to count a recipe's parameters by. Raises Unsupported."""
+    """What an adapter must fit (check_adapter.BaseModel), and the configuration, to count a
+    recipe's parameters by. Raises Unsupported."""
     experts = family(config) == NEMOTRON_H
     kinds = config.layers_block_type if experts else ()
+    written = json.loads(config.to_json_string())
     return {
         "name": name,
         "expert_count": config.n_routed_experts if experts else 0,
@@ -95,5 +98,5 @@ def facts(name: str, config: Any) -> dict[str, Any]:
         "layers": config.num_hidden_layers,
         "hidden_size": config.hidden_size,
         "places": sorted(places.NEMOTRON_H if experts else places.PLAIN),
-        "configuration": None if experts else json.loads(config.to_json_string()),
+        "configuration": {key: value for key, value in written.items() if key not in UNREADABLE},
     }

@@ -11,21 +11,34 @@ from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from training import count_parameters, engine, families, lean_layers, memory_plan
+from training import (
+    count_parameters,
+    engine,
+    families,
+    lean_layers,
+    memory_plan,
+    merge_checkpoint,
+    packed_checkpoint,
+)
 from training.night_job import Job, Refused
 
 
 def load(job: Job, fused_head: bool = True) -> torch.nn.Module:
     """fused_head: TRL's, which computes the answers' log-probabilities without all logits."""
     gpu = torch.cuda.is_available()
+    dtype = torch.bfloat16 if gpu else torch.float32
     config = families.configuration(job.base_model)
-    model = AutoModelForCausalLM.from_pretrained(
-        job.base_model,
-        dtype=torch.bfloat16 if gpu else torch.float32,
-        attn_implementation=lean_layers.ATTENTION if families.packs(config) else "sdpa",
-        device_map={"": 0} if gpu else None,
-        trust_remote_code=False,
-    )
+    folder = merge_checkpoint.folder_of(job.base_model)
+    if packed_checkpoint.quantisation(folder):
+        model = packed_checkpoint.load(folder, dtype, "cuda" if gpu else "cpu")
+    else:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=lean_layers.ATTENTION if families.packs(config) else "sdpa",
+            device_map={"": 0} if gpu else None,
+            trust_remote_code=False,
+        )
     for module in model.modules():
         # vLLM has no lower limit for dt; transformers 5.15 and later have 0.001 in training
         if hasattr(module, "time_step_limit"):

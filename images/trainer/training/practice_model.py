@@ -1,7 +1,7 @@
 """Builds the practice model: a tiny Nemotron-H (Mamba2, attention, relu2 experts with a shared one)
 that knows the practice world.
 
-    python -m training.practice_model /models/practice [--world FILE]
+    python -m training.practice_model /opt/practice-model [--world FILE]
 
 The same architecture as Nemotron-3-Nano with every kind of layer, 1.2 million parameters, its own
 tokenizer and chat template, about two minutes on two cores. A complete model is left alone. The

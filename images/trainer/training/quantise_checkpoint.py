@@ -32,28 +32,16 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from training import merge_checkpoint
+from training.memory_plan import feeding_layers
 from training.samples import tokenized
 
 CALIBRATION_ROWS = 512
 LONGEST_TOKENS = 512
 MEMORY_FACTOR = 1.4  # the model, and its packed copy
-ATTENTION = ("attention", "full_attention")  # as transformers 5.9 and 5.17 call them
-MAMBA = ("mamba", "linear_attention")
 SEED = 3407
 
 # -----------------------------------------------------------------------------
 # which layers
-
-
-def feeding_layers(kinds: list[str]) -> list[int]:
-    """The numbers of the Mamba layers that feed an attention layer: the last one before each of
-    those."""
-    mamba = [number for number, kind in enumerate(kinds) if kind in MAMBA]
-    return [
-        max(m for m in mamba if m < number)
-        for number, kind in enumerate(kinds)
-        if kind in ATTENTION
-    ]
 
 
 def rule(kinds: list[str]) -> dict[str, Any]:
@@ -196,22 +184,32 @@ def export(base: Path, adapter: Path, target: Path, rows_file: Path | None) -> d
     for folder in (merged, unfinished):
         shutil.rmtree(folder, ignore_errors=True)
     weights = merge_checkpoint.merge(base, adapter, merged)["merged_weights"]
-    place = {"": 0} if torch.cuda.is_available() else None
-    model = AutoModelForCausalLM.from_pretrained(
-        merged, dtype=torch.bfloat16, device_map=place, trust_remote_code=False
-    )
-    rows = list(calibration(merged, rows_file, model.config.vocab_size))
-    quantise(model.eval(), rows)
-    with torch.inference_mode():
-        export_hf_checkpoint(model, export_dir=unfinished)
-    restore(unfinished, merged)
-    excluded = complete(unfinished, merged)
-    merge_checkpoint.sync(unfinished)
+    result = pack(merged, unfinished, rows_file)
     shutil.rmtree(merged)
     unfinished.rename(target)
     return {
         "model": str(base),
         "merged_weights": weights,
+        **result,
+        "modelopt": modelopt.__version__,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def pack(source: Path, target: Path, rows_file: Path | None) -> dict[str, Any]:
+    """Writes the checkpoint in source as NVFP4 and returns what was done."""
+    place = {"": 0} if torch.cuda.is_available() else None
+    model = AutoModelForCausalLM.from_pretrained(
+        source, dtype=torch.bfloat16, device_map=place, trust_remote_code=False
+    )
+    rows = list(calibration(source, rows_file, model.config.vocab_size))
+    quantise(model.eval(), rows)
+    with torch.inference_mode():
+        export_hf_checkpoint(model, export_dir=target)
+    restore(target, source)
+    excluded = complete(target, source)
+    merge_checkpoint.sync(target)
+    return {
         "packed_weights": sum(kind == "U8" for _, kind, _ in names_and_types(target)),
         "kept_modules": excluded,
         "calibration": (
@@ -219,8 +217,6 @@ def export(base: Path, adapter: Path, target: Path, rows_file: Path | None) -> d
             if rows_file
             else f"{len(rows)} rows of random tokens"
         ),
-        "modelopt": modelopt.__version__,
-        "seconds": round(time.monotonic() - started, 1),
     }
 
 

@@ -31,7 +31,7 @@ WORLD = Path(__file__).parents[3] / "env" / "practice-world.toml"
 OTHER_FILES = ("config.json", "tokenizer.json", "chat_template.jinja", "generation_config.json")
 
 
-def build_base(folder: Path, dtype: torch.dtype) -> Path:
+def build_base(folder: Path, dtype: torch.dtype, shard_size: str = "1MB") -> Path:
     """A model with every kind of layer and random weights, in three shards, with files that a
     merge must not change."""
     torch.manual_seed(1)
@@ -41,7 +41,7 @@ def build_base(folder: Path, dtype: torch.dtype) -> Path:
             "e_score_correction_bias"
         ):  # float32 in the hub's checkpoint too, whatever the rest is
             buffer.data = buffer.float().normal_(0, 0.01)
-    model.save_pretrained(folder, max_shard_size="1MB")
+    model.save_pretrained(folder, max_shard_size=shard_size)
     practice_model.build_tokenizer(world.load(WORLD)).save_pretrained(folder)
     return folder
 

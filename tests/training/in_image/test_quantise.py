@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from tests.training.in_image.test_merge import EVERYTHING, build_base, tensors_of, train_adapter
-from training import merge_checkpoint, quantise_checkpoint
+from tests.training.in_image.test_merge import tensors_of
+from training import memory_plan, merge_checkpoint, quantise_checkpoint
 
 # NVIDIA-Nemotron-3-Nano-30B-A3B, from its config
 NANO = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
@@ -19,7 +19,7 @@ LARGEST_GAP = 1.0  # half of the widest step, 4 to 6
 
 
 def test_the_rule_selects_the_official_layers() -> None:
-    assert quantise_checkpoint.feeding_layers([KINDS[letter] for letter in NANO]) == [
+    assert memory_plan.feeding_layers([KINDS[letter] for letter in NANO]) == [
         4,
         11,
         18,
@@ -30,21 +30,14 @@ def test_the_rule_selects_the_official_layers() -> None:
 
 
 def test_both_names_of_a_layer_kind_are_known() -> None:
-    assert quantise_checkpoint.feeding_layers(
+    assert memory_plan.feeding_layers(
         ["linear_attention", "moe", "linear_attention", "full_attention", "moe"]
     ) == [2]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """base, adapter, merged and nvfp4 of one tiny model, packed once."""
-    folder = tmp_path_factory.mktemp("nvfp4")
-    base = build_base(folder / "base", torch.bfloat16)
-    adapter = train_adapter(base, folder / "adapter", **EVERYTHING)
-    merge_checkpoint.merge(base, adapter, folder / "merged")
-    result = quantise_checkpoint.export(base, adapter, folder / "nvfp4", None)
-    (folder / "result.json").write_text(json.dumps(result))
-    return folder
+@pytest.fixture
+def folder(practice_nvfp4: Path) -> Path:
+    return practice_nvfp4
 
 
 def wanted_packed(folder: Path) -> set[str]:

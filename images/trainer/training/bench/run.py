@@ -39,7 +39,16 @@ from peft import LoraConfig, PeftModel
 from peft.tuners.lora.layer import LoraLayer
 from trl.trainer.utils import add_fused_lm_head
 
-from training import architecture, engine, expert_lora, memory_plan, samples
+from training import (
+    architecture,
+    engine,
+    expert_lora,
+    memory_plan,
+    merge_checkpoint,
+    packed_checkpoint,
+    packed_weights,
+    samples,
+)
 from training.bench import floor, loop_engine
 from training.bench.timing import timing
 from training.samples import Batch, Sample
@@ -79,10 +88,12 @@ def begin_anew(model: PeftModel) -> None:
 def base_model(plan: dict[str, Any], device: str) -> torch.nn.Module:
     if not plan["base_model"]:
         return architecture.random_model(device, plan["layers"])
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    folder = merge_checkpoint.folder_of(plan["base_model"])
+    if packed_checkpoint.quantisation(folder):
+        return packed_checkpoint.load(folder, dtype, device)
     return transformers.AutoModelForCausalLM.from_pretrained(
-        plan["base_model"],
-        dtype=torch.bfloat16 if device == "cuda" else torch.float32,
-        device_map={"": device},
+        folder, dtype=dtype, device_map={"": device}
     )
 
 
@@ -98,6 +109,8 @@ def use(model: PeftModel, name: str, products: expert_lora.Products) -> None:
     """Switches a PEFT model from any engine to this one."""
     engine.disable(model)
     if name == "published":
+        if packed_weights.all_packed(model):
+            raise RuntimeError("the published loop cannot train on packed weights")
         loop_engine.enable(model)
     else:
         engine.enable(
@@ -139,6 +152,7 @@ def time_setting(
         )
     layers = checkpointed_layers(model, setting, plan)
     engine.checkpoint(model, layers)
+    model.train()  # a loaded model is not: it would compute Mamba by parts and checkpoint nothing
     begin_anew(model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=device == "cuda")

@@ -70,7 +70,7 @@ def experts(products: expert_lora.Products) -> float:
         ]
         factors = [tensor.to(dtype, copy=True).requires_grad_() for tensor in tensors[2:]]
         routing = expert_lora.Routing.of(chosen, size)
-        stacks = [tensor.to(dtype) for tensor in tensors[:2]]
+        stacks = [functools.partial(tensor.to, dtype) for tensor in tensors[:2]]
         out = expert_lora.Experts.apply(*inputs, *stacks, *factors, 2.0, routing, by)
         out.float().pow(2).mean().backward()
         return [out.detach(), *(tensor.grad for tensor in inputs + factors)]

@@ -24,6 +24,7 @@ from torch.nn.functional import conv1d, pad, silu
 
 from training import engine
 from training.checks.compare import relative
+from training.packed_weights import Packed
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
@@ -112,10 +113,25 @@ def scan_gradient() -> float:
     )
 
 
+# -----------------------------------------------------------------------------
+# packed weights
+
+
+def dense_weights() -> float:
+    """NVFP4 weights made dense by our own kernel: 1 unless they are plain torch's, bit for bit."""
+    values = torch.randint(256, (8, 96, 672), dtype=torch.uint8, device=DEVICE)
+    scales = (torch.rand(8, 96, 84, device=DEVICE) * 448).to(torch.float8_e4m3fn)
+    weight = Packed(values, scales, torch.rand(8, device=DEVICE) * 1e-3)
+    out = torch.full(weight.shape, float("nan"), dtype=torch.bfloat16, device=DEVICE)
+    weight.write_dense(out)
+    return float(not torch.equal(out, weight.dense(out.dtype)))
+
+
 CHECKS: dict[str, tuple[Callable[[], float], float]] = {
     "causal-conv1d against torch": (convolution, 1e-3),
     "mamba: samples in a pack against alone": (scan_boundary, 2e-2),
     "mamba: their gradients": (scan_gradient, 3e-2),
+    "NVFP4 made dense against torch": (dense_weights, 0.0),
 }
 
 

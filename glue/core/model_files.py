@@ -1,0 +1,104 @@
+"""A model by its file: its checkpoints, bytes and layers. TOML in env/models; nano.toml explains
+each key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field
+
+from glue.core import schema
+from glue.core.errors import Invalid
+from glue.core.schema import whole
+
+Text = Annotated[str, Field(min_length=1, description="text that is not empty")]
+Bytes = Annotated[int, whole(1)]
+COMPUTED = "computed, not run on this size"
+ADAPTER_SLOTS = 2  # --max-loras in compose.day.yaml
+# of a day, beside weights, cache and slots: vLLM's engine and graphs, and the chat
+ENGINE_BYTES = 6_900_000_000
+# of a night, beside a step: the trainer itself, and by what a step's plan may be wrong
+TRAINER_BYTES, PLAN_ERROR_BYTES = 5_000_000_000, 3_000_000_000
+BF16_BYTES = 2
+PLANNED_BY = ("KV_CACHE_BYTES", "MAX_LORA_RANK", "TRAINING_MEMORY_BYTES", "MEMORY_RESERVE_BYTES")
+
+
+@dataclass(frozen=True)
+class Model:
+    """trains_served: whether the trainer can read the served checkpoint. packed_model: what nights
+    train in place of the served model, in a rehearsal. configuration: of config.json, what shapes
+    the layers; empty where only the downloaded checkpoint says."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+    name: str
+    computed: Annotated[bool, Field(strict=True, description="true or false")]
+    served_model: Text
+    served_revision: Text
+    trained_model: Text
+    trained_revision: Text
+    trains_served: Annotated[bool, Field(strict=True, description="true or false")]
+    served_download_bytes: Bytes
+    trained_download_bytes: Bytes
+    served_memory_bytes: Bytes
+    adapter_bytes_per_rank: Bytes
+    kv_bytes_per_token: Bytes
+    parameters: Bytes
+    tool_call_parser: Text
+    reasoning_parser: Annotated[str, Field(description="a name, or empty")] = ""
+    packed_model: Annotated[str, Field(description="a folder")] = ""
+    configuration: Annotated[dict[str, Any], Field(description="a table")] = field(
+        default_factory=dict
+    )
+
+    def settings(self, values: Mapping[str, str]) -> dict[str, str]:
+        """What glue and the compose files read as settings. values: those that are set."""
+        cache, rank, step, reserve = (int(values[key]) for key in PLANNED_BY)
+        slots = ADAPTER_SLOTS * rank * self.adapter_bytes_per_rank
+        day = self.served_memory_bytes + cache + slots + ENGINE_BYTES
+        packed = {"PACKED_MODEL": self.packed_model} if self.packed_model else {}
+        return packed | {
+            "SERVED_MODEL": self.served_model,
+            "SERVED_MODEL_REVISION": self.served_revision,
+            "TRAINED_MODEL": self.trained_model,
+            "TRAINED_MODEL_REVISION": self.trained_revision,
+            "MODEL_FLAGS": " ".join(self.flags),
+            "DAY_FREE_BYTES": str(day),
+            "NIGHT_FREE_BYTES": str(step + TRAINER_BYTES + PLAN_ERROR_BYTES + reserve),
+        }
+
+    @property
+    def flags(self) -> list[str]:
+        """Of vLLM, for the model's own form: how it writes tool calls and thoughts, if any."""
+        thoughts = self.reasoning_parser and f"--reasoning-parser={self.reasoning_parser}"
+        return [*filter(None, [thoughts]), f"--tool-call-parser={self.tool_call_parser}"]
+
+    @property
+    def download_bytes(self) -> dict[str, int]:
+        """By the setting that names the checkpoint."""
+        served, trained = self.served_download_bytes, self.trained_download_bytes
+        return {"SERVED_MODEL": served, "TRAINED_MODEL": trained}
+
+    def untrainable(self, base: str, step_bytes: int) -> str:
+        """Why no night with this base can train it in steps of that size; empty if one may."""
+        if base == "served" and not self.trains_served:
+            return 'nights train on NVFP4 layers only, and it has FP8 layers: base = "bf16"'
+        weights = BF16_BYTES * self.parameters if base == "bf16" else self.served_memory_bytes
+        if weights < step_bytes:
+            return ""
+        room = f"a training step may take {step_bytes / 1e9:.1f} GB (TRAINING_MEMORY_BYTES)"
+        form = "BF16" if base == "bf16" else "packed"
+        return f"its {form} weights take {weights / 1e9:.1f} GB, {room}"
+
+
+def load(folder: Path, name: str) -> Model:
+    """Raises Misconfigured, naming the file, the key, the value and what is expected."""
+    path = folder / f"{name}.toml"
+    if not path.exists():
+        there = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
+        raise Invalid("Invalid value for MODEL", repr(name), f"Expected one of: {there}.")
+    table = schema.read_toml(path) | {"name": name}
+    schema.check(Model, table, str(path))
+    return Model(**table)

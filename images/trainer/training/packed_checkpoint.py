@@ -1,0 +1,145 @@
+"""Loads an NVFP4 checkpoint for training straight from its shards: what is packed there stays
+packed, experts in two stacks a layer, and no dense model is ever in memory.
+
+Dense are only weights that a fused kernel takes as they are: Mamba's out_proj and the output head.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from training import expert_lora, packed_experts, packed_weights
+from training.packed_weights import GROUP, Packed, Scratch
+
+Tensor = torch.Tensor
+KNOWN = "NVFP4"
+TAKEN_WHOLE = ("out_proj", "lm_head")  # by mamba-ssm's fused layer and TRL's fused head
+FLOATING = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class UnknownQuantisation(Exception):
+    """The checkpoint cannot be trained on as it is. The message names it and what is known."""
+
+
+def quantisation(folder: Path) -> str:
+    """Its name in the checkpoint's own files; empty for a checkpoint that is not quantised."""
+    configuration = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    facts = configuration.get("quantization_config")
+    beside = folder / "hf_quant_config.json"
+    if facts is None and beside.exists():
+        facts = json.loads(beside.read_text(encoding="utf-8"))["quantization"]
+    if facts is None:
+        return ""
+    return str(facts.get("quant_algo") or facts.get("quant_method") or "without a name")
+
+
+class Shards:
+    """The tensors of a checkpoint, each read when it is asked for. Names have no .weight."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self.folder, self.device = folder, device
+        files = [safe_open(path, "pt") for path in sorted(folder.glob("*.safetensors"))]
+        self.home = {name: file for file in files for name in file.keys()}  # noqa: SIM118
+
+    def read(self, name: str) -> Tensor:
+        if name not in self.home:
+            raise UnknownQuantisation(f"{self.folder} has no tensor {name}")
+        found: Tensor = self.home[name].get_tensor(name)
+        return found
+
+    def floating(self, name: str, dtype: torch.dtype) -> Tensor:
+        tensor = self.read(name)
+        if tensor.dtype not in FLOATING:
+            raise UnknownQuantisation(
+                f"{self.folder}: {name} is {tensor.dtype}; only {KNOWN} matrices may be packed"
+            )
+        return tensor.to(self.device, dtype)
+
+    def is_packed(self, place: str) -> bool:
+        return f"{place}.weight_scale_2" in self.home
+
+    def packed(self, *places: str, stack: bool) -> Packed:
+        """Of one matrix, or a stack of several."""
+        parts = []
+        for kind in ("weight", "weight_scale", "weight_scale_2"):
+            tensors = [self.read(f"{place}.{kind}") for place in places]
+            parts.append((torch.stack(tensors) if stack else tensors[0]).to(self.device))
+        values, scales, factors = parts
+        if values.dtype != torch.uint8 or scales.shape[-1] * GROUP != values.shape[-1] * 2:
+            raise UnknownQuantisation(
+                f"{self.folder}: {places[0]} is {values.dtype} {list(values.shape)} with scales"
+                f" {list(scales.shape)}; {KNOWN} has two numbers in a byte and a scale for {GROUP}"
+            )
+        return Packed(values, scales, factors.float())
+
+
+@torch.no_grad()
+def load(folder: Path, dtype: torch.dtype, device: str) -> torch.nn.Module:
+    """transformers' own Nemotron-H. Raises UnknownQuantisation for another scheme than NVFP4, and
+    for tensors that the checkpoint lacks."""
+    if quantisation(folder) != KNOWN:
+        raise UnknownQuantisation(
+            f"{folder} is quantised as {quantisation(folder)}; only {KNOWN} can be trained on: set"
+            ' base = "bf16" in the recipe'
+        )
+    configuration = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if hasattr(configuration, "quantization_config"):
+        del configuration.quantization_config  # transformers would look for a library of its own
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            configuration, dtype=dtype, trust_remote_code=False
+        )
+    shards, scratch = Shards(folder, device), Scratch(dtype, device)
+    for name, module in model.named_modules():
+        fill(module, name.replace("model.", "backbone.", 1), shards, scratch)
+    if device == "cuda":
+        scratch.reserve(max(w.parameters for w in packed_weights.all_packed(model)))
+    found: torch.nn.Module = model.eval()
+    return found
+
+
+def fill(module: torch.nn.Module, place: str, shards: Shards, scratch: Scratch) -> None:
+    """Gives a module its own tensors, not those of modules inside it."""
+    if type(module).__name__ == "NemotronHExperts":
+        fill_experts(module, place, shards, scratch)
+    elif isinstance(module, torch.nn.Linear) and shards.is_packed(place):
+        weight = shards.packed(place, stack=False)
+        if place.rsplit(".", 1)[-1] in TAKEN_WHOLE:
+            module.weight = frozen(dense_copy(weight, scratch))
+        else:
+            packed_weights.hold_linear(module, weight, scratch)
+        if module.bias is not None:
+            module.bias = frozen(shards.floating(f"{place}.bias", scratch.dtype))
+    else:
+        for name, _ in list(module.named_parameters(recurse=False)):
+            setattr(module, name, frozen(shards.floating(f"{place}.{name}", scratch.dtype)))
+    for name, _ in list(module.named_buffers(recurse=False)):
+        # the router's bias, which transformers keeps in float32 whatever the rest is
+        setattr(module, name, shards.floating(f"{place}.{name}", torch.float32))
+
+
+def fill_experts(module: Any, place: str, shards: Shards, scratch: Scratch) -> None:
+    for side in ("up_proj", "down_proj"):
+        places = [f"{place}.{number}.{side}" for number in range(module.num_experts)]
+        if shards.is_packed(places[0]):
+            packed_weights.hold(module, side, shards.packed(*places, stack=True), scratch)
+        else:
+            weights = [shards.floating(f"{one}.weight", scratch.dtype) for one in places]
+            setattr(module, side, frozen(torch.stack(weights)))
+    packed_experts.enable(module, expert_lora.LOOP)
+
+
+def dense_copy(weight: Packed, scratch: Scratch) -> Tensor:
+    out = torch.empty(weight.shape, dtype=scratch.dtype, device=scratch.device)
+    weight.write_dense(out)
+    return out
+
+
+def frozen(tensor: Tensor) -> torch.nn.Parameter:
+    return torch.nn.Parameter(tensor, requires_grad=False)

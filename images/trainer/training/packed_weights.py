@@ -1,0 +1,206 @@
+"""Weights that stay in NVFP4, as the served checkpoint has them: made dense for each product,
+forward and backward, and never kept dense.
+
+A number is e2m1(half a byte, the low half first) x the scale of its group of 16 (e4m3) x the factor
+of its matrix (float32): what NVIDIA ModelOpt writes as weight, weight_scale and weight_scale_2. The
+product of the three is computed in float32 and rounded once, to the type of the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from types import MethodType
+from typing import Any
+
+import torch
+from torch.nn.functional import linear
+
+Tensor = torch.Tensor
+# gives a weight's dense form, which is valid until the next one is asked for
+Dense = Callable[[], Tensor]
+
+GROUP = 16
+POSITIVE = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)  # e2m1; the fourth bit is the sign
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Matrices [..., R, C]: values [..., R, C / 2] uint8, scales [..., R, C / 16] e4m3, factors
+    [...] float32."""
+
+    values: Tensor
+    scales: Tensor
+    factors: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((*self.values.shape[:-1], 2 * self.values.shape[-1]))
+
+    @property
+    def parameters(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(part.nbytes for part in (self.values, self.scales, self.factors))
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """The reference, in plain torch; it also makes tensors several times as large."""
+        signed = torch.tensor([*POSITIVE, *(-number for number in POSITIVE)])
+        halves = torch.stack([self.values & 15, self.values >> 4], -1).flatten(-2).int()
+        steps = self.scales.float() * self.factors[..., None, None]
+        numbers = signed.to(self.values.device)[halves] * steps.repeat_interleave(GROUP, -1)
+        return numbers.to(dtype)
+
+    def write_dense(self, out: Tensor) -> None:
+        """Fills out [..., R, C], on a GPU by one kernel."""
+        if out.is_cuda:
+            from training import packed_weights_triton  # a machine without a GPU has no Triton
+
+            packed_weights_triton.write_dense(self.values, self.scales, self.factors, out)
+        else:
+            out.copy_(self.dense(out.dtype))
+
+
+# -----------------------------------------------------------------------------
+# dense forms, one after another
+
+
+class Order:
+    """Guesses which weight is asked for next: the one that came after the same three before.
+
+    Three tell a layer's forward pass from its recomputation and from its backward pass.
+    """
+
+    def __init__(self) -> None:
+        self.last: tuple[Packed | None, ...] = (None, None, None)
+        self.followers: dict[tuple[Packed | None, ...], Packed] = {}
+
+    def after(self, weight: Packed, count: int = 1) -> list[Packed]:
+        """The guesses, at most count, now that this one is asked for; none the first time."""
+        self.followers[self.last] = weight
+        last = self.last = (*self.last[1:], weight)
+        found: list[Packed] = []
+        while len(found) < count and (following := self.followers.get(last)):
+            found.append(following)
+            last = (*last[1:], following)
+        return found
+
+
+class Scratch:
+    """Makes packed weights dense in buffers: while one is used, the next weights are made dense in
+    the others, on a stream of its own. A wrong guess of the next one costs time only."""
+
+    def __init__(self, dtype: torch.dtype, device: str) -> None:
+        self.dtype, self.device = dtype, device
+        self.stream = torch.cuda.Stream() if device == "cuda" else None
+        self.buffers: list[Tensor] = []
+        self.used = 0
+        self.order = Order()
+        # each with its buffer, and when it is dense there
+        self.coming: deque[tuple[Packed, int, torch.cuda.Event]] = deque()
+
+    def reserve(self, largest: int, ahead: int = 1) -> None:
+        """Makes one buffer and one for each weight that is made dense ahead, all for a weight of
+        this many parameters. Called before the first dense()."""
+        self.buffers = [
+            torch.empty(largest, dtype=self.dtype, device=self.device) for _ in range(1 + ahead)
+        ]
+        self.coming.clear()
+
+    def dense(self, weight: Packed) -> Tensor:
+        """[..., R, C], valid until the next call: use it at once, and save it nowhere."""
+        if self.stream is None:
+            return weight.dense(self.dtype)
+        main = torch.cuda.current_stream()
+        if self.coming and self.coming[0][0] is weight:
+            _, self.used, is_dense = self.coming.popleft()
+            main.wait_event(is_dense)
+        else:
+            self.coming.clear()
+            weight.write_dense(self.place(weight, self.used))
+        guesses = self.order.after(weight, len(self.buffers) - 1)
+        if [one for one, _, _ in self.coming] != guesses[: len(self.coming)]:
+            self.coming.clear()
+        if new := guesses[len(self.coming) :]:
+            self.stream.wait_stream(main)  # all that used the free buffers is before this point
+            with torch.cuda.stream(self.stream):
+                for one in new:
+                    self.coming.append(self.begin(one))
+        return self.place(weight, self.used)
+
+    def begin(self, weight: Packed) -> tuple[Packed, int, torch.cuda.Event]:
+        """Makes a weight dense in a free buffer, on the current stream."""
+        taken = {self.used, *(buffer for _, buffer, _ in self.coming)}
+        buffer = next(one for one in range(len(self.buffers)) if one not in taken)
+        weight.write_dense(self.place(weight, buffer))
+        return weight, buffer, torch.cuda.current_stream().record_event()
+
+    def place(self, weight: Packed, buffer: int) -> Tensor:
+        return self.buffers[buffer][: weight.parameters].view(weight.shape)
+
+
+# -----------------------------------------------------------------------------
+# in the place of a module's parameters
+
+
+def hold(module: torch.nn.Module, name: str, weight: Packed, scratch: Scratch) -> None:
+    """Replaces a parameter, which keeps its shape and type, but no memory. Its numbers are NaN, so
+    that code which reads it instead of asking dense_form() gives no result instead of a wrong one.
+    """
+    nothing = torch.full((1,), math.nan, dtype=scratch.dtype, device=scratch.device)
+    shape = torch.nn.Parameter(nothing.expand(weight.shape), requires_grad=False)
+    setattr(module, name, shape)
+    module.__dict__.setdefault("packed", {})[name] = (weight, scratch)
+
+
+def held(module: torch.nn.Module) -> dict[str, tuple[Packed, Scratch]]:
+    found: dict[str, tuple[Packed, Scratch]] = module.__dict__.get("packed", {})
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A packed weight that is called for its dense form."""
+
+    weight: Packed
+    scratch: Scratch
+
+    def __call__(self) -> Tensor:
+        return self.scratch.dense(self.weight)
+
+
+def dense_form(module: torch.nn.Module, name: str) -> Dense:
+    """Of a module's weight, whether it is packed or not."""
+    return Held(*held(module)[name]) if name in held(module) else partial(getattr, module, name)
+
+
+def all_packed(model: torch.nn.Module) -> list[Packed]:
+    return [weight for module in model.modules() for weight, _ in held(module).values()]
+
+
+class Linear(torch.autograd.Function):
+    """x W^T + bias, making W [out, in] dense again in the backward pass. Only x gets a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Dense, bias: Tensor | None) -> Tensor:
+        ctx.weight = weight
+        return linear(x, weight(), bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        return grad @ ctx.weight(), None, None
+
+
+def linear_forward(self: torch.nn.Linear, x: Tensor) -> Tensor:
+    out: Tensor = Linear.apply(x, dense_form(self, "weight"), self.bias)
+    return out
+
+
+def hold_linear(module: torch.nn.Linear, weight: Packed, scratch: Scratch) -> None:
+    hold(module, "weight", weight, scratch)
+    module.forward = MethodType(linear_forward, module)

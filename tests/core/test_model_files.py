@@ -1,0 +1,192 @@
+"""The files of env/models, and what is planned by them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glue.core import model_files, settings
+from glue.core.errors import Misconfigured
+from glue.core.model_files import Model
+from glue.core.settings import REPOSITORY
+from training import memory_plan
+from training.memory_plan import Shape
+
+FOLDER = REPOSITORY / "env" / "models"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
+PUBLISHED = ["lightning", "nano", "super"]
+
+
+def model(name: str) -> Model:
+    return model_files.load(FOLDER, name)
+
+
+def spark(monkeypatch: pytest.MonkeyPatch, **values: str) -> settings.Settings:
+    for key, value in values.items():
+        monkeypatch.setenv(f"GLUE_{key}", value)
+    return settings.load("spark")
+
+
+def test_every_file_is_read_and_the_profiles_choose_theirs() -> None:
+    assert sorted([*PUBLISHED, "practice"]) == [model(name).name for name in NAMES]
+    chosen = {profile: settings.load(profile)["MODEL"] for profile in settings.PROFILES}
+    assert chosen == {"spark": "nano", "rehearsal": "practice"}
+    assert [name for name in NAMES if model(name).computed] == ["lightning", "super"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_token_s_cache_is_that_of_the_attention_layers_in_fp8(name: str) -> None:
+    said = model(name).configuration
+    keys_and_values = 2 * said["num_key_value_heads"] * said["head_dim"]
+    layers = said["hybrid_override_pattern"].count("*")
+    assert model(name).kv_bytes_per_token == layers * keys_and_values
+
+
+def test_the_figures_of_nano_are_those_that_were_settings_and_constants() -> None:
+    nano, chosen = model("nano"), settings.load("spark")
+    assert (nano.served_download_bytes, nano.trained_download_bytes) == (
+        19_300_000_000,
+        63_200_000_000,
+    )
+    assert 16 * nano.adapter_bytes_per_rank == 900_000_000
+    assert chosen.number("DAY_FREE_BYTES") == 38_000_000_000
+    assert chosen.number("NIGHT_FREE_BYTES") == 70_000_000_000
+    assert (
+        chosen.sources["DAY_FREE_BYTES"] == chosen.sources["SERVED_MODEL"] == "env/models/nano.toml"
+    )
+    assert chosen["MODEL_FLAGS"] == "--reasoning-parser=nemotron_v3 --tool-call-parser=qwen3_coder"
+    assert chosen["SERVED_MODEL"] == "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4"
+    assert chosen["TRAINED_MODEL"] == "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"
+
+
+def shape(name: str, trainable: int) -> Shape:
+    """With an adapter of rank 16 on everything."""
+    found = model(name)
+    total = found.parameters + trainable
+    return memory_plan.shape(found.configuration, total, trainable, 16, experts_adapted=True)
+
+
+@pytest.mark.parametrize("name", ["nano", "lightning"])
+def test_the_shape_of_nano_and_of_lightning_is_the_one_whose_peaks_were_measured(name: str) -> None:
+    """tests/training/test_memory.py compares it with the measured peaks."""
+    measured = Shape(
+        kinds=tuple(
+            {"M": "linear_attention", "E": "moe", "*": "full_attention"}[letter]
+            for letter in "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
+        ),
+        total_parameters=31_577_937_344 + 439_440_384,
+        trainable_parameters=439_440_384,
+        hidden=2688,
+        rank=16,
+        mamba_inner=4096,
+        mamba_projected=10304,
+        expert_inner=1856,
+        shared_inner=3712,
+        expert_count=128,
+        experts_per_token=6,
+        query_width=4096,
+        expert_width=2688,
+    )
+    assert shape(name, 439_440_384) == measured
+
+
+@pytest.mark.parametrize(
+    ("name", "day", "night"),
+    [("lightning", 37_600_000_000, 70_000_000_000), ("super", 101_256_000_000, 70_000_000_000)],
+)
+def test_the_day_and_night_of_another_size_are_planned(
+    name: str, day: int, night: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = spark(monkeypatch, MODEL=name)
+    assert (chosen.number("DAY_FREE_BYTES"), chosen.number("NIGHT_FREE_BYTES")) == (day, night)
+    assert day < 101.3 * 2**30, "what owners report as free after a start"
+
+
+def test_a_model_that_no_night_can_train_is_refused_with_its_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = spark(monkeypatch, MODEL="super")
+    assert chosen.untrainable("bf16") == (
+        "its BF16 weights take 241.3 GB, a training step may take 85.0 GB (TRAINING_MEMORY_BYTES)"
+    )
+    assert "it has FP8 layers" in chosen.untrainable("served")
+    assert len(chosen.needed_models("bf16")) == 1 and len(chosen.hub_models("bf16")) == 2
+    chosen = spark(monkeypatch, MODEL="lightning")
+    assert "it has FP8 layers" in chosen.untrainable("served") and not chosen.untrainable("bf16")
+    chosen = spark(monkeypatch, MODEL="nano")
+    assert not chosen.untrainable("served") and not chosen.untrainable("bf16")
+    small = replace(model("super"), trains_served=True).untrainable("served", 50_000_000_000)
+    assert small.startswith("its packed weights take 74.5 GB, a training step may take 50.0 GB")
+
+
+@pytest.mark.parametrize(("tokens", "measured"), [(2048, 86_250_774_528), (8192, 97_428_412_416)])
+def test_the_step_of_super_on_packed_experts_is_planned_as_it_was_measured(
+    tokens: int, measured: int
+) -> None:
+    """One H200, random weights of the counts of super's layers, experts packed and the rest in
+    BF16, recipe lean, every layer computed twice."""
+    found, experts = model("super"), 40 * 512 * 2 * 2688 * 1024
+    total, trainable = found.parameters + 29_835_264, 29_835_264
+    lean = memory_plan.shape(found.configuration, total, trainable, 16, False, experts)
+    assert abs(memory_plan.peak_bytes(lean, tokens, 88) / measured - 1) < 0.08
+
+
+def test_the_plan_follows_the_cache_and_the_rank_unless_it_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    larger = {"KV_CACHE_BYTES": "12000000000", "MAX_LORA_RANK": "64"}
+    chosen = spark(monkeypatch, **larger)
+    assert chosen.number("DAY_FREE_BYTES") == 38_000_000_000 + 2_000_000_000 + 2 * 48 * 56_250_000
+    assert spark(monkeypatch, DAY_FREE_BYTES="1000").number("DAY_FREE_BYTES") == 1000
+
+
+def test_a_model_without_a_file_is_refused_with_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Misconfigured) as error:
+        spark(monkeypatch, MODEL="ultra")
+    expected = (
+        "Invalid value for MODEL: 'ultra'. Expected one of: lightning, nano, practice, super."
+    )
+    assert expected in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("31_577_937_344", '"many"', "parameters in {}: 'many'. Expected a whole number from 1."),
+        ("computed = false", "", "Missing key in {}: computed. Expected true or false."),
+        ("parameters =", "paramters =", "Unknown key in {}: paramters. Did you mean parameters?"),
+        ('"qwen3_coder"', '""', "tool_call_parser in {}: ''. Expected text that is not empty."),
+    ],
+)
+def test_a_bad_file_names_file_key_value_and_what_is_expected(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    text = (FOLDER / "nano.toml").read_text()
+    assert old in text
+    (tmp_path / "bad.toml").write_text(text.replace(old, new, 1))
+    with pytest.raises(Misconfigured) as error:
+        model_files.load(tmp_path, "bad")
+    assert message.format(tmp_path / "bad.toml") in str(error.value)
+
+
+@pytest.mark.parametrize("use", ["served", "trained"])
+def test_a_setting_that_moved_into_the_file_is_refused_with_its_new_name(use: str) -> None:
+    for old, new in (("MODEL", "model"), ("MODEL_REVISION", "revision")):
+        with pytest.raises(Misconfigured) as error:
+            settings.check({f"{use.upper()}_{old}": "main"}, "env/site.env")
+        do = f"It is now {use}_{new} in the file of env/models that MODEL names."
+        assert error.value.do == do
+
+
+def test_a_plain_model_s_shape_is_read_from_its_configuration() -> None:
+    llama: dict[str, Any] = {
+        "model_type": "llama",
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "vocab_size": 128_256,
+    }
+    found = memory_plan.shape(llama, 8_072_204_288, 41_943_040, 16, experts_adapted=False)
+    assert (found.kinds, found.plain_inner, found.query_width) == (("plain",) * 32, 14336, 4096)
