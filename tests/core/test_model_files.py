@@ -29,9 +29,9 @@ def spark(monkeypatch: pytest.MonkeyPatch, **values: str) -> settings.Settings:
 
 
 def test_every_file_is_read_and_the_profiles_choose_theirs() -> None:
-    assert sorted([*PUBLISHED, "practice"]) == [model(name).name for name in NAMES]
+    assert sorted([*PUBLISHED, "practice", "smollm2"]) == [model(name).name for name in NAMES]
     chosen = {profile: settings.load(profile)["MODEL"] for profile in settings.PROFILES}
-    assert chosen == {"spark": "nano", "rehearsal": "practice"}
+    assert chosen == {"spark": "nano", "rehearsal": "practice", "demo": "smollm2"}
     assert [name for name in NAMES if model(name).computed] == ["lightning", "super"]
 
 
