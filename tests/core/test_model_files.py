@@ -145,7 +145,8 @@ def test_a_model_without_a_file_is_refused_with_the_list(monkeypatch: pytest.Mon
     with pytest.raises(Misconfigured) as error:
         spark(monkeypatch, MODEL="ultra")
     expected = (
-        "Invalid value for MODEL: 'ultra'. Expected one of: lightning, nano, practice, super."
+        "Invalid value for MODEL: 'ultra'."
+        " Expected one of: lightning, nano, practice, smollm2, super."
     )
     assert expected in str(error.value)
 
