@@ -17,7 +17,7 @@ def row(name: str, seed: int, right: int, seconds: float = 1.0, kind: str = KIND
         asked |= {f"{what}_asked": 10, f"{what}_right": right, f"{what}_right_before": 5}
     night = {"promoted": True, "faults": []}
     about = {"date": "2026-12-01", "machine": "GPU", "versions": {}, "company": "company"}
-    trained = {"setting": {}, "recipe": {}, "samples": [[kind]], "first_night": asked}
+    trained = {"setting": {"passes": 6}, "recipe": {}, "samples": [[kind]], "first_night": asked}
     return about | trained | {
         "kind": kind, "try": name, "seed": seed, "nights": [night], "teaches": True,
         "asked": asked, "seconds": seconds,
@@ -59,6 +59,7 @@ def test_kinds_that_were_not_played_again_stay_with_their_date() -> None:
     assert found["date"] == "2026-12-01"
     assert [one["kind"] for one in found["nights"]] == [KIND, "style", "jargon"]
     assert set(found["samples"]) == {KIND, "style", "jargon"}
+    assert {one["setting"]["passes"] for one in found["kinds"]} == {6}
     again = tables.merged(found, table("jargon", right=9, date="2026-12-02"))
     assert [one.get("date") for one in again["kinds"]] == ["2026-12-01", "2026-11-26", None]
 

@@ -31,7 +31,7 @@ class Setting:
     """How a night trains; learning-answers.md says on what this was chosen."""
 
     learning_rate: float = 8e-4
-    passes: int = 4
+    passes: int = 6
     rank: int = 32
     schedule: str = COSINE
     warm_up: float = 0.05

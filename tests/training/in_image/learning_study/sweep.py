@@ -1,6 +1,6 @@
 """What a night is made of, tried on the company that nothing is reported of (company.toml): each
 of these in the place of env/recipes/team.toml's own. The first sweep began from BEFORE; the second,
-which is what `sweep` plays unless told otherwise, from what the first chose."""
+which is what `sweep` plays unless told otherwise, from what the first chose (NOW and MADE)."""
 
 from __future__ import annotations
 

@@ -30,11 +30,17 @@ def table(rows: Sequence[Row]) -> Row:
     bare = [{key: value for key, value in row.items() if key not in once} for row in ordered]
     first = {row["kind"]: row["samples"][:MOST_SAMPLES] for row in reversed(ordered)}
     return about(rows) | {
-        "kinds": [summary(name, [row for row in bare if row["kind"] == name]) for name in names],
+        "kinds": [of_kind(name, ordered) for name in names],
         "forgetting": forgetting(bare),
         "nights": bare,
         "samples": {name: first[name] for name in names},
     }
+
+
+def of_kind(name: str, rows: Sequence[Row]) -> Row:
+    """With what it was trained by, which differs between the kinds of a merged table."""
+    own = [row for row in rows if row["kind"] == name]
+    return summary(name, own) | {key: own[0][key] for key in ("setting", "recipe")}
 
 
 def merged(old: Row, new: Row) -> Row:
