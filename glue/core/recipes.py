@@ -89,12 +89,12 @@ class Recipe:
     sort_by_support: Annotated[bool, Field(strict=True, description="true or false")]
     base: Annotated[str, one_of("served", "bf16")] = "served"
     most_without_passage: Annotated[int, whole(0, 1_000_000)] = 50
-    variants_each: Annotated[int, whole(1, 100)] = 10
+    variants_each: Annotated[int, whole(1, 100)] = 14
     changed_share: Annotated[float, number(0.0, 1.0)] = 0.25
-    absent_share: Annotated[float, number(0.0, 1.0)] = 0.15
-    note_share: Annotated[float, number(0.0, 1.0)] = 0.2
+    absent_share: Annotated[float, number(0.0, 1.0)] = 0.07
+    note_share: Annotated[float, number(0.0, 1.0)] = 0.25
     distracted_share: Annotated[float, number(0.0, 1.0)] = 0.5
-    unrelated_rows: Annotated[int, whole(0, 10_000)] = 80
+    unrelated_rows: Annotated[int, whole(0, 10_000)] = 960
     most_lost_answers: Annotated[float, number(0.01, 1.0)] = 0.2
     reading_questions: Annotated[int, whole(0, 1000)] = 100
     keeps_form: Annotated[bool, Field(strict=True, description="true or false")] = True
