@@ -12,6 +12,7 @@ def test_the_trainer_image_s_own_tests_pass() -> None:
     mounts = [
         f"--volume={REPOSITORY}:/repo:ro",
         f"--volume={REPOSITORY}/images/trainer/training:/opt/training:ro",
+        f"--volume={REPOSITORY}/env/models:/env/models:ro",
     ]
     image = settings.load("rehearsal")["REHEARSAL_TRAINER_IMAGE"]
     run = [docker_cli(), "run", "--rm", "--network=none", *mounts, "--entrypoint=python3", image]

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from training import architecture, packed_checkpoint
+from training import architecture, memory_plan, packed_checkpoint
 from training.packed_weights import Packed
 
 Tensor = torch.Tensor
@@ -54,7 +54,7 @@ def write(folder: Path, layers: int, device: str) -> None:
     folder.mkdir(parents=True)
     model = architecture.meta_model(layers)
     kinds = [architecture.KINDS[letter] for letter in architecture.PATTERN[:layers]]
-    kept = [f".layers.{number}." for number in architecture.feeding_layers(kinds)]
+    kept = [f".layers.{number}." for number in memory_plan.feeding_layers(kinds)]
     shards: dict[str, dict[str, Tensor]] = {}
     for name, parameter in model.named_parameters():
         shard = name.split(".")[2] if ".layers." in name else "rest"
