@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from peft.tuners.lora.layer import ParamWrapper
 
-from training.packed_weights import Dense, Held, Packed, dense_form
+from training.packed_weights import Dense, dense_form
 
 Tensor = torch.Tensor
 
@@ -41,15 +41,6 @@ class Products:
     name: str
     rows: Callable[[Tensor, Tensor, Tensor], Tensor]
     outer: Callable[[Tensor, Tensor, Tensor], Tensor]
-    packed_rows: Callable[[Tensor, Packed, Tensor, bool], Tensor] | None = None
-
-    def stack(self, x: Tensor, weight: Dense, ends: Tensor, flip: bool = False) -> Tensor:
-        """rows by a stack of weights, its matrices transposed if flip; by packed_rows, if there is
-        one and the stack is packed."""
-        if self.packed_rows and isinstance(weight, Held):
-            return self.packed_rows(x, weight.weight, ends, flip)
-        dense = weight()
-        return self.rows(x, dense.mT if flip else dense, ends)
 
 
 # -----------------------------------------------------------------------------
@@ -157,11 +148,11 @@ class Experts(torch.autograd.Function):
         rows, ends = products.rows, routing.ends
         x = hidden[routing.token]
         xa = rows(x, up_a.mT, ends)
-        z = products.stack(x, up, ends, flip=True).add_(rows(xa, up_b.mT, ends), alpha=scale)
+        z = rows(x, up().mT, ends).add_(rows(xa, up_b.mT, ends), alpha=scale)
         del x
         h = z.relu().square_()
         ha = rows(h, down_a.mT, ends)
-        y = products.stack(h, down, ends, flip=True).add_(rows(ha, down_b.mT, ends), alpha=scale)
+        y = rows(h, down().mT, ends).add_(rows(ha, down_b.mT, ends), alpha=scale)
         del h
         y.mul_(weights.reshape(-1)[routing.order, None].to(y.dtype))
         ctx.save_for_backward(hidden, weights, up_a, up_b, down_a, down_b, z, xa, ha)
@@ -178,7 +169,7 @@ class Experts(torch.autograd.Function):
 
         g = grad.contiguous()[routing.token]
         ga = rows(g, down_b, ends)
-        gh = ctx.products.stack(g, ctx.down, ends).add_(rows(ga, down_a, ends), alpha=scale)
+        gh = rows(g, ctx.down(), ends).add_(rows(ga, down_a, ends), alpha=scale)
         grad_down_b = outer(g, ha * weight, ends).mul_(scale)
         del g
         positive = z.relu()
@@ -195,7 +186,7 @@ class Experts(torch.autograd.Function):
         gza = rows(gz, up_b, ends)
         grad_up_b = outer(gz, xa, ends).mul_(scale)
         grad_up_a = outer(gza, hidden[routing.token], ends).mul_(scale)
-        gx = ctx.products.stack(gz, ctx.up, ends).add_(rows(gza, up_a, ends), alpha=scale)
+        gx = rows(gz, ctx.up(), ends).add_(rows(gza, up_a, ends), alpha=scale)
         return (
             routing.summed(gx),
             grad_weights,

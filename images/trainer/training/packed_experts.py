@@ -28,9 +28,9 @@ class FrozenExperts(torch.autograd.Function):
         routing: Routing,
         products: Products,
     ) -> Tensor:
-        ends = routing.ends
-        z = products.stack(hidden[routing.token], up, ends, flip=True)
-        y = products.stack(z.relu().square_(), down, ends, flip=True)
+        rows, ends = products.rows, routing.ends
+        z = rows(hidden[routing.token], up().mT, ends)
+        y = rows(z.relu().square_(), down().mT, ends)
         y.mul_(weights.reshape(-1)[routing.order, None].to(y.dtype))
         ctx.save_for_backward(weights, z)
         ctx.up, ctx.down, ctx.routing, ctx.products = up, down, routing, products
@@ -39,14 +39,14 @@ class FrozenExperts(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
         weights, z = ctx.saved_tensors
-        products, routing = ctx.products, ctx.routing
+        rows, routing = ctx.products.rows, ctx.routing
         weight = weights.reshape(-1)[routing.order, None].to(z.dtype)
-        gh = products.stack(grad.contiguous()[routing.token], ctx.down, routing.ends)
+        gh = rows(grad.contiguous()[routing.token], ctx.down(), routing.ends)
         positive = z.relu()
         each = torch.linalg.vecdot(gh.float(), positive.square().float())
         grad_weights = each[routing.back].view_as(weights).to(weights.dtype)
         gz = gh.mul_(weight).mul_(positive).mul_(2)
-        grad_hidden = routing.summed(products.stack(gz, ctx.up, routing.ends))
+        grad_hidden = routing.summed(rows(gz, ctx.up(), routing.ends))
         return grad_hidden, grad_weights, None, None, None, None
 
 

@@ -9,7 +9,6 @@ product of the three is computed in float32 and rounded once, to the type of the
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -80,20 +79,16 @@ class Order:
         self.last: tuple[Packed | None, ...] = (None, None, None)
         self.followers: dict[tuple[Packed | None, ...], Packed] = {}
 
-    def after(self, weight: Packed, count: int = 1) -> list[Packed]:
-        """The guesses, at most count, now that this one is asked for; none the first time."""
+    def after(self, weight: Packed) -> Packed | None:
+        """The guess, now that this one is asked for; None the first time."""
         self.followers[self.last] = weight
-        last = self.last = (*self.last[1:], weight)
-        found: list[Packed] = []
-        while len(found) < count and (following := self.followers.get(last)):
-            found.append(following)
-            last = (*last[1:], following)
-        return found
+        self.last = (*self.last[1:], weight)
+        return self.followers.get(self.last)
 
 
 class Scratch:
-    """Makes packed weights dense in buffers: while one is used, the next weights are made dense in
-    the others, on a stream of its own. A wrong guess of the next one costs time only."""
+    """Makes packed weights dense in two buffers: while one is used, the next weight is made dense
+    in the other, on a stream of its own. A wrong guess of the next one costs time only."""
 
     def __init__(self, dtype: torch.dtype, device: str) -> None:
         self.dtype, self.device = dtype, device
@@ -101,44 +96,31 @@ class Scratch:
         self.buffers: list[Tensor] = []
         self.used = 0
         self.order = Order()
-        # each with its buffer, and when it is dense there
-        self.coming: deque[tuple[Packed, int, torch.cuda.Event]] = deque()
+        self.coming: Packed | None = None
 
-    def reserve(self, largest: int, ahead: int = 1) -> None:
-        """Makes one buffer and one for each weight that is made dense ahead, all for a weight of
-        this many parameters. Called before the first dense()."""
+    def reserve(self, largest: int) -> None:
+        """Makes both buffers, each for a weight of this many parameters. Called before the first
+        dense()."""
         self.buffers = [
-            torch.empty(largest, dtype=self.dtype, device=self.device) for _ in range(1 + ahead)
+            torch.empty(largest, dtype=self.dtype, device=self.device) for _ in range(2)
         ]
-        self.coming.clear()
 
     def dense(self, weight: Packed) -> Tensor:
         """[..., R, C], valid until the next call: use it at once, and save it nowhere."""
         if self.stream is None:
             return weight.dense(self.dtype)
         main = torch.cuda.current_stream()
-        if self.coming and self.coming[0][0] is weight:
-            _, self.used, is_dense = self.coming.popleft()
-            main.wait_event(is_dense)
+        if weight is self.coming:
+            self.used = 1 - self.used
+            main.wait_stream(self.stream)
         else:
-            self.coming.clear()
             weight.write_dense(self.place(weight, self.used))
-        guesses = self.order.after(weight, len(self.buffers) - 1)
-        if [one for one, _, _ in self.coming] != guesses[: len(self.coming)]:
-            self.coming.clear()
-        if new := guesses[len(self.coming) :]:
-            self.stream.wait_stream(main)  # all that used the free buffers is before this point
+        self.coming = self.order.after(weight)
+        if self.coming is not None:
+            self.stream.wait_stream(main)  # all that used the other buffer is before this point
             with torch.cuda.stream(self.stream):
-                for one in new:
-                    self.coming.append(self.begin(one))
+                self.coming.write_dense(self.place(self.coming, 1 - self.used))
         return self.place(weight, self.used)
-
-    def begin(self, weight: Packed) -> tuple[Packed, int, torch.cuda.Event]:
-        """Makes a weight dense in a free buffer, on the current stream."""
-        taken = {self.used, *(buffer for _, buffer, _ in self.coming)}
-        buffer = next(one for one in range(len(self.buffers)) if one not in taken)
-        weight.write_dense(self.place(weight, buffer))
-        return weight, buffer, torch.cuda.current_stream().record_event()
 
     def place(self, weight: Packed, buffer: int) -> Tensor:
         return self.buffers[buffer][: weight.parameters].view(weight.shape)
@@ -163,20 +145,12 @@ def held(module: torch.nn.Module) -> dict[str, tuple[Packed, Scratch]]:
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class Held:
-    """A packed weight that is called for its dense form."""
-
-    weight: Packed
-    scratch: Scratch
-
-    def __call__(self) -> Tensor:
-        return self.scratch.dense(self.weight)
-
-
 def dense_form(module: torch.nn.Module, name: str) -> Dense:
     """Of a module's weight, whether it is packed or not."""
-    return Held(*held(module)[name]) if name in held(module) else partial(getattr, module, name)
+    if name not in held(module):
+        return partial(getattr, module, name)
+    weight, scratch = held(module)[name]
+    return partial(scratch.dense, weight)
 
 
 def all_packed(model: torch.nn.Module) -> list[Packed]:

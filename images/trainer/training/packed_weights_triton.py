@@ -9,21 +9,19 @@ import triton.language as tl
 Tensor = torch.Tensor
 # eights of numbers a program: a thread then writes 16 bytes beside its neighbour's
 EIGHTS, WARPS = 512, 4
-# Whether e2m1 is decoded by its bits instead of by a conversion of integers, which is slow.
-BY_BITS = False
 HALFWAY = tl.constexpr(2.0**63)  # taken twice: 2^126 times the largest step would overflow
 
 
 @triton.jit
 def by_bits(four, step):
-    """four x step. An e2m1's three low bits, as those around a float32's binary point, are its
-    value times 2^-126, also for 0.5, which has no exponent there either."""
+    """four x step. An e2m1's three low bits, put around the binary point of a float32, are its
+    value times 2^-126. That holds for 0.5 too, which is subnormal in both formats."""
     tiny = (((four & 7) << 22) | ((four & 8) << 28)).to(tl.float32, bitcast=True)
     return (tiny * HALFWAY) * (step * HALFWAY)
 
 
 @triton.jit
-def dense_kernel(values, scales, factors, out, eights, EIGHTS: tl.constexpr, BY_BITS: tl.constexpr):
+def dense_kernel(values, scales, factors, out, eights, EIGHTS: tl.constexpr):
     matrix = tl.program_id(1).to(tl.int64)
     eight = tl.program_id(0) * EIGHTS + tl.arange(0, EIGHTS)
     inside = eight < eights
@@ -36,13 +34,7 @@ def dense_kernel(values, scales, factors, out, eights, EIGHTS: tl.constexpr, BY_
     step = scale * tl.load(factors + matrix)
     pairs = pairs.to(tl.int32)
     four = tl.interleave(pairs & 15, pairs >> 4)
-    if BY_BITS:
-        dense = by_bits(four, step[:, None])
-    else:
-        mantissa, exponent = four & 1, (four >> 1) & 3
-        quarters = tl.where(exponent == 0, mantissa * 2, (2 + mantissa) << exponent)
-        positive = quarters.to(tl.float32) * 0.25
-        dense = tl.where((four & 8) != 0, -positive, positive) * step[:, None]
+    dense = by_bits(four, step[:, None])
     target = out + eight[:, None] * 8 + number[None, :]
     tl.store(target, dense.to(out.dtype.element_ty), mask=inside[:, None])
 
@@ -53,6 +45,4 @@ def write_dense(values: Tensor, scales: Tensor, factors: Tensor, out: Tensor) ->
     matrices = factors.numel()
     eights = out.numel() // matrices // 8
     grid = (triton.cdiv(eights, EIGHTS), matrices)
-    dense_kernel[grid](
-        values, scales, factors, out, eights, EIGHTS=EIGHTS, BY_BITS=BY_BITS, num_warps=WARPS
-    )
+    dense_kernel[grid](values, scales, factors, out, eights, EIGHTS=EIGHTS, num_warps=WARPS)

@@ -165,8 +165,7 @@ def make_dense(model: torch.nn.Module) -> None:
             dense = packed_checkpoint.dense_copy(weight, scratch)
             setattr(module, name, packed_checkpoint.frozen(dense))
             # they hold packed weights and room for dense ones
-            scratch.order, scratch.buffers = Order(), []
-            scratch.coming.clear()
+            scratch.order, scratch.coming, scratch.buffers = Order(), None, []
         if module.__dict__.pop("packed", None):
             module.__dict__.pop("forward", None)
     gc.collect()
@@ -175,8 +174,8 @@ def make_dense(model: torch.nn.Module) -> None:
 
 
 class NoGuess(Order):
-    def after(self, weight: Packed, count: int = 1) -> list[Packed]:
-        return []
+    def after(self, weight: Packed) -> None:
+        return None
 
 
 def measure(model: PeftModel, base: str, tokens: int, checkpointing: str, more: Row) -> Row:
@@ -212,8 +211,7 @@ class Bench:
     def __init__(self, folder: Path, result_file: Path, layers: int) -> None:
         self.folder, self.file, self.layers = folder, result_file, layers
         self.result: Row = run.facts("cuda") | {"layers": layers, "recipes": {"team": TEAM}}
-        module = Path(sys.argv[0]).stem
-        self.result["command"] = f"python3 -m training.bench.{module} {' '.join(sys.argv[1:])}"
+        self.result["command"] = "python3 -m training.bench.packed " + " ".join(sys.argv[1:])
         self.result["rows"] = []
 
     def keep(self, **more: Any) -> None:
@@ -234,7 +232,6 @@ class Bench:
         run.release("cuda")
         add_fused_lm_head(base)
         products, milliseconds = engine.choose_products(base)
-        self.products = products
         self.keep(probe_milliseconds=milliseconds, products=products.name)
         self.keep(experts_equal_bit_for_bit=one_layer(base, products))
         model = run.adapted(base, TEAM)
