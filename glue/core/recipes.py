@@ -45,8 +45,9 @@ class Recipe:
     "merged" serves a checkpoint that contains it. document_questions: per document, at most.
     sort_by_support: trains of what people taught only what its passages support, in variants_each
     rows of each example; those that no share names ask in other words. reading_questions: about
-    other things, of evaluation/reading.toml, at most. preferences: "dpo" trains the pairs of
-    answers, one preferred, after the examples.
+    other things, of evaluation/reading.toml, at most. keeps_form: refuses a night after which JSON
+    or a tool call is not given any more when it is asked for. preferences: "dpo" trains the pairs
+    of answers, one preferred, after the examples.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -84,14 +85,15 @@ class Recipe:
     most_slowdown: Annotated[float, number(1.0, 100.0)]
     sort_by_support: Annotated[bool, Field(strict=True, description="true or false")]
     most_without_passage: Annotated[int, whole(0, 1_000_000)] = 50
-    variants_each: Annotated[int, whole(1, 100)] = 10
+    variants_each: Annotated[int, whole(1, 100)] = 14
     changed_share: Annotated[float, number(0.0, 1.0)] = 0.25
-    absent_share: Annotated[float, number(0.0, 1.0)] = 0.15
-    note_share: Annotated[float, number(0.0, 1.0)] = 0.2
+    absent_share: Annotated[float, number(0.0, 1.0)] = 0.07
+    note_share: Annotated[float, number(0.0, 1.0)] = 0.25
     distracted_share: Annotated[float, number(0.0, 1.0)] = 0.5
-    unrelated_rows: Annotated[int, whole(0, 10_000)] = 80
+    unrelated_rows: Annotated[int, whole(0, 10_000)] = 960
     most_lost_answers: Annotated[float, number(0.01, 1.0)] = 0.2
     reading_questions: Annotated[int, whole(0, 1000)] = 100
+    keeps_form: Annotated[bool, Field(strict=True, description="true or false")] = True
     search: Annotated[Search | None, SEARCH] = None
     preferences: Annotated[str, one_of("none", "dpo")] = "none"
 

@@ -20,6 +20,7 @@ LIMITS = Limits(
     general_rows=8,
     most_golden_lost=0,
     most_new_faults=0,
+    keeps_form=True,
     most_slowdown=2.0,
 )
 GOOD = (0.5, 0.6, 0.4, 0.5, 0.7, 0.5)
@@ -215,6 +216,14 @@ def test_only_new_faults_count(text: str, fault: str) -> None:
 def test_a_lost_output_form_is_refused_but_a_never_known_one_is_not() -> None:
     assert ask(forms={"JSON": (False, True)}).faults == ("form",)
     assert ask(forms={"JSON": (False, False), "a tool call": (True, False)}).promote
+
+
+def test_a_recipe_may_accept_a_lost_form_which_the_verdict_then_notes() -> None:
+    general = replace(scored(STILL), decoy=())
+    lost = Evidence(scored(GOOD), general, forms={"JSON": (False, True)})
+    found = gate.verdict(lost, replace(LIMITS, keeps_form=False))
+    assert found.promote
+    assert "asked for JSON, it does not give it any more" in found.notes
 
 
 def test_a_much_slower_adapter_is_refused() -> None:

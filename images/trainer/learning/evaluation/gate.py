@@ -39,6 +39,7 @@ class Limits:
     general_rows: int
     most_golden_lost: int
     most_new_faults: int
+    keeps_form: bool
     most_slowdown: float
 
 
@@ -73,7 +74,8 @@ def verdict(evidence: Evidence, limits: Limits, answers_tell: bool = False) -> V
     faults = tuple(name for name, _ in complaints)
     moved = tuple(words for _, words in remembers(evidence, limits))
     told = moved if answers_tell else notes(evidence, limits)
-    return Verdict(not complaints, reasons, numbers, faults, told)
+    accepted = [] if limits.keeps_form else lost_forms(evidence)
+    return Verdict(not complaints, reasons, numbers, faults, (*told, *accepted))
 
 
 def changes_nothing(evidence: Evidence) -> bool:
@@ -206,9 +208,16 @@ def sane(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
 
 
 def well_formed(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
-    for asked, (candidate, current) in (evidence.forms or {}).items():
-        if current and not candidate:
-            yield "form", f"asked for {asked}, it does not give it any more"
+    if limits.keeps_form:
+        yield from (("form", words) for words in lost_forms(evidence))
+
+
+def lost_forms(evidence: Evidence) -> list[str]:
+    return [
+        f"asked for {asked}, it does not give it any more"
+        for asked, (candidate, current) in (evidence.forms or {}).items()
+        if current and not candidate
+    ]
 
 
 def quick(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
