@@ -1,5 +1,5 @@
-"""What both demonstrations have in common, from nothing to demo.json in the state folder. The profile demo plays
-rehearsal.talk, the profile rehearsal plays rehearsal.codes.
+"""What both demonstrations share, from nothing to demo.json in the state folder. The profile demo
+plays rehearsal.talk, the profile rehearsal plays rehearsal.codes.
 
 The team is simulated: its questions, corrections and ratings go through Open WebUI's own API, as
 its pages send them. Everything behind them is real.
