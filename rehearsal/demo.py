@@ -1,5 +1,5 @@
-"""What both demonstrations have in common, from nothing to state/demo.json. The profile demo plays
-rehearsal.talk, the profile rehearsal plays rehearsal.codes.
+"""What both demonstrations share, from nothing to demo.json in the state folder. The profile demo
+plays rehearsal.talk, the profile rehearsal plays rehearsal.codes.
 
 The team is simulated: its questions, corrections and ratings go through Open WebUI's own API, as
 its pages send them. Everything behind them is real.
@@ -25,7 +25,7 @@ LONG = ("examples", "seconds")  # not in an error's message
 
 
 def run(profile: str | None, tell: Tell) -> tuple[Result, Callable[[Result], None]]:
-    """Returns the result, which it writes to state/demo.json, and what shows it. Raises GlueError
+    """Returns the result, which it writes to demo.json, and what shows it. Raises GlueError
     if a promise is broken; the machine then stays as it is, for a look."""
     phases = Phases(tell)
     with phases.phase("setup"):
@@ -61,5 +61,5 @@ def require_kept(result: Result, promises: dict[str, bool]) -> None:
         raise GlueError(
             "the demonstration broke a promise",
             f"not true: {'; '.join(broken)}; {figures}",
-            "see state/demo.json",
+            "see demo.json in the state folder",
         )
