@@ -77,6 +77,11 @@ class Keys(BaseModel):
     PROJECT: Name
     STATE_DIR: Text
     MODEL: Name
+    # as in site.env of earlier versions: an upgrade must be able to read it, and so must its return
+    SERVED_MODEL: Text = UNSET
+    SERVED_MODEL_REVISION: Text = UNSET
+    TRAINED_MODEL: Text = UNSET
+    TRAINED_MODEL_REVISION: Text = UNSET
     MAX_MODEL_LENGTH: Positive
     MAX_SEQUENCES: Positive
     KV_CACHE_BYTES: Positive
@@ -160,8 +165,11 @@ STAND_INS = {"DOOR_IMAGE": "BASE_IMAGE", "NIGHT_DESK_IMAGE": "BASE_IMAGE"}
 # a key, and the one that it needs
 NEEDS = {"NOTIFY_EMAIL": "SMTP_SERVER", "SMTP_PASSWORD": "SMTP_USER"}  # pragma: allowlist secret
 # an old key, and what replaces it
-RENAMED = {
-    f"{use}_MODEL{suffix}": f"{use.lower()}_{key} in the file of env/models that MODEL names"
-    for use in ("SERVED", "TRAINED")
-    for suffix, key in (("", "model"), ("_REVISION", "revision"))
+RENAMED: dict[str, str] = {}
+# an old key that is still read, and the key of the model's file that it overrides
+OF_THE_MODEL = {
+    "SERVED_MODEL": "served_model",
+    "SERVED_MODEL_REVISION": "served_revision",
+    "TRAINED_MODEL": "trained_model",
+    "TRAINED_MODEL_REVISION": "trained_revision",
 }

@@ -45,6 +45,7 @@ CHECKS: dict[str, Callable[[Host], View]] = {
     "state folder": storage_checks.state_folder,
     "state files": storage_checks.state_files,
     "secrets": site_checks.secrets,
+    "model keys": site_checks.model_keys,
     "port": site_checks.port,
     "certificate": site_checks.certificate,
     "time zone": site_checks.time_zone,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from glue.clients.compose import FREE_PORT
 from glue.clients.knowledge import INGEST, UNATTACHED
-from glue.core.settings import SECRETS
+from glue.core.setting_keys import OF_THE_MODEL
+from glue.core.settings import MODELS, SECRETS
 from glue.machine.check_types import Host, View, fail, ok, warn
 
 
@@ -20,6 +21,18 @@ def secrets(seen: Host) -> View:
         do = f"chmod 600 {seen.settings.secrets_file}"
         return warn(f"other users can read them: mode {seen.secrets_mode:o}", do)
     return ok("readable by their owner only")
+
+
+def model_keys(seen: Host) -> View:
+    """Settings of earlier versions, which override the model's file."""
+    sources, file = seen.settings.sources, f"{MODELS}/{seen.settings['MODEL']}.toml"
+    old = [key for key in OF_THE_MODEL if sources.get(key, file) != file]
+    if not old:
+        return ok(file)
+    saw = f"{' and '.join(old)} in {sources[old[0]]} override {file}; the next version refuses them"
+    wanted = " and ".join(OF_THE_MODEL[key] for key in old)
+    do = f"set {wanted} in a copy of {file}, name that with MODEL, and remove the old keys"
+    return warn(saw, do)
 
 
 def port(seen: Host) -> View:

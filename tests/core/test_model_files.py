@@ -171,15 +171,6 @@ def test_a_bad_file_names_file_key_value_and_what_is_expected(
     assert message.format(tmp_path / "bad.toml") in str(error.value)
 
 
-@pytest.mark.parametrize("use", ["served", "trained"])
-def test_a_setting_that_moved_into_the_file_is_refused_with_its_new_name(use: str) -> None:
-    for old, new in (("MODEL", "model"), ("MODEL_REVISION", "revision")):
-        with pytest.raises(Misconfigured) as error:
-            settings.check({f"{use.upper()}_{old}": "main"}, "env/site.env")
-        do = f"It is now {use}_{new} in the file of env/models that MODEL names."
-        assert error.value.do == do
-
-
 def test_a_plain_model_s_shape_is_read_from_its_configuration() -> None:
     llama: dict[str, Any] = {
         "model_type": "llama",

@@ -8,7 +8,7 @@ import pytest
 
 from glue.core import recipes, settings
 from glue.core.errors import Misconfigured
-from glue.core.setting_keys import Keys
+from glue.core.setting_keys import OF_THE_MODEL, Keys
 
 REPOSITORY = settings.REPOSITORY
 SMALL = ("rehearsal", "demo")
@@ -105,6 +105,17 @@ def test_an_old_key_is_refused_with_the_new_one(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(settings, "RENAMED", {"OFFICE_PORT": "CHAT_PORT"})
     with pytest.raises(Misconfigured, match=r"OFFICE_PORT. It is now CHAT_PORT."):
         settings.check({"OFFICE_PORT": "3000"}, "env/site.env")
+
+
+@pytest.mark.parametrize("key", OF_THE_MODEL)
+def test_a_key_of_an_earlier_version_overrides_the_model_s_file(key: str, tmp_path: Path) -> None:
+    home = copy_env(tmp_path)
+    before = settings.load("spark", home)
+    (home / "env" / "site.env").write_text(f"{key}=0123abc\n")
+    after = settings.load("spark", home)
+    assert after.values == before.values | {key: "0123abc"}
+    assert after.sources[key] == "env/site.env"
+    assert before[key] == getattr(before.model, OF_THE_MODEL[key])
 
 
 def test_a_bad_value_is_refused_even_where_a_later_layer_overrides_it(

@@ -274,6 +274,15 @@ def test_missing_secrets_are_named() -> None:
     )
 
 
+def test_keys_of_an_earlier_version_are_told_with_the_file_that_replaces_them() -> None:
+    found, given = good(), good().settings
+    sources = given.sources | {"SERVED_MODEL_REVISION": "env/site.env"}
+    old = replace(found, settings=replace(given, sources=sources))
+    words = "set served_revision in a copy of env/models/nano.toml, name that with MODEL"
+    assert grade(old, "model keys")[0] == "warn" and words in grade(old, "model keys")[1]
+    assert grade(found, "model keys") == ("ok", "env/models/nano.toml ")
+
+
 def test_a_loaded_model_counts_as_memory_for_the_night() -> None:
     serving = engine(services={"vllm": VLLM})
     plenty, little = (
