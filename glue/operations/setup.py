@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import secrets
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from glue.clients import chat_volume, host, jobs, one_shot
@@ -28,6 +30,7 @@ KERNEL_CHECKS = ("training.checks.kernels", "training.checks.exactness")
 KERNEL_CHECKS_SECONDS = 1800
 READ_MODEL_SECONDS = 300
 OPEN_FOLDERS = ("adapters", "nights", "desk", "bench")
+KERNEL_CODE = REPOSITORY / "images" / "trainer" / "training"
 GENERAL_EXAMPLES = REPOSITORY / "env" / "replay.jsonl"
 
 
@@ -169,18 +172,29 @@ def ensure_night_image(site: Site) -> None:
 
 
 def ensure_kernels(site: Site) -> None:
-    """Tests the compiled code of a new image on this GPU, until it passes once."""
+    """Tests the compiled code of a new image, or of new code in it, on this GPU, until it passes
+    once."""
     if site.settings.rehearsal:
         return
     passed = site.state / "kernels-passed.json"
-    image = {"image": site.stacks.image_id(site.settings.image("TRAINER_IMAGE"))}
-    if files.read_json_if_whole(passed, {}) == image:
+    image = site.stacks.image_id(site.settings.image("TRAINER_IMAGE"))
+    tested = {"image": image, "code": code_hash(KERNEL_CODE)}
+    if files.read_json_if_whole(passed, {}) == tested:
         return
     for module in KERNEL_CHECKS:
         site.tell(f"comparing the new kernels with plain PyTorch: {module}")
         what = "the trainer's kernels compute wrong results on this GPU"
         run_job(site, module, what=what, do="docs/administrator.md", seconds=KERNEL_CHECKS_SECONDS)
-    files.write_json(passed, image)
+    files.write_json(passed, tested)
+
+
+def code_hash(folder: Path) -> str:
+    """Of the kernels and their checks, which the trainer mounts: an upgrade changes them without a
+    new image."""
+    total = hashlib.sha256()
+    for path in sorted([*folder.glob("*.py"), *folder.glob("checks/*.py")]):
+        total.update(f"\n{path.relative_to(folder)}\n".encode() + path.read_bytes())
+    return total.hexdigest()
 
 
 def run_job(site: Site, *command: str, what: str, do: str, seconds: float) -> dict[str, Any]:

@@ -239,8 +239,8 @@ def test_the_night_image_is_built_only_if_missing(
 
 
 @pytest.mark.parametrize("first_passes", [True, False])
-def test_new_kernels_are_tested_once_they_pass_only_for_a_new_image(
-    site: Site, tmp_path: Path, first_passes: bool
+def test_new_kernels_are_tested_once_they_pass_only_for_a_new_image_or_new_code(
+    site: Site, tmp_path: Path, first_passes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
     passes = [first_passes]
@@ -267,6 +267,15 @@ def test_new_kernels_are_tested_once_they_pass_only_for_a_new_image(
     setup.ensure_kernels(spark)
     setup.ensure_kernels(spark)
     assert asked[-2:] == list(setup.KERNEL_CHECKS) and len(asked) == (2 if first_passes else 3)
+    code = tmp_path / "training"
+    (code / "checks").mkdir(parents=True)
+    monkeypatch.setattr(setup, "KERNEL_CODE", code)
+    for name in ("packed.py", "checks/kernels.py"):
+        asked.clear()
+        (code / name).write_text("changed by an upgrade, beside the same image")
+        setup.ensure_kernels(spark)
+        setup.ensure_kernels(spark)
+        assert asked == list(setup.KERNEL_CHECKS)
 
 
 # ---------------------------------------------------------------------- running programs
