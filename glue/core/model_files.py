@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 
 from glue.core import schema
 from glue.core.errors import Invalid
-from glue.core.schema import whole
+from glue.core.schema import one_of, whole
 
 Text = Annotated[str, Field(min_length=1, description="text that is not empty")]
 Bytes = Annotated[int, whole(1)]
@@ -46,6 +46,7 @@ class Model:
     adapter_bytes_per_rank: Bytes
     kv_bytes_per_token: Bytes
     parameters: Bytes
+    kv_cache_dtype: Annotated[str, one_of("fp8", "auto")]
     tool_call_parser: Text
     reasoning_parser: Annotated[str, Field(description="a name, or empty")] = ""
     packed_model: Annotated[str, Field(description="a folder")] = ""
@@ -71,9 +72,11 @@ class Model:
 
     @property
     def flags(self) -> list[str]:
-        """Of vLLM, for the model's own form: how it writes tool calls and thoughts, if any."""
+        """Of vLLM, for the model: the attention cache's type, and how it writes tool calls and
+        thoughts, if any."""
         thoughts = self.reasoning_parser and f"--reasoning-parser={self.reasoning_parser}"
-        return [*filter(None, [thoughts]), f"--tool-call-parser={self.tool_call_parser}"]
+        cache = f"--kv-cache-dtype={self.kv_cache_dtype}"
+        return [*filter(None, [thoughts]), f"--tool-call-parser={self.tool_call_parser}", cache]
 
     @property
     def download_bytes(self) -> dict[str, int]:

@@ -398,20 +398,6 @@ def test_shell_scripts_parse() -> None:
         subprocess.run([shell, "-n", str(script)], check=True)
 
 
-def test_vllm_s_memory_share_fits_day_free_bytes() -> None:
-    """vLLM refuses to start unless its share of all memory is free; a GB10 has 121.69 GiB (what
-    nvidia-smi's owners report)."""
-    flags = configuration("day", "spark")["services"]["vllm"]["environment"][
-        "MACHINE_FLAGS"
-    ].split()
-    share = next(
-        float(flag.partition("=")[2])
-        for flag in flags
-        if flag.startswith("--gpu-memory-utilization=")
-    )
-    assert share * 121.69 * 2**30 <= settings.load("spark").number("DAY_FREE_BYTES")
-
-
 def test_the_model_runs_as_the_state_folders_owner_in_group_0(day: dict[str, Any]) -> None:
     owner = Path(
         next(

@@ -36,11 +36,20 @@ def test_every_file_is_read_and_the_profiles_choose_theirs() -> None:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_token_s_cache_is_that_of_the_attention_layers_in_fp8(name: str) -> None:
+def test_a_token_s_cache_is_that_of_the_attention_layers(name: str) -> None:
     said = model(name).configuration
     keys_and_values = 2 * said["num_key_value_heads"] * said["head_dim"]
     layers = said["hybrid_override_pattern"].count("*")
-    assert model(name).kv_bytes_per_token == layers * keys_and_values
+    width = 1 if model(name).kv_cache_dtype == "fp8" else 2
+    assert model(name).kv_bytes_per_token == layers * keys_and_values * width
+
+
+def test_lightning_is_not_served_with_the_cache_that_was_reported_not_to_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "--kv-cache-dtype=fp8" in spark(monkeypatch, MODEL="nano")["MODEL_FLAGS"]
+    assert "--kv-cache-dtype=auto" in spark(monkeypatch, MODEL="lightning")["MODEL_FLAGS"]
+    assert "kv-cache-dtype=" not in (REPOSITORY / "compose.day.yaml").read_text()
 
 
 def test_the_figures_of_nano_are_those_that_were_settings_and_constants() -> None:
@@ -55,7 +64,9 @@ def test_the_figures_of_nano_are_those_that_were_settings_and_constants() -> Non
     assert (
         chosen.sources["DAY_FREE_BYTES"] == chosen.sources["SERVED_MODEL"] == "env/models/nano.toml"
     )
-    assert chosen["MODEL_FLAGS"] == "--reasoning-parser=nemotron_v3 --tool-call-parser=qwen3_coder"
+    assert chosen["MODEL_FLAGS"] == (
+        "--reasoning-parser=nemotron_v3 --tool-call-parser=qwen3_coder --kv-cache-dtype=fp8"
+    )
     assert chosen["SERVED_MODEL"] == "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4"
     assert chosen["TRAINED_MODEL"] == "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16"
 
@@ -101,6 +112,17 @@ def test_the_day_and_night_of_another_size_are_planned(
     chosen = spark(monkeypatch, MODEL=name)
     assert (chosen.number("DAY_FREE_BYTES"), chosen.number("NIGHT_FREE_BYTES")) == (day, night)
     assert day < 101.3 * 2**30, "what owners report as free after a start"
+
+
+def test_vllm_s_memory_share_is_free_once_a_model_s_day_may_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """vLLM refuses to start unless its share of all memory is free; a GB10 has 121.69 GiB (what
+    nvidia-smi's owners report)."""
+    text = (REPOSITORY / "compose.day.yaml").read_text()
+    share = float(text.partition("--gpu-memory-utilization=")[2].split()[0])
+    days = [spark(monkeypatch, MODEL=name).number("DAY_FREE_BYTES") for name in PUBLISHED]
+    assert share * 121.69 * 2**30 <= min(days)
 
 
 def test_a_model_that_no_night_can_train_is_refused_with_its_bytes(
