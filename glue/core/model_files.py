@@ -84,10 +84,14 @@ class Model:
         served, trained = self.served_download_bytes, self.trained_download_bytes
         return {"SERVED_MODEL": served, "TRAINED_MODEL": trained}
 
-    def untrainable(self, base: str, step_bytes: int) -> str:
-        """Why no night with this base can train it in steps of that size; empty if one may."""
+    def untrainable(self, base: str, steps: Mapping[str, int]) -> str:
+        """Why no night with this base can train it; empty if one may. steps: the most bytes of a
+        step, by base."""
         if base == "served" and not self.trains_served:
-            return 'nights train on NVFP4 layers only, and it has FP8 layers: base = "bf16"'
+            other = self.untrainable("bf16", steps)
+            remedy = f"and in BF16: {other}" if other else 'a recipe with base = "bf16" can'
+            return f"nights train on NVFP4 layers only, and it has FP8 layers; {remedy}"
+        step_bytes = steps[base]
         weights = BF16_BYTES * self.parameters if base == "bf16" else self.served_memory_bytes
         if weights < step_bytes:
             return ""

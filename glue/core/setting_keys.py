@@ -41,7 +41,9 @@ Names = Annotated[
     str, AfterValidator(addresses.checked_names), like(".+", "names such as spark.local,10.0.0.5")
 ]
 Time = Annotated[str, like(r"([01]\d|2[0-3]):[0-5]\d", "a time such as 07:00")]
-Days = Annotated[str, like(f"{DAY}(,{DAY})*", "days such as Mon,Tue,Wed,Thu,Fri")]
+Days = Annotated[
+    str, like(f"({DAY}(,{DAY})*)?", "days such as Mon,Tue,Wed,Thu,Fri, or nothing for no nights")
+]
 Email = Annotated[str, like(r"[^@\s]+@[^@\s]+", "an e-mail address")]
 Url = Annotated[str, like(r"https?://\S+", "an http or https address")]
 Server = Annotated[str, like(r"[\w.\-]+(:[0-9]+)?", "a host, or host:port")]

@@ -130,7 +130,9 @@ class Settings:
 
     def untrainable(self, base: str) -> str:
         """Why no night with this base can train the model here; empty if one may."""
-        return self.model.untrainable(base, self.night_bytes("TRAINING_MEMORY_BYTES", base))
+        bases = ("served", "bf16")
+        steps = {one: self.night_bytes("TRAINING_MEMORY_BYTES", one) for one in bases}
+        return self.model.untrainable(base, steps)
 
     def base_model(self, base: str) -> str:
         """The model that a recipe with this base trains."""

@@ -10,6 +10,10 @@ from glue.machine.check_types import Host, View, fail, ok, warn
 
 DRIVER_LEAST, DRIVER_DEADLOCKS = 580, 590  # CUDA 13 needs 580 (CUDA toolkit release notes, table 2)
 # the fault holds the clock at 500 to 850 MHz, and an idle GPU is as slow
+NO_NIGHTS = (
+    "days work as they are; for nights set another MODEL or RECIPE in env/site.env, for none"
+    " NIGHT_DAYS=, then sudo make schedule"
+)
 PINNED_MHZ, BUSY_PERCENT = 900, 50
 
 
@@ -67,8 +71,9 @@ def model(seen: Host) -> View:
     words = f"{found.name}: a day needs {readable(day)}"
     words += f", with a cache of at most {cache // found.kv_bytes_per_token:,} tokens"
     if why := settings.untrainable(base):
-        do = "set another MODEL or RECIPE in env/site.env; its days need none"
-        return fail(f"{words}; no night: {why}", do)
+        if not settings["NIGHT_DAYS"]:
+            return ok(f"{words}; no nights, as NIGHT_DAYS says: {why}")
+        return fail(f"{words}; no night: {why}", NO_NIGHTS)
     if seen.adapter_served_model not in ("", settings["SERVED_MODEL"]):
         saw = f"{found.name}, and the adapter that serves was made for {seen.adapter_served_model}"
         return warn(saw, "make promote ADAPTER=base")

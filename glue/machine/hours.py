@@ -19,8 +19,8 @@ LEAST_NIGHT = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class Hours:
-    """night_days: on whose evening a night begins. before_opening: from the day's start to the
-    opening. judging: from the end of training to the day's start."""
+    """night_days: on whose evening a night begins; empty for no nights. before_opening: from the
+    day's start to the opening. judging: from the end of training to the day's start."""
 
     night_at: time
     night_days: tuple[str, ...]
@@ -72,7 +72,7 @@ def of(settings: Settings) -> Hours:
     """Raises Invalid for hours without time for a night, or a day that starts before midnight."""
     found = Hours(
         night_at=time.fromisoformat(settings["NIGHT_AT"]),
-        night_days=tuple(settings["NIGHT_DAYS"].split(",")),
+        night_days=tuple(filter(None, settings["NIGHT_DAYS"].split(","))),
         day_at=time.fromisoformat(settings["DAY_AT"]),
         weekend_day_at=time.fromisoformat(settings["WEEKEND_DAY_AT"]),
         backup_at=time.fromisoformat(settings["BACKUP_AT"]),

@@ -52,12 +52,13 @@ def place(site: Site) -> Place:
     )
 
 
-def texts(site: Site, cron: bool) -> dict[Path, str]:
-    """Each file with its text."""
+def texts(site: Site, cron: bool, every: bool = False) -> dict[Path, str]:
+    """Each file with its text. every: also the night's timer where NIGHT_DAYS is empty."""
     where, when = place(site), hours.of(site.settings)
     if cron:
         return {CRON / where.name: cron_lines(when, where)}
-    return {UNITS / name: text for name, text in units(when, where).items()}
+    left_out = () if every or when.night_days else (f"{where.name}-night.timer",)
+    return {UNITS / name: text for name, text in units(when, where).items() if name not in left_out}
 
 
 def show(site: Site, cron: bool) -> dict[str, str]:
@@ -80,7 +81,9 @@ def install(site: Site, cron: bool) -> dict[str, Any]:
 def remove(site: Site, cron: bool = False) -> dict[str, Any]:
     """Removes what install wrote, of either kind. A command that runs goes on to its end."""
     require_root(UNITS)
-    there = [path for kind in (False, True) for path in texts(site, kind) if path.exists()]
+    there = [
+        path for kind in (False, True) for path in texts(site, kind, every=True) if path.exists()
+    ]
     timers = [path.name for path in there if path.suffix == ".timer"]
     if timers:
         systemctl("disable", "--now", *timers)
@@ -127,7 +130,7 @@ def days_and_times(hours: Hours) -> dict[str, list[tuple[tuple[str, ...], str]]]
     """For each command, the days and times at which it is due."""
     working, weekend = (hours.day_begins(MONDAY + timedelta(days=n)) for n in (0, 5))
     return {
-        "night": [(hours.night_days, f"{hours.night_at:%H:%M}")],
+        "night": [(hours.night_days, f"{hours.night_at:%H:%M}")] if hours.night_days else [],
         "day": [(WORKING, f"{working:%H:%M}"), (WEEKEND, f"{weekend:%H:%M}")],
         "backup": [(WEEK, f"{hours.backup_at:%H:%M}")],
     }

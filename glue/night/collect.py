@@ -6,6 +6,7 @@ from glue.clients import host
 from glue.core import files, services
 from glue.core.errors import PreconditionFailed
 from glue.machine import doctor, hours
+from glue.machine.hardware_checks import NO_NIGHTS
 from glue.night.tonight import Night, NothingNew
 from glue.operations import dataset
 
@@ -27,6 +28,8 @@ def check(night: Night) -> None:
     """Raises PreconditionFailed if anything is missing. Reserves the disk space for the adapter."""
     site = night.site
     doctor.require(site, doctor.NIGHT)
+    if why := site.settings.untrainable(night.recipe.base):  # with NIGHT_DAYS= it is no fault
+        raise PreconditionFailed("no night can train this model", why, NO_NIGHTS)
     hours.of(site.settings)
     if not (site.state / "base_model.json").exists():
         what = "the base model's facts are missing"

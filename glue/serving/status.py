@@ -11,10 +11,10 @@ from glue.clients.site import Site
 from glue.core import files, journal, lock, names, services, upgrade_note
 from glue.core.journal import Row
 from glue.core.services import Mode, Service
+from glue.core.settings import Settings
 from glue.serving import last_night
 
 WENT_WELL = ("promoted", "refused", "nothing new")
-OLDEST = ("BACKUP_OLDEST_HOURS", "NIGHT_OLDEST_HOURS")
 
 
 def status(site: Site) -> dict[str, Any]:
@@ -46,9 +46,15 @@ def status(site: Site) -> dict[str, Any]:
         "overdue": [
             *filter(None, (lost, account, without_documents, upgrade_note.died(site.state))),
             *notes_fault(site.state),
-            *overdue(rows, datetime.now().astimezone(), *map(site.settings.number, OLDEST)),
+            *overdue(rows, datetime.now().astimezone(), *oldest_hours(site.settings)),
         ],
     }
+
+
+def oldest_hours(settings: Settings) -> tuple[int, int]:
+    """Of a backup and of a night; 0 where no nights are wanted."""
+    nights = settings.number("NIGHT_OLDEST_HOURS") if settings["NIGHT_DAYS"] else 0
+    return settings.number("BACKUP_OLDEST_HOURS"), nights
 
 
 def notes_fault(state: Path) -> list[str]:
@@ -87,9 +93,10 @@ def undelivered(rows: list[Row]) -> list[str]:
 
 
 def late(what: str, first: Row, last: Row | None, now: datetime, limit: int) -> list[str]:
-    """first: the journal's first row. last: the newest good one. limit: in hours."""
+    """first: the journal's first row. last: the newest good one. limit: in hours; 0 for
+    none."""
     age = now - datetime.fromisoformat((last or first)["time"])
-    if age <= timedelta(hours=limit):
+    if not limit or age <= timedelta(hours=limit):
         return []
     hours = f"{age.total_seconds() / 3600:.0f} h"
     return [f"the last {what} was {hours} ago" if last else f"no {what} for {hours}"]

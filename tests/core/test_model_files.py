@@ -132,13 +132,19 @@ def test_a_model_that_no_night_can_train_is_refused_with_its_bytes(
     assert chosen.untrainable("bf16") == (
         "its BF16 weights take 241.3 GB, a training step may take 85.0 GB (TRAINING_MEMORY_BYTES)"
     )
-    assert "it has FP8 layers" in chosen.untrainable("served")
+    assert chosen.untrainable("served") == (
+        "nights train on NVFP4 layers only, and it has FP8 layers; and in BF16: "
+        + chosen.untrainable("bf16")
+    )
     assert len(chosen.needed_models("bf16")) == 1 and len(chosen.hub_models("bf16")) == 2
     chosen = spark(monkeypatch, MODEL="lightning")
-    assert "it has FP8 layers" in chosen.untrainable("served") and not chosen.untrainable("bf16")
+    words = 'it has FP8 layers; a recipe with base = "bf16" can'
+    assert chosen.untrainable("served").endswith(words) and not chosen.untrainable("bf16")
     chosen = spark(monkeypatch, MODEL="nano")
     assert not chosen.untrainable("served") and not chosen.untrainable("bf16")
-    small = replace(model("super"), trains_served=True).untrainable("served", 50_000_000_000)
+    small = replace(model("super"), trains_served=True).untrainable(
+        "served", {"served": 50_000_000_000}
+    )
     assert small.startswith("its packed weights take 74.5 GB, a training step may take 50.0 GB")
 
 

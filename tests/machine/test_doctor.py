@@ -310,6 +310,13 @@ def test_the_model_s_plan_is_told_and_a_model_that_no_night_can_train_is_refused
     )
 
 
+def test_a_model_that_no_night_can_train_is_fine_where_no_nights_are_wanted() -> None:
+    found, said = grade(setting(MODEL="super"), "model")
+    assert found == "fail" and "days work as they are; for nights set another MODEL" in said
+    found, said = grade(setting(MODEL="super", NIGHT_DAYS=""), "model")
+    assert found == "ok" and "no nights, as NIGHT_DAYS says: " in said
+
+
 def test_an_adapter_that_was_made_for_another_model_is_told() -> None:
     same = replace(good(), adapter_served_model=SERVED)
     assert grade(same, "model")[0] == "ok"

@@ -69,6 +69,26 @@ def test_cron_replaces_the_units_and_vice_versa(site: Site) -> None:
     assert list(schedule.CRON.iterdir()) == [] and len(list(schedule.UNITS.iterdir())) == 11
 
 
+@pytest.mark.parametrize("cron", [False, True])
+def test_without_night_days_no_night_is_installed_and_the_timer_of_before_goes(
+    site: Site, cron: bool
+) -> None:
+    schedule.install(site, cron=False)
+    timer = schedule.UNITS / "dual-use-spark-night.timer"
+    assert timer.exists()
+    none = replace(
+        site, settings=replace(site.settings, values=site.settings.values | {"NIGHT_DAYS": ""})
+    )
+    schedule.install(none, cron=cron)
+    assert not timer.exists()
+    if cron:
+        lines = (schedule.CRON / "dual-use-spark").read_text()
+        assert "night" not in lines and "day --scheduled" in lines
+    else:
+        assert "night.timer" not in asked(site)[-1] and "day.timer" in asked(site)[-1]
+    assert hours.of(none.settings).longest_night.total_seconds() == 0
+
+
 def test_remove_deletes_only_what_install_wrote_and_can_be_repeated(
     site: Site,
 ) -> None:

@@ -342,6 +342,16 @@ def test_fail_is_part_of_a_pings_path_and_not_of_its_query() -> None:
     assert notify.failed_or(url, good=True) == url
 
 
+def test_where_no_nights_are_wanted_none_is_overdue() -> None:
+    chosen = settings.load("spark")
+    none = replace(chosen, values=chosen.values | {"NIGHT_DAYS": ""})
+    assert status.oldest_hours(chosen) == (50, 100) and status.oldest_hours(none) == (50, 0)
+    now = datetime.now().astimezone()
+    rows = [{"event": "day", "time": (now - timedelta(hours=2000)).isoformat()}]
+    assert any("good night" in words for words in overdue(rows, now, 50, 100))
+    assert not any("good night" in words for words in overdue(rows, now, 50, 0))
+
+
 def test_a_message_that_did_not_arrive_is_overdue_until_one_does(site: Site) -> None:
     def words() -> list[str]:
         return overdue(
