@@ -27,7 +27,7 @@ class Host:
     that was never fetched, or that is in unseen because it could not be checked. model_bytes: on
     disk, by model. answer_fault: why vLLM writes no token; empty if it does, None if it does not
     run. chat_lost: what became of a chat that was served here; chat_way_back: what to do.
-    adapter_served_model: the model that the current adapter was made for; empty without one.
+    adapter_fault: for which other model the current adapter was made; empty if it fits.
     """
 
     settings: Settings
@@ -57,7 +57,7 @@ class Host:
     documents_fault: str = ""
     account_fault: tuple[str, str] = ("", "")
     backups_on_own_disk: bool = False
-    adapter_served_model: str = ""
+    adapter_fault: str = ""
 
     @property
     def base(self) -> str:

@@ -116,7 +116,7 @@ def observe(site: Site, aim: Aim) -> Host:
     recipe = site.recipe() if aim != DAY else None
     wanted = settings.needed_models(recipe.base if recipe else "served")
     wrong_files, model_bytes, unseen = machine_models.models(site, wanted)
-    adapter = site.store.manifest(current) if (current := site.store.current()) else {}
+    current = site.store.current()
     chat, sign_in = engine.services.get("open-webui"), site.administrator
     return Host(
         settings=settings,
@@ -148,7 +148,7 @@ def observe(site: Site, aim: Aim) -> Host:
         ),
         backup_fault=backup_folder.fault(settings),
         backups_on_own_disk=backup_folder.on_own_disk(settings),
-        adapter_served_model=adapter.get("served_model", ""),
+        adapter_fault=machine_models.made_for_another(site, current) if current else "",
     )
 
 

@@ -74,9 +74,9 @@ def model(seen: Host) -> View:
         if not settings["NIGHT_DAYS"]:
             return ok(f"{words}; no nights, as NIGHT_DAYS says: {why}")
         return fail(f"{words}; no night: {why}", NO_NIGHTS)
-    if seen.adapter_served_model not in ("", settings["SERVED_MODEL"]):
-        saw = f"{found.name}, and the adapter that serves was made for {seen.adapter_served_model}"
-        return warn(saw, "make promote ADAPTER=base")
+    if seen.adapter_fault:
+        saw = f"{found.name}; the current adapter cannot serve: {seen.adapter_fault}"
+        return warn(saw, "make day, which serves the base model then, or set MODEL back")
     words += f"; a night {readable(settings.night_bytes('NIGHT_FREE_BYTES', base))}"
     return warn(f"{words}; {COMPUTED}", "no action needed") if found.computed else ok(words)
 

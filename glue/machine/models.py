@@ -102,6 +102,22 @@ def models(
     return wrong, held, unseen
 
 
+def made_for_another(site: Site, release: str) -> str:
+    """In words, for which other model or commit the adapter was made; empty if it fits what serves,
+    or if an earlier version published it, which did not record that."""
+    manifest = site.store.manifest(release)
+    name, commit = manifest.get("served_model"), manifest.get("served_revision")
+    if not name:
+        return ""
+    served = site.settings["SERVED_MODEL"]
+    if name != served:
+        return f"it was made for {name}, and the served model is {served}"
+    known = files.read_json_if_whole(site.state / "models.json", {}).get(served, {}).get("commit")
+    if known and commit and commit != known:
+        return f"it was made for commit {commit} of {served}, and {known} is served"
+    return ""
+
+
 def ensure_models(site: Site, asked: Mapping[str, str]) -> None:
     """Fetches and checks these of settings.hub_models. state/models.json keeps the first commit and
     files, also of models that are no longer asked for."""

@@ -17,6 +17,7 @@ from glue.clients.site import Site
 from glue.core import desired_state, files, lock
 from glue.core.desired_state import Wanted
 from glue.core.errors import GlueError, Locked, PreconditionFailed
+from glue.machine import models
 from glue.serving import export, model
 from glue.serving.model import SWITCH_WAIT_SECONDS
 
@@ -47,6 +48,9 @@ def promote(
         elif reason := why_model_is_stopped(site):
             do = "make day, then promote"
             raise Locked("the model is stopped, so no adapter can be loaded", reason, do)
+        if why := release and models.made_for_another(site, release):
+            do = "train another, or set the MODEL it was made for; then make setup and make day"
+            raise PreconditionFailed(f"adapter {release} cannot serve", why, do)
         before = site.store.current()
         on_base = model.running_model(site) == site.settings["SERVED_MODEL"]
         merged = release is not None and prepare(site, release, form)
@@ -103,12 +107,13 @@ def switch_to(site: Site, release: AdapterName, merged: bool) -> None:
 
 
 def rollback(site: Site) -> AdapterName:
-    """Makes the earlier adapter serve. A second rollback goes further back. Skips damaged adapters.
+    """Makes the earlier adapter serve. A second rollback goes further back. Skips adapters that are
+    damaged or of another model.
 
     The link is set first: if vLLM fails, its next start follows the link.
     """
     with lock.hold(site.state, lock.SWITCH, "roll back", SWITCH_WAIT_SECONDS):
-        history = without_damaged(site, site.store.before())
+        history = without_unfit(site, site.store.before())
         previous = history[-1]
         site.store.retreat(history)
         if reason := why_model_is_stopped(site):
@@ -129,17 +134,24 @@ def why_model_is_stopped(site: Site) -> str:
     return "everything is stopped" if found.wanted is Wanted.DOWN else f"night {found.night} runs"
 
 
-def without_damaged(site: Site, history: list[AdapterName]) -> list[AdapterName]:
-    """history without damaged adapters at its end."""
-    store = site.store
-    while history and history[-1] is not None:
-        try:
-            store.verify(history[-1], checkpoint=store.is_merged(history[-1]))
+def without_unfit(site: Site, history: list[AdapterName]) -> list[AdapterName]:
+    """history without adapters at its end that are damaged or of another model."""
+    while history and (last := history[-1]) is not None:
+        why = unfit(site, last)
+        if not why:
             return history
-        except (PreconditionFailed, OSError) as error:
-            site.tell(f"skipping {history[-1]}: {getattr(error, 'saw', error)}")
+        site.tell(f"skipping {last}: {why}")
         history = history[:-1]
     return history or [None]
+
+
+def unfit(site: Site, release: str) -> str:
+    """Why it cannot serve; empty if it can."""
+    try:
+        site.store.verify(release, checkpoint=site.store.is_merged(release))
+    except (PreconditionFailed, OSError) as error:
+        return str(getattr(error, "saw", error))
+    return models.made_for_another(site, release)
 
 
 def prune(site: Site, keep: int, dry: bool = False) -> list[str]:

@@ -13,7 +13,7 @@ from glue.core import desired_state, journal, lock, services, upgrade_note
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import DayNotServing, GlueError, PortInUse, PreconditionFailed
 from glue.core.services import Mode
-from glue.machine import doctor, tls
+from glue.machine import doctor, models, tls
 from glue.serving import model, recovery, watch
 
 ATTEMPTS = "attempts.json"  # when the watch tried to start the day; every other start clears it
@@ -192,6 +192,7 @@ def start_services(site: Site) -> None:
     vllm = site.stacks.services("day").get("vllm", services.ABSENT)
     if vllm.state != "running":
         model.wait_for_memory(site, "DAY_FREE_BYTES", site.settings.number("DAY_FREE_BYTES"))
+    ensure_adapter_fits(site)
     certificate_is_new = tls.refresh(site)
     host.open_to_containers(MOUNTED)
     site.stacks.up()
@@ -201,6 +202,15 @@ def start_services(site: Site) -> None:
     model.ensure_form(site)
     model.wait_for_door(site, "vllm")
     model.set_up_assistant(site)
+
+
+def ensure_adapter_fits(site: Site) -> None:
+    """The base model serves instead of an adapter of another model, which vLLM may not start with,
+    or which may answer worse than none. It stays stored."""
+    current = site.store.current()
+    if current is not None and (why := models.made_for_another(site, current)):
+        site.tell(f"the base model serves instead of {current}: {why}")
+        site.store.retreat([*site.store.served(), None])
 
 
 def stop_what_hangs(site: Site) -> None:

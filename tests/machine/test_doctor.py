@@ -318,10 +318,8 @@ def test_a_model_that_no_night_can_train_is_fine_where_no_nights_are_wanted() ->
 
 
 def test_an_adapter_that_was_made_for_another_model_is_told() -> None:
-    same = replace(good(), adapter_served_model=SERVED)
-    assert grade(same, "model")[0] == "ok"
-    found, said = grade(replace(same, adapter_served_model="nvidia/other"), "model")
-    assert found == "warn" and "made for nvidia/other make promote ADAPTER=base" in said
+    found, said = grade(replace(good(), adapter_fault="it was made for nvidia/other"), "model")
+    assert found == "warn" and "made for nvidia/other make day, which serves the base" in said
 
 
 def test_needed_disk_counts_only_missing_data() -> None:

@@ -482,7 +482,7 @@ def test_a_merged_adapter_is_restored_and_its_checkpoint_can_be_made_again(
     restore.put_back_state(fresh.state, made, backup.verified(made))
     before = site.store.before()
     assert fresh.store.current() == name and not fresh.store.serves_merged()
-    assert adapters.without_damaged(fresh, fresh.store.before()) == before, (
+    assert adapters.without_unfit(fresh, fresh.store.before()) == before, (
         "a good release was passed over"
     )
 

@@ -10,7 +10,8 @@ from glue.clients.adapter_store import AdapterStore
 from glue.core import desired_state
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError, Locked, PreconditionFailed
-from glue.serving import adapters, export, model
+from glue.machine import models
+from glue.serving import adapters, day, export, model
 from tests.core.test_state import make_checkpoint, publish, serve
 
 
@@ -136,3 +137,58 @@ def test_while_the_model_must_stay_stopped_rollback_moves_the_link_and_starts_no
     with pytest.raises(Locked, match="is stopped"):
         adapters.promote(site, two)
     assert asked == [] and site.store.current() == one
+
+
+SERVED = {"served_model": "maker/served", "served_revision": "abc"}
+
+
+def made_for(site: Any, tmp_path: Path, **changes: str) -> str:
+    """An adapter that serves, of a site that serves commit abc of maker/served."""
+    site.state, site.settings = tmp_path, {"SERVED_MODEL": "maker/served"}
+    (tmp_path / "models.json").write_text('{"maker/served": {"commit": "abc"}}')
+    name: str = site.store.publish(trained(tmp_path), {**SERVED, **changes})
+    serve(site.store, name)
+    return name
+
+
+def trained(tmp_path: Path) -> Path:
+    source = tmp_path / "trained"
+    source.mkdir(exist_ok=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (source / name).write_text("{}")
+    return source
+
+
+OTHERS = [{"served_model": "maker/other"}, {"served_revision": "def"}]
+
+
+@pytest.mark.parametrize("changes", [{}, *OTHERS])
+def test_a_day_serves_the_base_instead_of_an_adapter_of_another_model(
+    site: Any, tmp_path: Path, changes: dict[str, str]
+) -> None:
+    told: list[str] = []
+    name = made_for(site, tmp_path, **changes)
+    site.tell = told.append
+    for _ in range(2):
+        day.ensure_adapter_fits(site)
+        assert site.store.current() == (None if changes else name) and name in site.store.names()
+    assert len(told) == bool(changes) and all("the base model serves" in line for line in told)
+
+
+@pytest.mark.parametrize("changes", OTHERS)
+def test_an_adapter_of_another_model_is_not_promoted_and_a_rollback_skips_it(
+    site: Any, tmp_path: Path, changes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = made_for(site, tmp_path, **changes)
+    desired_state.write(tmp_path, DesiredState(Wanted.DAY))
+    site.store.advance(None)
+    with pytest.raises(PreconditionFailed, match="made for"):
+        adapters.promote(site, name)
+    assert site.store.current() is None
+    assert adapters.without_unfit(site, [None, name]) == [None]
+
+
+def test_an_adapter_of_an_earlier_version_which_recorded_no_model_serves(
+    site: Any, tmp_path: Path
+) -> None:
+    assert models.made_for_another(site, made_for(site, tmp_path, served_model="")) == ""
