@@ -27,6 +27,9 @@ from glue.core.settings import LOADED, REPOSITORY, Settings
 LONG_SECONDS = 6 * 3600.0
 ROOM = "check that the disk has room"
 MODELS, FACTS = "models.json", "base_model.json"
+# MODELS of a bundle, under a name that an earlier version's make load, which upgrades run, copies
+# beside the site's own list and does not put in its place
+BUNDLED = "bundled-models.json"
 
 
 def bundle(site: Site, folder: Path) -> dict[str, Any]:
@@ -64,7 +67,7 @@ def save_models(site: Site, folder: Path) -> list[str]:
         command = tar_in_volume(site.settings, ":ro", *packing)
         commands.run(command, ROOM, output=file, timeout_seconds=LONG_SECONDS)
     kept = {name: known[name] for name in needed if name in known}
-    files.write_json(folder / "state" / MODELS, kept)
+    files.write_json(folder / "state" / BUNDLED, kept)
     if (site.state / FACTS).exists():
         shutil.copy2(site.state / FACTS, folder / "state" / FACTS)
     return sorted(kept)
@@ -123,13 +126,22 @@ def load(site: Site, folder: Path) -> dict[str, Any]:
         command = tar_in_volume(site.settings, "", *unpacking)
         commands.run(command, ROOM, source=file, timeout_seconds=LONG_SECONDS)
     files.make_folder(site.state)
-    known = files.read_json_if_whole(site.state / MODELS, {})
     for name, checksum in files.below("state", manifest["sha256"]).items():
-        files.copy_checked(folder / "state" / name, site.state / name, checksum, 0o644)
-    loaded = files.read_json(site.state / MODELS, {})
-    files.write_json(site.state / MODELS, known | loaded)  # models of earlier bundles stay
+        own = site.state / (BUNDLED if name == MODELS else name)  # as earlier versions named it
+        files.copy_checked(folder / "state" / name, own, checksum, 0o644)
+    models = ensure_models_known(site.state)
     files.write_json(site.state / LOADED, images)
-    return {"images": len(manifest["images"]), "models": sorted(loaded), "next": "make setup"}
+    return {"images": len(manifest["images"]), "models": models, "next": "make setup"}
+
+
+def ensure_models_known(state: Path) -> list[str]:
+    """Adds the models of a bundle to those of earlier ones. Returns their names; none where there
+    is nothing to add. Setup does it too, after the make load of an earlier version."""
+    loaded = files.read_json(state / BUNDLED, {})
+    if loaded:
+        files.write_json(state / MODELS, files.read_json_if_whole(state / MODELS, {}) | loaded)
+    (state / BUNDLED).unlink(missing_ok=True)
+    return sorted(loaded)
 
 
 def verified(folder: Path, profile: str) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def ensure(profile: str | None, tell: Tell) -> Site:
     # checks first: until they pass, only Docker itself may be installed
     ensure_docker(tell)
     site = open_site(profile, tell)
+    airgap.ensure_models_known(site.state)  # what is there already needs no disk
     doctor.require(site, doctor.SETUP)
     require_its_secrets(site)
     if not site.settings.rehearsal:

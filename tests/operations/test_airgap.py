@@ -2,6 +2,7 @@
 
 import json
 import platform
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -160,7 +161,9 @@ def test_a_bundle_has_the_recipe_s_models_and_loading_it_forgets_no_other(
 
     (tmp_path / "loaded").mkdir()
     target = with_models(there, tmp_path / "loaded", base, monkeypatch)
-    checksums = {"state/models.json": sha256(folder / "state" / "models.json")}
+    listed = "state/bundled-models.json"
+    assert [path.name for path in (folder / "state").iterdir()] == ["bundled-models.json"]
+    checksums = {listed: sha256(folder / listed)}
     manifest = {"images": {}, "sha256": checksums}
     monkeypatch.setattr(airgap, "verified", lambda *_: manifest)
     monkeypatch.setattr(airgap, "load_images", lambda *_: {})
@@ -169,6 +172,39 @@ def test_a_bundle_has_the_recipe_s_models_and_loading_it_forgets_no_other(
     assert folders == {f"models--{name.replace('/', '--')}" for name in packed} | {"nvfp4"}
     known = json.loads((there / "models.json").read_text())
     assert known == {"maker/earlier": OTHER} | {name: KNOWN[name] for name in packed}
+
+
+def test_setup_adds_the_list_that_the_load_of_an_earlier_version_only_copied(
+    tmp_path: Path,
+) -> None:
+    files.write_json(tmp_path / "models.json", {"maker/earlier": OTHER})
+    assert airgap.ensure_models_known(tmp_path) == []
+    files.write_json(tmp_path / "bundled-models.json", {"maker/served": SERVED})
+    assert airgap.ensure_models_known(tmp_path) == ["maker/served"]
+    known = json.loads((tmp_path / "models.json").read_text())
+    assert known == {"maker/earlier": OTHER, "maker/served": SERVED}
+    assert [path.name for path in tmp_path.iterdir()] == ["models.json"]
+
+
+def test_a_bundle_of_an_earlier_version_is_added_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, folder = tmp_path / "state", tmp_path / "bundle"
+    state.mkdir()
+    files.write_json(state / "models.json", {"maker/earlier": OTHER})
+    (folder / "state").mkdir(parents=True)
+    files.write_json(folder / "state" / "models.json", {"maker/served": SERVED})
+    (tmp_path / "loaded").mkdir()
+    made = ["tar", "--create", f"--file={folder / 'models.tar'}", "--files-from=/dev/null"]
+    subprocess.run(made, check=True)
+    target = with_models(state, tmp_path / "loaded", "served", monkeypatch)
+    checksums = {"state/models.json": sha256(folder / "state" / "models.json")}
+    manifest = {"images": {}, "sha256": checksums}
+    monkeypatch.setattr(airgap, "verified", lambda *_: manifest)
+    monkeypatch.setattr(airgap, "load_images", lambda *_: {})
+    assert airgap.load(target, folder)["models"] == ["maker/served"]
+    known = json.loads((state / "models.json").read_text())
+    assert known == {"maker/earlier": OTHER, "maker/served": SERVED}
 
 
 @pytest.mark.parametrize("options", [(), ("--check",)])
