@@ -37,6 +37,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = Path("env", "models")  # below the repository
 SET_UP_AS_SPARK = Path("env", "set-up-as-spark")  # below the repository; git ignores it
 DGX_RELEASE = Path("/etc/dgx-release")
+SITE_FILE, ENVIRONMENT = "env/site.env", "the environment (GLUE_...)"
 LOADED = "loaded.json"  # in the state folder
 # Memory for a night on BF16 weights beside what one on NVFP4 takes: 41 GB of weights, less 6 GB by
 # computing 19 of the 52 layers twice, so that a Spark has it free (env/spark.env).
@@ -152,9 +153,15 @@ class Settings:
         return self.hub_models("served" if self.untrainable(base) else base)
 
     def night_bytes(self, key: str, base: str) -> int:
-        """TRAINING_MEMORY_BYTES or NIGHT_FREE_BYTES; BF16 weights take more than the served."""
+        """TRAINING_MEMORY_BYTES or NIGHT_FREE_BYTES, which is planned by the other unless set. BF16
+        weights take more than the served, unless the site sets either."""
         other = base == "bf16" and self["TRAINED_MODEL"] != self["SERVED_MODEL"]
-        return self.number(key) + (BF16_MORE_BYTES if other else 0)
+        own = any(self.is_own(one) for one in ("TRAINING_MEMORY_BYTES", key))
+        return self.number(key) + (BF16_MORE_BYTES if other and not own else 0)
+
+    def is_own(self, key: str) -> bool:
+        """Whether the site sets it, not this package's files."""
+        return self.sources.get(key) in (SITE_FILE, ENVIRONMENT)
 
 
 def load(profile: str | None = None, home: Path = REPOSITORY) -> Settings:
@@ -214,9 +221,9 @@ def _layers(
     yield "env/images.env", image_tags.with_tags(images, REPOSITORY)
     for name in (*BELOW.get(profile, ()), profile):
         yield f"env/{name}.env", read_env_file(home / "env" / f"{name}.env")
-    yield "env/site.env", site
+    yield SITE_FILE, site
     environment = {k[5:]: v for k, v in os.environ.items() if k.startswith("GLUE_")}
-    yield "the environment (GLUE_...)", environment
+    yield ENVIRONMENT, environment
     secrets = home / so_far.get("STATE_DIR", "") / "secrets.env"
     if secrets.exists():
         yield str(secrets), read_env_file(secrets)

@@ -306,6 +306,25 @@ def test_the_memory_settings_of_a_spark_fit_each_other_and_the_machine() -> None
     assert plain.night_bytes("NIGHT_FREE_BYTES", "bf16") == free
 
 
+@pytest.mark.parametrize(
+    ("lines", "step", "free"),
+    [
+        ("", 85, 105),
+        ("TRAINING_MEMORY_BYTES=60000000000", 60, 80),
+        ("NIGHT_FREE_BYTES=90000000000", 85, 90),
+        ("TRAINING_MEMORY_BYTES=60000000000\nNIGHT_FREE_BYTES=90000000000", 60, 90),
+    ],
+)
+def test_a_night_on_bf16_gets_more_memory_only_where_the_site_sets_none(
+    lines: str, step: int, free: int, tmp_path: Path
+) -> None:
+    home = copy_env(tmp_path)
+    (home / "env" / "site.env").write_text(lines + "\n")
+    spark = settings.load("spark", home)
+    keys = ("TRAINING_MEMORY_BYTES", "NIGHT_FREE_BYTES")
+    assert [spark.night_bytes(key, "bf16") for key in keys] == [step * 10**9, free * 10**9]
+
+
 def test_one_model_is_needed_unless_the_recipe_trains_bf16() -> None:
     spark, rehearsal = settings.load("spark"), settings.load("rehearsal")
     served, bf16 = spark["SERVED_MODEL"], spark["TRAINED_MODEL"]
