@@ -26,9 +26,13 @@ DEADLINE_SECONDS = 4 * 3600
 
 def ensure_base(site: Site, release: str, form: str) -> None:
     """Fetches the model that this form is merged into, unless it is there: setup fetches only what
-    nights train. Takes hours, so the caller holds no lock."""
+    nights train. Takes hours, so the caller holds no lock, and what would refuse the export is
+    checked first."""
     name = site.settings[FORMS[form][1]]
     site.store.verify(release)
+    if made_before(site, release, form):
+        return
+    require_free(site, release)
     asked = {one: at for one, at in site.settings.hub_models("bf16").items() if one == name}
     wrong, held, _ = models.models(site, asked)
     if wrong.get(name):
@@ -53,24 +57,34 @@ def require_disk(site: Site, form: str, missing_bytes: int) -> None:
 def ensure(site: Site, release: str, form: str) -> dict[str, Any]:
     """Makes adapters/<release>/checkpoint/ in this form, all or nothing. Returns checkpoint.json.
     Raises PreconditionFailed, with nothing changed, if it cannot be made."""
-    module, setting = FORMS[form]
     site.store.verify(release)
-    asked = {"form": form, "base_model": site.settings[setting]}
-    there = site.store.checkpoint(release)
-    if there and asked.items() <= there.items():
+    if there := made_before(site, release, form):
         return there
     require_free(site, release)
+    asked = wanted(site, form)
     for left in (site.state / "nights").glob(".export-*"):  # left by a killed export
         shutil.rmtree(left, ignore_errors=True)
     work = site.state / "nights" / f".export-{release}"
     files.make_folder(work)
     output = f"/nights/{work.name}/checkpoint"
     try:
-        result = make(site, [module, asked["base_model"], f"/adapters/{release}", output], release)
+        result = make(
+            site, [FORMS[form][0], asked["base_model"], f"/adapters/{release}", output], release
+        )
         made = {**asked, "made": f"{datetime.now(UTC):%FT%TZ}", **result}
         return site.store.publish_checkpoint(release, work / "checkpoint", made)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def wanted(site: Site, form: str) -> dict[str, str]:
+    return {"form": form, "base_model": site.settings[FORMS[form][1]]}
+
+
+def made_before(site: Site, release: str, form: str) -> dict[str, Any] | None:
+    """checkpoint.json, if the adapter has a checkpoint in this form; else None."""
+    there = site.store.checkpoint(release)
+    return there if there and wanted(site, form).items() <= there.items() else None
 
 
 def require_free(site: Site, release: str) -> None:

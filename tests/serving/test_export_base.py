@@ -21,8 +21,17 @@ def make_site(profile: str, told: list[str]) -> Site:
     site = SimpleNamespace(
         settings=settings.load(profile),
         state=Path("/srv/state"),
-        store=SimpleNamespace(verify=lambda release: None),
-        stacks=SimpleNamespace(engine=lambda: SimpleNamespace(folder=Path("/var/lib/docker"))),
+        store=SimpleNamespace(
+            verify=lambda release: None,
+            checkpoint=lambda release: None,
+            current=lambda: None,
+            is_merged=lambda release: False,
+        ),
+        stacks=SimpleNamespace(
+            engine=lambda: SimpleNamespace(folder=Path("/var/lib/docker")),
+            missing_images=lambda references: (),
+            trainer=lambda: None,
+        ),
         tell=told.append,
     )
     return cast(Site, site)
@@ -74,3 +83,17 @@ def test_an_export_says_what_it_fetches_and_fetches_only_a_missing_model(
     export.ensure_base(make_site(profile, told), "an adapter", form)
     assert [list(names) for names in asked] == ([[BF16]] if fetched else [])
     assert all(BF16 in line and fetched in line for line in told) and len(told) == len(asked)
+
+
+def test_nothing_is_fetched_for_an_export_that_would_be_refused_or_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(models, "models", lambda *_: pytest.fail("it looked at the models"))
+    busy = make_site("spark", [])
+    monkeypatch.setattr(busy.stacks, "trainer", lambda: SimpleNamespace(state="running"))
+    with pytest.raises(PreconditionFailed, match="the trainer is busy"):
+        export.ensure_base(busy, "an adapter", "bf16")
+    made = {"form": "bf16", "base_model": BF16}
+    monkeypatch.setattr(busy.store, "checkpoint", lambda release: made)
+    export.ensure_base(busy, "an adapter", "bf16")
+    assert export.made_before(busy, "an adapter", "nvfp4") is None
