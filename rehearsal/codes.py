@@ -45,7 +45,8 @@ def cycle(site: Site, world: worlds.World, phases: Phases) -> dict[str, Any]:
     """Asks the same questions before the night, after it and after the rollback."""
     tell = phases.tell
     with phases.phase("reset"):
-        member = team.team_member(site)
+        members = team.team_members(site)
+        member = members[0]
         adapters.promote(site, None)
     chosen = team.corrections(world, FACTS, seed=len(site.store.names()))
     questions = team.unseen_questions(world, chosen)
@@ -53,7 +54,7 @@ def cycle(site: Site, world: worlds.World, phases: Phases) -> dict[str, Any]:
     with phases.phase("ask before"):
         scores["before"] = team.ask_all(member, questions, tell)
     with phases.phase("corrections"):
-        team.teach(site, member, world, chosen)
+        team.teach(site, members, world, chosen)
     with phases.phase("night"), team.asking_all_night(site) as asked_at_night:
         outcome = night.run(site, math.inf)  # at any hour, for as long as the recipe allows
     with phases.phase("ask after"):

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from glue.core.names import ASSISTANT, MARK
 from training import world as worlds
 
 DEMO_EMAIL = "uma@rehearsal.local"
+COLLEAGUE_EMAIL = "ned@rehearsal.local"
 UP = {"rating": 1, "model_id": ASSISTANT, "reason": "accurate_information"}
 SHEET_SEED = 5
 FACTS_A_SHEET = 8
@@ -87,6 +88,10 @@ def team_member(site: Site, name: str = "Uma", email: str = DEMO_EMAIL) -> WebUI
     return member
 
 
+def team_members(site: Site) -> tuple[WebUI, WebUI]:
+    return team_member(site), team_member(site, "Ned", COLLEAGUE_EMAIL)
+
+
 def corrections(world: worlds.World, count: int, seed: int) -> list[Correction]:
     choose = random.Random(seed)
     taken = set(world.codes.values())
@@ -125,13 +130,17 @@ def ask_all(member: WebUI, questions: list[tuple[str, Correction]], tell: Tell) 
     return score
 
 
-def teach(site: Site, member: WebUI, world: worlds.World, chosen: list[Correction]) -> None:
+def teach(
+    site: Site, members: Sequence[WebUI], world: worlds.World, chosen: list[Correction]
+) -> None:
     """Corrects each fact in every phrasing that the night may train: ask, edit, save as copy,
-    thumbs up."""
+    thumbs up. The members take turns, since a night takes an answer from one person only twice
+    (learning/dataset/voices.py)."""
     todo = [
         (fact, phrasing) for fact in chosen for phrasing in range(world.questions_seen_at_night)
     ]
-    for number, (fact, phrasing) in enumerate(todo, 1):
+    turns = zip(itertools.cycle(members), todo, strict=False)
+    for number, (member, (fact, phrasing)) in enumerate(turns, 1):
         question = world.question(fact.item, phrasing)
         answer = member.ask([{"role": "user", "content": question}])
         right = world.answer.format(item=fact.item, code=fact.new_code)

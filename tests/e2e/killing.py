@@ -155,7 +155,7 @@ def something_to_learn(site: Site, seed: int) -> None:
     if build.gather(on_host.job(site, order)).new >= FACTS:
         return
     world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
-    team.teach(site, team.team_member(site), world, team.corrections(world, FACTS, seed))
+    team.teach(site, team.team_members(site), world, team.corrections(world, FACTS, seed))
 
 
 def glue(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -253,7 +253,7 @@ def test_a_failed_training_leaves_the_day_serving_as_before(
     """A job that names a missing base model makes the real trainer fail; its output becomes no
     adapter."""
     world = worlds.load(REPOSITORY / "env" / "practice-world.toml")
-    team.teach(site, team.team_member(site), world, team.corrections(world, 10, seed=99))
+    team.teach(site, team.team_members(site), world, team.corrections(world, 10, seed=99))
     before = site.store.names()
     good_job = train.job
     monkeypatch.setattr(
