@@ -46,7 +46,7 @@ class Model:
     adapter_bytes_per_rank: Bytes
     kv_bytes_per_token: Bytes
     parameters: Bytes
-    kv_cache_dtype: Annotated[str, one_of("fp8", "auto")]
+    kv_cache_dtype: Annotated[str, one_of("fp8", "bfloat16", "auto")]
     tool_call_parser: Text
     reasoning_parser: Annotated[str, Field(description="a name, or empty")] = ""
     packed_model: Annotated[str, Field(description="a folder")] = ""

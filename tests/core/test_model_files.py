@@ -40,7 +40,7 @@ def test_a_token_s_cache_is_that_of_the_attention_layers(name: str) -> None:
     said = model(name).configuration
     keys_and_values = 2 * said["num_key_value_heads"] * said["head_dim"]
     layers = said["hybrid_override_pattern"].count("*")
-    width = 1 if model(name).kv_cache_dtype == "fp8" else 2
+    width = {"fp8": 1, "bfloat16": 2}[model(name).kv_cache_dtype]
     assert model(name).kv_bytes_per_token == layers * keys_and_values * width
 
 
@@ -48,7 +48,7 @@ def test_lightning_is_not_served_with_the_cache_that_was_reported_not_to_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert "--kv-cache-dtype=fp8" in spark(monkeypatch, MODEL="nano")["MODEL_FLAGS"]
-    assert "--kv-cache-dtype=auto" in spark(monkeypatch, MODEL="lightning")["MODEL_FLAGS"]
+    assert "--kv-cache-dtype=bfloat16" in spark(monkeypatch, MODEL="lightning")["MODEL_FLAGS"]
     assert "kv-cache-dtype=" not in (REPOSITORY / "compose.day.yaml").read_text()
 
 
