@@ -142,10 +142,15 @@ def test_while_the_model_must_stay_stopped_rollback_moves_the_link_and_starts_no
 SERVED = {"served_model": "maker/served", "served_revision": "abc"}
 
 
-def made_for(site: Any, tmp_path: Path, **changes: str) -> str:
-    """An adapter that serves, of a site that serves commit abc of maker/served."""
+def serves(site: Any, tmp_path: Path) -> None:
+    """Commit abc of maker/served."""
     site.state, site.settings = tmp_path, {"SERVED_MODEL": "maker/served"}
     (tmp_path / "models.json").write_text('{"maker/served": {"commit": "abc"}}')
+
+
+def made_for(site: Any, tmp_path: Path, **changes: str) -> str:
+    """An adapter that serves, of a site that serves commit abc of maker/served."""
+    serves(site, tmp_path)
     name: str = site.store.publish(trained(tmp_path), {**SERVED, **changes})
     serve(site.store, name)
     return name
@@ -192,3 +197,15 @@ def test_an_adapter_of_an_earlier_version_which_recorded_no_model_serves(
     site: Any, tmp_path: Path
 ) -> None:
     assert models.made_for_another(site, made_for(site, tmp_path, served_model="")) == ""
+
+
+def test_an_added_adapter_belongs_to_the_model_that_served_then(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serves(site, tmp_path)
+    monkeypatch.setattr(adapters, "problems", lambda *_: [])
+    name = adapters.add(site, trained(tmp_path))
+    assert SERVED.items() <= site.store.manifest(name).items()
+    assert not models.made_for_another(site, name)
+    (tmp_path / "models.json").write_text('{"maker/served": {"commit": "def"}}')
+    assert "made for commit abc" in models.made_for_another(site, name)
