@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from glue.core import schema
+from glue.core import files, schema
 from glue.core.errors import Invalid
 from glue.core.schema import one_of, whole
 
@@ -109,3 +109,9 @@ def load(folder: Path, name: str) -> Model:
     table = schema.read_toml(path) | {"name": name}
     schema.check(Model, table, str(path))
     return Model(**table)
+
+
+def commit_of(state: Path, name: str) -> str:
+    """Of a downloaded model; empty for one that was made on this machine."""
+    known = files.read_json_if_whole(state / "models.json", {})
+    return str(known.get(name, {}).get("commit", ""))

@@ -13,6 +13,7 @@ from glue.clients.site import Site
 from glue.core import files
 from glue.core.commands import stream
 from glue.core.errors import GlueError
+from glue.core.model_files import commit_of
 from glue.core.settings import REPOSITORY, Settings
 
 MADE_HERE = "made on this machine"  # in place of a commit
@@ -117,12 +118,6 @@ def made_for_another(site: Site, release: str) -> str:
     if known and commit and commit != known:
         return f"it was made for commit {commit} of {served}, and {known} is served"
     return ""
-
-
-def commit_of(state: Path, name: str) -> str:
-    """Of a downloaded model; empty for one that was made on this machine."""
-    known = files.read_json_if_whole(state / "models.json", {})
-    return str(known.get(name, {}).get("commit", ""))
 
 
 def served(site: Site) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 import glue
 from glue.clients import host
 from glue.clients.site import Site
-from glue.core import desired_state, files, lock, waiting
+from glue.core import desired_state, files, lock, model_files, waiting
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError
 from glue.core.waiting import Seen
@@ -242,7 +242,7 @@ def chosen(result: dict[str, Any]) -> dict[str, Any]:
 def base(night: Night) -> dict[str, str]:
     """The weights that an adapter is trained on."""
     name = night.site.settings.base_model(night.recipe.base)
-    commit = models.commit_of(night.site.state, name) or models.MADE_HERE
+    commit = model_files.commit_of(night.site.state, name) or models.MADE_HERE
     return {"base_model": name, "base_revision": commit}
 
 

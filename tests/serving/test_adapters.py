@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from glue.clients.adapter_store import AdapterStore
-from glue.core import desired_state
+from glue.core import desired_state, journal
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError, Locked, PreconditionFailed
 from glue.machine import models
-from glue.serving import adapters, day, export, model
+from glue.serving import adapters, day, export, model, status
 from tests.core.test_state import make_checkpoint, publish, serve
 
 
@@ -178,6 +178,11 @@ def test_a_day_serves_the_base_instead_of_an_adapter_of_another_model(
         day.ensure_adapter_fits(site)
         assert site.store.current() == (None if changes else name) and name in site.store.names()
     assert len(told) == bool(changes) and all("the base model serves" in line for line in told)
+    serving = status.base_model(journal.rows(tmp_path))
+    assert serving.startswith(f"base model in place of {name}: it was made for") is bool(changes)
+    assert (f"make promote ADAPTER={name}" in serving) is bool(changes)
+    journal.record(tmp_path, event="serve", adapter=None)
+    assert status.base_model(journal.rows(tmp_path)) == "base model"
 
 
 @pytest.mark.parametrize("changes", OTHERS)
