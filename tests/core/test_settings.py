@@ -125,9 +125,10 @@ def test_the_model_of_a_spark_is_not_that_of_its_demonstration(
     """One site.env serves all profiles, and a Spark's models are of 20 GB and more."""
     home = copy_env(tmp_path)
     before = settings.load(profile, home).values
-    (home / "env" / "site.env").write_text("MODEL=super\nSERVED_MODEL=maker/large\n")
-    assert settings.load(profile, home).values == before
-    assert settings.load("spark", home)["MODEL"] == "super"
+    for key, value in {"SERVED_MODEL": "maker/large", "MODEL": "super"}.items():
+        (home / "env" / "site.env").write_text(f"{key}={value}\n")
+        assert settings.load(profile, home).values == before
+        assert settings.load("spark", home)[key] == value
 
 
 def test_a_bad_value_is_refused_even_where_a_later_layer_overrides_it(
