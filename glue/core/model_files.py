@@ -65,18 +65,18 @@ class Model:
             "SERVED_MODEL_REVISION": self.served_revision,
             "TRAINED_MODEL": self.trained_model,
             "TRAINED_MODEL_REVISION": self.trained_revision,
-            "MODEL_FLAGS": " ".join(self.flags),
+            "MODEL_FLAGS": self.flags(values.get("MODEL_FLAGS", "")),
             "DAY_FREE_BYTES": str(day),
             "NIGHT_FREE_BYTES": str(step + TRAINER_BYTES + PLAN_ERROR_BYTES + reserve),
         }
 
-    @property
-    def flags(self) -> list[str]:
+    def flags(self, own: str) -> str:
         """Of vLLM, for the model: the attention cache's type, and how it writes tool calls and
-        thoughts, if any."""
+        thoughts, if any. own: the site's for the latter, which may set the former."""
         thoughts = self.reasoning_parser and f"--reasoning-parser={self.reasoning_parser}"
-        cache = f"--kv-cache-dtype={self.kv_cache_dtype}"
-        return [*filter(None, [thoughts]), f"--tool-call-parser={self.tool_call_parser}", cache]
+        forms = own.split() or [thoughts, f"--tool-call-parser={self.tool_call_parser}"]
+        cache = "" if "--kv-cache-dtype" in own else f"--kv-cache-dtype={self.kv_cache_dtype}"
+        return " ".join(filter(None, [*forms, cache]))
 
     @property
     def download_bytes(self) -> dict[str, int]:

@@ -24,6 +24,7 @@ from glue.core.setting_keys import (
     HIDDEN,
     IMAGES,
     NEEDS,
+    OF_THE_MODEL,
     PERSONAL,
     PROFILES,
     RENAMED,
@@ -37,7 +38,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MODELS = Path("env", "models")  # below the repository
 SET_UP_AS_SPARK = Path("env", "set-up-as-spark")  # below the repository; git ignores it
 DGX_RELEASE = Path("/etc/dgx-release")
-SITE_FILE, ENVIRONMENT = "env/site.env", "the environment (GLUE_...)"
+OWN = SITE_FILE, ENVIRONMENT = "env/site.env", "the environment (GLUE_...)"
 LOADED = "loaded.json"  # in the state folder
 # Memory for a night on BF16 weights beside what one on NVFP4 takes: 41 GB of weights, less 6 GB by
 # computing 19 of the 52 layers twice, so that a Spark has it free (env/spark.env).
@@ -161,7 +162,7 @@ class Settings:
 
     def is_own(self, key: str) -> bool:
         """Whether the site sets it, not this package's files."""
-        return self.sources.get(key) in (SITE_FILE, ENVIRONMENT)
+        return self.sources.get(key) in OWN
 
 
 def load(profile: str | None = None, home: Path = REPOSITORY) -> Settings:
@@ -182,8 +183,10 @@ def load(profile: str | None = None, home: Path = REPOSITORY) -> Settings:
     schema.check(Keys, values, f"env/{chosen}.env and env/site.env", HIDDEN)
     require_needed(values, sources)
     model = model_files.load(home / MODELS, values["MODEL"])
+    require_one_model(model.name, sources)
     given = model.settings(values)
-    values, sources = given | values, dict.fromkeys(given, f"{MODELS}/{model.name}.toml") | sources
+    values = given | values | {"MODEL_FLAGS": given["MODEL_FLAGS"]}
+    sources = dict.fromkeys(given, f"{MODELS}/{model.name}.toml") | sources
     for folder in (home, home / values["STATE_DIR"]):
         if ":" in str(folder):
             what = "Docker cannot mount a folder with a colon in its name"
@@ -201,6 +204,17 @@ def require_needed(values: Mapping[str, str], sources: Mapping[str, str]) -> Non
         if key in values and needed not in values:
             what, do = f"Missing key {needed} in {sources[key]}", f"Set it, or remove {key}."
             raise Invalid(what, f"{key} needs it", do)
+
+
+def require_one_model(name: str, sources: Mapping[str, str]) -> None:
+    """Raises Invalid for an old key beside the site's own MODEL: two models would be mixed."""
+    if sources["MODEL"] not in OWN:
+        return
+    for key, new in OF_THE_MODEL.items():
+        if key in sources:
+            do = f"Remove {key}. If you need another value, set {new} in a copy of"
+            do += f" {MODELS}/{name}.toml and name that with MODEL."
+            raise Invalid(f"{key} in {sources[key]} is an old key", f"MODEL={name} is set", do)
 
 
 def detect_profile(home: Path = REPOSITORY) -> str:

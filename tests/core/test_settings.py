@@ -118,6 +118,38 @@ def test_a_key_of_an_earlier_version_overrides_the_model_s_file(key: str, tmp_pa
     assert before[key] == getattr(before.model, OF_THE_MODEL[key])
 
 
+@pytest.mark.parametrize(
+    ("old", "flags"),
+    [
+        ("--tool-call-parser=hermes", "--tool-call-parser=hermes --kv-cache-dtype=fp8"),
+        (
+            "--tool-call-parser=x --kv-cache-dtype=auto",
+            "--tool-call-parser=x --kv-cache-dtype=auto",
+        ),
+    ],
+)
+def test_the_flags_of_an_earlier_version_override_the_parsers_and_keep_the_cache(
+    old: str, flags: str, tmp_path: Path
+) -> None:
+    """The cache's type was no part of them then."""
+    home = copy_env(tmp_path)
+    (home / "env" / "site.env").write_text(f'MODEL_FLAGS="{old}"\n')
+    found = settings.load("spark", home)
+    assert (found["MODEL_FLAGS"], found.sources["MODEL_FLAGS"]) == (flags, "env/site.env")
+
+
+@pytest.mark.parametrize("key", OF_THE_MODEL)
+def test_a_key_of_an_earlier_version_is_refused_beside_model(key: str, tmp_path: Path) -> None:
+    home = copy_env(tmp_path)
+    (home / "env" / "site.env").write_text(f"MODEL=lightning\n{key}=0123abc\n")
+    with pytest.raises(Misconfigured) as error:
+        settings.load("spark", home)
+    assert (
+        f"{key} in env/site.env is an old key: MODEL=lightning is set. Remove {key}. If you need"
+        f" another value, set {OF_THE_MODEL[key]} in a copy of env/models/lightning.toml"
+    ) in str(error.value)
+
+
 def test_a_bad_value_is_refused_even_where_a_later_layer_overrides_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
