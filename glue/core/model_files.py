@@ -84,13 +84,20 @@ class Model:
         served, trained = self.served_download_bytes, self.trained_download_bytes
         return {"SERVED_MODEL": served, "TRAINED_MODEL": trained}
 
-    def untrainable(self, base: str, steps: Mapping[str, int]) -> str:
+    def untrainable(
+        self, base: str, steps: Mapping[str, int], packings: Mapping[str, str] | None = None
+    ) -> str:
         """Why no night with this base can train it; empty if one may. steps: the most bytes of a
-        step, by base."""
-        if base == "served" and not self.trains_served:
-            other = self.untrainable("bf16", steps)
+        step, by base. packings: how weights are packed that no night can train on, by base."""
+        packing = (packings or {}).get(base, "")
+        if packing or (base == "served" and not self.trains_served):
+            why = "of packed weights nights train only on NVFP4 layers of a Nemotron-H, and it "
+            why += f"is {packing}" if packing else "has FP8 layers"
+            if base == "bf16":
+                return why
+            other = self.untrainable("bf16", steps, packings)
             remedy = f"and in BF16: {other}" if other else 'a recipe with base = "bf16" can'
-            return f"nights train on NVFP4 layers only, and it has FP8 layers; {remedy}"
+            return f"{why}; {remedy}"
         step_bytes = steps[base]
         weights = BF16_BYTES * self.parameters if base == "bf16" else self.served_memory_bytes
         if weights < step_bytes:

@@ -32,6 +32,7 @@ from glue.core.setting_keys import (
     STAND_INS,
     Keys,
 )
+from training.places import PACKED
 
 __all__ = ["HIDDEN", "IMAGES", "PERSONAL", "PROFILES", "SECRETS"]
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -39,7 +40,7 @@ MODELS = Path("env", "models")  # below the repository
 SET_UP_AS_SPARK = Path("env", "set-up-as-spark")  # below the repository; git ignores it
 DGX_RELEASE = Path("/etc/dgx-release")
 OWN = SITE_FILE, ENVIRONMENT = "env/site.env", "the environment (GLUE_...)"
-LOADED = "loaded.json"  # in the state folder
+LOADED, BASE_FACTS = "loaded.json", "base_model.json"  # in the state folder
 # Memory for a night on BF16 weights beside what one on NVFP4 takes: 41 GB of weights, less 6 GB by
 # computing 19 of the 52 layers twice, so that a Spark has it free (env/spark.env).
 BF16_MORE_BYTES = 35_000_000_000
@@ -134,7 +135,30 @@ class Settings:
         """Why no night with this base can train the model here; empty if one may."""
         bases = ("served", "bf16")
         steps = {one: self.night_bytes("TRAINING_MEMORY_BYTES", one) for one in bases}
-        return self.model.untrainable(base, steps)
+        return self.model.untrainable(base, steps, {one: self.packing(one) for one in bases})
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What shapes the layers: of the served checkpoint if make setup has read it, else by the
+        model's file, unless an old key names another checkpoint."""
+        planned = {} if self.is_own("SERVED_MODEL") else self.model.configuration
+        return self.base_facts.get("configuration") or planned
+
+    def packing(self, base: str) -> str:
+        """How the weights are packed that a recipe with this base trains, in words; empty if nights
+        can train on them, and where it is not known."""
+        facts = self.base_facts
+        packing = facts.get("quantisation")
+        if not packing or facts["name"] != self.base_model(base):
+            return ""
+        kind = facts["configuration"]["model_type"]
+        return "" if PACKED.get(kind) == packing else f"{kind} in {packing}"
+
+    @property
+    def base_facts(self) -> dict[str, Any]:
+        """What make setup read of the served checkpoint; empty if it was another then."""
+        facts: dict[str, Any] = files.read_json_if_whole(self.state / BASE_FACTS, {})
+        return facts if facts.get("name") == self["SERVED_MODEL"] else {}
 
     def base_model(self, base: str) -> str:
         """The model that a recipe with this base trains."""
