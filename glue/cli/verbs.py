@@ -19,7 +19,7 @@ from glue.core import waiting
 from glue.core.errors import Exit, GlueError, Invalid, Misconfigured
 from glue.machine import doctor, images, schedule
 from glue.machine.check_types import Grade
-from glue.night import night
+from glue.night import for_peer, night
 from glue.operations import (
     airgap,
     backup,
@@ -32,6 +32,7 @@ from glue.operations import (
     support,
     upgrade,
 )
+from glue.peers import answers, link
 from glue.serving import adapters, day, export, notify, reconcile, status
 
 __all__ = ["cli"]
@@ -95,6 +96,12 @@ def until_time(clock: str | None) -> float | None:
     except ValueError:
         do = "Expected a time such as 07:00."
         raise Invalid("Invalid value for --until", repr(clock), do) from None
+
+
+def status_verb(site: Site) -> Json:
+    """Show the mode, what serves, and the last night. Exit code 13: something is overdue."""
+    peers = {peer.host: link.look(peer) for peer in link.peers(site.state)}
+    return {**status.status(site), "peers": peers}
 
 
 def ingest_verb(site: Site, folder: Path, skip_bad: bool, yes: bool) -> Json:
@@ -235,6 +242,7 @@ OPTIONS = (  # a verb has the options that its function names
         help="How many to keep of those that served, and of those that the gate accepted.",
     ),
     framework.Typed(["to"], "make upgrade TO=origin/main", metavar="VERSION"),
+    click.Argument(["request"], default="", envvar="SSH_ORIGINAL_COMMAND"),
     click.Argument(["service"], default="vllm", envvar="ARG_SERVICE"),
     click.Argument(["stack"], type=click.Choice(["day", "night"])),
     click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED),
@@ -251,8 +259,7 @@ RESTORE = "Restore the backup in FOLDER, here or on a new machine. Then run make
 verb(restore.restore, RESTORE, typed="make restore FROM=/mnt/nas/dual-use-spark/20260301T113000Z")
 verb(upgrade.upgrade, "Back up, then change to VERSION, a tag or commit, and back if it fails.")
 verb(night_verb)
-STATUS = "Show the mode, what serves, and the last night. Exit code 13: something is overdue."
-verb(status.status, STATUS, show=show.status)
+verb(status_verb, show=show.status)
 verb(ingest_verb, typed="make ingest DIR=/srv/documents", show=show.ingested, exit_code=incomplete)
 verb(forget_verb)
 verb(notes_verb, show=show.notes)
@@ -270,16 +277,18 @@ CLEAN = "Remove the rehearsal: containers, volumes, state, older images. Refused
 verb(clean.clean, CLEAN, show=lambda result: print("removed " + ", ".join(result["removed"])))
 BUNDLE = "Write everything that a site without a network needs into a new FOLDER."
 verb(airgap.bundle, BUNDLE, typed="make bundle TO=/mnt/disk/bundle")
-verb(
-    airgap.load,
-    "Check and load the bundle in FOLDER. Then run make setup.",
-    typed="make load FROM=/mnt/disk/bundle",
-)
+LOAD = "Check and load the bundle in FOLDER. Then run make setup."
+verb(airgap.load, LOAD, typed="make load FROM=/mnt/disk/bundle")
 verb(support.support, "Pack states, settings and logs for support, without secrets or messages.")
 verb(logs_verb, show=print)
 verb(compose_verb, show=lambda code: None, exit_code=int)
 cli.commands["compose"].context_settings["ignore_unknown_options"] = True
 
+peer = framework.group("peer", "Another Spark, whose key may ask five things here.")
+verb(link.add, group=peer, typed="make setup-peer HOST=spark-b")
+verb(link.accept, group=peer)
+verb(answers.answer, group=peer, show=sys.stdout.write)
+verb(for_peer.train, group=peer)
 learning = framework.group("dataset", "The data set that a night would learn from.")
 verb(dataset.build, "Build tonight's data set, a card and a page in state/dataset.", group=learning)
 recipes = framework.group("recipe", "What the recipes in env/recipes train.")
