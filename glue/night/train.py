@@ -97,6 +97,11 @@ def train(night: Night) -> None:
     desired_state.require(site.state, night.name)  # without the lock: promotion requires it again
     lines = site.stacks.last_log_lines("night", "trainer")
     site.stacks.remove_trainer()
+    take_result(night, lines)
+
+
+def take_result(night: Night, lines: str) -> None:
+    """lines: the trainer's last ones. Raises GlueError if it left no adapter."""
     night.result = files.read_json_if_whole(night.folder / "result.json", {})
     if not night.result:
         raise GlueError("the trainer left no result", lines, f"see {night.folder}")

@@ -84,6 +84,14 @@ def send(peer: Peer, name: str, path: Path) -> None:
         ask(peer, *request, source=file, transfer_bytes=path.stat().st_size)
 
 
+def fetch(peer: Peer, name: str, target: Path, checksum: str, most_bytes: float) -> None:
+    """target: of a file name that fetch gives. Raises GlueError for another SHA-256."""
+    with tempfile.TemporaryFile(dir=target.parent) as file:
+        ask(peer, "fetch", name, target.name, output=file, transfer_bytes=most_bytes)
+        file.seek(0)
+        files.take_checked(file, target, checksum, 0o644)
+
+
 def look(peer: Peer) -> dict[str, Any]:
     """The peer as it is now, or as it was last seen, and why it does not answer. words: for
     people."""

@@ -1,0 +1,87 @@
+"""A night with ROLE=serve: a peer trains, and the day serves all night."""
+
+from __future__ import annotations
+
+import time
+
+from glue.clients.adapter_store import ADAPTER_FILES
+from glue.core import desired_state, files, lock, waiting
+from glue.core.desired_state import DesiredState, Wanted
+from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
+from glue.core.waiting import Seen
+from glue.machine import check_types
+from glue.night import train as here
+from glue.night.tonight import Night
+from glue.peers import link
+from glue.peers.facts import Facts
+from glue.peers.link import Peer
+from glue.serving import day, model
+
+LOOK_SECONDS = 15.0
+GONE_SECONDS = 600.0  # the longest that a peer that trains may not answer
+
+
+def train(night: Night) -> None:
+    """Has a peer train tonight's data set. Raises GlueError if it leaves no adapter or is gone."""
+    peer = trainer(night)
+    order(night, peer)
+    size = check_types.RELEASE_BYTES_A_RANK * night.recipe.largest_rank
+    for name, checksum in wait(night, peer)["sha256"].items():
+        folder = night.folder / "adapter" if name in ADAPTER_FILES else night.folder
+        files.make_folder(folder)
+        link.fetch(peer, night.name, folder / name, checksum, size)
+    here.take_result(night, f"on {peer.host}")
+
+
+def trainer(night: Night) -> Peer:
+    """The first peer with ROLE=train that answers."""
+    seen = {peer: link.look(peer) for peer in link.peers(night.site.state)}
+    for peer, found in seen.items():
+        if found.get("role") == "train" and "gone" not in found:
+            return peer
+    saw = "; ".join(f"{peer.host}: {found['words']}" for peer, found in seen.items())
+    do = "make setup-peer HOST=<the other Spark>, and there ROLE=train; or ROLE=both here"
+    raise PreconditionFailed("no peer trains for this machine", saw or "it has no peers", do)
+
+
+def order(night: Night, peer: Peer) -> None:
+    recipe = night.recipe
+    if recipe.begin_from != "base":
+        do = f'set begin_from = "base" in env/recipes/{recipe.name}.toml'
+        raise Misconfigured("a peer trains new adapters only", f"{recipe.begin_from!r}", do)
+    files.write_json(night.folder / "job.json", here.job(night))
+    for path in map((night.folder / "dataset").joinpath, ("train.jsonl", "preferences.jsonl")):
+        if path.exists():
+            link.send(peer, night.name, path)
+    link.ask(peer, "train", night.name, recipe.name, str(int(night.deadline_time)))
+
+
+def wait(night: Night, peer: Peer) -> Facts:
+    """What the peer says of the night that it has trained."""
+    heard = time.monotonic()
+
+    def look() -> Seen[Facts]:
+        nonlocal heard
+        found = link.look(peer)
+        gone, told = "gone" in found, found.get("training", {})
+        heard = heard if gone else time.monotonic()
+        failed = told.get("phase") == "failed" and told["night"] == night.name
+        if failed or time.monotonic() - heard > GONE_SECONDS:
+            do = f"ssh {peer.host}; there: nights/{night.name}/output.txt in the state folder"
+            raise GlueError(f"{peer.host} did not train", found["words"], do)
+        done = not gone and (told.get("night"), told.get("phase")) == (night.name, "trained")
+        return Seen(done, f"{peer.host}: {found['words']}", told)
+
+    patience = night.deadline_time - time.time() + here.SILENT_TRAINER_SECONDS
+    tell = night.site.tell
+    return waiting.until("the training", look, patience, LOOK_SECONDS, tell=tell).value or {}
+
+
+def start_judging(night: Night) -> None:
+    """The first moment at which this night changes what serves: the candidate comes beside it."""
+    state = night.site.state
+    with lock.hold(state, lock.SWITCH, "judge a night", model.SWITCH_WAIT_SECONDS):
+        desired = DesiredState(Wanted.JUDGING, night.name, here.until_time(night))
+        desired_state.begin(state, desired, "make day; the next night trains again")
+    night.switched = True
+    day.start_for_judging(night.site, night.name)
