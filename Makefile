@@ -51,7 +51,7 @@ stop: .venv/ready ## Stop everything, also a running night, until make day
 schedule: .venv/ready ## Install timers for days, nights and backups; as root. CRON=1 for cron
 	@$(GLUE) schedule install $(if $(CRON),--cron)
 
-backup: .venv/ready ## Back up chats, documents, adapters and settings while the chat runs; NEW=1: into a new folder or disk
+backup: .venv/ready ## Back up chats, documents, adapters and settings while the chat runs; NEW=1: a new series, or a smaller chat
 	@$(GLUE) backup $(if $(NEW),--new)
 
 restore: .venv/ready ## Restore a backup: make restore FROM=<folder>; REPLACE=1 over an existing chat

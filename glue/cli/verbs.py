@@ -11,15 +11,16 @@ from typing import Any
 
 import click
 
-from glue.cli import framework, show
+from glue.cli import framework, peer_verbs, show
 from glue.cli.framework import cli, flag, open_watched, option, teller
 from glue.clients import chat_volume
 from glue.clients.site import Site
 from glue.core import waiting
 from glue.core.errors import Exit, GlueError, Invalid, Misconfigured
+from glue.core.services import DAY_SERVICES, HTTPS_PROXY
 from glue.machine import doctor, images, schedule
 from glue.machine.check_types import Grade
-from glue.night import for_peer, night
+from glue.night import night
 from glue.operations import (
     airgap,
     backup,
@@ -32,16 +33,16 @@ from glue.operations import (
     support,
     upgrade,
 )
-from glue.peers import answers, link
-from glue.serving import adapters, day, export, notify, reconcile, status
+from glue.serving import adapters, day, export, notify, reconcile
 
-__all__ = ["cli"]
+__all__ = ["cli", "peer_verbs"]
 
 Json = dict[str, Any]
+SERVICES = (*DAY_SERVICES, HTTPS_PROXY, "trainer")
 
 
 def setup_verb(profile: str | None) -> Json:
-    """Prepare this machine for days and nights: Docker, secrets, images and models."""
+    """Check the machine; get its secrets, images and models."""
     site = setup.ensure(profile, teller())
     return {"profile": site.settings.profile, "state": str(site.state), "ready": True}
 
@@ -74,7 +75,7 @@ def reconcile_verb(site: Site) -> Json:
 
 
 def backup_verb(site: Site, anew: bool) -> Json:
-    """Back up chats, documents, adapters, journal, settings and secrets. The chat goes on."""
+    """Back up the chat and all state. The chat keeps running."""
     with notify.watching(site, "backup"):
         return backup.backup(site, anew)
 
@@ -98,14 +99,8 @@ def until_time(clock: str | None) -> float | None:
         raise Invalid("Invalid value for --until", repr(clock), do) from None
 
 
-def status_verb(site: Site) -> Json:
-    """Show the mode, what serves, and the last night. Exit code 13: something is overdue."""
-    peers = {peer.host: link.look(peer) for peer in link.peers(site.state)}
-    return {**status.status(site), "peers": peers}
-
-
 def ingest_verb(site: Site, folder: Path, skip_bad: bool, yes: bool) -> Json:
-    """Make the team's documents match those in FOLDER. Exit code 1: not all of them are in."""
+    """Make the team's documents match FOLDER. Exit code 1: not all of them are in."""
     ask = partial(click.confirm, err=True) if sys.stdin.isatty() else None
     return documents.ingest(site, folder, skip_bad, yes, ask)
 
@@ -115,7 +110,7 @@ def incomplete(result: Json) -> int:
 
 
 def forget_verb(site: Site, user: str | None, chat: str | None) -> Json:
-    """Remove a person or a conversation from every data set, and list the adapters that saw it."""
+    """Remove a person or a chat from every data set. Lists the adapters that saw it."""
     if bool(user) == bool(chat):
         saw = "both CHAT and USER_ID" if user else "neither CHAT nor USER_ID"
         do = "Set exactly one: make forget CHAT=<id> or make forget USER_ID=<id>."
@@ -129,8 +124,7 @@ def forget_verb(site: Site, user: str | None, chat: str | None) -> Json:
 
 
 def notes_verb(site: Site, scheduled: bool, accept: str | None, drop: str | None) -> list[Json]:
-    """Make notes of the team's corrections, which the assistant finds beside the documents, and
-    list them."""
+    """List the notes made from the team's corrections. Makes new ones first."""
     if scheduled:
         notes.keep_in_step(site)
         return []  # a timer's journal is not for what people wrote
@@ -161,26 +155,26 @@ def adapters_verb(site: Site, add: Path | None) -> list[Json]:
 
 
 def promote_verb(site: Site, adapter: str, form: str | None) -> Json:
-    """Make ADAPTER serve; "base" is the base model. vLLM restarts only to or from a merged one."""
+    """Serve ADAPTER, or "base". Restarts vLLM only to or from a merged one."""
     return {"adapter": adapters.promote(site, None if adapter == "base" else adapter, form)}
 
 
 def rollback_verb(site: Site) -> Json:
-    """Serve what served before. vLLM restarts only if one of the two is merged."""
+    """Serve the previous adapter again. Restarts vLLM only if one of the two is merged."""
     return {"adapter": adapters.rollback(site)}
 
 
 def export_verb(site: Site, adapter: str, checkpoint_form: str) -> Json:
     """Write ADAPTER as a whole checkpoint.
 
-    merged: inside the model that serves. bf16, nvfp4: inside the model that is trained.
+    merged: merge into the served model. bf16, nvfp4: merge into the training model.
     """
     made = adapters.make_checkpoint(site, adapter, checkpoint_form)
     return {"checkpoint": str(site.store.folder / adapter / "checkpoint"), **made}
 
 
 def show_verb(site: Site, adapter: str) -> Json:
-    """Show the manifest of ADAPTER: what it was trained with and on, and what the gate said."""
+    """Show the manifest of ADAPTER: recipe, data and verdict."""
     return site.store.manifest(adapter)
 
 
@@ -196,7 +190,13 @@ def prune_verb(site: Site, keep: int, dry_run: bool) -> Json:
 
 
 def logs_verb(site: Site, service: str) -> str:
-    """Print the last lines of SERVICE: vllm, open-webui, door, night-desk, https-proxy, trainer."""
+    """Print the last log lines of SERVICE.
+
+    One of vllm, open-webui, door, night-desk, https-proxy, trainer.
+    """
+    if service not in SERVICES:
+        do = f"Expected one of: {', '.join(SERVICES)}."
+        raise Invalid("Invalid value for SERVICE", repr(service), do)
     stack = "night" if service == "trainer" else "day"
     return site.stacks.last_log_lines(stack, service, 200)
 
@@ -212,9 +212,11 @@ def compose_verb(site: Site, stack: str, arguments: tuple[str, ...]) -> int:
 
 FOLDER = click.Path(path_type=Path)
 OPTIONS = (  # a verb has the options that its function names
-    flag("--scheduled", words="For the timer: do nothing that a person or the schedule rules out."),
+    flag(
+        "--scheduled", words="For timers: skip if stopped by hand or outside the scheduled hours."
+    ),
     flag("--new", "empty", words="Start with an empty chat if the chat is lost."),
-    flag("--new", "anew", words="Accept a folder without earlier backups, or a smaller chat."),
+    flag("--new", "anew", words="Start a new series in an empty folder, or accept a smaller chat."),
     flag("--replace", words="Replace the existing chat."),
     flag("--skip-bad", words="Exit 0 although documents were refused."),
     flag("--yes", words="Do not ask before replacing unrelated documents."),
@@ -223,8 +225,8 @@ OPTIONS = (  # a verb has the options that its function names
     option("--until", help="Time of day by which training ends, such as 05:30."),
     option("--user", envvar="ARG_USER_ID", help="ID of a person in Open WebUI."),
     option("--chat", envvar="ARG_CHAT", help="ID of a conversation in Open WebUI."),
-    option("--accept", envvar="ARG_ACCEPT", help="ID of a note that is to be served."),
-    option("--drop", envvar="ARG_DROP", help="ID of a note that is not to be served."),
+    option("--accept", envvar="ARG_ACCEPT", help="ID of a note to accept."),
+    option("--drop", envvar="ARG_DROP", help="ID of a note to withdraw."),
     option("--add", type=FOLDER, help="Add the adapter in this folder. It does not serve yet."),
     option("--form", type=click.Choice(["adapter", "merged"]), help="Default: as its recipe says."),
     option(
@@ -242,7 +244,6 @@ OPTIONS = (  # a verb has the options that its function names
         help="How many to keep of those that served, and of those that the gate accepted.",
     ),
     framework.Typed(["to"], "make upgrade TO=origin/main", metavar="VERSION"),
-    click.Argument(["request"], default="", envvar="SSH_ORIGINAL_COMMAND"),
     click.Argument(["service"], default="vllm", envvar="ARG_SERVICE"),
     click.Argument(["stack"], type=click.Choice(["day", "night"])),
     click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED),
@@ -251,15 +252,14 @@ verb = partial(framework.verb, options=OPTIONS)
 verb(setup_verb, opened=lambda profile: profile)
 verb(doctor_verb, show=show.findings, exit_code=missing)
 verb(day_verb, opened=open_watched, show=show.day)
-verb(day.https, "Start the chat with HTTPS for HTTPS_NAMES, and print what clients must trust.")
+verb(day.https, "Serve the chat over HTTPS. Prints what clients must trust.")
 verb(day.stop, "Stop the chat and any night that runs. They stay stopped until make day.")
 verb(reconcile_verb, opened=open_watched)
 verb(backup_verb)
 RESTORE = "Restore the backup in FOLDER, here or on a new machine. Then run make day."
 verb(restore.restore, RESTORE, typed="make restore FROM=/mnt/nas/dual-use-spark/20260301T113000Z")
-verb(upgrade.upgrade, "Back up, then change to VERSION, a tag or commit, and back if it fails.")
+verb(upgrade.upgrade, "Back up, then change to VERSION. Returns if it does not serve.")
 verb(night_verb)
-verb(status_verb, show=show.status)
 verb(ingest_verb, typed="make ingest DIR=/srv/documents", show=show.ingested, exit_code=incomplete)
 verb(forget_verb)
 verb(notes_verb, show=show.notes)
@@ -275,26 +275,24 @@ PIN = "Add the registry's digest to every image in env/images.env."
 verb(images.pin, PIN, show=lambda pinned: print("\n".join(pinned) or "Every image has its digest."))
 CLEAN = "Remove the rehearsal: containers, volumes, state, older images. Refused on a Spark."
 verb(clean.clean, CLEAN, show=lambda result: print("removed " + ", ".join(result["removed"])))
-BUNDLE = "Write everything that a site without a network needs into a new FOLDER."
+BUNDLE = "Write a bundle for a site without a network to a new FOLDER."
 verb(airgap.bundle, BUNDLE, typed="make bundle TO=/mnt/disk/bundle")
-LOAD = "Check and load the bundle in FOLDER. Then run make setup."
-verb(airgap.load, LOAD, typed="make load FROM=/mnt/disk/bundle")
-verb(support.support, "Pack states, settings and logs for support, without secrets or messages.")
+verb(
+    airgap.load,
+    "Check and load the bundle in FOLDER. Then run make setup.",
+    typed="make load FROM=/mnt/disk/bundle",
+)
+verb(support.support, "Pack settings, states and logs for support. No secrets, no chats.")
 verb(logs_verb, show=print)
 verb(compose_verb, show=lambda code: None, exit_code=int)
 cli.commands["compose"].context_settings["ignore_unknown_options"] = True
 
-peer = framework.group("peer", "Another Spark, whose key may ask five things here.")
-verb(link.add, group=peer, typed="make setup-peer HOST=spark-b")
-verb(link.accept, group=peer)
-verb(answers.answer, group=peer, show=sys.stdout.write)
-verb(for_peer.train, group=peer)
-learning = framework.group("dataset", "The data set that a night would learn from.")
+learning = framework.group("dataset", "Build the data set that a night would learn from.")
 verb(dataset.build, "Build tonight's data set, a card and a page in state/dataset.", group=learning)
-recipes = framework.group("recipe", "What the recipes in env/recipes train.")
+recipes = framework.group("recipe", "Show what the recipes in env/recipes train.")
 COUNT = "Count the parameters that recipe NAME trains."
 verb(setup.show, COUNT, group=recipes, typed="make recipe RECIPE=team")
-timers = framework.group("schedule", "Timers for days, nights and backups: systemd's, or cron's.")
+timers = framework.group("schedule", "Install timers for days, nights and backups.")
 verb(schedule.install, "Install the timers. Needs root.", group=timers, show=show.schedule)
 verb(schedule.show, "Print the timers that install would write.", group=timers, show=show.schedule)
 verb(schedule.remove, "Remove what install wrote. Needs root.", group=timers, show=show.schedule)

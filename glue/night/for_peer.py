@@ -26,6 +26,8 @@ def train(site: Site, name: str, recipe: str, deadline: str) -> dict[str, Any]:
     """
     told: dict[str, Any] = {"night": name, "phase": "trains", "reason": ""}
     path = site.state / "nights" / name / ORDERED
+    if not path.exists():
+        raise PreconditionFailed("no peer ordered this night", name, "make night on the peer")
     try:
         with lock.hold(site.state, lock.TRAINING, f"night {name} for a peer"):
             wanted = replace(site.recipe(recipe), begin_from="base")

@@ -10,16 +10,18 @@ from typing import Any
 
 from glue.clients import jobs, knowledge
 from glue.clients.jobs import Job
-from glue.clients.open_webui import NOTES
+from glue.clients.open_webui import NOTES, WebUI
 from glue.clients.site import Site
 from glue.core import files, lock, names
-from glue.core.errors import GlueError
+from glue.core.errors import GlueError, PreconditionFailed
 from glue.core.recipes import Recipe
 from glue.serving import pages
 
 # writing questions about documents ends after half an hour; the rest takes minutes
 BUILD_SECONDS = 3600
 FORGET_SECONDS = 600
+UNKNOWN = "unknown"  # in the row of an ID that only the chat may have
+IDS = "take the ID from the page of make dataset; a chat's is also in its address"
 
 
 def build(site: Site) -> dict[str, Any]:
@@ -99,13 +101,15 @@ def learned_before(site: Site) -> set[str]:
 
 def forget(site: Site, what: str, value: str) -> dict[str, Any]:
     """what: "chat" or "user"; value: its id in Open WebUI. Safe to run again. Raises Locked while a
-    night runs.
+    night runs, and PreconditionFailed for an id that nothing has.
 
     What an adapter has learned cannot be taken out of it: those that had seen it are named.
     """
     name = names.hashed(what, value)
+    row, path = {"name": name, "time": time.time()}, site.state / names.FORGOTTEN
     with lock.hold(site.state, lock.TRAINING, f"forget a {what}"):
-        files.append_line(site.state / names.FORGOTTEN, {"name": name, "time": time.time()})
+        earlier = [one for one in files.read_lines(path) if one.get("name") == name]
+        files.append_line(path, row)
         removed = remove(site, [name])
         pages.ensure_again(site)
     deleted = delete_ratings(site, value) if what == "user" else 0
@@ -113,11 +117,10 @@ def forget(site: Site, what: str, value: str) -> dict[str, Any]:
     seen = [
         release for release in store.names() if name in store.manifest(release).get("origins", [])
     ]
-    if not (removed or seen or deleted):
-        site.tell(
-            f"no data set and no adapter has this {what}; the id is in the address of a chat, or in"
-            " the list of users"
-        )
+    repeated = bool(earlier) and not earlier[-1].get(UNKNOWN)
+    if not (removed or seen or deleted or repeated):
+        files.append_line(path, row | {UNKNOWN: True})
+        require_in_the_chat(site, what, value)
     return {
         "forgotten": f"{what} {value}",
         "rows_removed": sum(removed.values()),
@@ -126,6 +129,26 @@ def forget(site: Site, what: str, value: str) -> dict[str, Any]:
         "adapters_that_had_seen_it": seen,
         "serving": store.current() if store.current() in seen else None,
     }
+
+
+def require_in_the_chat(site: Site, what: str, value: str) -> None:
+    """Raises PreconditionFailed unless Open WebUI has this account, or a rating of this chat: it
+    shows administrators no other chats."""
+    try:
+        there = ids_in_the_chat(site.administrator(), what)
+    except GlueError as error:
+        where = f"no data set, note or adapter has this {what}; the ratings cannot be searched"
+        raise GlueError(where, error.saw, "make day, then make forget again") from error
+    if value not in there:
+        place = f"there is no such {what} in the ratings, notes, data sets and adapters"
+        raise PreconditionFailed(place, repr(value), IDS)
+
+
+def ids_in_the_chat(person: WebUI, what: str) -> set[str | None]:
+    if what == "user":
+        return {one["id"] for one in person.people()}
+    rated = knowledge.listed(person, "/api/v1/evaluations/feedbacks/list")
+    return {(one.get("meta") or {}).get("chat_id") for one in rated}
 
 
 def delete_ratings(site: Site, account: str) -> int:

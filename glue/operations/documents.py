@@ -19,11 +19,13 @@ from glue.core.errors import PreconditionFailed
 from glue.operations import documents_plan as planning
 from glue.operations.documents_folder import DOCUMENT_TYPES, look_through
 from glue.operations.documents_plan import Document, Folder, Plan
+from glue.operations.documents_refused import refusal
 from glue.operations.documents_take_in import (
     NOTES,
     Run,
     broken_words,
     drop,
+    refuse,
     remember,
     same_as,
     sha256,
@@ -31,6 +33,8 @@ from glue.operations.documents_take_in import (
 )
 
 LOCK = "ingest.lock"
+REFUSED = "not-in.txt"  # what the last ingest refused, a line each
+UNLISTED = refusal("Open WebUI does not list it", "make ingest again")
 
 
 def ingest(
@@ -52,12 +56,12 @@ def ingest(
         do = f"put documents into it: {', '.join(DOCUMENT_TYPES)}"
         raise PreconditionFailed("there is no document in the folder", saw, do)
     with lock.hold(site.state, LOCK, "an ingest"):
-        run = begin(site, found)
+        run = begin(site)
         plan = planning.compare(found, run.held.values(), run.texts)
         confirm(plan, yes, ask)
         run.stays |= plan.stays
         run.notes += planning.told_kept(plan.kept)
-        announce(site, plan)
+        announce(run, plan, found)
         took = take_in_all(run, plan)
         remove_gone(run, plan, found)
         clean_others(run)
@@ -67,7 +71,7 @@ def ingest(
 # ---------------------------------------------------------------------- before anything changes
 
 
-def begin(site: Site, found: Folder) -> Run:
+def begin(site: Site) -> Run:
     """The collection, created and attached if it was deleted, and without leftovers of a killed
     ingest."""
     person = site.administrator()
@@ -83,8 +87,8 @@ def begin(site: Site, found: Folder) -> Run:
     make_searchable(site, person, collection, held, notes.get("embedding"))
     texts, clean = dict(notes.get("texts", {})), set(notes.get("clean", []))
     by_id, known = {one.id: one for one in held}, frozenset(one.key for one in held)
-    refused, tries = dict(found.refused), dict(notes.get("tries", {}))
-    return Run(site, person, collection, by_id, known, texts, clean, refused, tries)
+    tries = dict(notes.get("tries", {}))
+    return Run(site, person, collection, by_id, known, texts, clean, tries=tries)
 
 
 def make_searchable(
@@ -114,13 +118,15 @@ def confirm(plan: Plan, yes: bool, ask: Callable[[str], bool] | None) -> None:
     raise PreconditionFailed(f"{what}; nothing was changed", saw, do)
 
 
-def announce(site: Site, plan: Plan) -> None:
+def announce(run: Run, plan: Plan, found: Folder) -> None:
     if plan.gone:
         names = planning.listing(one.name for one in plan.gone)
-        site.tell(f"no longer in the folder, will be removed: {names}")
+        run.site.tell(f"no longer in the folder, will be removed: {names}")
     if plan.by_hand:
         names = planning.listing(f"{one.name} ({one.person or 'unknown'})" for one in plan.by_hand)
-        site.tell(f"added by people, kept: {names}")
+        run.site.tell(f"added by people, kept: {names}")
+    for name, reason in sorted(found.refused.items()):
+        refuse(run, name, reason)
 
 
 # ---------------------------------------------------------------------- afterwards
@@ -165,6 +171,8 @@ def conclude(
     absent = {one.name for one in missing} | found.refused.keys()
     run.refused = {name: why for name, why in run.refused.items() if name in absent}
     lost = [one.name for one in missing if one.name not in run.refused]
+    for name in lost:
+        refuse(run, name, UNLISTED)
     twins = [one for one in plan.twins.items() if one[0] not in run.refused]
     total = len(found.documents) + len(found.refused)
     return {
@@ -173,6 +181,7 @@ def conclude(
         "deleted": sum(one.id not in run.held for one in plan.gone),
         "skipped": run.refused,
         "missing": lost,
+        "listed_in": list_refused(run),
         "notes": [*run.notes, *(same_as(*one) for one in twins)],
         "not_read": dict(found.not_read),
         "by_hand": [one.name for one in plan.by_hand],
@@ -193,13 +202,25 @@ def described(reasons: Any) -> list[str]:
     return [f"{one}: {reason}" for one, reason in sorted(reasons.items())]
 
 
+def list_refused(run: Run) -> str:
+    """Writes all that was refused, for a long run has told it far above. Returns where; "" without
+    any."""
+    path = run.site.state / REFUSED
+    if not run.refused:
+        path.unlink(missing_ok=True)
+        return ""
+    files.write(path, "".join(f"{line}\n" for line in described(run.refused)), mode=0o600)
+    return str(path)
+
+
 def lines(result: dict[str, Any]) -> list[str]:
-    """What people read at the end; the last line says how many are in."""
-    told = [f"not in: {line}" for line in described(result["skipped"])]
-    told += [f"not in: {one}: Open WebUI does not list it" for one in result["missing"]]
-    told += result["notes"]
+    """What people read at the end, beside the refused documents, which are told when they are
+    refused; the last line says how many are in."""
+    told = list(result["notes"])
     if result["not_read"]:
-        told.append(f"not read: {planning.listing(described(result['not_read']))}")
+        do = f"What is read: {', '.join(DOCUMENT_TYPES)}."
+        told.append(f"not read: {planning.listing(described(result['not_read']))}. {do}")
     counts = [f"{len(result[what])} {what}" for what in ("added", "changed")]
     told.append(", ".join([*counts, f"{result['deleted']} removed"]))
-    return [*told, f"{result['in']} of {result['of']} documents are in"]
+    where = f"; the others are listed in {result['listed_in']}" if result["listed_in"] else ""
+    return [*told, f"{result['in']} of {result['of']} documents are in{where}"]

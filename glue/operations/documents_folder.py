@@ -11,9 +11,15 @@ from glue.core import files
 from glue.core.errors import PreconditionFailed
 from glue.operations import documents_plan as planning
 from glue.operations.documents_plan import Document, Folder
+from glue.operations.documents_refused import (
+    COPY,
+    UNOPENED,
+    cannot_open,
+    how_to_open,
+    refusal,
+)
 
 DOCUMENT_TYPES = (".pdf", ".docx", ".pptx", ".xlsx", ".md", ".txt", ".html", ".htm")
-UNOPENED = "it cannot be opened"
 LARGEST_BYTES = 100 << 20  # RAG_FILE_MAX_SIZE in compose.day.yaml
 
 
@@ -38,9 +44,9 @@ def look_through(folder: Path) -> Folder:
         keys.add(planning.key_of(relative))
         shown = planning.name_of(relative)
         if isinstance(found := status(path), OSError):
-            unopened[str(path)] = reason_of(found)  # may be a folder that is not mounted now
+            unopened[str(path)] = cannot_open(found)  # may be a folder that is not mounted now
             if not isinstance(found, FileNotFoundError) and not named_otherwise(path, relative):
-                refused[shown] = reason_of(found)
+                refused[shown] = cannot_open(found)
         elif reason := why_not_read(path, relative, found.st_mode):
             not_read[shown] = reason
         elif isinstance(read := document(path, relative), str):
@@ -58,8 +64,8 @@ def is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except OSError as error:
-        do = "make it readable for this user, or run make ingest as another"
-        raise PreconditionFailed(reason_of(error), planning.name_of(str(path)), do) from error
+        saw = f"{planning.name_of(str(path))}: {error.strerror or error}"
+        raise PreconditionFailed(UNOPENED, saw, how_to_open(error)) from error
 
 
 def status(path: Path) -> os.stat_result | OSError:
@@ -69,10 +75,6 @@ def status(path: Path) -> os.stat_result | OSError:
         return path.stat()
     except OSError as error:
         return error
-
-
-def reason_of(error: OSError) -> str:
-    return f"{UNOPENED} ({error.strerror or error})"
 
 
 def below(folder: Path, paths: Iterable[str]) -> list[str]:
@@ -85,13 +87,13 @@ def walk(folder: Path, unopened: dict[str, str], empty: list[str]) -> Iterator[P
     seen: set[tuple[int, int]] = set()
 
     def lost(error: OSError) -> None:
-        unopened[str(error.filename)] = reason_of(error)
+        unopened[str(error.filename)] = cannot_open(error)
 
     for top, folders, names in os.walk(folder, onerror=lost, followlinks=True):
         try:
             found = Path(top).stat()
         except OSError as error:  # its disk was taken away meanwhile
-            unopened[top] = reason_of(error)
+            unopened[top] = cannot_open(error)
             continue
         if (found.st_dev, found.st_ino) in seen:
             folders.clear()
@@ -122,10 +124,11 @@ def document(path: Path, relative: str) -> Document | str:
     try:
         size = path.stat().st_size
         if not size:
-            return "it is empty"
+            return refusal("it is empty", COPY)
         if size > LARGEST_BYTES:
-            return f"it is larger than {LARGEST_BYTES >> 20} MB"
+            saw = f"it is larger than {LARGEST_BYTES >> 20} MB"
+            return refusal(saw, "split it into smaller files")
         key, shown = planning.key_of(relative), planning.name_of(relative)
         return Document(path, key, shown, files.sha256(path), size)
     except OSError as error:
-        return error.strerror or str(error)
+        return cannot_open(error)

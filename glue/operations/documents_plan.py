@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,22 +166,3 @@ def progress(number: int, todo: list[Document], seconds: float) -> str:
     done, left = sum(work[: number - 1]), sum(work[number - 1 :])
     minutes = seconds / done * left / 60 if done else 0
     return f"{words}, about {minutes:.0f} min left" if minutes >= 1 else words
-
-
-def why_refused(reason: str) -> str:
-    """Open WebUI's reason, in words that say what to do where people meet it often."""
-    if "content provided is empty" in reason:
-        return "it holds no text; a scan needs a text layer (OCR) first"
-    if "not been decrypted" in reason:
-        return "it opens with a password only; save a copy without one"
-    if "Duplicate content" in reason:
-        return (
-            "Open WebUI has its text in the index only; Admin Panel, Settings, Documents: Reindex"
-        )
-    return f"Open WebUI cannot read it: {reason}"
-
-
-def given_up(tries: int, notes: Path) -> str:
-    """notes: the file that has what ended badly."""
-    again = f"it is tried again when it has changed, or after: rm {shlex.quote(str(notes))}"
-    return f"Open WebUI failed at it {tries} times; {again}"

@@ -4,6 +4,7 @@ too long, or that stops Open WebUI does not keep out the others."""
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from glue.core.errors import GlueError
 from glue.core.waiting import Seen
 from glue.operations import documents_plan as planning
 from glue.operations.documents_plan import Document, Plan
+from glue.operations.documents_refused import LOOK, by_open_webui, cannot_open, refusal
 from glue.operations.documents_text import Unreadable, text_of
 
 STARTS_SECONDS = 300  # Docker starts Open WebUI again when it died; the image's start_period
@@ -28,6 +30,8 @@ MOST_TRIES = 2  # of a file that takes too long or stops Open WebUI, which distu
 # words, "tries": as in Run, "embedding": the model that the index was made with}; without it, an
 # ingest asks Open WebUI again
 NOTES = "ingest.json"
+AGAIN = "the next ingest tries it again"
+SMALLER = f"{AGAIN}; if that fails too, split it into smaller files"
 FULL = ("No space left on device", "disk is full")
 
 
@@ -45,7 +49,7 @@ class Run:
     known: frozenset[str | None]
     texts: dict[str, str]
     clean: set[str]
-    refused: dict[str, str]
+    refused: dict[str, str] = field(default_factory=dict)
     tries: dict[str, int] = field(default_factory=dict)
     deaths: int = 0
     server_errors: list[str] = field(default_factory=list)
@@ -67,17 +71,24 @@ def take_in_all(run: Run, plan: Plan) -> list[Document]:
             if not reason:
                 remember(run)
                 raise interrupted(len(took), len(todo), error) from error
-            run.refused[document.name] = reason
-            run.site.tell(f"not added: {document.name}: {reason}")
-    refused = {one: run.refused[other] for one, other in plan.twins.items() if other in run.refused}
-    run.refused |= refused
+            refuse(run, document.name, reason)
+    for one, other in plan.twins.items():
+        if other in run.refused:
+            refuse(run, one, run.refused[other])
     return took
+
+
+def refuse(run: Run, name: str, reason: str) -> None:
+    run.refused[name] = reason
+    run.site.tell(f"not in: {name}: {reason}")
 
 
 def take_in(run: Run, document: Document) -> bool:
     """Adds the new version and then removes the old one. False if its text was in already."""
     if run.tries.get(document.checksum, 0) >= MOST_TRIES:
-        raise Unreadable(planning.given_up(MOST_TRIES, run.site.state / NOTES))
+        notes = shlex.quote(str(run.site.state / NOTES))
+        do = f"it is tried again when it has changed, or after: rm {notes}"
+        raise Unreadable(f"Open WebUI failed at it {MOST_TRIES} times", do)
     own = text_of(document.path)
     args = (document.path, document.name, document.key, document.checksum)
     file_id = knowledge.upload(run.person, *args)
@@ -101,14 +112,14 @@ def why_refused(run: Run, document: Document, error: Exception) -> str:
     if isinstance(error, Refused):
         return why_answered(run, document, error)
     if not isinstance(error, GlueError):
-        return str(error)
+        return cannot_open(error) if isinstance(error, OSError) else str(error)
     run.tries[document.checksum] = run.tries.get(document.checksum, 0) + 1
     if isinstance(error, TooSlow):
         seconds = knowledge.deadline_seconds(document.size)
-        return f"Open WebUI did not finish it within {seconds:.0f} s"
+        return refusal(f"Open WebUI did not finish it within {seconds:.0f} s", SMALLER)
     run.deaths += 1
     alive = run.deaths < MOST_DEATHS and answers_again(run)
-    return "Open WebUI stopped while it read it; the next ingest tries it again" if alive else ""
+    return refusal("Open WebUI stopped while it read it", SMALLER) if alive else ""
 
 
 def why_answered(run: Run, document: Document, error: Refused) -> str:
@@ -117,9 +128,9 @@ def why_answered(run: Run, document: Document, error: Refused) -> str:
     if is_full(error) or error.status in NO_ACCESS:
         return ""
     if error.status < SERVER_ERROR:
-        return planning.why_refused(error.reason)
+        return by_open_webui(error.reason, document.path)
     run.server_errors.append(document.name)
-    failed = f"Open WebUI failed: {error.saw}; the next ingest tries it again"
+    failed = refusal("Open WebUI failed at it", f"{AGAIN}; {LOOK}", error.saw)
     return failed if len(run.server_errors) < MOST_SERVER_ERRORS else ""
 
 

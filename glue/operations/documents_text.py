@@ -16,9 +16,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 from glue.operations.documents_encoding import declared_in, decoded
+from glue.operations.documents_refused import refusal
 from glue.operations.documents_sheets import sheet_texts
 
 LARGEST_CHARACTERS = 50_000_000  # of what an archive unpacks to
+WITHOUT_TEXT = "if it shows text as pictures, make a PDF of it with text recognition (OCR)"
 OLDER_OR_CLOSED = b"\xd0\xcf\x11\xe0"  # the container of .doc, and of a document with a password
 BLOCKS = frozenset(
     {"br", "dd", "div", "dt", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "option", "p", "pre"}
@@ -30,7 +32,10 @@ DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 
 
 class Unreadable(Exception):
-    """Why a document has no text, for people."""
+    """Why a document has no text, and what to do."""
+
+    def __init__(self, saw: str, do: str, words: str = "") -> None:
+        super().__init__(refusal(saw, do, words))
 
 
 def text_of(path: Path) -> tuple[str, str] | None:
@@ -41,12 +46,13 @@ def text_of(path: Path) -> tuple[str, str] | None:
         with path.open("rb") as file:
             if file.read(len(OLDER_OR_CLOSED)) == OLDER_OR_CLOSED:
                 what = "it opens with a password, or it is in the format of before 2007"
-                raise Unreadable(f"{what}; save a copy as {path.suffix.lower()} without a password")
+                do = f"save a copy as {path.suffix.lower()} without a password"
+                raise Unreadable(what, do)
     if reader is None:
         return None
     text, note = reader(path)
     if not text.strip():
-        raise Unreadable("; ".join(filter(None, ("it holds no text", note))))
+        raise Unreadable("; ".join(filter(None, ("it holds no text", note))), WITHOUT_TEXT)
     return text.replace("\0", "").replace("\r\n", "\n"), note
 
 
@@ -59,7 +65,7 @@ def plain(path: Path) -> tuple[str, str]:
 
 def whole(found: tuple[str, str] | None) -> tuple[str, str]:
     if found is None:
-        raise Unreadable("it is no text, whatever its name says")
+        raise Unreadable("it is no text, whatever its name says", "save it as text in UTF-8")
     return found
 
 
@@ -118,7 +124,7 @@ class Limited(zipfile.ZipFile):
         size = self.getinfo(getattr(name, "filename", name)).file_size
         self.unpacked += size
         if max(size, self.unpacked / 3) > LARGEST_CHARACTERS:
-            raise Unreadable("its text is too long")
+            raise Unreadable("its text is too long", "split it into smaller files")
         return super().open(name, *args, **options)
 
 
@@ -130,8 +136,9 @@ def opened(path: Path, read: Callable[[zipfile.ZipFile], Iterator[str]]) -> str:
     except Unreadable:
         raise
     except Exception as error:
-        kind = type(error).__name__
-        raise Unreadable(f"it is not a whole {path.suffix.lower()} file ({kind})") from error
+        kind = path.suffix.lower()
+        do = f"open it and save it as a new {kind}"
+        raise Unreadable(f"it is not a whole {kind} file", do, type(error).__name__) from error
 
 
 def slide_texts(deck: zipfile.ZipFile) -> Iterator[str]:

@@ -188,7 +188,7 @@ def test_what_is_forgotten_is_gone_from_the_chat_too(
     def remove(*_: object) -> dict[str, int]:
         (night / "report.html").unlink()
         (night / "dataset" / "page.html").write_text("without it")
-        return {}
+        return {"dataset": 1}
 
     monkeypatch.setattr(dataset, "remove", remove)
     dataset.forget(site, "chat", "c")

@@ -99,7 +99,7 @@ def test_a_refused_document_is_named_and_the_others_go_in(apart: Site, folder: P
     assert (done["added"], done["changed"]) == (["last.pdf"], ["rules.pdf"])
     assert sorted(done["skipped"]) == ["bad.pdf", "cut.pdf", "empty.pdf", "scan.pdf"]
     assert "OCR" in done["skipped"]["scan.pdf"]
-    assert documents.lines(done)[-1] == "2 of 6 documents are in" and done["incomplete"]
+    assert documents.lines(done)[-1].startswith("2 of 6 documents are in") and done["incomplete"]
     assert held(apart) == ["last.pdf", "rules.pdf"]
     assert not documents.ingest(apart, folder, skip_bad=True)["incomplete"]
 

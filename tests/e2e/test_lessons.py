@@ -112,6 +112,7 @@ def test_a_forgotten_chat_is_in_no_data_set(site: Site, glue: Glue) -> None:
         "Nobody that we know here.",
     )
     try:
+        assert glue("forget", "--chat", "no-such-chat").returncode == 10
         assert glue("dataset", "build").returncode == 0
         page = site.state / "dataset" / "page.html"
         (chat,) = {

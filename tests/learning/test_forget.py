@@ -15,7 +15,7 @@ from glue.clients import jobs
 from glue.clients.adapter_store import AdapterStore
 from glue.clients.site import Site
 from glue.core import files, names
-from glue.core.errors import PreconditionFailed
+from glue.core.errors import GlueError, PreconditionFailed
 from glue.operations import dataset, restore, setup
 from learning.dataset import build, card, forget, split
 from learning.dataset import files as dataset_files
@@ -152,6 +152,14 @@ def test_text_with_any_line_separator_is_shown_and_can_be_forgotten(
     assert "and another." not in "".join(path.read_text() for path in folder.iterdir())
 
 
+def test_forget_may_be_repeated_when_nothing_is_left(site: Site) -> None:
+    """The chat is a stub: a deleted account with ratings of which nothing was learned."""
+    left = [3, 0]
+    chat = site.administrator()
+    chat.delete_ratings_of_deleted = lambda account: left.pop(0)  # type: ignore[method-assign]
+    assert [dataset.forget(site, "user", "gone")["ratings_deleted"] for _ in range(2)] == [3, 0]
+
+
 def test_a_restore_does_not_bring_back_forgotten_examples(site: Site, tmp_path: Path) -> None:
     backup = tmp_path.parent / f"{tmp_path.name}-backup"
     shutil.copytree(site.state, backup / "state")
@@ -167,9 +175,35 @@ def test_a_restore_does_not_bring_back_forgotten_examples(site: Site, tmp_path: 
     )
 
 
-def test_an_unknown_person_is_in_no_data_set(site: Site) -> None:
-    done = dataset.forget(site, "chat", "../../etc")
-    assert (done["rows_removed"], done["adapters_that_had_seen_it"]) == (0, [])
+@pytest.mark.parametrize(("what", "known"), [("chat", "rated"), ("user", "dora")])
+def test_an_unknown_chat_or_person_is_an_error_each_time(
+    what: str, known: str, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chat is a stub: a rating of chat "rated", and Dora's account."""
+    rows = {"items": [{"meta": {"chat_id": "rated"}}, {"meta": None}], "total": 2}
+    chat = site.administrator()
+    chat.call = lambda *_: rows  # type: ignore[method-assign]
+    chat.people = lambda: [{"id": "dora"}]  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(PreconditionFailed, match=f"no such {what} in the ratings, notes") as no:
+            dataset.forget(site, what, "../../etc")
+        assert no.value.saw == "'../../etc'" and "make dataset" in no.value.do
+    assert dataset.forget(site, what, known)["rows_removed"] == 0
+
+
+def test_an_unknown_one_is_an_error_while_the_chat_does_not_answer(site: Site) -> None:
+    """It may have ratings that no data set has yet. The chat is a stub."""
+
+    def down() -> Any:
+        raise GlueError("Open WebUI did not answer", "refused", "make status")
+
+    closed = cast(Site, SimpleNamespace(**vars(site) | {"administrator": down}))
+    for _ in range(2):
+        with pytest.raises(GlueError, match="ratings cannot be searched") as error:
+            dataset.forget(closed, "chat", "c9")
+        assert "make day" in error.value.do
+    is_forgotten = forget.forgotten(site.state)
+    assert is_forgotten({"user_id": "u", "meta": {"chat_id": "c9"}, "updated_at": 5})
 
 
 def test_a_manifest_contains_no_names(site: Site) -> None:

@@ -23,7 +23,6 @@ from glue.operations.documents_plan import (
     outdated,
     progress,
     told_kept,
-    why_refused,
 )
 
 
@@ -157,7 +156,10 @@ def test_a_folder_is_searched_recursively(tmp_path: Path) -> None:
     found = look_through(tmp_path)
     names = {one.name for one in found.documents}
     assert names == {"b.pdf", "a.DOCX", "2024/c.md", "link.txt", "caf\\xe9.txt"}
-    assert found.refused == {"empty.txt": "it is empty", "large.pdf": "it is larger than 100 MB"}
+    assert found.refused == {
+        "empty.txt": "it is empty; copy it again from where it came from",
+        "large.pdf": "it is larger than 100 MB; split it into smaller files",
+    }
     assert found.not_read.keys() == {"plan.dwg", ".trash/d.pdf", "~$a.docx", "nowhere.pdf"}
     assert found.may_hold("nowhere.pdf/below"), "the link may be to a disk that is not mounted"
 
@@ -171,7 +173,9 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "sha256", fails)
-        assert look_through(tmp_path).refused == {"a.txt": "Input/output error"}
+        found = look_through(tmp_path).refused
+    reason = "it cannot be opened; look at its disk or share (Input/output error)"
+    assert found == {"a.txt": reason}
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
@@ -192,12 +196,14 @@ def test_an_entry_that_cannot_be_looked_at_is_named_and_the_others_go_on(
 
     monkeypatch.setattr(Path, "stat", status)
     found = look_through(tmp_path)
-    reason = f"it cannot be opened ({os.strerror(number)})"
+    do = "let this user read it" if number == errno.EACCES else "look at its disk or share"
+    reason = f"it cannot be opened; {do} ({os.strerror(number)})"
     assert [one.name for one in found.documents] == ["b.txt"]
     assert found.refused == {"shut/a.pdf": reason} and found.not_read == {"shut/old": reason}
     assert found.may_hold("shut/a.pdf") and found.may_hold("shut/old/c.pdf")
-    with pytest.raises(PreconditionFailed, match="it cannot be opened"):
+    with pytest.raises(PreconditionFailed, match="it cannot be opened") as error:
         look_through(tmp_path / "shut" / "old")
+    assert os.strerror(number) in error.value.saw and error.value.do == do
 
 
 def test_a_named_pipe_does_not_block(tmp_path: Path) -> None:
@@ -217,20 +223,12 @@ def test_a_long_list_of_names_is_cut() -> None:
     assert listing(["a", "b"]) == "a; b"
 
 
-def test_refusals_name_a_remedy() -> None:
-    assert "OCR" in why_refused("The content provided is empty. Please ensure that ...")
-    assert "password" in why_refused("File has not been decrypted")
-    assert "Stream" in why_refused("Stream has ended unexpectedly")
-
-
-def test_the_last_line_says_how_many_are_in() -> None:
-    lists = {"added": ["a"], "changed": [], "missing": ["m"], "notes": ["a: 1 of 2 pages"]}
-    result = lists | {"deleted": 2, "skipped": {"b": "empty"}, "not_read": {"c": "another kind"}}
-    assert documents.lines(result | {"in": 1, "of": 3}) == [
-        "not in: b: empty",
-        "not in: m: Open WebUI does not list it",
-        "a: 1 of 2 pages",
-        "not read: c: another kind",
-        "1 added, 0 changed, 2 removed",
-        "1 of 3 documents are in",
-    ]
+def test_the_last_line_says_how_many_are_in_and_where_the_others_are_listed() -> None:
+    lists = {"added": ["a"], "changed": [], "notes": ["a: 1 of 2 pages"], "listed_in": ""}
+    result = lists | {"deleted": 2, "not_read": {"c": "another kind"}, "in": 1, "of": 1}
+    told = documents.lines(result)
+    assert told[0] == "a: 1 of 2 pages"
+    assert told[1].startswith("not read: c: another kind. What is read: .pdf, .docx, ")
+    assert told[2:] == ["1 added, 0 changed, 2 removed", "1 of 1 documents are in"]
+    last = documents.lines(result | {"of": 3, "listed_in": "/srv/state/not-in.txt"})[-1]
+    assert last == "1 of 3 documents are in; the others are listed in /srv/state/not-in.txt"

@@ -61,10 +61,16 @@ SLOW = TooSlow("Open WebUI did not answer", "Read timed out.", "make logs")
 
 def ingest(chat: Chat, folder: Path, state: Path) -> Run:
     settings = {"EMBEDDING_MODEL": "e"}
-    site = cast(Site, SimpleNamespace(settings=settings, state=state, tell=lambda words: None))
+    told: list[str] = []
+    facts = SimpleNamespace(settings=settings, state=state, tell=told.append, told=told)
+    site = cast(Site, facts)
     notes = json.loads((state / NOTES).read_text()) if (state / NOTES).exists() else {}
-    run = Run(site, cast(Any, chat), "k", {}, frozenset(), {}, set(), {}, notes.get("tries", {}))
-    taking.take_in_all(run, compare(look_through(folder), [], {}))
+    tries = notes.get("tries", {})
+    run = Run(site, cast(Any, chat), "k", {}, frozenset(), {}, set(), tries=tries)
+    found = look_through(folder)
+    plan = compare(found, [], {})
+    documents.announce(run, plan, found)
+    taking.take_in_all(run, plan)
     taking.remember(run)
     return run
 
@@ -125,6 +131,31 @@ def test_a_full_disk_is_not_the_files_fault(reason: str, folder: Path, tmp_path:
 def test_a_refused_file_is_not_counted(folder: Path, tmp_path: Path) -> None:
     run = ingest(Chat({"b": refused("not a PDF")}), folder, tmp_path)
     assert list(run.refused) == ["b.txt"] and not run.tries
+
+
+def test_each_refusal_is_told_once_and_all_are_listed(folder: Path, tmp_path: Path) -> None:
+    (folder / "copy-of-b.txt").write_text("b")
+    (folder / "empty.txt").touch()
+    run = ingest(Chat({"b": refused("not a PDF")}), folder, tmp_path)
+    told = [one for one in cast(Any, run.site).told if one.startswith("not in: ")]
+    names = ["b.txt", "copy-of-b.txt", "empty.txt"]
+    assert sorted(one.split(": ")[1] for one in told) == names
+    listed = Path(documents.list_refused(run))
+    assert listed.read_text().splitlines() == sorted(one.removeprefix("not in: ") for one in told)
+    assert listed.stat().st_mode & 0o777 == 0o600, "names of documents"
+    run.refused.clear()
+    assert documents.list_refused(run) == "" and not listed.exists()
+
+
+def test_a_file_that_goes_away_meanwhile_is_refused_in_plain_words(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def goes_away(path: Path) -> None:
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(taking, "text_of", goes_away)
+    refusal = ingest(Chat({}), folder, tmp_path).refused["b.txt"]
+    assert refusal == ("it cannot be opened; look at its disk or share (No such file or directory)")
 
 
 @pytest.mark.parametrize("status", [401, 403])
