@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from glue.clients.adapter_store import ADAPTER_FILES
 from glue.core import desired_state, files, lock, waiting
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
@@ -13,7 +12,8 @@ from glue.machine import check_types
 from glue.night import train as here
 from glue.night.tonight import Night
 from glue.peers import link
-from glue.peers.facts import Facts
+from glue.peers.answers import GIVEN, result
+from glue.peers.facts import Facts, differences, facts
 from glue.peers.link import Peer
 from glue.serving import day, model
 
@@ -26,18 +26,22 @@ def train(night: Night) -> None:
     peer = trainer(night)
     order(night, peer)
     size = check_types.RELEASE_BYTES_A_RANK * night.recipe.largest_rank
-    for name, checksum in wait(night, peer)["sha256"].items():
-        folder = night.folder / "adapter" if name in ADAPTER_FILES else night.folder
-        files.make_folder(folder)
-        link.fetch(peer, night.name, folder / name, checksum, size)
+    hashes = wait(night, peer)["sha256"]
+    files.make_folder(night.folder / "adapter")
+    for name in (name for name in GIVEN if name in hashes):  # no other name that a peer may tell
+        link.fetch(peer, night.name, result(night.folder, name), hashes[name], size)
     here.take_result(night, f"on {peer.host}")
 
 
 def trainer(night: Night) -> Peer:
-    """The first peer with ROLE=train that answers."""
+    """The first peer with ROLE=train that answers. Raises PreconditionFailed if it has another
+    version, image or model: an adapter fits one base model only."""
     seen = {peer: link.look(peer) for peer in link.peers(night.site.state)}
     for peer, found in seen.items():
         if found.get("role") == "train" and "gone" not in found:
+            if wrong := differences(facts(night.site)["alike"], found["alike"]):
+                do = f"upgrade both, then make setup-peer HOST={peer.host}"
+                raise PreconditionFailed(f"{peer.host} is not like this machine", wrong[0], do)
             return peer
     saw = "; ".join(f"{peer.host}: {found['words']}" for peer, found in seen.items())
     do = "make setup-peer HOST=<the other Spark>, and there ROLE=train; or ROLE=both here"

@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from glue.clients.adapter_store import ADAPTER_FILES
 from glue.clients.site import Site
 from glue.core import desired_state, files, lock, upgrade_note
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import PreconditionFailed
 from glue.night import train as trainer
 from glue.night.tonight import Night
-from glue.peers.answers import ORDERED
+from glue.peers.answers import GIVEN, ORDERED, forget, result
 from glue.serving import day, model
-
-RESULTS = ("result.json", "progress.jsonl", *(f"adapter/{name}" for name in ADAPTER_FILES))
 
 
 def train(site: Site, name: str, recipe: str, deadline: str) -> dict[str, Any]:
@@ -32,13 +29,14 @@ def train(site: Site, name: str, recipe: str, deadline: str) -> dict[str, Any]:
         with lock.hold(site.state, lock.TRAINING, f"night {name} for a peer"):
             wanted = replace(site.recipe(recipe), begin_from="base")
             train_alone(Night(site, name, wanted, float(deadline)))
-            found = [path.parent / result for result in RESULTS]
+            found = [result(path.parent, name) for name in GIVEN]
             told["sha256"] = {one.name: files.sha256(one) for one in found if one.exists()}
         told["phase"] = "trained"
     except BaseException as error:
         told |= {"phase": "failed", "reason": f"{type(error).__name__}: {error}"}
         raise
     finally:
+        forget(path.parent, "dataset")  # so that make forget on the peer misses nothing
         files.write_json(path, told)
     return told
 

@@ -20,9 +20,12 @@ from glue.serving import adapters
 RECEIVED = "received-from-peer"  # below state/peers; no backup contains it
 ORDERED = "for-peer.json"  # in the folder of a night that a peer ordered: how far it is
 BEGIN_SECONDS = 120  # from an order to the training lock
-NAME = "[0-9A-Za-z][0-9A-Za-z-]{0,63}"  # of a night or an adapter: no dot, and so no ".."
+# of a night or an adapter: it begins with its time, so it is no other file of these folders
+NAME = "[0-9][0-9A-Za-z-]{0,63}"
+RECIPE = "[a-z][a-z0-9-]{0,63}"
 SHA256 = "[0-9a-f]{64}"
-ADAPTER = "|".join(map(re.escape, ADAPTER_FILES))
+GIVEN = ("result.json", "progress.jsonl", *ADAPTER_FILES)
+TAKEN = ("train.jsonl", "preferences.jsonl", "manifest.json", *ADAPTER_FILES)
 
 
 def status(site: Site) -> Facts:
@@ -58,10 +61,15 @@ def receive(site: Site, name: str, file: str, checksum: str) -> Facts:
     return {"received": file}
 
 
+def result(night: Path, file: str) -> Path:
+    """Where a night has one of GIVEN."""
+    return night / "adapter" / file if file in ADAPTER_FILES else night / file
+
+
 def fetch(site: Site, name: str, file: str) -> None:
     """Writes a result of a night that a peer ordered; of no other night."""
     night = site.state / "nights" / name
-    path = night / "adapter" / file if file in ADAPTER_FILES else night / file
+    path = result(night, file)
     if not (night / ORDERED).exists() or not path.exists():
         raise PreconditionFailed("there is no such result", f"{name}/{file}", "train first")
     with path.open("rb") as source:
@@ -78,14 +86,20 @@ def train(site: Site, name: str, recipe: str, deadline: str) -> Facts:
         do = "there: ROLE=train in env/site.env, then make stop"
         raise PreconditionFailed("this machine cannot train that", saw, do)
     night = site.state / "nights" / name
-    for old in night.parent.glob(f"*/{ORDERED}"):
-        shutil.rmtree(old.parent / "adapter", ignore_errors=True)
-    files.make_folder(night)
-    shutil.copytree(folder, night / "dataset", dirs_exist_ok=True)
-    files.write_json(night / ORDERED, {"night": name, "phase": "trains", "reason": ""})
+    with lock.hold(site.state, lock.TRAINING, "take a peer's order"):
+        for old in night.parent.glob(f"*/{ORDERED}"):
+            forget(old.parent, "adapter", "dataset")
+        files.make_folder(night)
+        folder.rename(night / "dataset")
+        files.write_json(night / ORDERED, {"night": name, "phase": "trains", "reason": ""})
     argv = (sys.executable, "-m", "glue", "peer", "train", name, recipe, deadline)
     commands.start_detached(argv, night / "output.txt")
     return {"begun": name}
+
+
+def forget(night: Path, *names: str) -> None:
+    for name in names:
+        shutil.rmtree(night / name, ignore_errors=True)
 
 
 def load(site: Site, name: str, checksum: str) -> Facts:
@@ -102,9 +116,9 @@ def load(site: Site, name: str, checksum: str) -> Facts:
 
 REQUESTS: dict[str, tuple[Callable[..., Facts | None], tuple[str, ...]]] = {
     "status": (status, ()),
-    "receive": (receive, (NAME, rf"(train|preferences)\.jsonl|manifest\.json|{ADAPTER}", SHA256)),
-    "fetch": (fetch, (NAME, rf"(result\.json|progress\.jsonl|{ADAPTER})")),
-    "train": (train, (NAME, NAME, "[0-9]{10}")),
+    "receive": (receive, (NAME, "|".join(map(re.escape, TAKEN)), SHA256)),
+    "fetch": (fetch, (NAME, "|".join(map(re.escape, GIVEN)))),
+    "train": (train, (NAME, RECIPE, "[0-9]{10}")),
     "load": (load, (NAME, SHA256)),
 }
 

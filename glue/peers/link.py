@@ -98,7 +98,7 @@ def look(peer: Peer) -> dict[str, Any]:
     last = files.read_json_if_whole(peer.record, {"seen": 0, "words": "nothing known"})
     try:
         return remember(peer, last | json.loads(ask(peer, "status")))
-    except (GlueError, ValueError) as error:
+    except (GlueError, ValueError, TypeError, LookupError) as error:
         gone = " ".join(getattr(error, "saw", str(error)).split())
         seen = f"{datetime.fromtimestamp(last['seen']):%Y-%m-%d %H:%M:%S}"
         return last | {"gone": gone, "words": f"gone: {gone}; last seen {seen}: {last['words']}"}

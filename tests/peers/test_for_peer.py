@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from glue.core import desired_state, files, lock, waiting
+from glue.core.errors import GlueError
 from glue.core.waiting import Seen
 from glue.peers import answers, link
 from glue.peers.facts import Facts
@@ -70,6 +71,20 @@ def test_a_machine_whose_day_serves_is_not_taken(
     order(pair, tmp_path)
     assert "the day serves on a machine with ROLE=train" in wait(trainer, "failed")["reason"]
     assert trainer.ledger.read()["services"]["vllm"] == ["running", "healthy"]
+
+
+def test_an_order_during_another_training_is_refused_and_harms_nothing(
+    pair: Pair, trainer: StandInSite, tmp_path: Path
+) -> None:
+    folder = trainer.state / "nights" / "20261125T190000Z"
+    (folder / "adapter").mkdir(parents=True)
+    files.write_json(folder / answers.ORDERED, {"night": folder.name, "phase": "trains"})
+    with (
+        lock.hold(trainer.state, lock.TRAINING, "it runs"),
+        pytest.raises(GlueError, match="does not train") as error,
+    ):
+        order(pair, tmp_path)
+    assert "ERROR 11" in error.value.saw and (folder / "adapter").exists()
 
 
 def test_a_training_that_was_killed_has_failed(

@@ -49,6 +49,8 @@ def test_a_peer_may_ask_for_five_things(command: str) -> None:
         f"receive {NIGHT} train.jsonl {HASH.upper()}",
         f"receive {NIGHT} train.jsonl",
         *(f"load {NIGHT}", f"load {NIGHT} -", f"load /adapters/x {HASH}", "load base"),
+        *(f"load current {HASH}", f"load judging {HASH}", f"receive pruned manifest.json {HASH}"),
+        *(f"load .unfinished-x {HASH}", f"load {HASH} {HASH[1:]}", f"train {NIGHT} .. 1764183600"),
         *("scp -t /tmp", "internal-sftp", "/usr/lib/openssh/sftp-server", "rsync --server . /"),
     ],
 )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,8 @@ from glue.core import desired_state, files, journal, lock
 from glue.core.errors import GlueError, PreconditionFailed
 from glue.night import elsewhere, night
 from glue.night.tonight import Night
-from glue.peers import link
+from glue.operations import versions
+from glue.peers import answers, facts, link
 from glue.serving import day, reconcile, watch
 from tests.faults import stand_ins
 from tests.faults.conftest import folder, site  # noqa: F401
@@ -43,6 +45,7 @@ def served(
     files.write_json(pair.peer.record, {"seen": 0, "words": "set up", "role": "train"})
     monkeypatch.setitem(night.STEPS, "collect", collect)
     monkeypatch.setattr(elsewhere, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(facts, "image", lambda site, reference: "stand-in")
 
     def tell(line: str) -> None:
         assert site.ledger.read()["services"]["vllm"] == ["running", "healthy"], line
@@ -68,7 +71,8 @@ def test_a_peer_trains_and_the_day_serves_all_night(served: Site, trainer: Stand
     begun = [row for row in journal.rows(served.state) if row.get("phase") == "begin"]
     assert [row["step"] for row in begun if "step" in row] == list(night.steps("serve"))
     on_b = trainer.state / "nights" / found["night"]
-    assert (on_b / "dataset" / "train.jsonl").read_text() == '{"prompt": "x"}\n'
+    assert not (on_b / "dataset").exists(), "make forget here would miss it"
+    assert not (trainer.state / "peers" / answers.RECEIVED / found["night"]).exists()
     assert json.loads((on_b / "job.json").read_text())["begin_from"] == ""
     left = desired_state.read(trainer.state)
     assert left and (left.wanted, left.night) == (desired_state.Wanted.DOWN, found["night"])
@@ -132,11 +136,35 @@ def test_what_arrives_with_another_hash_is_refused(
     assert served.store.names() == []
 
 
+def test_a_peer_names_no_file_here(
+    served: Site, trainer: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if someone had taken over the peer."""
+    wait = elsewhere.wait
+
+    def lie(*found: Any) -> dict[str, Any]:
+        told = wait(*found)
+        return told | {"sha256": told["sha256"] | {"../../secrets.env": "0" * 64}}
+
+    monkeypatch.setattr(elsewhere, "wait", lie)
+    assert night.run(served)["outcome"] == "promoted"
+
+
 def test_no_night_begins_without_a_peer_that_trains(served: Site, pair: Pair) -> None:
     pair.peer.record.unlink()
     with pytest.raises(PreconditionFailed, match="no peer trains") as error:
         night.run(served)
     assert error.value.saw == "it has no peers"
+
+
+def test_a_peer_of_another_version_trains_nothing(
+    served: Site, trainer: StandInSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "git", lambda *_: "another")
+    with pytest.raises(PreconditionFailed, match="not like this machine") as error:
+        night.run(served)
+    assert error.value.saw.startswith("version: here another, there ")
+    assert not list((trainer.state / "nights").iterdir())
 
 
 def test_a_machine_that_trains_runs_no_night_of_its_own(trainer: StandInSite) -> None:
