@@ -9,7 +9,7 @@ import click
 
 from glue.cli import framework, show
 from glue.clients.site import Site
-from glue.night import for_peer
+from glue.night import elsewhere
 from glue.peers import answers, link
 from glue.serving import status
 
@@ -26,4 +26,4 @@ framework.verb(status_verb, show=show.status)
 framework.verb(link.add, group=peer, typed="make setup-peer HOST=spark-b")
 framework.verb(link.accept, group=peer)
 framework.verb(answers.answer, group=peer, options=[REQUEST], show=sys.stdout.write)
-framework.verb(for_peer.train, group=peer)
+framework.verb(elsewhere.train, group=peer)

@@ -1,10 +1,14 @@
-"""A night with ROLE=serve: a peer trains, and the day serves all night."""
+"""A night on two machines: with ROLE=serve the day serves all night, with ROLE=train one trains."""
 
 from __future__ import annotations
 
+import shutil
 import time
+from dataclasses import replace
+from typing import Any
 
-from glue.core import desired_state, files, lock, waiting
+from glue.clients.site import Site
+from glue.core import desired_state, files, lock, upgrade_note, waiting
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
 from glue.core.waiting import Seen
@@ -12,7 +16,7 @@ from glue.machine import check_types
 from glue.night import train as here
 from glue.night.tonight import Night
 from glue.peers import link
-from glue.peers.answers import GIVEN, result
+from glue.peers.answers import GIVEN, ORDERED, result
 from glue.peers.facts import Facts, differences, facts
 from glue.peers.link import Peer
 from glue.serving import day, model
@@ -21,7 +25,7 @@ LOOK_SECONDS = 15.0
 GONE_SECONDS = 600.0  # the longest that a peer that trains may not answer
 
 
-def train(night: Night) -> None:
+def train_there(night: Night) -> None:
     """Has a peer train tonight's data set. Raises GlueError if it leaves no adapter or is gone."""
     peer = trainer(night)
     order(night, peer)
@@ -89,3 +93,51 @@ def start_judging(night: Night) -> None:
         desired_state.begin(state, desired, "make day; the next night trains again")
     night.switched = True
     day.start_for_judging(night.site, night.name)
+
+
+# ---------------------------------------------------------------------- on the peer
+
+
+def train(site: Site, name: str, recipe: str, deadline: str) -> dict[str, Any]:
+    """Train the night NAME that a peer sent and ordered.
+
+    Leaves nights/<name>/for-peer.json: phase (trained, failed), reason, and the SHA-256 of each
+    result.
+    """
+    told: dict[str, Any] = {"night": name, "phase": "trains", "reason": ""}
+    path = site.state / "nights" / name / ORDERED
+    if not path.exists():
+        raise PreconditionFailed("no peer ordered this night", name, "make night on the peer")
+    try:
+        with lock.hold(site.state, lock.TRAINING, f"night {name} for a peer"):
+            wanted = replace(site.recipe(recipe), begin_from="base")
+            train_alone(Night(site, name, wanted, float(deadline)))
+            found = [result(path.parent, name) for name in GIVEN]
+            told["sha256"] = {one.name: files.sha256(one) for one in found if one.exists()}
+        told["phase"] = "trained"
+    except BaseException as error:
+        told |= {"phase": "failed", "reason": f"{type(error).__name__}: {error}"}
+        raise
+    finally:
+        shutil.rmtree(
+            path.parent / "dataset", ignore_errors=True
+        )  # so that make forget on the peer misses nothing
+        files.write_json(path, told)
+    return told
+
+
+def train_alone(night: Night) -> None:
+    """Nothing serves here meanwhile: DOWN, so that the watch starts no day, with the night's name,
+    so that make stop and make day end it."""
+    site = night.site
+    with lock.hold(site.state, lock.SWITCH, "train for a peer", model.SWITCH_WAIT_SECONDS):
+        upgrade_note.require_none(site.state)
+        if day.serves(site):
+            what, do = "the day serves on a machine with ROLE=train", "make stop there"
+            raise PreconditionFailed(what, "all its services are healthy", do)
+        desired_state.write(site.state, DesiredState(Wanted.DOWN, night.name, night.deadline_time))
+    try:
+        model.wait_for_memory(site, "NIGHT_FREE_BYTES")
+        here.train(night)
+    finally:
+        site.stacks.remove_trainer()

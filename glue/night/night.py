@@ -33,7 +33,7 @@ STEPS: dict[str, Callable[[Night], None]] = {
     "smoke": promote.smoke,
 }
 # with ROLE=serve
-ELSEWHERE = {"train": elsewhere.train, "start day": elsewhere.start_judging}
+ELSEWHERE = {"train": elsewhere.train_there, "start day": elsewhere.start_judging}
 
 
 def steps(role: str) -> dict[str, Callable[[Night], None]]:

@@ -88,18 +88,14 @@ def train(site: Site, name: str, recipe: str, deadline: str) -> Facts:
     night = site.state / "nights" / name
     with lock.hold(site.state, lock.TRAINING, "take a peer's order"):
         for old in night.parent.glob(f"*/{ORDERED}"):
-            forget(old.parent, "adapter", "dataset")
+            for part in ("adapter", "dataset"):
+                shutil.rmtree(old.parent / part, ignore_errors=True)
         files.make_folder(night)
         folder.rename(night / "dataset")
         files.write_json(night / ORDERED, {"night": name, "phase": "trains", "reason": ""})
     argv = (sys.executable, "-m", "glue", "peer", "train", name, recipe, deadline)
     commands.start_detached(argv, night / "output.txt")
     return {"begun": name}
-
-
-def forget(night: Path, *names: str) -> None:
-    for name in names:
-        shutil.rmtree(night / name, ignore_errors=True)
 
 
 def load(site: Site, name: str, checksum: str) -> Facts:

@@ -12,7 +12,7 @@ from typing import cast
 
 from glue.clients.docker import Stacks
 from glue.core import commands, settings
-from glue.night import for_peer, train
+from glue.night import elsewhere, train
 from glue.peers import answers, facts
 from tests.faults.stand_ins import DockerThatMayDie, Ledger, StandInSite, StandInStacks
 
@@ -44,7 +44,7 @@ def main(folder: Path) -> None:
             for number in (0, 1, 2):
                 os.dup2(file.fileno(), number)
         train.LOOK_SECONDS = 0.01
-        for_peer.train(site, *argv[-3:])
+        elsewhere.train(site, *argv[-3:])
         os._exit(0)
 
     commands.start_detached = train_here
