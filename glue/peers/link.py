@@ -130,9 +130,12 @@ def add(site: Site, host: str) -> dict[str, Any]:
     require_alike(site, peer)
     with key.with_suffix(".pub").open("rb") as public:
         as_person(peer, "accept", public)
-    empty, _ = timed_status(peer, 0)
-    full, found = timed_status(peer, PROBE_BYTES)
-    rate = PROBE_BYTES / max(full - empty, 0.01)
+    before, found, after = timed_status(peer, 0)
+    if fault := clock_fault(before, found["time"], after):  # a person's password takes no time now
+        do = "on both: sudo timedatectl set-ntp true; then make setup-peer again"
+        raise PreconditionFailed("the clocks of the two machines differ", fault, do)
+    started, found, ended = timed_status(peer, PROBE_BYTES)
+    rate = PROBE_BYTES / max(ended - started - (after - before), 0.01)
     words = remember(peer, found | {"link_bytes_per_second": rate})["words"]
     told = f"{rate / 1e6:.0f} MB/s, so {0.9e9 / rate:.0f} s for an adapter of 0.9 GB"
     return {"peer": host, "link": told, "now": words}
@@ -159,13 +162,13 @@ def as_person(peer: Peer, request: str, source: IO[bytes] | None = None) -> str:
     return commands.run((*peer.command(), there), do, source, timeout_seconds=PERSON_SECONDS).text
 
 
-def timed_status(peer: Peer, size: int) -> tuple[float, Facts]:
-    """Seconds until it answers after it was sent so many bytes, and the answer."""
-    started = time.monotonic()
+def timed_status(peer: Peer, size: int) -> tuple[float, Facts, float]:
+    """The answer after it was sent so many bytes, between the Unix times of request and answer."""
+    before = time.time()
     with tempfile.TemporaryFile() as zeros:
         zeros.truncate(size)
         found = json.loads(ask(peer, "status", source=zeros, transfer_bytes=size))
-    return time.monotonic() - started, found
+    return before, found, time.time()
 
 
 def accept(site: Site) -> dict[str, Any]:

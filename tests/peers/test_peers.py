@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -47,6 +48,22 @@ def test_a_peer_that_differs_is_refused_and_gets_no_key(pair: Pair) -> None:
     files.write_json(pair.b / "models.json", models)
     assert error.value.saw.startswith(f"model {served}: here ") and ";" not in error.value.saw
     assert pair.authorized == before and not link.peers(pair.a.state)
+
+
+def test_a_peer_whose_clock_differs_is_refused(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's clock is an hour ahead. The second look is by key, after a person's password
+    may have taken a minute."""
+    clock, before = time.time, pair.authorized
+    monkeypatch.setattr(time, "time", lambda: clock() + 3600)
+    with pytest.raises(PreconditionFailed, match="not like this machine") as error:
+        link.add(pair.a, pair.host)
+    assert re.fullmatch(r"clock: 3[56]\d\d s behind there", error.value.saw)
+    assert pair.authorized == before
+    monkeypatch.setattr(link, "require_alike", lambda *_: None)
+    with pytest.raises(PreconditionFailed, match="clocks of the two machines differ"):
+        link.add(pair.a, pair.host)
+    assert not link.peers(pair.a.state)
+    (pair.home / ".ssh" / "authorized_keys").write_text(before)
 
 
 def test_an_unknown_host_key_is_refused(pair: Pair, tmp_path: Path) -> None:
