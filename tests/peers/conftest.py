@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,15 +106,21 @@ def start_sshd(home: Path, state: Path, docker: Path, port: int) -> subprocess.P
     configuration.write_text(CONFIGURATION.format(port=port, home=home, state=state, docker=docker))
     with (home / "sshd.log").open("wb") as log:
         argv = (str(SSHD), "-D", "-e", "-f", str(configuration))
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=log)
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=log)
 
+
+def wait_for(port: int, log: Path) -> None:
     def look() -> Seen[None]:
         with socket.socket() as client:
             done = client.connect_ex(("127.0.0.1", port)) == 0
-        return Seen(done, (home / "sshd.log").read_text())
+        return Seen(done, log.read_text())
 
     waiting.until("sshd", look, 30, 0.05)
-    return process
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -127,28 +134,29 @@ def pair() -> Iterator[Pair]:
     host_key, person = make_key(home / "host_key"), make_key(folder / "person")
     (home / ".ssh" / "authorized_keys").write_text(f"# of a person\n{person}\n")
     (folder / "a/peers/known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}\n")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as running:
         for side in ("a", "b"):
             server = docker_stub.serve(folder / f"{side}.sock", "same")
             threading.Thread(target=server.serve_forever, daemon=True).start()
         patch.setenv("GLUE_STATE_DIR", str(folder / "a"))
         patch.setenv("DOCKER_HOST", f"unix://{folder / 'a.sock'}")
         patch.setenv("SSH_AUTH_SOCK", str(folder / "agent.sock"))
+        patch.setattr(link, "PROBE_BYTES", 8_000_000)
+        running.callback(shutil.rmtree, folder)
         agent = subprocess.Popen(
             ("ssh-agent", "-D", "-a", str(folder / "agent.sock")), stdout=subprocess.DEVNULL
         )
+        running.callback(end, agent)
         sshd = start_sshd(home, folder / "b", folder / "b.sock", port)
+        running.callback(end, sshd)
+        wait_for(port, home / "sshd.log")
         waiting.until("the agent", lambda: Seen((folder / "agent.sock").exists(), ""), 30, 0.05)
         commands.run(("ssh-add", "-q", str(folder / "person")), "")
         chosen = settings.load("spark")
-        models = dict.fromkeys(chosen.hub_models, MODELS)
         for side in ("a", "b"):
+            models = dict.fromkeys(chosen.hub_models, MODELS)
             files.write_json(folder / side / "models.json", models)
         yield Pair(Site(chosen, Stacks(chosen), print), folder / "b", home, host, sshd)
-        for process in (sshd, agent):
-            process.kill()
-            process.wait()
-    shutil.rmtree(folder)
 
 
 @pytest.fixture
