@@ -3,10 +3,11 @@ stand-ins. Docker, vLLM and the trainer are stand-ins, everything of glue is rea
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from glue.night import elsewhere, night
 from glue.night.tonight import Night
 from glue.operations import versions
 from glue.peers import answers, facts, link
+from glue.peers.link import Peer
 from glue.serving import day, reconcile, watch
 from tests.faults import stand_ins
 from tests.faults.conftest import folder, site  # noqa: F401
@@ -119,35 +121,28 @@ def test_a_training_that_fails_there_is_told_here(served: Site, trainer: StandIn
 
 
 def test_what_arrives_with_another_hash_is_refused(
-    served: Site, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if the disk there, or the link, had damaged it after it was hashed."""
-    ask = link.ask
-
-    def damaged(peer: link.Peer, *words: str, **more: object) -> str:
-        found = ask(peer, *words, **more)  # type: ignore[arg-type]
-        if words[-1] == "adapter_model.safetensors" and words[0] == "fetch":
-            more["output"].write(b"!")  # type: ignore[attr-defined]
-        return found
-
-    monkeypatch.setattr(link, "ask", damaged)
+    monkeypatch.setattr(link, "ask", lambda *_, output, **__: output.write(b"weights!"))
+    target, meant = tmp_path / "result.json", hashlib.sha256(b"weights").hexdigest()
     with pytest.raises(GlueError, match="changed while it was read"):
-        night.run(served)
-    assert served.store.names() == []
+        link.fetch(Peer("spark-b", tmp_path), "20261126T190000Z", target, meant, 0)
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_peer_names_no_file_here(
-    served: Site, trainer: StandInSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_peer_names_no_file_here(site: StandInSite, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """As if someone had taken over the peer."""
-    wait = elsewhere.wait
-
-    def lie(*found: Any) -> dict[str, Any]:
-        told = wait(*found)
-        return told | {"sha256": told["sha256"] | {"../../secrets.env": "0" * 64}}
-
-    monkeypatch.setattr(elsewhere, "wait", lie)
-    assert night.run(served)["outcome"] == "promoted"
+    told = {"sha256": {"result.json": "0" * 64, "../../secrets.env": "0" * 64}}
+    monkeypatch.setattr(elsewhere, "trainer", lambda tonight: Peer("spark-b", site.state))
+    monkeypatch.setattr(elsewhere, "order", lambda *_: None)
+    monkeypatch.setattr(elsewhere, "wait", lambda *_: told)
+    fetched: list[Path] = []
+    monkeypatch.setattr(link, "fetch", lambda *found: fetched.append(found[2]))
+    tonight = Night(site, "20261126T190000Z", site.recipe(), 0.0)
+    with pytest.raises(GlueError, match="left no result"):
+        elsewhere.train_there(tonight)
+    assert fetched == [tonight.folder / "result.json"]
 
 
 def test_no_night_begins_without_a_peer_that_trains(served: Site, pair: Pair) -> None:
