@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,9 +32,11 @@ NIGHT = "20261126T190000Z"
 
 @pytest.fixture(scope="module")
 def peers(pair: Pair) -> Pair:
-    """After make setup-peer."""
-    told = link.add(pair.a, pair.host)
-    assert told["peer"] == pair.host and "MB/s" in told["link"]
+    """After make setup-peer, as its target calls glue."""
+    done = run(sys.executable, "-m", "glue", "--profile", "spark", "peer", "add", pair.host)
+    assert not done.returncode, done.stderr
+    assert f"peer          {pair.host}\n" in done.stdout and "MB/s, so" in done.stdout
+    assert "now           down, role both, serves base model\n" in done.stdout
     return pair
 
 
