@@ -24,6 +24,7 @@ OWN_JSON = (
     "desk/*.json",
     "nights/*/*.json",
     "nights/*/dataset/*.json",
+    "peers/*.json",
 )
 OWN_TEXT = ("*.jsonl", "nights/*/*.jsonl", "nights/*/dataset/*.jsonl", "tls/*")
 MANIFEST, MANIFEST_CHECKSUM = "manifest.json", "manifest.sha256"
@@ -264,11 +265,17 @@ def require_below(names: Iterable[Any]) -> None:
 
 def copy_checked(source: Path, target: Path, checksum: str, mode: int) -> None:
     """All or nothing. Raises GlueError, with target unchanged, for another SHA-256."""
+    with source.open("rb") as file:
+        take_checked(file, target, checksum, mode)
+
+
+def take_checked(file: IO[bytes], target: Path, checksum: str, mode: int) -> None:
+    """As copy_checked, from an open file."""
     seen = hashlib.sha256()
-    with source.open("rb") as file, replacing(target, mode) as copy:
+    with replacing(target, mode) as copy:
         while block := file.read(2**20):
             seen.update(block)
             copy.write(block)
         if seen.hexdigest() != checksum:
-            saw, do = f"{source}: SHA-256 has changed", "check its disk, then try again"
+            saw, do = f"{target.name}: SHA-256 is not {checksum}", "check disk and link; try again"
             raise GlueError("a file changed while it was read", saw, do)

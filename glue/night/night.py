@@ -11,7 +11,7 @@ from glue.clients.site import Site
 from glue.core import commands, desired_state, journal, lock, upgrade_note
 from glue.core.errors import DayNotServing, PreconditionFailed
 from glue.machine import hours
-from glue.night import collect, promote, report, train
+from glue.night import collect, elsewhere, promote, report, train
 from glue.night.tonight import Night, NothingNew
 from glue.operations import backup
 from glue.serving import day, recovery
@@ -32,6 +32,15 @@ STEPS: dict[str, Callable[[Night], None]] = {
     "promote": promote.promote,
     "smoke": promote.smoke,
 }
+# with ROLE=serve
+ELSEWHERE = {"train": elsewhere.train_there, "start day": elsewhere.start_judging}
+
+
+def steps(role: str) -> dict[str, Callable[[Night], None]]:
+    """role: serve leaves out the switch to the night, because a peer trains."""
+    if role != "serve":
+        return STEPS
+    return {name: ELSEWHERE.get(name, act) for name, act in STEPS.items() if name != "hand over"}
 
 
 def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
@@ -41,6 +50,9 @@ def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
     night runs, PreconditionFailed before anything was stopped, and GlueError if the night failed.
     """
     recipe = site.recipe()
+    if site.settings["ROLE"] == "train":
+        do = "nights are run by the machine with ROLE=serve; or set ROLE=both in env/site.env"
+        raise PreconditionFailed("this machine trains for its peers only", "ROLE=train", do)
     with lock.hold(site.state, lock.TRAINING, "a night"):
         upgrade_note.require_none(site.state)
         name = backup.free_name(site.state / "nights")
@@ -75,8 +87,9 @@ def run_to_its_end(night: Night) -> Report:
 
 def run_steps(night: Night) -> tuple[str, str]:
     """Returns (outcome, reason)."""
-    for number, (name, act) in enumerate(STEPS.items(), 1):
-        night.site.tell(f"night {night.name}: step {number} of {len(STEPS)}, {name}")
+    tonight = steps(night.site.settings["ROLE"])
+    for number, (name, act) in enumerate(tonight.items(), 1):
+        night.site.tell(f"night {night.name}: step {number} of {len(tonight)}, {name}")
         started = time.monotonic()
         try:
             with journal.step(night.site.state, night.name, name):

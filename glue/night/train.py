@@ -52,8 +52,12 @@ def hand_over(night: Night) -> None:
         model.wait_for_door(site, "night-desk")
         drain(site)
         site.stacks.stop("day", "vllm")
-    wanted = site.settings.night_bytes("NIGHT_FREE_BYTES", night.recipe.base)
-    model.wait_for_memory(site, "NIGHT_FREE_BYTES", wanted)
+    wait_for_memory(night)
+
+
+def wait_for_memory(night: Night) -> None:
+    wanted = night.site.settings.night_bytes("NIGHT_FREE_BYTES", night.recipe.base)
+    model.wait_for_memory(night.site, "NIGHT_FREE_BYTES", wanted)
 
 
 def back_at(night: Night) -> str:
@@ -98,6 +102,11 @@ def train(night: Night) -> None:
     desired_state.require(site.state, night.name)  # without the lock: promotion requires it again
     lines = site.stacks.last_log_lines("night", "trainer")
     site.stacks.remove_trainer()
+    take_result(night, lines)
+
+
+def take_result(night: Night, lines: str) -> None:
+    """lines: the trainer's last ones. Raises GlueError if it left no adapter."""
     night.result = files.read_json_if_whole(night.folder / "result.json", {})
     if not night.result:
         raise GlueError("the trainer left no result", lines, f"see {night.folder}")
