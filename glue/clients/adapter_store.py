@@ -131,29 +131,15 @@ class AdapterStore:
         """Copies an adapter into the store and returns its name. It is seen once it is complete."""
         hashes = {name: sha256(source / name) for name in ADAPTER_FILES}
         name = f"{files.time_stamp()}-{hashes[ADAPTER_FILES[1]][:8]}"
-        self.put(source, {"name": name, "sha256": hashes, **manifest})
-        return name
-
-    def take_in(self, name: str, source: Path) -> None:
-        """Stores an adapter of another machine under its own name. One that is here stays. Raises
-        GlueError for a file that is not as its manifest says."""
-        manifest = files.read_json(source / "manifest.json", {})
-        if (manifest.get("name"), set(manifest.get("sha256", ()))) != (name, set(ADAPTER_FILES)):
-            saw = f"it is of {manifest.get('name')!r}"
-            raise PreconditionFailed(f"{name} came with another manifest", saw, "send it again")
-        if name not in self.names():
-            self.put(source, manifest)
-
-    def put(self, source: Path, manifest: dict[str, Any]) -> None:
-        name = manifest["name"]
         unfinished = self.folder / f".unfinished-{name}"
         shutil.rmtree(unfinished, ignore_errors=True)
         files.make_folder(unfinished)
-        for file, checksum in manifest["sha256"].items():
+        for file, checksum in hashes.items():
             files.copy_checked(source / file, unfinished / file, checksum, 0o644)
-        files.write_json(unfinished / "manifest.json", manifest)
+        files.write_json(unfinished / "manifest.json", {"name": name, "sha256": hashes, **manifest})
         unfinished.rename(self.folder / name)
         files.sync_folder(self.folder)
+        return name
 
     def publish_checkpoint(self, name: str, source: Path, facts: dict[str, Any]) -> dict[str, Any]:
         """Moves a finished checkpoint into the adapter's folder. Returns its checkpoint.json."""

@@ -4,80 +4,144 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from glue.clients.site import Site
-from glue.core import desired_state, files, lock, upgrade_note, waiting
+from glue.core import desired_state, files, lock, waiting
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
 from glue.core.waiting import Seen
+from glue.night import collect
 from glue.night import train as here
 from glue.night.tonight import Night
 from glue.peers import link
-from glue.peers.answers import GIVEN, ORDERED, result
-from glue.peers.facts import Facts, differences, facts
+from glue.peers.answers import GIVEN, ORDERED, TAKEN, result
+from glue.peers.facts import Facts, alike, differences
 from glue.peers.link import Peer
 from glue.serving import day, model
 
+T = TypeVar("T")
 LOOK_SECONDS = 15.0
-GONE_SECONDS = 600.0  # the longest that a peer that trains may not answer
+GONE_SECONDS = 600.0  # the longest that a peer may not answer, or that a request is repeated
+AGAIN = "make day; the next night trains again"
 
 
 def train_there(night: Night) -> None:
-    """Has a peer train tonight's data set. Raises GlueError if it leaves no adapter or is gone."""
-    peer = trainer(night)
-    order(night, peer)
-    size = night.site.settings.model.adapter_bytes_per_rank * night.recipe.largest_rank
-    hashes = wait(night, peer)["sha256"]
-    files.make_folder(night.folder / "adapter")
-    for name in (name for name in GIVEN if name in hashes):  # no other name that a peer may tell
-        link.fetch(peer, night.name, result(night.folder, name), hashes[name], size)
+    """Has a peer train tonight's data set. Raises GlueError if it leaves no adapter or is gone, and
+    Preempted after make stop; the peer then stops."""
+    require_new(night)
+    peer = repeat(night, "a peer that can train", partial(trainer, night))
+    name = f"{night.name}-{link.mark(peer)}"
+    try:
+        order(night, peer, name)
+        hashes = wait(night, peer, name)["sha256"]
+        fetch(night, peer, name, hashes)
+    except BaseException:
+        with suppress(GlueError):
+            link.ask(peer, "stop", name)
+        raise
     here.take_result(night, f"on {peer.host}")
 
 
+def require_new(night: Night) -> None:
+    if night.recipe.begin_from != "base":
+        do = f'set begin_from = "base" in env/recipes/{night.recipe.name}.toml'
+        what, saw = "a peer trains new adapters only", f"{night.recipe.begin_from!r}"
+        raise Misconfigured(what, saw, do)
+
+
 def trainer(night: Night) -> Peer:
-    """The first peer with ROLE=train that answers. Raises PreconditionFailed if it has another
-    version, image or model: an adapter fits one base model only."""
-    seen = {peer: link.look(peer) for peer in link.peers(night.site.state)}
-    for peer, found in seen.items():
-        if found.get("role") == "train" and "gone" not in found:
-            if wrong := differences(facts(night.site)["alike"], found["alike"]):
-                do = f"upgrade both, then make setup-peer HOST={peer.host}"
-                raise PreconditionFailed(f"{peer.host} is not like this machine", wrong[0], do)
+    """The first peer that can train tonight. Raises PreconditionFailed, with each one's reason."""
+    mine, reasons = alike(night.site), {}
+    for peer in link.peers(night.site.state):
+        reasons[peer.host] = unfit(after_dead_nights(peer, link.look(peer)), mine)
+        if not reasons[peer.host]:
             return peer
-    saw = "; ".join(f"{peer.host}: {found['words']}" for peer, found in seen.items())
-    do = "make setup-peer HOST=<the other Spark>, and there ROLE=train; or ROLE=both here"
-    raise PreconditionFailed("no peer trains for this machine", saw or "it has no peers", do)
+    saw = "; ".join(f"{host}: {why}" for host, why in reasons.items()) or "it has no peers"
+    do = (
+        "make setup-peer HOST=<the other Spark>; on it ROLE=train, and the same version, MODEL and"
+        " RECIPE; or ROLE=both here"
+    )
+    raise PreconditionFailed("no peer can train tonight", saw, do)
 
 
-def order(night: Night, peer: Peer) -> None:
-    recipe = night.recipe
-    if recipe.begin_from != "base":
-        do = f'set begin_from = "base" in env/recipes/{recipe.name}.toml'
-        raise Misconfigured("a peer trains new adapters only", f"{recipe.begin_from!r}", do)
+def unfit(found: Facts, mine: dict[str, str]) -> str:
+    """Why a peer cannot train now; empty if it can. mine: what must be equal there: an adapter fits
+    one base model only."""
+    if "gone" in found or found["role"] != "train":
+        return str(found["words"])
+    busy = [name for name, row in found["training"].items() if row["phase"] == "trains"]
+    wrong = [f"it trains night {name}" for name in busy] + differences(mine, found["alike"])
+    return "; ".join(filter(None, (found["clock"], *wrong)))
+
+
+def after_dead_nights(peer: Peer, found: Facts) -> Facts:
+    """Stops what this machine ordered earlier: this night holds the training lock, so the one that
+    waited has died, as when this machine restarted."""
+    trained = {} if "gone" in found else found["training"]
+    left = [name for name, row in trained.items() if row["phase"] == "trains"]
+    for name in (name for name in left if name.endswith(link.mark(peer))):
+        with suppress(GlueError):
+            link.ask(peer, "stop", name)
+            found = link.look(peer)
+    return found
+
+
+def order(night: Night, peer: Peer, name: str) -> None:
     files.write_json(night.folder / "job.json", here.job(night))
-    for path in map((night.folder / "dataset").joinpath, ("train.jsonl", "preferences.jsonl")):
+    for path in map((night.folder / "dataset").joinpath, TAKEN):
         if path.exists():
-            link.send(peer, night.name, path)
-    link.ask(peer, "train", night.name, recipe.name, str(int(night.deadline_time)))
+            repeat(night, f"sending {path.name}", partial(link.send, peer, name, path))
+    words = ("train", name, night.recipe.name, str(int(night.deadline_time)))
+    repeat(night, "starting the training there", partial(link.ask, peer, *words))
 
 
-def wait(night: Night, peer: Peer) -> Facts:
+def fetch(night: Night, peer: Peer, name: str, hashes: dict[str, str]) -> None:
+    size = night.site.settings.model.adapter_bytes_per_rank * night.recipe.largest_rank
+    files.make_folder(night.folder / "adapter")
+    for file in (file for file in GIVEN if file in hashes):  # no other name that a peer may tell
+        given = (peer, name, result(night.folder, file), hashes[file], size)
+        repeat(night, f"fetching {file}", partial(link.fetch, *given))
+
+
+def repeat(night: Night, what: str, act: Callable[[], T]) -> T:
+    """Repeats what fails while a link is cut, or a peer restarts. Raises its last error."""
+    last: list[GlueError] = []
+
+    def look() -> Seen[T]:
+        desired_state.require_not_stopped(night.site.state, night.name, AGAIN)
+        try:
+            return Seen(True, what, act())
+        except GlueError as error:
+            last.append(error)
+            return Seen(False, f"{error.what}: {error.saw}")
+
+    tell = night.site.tell
+    seen = waiting.until(
+        what, look, GONE_SECONDS, LOOK_SECONDS, error=lambda *_: last[-1], tell=tell
+    )
+    return cast(T, seen.value)
+
+
+def wait(night: Night, peer: Peer, name: str) -> Facts:
     """What the peer says of the night that it has trained."""
     heard = time.monotonic()
 
     def look() -> Seen[Facts]:
         nonlocal heard
+        desired_state.require_not_stopped(night.site.state, night.name, AGAIN)
         found = link.look(peer)
-        gone, told = "gone" in found, found.get("training", {})
+        gone = "gone" in found
+        told = {} if gone else found["training"].get(name, {"phase": "failed"})
         heard = heard if gone else time.monotonic()
-        failed = told.get("phase") == "failed" and told["night"] == night.name
-        if failed or time.monotonic() - heard > GONE_SECONDS:
-            do = f"ssh {peer.host}; there: nights/{night.name}/output.txt in the state folder"
+        if told.get("phase") == "failed" or time.monotonic() - heard > GONE_SECONDS:
+            do = f"ssh {peer.host}; there: nights/{name}/output.txt in the state folder"
             raise GlueError(f"{peer.host} did not train", found["words"], do)
-        done = not gone and (told.get("night"), told.get("phase")) == (night.name, "trained")
-        return Seen(done, f"{peer.host}: {found['words']}", told)
+        return Seen(told.get("phase") == "trained", f"{peer.host}: {found['words']}", told)
 
     patience = night.deadline_time - time.time() + here.SILENT_TRAINER_SECONDS
     tell = night.site.tell
@@ -89,7 +153,7 @@ def start_judging(night: Night) -> None:
     state = night.site.state
     with lock.hold(state, lock.SWITCH, "judge a night", model.SWITCH_WAIT_SECONDS):
         desired = DesiredState(Wanted.JUDGING, night.name, here.until_time(night))
-        desired_state.begin(state, desired, "make day; the next night trains again")
+        desired_state.begin(state, desired, AGAIN)
     night.switched = True
     day.start_for_judging(night.site, night.name)
 
@@ -103,10 +167,10 @@ def train(site: Site, name: str, recipe: str, deadline: str) -> dict[str, Any]:
     Leaves nights/<name>/for-peer.json: phase (trained, failed), reason, and the SHA-256 of each
     result.
     """
-    told: dict[str, Any] = {"night": name, "phase": "trains", "reason": ""}
     path = site.state / "nights" / name / ORDERED
     if not path.exists():
         raise PreconditionFailed("no peer ordered this night", name, "make night on the peer")
+    told: dict[str, Any] = {"phase": "failed", "reason": ""}
     try:
         with lock.hold(site.state, lock.TRAINING, f"night {name} for a peer"):
             wanted = replace(site.recipe(recipe), begin_from="base")
@@ -115,28 +179,20 @@ def train(site: Site, name: str, recipe: str, deadline: str) -> dict[str, Any]:
             told["sha256"] = {one.name: files.sha256(one) for one in found if one.exists()}
         told["phase"] = "trained"
     except BaseException as error:
-        told |= {"phase": "failed", "reason": f"{type(error).__name__}: {error}"}
+        told["reason"] = f"{type(error).__name__}: {error}"
         raise
-    finally:
-        shutil.rmtree(
-            path.parent / "dataset", ignore_errors=True
-        )  # so that make forget on the peer misses nothing
+    finally:  # the data set goes, so that make forget on the peer misses nothing
+        shutil.rmtree(path.parent / "dataset", ignore_errors=True)
         files.write_json(path, told)
     return told
 
 
 def train_alone(night: Night) -> None:
-    """Nothing serves here meanwhile: DOWN, so that the watch starts no day, with the night's name,
-    so that make stop and make day end it."""
-    site = night.site
-    with lock.hold(site.state, lock.SWITCH, "train for a peer", model.SWITCH_WAIT_SECONDS):
-        upgrade_note.require_none(site.state)
-        if day.serves(site):
-            what, do = "the day serves on a machine with ROLE=train", "make stop there"
-            raise PreconditionFailed(what, "all its services are healthy", do)
-        desired_state.write(site.state, DesiredState(Wanted.DOWN, night.name, night.deadline_time))
+    """Under the desired state that the order set."""
     try:
+        collect.require_trainable(night)
         here.wait_for_memory(night)
         here.train(night)
     finally:
-        site.stacks.remove_trainer()
+        night.reserve.unlink(missing_ok=True)
+        night.site.stacks.remove_trainer()

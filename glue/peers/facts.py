@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from dataclasses import asdict
 from typing import Any
 
 from glue.clients.site import Site
@@ -17,25 +18,39 @@ MOST_CLOCK_SECONDS = 2.0
 
 
 def facts(site: Site) -> Facts:
-    """alike: what must be equal on peers, empty where it is missing. time: Unix time."""
-    stacks, found = site.stacks, site.settings
+    """time: Unix time."""
+    stacks = site.stacks
     return {
         "mode": services.mode(stacks.services("day"), stacks.trainer()).value,
-        "role": found["ROLE"],
+        "role": site.settings["ROLE"],
         "adapter": site.store.current(),
-        "alike": {
-            "version": versions.git(
-                "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"
-            ).strip(),
-            "profile": found.profile,
-            **{f"image {reference}": image(site, reference) for reference in found.images},
-            **{
-                f"model {name}": model(site, name)
-                for name in found.needed_models(site.recipe().base)
-            },
-        },
+        "alike": alike(site),
         "time": time.time(),
     }
+
+
+def alike(site: Site) -> dict[str, str]:
+    """What must be equal on peers, empty where it is missing. Of the models, those that days and
+    nights with this recipe need: a night on NVFP4 weights needs no other checkpoint."""
+    found, recipe = site.settings, site.recipe()
+    return {
+        "version": version(),
+        "profile": found.profile,
+        "MODEL": f"{found['MODEL']} {digest(asdict(found.model))}",
+        "RECIPE": f"{recipe.name} {digest(asdict(recipe))}",
+        **{f"image {reference}": image(site, reference) for reference in found.images},
+        **{f"model {name}": model(site, name) for name in found.needed_models(recipe.base)},
+    }
+
+
+def version() -> str:
+    """The commit, and which changes are not committed, such as those of make pin."""
+    commit, changes = versions.git("rev-parse", "HEAD").strip(), versions.git("diff", "HEAD")
+    return f"{commit} with changes {digest(changes)}" if changes else commit
+
+
+def digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def image(site: Site, reference: str) -> str:
@@ -46,10 +61,9 @@ def image(site: Site, reference: str) -> str:
 
 
 def model(site: Site, name: str) -> str:
-    """Hash of the commit and the hashes of all files, as make setup checked them."""
+    """Of its commit and the hashes of all files, as make setup checked them."""
     known = files.read_json_if_whole(site.state / "models.json", {}).get(name, {})
-    content = json.dumps([known.get("commit"), known.get("files")], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest() if known.get("files") else ""
+    return digest([known.get("commit"), known["files"]]) if known.get("files") else ""
 
 
 def differences(mine: dict[str, str], theirs: dict[str, str]) -> list[str]:

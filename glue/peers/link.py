@@ -12,6 +12,7 @@ import shlex
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,10 +20,11 @@ from typing import IO, Any
 
 from glue.clients.site import Site
 from glue.core import commands, files
-from glue.core.errors import GlueError, Invalid, PreconditionFailed, steps
+from glue.core.errors import GlueError, Invalid, PreconditionFailed
 from glue.core.settings import REPOSITORY
 from glue.peers.facts import Facts, clock_fault, differences, facts
 
+INSTALL = "sudo apt-get install openssh-client"
 ANSWER_SECONDS = 30.0
 PERSON_SECONDS = 120.0  # a person may have to type a password
 SLOWEST_BYTES_PER_SECOND = 1e6
@@ -30,11 +32,22 @@ PROBE_BYTES = 128_000_000
 # Neither the configuration nor the agent of the person who runs glue counts: no forwarding, no
 # shared connection, no other key.
 OPTIONS = (
-    *("-F", "none", "-T", "-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oConnectTimeout=5"),
+    *("-F", "none", "-T", "-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oConnectTimeout=10"),
     *("-oServerAliveInterval=5", "-oIdentitiesOnly=yes", "-oIdentityAgent=none"),
 )
 PROGRAM = REPOSITORY / "scripts" / "glue-peer"
 HOST = r"([A-Za-z0-9_][\w.-]*@)?([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?"
+# What to do, by what ssh or the peer said. A peer's glue says itself what to do there.
+ADVICE = {
+    "has changed and you have": "if {host} was installed anew: delete the line that ssh names, then"
+    " make setup-peer HOST={host}",
+    "Host key verification failed": "make setup-peer HOST={host}, in a terminal: it asks you to"
+    " confirm the host key",
+    "Permission denied (": "see that ssh {host} lets you in, then make setup-peer HOST={host}",
+    "ERROR ": "do on {host} what it says, then try again",
+    "glue-peer": "on {host}: clone this repository into {repository}, at this version; make setup",
+    "": "see that {host} is on and that ssh {host} works; on it, make doctor",
+}
 KEY = r"ssh-ed25519 [A-Za-z0-9+/]+={0,2}"
 
 
@@ -70,11 +83,28 @@ def ask(
     GlueError if it refuses, or does not answer in time."""
     argv = (*peer.command(*OPTIONS, "-i", str(peer.folder / "key")), " ".join(words))
     seconds = ANSWER_SECONDS + transfer_bytes / SLOWEST_BYTES_PER_SECOND
+    return reach(peer, argv, words[0], seconds, source, output)
+
+
+def reach(
+    peer: Peer,
+    argv: tuple[str, ...],
+    verb: str,
+    seconds: float,
+    source: IO[bytes] | None = None,
+    output: IO[bytes] | None = None,
+) -> str:
     try:
-        return commands.run(argv, "", source, output, timeout_seconds=seconds).text
+        return commands.run(argv, INSTALL, source, output, timeout_seconds=seconds).text
     except GlueError as error:
-        do = f"ssh {peer.host}, and there make doctor; then make setup-peer HOST={peer.host}"
-        raise GlueError(f"{peer.host} does not {words[0]}", error.saw, do) from error
+        raise GlueError(f"{peer.host}: {verb} failed", error.saw, advice(peer, error)) from error
+
+
+def advice(peer: Peer, error: GlueError) -> str:
+    if isinstance(error, PreconditionFailed):  # no ssh here
+        return error.do
+    do = next(do for words, do in ADVICE.items() if words in error.saw)
+    return do.format(host=peer.host, repository=REPOSITORY)
 
 
 def send(peer: Peer, name: str, path: Path) -> None:
@@ -86,30 +116,41 @@ def send(peer: Peer, name: str, path: Path) -> None:
 
 def fetch(peer: Peer, name: str, target: Path, checksum: str, most_bytes: float) -> None:
     """target: of a file name that fetch gives. Raises GlueError for another SHA-256."""
-    with tempfile.TemporaryFile(dir=target.parent) as file:
+    with files.receiving(target, checksum, 0o644) as file:
         ask(peer, "fetch", name, target.name, output=file, transfer_bytes=most_bytes)
-        file.seek(0)
-        files.take_checked(file, target, checksum, 0o644)
+
+
+def mark(peer: Peer) -> str:
+    """Which machine orders a night: two may begin theirs in the same second."""
+    return files.sha256(peer.folder / "key.pub")[:8]
 
 
 def look(peer: Peer) -> dict[str, Any]:
-    """The peer as it is now, or as it was last seen, and why it does not answer. words: for
-    people."""
+    """The peer as it is now, or as it was last seen, and why it does not answer. words: for people.
+    clock: how it differs from this one, if it does."""
     last = files.read_json_if_whole(peer.record, {"seen": 0, "words": "nothing known"})
+    before = time.time()
     try:
-        return remember(peer, last | json.loads(ask(peer, "status")))
-    except (GlueError, ValueError, TypeError, LookupError) as error:
-        gone = " ".join(getattr(error, "saw", str(error)).split())
+        found = json.loads(ask(peer, "status"))
+        clock = clock_fault(before, found["time"], time.time())
+        return remember(peer, last | found | {"clock": clock})
+    except (GlueError, ValueError, TypeError, LookupError, AttributeError) as error:
+        other = f"its answer is not of this version: {error!r}"
+        gone = " ".join(getattr(error, "saw", other).split())
         seen = f"{datetime.fromtimestamp(last['seen']):%Y-%m-%d %H:%M:%S}"
         return last | {"gone": gone, "words": f"gone: {gone}; last seen {seen}: {last['words']}"}
 
 
 def remember(peer: Peer, found: Facts) -> dict[str, Any]:
     words = f"{found['mode']}, role {found['role']}, serves {found['adapter'] or 'base model'}"
-    if night := found["training"]:
-        words += f"; night {night['night']}: {night['phase']} {night['reason']}".rstrip()
-    now = {**found, "words": words, "seen": time.time()}
-    files.write_json(peer.record, now)
+    nights = [
+        f"night {name}: {row['phase']} {row['reason']}".rstrip()
+        for name, row in found["training"].items()
+    ]
+    clock = [found["clock"]] if found.get("clock") else []
+    now = {**found, "words": "; ".join((words, *clock, *nights)), "seen": time.time()}
+    with suppress(OSError):  # status is for everyone, and a full disk costs no night
+        files.write_json(peer.record, now)
     return now
 
 
@@ -125,7 +166,7 @@ def add(site: Site, host: str) -> dict[str, Any]:
     files.make_folder(peer.folder, 0o700)
     if not key.exists():
         argv = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(key))
-        commands.run(argv, "sudo apt-get install openssh-client")
+        commands.run(argv, INSTALL)
     site.tell(f"asking {host}, as you, what it has")
     require_alike(site, peer)
     with key.with_suffix(".pub").open("rb") as public:
@@ -155,11 +196,7 @@ def require_alike(site: Site, peer: Peer) -> None:
 def as_person(peer: Peer, request: str, source: IO[bytes] | None = None) -> str:
     """Runs scripts/glue-peer there by the person's own access; ssh may ask them for a password."""
     there = f"{shlex.quote(str(PROGRAM))} {request}"
-    do = steps(
-        f"ssh {peer.host} must work for you",
-        f"there, the repository must be in {REPOSITORY} too, at this version, after make setup",
-    )
-    return commands.run((*peer.command(), there), do, source, timeout_seconds=PERSON_SECONDS).text
+    return reach(peer, (*peer.command(), there), request, PERSON_SECONDS, source)
 
 
 def timed_status(peer: Peer, size: int) -> tuple[float, Facts, float]:

@@ -24,7 +24,7 @@ from glue.core import commands, files, lock, settings, waiting
 from glue.core.settings import REPOSITORY
 from glue.core.waiting import Seen
 from glue.peers import link
-from glue.peers.link import OPTIONS, Peer
+from glue.peers.link import Peer
 from tests.faults import stand_ins
 from tests.faults.stand_ins import StandInSite
 from tests.peers import docker_stub
@@ -77,7 +77,7 @@ class Pair:
     def by_key(self, *more: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
         """ssh with A's key, and what the key's holder adds."""
         key = str(self.peer.folder / "key")
-        return run(*self.peer.command(*OPTIONS, *options, "-i", key), *more)
+        return run(*self.peer.command(*link.OPTIONS, *options, "-i", key), *more)
 
 
 def run(*argv: str) -> subprocess.CompletedProcess[str]:
@@ -148,6 +148,9 @@ def pair() -> Iterator[Pair]:
         patch.setenv("DOCKER_HOST", f"unix://{folder / 'a.sock'}")
         patch.setenv("SSH_AUTH_SOCK", str(folder / "agent.sock"))
         patch.setattr(link, "PROBE_BYTES", 8_000_000)
+        # of each option the first counts; a slow machine's tests are not about that
+        patch.setattr(link, "OPTIONS", ("-oConnectTimeout=60", *link.OPTIONS))
+        patch.setattr(link, "ANSWER_SECONDS", 120.0)
         running.callback(shutil.rmtree, folder)
         agent = subprocess.Popen(
             ("ssh-agent", "-D", "-a", str(folder / "agent.sock")), stdout=subprocess.DEVNULL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def order(pair: Pair, folder: Path) -> None:
 
 def wait(trainer: StandInSite, phase: str) -> Facts:
     def look() -> Seen[Facts]:
-        found = answers.training(trainer.state)
+        found = answers.training(trainer.state)[NIGHT]
         return Seen(found["phase"] == phase, str(found), found)
 
     return waiting.until("the training", look, 60, 0.05).value or {}
@@ -64,38 +65,79 @@ def test_make_stop_there_ends_it(pair: Pair, trainer: StandInSite, tmp_path: Pat
     assert "Preempted" in wait(trainer, "failed")["reason"]
 
 
+def test_a_peer_that_stops_waiting_ends_it(
+    pair: Pair, trainer: StandInSite, tmp_path: Path
+) -> None:
+    with trainer.ledger.change() as world:
+        world["trainer"] = "hangs"
+    order(pair, tmp_path)
+    assert json.loads(link.ask(pair.peer, "stop", "20261120T190000Z")) == {"stopped": None}
+    assert answers.training(trainer.state)[NIGHT]["phase"] == "trains"
+    assert json.loads(link.ask(pair.peer, "stop", NIGHT)) == {"stopped": NIGHT}
+    assert not lock.held(trainer.state, lock.TRAINING), "another order can come at once"
+    assert "Preempted" in answers.training(trainer.state)[NIGHT]["reason"]
+    assert trainer.stacks.trainer() is None
+    assert not (trainer.state / "nights" / NIGHT / "dataset").exists()
+
+
 def test_a_machine_whose_day_serves_is_not_taken(
     pair: Pair, trainer: StandInSite, tmp_path: Path
 ) -> None:
     trainer.stacks.up()
-    order(pair, tmp_path)
-    assert "the day serves on a machine with ROLE=train" in wait(trainer, "failed")["reason"]
-    assert trainer.ledger.read()["services"]["vllm"] == ["running", "healthy"]
+    with pytest.raises(GlueError, match="train failed") as error:
+        order(pair, tmp_path)
+    assert "the day serves on a machine with ROLE=train" in error.value.saw
+    with trainer.ledger.change() as world:
+        world["services"]["vllm"] = ["running", "starting"]
+    desired_state.write(trainer.state, desired_state.DesiredState(desired_state.Wanted.DAY))
+    with pytest.raises(GlueError, match="train failed"):
+        order(pair, tmp_path)
+    assert trainer.ledger.read()["services"]["vllm"] == ["running", "starting"]
+    assert answers.training(trainer.state) == {}
+
+
+def ordered(trainer: StandInSite, name: str, phase: str, age_seconds: float = 0) -> Path:
+    """The folder of a night that a peer ordered."""
+    folder = trainer.state / "nights" / name
+    (folder / "adapter").mkdir(parents=True)
+    files.write_json(folder / answers.ORDERED, {"phase": phase, "reason": ""})
+    moment = time.time() - age_seconds
+    os.utime(folder / answers.ORDERED, (moment, moment))
+    return folder
 
 
 def test_an_order_during_another_training_is_refused_and_harms_nothing(
     pair: Pair, trainer: StandInSite, tmp_path: Path
 ) -> None:
-    folder = trainer.state / "nights" / "20261125T190000Z"
-    (folder / "adapter").mkdir(parents=True)
-    files.write_json(folder / answers.ORDERED, {"night": folder.name, "phase": "trains"})
+    folder = ordered(trainer, "20261125T190000Z", "trains")
     with (
         lock.hold(trainer.state, lock.TRAINING, "it runs"),
-        pytest.raises(GlueError, match="does not train") as error,
+        pytest.raises(GlueError, match="train failed") as error,
     ):
         order(pair, tmp_path)
     assert "ERROR 11" in error.value.saw and (folder / "adapter").exists()
 
 
-def test_a_training_that_was_killed_has_failed(
-    trainer: StandInSite, monkeypatch: pytest.MonkeyPatch
+def test_an_order_leaves_what_another_peer_may_still_fetch(
+    pair: Pair, trainer: StandInSite, tmp_path: Path
 ) -> None:
+    dead = ordered(trainer, "20261125T190000Z-aaaaaaaa", "trains")
+    late = ordered(trainer, "20261126T180000Z-bbbbbbbb", "trained", answers.KEPT_SECONDS + 60)
+    fresh = ordered(trainer, "20261126T190000Z-cccccccc", "trained", 60)
+    sent = answers.received(trainer.state, fresh.name)
+    sent.mkdir(parents=True)
+    order(pair, tmp_path)
+    wait(trainer, "trained")
+    assert answers.training(trainer.state).keys() == {fresh.name, NIGHT}
+    assert [(one / "adapter").exists() for one in (dead, late, fresh)] == [False, False, True]
+    assert sent.exists(), "another peer may be sending its night"
+
+
+def test_a_training_that_was_killed_has_failed(trainer: StandInSite) -> None:
     assert answers.training(trainer.state) == {}
-    folder = trainer.state / "nights" / NIGHT
-    folder.mkdir()
-    files.write_json(folder / answers.ORDERED, {"night": NIGHT, "phase": "trains", "reason": ""})
-    assert answers.training(trainer.state)["phase"] == "trains", "it may not have the lock yet"
-    monkeypatch.setattr(answers, "BEGIN_SECONDS", 0)
-    assert answers.training(trainer.state)["phase"] == "failed"
+    ordered(trainer, NIGHT, "trains", 60)
+    assert answers.training(trainer.state)[NIGHT]["phase"] == "trains", "it has no lock yet"
+    os.utime(trainer.state / "nights" / NIGHT / answers.ORDERED, (0, 0))
+    assert answers.training(trainer.state)[NIGHT]["phase"] == "failed"
     with lock.hold(trainer.state, lock.TRAINING, "it runs"):
-        assert answers.training(trainer.state)["phase"] == "trains"
+        assert answers.training(trainer.state)[NIGHT]["phase"] == "trains"

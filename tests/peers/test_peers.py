@@ -17,14 +17,11 @@ from pathlib import Path
 import pytest
 
 from glue.cli import show
-from glue.clients.adapter_store import AdapterStore
 from glue.core import files
 from glue.core.errors import GlueError, Invalid, PreconditionFailed
 from glue.peers import answers, link
+from glue.peers.facts import Facts
 from glue.peers.link import Peer
-from glue.serving import adapters
-from tests.core.test_state import publish
-from tests.operations.kept_site import with_settings
 from tests.peers.conftest import MODELS, Pair, make_key, run
 
 NIGHT = "20261126T190000Z"
@@ -70,9 +67,51 @@ def test_a_peer_whose_clock_differs_is_refused(pair: Pair, monkeypatch: pytest.M
 
 
 def test_an_unknown_host_key_is_refused(pair: Pair, tmp_path: Path) -> None:
-    with pytest.raises(GlueError, match="does not status") as error:
+    with pytest.raises(GlueError, match="status failed") as error:
         link.ask(Peer(pair.host, tmp_path), "status")
     assert "Host key verification failed" in error.value.saw
+    assert error.value.do.startswith(f"make setup-peer HOST={pair.host}, in a terminal")
+
+
+def test_a_host_key_that_changed_is_refused(pair: Pair, tmp_path: Path) -> None:
+    """As of a machine that was installed anew, or of another one at its address."""
+    port = pair.host.rpartition(":")[2]
+    (tmp_path / "known_hosts").write_text(f"[127.0.0.1]:{port} {make_key(tmp_path / 'other')}\n")
+    with pytest.raises(GlueError, match="status failed") as error:
+        link.ask(Peer(pair.host, tmp_path), "status")
+    assert "Offending ED25519 key in" in error.value.saw
+    assert "delete the line that ssh names" in error.value.do
+
+
+def test_a_key_that_was_removed_there_is_named(pair: Pair, tmp_path: Path) -> None:
+    shutil.copy(pair.peer.folder / "known_hosts", tmp_path)
+    make_key(tmp_path / "key")
+    with pytest.raises(GlueError, match="status failed") as error:
+        link.ask(Peer(pair.host, tmp_path), "status")
+    assert "Permission denied (publickey)" in error.value.saw
+    assert error.value.do.endswith(f"then make setup-peer HOST={pair.host}")
+
+
+def test_a_repository_at_another_path_is_named(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "PROGRAM", Path("/srv/elsewhere/scripts/glue-peer"))
+    with pytest.raises(GlueError, match="answer status failed") as error:
+        link.add(pair.a, pair.host)
+    assert "clone this repository into" in error.value.do
+
+
+def test_what_the_other_glue_says_is_told(pair: Pair) -> None:
+    with pytest.raises(GlueError, match="accept failed") as error:
+        link.as_person(pair.peer, "accept")
+    assert "Invalid key" in error.value.saw
+    assert error.value.do == f"do on {pair.host} what it says, then try again"
+
+
+def test_who_may_not_write_the_record_sees_the_status(tmp_path: Path) -> None:
+    """Root may write everything: a folder is in the place of the record."""
+    peer = Peer("spark-b", tmp_path)
+    peer.record.mkdir()
+    found: Facts = {"mode": "day", "role": "both", "adapter": None, "training": {}}
+    assert link.remember(peer, found)["words"] == "day, role both, serves base model"
 
 
 def test_a_key_is_accepted_once_and_keeps_the_person_s_key(peers: Pair) -> None:
@@ -91,6 +130,15 @@ def test_status_shows_both(peers: Pair, capsys: pytest.CaptureFixture[str]) -> N
     assert found["link_bytes_per_second"] > 0 and abs(found["seen"] - time.time()) < 60
     show.status({"mode": "day", "last_night": {}, "morning": "", "peers": {peers.host: found}})
     assert f"peer {peers.host} down, role both, serves base model" in capsys.readouterr().out
+
+
+def test_status_as_json_has_both(peers: Pair) -> None:
+    done = run(sys.executable, "-m", "glue", "--profile", "spark", "status", "--json")
+    assert not done.returncode, done.stderr
+    found = json.loads(done.stdout)
+    assert found["mode"] == "down"
+    theirs = found["peers"][peers.host]
+    assert theirs["mode"] == "down" and theirs["role"] == "both" and "gone" not in theirs
 
 
 @pytest.mark.parametrize(
@@ -162,9 +210,9 @@ def test_what_is_sent_arrives_whole_or_not_at_all(peers: Pair, tmp_path: Path) -
     link.send(peers.peer, NIGHT, path)
     arrived = answers.received(peers.b, NIGHT) / "train.jsonl"
     assert arrived.read_bytes() == path.read_bytes()
-    with path.open("rb") as file, pytest.raises(GlueError, match="does not receive") as error:
+    with path.open("rb") as file, pytest.raises(GlueError, match="receive failed") as error:
         link.ask(peers.peer, "receive", NIGHT, "preferences.jsonl", "0" * 64, source=file)
-    assert "SHA-256 is not 000" in error.value.saw
+    assert "a file arrived damaged" in error.value.saw
     assert [left.name for left in arrived.parent.iterdir()] == ["train.jsonl"]
     assert stat.S_IMODE(arrived.stat().st_mode) == 0o600
 
@@ -174,7 +222,7 @@ def test_only_results_of_ordered_nights_are_given(peers: Pair) -> None:
     night.mkdir()
     (night / "result.json").write_text('{"outcome": "trained"}')
     request = ("fetch", night.name, "result.json")
-    with pytest.raises(GlueError, match="does not fetch"):
+    with pytest.raises(GlueError, match="fetch failed"):
         link.ask(peers.peer, *request)
     files.write_json(night / answers.ORDERED, {"night": night.name, "phase": "trained"})
     assert link.ask(peers.peer, *request) == '{"outcome": "trained"}'
@@ -185,38 +233,6 @@ def test_a_machine_without_the_role_trains_for_no_one(peers: Pair) -> None:
     with pytest.raises(GlueError) as error:
         link.ask(peers.peer, "train", NIGHT, "team", "1764183600")
     assert "ROLE=both" in error.value.saw
-
-
-def test_an_adapter_is_loaded_only_with_the_weights_that_were_meant(
-    peers: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Promotion itself needs a vLLM; what comes before it is real."""
-    mine, theirs = peers.a.store, AdapterStore(peers.b / "adapters")
-    name = publish(mine, "weights")
-    meant = mine.published(name)["adapter_model.safetensors"]
-    shutil.copytree(mine.folder / name, answers.received(peers.b, name))
-    with pytest.raises(GlueError) as error:
-        link.ask(peers.peer, "load", name, "0" * 64)
-    assert f"{name} is another adapter here" in error.value.saw
-    theirs.verify(name)
-    assert theirs.published(name) == mine.published(name)
-    promoted: list[str] = []
-    monkeypatch.setattr(adapters, "promote", lambda site, name: promoted.append(name))
-    answers.answer(with_settings(peers.a, STATE_DIR=str(peers.b)), f"load {name} {meant}")
-    assert promoted == [name]
-
-
-def test_an_adapter_with_another_s_manifest_is_not_taken_in(tmp_path: Path) -> None:
-    store = AdapterStore(tmp_path / "there")
-    (tmp_path / "here").mkdir()
-    one = publish(AdapterStore(tmp_path / "here" / "adapters"), "one")
-    source = tmp_path / "here" / "adapters" / one
-    with pytest.raises(PreconditionFailed, match="came with another manifest"):
-        store.take_in("20260101T000000Z-00000000", source)
-    (source / "adapter_model.safetensors").write_text("others")
-    with pytest.raises(GlueError, match="changed while it was read"):
-        store.take_in(one, source)
-    assert store.names() == []
 
 
 def test_no_key_but_an_ed25519_one_is_accepted(
@@ -233,8 +249,7 @@ def test_no_key_but_an_ed25519_one_is_accepted(
 @pytest.fixture
 def silent(peers: Pair, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
     """B's system hangs: its kernel accepts the connection, and nothing answers."""
-    quick = [part.replace("ConnectTimeout=5", "ConnectTimeout=1") for part in link.OPTIONS]
-    monkeypatch.setattr(link, "OPTIONS", tuple(quick))
+    monkeypatch.setattr(link, "OPTIONS", ("-oConnectTimeout=1", *link.OPTIONS))
     os.kill(peers.sshd.pid, signal.SIGSTOP)
     yield peers
     os.kill(peers.sshd.pid, signal.SIGCONT)

@@ -17,10 +17,10 @@ NIGHT = "20261126T190000Z"
     [
         "status",
         f"receive {NIGHT} train.jsonl {HASH}",
-        f"receive {NIGHT}-a1b2c3d4 adapter_model.safetensors {HASH}",
+        f"receive {NIGHT}-a1b2c3d4 preferences.jsonl {HASH}",
         f"fetch {NIGHT} result.json",
         f"train {NIGHT} team 1764183600",
-        f"load {NIGHT}-a1b2c3d4 {HASH}",
+        f"stop {NIGHT}-a1b2c3d4",
     ],
 )
 def test_a_peer_may_ask_for_five_things(command: str) -> None:
@@ -48,9 +48,8 @@ def test_a_peer_may_ask_for_five_things(command: str) -> None:
         f"receive {NIGHT} train.jsonl {HASH}0",
         f"receive {NIGHT} train.jsonl {HASH.upper()}",
         f"receive {NIGHT} train.jsonl",
-        *(f"load {NIGHT}", f"load {NIGHT} -", f"load /adapters/x {HASH}", "load base"),
-        *(f"load current {HASH}", f"load judging {HASH}", f"receive pruned manifest.json {HASH}"),
-        *(f"load .unfinished-x {HASH}", f"load {HASH} {HASH[1:]}", f"train {NIGHT} .. 1764183600"),
+        *("stop", "stop current", f"stop {NIGHT} {NIGHT}", "stop ..", f"load {NIGHT} {HASH}"),
+        *(f"receive {NIGHT} manifest.json {HASH}", f"train {NIGHT} .. 1764183600"),
         *("scp -t /tmp", "internal-sftp", "/usr/lib/openssh/sftp-server", "rsync --server . /"),
     ],
 )

@@ -6,18 +6,21 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from glue.clients.site import Site
-from glue.core import desired_state, files, journal, lock
+from glue.core import desired_state, files, journal, lock, waiting
 from glue.core.errors import GlueError, PreconditionFailed
+from glue.core.waiting import Seen
 from glue.night import elsewhere, night
 from glue.night.tonight import Night
 from glue.operations import versions
 from glue.peers import answers, facts, link
+from glue.peers.facts import Facts
 from glue.peers.link import Peer
 from glue.serving import day, reconcile, watch
 from tests.faults import stand_ins
@@ -25,6 +28,8 @@ from tests.faults.conftest import folder, site  # noqa: F401
 from tests.faults.stand_ins import StandInSite
 from tests.operations.kept_site import with_settings
 from tests.peers.conftest import Pair
+
+NIGHT = "20261126T190000Z"
 
 
 def collect(tonight: Night) -> None:
@@ -47,6 +52,7 @@ def served(
     files.write_json(pair.peer.record, {"seen": 0, "words": "set up", "role": "train"})
     monkeypatch.setitem(night.STEPS, "collect", collect)
     monkeypatch.setattr(elsewhere, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(elsewhere, "GONE_SECONDS", 0.1)
     monkeypatch.setattr(facts, "image", lambda site, reference: "stand-in")
 
     def tell(line: str) -> None:
@@ -65,28 +71,43 @@ def served(
     return with_settings(replace(site, tell=tell), ROLE="serve")
 
 
-def test_a_peer_trains_and_the_day_serves_all_night(served: Site, trainer: StandInSite) -> None:
+def test_a_peer_trains_and_the_day_serves_all_night(
+    served: Site, pair: Pair, trainer: StandInSite
+) -> None:
     found = night.run(served)
     assert found["outcome"] == "promoted" and served.store.current() == found["adapter"]
+    (on_b,) = (trainer.state / "nights").iterdir()
+    assert on_b.name == f"{found['night']}-{link.mark(pair.peer)}", "others may have one as old"
     weights = served.store.folder / found["adapter"] / "adapter_model.safetensors"
-    assert weights.read_text() == f"weights of {found['night']}"
+    assert weights.read_text() == f"weights of {on_b.name}"
     begun = [row for row in journal.rows(served.state) if row.get("phase") == "begin"]
     assert [row["step"] for row in begun if "step" in row] == list(night.steps("serve"))
-    on_b = trainer.state / "nights" / found["night"]
     assert not (on_b / "dataset").exists(), "make forget here would miss it"
-    assert not (trainer.state / "peers" / answers.RECEIVED / found["night"]).exists()
+    assert not (trainer.state / "peers" / answers.RECEIVED / on_b.name).exists()
     assert json.loads((on_b / "job.json").read_text())["begin_from"] == ""
     left = desired_state.read(trainer.state)
-    assert left and (left.wanted, left.night) == (desired_state.Wanted.DOWN, found["night"])
+    assert left and (left.wanted, left.night) == (desired_state.Wanted.DOWN, on_b.name)
     assert desired_state.read(served.state) == desired_state.DesiredState(desired_state.Wanted.DAY)
 
 
-@pytest.mark.parametrize("request_", ["status", "receive", "train", "fetch"])
-def test_a_peer_that_dies_costs_the_night_and_nothing_else(
-    served: Site, trainer: StandInSite, request_: str, monkeypatch: pytest.MonkeyPatch
+BEGUN, OF_TRAINER = "glue.core.commands.start_detached", "tests.faults.stand_ins.StandInStacks"
+IN_TRAINING = (
+    *("glue.night.train.job", "glue.night.train.take_result"),
+    *(f"{OF_TRAINER}.start_trainer", f"{OF_TRAINER}.trainer"),
+)
+DEATHS = (
+    *("status", "receive", "receive half", "train", f"train {BEGUN}"),
+    *("train glue.night.train.wait_for_memory", "fetch", "fetch half"),
+    *(pytest.param(f"train {place}", marks=pytest.mark.long) for place in IN_TRAINING),
+)
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_peer_that_is_killed_costs_the_night_and_nothing_else(
+    served: Site, trainer: StandInSite, death: str
 ) -> None:
-    monkeypatch.setattr(elsewhere, "GONE_SECONDS", 0.1)
-    (trainer.ledger.path.parent / "dies-at").write_text(request_)
+    """At every step of it. While it sends or receives a file it is killed each time anew."""
+    (trainer.ledger.path.parent / "fault").write_text(death)
     with pytest.raises(GlueError):
         night.run(served)
     last = journal.last_night(served.state)
@@ -94,22 +115,82 @@ def test_a_peer_that_dies_costs_the_night_and_nothing_else(
     assert desired_state.read(served.state) == desired_state.DesiredState(desired_state.Wanted.DAY)
 
 
-def test_a_peer_that_goes_away_while_it_trains_is_waited_for_so_long(
+@pytest.mark.parametrize("request_", ["receive", "fetch"])
+def test_a_link_that_is_cut_in_the_middle_of_a_file_costs_no_night(
+    served: Site, trainer: StandInSite, request_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = ("-oServerAliveInterval=1", "-oServerAliveCountMax=1", *link.OPTIONS)
+    monkeypatch.setattr(link, "OPTIONS", quick)  # of each option the first counts
+    monkeypatch.setattr(elsewhere, "GONE_SECONDS", 600.0)
+    (trainer.ledger.path.parent / "fault").write_text(f"{request_} cut")
+    assert night.run(served)["outcome"] == "promoted"
+
+
+def test_a_full_disk_there_is_named(served: Site, trainer: StandInSite) -> None:
+    (trainer.ledger.path.parent / "fault").write_text("receive full")
+    with pytest.raises(GlueError, match="receive failed") as error:
+        night.run(served)
+    assert "No space left on device" in error.value.saw
+
+
+def test_an_order_whose_answer_is_lost_begins_once(
     served: Site, trainer: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(elsewhere, "GONE_SECONDS", 0.1)
+    monkeypatch.setattr(elsewhere, "GONE_SECONDS", 600.0)
+    (trainer.ledger.path.parent / "fault").write_text("train answer")
+    assert night.run(served)["outcome"] == "promoted"
+
+
+def hangs(served: Site, trainer: StandInSite, act: Callable[[], object]) -> Site:
+    """A, which acts when B has begun a training that does not end."""
     with trainer.ledger.change() as world:
         world["trainer"] = "hangs"
     tell = served.tell
 
-    def go_away(line: str) -> None:
+    def tell_and_act(line: str) -> None:
         tell(line)
-        if "trains" in line and "night" in line:
-            (trainer.ledger.path.parent / "dies-at").write_text("status")
+        if ": trains" in line:
+            act()
 
+    return replace(served, tell=tell_and_act)
+
+
+def test_a_peer_that_goes_away_while_it_trains_is_waited_for_so_long(
+    served: Site, trainer: StandInSite
+) -> None:
+    fault = trainer.ledger.path.parent / "fault"
     with pytest.raises(GlueError, match="did not train") as error:
-        night.run(replace(served, tell=go_away))
+        night.run(hangs(served, trainer, lambda: fault.write_text("status")))
     assert "gone:" in error.value.saw and "last seen 20" in error.value.saw
+    assert trainer.stacks.trainer() is None, "it was told to stop"
+
+
+def test_make_stop_here_ends_the_training_there(served: Site, trainer: StandInSite) -> None:
+    down = desired_state.DesiredState(desired_state.Wanted.DOWN)
+    with pytest.raises(desired_state.Preempted, match="does not go on"):
+        night.run(hangs(served, trainer, lambda: desired_state.write(served.state, down)))
+    assert trainer.stacks.trainer() is None and not lock.held(trainer.state, lock.TRAINING)
+    assert desired_state.read(served.state) == down
+
+
+def test_after_a_restart_here_the_next_night_ends_what_the_dead_one_ordered(
+    served: Site, pair: Pair, trainer: StandInSite, tmp_path: Path
+) -> None:
+    with trainer.ledger.change() as world:
+        world["trainer"] = "hangs"
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    dead = f"20261125T190000Z-{link.mark(pair.peer)}"
+    link.send(pair.peer, dead, tmp_path / "train.jsonl")
+    link.ask(pair.peer, "train", dead, "rehearsal", str(int(time.time()) + 3600))
+
+    def look() -> Seen[None]:
+        return Seen(trainer.stacks.trainer() is not None, "no trainer yet")
+
+    waiting.until("the trainer", look, 60, 0.05)
+    with trainer.ledger.change() as world:
+        world["trainer"] = "trains"
+        world["looks"] = -(10**9)  # of this one: never
+    assert night.run(served)["outcome"] == "promoted"
 
 
 def test_a_training_that_fails_there_is_told_here(served: Site, trainer: StandInSite) -> None:
@@ -126,8 +207,8 @@ def test_what_arrives_with_another_hash_is_refused(
     """As if the disk there, or the link, had damaged it after it was hashed."""
     monkeypatch.setattr(link, "ask", lambda *_, output, **__: output.write(b"weights!"))
     target, meant = tmp_path / "result.json", hashlib.sha256(b"weights").hexdigest()
-    with pytest.raises(GlueError, match="changed while it was read"):
-        link.fetch(Peer("spark-b", tmp_path), "20261126T190000Z", target, meant, 0)
+    with pytest.raises(GlueError, match="arrived damaged"):
+        link.fetch(Peer("spark-b", tmp_path), NIGHT, target, meant, 0)
     assert not list(tmp_path.iterdir())
 
 
@@ -136,10 +217,12 @@ def test_a_peer_names_no_file_here(site: StandInSite, monkeypatch: pytest.Monkey
     told = {"sha256": {"result.json": "0" * 64, "../../secrets.env": "0" * 64}}
     monkeypatch.setattr(elsewhere, "trainer", lambda tonight: Peer("spark-b", site.state))
     monkeypatch.setattr(elsewhere, "order", lambda *_: None)
+    monkeypatch.setattr(link, "mark", lambda peer: "a1b2c3d4")
+    monkeypatch.setattr(link, "ask", lambda *_: "")
     monkeypatch.setattr(elsewhere, "wait", lambda *_: told)
     fetched: list[Path] = []
     monkeypatch.setattr(link, "fetch", lambda *found: fetched.append(found[2]))
-    tonight = Night(site, "20261126T190000Z", site.recipe(), 0.0)
+    tonight = Night(site, NIGHT, site.recipe(), 0.0)
     with pytest.raises(GlueError, match="left no result"):
         elsewhere.train_there(tonight)
     assert fetched == [tonight.folder / "result.json"]
@@ -147,19 +230,59 @@ def test_a_peer_names_no_file_here(site: StandInSite, monkeypatch: pytest.Monkey
 
 def test_no_night_begins_without_a_peer_that_trains(served: Site, pair: Pair) -> None:
     pair.peer.record.unlink()
-    with pytest.raises(PreconditionFailed, match="no peer trains") as error:
+    with pytest.raises(PreconditionFailed, match="no peer can train") as error:
         night.run(served)
     assert error.value.saw == "it has no peers"
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        ({}, ""),
+        ({"gone": "timed out", "words": "gone: timed out"}, "gone: timed out"),
+        ({"role": "both", "words": "day, role both"}, "day, role both"),
+        ({"clock": "clock: 9 s behind there"}, "clock: 9 s behind there"),
+        ({"alike": {"version": "b"}}, "version: here a, there b"),
+        ({"training": {"n": {"phase": "trains"}}}, "it trains night n"),
+        ({"training": {"n": {"phase": "trained"}}}, ""),
+    ],
+)
+def test_which_peer_can_train(found: Facts, why: str) -> None:
+    known = {"role": "train", "clock": "", "alike": {"version": "a"}, "training": {}, "words": ""}
+    assert elsewhere.unfit(known | found, {"version": "a"}) == why
+
+
+def test_the_first_peer_that_can_train_does(
+    site: StandInSite,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    busy, free = Peer("busy", site.state), Peer("free", site.state)
+    monkeypatch.setattr(link, "peers", lambda state: [busy, free])
+    monkeypatch.setattr(link, "look", lambda peer: {"words": f"gone {peer.host}", "gone": ""})
+    monkeypatch.setattr(elsewhere, "alike", lambda site: {})
+    tonight = Night(site, NIGHT, site.recipe(), 0.0)
+    with pytest.raises(PreconditionFailed) as error:
+        elsewhere.trainer(tonight)
+    assert error.value.saw == "busy: gone busy; free: gone free"
+    monkeypatch.setattr(elsewhere, "unfit", lambda found, mine: "busy" * ("busy" in found["words"]))
+    assert elsewhere.trainer(tonight) == free
 
 
 def test_a_peer_of_another_version_trains_nothing(
     served: Site, trainer: StandInSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(versions, "git", lambda *_: "another")
-    with pytest.raises(PreconditionFailed, match="not like this machine") as error:
+    with pytest.raises(PreconditionFailed, match="no peer can train") as error:
         night.run(served)
-    assert error.value.saw.startswith("version: here another, there ")
+    assert "version: here another with changes " in error.value.saw
     assert not list((trainer.state / "nights").iterdir())
+
+
+def test_a_peer_of_another_model_trains_nothing(served: Site, trainer: StandInSite) -> None:
+    """An adapter fits one base model only."""
+    with pytest.raises(PreconditionFailed, match="no peer can train") as error:
+        night.run(with_settings(served, MODEL="smollm2"))
+    assert "MODEL: here smollm2 " in error.value.saw and "there practice " in error.value.saw
 
 
 def test_a_machine_that_trains_runs_no_night_of_its_own(trainer: StandInSite) -> None:
