@@ -93,6 +93,7 @@ def main(folder: Path) -> None:
 
     commands.start_detached = train_here
     facts.image = lambda site, reference: "stand-in"
+    facts.version = lambda: "a"
     doctor.require = lambda site, aim: None
     fault = folder / "fault"
     verb, _, what = (fault.read_text() if fault.exists() else "").partition(" ")

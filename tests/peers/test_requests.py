@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from glue.core.errors import PreconditionFailed
+from glue.operations import versions
 from glue.peers import answers, facts, link
 
 HASH = "a" * 64
@@ -68,6 +69,17 @@ def test_differences_are_named_and_what_both_lack_is_one() -> None:
         "model nano: here f00, there missing",
         "image old: here missing, there x",
     ]
+
+
+def test_a_version_is_the_commit_and_what_is_not_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """make pin changes a file that git tracks: both may have that change."""
+    said = {"rev-parse": "abc\n", "diff": ""}
+    monkeypatch.setattr(versions, "git", lambda verb, *_: said[verb])
+    assert facts.version() == "abc"
+    said["diff"] = "+pinned"
+    one = facts.version()
+    said["diff"] = "+pinned to another"
+    assert one.startswith("abc with changes ") and facts.version() != one
 
 
 @pytest.mark.parametrize(
