@@ -55,18 +55,20 @@ def require_new(night: Night) -> None:
 
 
 def trainer(night: Night) -> Peer:
-    """The first peer that can train tonight. Raises PreconditionFailed, with each one's reason."""
-    mine, reasons = alike(night.site), {}
+    """The first peer that can train tonight. Raises GlueError with each one's reason, and
+    PreconditionFailed if waiting for one that is gone cannot help."""
+    mine, seen = alike(night.site), {}
     for peer in link.peers(night.site.state):
-        reasons[peer.host] = unfit(after_dead_nights(peer, link.look(peer)), mine)
-        if not reasons[peer.host]:
+        seen[peer.host] = found = after_dead_nights(peer, link.look(peer))
+        if not unfit(found, mine):
             return peer
-    saw = "; ".join(f"{host}: {why}" for host, why in reasons.items()) or "it has no peers"
+    saw = "; ".join(f"{host}: {unfit(found, mine)}" for host, found in seen.items())
     do = (
         "make setup-peer HOST=<the other Spark>; on it ROLE=train, and the same version, MODEL and"
         " RECIPE; or ROLE=both here"
     )
-    raise PreconditionFailed("no peer can train tonight", saw, do)
+    kind = GlueError if any("gone" in found for found in seen.values()) else PreconditionFailed
+    raise kind("no peer can train tonight", saw or "it has no peers", do)
 
 
 def unfit(found: Facts, mine: dict[str, str]) -> str:
@@ -109,13 +111,16 @@ def fetch(night: Night, peer: Peer, name: str, hashes: dict[str, str]) -> None:
 
 
 def repeat(night: Night, what: str, act: Callable[[], T]) -> T:
-    """Repeats what fails while a link is cut, or a peer restarts. Raises its last error."""
+    """Repeats what fails while a link is cut, or a peer restarts. Raises its last error, and at
+    once a PreconditionFailed."""
     last: list[GlueError] = []
 
     def look() -> Seen[T]:
         desired_state.require_not_stopped(night.site.state, night.name, AGAIN)
         try:
             return Seen(True, what, act())
+        except PreconditionFailed:
+            raise
         except GlueError as error:
             last.append(error)
             return Seen(False, f"{error.what}: {error.saw}")
