@@ -50,7 +50,8 @@ class Recipe:
     no share names ask in other words. reading_questions: about other things, of
     evaluation/reading.toml, at most. keeps_form: refuses a night after which JSON or a tool call is
     not given any more when it is asked for. preferences: "dpo" trains the pairs of answers, one
-    preferred, after the examples.
+    preferred, after the examples. paraphrases: other ways to ask a question that the day model
+    writes, at most.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -100,6 +101,7 @@ class Recipe:
     keeps_form: Annotated[bool, Field(strict=True, description="true or false")] = True
     search: Annotated[Search | None, SEARCH] = None
     preferences: Annotated[str, one_of("none", "dpo")] = "none"
+    paraphrases: Annotated[int, whole(0, 12)] = 0
 
     @property
     def largest_rank(self) -> int:

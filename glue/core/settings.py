@@ -24,6 +24,7 @@ from glue.core.setting_keys import (
     HIDDEN,
     IMAGES,
     NEEDS,
+    OF_THE_MODEL,
     PERSONAL,
     PROFILES,
     RENAMED,
@@ -38,6 +39,7 @@ MODELS = Path("env", "models")  # below the repository
 SET_UP_AS_SPARK = Path("env", "set-up-as-spark")  # below the repository; git ignores it
 DGX_RELEASE = Path("/etc/dgx-release")
 SITE_FILE, ENVIRONMENT = "env/site.env", "the environment (GLUE_...)"
+MODEL_KEYS = ("MODEL", *OF_THE_MODEL)
 LOADED = "loaded.json"  # in the state folder
 # Memory for a night on BF16 weights beside what one on NVFP4 takes: 41 GB of weights, less 6 GB by
 # computing 19 of the 52 layers twice, so that a Spark has it free (env/spark.env).
@@ -181,7 +183,8 @@ def load(profile: str | None = None, home: Path = REPOSITORY) -> Settings:
         sources |= dict.fromkeys(found, source)
     schema.check(Keys, values, f"env/{chosen}.env and env/site.env", HIDDEN)
     require_needed(values, sources)
-    model = model_files.load(home / MODELS, values["MODEL"])
+    hub_only = chosen == "spark"
+    model = model_files.load(home / MODELS, values["MODEL"], sources["MODEL"], hub_only)
     given = model.settings(values)
     values, sources = given | values, dict.fromkeys(given, f"{MODELS}/{model.name}.toml") | sources
     for folder in (home, home / values["STATE_DIR"]):
@@ -221,7 +224,8 @@ def _layers(
     yield "env/images.env", image_tags.with_tags(images, REPOSITORY)
     for name in (*BELOW.get(profile, ()), profile):
         yield f"env/{name}.env", read_env_file(home / "env" / f"{name}.env")
-    yield SITE_FILE, site
+    # site.env is a Spark's: the demonstration beside it keeps its own model
+    yield SITE_FILE, {key: site[key] for key in site if profile == "spark" or key not in MODEL_KEYS}
     environment = {k[5:]: v for k, v in os.environ.items() if k.startswith("GLUE_")}
     yield ENVIRONMENT, environment
     secrets = home / so_far.get("STATE_DIR", "") / "secrets.env"

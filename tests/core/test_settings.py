@@ -118,6 +118,19 @@ def test_a_key_of_an_earlier_version_overrides_the_model_s_file(key: str, tmp_pa
     assert before[key] == getattr(before.model, OF_THE_MODEL[key])
 
 
+@pytest.mark.parametrize("profile", SMALL)
+def test_the_model_of_a_spark_is_not_that_of_its_demonstration(
+    profile: str, tmp_path: Path
+) -> None:
+    """One site.env serves all profiles, and a Spark's models are of 20 GB and more."""
+    home = copy_env(tmp_path)
+    before = settings.load(profile, home).values
+    for key, value in {"SERVED_MODEL": "maker/large", "MODEL": "super"}.items():
+        (home / "env" / "site.env").write_text(f"{key}={value}\n")
+        assert settings.load(profile, home).values == before
+        assert settings.load("spark", home)[key] == value
+
+
 def test_a_bad_value_is_refused_even_where_a_later_layer_overrides_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,8 +215,8 @@ def test_every_recipe_in_the_repository_is_valid() -> None:
         ("rank = 16", "rnak = 16", "Unknown key in {}: rnak. Did you mean rank?"),
         ("rank = 16", 'rank = 16\nname = "other"', "name in {}: 'other'. Remove this key."),
         ("rank = 16", "rank = ", "a file is not TOML"),
-        ("steps = 80", "steps = true", "steps in {}: True. Expected a whole number from 1 to"),
-        ("steps = 80", "steps = 80.0", "steps in {}: 80.0. Expected a whole number from 1 to"),
+        ("steps = 100", "steps = true", "steps in {}: True. Expected a whole number from 1 to"),
+        ("steps = 100", "steps = 100.0", "steps in {}: 100.0. Expected a whole number from 1 to"),
         ("least_gain = 0.05", "least_gain = nan", "least_gain in {}: nan. Expected a number from"),
         ("target_modules = [", "target_modules = [1, ", "Expected a list of names."),
         ("layers = []", "layers = [-1]", "layers in {}: [-1]. Expected a list of layer numbers"),

@@ -147,6 +147,25 @@ def test_only_models_that_are_asked_for_are_fetched_and_others_stay_known(
     assert not any("other/model" in line for line in told)
 
 
+def test_what_another_command_records_during_a_fetch_is_kept(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export fetches for hours, and setup may fetch a new revision meanwhile."""
+    path, new = site.state / "models.json", {"revision": "v2", "commit": "new", "files": {}}
+    path.write_text(json.dumps({"other/model": {"revision": "main", "commit": "old", "files": {}}}))
+    row = {"model": "stub/model", "phase": "verified", "commit": "abc", "files": {}}
+
+    def fetch(*arguments: Any) -> tuple[int, str]:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"other/model": new}))
+        arguments[2](json.dumps(row))
+        return 0, ""
+
+    monkeypatch.setattr(models, "stream", fetch)
+    models.ensure_models(site, ASKED)
+    assert known(site)["commit"] == "abc"
+    assert json.loads(path.read_text())["other/model"] == new
+
+
 def test_a_model_given_as_a_path_is_not_downloaded(site: Site) -> None:
     models.ensure_models(site, settings.load("rehearsal").hub_models("bf16"))
     assert not (site.state / "models.json").exists()
