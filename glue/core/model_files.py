@@ -104,18 +104,18 @@ class Model:
             "SERVED_MODEL_REVISION": self.served_revision,
             "TRAINED_MODEL": self.trained_model,
             "TRAINED_MODEL_REVISION": self.trained_revision,
-            "MODEL_FLAGS": " ".join(self.flags),
+            "MODEL_FLAGS": self.flags(values.get("MODEL_FLAGS", "")),
             "DAY_FREE_BYTES": str(max(day, LEAST_DAY_BYTES)),
             "NIGHT_FREE_BYTES": str(step + TRAINER_BYTES + PLAN_ERROR_BYTES + reserve),
         }
 
-    @property
-    def flags(self) -> list[str]:
+    def flags(self, own: str) -> str:
         """Of vLLM, for the model: the attention cache's type, and how it writes tool calls and
-        thoughts, if any."""
+        thoughts, if any. own: the site's for the latter, which may set the former."""
         thoughts = self.reasoning_parser and f"--reasoning-parser={self.reasoning_parser}"
-        cache = f"--kv-cache-dtype={self.kv_cache_dtype}"
-        return [*filter(None, [thoughts]), f"--tool-call-parser={self.tool_call_parser}", cache]
+        forms = own.split() or [thoughts, f"--tool-call-parser={self.tool_call_parser}"]
+        cache = "" if "--kv-cache-dtype" in own else f"--kv-cache-dtype={self.kv_cache_dtype}"
+        return " ".join(filter(None, [*forms, cache]))
 
     @property
     def download_bytes(self) -> dict[str, int]:
@@ -123,13 +123,20 @@ class Model:
         served, trained = self.served_download_bytes, self.trained_download_bytes
         return {"SERVED_MODEL": served, "TRAINED_MODEL": trained}
 
-    def untrainable(self, base: str, steps: Mapping[str, int]) -> str:
+    def untrainable(
+        self, base: str, steps: Mapping[str, int], packings: Mapping[str, str] | None = None
+    ) -> str:
         """Why no night with this base can train it; empty if one may. steps: the most bytes of a
-        step, by base."""
-        if base == "served" and not self.trains_served:
-            other = self.untrainable("bf16", steps)
+        step, by base. packings: how weights are packed that no night can train on, by base."""
+        packing = (packings or {}).get(base, "")
+        if packing or (base == "served" and not self.trains_served):
+            why = "of packed weights nights train only on NVFP4 layers of a Nemotron-H, and it "
+            why += f"is {packing}" if packing else "has FP8 layers"
+            if base == "bf16":
+                return why
+            other = self.untrainable("bf16", steps, packings)
             remedy = f"and in BF16: {other}" if other else 'a recipe with base = "bf16" can'
-            return f"nights train on NVFP4 layers only, and it has FP8 layers; {remedy}"
+            return f"{why}; {remedy}"
         step_bytes = steps[base]
         weights = BF16_BYTES * self.parameters if base == "bf16" else self.served_memory_bytes
         if weights < step_bytes:

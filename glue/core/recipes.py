@@ -45,13 +45,13 @@ class Recipe:
     longer example is left out, none is cut. serve: "adapter" loads it beside the base model,
     "merged" serves a checkpoint that contains it. document_questions: per document, at most.
     base: the weights that are trained on: "served" is the checkpoint that serves (SERVED_MODEL),
-    whose packed weights stay packed; "bf16" is TRAINED_MODEL. sort_by_support: trains of what
-    people taught only what its passages support, in variants_each rows of each example; those that
-    no share names ask in other words. reading_questions: about other things, of
-    evaluation/reading.toml, at most. keeps_form: refuses a night after which JSON or a tool call is
-    not given any more when it is asked for. preferences: "dpo" trains the pairs of answers, one
-    preferred, after the examples. paraphrases: other ways to ask a question that the day model
-    writes, at most.
+    whose packed weights stay packed; "bf16" is TRAINED_MODEL, and the default of unsloth, which
+    trains on no other. sort_by_support: trains of what people taught only what its passages
+    support, in variants_each rows of each example; those that no share names ask in other words.
+    reading_questions: about other things, of evaluation/reading.toml, at most. keeps_form: refuses
+    a night after which JSON or a tool call is not given any more when it is asked for. preferences:
+    "dpo" trains the pairs of answers, one preferred, after the examples. paraphrases: other ways to
+    ask a question that the day model writes, at most.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -115,6 +115,8 @@ def load(folder: Path, name: str) -> Recipe:
         there = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
         raise Invalid("Invalid value for RECIPE", repr(name), f"Expected one of: {there}.")
     table = {"name": name} | schema.read_toml(path)
+    if table.get("engine") == "unsloth":
+        table.setdefault("base", "bf16")
     schema.check(Recipe, table, str(path))
     if "search" in table:
         table["search"] = Search(**table["search"])

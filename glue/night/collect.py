@@ -5,6 +5,7 @@ from __future__ import annotations
 from glue.clients import host
 from glue.core import files, services
 from glue.core.errors import PreconditionFailed
+from glue.core.settings import BASE_FACTS
 from glue.machine import doctor, hours
 from glue.machine.hardware_checks import NO_NIGHTS
 from glue.night.tonight import Night, NothingNew
@@ -40,9 +41,10 @@ def require_trainable(night: Night) -> None:
     doctor.require(site, doctor.NIGHT)
     if why := site.settings.untrainable(night.recipe.base):  # with NIGHT_DAYS= it is no fault
         raise PreconditionFailed("no night can train this model", why, NO_NIGHTS)
-    if not (site.state / "base_model.json").exists():
+    if "quantisation" not in site.settings.base_facts:
         what = "the base model's facts are missing"
-        raise PreconditionFailed(what, "no base_model.json", "make setup")
+        saw = f"no quantisation of {site.settings['SERVED_MODEL']} in {BASE_FACTS}"
+        raise PreconditionFailed(what, saw, "make setup")
     size = site.settings.model.adapter_bytes_per_rank * night.recipe.largest_rank
     try:
         files.reserve(night.reserve, size)

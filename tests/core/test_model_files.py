@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from glue.core import model_files, settings
+from glue.core import files, model_files, settings
 from glue.core.errors import Misconfigured
 from glue.core.model_files import Model
 from glue.core.settings import REPOSITORY
@@ -139,8 +139,8 @@ def test_a_model_that_no_night_can_train_is_refused_with_its_bytes(
         "its BF16 weights take 241.3 GB, a training step may take 85.0 GB (TRAINING_MEMORY_BYTES)"
     )
     assert chosen.untrainable("served") == (
-        "nights train on NVFP4 layers only, and it has FP8 layers; and in BF16: "
-        + chosen.untrainable("bf16")
+        "of packed weights nights train only on NVFP4 layers of a Nemotron-H, and it has FP8"
+        " layers; and in BF16: " + chosen.untrainable("bf16")
     )
     assert len(chosen.needed_models("bf16")) == 1 and len(chosen.hub_models("bf16")) == 2
     chosen = spark(monkeypatch, MODEL="lightning")
@@ -152,6 +152,58 @@ def test_a_model_that_no_night_can_train_is_refused_with_its_bytes(
         "served", {"served": 50_000_000_000}
     )
     assert small.startswith("its packed weights take 74.5 GB, a training step may take 50.0 GB")
+
+
+def found(monkeypatch: pytest.MonkeyPatch, folder: Path, kind: str, packing: str) -> Any:
+    """A site on nano's file whose served checkpoint was found by make setup to be another."""
+    facts = {"quantisation": packing, "configuration": {"model_type": kind}}
+    chosen = spark(monkeypatch, STATE_DIR=str(folder), SERVED_MODEL="maker/other")
+    files.write_json(folder / "base_model.json", facts | {"name": "maker/other"})
+    return chosen
+
+
+@pytest.mark.parametrize(
+    ("kind", "packing", "words"),
+    [
+        ("nemotron_h", "MIXED_PRECISION", "and it is nemotron_h in MIXED_PRECISION; a recipe with"),
+        ("llama", "awq", "and it is llama in awq; a recipe with"),
+        ("llama", "NVFP4", "and it is llama in NVFP4; a recipe with"),
+        ("nemotron_h", "NVFP4", ""),
+        ("llama", "", ""),
+    ],
+)
+def test_what_make_setup_found_counts_more_than_the_model_s_file(
+    kind: str, packing: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = found(monkeypatch, tmp_path, kind, packing)
+    assert chosen.model.trains_served
+    why = chosen.untrainable("served")
+    assert words in why and bool(why) is bool(words)
+    assert not chosen.untrainable("bf16")
+
+
+def test_a_packed_checkpoint_for_both_uses_is_refused_for_either_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLUE_TRAINED_MODEL", "maker/other")
+    chosen = found(monkeypatch, tmp_path, "llama", "awq")
+    assert chosen.untrainable("bf16").endswith("and it is llama in awq")
+
+
+def test_what_make_setup_found_of_another_checkpoint_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(monkeypatch, tmp_path, "llama", "awq")
+    chosen = spark(monkeypatch, SERVED_MODEL="maker/third")
+    assert chosen.base_facts == {} and not chosen.untrainable("served")
+
+
+def test_the_layers_are_those_of_the_checkpoint_and_not_of_a_file_that_does_not_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert spark(monkeypatch).configuration == model("nano").configuration
+    assert found(monkeypatch, tmp_path, "llama", "").configuration == {"model_type": "llama"}
+    assert spark(monkeypatch, SERVED_MODEL="maker/third").configuration == {}
 
 
 @pytest.mark.parametrize(("tokens", "measured"), [(2048, 86_250_774_528), (8192, 97_428_412_416)])

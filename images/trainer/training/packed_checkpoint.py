@@ -14,11 +14,11 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from training import expert_lora, packed_experts, packed_weights
+from training import expert_lora, packed_experts, packed_weights, places
 from training.packed_weights import GROUP, Packed, Scratch
 
 Tensor = torch.Tensor
-KNOWN = "NVFP4"
+KNOWN = places.PACKED["nemotron_h"]
 TAKEN_WHOLE = ("out_proj", "lm_head")  # by mamba-ssm's fused layer and TRL's fused head
 FLOATING = (torch.float32, torch.bfloat16, torch.float16)
 
