@@ -24,6 +24,13 @@ from training.packed_weights import Packed
 
 # rows, groups of columns and warps of a program of the kernel
 SHAPES = ((32, 8, 4), (16, 8, 4), (64, 8, 8), (16, 16, 4), (32, 16, 8), (8, 16, 4))
+FACTS = {
+    "what": "training steps through the quantiser (recipe team-merged) and beside the same packed"
+    " NVFP4 weights (team), the full architecture, one run on one GPU that is not a Spark's; ratios"
+    " within this run count",
+    "weights": "random, in an NVFP4 checkpoint of the hub's layout and the official rule of layers:"
+    " no trained weights were there",
+}
 ROWS = [(10_240, "off"), (8192, "off"), (1600, "off")]
 RANK = packed.TEAM["rank"]
 
@@ -80,6 +87,7 @@ def milliseconds(one: Merged, target: torch.Tensor, shape: tuple[int, int, int])
 def bench(folder: Path, result_file: Path, layers: int) -> None:
     one = packed.Bench(folder, result_file, layers)
     one.result["command"] = "python3 -m training.bench.packed_merge " + " ".join(sys.argv[1:])
+    one.result |= FACTS
     model = one.model()
     one.keep(merge_kernel=kernel(model))
     print(one.result["merge_kernel"], flush=True)
@@ -88,10 +96,15 @@ def bench(folder: Path, result_file: Path, layers: int) -> None:
     if one.result["products"] == "triton":
         products = expert_lora.triton_products()
     for row in ROWS:
-        for through in (False, True):
+        for merges in (False, True):
             engine.disable(model)
-            engine.enable(model, products, through)
-            one.rows(model, "packed", [row], through_quantiser=through)
+            engine.enable(model, products, merges)
+            one.rows(model, "packed", [row], through_quantiser=merges)
+        plain, through = one.result["rows"][-2:]
+        if "error" not in plain | through:
+            ratio = plain["step_seconds"] / through["step_seconds"]
+            through["ratio_to_plain"] = round(ratio, 3)
+            one.keep()
 
 
 if __name__ == "__main__":
