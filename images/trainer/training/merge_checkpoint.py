@@ -33,7 +33,7 @@ from typing import Any
 import torch
 
 from training.adapter_factors import Adapter, Refused, bare, few
-from training.packed_checkpoint import Shards
+from training.shards import Shards
 
 FLOATING = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 REFUSED = 3  # exit code
