@@ -12,6 +12,7 @@ import torch
 from peft import PeftModel
 
 from tests.training.in_image.test_merge import differing, refused
+from tests.training.in_image.test_packed import LEAN, job
 from tests.training.in_image.test_packing import RECIPE
 from training import (
     adapter_factors,
@@ -24,6 +25,7 @@ from training import (
     packed_merge,
     packed_weights,
     samples,
+    train,
 )
 from training.bench import random_checkpoint, run
 from training.packed_weights import Packed
@@ -215,6 +217,18 @@ def test_gradients_are_those_of_the_factors_at_the_merged_weight(packed: Path) -
     (x @ straight.T).square().sum().backward()
     for one, other in zip(found, (a.grad, b.grad), strict=True):
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-4 * float(other.abs().max()))
+
+
+def test_a_night_says_how_its_adapter_was_trained(packed: Path, tmp_path: Path) -> None:
+    changes = {"merged": True, "steps": 1} | LEAN
+    for name, base, expected in (
+        ("packed", packed, True),
+        ("dense", packed.parent / "base", False),
+    ):
+        done = train.run(job(tmp_path / name, base, **changes), train.wrapped, pack=False)
+        file = tmp_path / name / "adapter" / "adapter_config.json"
+        assert done["outcome"] == "trained" and done["through_quantiser"] is expected, done
+        assert json.loads(file.read_text())[adapter_factors.THROUGH_QUANTISER] is expected
 
 
 # -----------------------------------------------------------------------------
