@@ -126,7 +126,8 @@ def append_line(path: Path, value: dict[str, Any], mode: int = 0o644) -> None:
         if not size:
             give(descriptor, path.parent, mode)
         whole = not size or os.pread(descriptor, 1, size - 1) == b"\n"
-        line = json.dumps(value, ensure_ascii=False).encode() + b"\n"
+        # what a model writes may hold half a character, which no file can
+        line = json.dumps(value, ensure_ascii=False).encode(errors="replace") + b"\n"
         written = file.write(line if whole else b"\n" + line)
         if written != len(line) + (not whole):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

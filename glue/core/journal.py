@@ -13,6 +13,7 @@ from glue.core import files, redact
 NEW_CHAT = "new chat"  # a person asked for an empty chat in place of a lost one
 # a person asked for backups in a folder that has none, or of a chat with less data
 NEW_BACKUPS = "new backups"
+DROPPED = "dropped"  # the adapter that served was made for another model
 CONFIRMED = "confirmed"  # the night's adapter answered the smoke question
 Row = dict[str, Any]
 
@@ -70,6 +71,13 @@ def is_confirmed(state: Path, night: str) -> bool:
 def last(state: Path, **wanted: Any) -> Row | None:
     """The newest line with these values; ... stands for any value."""
     return last_of(rows(state), **wanted)
+
+
+def dropped(found: list[Row]) -> str:
+    """Why the base model serves in place of an adapter; empty if an adapter or it was promoted
+    since."""
+    row = next((row for row in reversed(found) if row.get("event") in (DROPPED, "serve")), {})
+    return f"in place of {row['adapter']}: {row['reason']}" if row.get("event") == DROPPED else ""
 
 
 def last_of(found: list[Row], **wanted: Any) -> Row | None:

@@ -24,6 +24,9 @@ NOTES = "notes.json"  # as glue/operations/notes.py keeps them
 # what an administrator may decide about a note, and the state of one that the assistant finds
 ACCEPT, DROP, SERVED = "accept", "drop", "served"
 DOCUMENT_QUESTIONS = "document-questions.jsonl"
+PARAPHRASES = (
+    "paraphrases.jsonl"  # other ways to ask, with the chats and people as hashed names them
+)
 PROMPTS = "prompts.jsonl"  # every SYSTEM_PROMPT and RAG_TEMPLATE that a day had: system, template
 
 

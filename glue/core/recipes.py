@@ -46,12 +46,13 @@ class Recipe:
     "merged" serves a checkpoint that contains it, for which packed weights are trained through the
     quantiser. document_questions: per document, at most.
     base: the weights that are trained on: "served" is the checkpoint that serves (SERVED_MODEL),
-    whose packed weights stay packed; "bf16" is TRAINED_MODEL. sort_by_support: trains of what
-    people taught only what its passages support, in variants_each rows of each example; those that
-    no share names ask in other words. reading_questions: about other things, of
-    evaluation/reading.toml, at most. keeps_form: refuses a night after which JSON or a tool call is
-    not given any more when it is asked for. preferences: "dpo" trains the pairs of answers, one
-    preferred, after the examples.
+    whose packed weights stay packed; "bf16" is TRAINED_MODEL, and the default of unsloth, which
+    trains on no other. sort_by_support: trains of what people taught only what its passages
+    support, in variants_each rows of each example; those that no share names ask in other words.
+    reading_questions: about other things, of evaluation/reading.toml, at most. keeps_form: refuses
+    a night after which JSON or a tool call is not given any more when it is asked for. preferences:
+    "dpo" trains the pairs of answers, one preferred, after the examples. paraphrases: other ways to
+    ask a question that the day model writes, at most.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -101,6 +102,7 @@ class Recipe:
     keeps_form: Annotated[bool, Field(strict=True, description="true or false")] = True
     search: Annotated[Search | None, SEARCH] = None
     preferences: Annotated[str, one_of("none", "dpo")] = "none"
+    paraphrases: Annotated[int, whole(0, 12)] = 0
 
     @property
     def trains_merged(self) -> bool:
@@ -119,6 +121,8 @@ def load(folder: Path, name: str) -> Recipe:
         there = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
         raise Invalid("Invalid value for RECIPE", repr(name), f"Expected one of: {there}.")
     table = {"name": name} | schema.read_toml(path)
+    if table.get("engine") == "unsloth":
+        table.setdefault("base", "bf16")
     schema.check(Recipe, table, str(path))
     if "search" in table:
         table["search"] = Search(**table["search"])

@@ -84,6 +84,7 @@ class Keys(BaseModel):
     SERVED_MODEL_REVISION: Text = UNSET
     TRAINED_MODEL: Text = UNSET
     TRAINED_MODEL_REVISION: Text = UNSET
+    MODEL_FLAGS: Text = UNSET
     MAX_MODEL_LENGTH: Positive
     MAX_SEQUENCES: Positive
     KV_CACHE_BYTES: Positive
@@ -168,10 +169,11 @@ STAND_INS = {"DOOR_IMAGE": "BASE_IMAGE", "NIGHT_DESK_IMAGE": "BASE_IMAGE"}
 NEEDS = {"NOTIFY_EMAIL": "SMTP_SERVER", "SMTP_PASSWORD": "SMTP_USER"}  # pragma: allowlist secret
 # an old key, and what replaces it
 RENAMED: dict[str, str] = {}
-# an old key that is still read, and the key of the model's file that it overrides
+# an old key that is still read, and what it overrides in the model's file
 OF_THE_MODEL = {
     "SERVED_MODEL": "served_model",
     "SERVED_MODEL_REVISION": "served_revision",
     "TRAINED_MODEL": "trained_model",
     "TRAINED_MODEL_REVISION": "trained_revision",
+    "MODEL_FLAGS": "reasoning_parser and tool_call_parser",
 }

@@ -24,6 +24,7 @@ from glue.core.setting_keys import (
     HIDDEN,
     IMAGES,
     NEEDS,
+    OF_THE_MODEL,
     PERSONAL,
     PROFILES,
     RENAMED,
@@ -31,6 +32,7 @@ from glue.core.setting_keys import (
     STAND_INS,
     Keys,
 )
+from training.places import PACKED
 
 __all__ = ["HIDDEN", "IMAGES", "PERSONAL", "PROFILES", "SECRETS"]
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -38,7 +40,9 @@ MODELS = Path("env", "models")  # below the repository
 SET_UP_AS_SPARK = Path("env", "set-up-as-spark")  # below the repository; git ignores it
 DGX_RELEASE = Path("/etc/dgx-release")
 SITE_FILE, ENVIRONMENT = "env/site.env", "the environment (GLUE_...)"
-LOADED = "loaded.json"  # in the state folder
+OWN = SITE_FILE, ENVIRONMENT
+MODEL_KEYS = ("MODEL", *OF_THE_MODEL)
+LOADED, BASE_FACTS = "loaded.json", "base_model.json"  # in the state folder
 # Memory for a night on BF16 weights beside what one on NVFP4 takes: 41 GB of weights, less 6 GB by
 # computing 19 of the 52 layers twice, so that a Spark has it free (env/spark.env).
 BF16_MORE_BYTES = 35_000_000_000
@@ -133,7 +137,30 @@ class Settings:
         """Why no night with this base can train the model here; empty if one may."""
         bases = ("served", "bf16")
         steps = {one: self.night_bytes("TRAINING_MEMORY_BYTES", one) for one in bases}
-        return self.model.untrainable(base, steps)
+        return self.model.untrainable(base, steps, {one: self.packing(one) for one in bases})
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What shapes the layers: of the served checkpoint if make setup has read it, else by the
+        model's file, unless an old key names another checkpoint."""
+        planned = {} if self.is_own("SERVED_MODEL") else self.model.configuration
+        return self.base_facts.get("configuration") or planned
+
+    def packing(self, base: str) -> str:
+        """How the weights are packed that a recipe with this base trains, in words; empty if nights
+        can train on them, and where it is not known."""
+        facts = self.base_facts
+        packing = facts.get("quantisation")
+        if not packing or facts["name"] != self.base_model(base):
+            return ""
+        kind = facts["configuration"]["model_type"]
+        return "" if PACKED.get(kind) == packing else f"{kind} in {packing}"
+
+    @property
+    def base_facts(self) -> dict[str, Any]:
+        """What make setup read of the served checkpoint; empty if it was another then."""
+        facts: dict[str, Any] = files.read_json_if_whole(self.state / BASE_FACTS, {})
+        return facts if facts.get("name") == self["SERVED_MODEL"] else {}
 
     def base_model(self, base: str) -> str:
         """The model that a recipe with this base trains."""
@@ -161,7 +188,7 @@ class Settings:
 
     def is_own(self, key: str) -> bool:
         """Whether the site sets it, not this package's files."""
-        return self.sources.get(key) in (SITE_FILE, ENVIRONMENT)
+        return self.sources.get(key) in OWN
 
 
 def load(profile: str | None = None, home: Path = REPOSITORY) -> Settings:
@@ -181,9 +208,12 @@ def load(profile: str | None = None, home: Path = REPOSITORY) -> Settings:
         sources |= dict.fromkeys(found, source)
     schema.check(Keys, values, f"env/{chosen}.env and env/site.env", HIDDEN)
     require_needed(values, sources)
-    model = model_files.load(home / MODELS, values["MODEL"])
+    hub_only = chosen == "spark"
+    model = model_files.load(home / MODELS, values["MODEL"], sources["MODEL"], hub_only)
+    require_one_model(model.name, sources)
     given = model.settings(values)
-    values, sources = given | values, dict.fromkeys(given, f"{MODELS}/{model.name}.toml") | sources
+    values = given | values | {"MODEL_FLAGS": given["MODEL_FLAGS"]}
+    sources = dict.fromkeys(given, f"{MODELS}/{model.name}.toml") | sources
     for folder in (home, home / values["STATE_DIR"]):
         if ":" in str(folder):
             what = "Docker cannot mount a folder with a colon in its name"
@@ -201,6 +231,17 @@ def require_needed(values: Mapping[str, str], sources: Mapping[str, str]) -> Non
         if key in values and needed not in values:
             what, do = f"Missing key {needed} in {sources[key]}", f"Set it, or remove {key}."
             raise Invalid(what, f"{key} needs it", do)
+
+
+def require_one_model(name: str, sources: Mapping[str, str]) -> None:
+    """Raises Invalid for an old key beside the site's own MODEL: two models would be mixed."""
+    if sources["MODEL"] not in OWN:
+        return
+    for key, new in OF_THE_MODEL.items():
+        if key in sources:
+            do = f"Remove {key}. If you need another value, set {new} in a copy of"
+            do += f" {MODELS}/{name}.toml and name that with MODEL."
+            raise Invalid(f"{key} in {sources[key]} is an old key", f"MODEL={name} is set", do)
 
 
 def detect_profile(home: Path = REPOSITORY) -> str:
@@ -221,7 +262,8 @@ def _layers(
     yield "env/images.env", image_tags.with_tags(images, REPOSITORY)
     for name in (*BELOW.get(profile, ()), profile):
         yield f"env/{name}.env", read_env_file(home / "env" / f"{name}.env")
-    yield SITE_FILE, site
+    # site.env is a Spark's: the demonstration beside it keeps its own model
+    yield SITE_FILE, {key: site[key] for key in site if profile == "spark" or key not in MODEL_KEYS}
     environment = {k[5:]: v for k, v in os.environ.items() if k.startswith("GLUE_")}
     yield ENVIRONMENT, environment
     secrets = home / so_far.get("STATE_DIR", "") / "secrets.env"

@@ -13,8 +13,10 @@ from glue.clients.site import Site
 from glue.core import files
 from glue.core.commands import stream
 from glue.core.errors import GlueError
+from glue.core.model_files import commit_of
 from glue.core.settings import REPOSITORY, Settings
 
+MADE_HERE = "made on this machine"  # in place of a commit
 FETCH_DEADLINE_SECONDS = 24 * 3600
 CHECK_DEADLINE_SECONDS = 120
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -112,10 +114,17 @@ def made_for_another(site: Site, release: str) -> str:
     served = site.settings["SERVED_MODEL"]
     if name != served:
         return f"it was made for {name}, and the served model is {served}"
-    known = files.read_json_if_whole(site.state / "models.json", {}).get(served, {}).get("commit")
+    known = commit_of(site.state, served)
     if known and commit and commit != known:
         return f"it was made for commit {commit} of {served}, and {known} is served"
     return ""
+
+
+def served(site: Site) -> dict[str, str]:
+    """For the manifest of a new adapter: what it is made for, as made_for_another reads it."""
+    name = site.settings["SERVED_MODEL"]
+    commit = commit_of(site.state, name) or MADE_HERE
+    return {"served_model": name, "served_revision": commit}
 
 
 def ensure_models(site: Site, asked: Mapping[str, str]) -> None:
@@ -132,8 +141,9 @@ def ensure_models(site: Site, asked: Mapping[str, str]) -> None:
     def hear(row: Row) -> None:
         name, phase = row["model"], row["phase"]
         if phase in ("found", "verified"):
-            models[name] |= {"commit": row["commit"], "files": row["files"]}
-            files.write_json(path, models)
+            found = models[name] | {"commit": row["commit"], "files": row["files"]}
+            # read again: within the hours of a fetch, another command may have added a model
+            files.write_json(path, files.read_json(path, {}) | {name: found})
         if phase == "failed":
             failures.append(f"{name}: {row['reason']}")
         elif words := progress(row):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from glue.clients import host
 from glue.core import files, services
 from glue.core.errors import PreconditionFailed
+from glue.core.settings import BASE_FACTS
 from glue.machine import doctor, hours
 from glue.machine.hardware_checks import NO_NIGHTS
 from glue.night.tonight import Night, NothingNew
@@ -31,9 +32,10 @@ def check(night: Night) -> None:
     if why := site.settings.untrainable(night.recipe.base):  # with NIGHT_DAYS= it is no fault
         raise PreconditionFailed("no night can train this model", why, NO_NIGHTS)
     hours.of(site.settings)
-    if not (site.state / "base_model.json").exists():
+    if "quantisation" not in site.settings.base_facts:
         what = "the base model's facts are missing"
-        raise PreconditionFailed(what, "no base_model.json", "make setup")
+        saw = f"no quantisation of {site.settings['SERVED_MODEL']} in {BASE_FACTS}"
+        raise PreconditionFailed(what, saw, "make setup")
     if late := services.not_serving(site.stacks.services("day")):
         what = "cannot start a night: the day's services are not all up"
         saw = ", ".join(map(": ".join, late.items()))

@@ -103,9 +103,12 @@ def scheduled_end(site: Site) -> float:
     now = datetime.now()
     found = hours.of(site.settings).night(now)
     if found is None or found[1] - now < hours.LEAST_NIGHT:
-        begin = f"{site.settings['NIGHT_AT']}, {site.settings['NIGHT_DAYS']}"
-        saw = f"it is {now:%a %H:%M}; nights start at {begin}"
-        raise PreconditionFailed("no scheduled night starts now", saw, "to start one: make night")
+        what, days = "no scheduled night starts now", site.settings["NIGHT_DAYS"]
+        if not days:
+            do = "sudo make schedule, which removes their timer; to start one: make night"
+            raise PreconditionFailed(what, "NIGHT_DAYS is empty, which is no nights", do)
+        saw = f"it is {now:%a %H:%M}; nights start at {site.settings['NIGHT_AT']}, {days}"
+        raise PreconditionFailed(what, saw, "to start one: make night")
     return found[1].timestamp()
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import glue
 from glue.clients import host
 from glue.clients.site import Site
-from glue.core import desired_state, files, lock, waiting
+from glue.core import desired_state, files, lock, model_files, waiting
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError
 from glue.core.waiting import Seen
-from glue.machine import hours
+from glue.machine import hours, models
 from glue.night import evaluate
 from glue.night.tonight import Night
 from glue.serving import adapters, model
@@ -223,8 +223,7 @@ def manifest(night: Night) -> dict[str, Any]:
         "night": night.name,
         "recipe": asdict(night.recipe) | chosen(night.result),
         **base(night),
-        "served_model": settings["SERVED_MODEL"],
-        "served_revision": revision(night.site, settings["SERVED_MODEL"]),
+        **models.served(night.site),
         "dataset": night.card,
         "training": night.result,
         "versions": {"glue": glue.__version__, "images": images},
@@ -244,7 +243,8 @@ def chosen(result: dict[str, Any]) -> dict[str, Any]:
 def base(night: Night) -> dict[str, str]:
     """The weights that an adapter is trained on."""
     name = night.site.settings.base_model(night.recipe.base)
-    return {"base_model": name, "base_revision": revision(night.site, name)}
+    commit = model_files.commit_of(night.site.state, name) or models.MADE_HERE
+    return {"base_model": name, "base_revision": commit}
 
 
 def origins(night: Night) -> list[str]:
@@ -253,9 +253,3 @@ def origins(night: Night) -> list[str]:
     before = Path(trained.get("begin_from", "")).name
     inherited = night.site.store.manifest(before).get("origins", []) if before else []
     return sorted({*night.dataset["origins"], *inherited})
-
-
-def revision(site: Site, name: str) -> str:
-    """The commit of a downloaded model."""
-    models = files.read_json_if_whole(site.state / "models.json", {})
-    return str(models.get(name, {}).get("commit") or "made on this machine")

@@ -22,11 +22,11 @@ from glue.clients.docker import Stacks
 from glue.clients.site import Site
 from glue.core import commands, files
 from glue.core.errors import GlueError, PreconditionFailed
-from glue.core.settings import LOADED, REPOSITORY, Settings
+from glue.core.settings import BASE_FACTS, LOADED, REPOSITORY, Settings
 
 LONG_SECONDS = 6 * 3600.0
 ROOM = "check that the disk has room"
-MODELS, FACTS = "models.json", "base_model.json"
+MODELS = "models.json"
 # MODELS of a bundle, under a name that an earlier version's make load, which upgrades run, copies
 # beside the site's own list and does not put in its place
 BUNDLED = "bundled-models.json"
@@ -68,8 +68,8 @@ def save_models(site: Site, folder: Path) -> list[str]:
         commands.run(command, ROOM, output=file, timeout_seconds=LONG_SECONDS)
     kept = {name: known[name] for name in needed if name in known}
     files.write_json(folder / "state" / BUNDLED, kept)
-    if (site.state / FACTS).exists():
-        shutil.copy2(site.state / FACTS, folder / "state" / FACTS)
+    if (site.state / BASE_FACTS).exists():
+        shutil.copy2(site.state / BASE_FACTS, folder / "state" / BASE_FACTS)
     return sorted(kept)
 
 

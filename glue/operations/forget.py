@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from glue.clients import jobs, knowledge
@@ -108,5 +110,18 @@ def remove(site: Site, wanted: Iterable[str]) -> dict[str, int]:
             module = "learning.dataset.forget"
             job = Job(module, order, writes=folders, timeout_seconds=DATASET_SECONDS)
             removed = dict(jobs.run(site, job)["removed"])
+        removed |= remove_paraphrases(site.state, hashed)
         notes.take_out(site.state, theirs)  # last: an interrupted forget finds their texts again
     return removed | ({names.NOTES: len(theirs)} if theirs else {})
+
+
+def remove_paraphrases(state: Path, wanted: set[str]) -> dict[str, int]:
+    """Other ways to ask what these chats and people asked, also where others asked the same."""
+    path = state / names.PARAPHRASES
+    rows = files.read_lines(path)
+    kept = [row for row in rows if not wanted & set(row.get("origins", []))]
+    if len(kept) == len(rows):
+        return {}
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+    files.write(path, text, mode=0o600)
+    return {names.PARAPHRASES: len(rows) - len(kept)}

@@ -18,7 +18,7 @@ from glue.clients.site import Site, Tell
 from glue.core import commands, files, lock, recipes, settings
 from glue.core.errors import Misconfigured, PreconditionFailed, steps
 from glue.core.model_files import COMPUTED
-from glue.core.settings import REPOSITORY, SECRETS, Settings
+from glue.core.settings import BASE_FACTS, REPOSITORY, SECRETS, Settings
 from glue.machine import doctor, images
 from glue.machine import models as machine_models
 from glue.machine.check_types import Grade
@@ -247,16 +247,14 @@ def ensure_general_examples(site: Site) -> None:
 
 
 def ensure_base_facts(site: Site) -> None:
-    """state/base_model.json: the shape that an adapter must fit."""
-    path, name = site.state / "base_model.json", site.settings["SERVED_MODEL"]
-    before = files.read_json_if_whole(path, {})
-    if before.get("name") == name and before.get("configuration"):  # an earlier version wrote none
+    """state/base_model.json: the shape that an adapter must fit, and how the weights are packed."""
+    if "quantisation" in site.settings.base_facts:  # an earlier version wrote none
         return
     site.tell("reading the base model's shape")
     what = "the base model cannot be read"
-    command = ("training.describe", name)
+    command = ("training.describe", site.settings["SERVED_MODEL"])
     facts = run_job(site, *command, what=what, do="make setup", seconds=READ_MODEL_SECONDS)
-    files.write_json(path, facts)
+    files.write_json(site.state / BASE_FACTS, facts)
 
 
 # ---------------------------------------------------------------------- recipes
@@ -269,10 +267,9 @@ def show(site: Site, name: str) -> dict[str, Any]:
     nor the watch takes it for the trainer. Raises Misconfigured if a target or layer matches
     nothing in the model."""
     recipe = asdict(recipes.load(REPOSITORY / "env" / "recipes", name))
-    model, known = site.settings.model, files.read_json_if_whole(site.state / "base_model.json", {})
-    configuration = model.configuration or known.get("configuration")
+    model, configuration = site.settings.model, site.settings.configuration
     if not configuration:
-        saw = "no configuration in base_model.json"
+        saw = f"no configuration of {site.settings['SERVED_MODEL']} in {BASE_FACTS}"
         raise PreconditionFailed("the base model's layers are not known", saw, "make setup")
     budget = site.settings.night_bytes("TRAINING_MEMORY_BYTES", recipe["base"])
     asked = {"configuration": configuration, "budget_bytes": budget}
@@ -282,6 +279,7 @@ def show(site: Site, name: str) -> dict[str, Any]:
         what = "the recipe has targets that the model does not have"
         raise Misconfigured(what, f"{name}: {facts['unmatched']}", "correct the recipe")
     kept = {key: recipe[key] for key in ("name", "engine", "serve", "rank")}
-    counts = {key: facts[key] for key in ("total_parameters", "trainable_parameters", "memory")}
+    counts = {key: facts[key] for key in ("total_parameters", "trainable_parameters")}
+    counts["memory"] = site.settings.untrainable(recipe["base"]) or facts["memory"]
     basis = {"basis": COMPUTED} if model.computed else {}
     return kept | counts | {"model": model.name} | basis

@@ -197,7 +197,8 @@ def add(site: Site, folder: Path) -> str:
         do = "train again, or add a different adapter"
         raise PreconditionFailed("this adapter cannot serve", files.names(wrong), do)
     with lock.hold(site.state, lock.SWITCH, f"add {folder.name}", SWITCH_WAIT_SECONDS):
-        return site.store.publish(folder, {"source": f"added from {folder.name}"})
+        manifest = {"source": f"added from {folder.name}", **models.served(site)}
+        return site.store.publish(folder, manifest)
 
 
 # lists of fingerprints, of which only numbers are shown

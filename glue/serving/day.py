@@ -209,7 +209,9 @@ def ensure_adapter_fits(site: Site) -> None:
     or which may answer worse than none. It stays stored."""
     current = site.store.current()
     if current is not None and (why := models.made_for_another(site, current)):
-        site.tell(f"the base model serves instead of {current}: {why}")
+        do = f"to return: set the model back, make setup, make day, make promote ADAPTER={current}"
+        site.tell(f"the base model serves instead of {current}: {why}; {do}")
+        journal.note(site.state, event=journal.DROPPED, adapter=current, reason=f"{why}; {do}")
         site.store.retreat([*site.store.served(), None])
 
 

@@ -21,6 +21,7 @@ FORMS = {
     "bf16": ("training.merge_checkpoint", "TRAINED_MODEL"),
     "nvfp4": ("training.quantise_checkpoint", "TRAINED_MODEL"),
 }
+PACKING_FACTOR = 1.4  # MEMORY_FACTOR of training.quantise_checkpoint, of the bytes of the model
 DEADLINE_SECONDS = 4 * 3600
 
 
@@ -33,6 +34,8 @@ def ensure_base(site: Site, release: str, form: str) -> None:
     if made_before(site, release, form):
         return
     require_free(site, release)
+    if form == "nvfp4":
+        require_memory(site)
     asked = {one: at for one, at in site.settings.hub_models("bf16").items() if one == name}
     wrong, held, _ = models.models(site, asked)
     if wrong.get(name):
@@ -40,6 +43,15 @@ def ensure_base(site: Site, release: str, form: str) -> None:
         require_disk(site, form, missing)
         site.tell(f"fetching {name}, about {host.readable(missing)}: FORM={form} is made of it")
         models.ensure_models(site, asked)
+
+
+def require_memory(site: Site) -> None:
+    """What packing needs, before hours of fetching; the packing itself checks again."""
+    wanted = PACKING_FACTOR * site.settings.model.trained_download_bytes
+    if (free := host.available_bytes()) < wanted:
+        saw = f"{host.readable(free)} of memory available, {host.readable(wanted)} needed"
+        do = "make stop, then the export, then make day; nothing was fetched"
+        raise PreconditionFailed("too little memory for FORM=nvfp4", saw, do)
 
 
 def require_disk(site: Site, form: str, missing_bytes: int) -> None:
@@ -88,8 +100,12 @@ def made_before(site: Site, release: str, form: str) -> dict[str, Any] | None:
 
 
 def require_free(site: Site, release: str) -> None:
-    """Raises PreconditionFailed if an image is missing, the trainer runs, or it serves."""
+    """Raises PreconditionFailed if it was made for another model, an image is missing, the trainer
+    runs, or it serves."""
     store = site.store
+    if why := models.made_for_another(site, release):
+        what = f"cannot export {release}"
+        raise PreconditionFailed(what, why, "set the MODEL it was made for, then make setup")
     if absent := site.stacks.missing_images(site.settings.images):
         raise PreconditionFailed("an image is not on this machine", ", ".join(absent), "make setup")
     trainer = site.stacks.trainer()

@@ -37,7 +37,7 @@ def status(site: Site) -> dict[str, Any]:
         "profile": site.settings.profile,
         "url": site.settings.chat_url,
         "adapter": current,
-        "serving": {Mode.DAY: current or "base model", Mode.NIGHT: "night desk"}.get(mode),
+        "serving": {Mode.DAY: current or base_model(rows), Mode.NIGHT: "night desk"}.get(mode),
         "services": {name: shown(found[name]) for name in sorted(found)},
         "trainer": trainer.state if trainer else None,
         "night_running": lock.held(site.state, lock.TRAINING),
@@ -49,6 +49,10 @@ def status(site: Site) -> dict[str, Any]:
             *overdue(rows, datetime.now().astimezone(), *oldest_hours(site.settings)),
         ],
     }
+
+
+def base_model(rows: list[Row]) -> str:
+    return " ".join(filter(None, ("base model", journal.dropped(rows))))
 
 
 def oldest_hours(settings: Settings) -> tuple[int, int]:

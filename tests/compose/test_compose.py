@@ -437,3 +437,19 @@ def test_members_get_controls_memories_and_a_system_prompt_only_if_the_site_says
 @pytest.mark.parametrize("profile", settings.PROFILES)
 def test_members_get_none_by_default(profile: str) -> None:
     assert settings.load(profile)["MEMBER_CONTROLS"] == "false"
+
+
+def test_another_commit_of_the_model_is_another_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compose recreates a container only if its configuration changes, and offline vLLM reads the
+    commit only at its start."""
+    monkeypatch.setattr(settings.Settings, "state", tmp_path)
+    name, found = settings.load("spark")["SERVED_MODEL"], []
+    for commit in ("", "abc", "def"):
+        (tmp_path / "models.json").write_text(json.dumps({name: {"commit": commit}}))
+        found.append(configuration("day", "spark")["services"])
+    assert [one["vllm"]["environment"]["SERVED_COMMIT"] for one in found] == ["", "abc", "def"]
+    for one in found:
+        del one["vllm"]
+    assert found[0] == found[1] == found[2]

@@ -1,12 +1,14 @@
 """The files of env/models, and what is planned by them."""
 
-from dataclasses import replace
+import inspect
+import re
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from glue.core import model_files, settings
+from glue.core import files, model_files, settings
 from glue.core.errors import Misconfigured
 from glue.core.model_files import Model
 from glue.core.settings import REPOSITORY
@@ -40,7 +42,7 @@ def test_a_token_s_cache_is_that_of_the_attention_layers(name: str) -> None:
     said = model(name).configuration
     keys_and_values = 2 * said["num_key_value_heads"] * said["head_dim"]
     layers = said["hybrid_override_pattern"].count("*")
-    width = 1 if model(name).kv_cache_dtype == "fp8" else 2
+    width = {"fp8": 1, "bfloat16": 2}[model(name).kv_cache_dtype]
     assert model(name).kv_bytes_per_token == layers * keys_and_values * width
 
 
@@ -48,7 +50,7 @@ def test_lightning_is_not_served_with_the_cache_that_was_reported_not_to_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert "--kv-cache-dtype=fp8" in spark(monkeypatch, MODEL="nano")["MODEL_FLAGS"]
-    assert "--kv-cache-dtype=auto" in spark(monkeypatch, MODEL="lightning")["MODEL_FLAGS"]
+    assert "--kv-cache-dtype=bfloat16" in spark(monkeypatch, MODEL="lightning")["MODEL_FLAGS"]
     assert "kv-cache-dtype=" not in (REPOSITORY / "compose.day.yaml").read_text()
 
 
@@ -121,7 +123,11 @@ def test_vllm_s_memory_share_is_free_once_a_model_s_day_may_start(
     nvidia-smi's owners report)."""
     text = (REPOSITORY / "compose.day.yaml").read_text()
     share = float(text.partition("--gpu-memory-utilization=")[2].split()[0])
-    days = [spark(monkeypatch, MODEL=name).number("DAY_FREE_BYTES") for name in PUBLISHED]
+    days = [
+        spark(monkeypatch, MODEL=name, KV_CACHE_BYTES=cache).number("DAY_FREE_BYTES")
+        for name in PUBLISHED
+        for cache in ("10000000000", "2000000000")
+    ]
     assert share * 121.69 * 2**30 <= min(days)
 
 
@@ -133,8 +139,8 @@ def test_a_model_that_no_night_can_train_is_refused_with_its_bytes(
         "its BF16 weights take 241.3 GB, a training step may take 85.0 GB (TRAINING_MEMORY_BYTES)"
     )
     assert chosen.untrainable("served") == (
-        "nights train on NVFP4 layers only, and it has FP8 layers; and in BF16: "
-        + chosen.untrainable("bf16")
+        "of packed weights nights train only on NVFP4 layers of a Nemotron-H, and it has FP8"
+        " layers; and in BF16: " + chosen.untrainable("bf16")
     )
     assert len(chosen.needed_models("bf16")) == 1 and len(chosen.hub_models("bf16")) == 2
     chosen = spark(monkeypatch, MODEL="lightning")
@@ -146,6 +152,58 @@ def test_a_model_that_no_night_can_train_is_refused_with_its_bytes(
         "served", {"served": 50_000_000_000}
     )
     assert small.startswith("its packed weights take 74.5 GB, a training step may take 50.0 GB")
+
+
+def found(monkeypatch: pytest.MonkeyPatch, folder: Path, kind: str, packing: str) -> Any:
+    """A site on nano's file whose served checkpoint was found by make setup to be another."""
+    facts = {"quantisation": packing, "configuration": {"model_type": kind}}
+    chosen = spark(monkeypatch, STATE_DIR=str(folder), SERVED_MODEL="maker/other")
+    files.write_json(folder / "base_model.json", facts | {"name": "maker/other"})
+    return chosen
+
+
+@pytest.mark.parametrize(
+    ("kind", "packing", "words"),
+    [
+        ("nemotron_h", "MIXED_PRECISION", "and it is nemotron_h in MIXED_PRECISION; a recipe with"),
+        ("llama", "awq", "and it is llama in awq; a recipe with"),
+        ("llama", "NVFP4", "and it is llama in NVFP4; a recipe with"),
+        ("nemotron_h", "NVFP4", ""),
+        ("llama", "", ""),
+    ],
+)
+def test_what_make_setup_found_counts_more_than_the_model_s_file(
+    kind: str, packing: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = found(monkeypatch, tmp_path, kind, packing)
+    assert chosen.model.trains_served
+    why = chosen.untrainable("served")
+    assert words in why and bool(why) is bool(words)
+    assert not chosen.untrainable("bf16")
+
+
+def test_a_packed_checkpoint_for_both_uses_is_refused_for_either_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLUE_TRAINED_MODEL", "maker/other")
+    chosen = found(monkeypatch, tmp_path, "llama", "awq")
+    assert chosen.untrainable("bf16").endswith("and it is llama in awq")
+
+
+def test_what_make_setup_found_of_another_checkpoint_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(monkeypatch, tmp_path, "llama", "awq")
+    chosen = spark(monkeypatch, SERVED_MODEL="maker/third")
+    assert chosen.base_facts == {} and not chosen.untrainable("served")
+
+
+def test_the_layers_are_those_of_the_checkpoint_and_not_of_a_file_that_does_not_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert spark(monkeypatch).configuration == model("nano").configuration
+    assert found(monkeypatch, tmp_path, "llama", "").configuration == {"model_type": "llama"}
+    assert spark(monkeypatch, SERVED_MODEL="maker/third").configuration == {}
 
 
 @pytest.mark.parametrize(("tokens", "measured"), [(2048, 86_250_774_528), (8192, 97_428_412_416)])
@@ -169,14 +227,14 @@ def test_the_plan_follows_the_cache_and_the_rank_unless_it_is_set(
     assert spark(monkeypatch, DAY_FREE_BYTES="1000").number("DAY_FREE_BYTES") == 1000
 
 
-def test_a_model_without_a_file_is_refused_with_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["ultra", "practice"])
+def test_a_spark_refuses_a_model_without_a_file_or_made_on_this_machine_with_the_list(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(Misconfigured) as error:
-        spark(monkeypatch, MODEL="ultra")
-    expected = (
-        "Invalid value for MODEL: 'ultra'."
-        " Expected one of: lightning, nano, practice, smollm2, super."
-    )
-    assert expected in str(error.value)
+        spark(monkeypatch, MODEL=name)
+    expected = "Invalid value for MODEL in {}: '{}'. Expected one of: lightning, nano, super."
+    assert expected.format(settings.ENVIRONMENT, name) in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +243,34 @@ def test_a_model_without_a_file_is_refused_with_the_list(monkeypatch: pytest.Mon
         ("31_577_937_344", '"many"', "parameters in {}: 'many'. Expected a whole number from 1."),
         ("computed = false", "", "Missing key in {}: computed. Expected true or false."),
         ("parameters =", "paramters =", "Unknown key in {}: paramters. Did you mean parameters?"),
+        (
+            "computed =",
+            'name = "nano"\ncomputed =',
+            "key in {}: name. A model is named by its file",
+        ),
+        (
+            "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4",
+            "nano",
+            "Expected org/name, or a path from /.",
+        ),
+        (
+            "hidden_size = 2688",
+            'hidden_size = "2688"',
+            "hidden_size in [configuration] of {}: '2688'. Expected a whole number from 1.",
+        ),
+        (
+            "n_groups = 8",
+            "",
+            "Missing key in [configuration] of {}: n_groups. Expected a whole number from 1.",
+        ),
+        ("head_dim = 128\nmax", "head_dim = 0\nmax", "{}: 0. Expected a whole number from 1."),
+        ('"MEMEM*EM', '"MEMEM-EM', "Expected a letter M, E or * for each layer."),
+        (
+            'model_type = "nemotron_h"',
+            'model_type = "llama"',
+            "Missing key in [configuration] of {}: num_hidden_layers.",
+        ),
+        ('model_type = "nemotron_h"', "", "Missing key in [configuration] of {}: model_type."),
         ('"qwen3_coder"', '""', "tool_call_parser in {}: ''. Expected text that is not empty."),
     ],
 )
@@ -210,3 +296,15 @@ def test_a_plain_model_s_shape_is_read_from_its_configuration() -> None:
     }
     found = memory_plan.shape(llama, 8_072_204_288, 41_943_040, 16, experts_adapted=False)
     assert (found.kinds, found.plain_inner, found.query_width) == (("plain",) * 32, 14336, 4096)
+
+
+def test_every_key_that_a_shape_is_read_from_is_required_of_a_file() -> None:
+    """A key that is read and not required would be a crash in place of a message."""
+    read = set(re.findall(r'said\["(\w+)"\]', inspect.getsource(memory_plan.shape)))
+    required = {
+        one.name
+        for kind in (model_files.Plain, model_files.Hybrid)
+        for one in fields(kind)
+        if one.default is MISSING
+    }
+    assert required - read == {"hybrid_override_pattern"} and read <= required

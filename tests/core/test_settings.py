@@ -107,7 +107,7 @@ def test_an_old_key_is_refused_with_the_new_one(monkeypatch: pytest.MonkeyPatch)
         settings.check({"OFFICE_PORT": "3000"}, "env/site.env")
 
 
-@pytest.mark.parametrize("key", OF_THE_MODEL)
+@pytest.mark.parametrize("key", [key for key in OF_THE_MODEL if key != "MODEL_FLAGS"])
 def test_a_key_of_an_earlier_version_overrides_the_model_s_file(key: str, tmp_path: Path) -> None:
     home = copy_env(tmp_path)
     before = settings.load("spark", home)
@@ -116,6 +116,51 @@ def test_a_key_of_an_earlier_version_overrides_the_model_s_file(key: str, tmp_pa
     assert after.values == before.values | {key: "0123abc"}
     assert after.sources[key] == "env/site.env"
     assert before[key] == getattr(before.model, OF_THE_MODEL[key])
+
+
+@pytest.mark.parametrize("profile", SMALL)
+def test_the_model_of_a_spark_is_not_that_of_its_demonstration(
+    profile: str, tmp_path: Path
+) -> None:
+    """One site.env serves all profiles, and a Spark's models are of 20 GB and more."""
+    home = copy_env(tmp_path)
+    before = settings.load(profile, home).values
+    for key, value in {"SERVED_MODEL": "maker/large", "MODEL": "super"}.items():
+        (home / "env" / "site.env").write_text(f"{key}={value}\n")
+        assert settings.load(profile, home).values == before
+        assert settings.load("spark", home)[key] == value
+
+
+@pytest.mark.parametrize(
+    ("old", "flags"),
+    [
+        ("--tool-call-parser=hermes", "--tool-call-parser=hermes --kv-cache-dtype=fp8"),
+        (
+            "--tool-call-parser=x --kv-cache-dtype=auto",
+            "--tool-call-parser=x --kv-cache-dtype=auto",
+        ),
+    ],
+)
+def test_the_flags_of_an_earlier_version_override_the_parsers_and_keep_the_cache(
+    old: str, flags: str, tmp_path: Path
+) -> None:
+    """The cache's type was no part of them then."""
+    home = copy_env(tmp_path)
+    (home / "env" / "site.env").write_text(f'MODEL_FLAGS="{old}"\n')
+    found = settings.load("spark", home)
+    assert (found["MODEL_FLAGS"], found.sources["MODEL_FLAGS"]) == (flags, "env/site.env")
+
+
+@pytest.mark.parametrize("key", OF_THE_MODEL)
+def test_a_key_of_an_earlier_version_is_refused_beside_model(key: str, tmp_path: Path) -> None:
+    home = copy_env(tmp_path)
+    (home / "env" / "site.env").write_text(f"MODEL=lightning\n{key}=0123abc\n")
+    with pytest.raises(Misconfigured) as error:
+        settings.load("spark", home)
+    assert (
+        f"{key} in env/site.env is an old key: MODEL=lightning is set. Remove {key}. If you need"
+        f" another value, set {OF_THE_MODEL[key]} in a copy of env/models/lightning.toml"
+    ) in str(error.value)
 
 
 def test_a_bad_value_is_refused_even_where_a_later_layer_overrides_it(
@@ -210,8 +255,8 @@ def test_a_recipe_that_serves_merged_on_its_own_base_trains_so(name: str, expect
         ("rank = 16", "rnak = 16", "Unknown key in {}: rnak. Did you mean rank?"),
         ("rank = 16", 'rank = 16\nname = "other"', "name in {}: 'other'. Remove this key."),
         ("rank = 16", "rank = ", "a file is not TOML"),
-        ("steps = 80", "steps = true", "steps in {}: True. Expected a whole number from 1 to"),
-        ("steps = 80", "steps = 80.0", "steps in {}: 80.0. Expected a whole number from 1 to"),
+        ("steps = 100", "steps = true", "steps in {}: True. Expected a whole number from 1 to"),
+        ("steps = 100", "steps = 100.0", "steps in {}: 100.0. Expected a whole number from 1 to"),
         ("least_gain = 0.05", "least_gain = nan", "least_gain in {}: nan. Expected a number from"),
         ("target_modules = [", "target_modules = [1, ", "Expected a list of names."),
         ("layers = []", "layers = [-1]", "layers in {}: [-1]. Expected a list of layer numbers"),
@@ -251,7 +296,9 @@ def test_a_bad_recipe_names_file_key_value_and_what_is_expected(
 
 def test_the_unsloth_engine_cannot_train_on_the_weights_that_serve(tmp_path: Path) -> None:
     text = (REPOSITORY / "env" / "recipes" / "case-study.toml").read_text()
-    (tmp_path / "bad.toml").write_text(text.replace('base = "bf16"\n', ""))
+    (tmp_path / "old.toml").write_text(text.replace('base = "bf16"\n', ""))
+    assert recipes.load(tmp_path, "old").base == "bf16", "a copy from before there was a base"
+    (tmp_path / "bad.toml").write_text(text.replace('base = "bf16"', 'base = "served"'))
     with pytest.raises(Misconfigured, match=r"base in .*: 'served', and engine is 'unsloth'"):
         recipes.load(tmp_path, "bad")
 
@@ -348,3 +395,13 @@ def test_every_recipe_of_the_grouped_engine_trains_the_weights_that_serve() -> N
     for path in folder.glob("*.toml"):
         recipe = recipes.load(folder, path.stem)
         assert (recipe.base, recipe.engine) in (("served", "grouped"), ("bf16", "unsloth"))
+
+
+@pytest.mark.parametrize("name", ["team", "lean", "free", "plain"])
+def test_the_page_s_sed_changes_the_base_of_every_recipe_for_a_spark(
+    name: str, tmp_path: Path
+) -> None:
+    text = (REPOSITORY / "env" / "recipes" / f"{name}.toml").read_text()
+    changed = re.sub('(?m)^base = "served"', 'base = "bf16"', text)
+    (tmp_path / "bf16.toml").write_text(changed)
+    assert recipes.load(tmp_path, "bf16").base == "bf16"

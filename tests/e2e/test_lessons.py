@@ -12,7 +12,8 @@ from glue.clients import knowledge, open_webui, pages
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.core.names import BASE
-from learning.dataset.documents import Notebook, from_documents
+from learning.dataset.documents import from_documents
+from learning.dataset.notebook import Notebook
 from learning.dataset.prompt import PromptForm, source_context
 from learning.examples import Example, Message
 from rehearsal import team
@@ -59,7 +60,7 @@ def test_questions_about_the_real_documents_are_asked_as_the_chat_would(
         count = site.settings.number("RAG_TOP_K")
         return knowledge.look_up(person, collection, question, count)
 
-    notebook = Notebook.open(tmp_path / "kept.jsonl", scripted, site.tell)
+    notebook = Notebook.open(tmp_path / "kept.jsonl", "passage", scripted, site.tell, 600)
     found = from_documents(knowledge.texts(person, collection), notebook, look_up, form, 2)
     assert len(found.examples) >= 4, found.rejected
     for example in found.examples:

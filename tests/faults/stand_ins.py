@@ -32,6 +32,7 @@ from glue.core.settings import Settings
 from glue.core.verdict import Verdict
 
 MODEL = settings.load("rehearsal")["SERVED_MODEL"]
+FACTS = {"name": MODEL, "expert_count": 0, "expert_layers": [], "quantisation": ""}
 # what the job that builds a data set says of it
 DATASET: dict[str, Any] = {
     "card": {"parts": dict.fromkeys(("train", "held_out", "earlier", "general", "replay"), 2)},
@@ -265,7 +266,7 @@ def make_site(
     state = folder / "state"
     for name in ("adapters", "nights", "desk"):
         (state / name).mkdir(parents=True)
-    (state / "base_model.json").write_text("{}")
+    (state / "base_model.json").write_text(json.dumps(FACTS))
     ledger = Ledger(folder / "ledger.json")
     ledger.path.write_text(
         json.dumps({"services": {}, "loaded": {}, "trainer": "trains", "assistant": ""})

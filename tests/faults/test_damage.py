@@ -27,7 +27,7 @@ from learning.dataset import build, card
 from learning.dataset import files as dataset_files
 from learning.dataset.prepare import Prepared
 from learning.examples import Dataset
-from tests.faults.stand_ins import StandInSite
+from tests.faults.stand_ins import FACTS, StandInSite
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda content: b"",
@@ -54,7 +54,7 @@ def fill(site: StandInSite) -> None:
     tables: dict[str, Any] = {
         "models.json": {"a/model": {"revision": "main", "commit": "1", "files": {}}},
         "kernels-passed.json": {"image": "sha256:1"},
-        "base_model.json": {"name": "m", "expert_count": 0, "expert_layers": []},
+        "base_model.json": FACTS,
         settings.LOADED: {"image": "sha256:1"},
         "banner.json": {"adapter": site.store.current(), "text": "learned"},
         "alarm.json": {"what": notify.NOT_SERVING, "time": 0},

@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import pytest
 
+from glue.core import files as lines
 from glue.core import recipes
 from glue.core.errors import Misconfigured
-from glue.core.names import GLOSSARY, GOLDEN
+from glue.core.names import GLOSSARY, GOLDEN, PARAPHRASES
 from glue.core.settings import REPOSITORY
-from learning.dataset import build, files, split, taught, voices
+from learning.dataset import build, files, forget, split, taught, voices
 from learning.job import Job
 
 RATINGS = Path(__file__).parent / "data" / "open-webui-0.12.4-ratings.json"
@@ -182,3 +183,60 @@ def test_a_recipe_that_sorts_trains_variants_of_what_passages_hold_and_names_the
         )
     )
     assert again["new"] == 0
+
+
+WAYS = ("The saw has which code?", "By which code is the saw known to us?", "Is B11 the saw?")
+BESIDE = ("Which code has the mill got?", "Please, which code is it that the saw has?")
+
+
+class Writer(Model):
+    """A stub: counts, and writes a script, as the practice model cannot."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def running_requests(self) -> int:
+        return 0
+
+    def complete(self, name: str, messages: list[dict[str, str]], most_tokens: int) -> str:
+        self.asked.append(messages[0]["content"])
+        if "<answer>" in self.asked[-1]:
+            return json.dumps({"answered": [1, 2, 3, 5, 6]})
+        return json.dumps({"ways": [*WAYS, *BESIDE, "Do tell me of the saw."]})
+
+
+def test_other_ways_to_ask_are_written_by_night_once_trained_or_held_out_and_forgotten(
+    tmp_path: Path,
+) -> None:
+    recipe = asdict(RECIPE) | {"sort_by_support": True, "unrelated_rows": 5, "paraphrases": 6}
+    model, folder = Writer(), tmp_path / "nights" / "n" / "dataset"
+
+    def built(**more: Any) -> Any:
+        asked = job(tmp_path, recipe=recipe, **more)
+        return build.build(replace(asked, chat=cast(Any, Documents()), model=cast(Any, model)))[
+            "card"
+        ]
+
+    by_day = built(for_night=False, folder="dataset")
+    assert not model.asked and by_day["rejected"]["another way to ask: not written yet"] == 1
+    card = built()
+    assert len(model.asked) == 2 and card["paraphrases"] == 3
+    left_out = {why: n for why, n in card["rejected"].items() if "another way" in why}
+    assert left_out == {
+        "another way to ask: it tells the answer": 1,
+        "another way to ask: the corrected answer does not answer it": 1,
+        "another way to ask: it is no question": 1,
+    }
+    trained = {row.question for row in files.read(folder).train}
+    held = {one.example.question for one in files.read_asked(folder)}
+    good = {*WAYS[:2], BESIDE[1]}
+    assert trained & good and held & good and not trained & held & good
+    assert not (trained | held) & {WAYS[2], BESIDE[0]}
+    rows = (folder / "train.jsonl").read_text(), (folder / "asked.jsonl").read_text()
+    assert built() == card and len(model.asked) == 2, "no night asks again"
+    assert rows == ((folder / "train.jsonl").read_text(), (folder / "asked.jsonl").read_text())
+    assert "<b>3</b>other ways to ask" in (folder / "page.html").read_text()
+    (kept,) = lines.read_lines(tmp_path / PARAPHRASES)
+    forget.remove_named(tmp_path, set(kept["origins"]))
+    everything = "".join(path.read_text() for path in tmp_path.glob("*/**/*.*"))
+    assert not any(way in everything for way in WAYS)

@@ -179,7 +179,31 @@ def test_forget_may_be_repeated_when_nothing_is_left(site: Site) -> None:
     assert [forgetting.forget(site, "user", "gone")["ratings_deleted"] for _ in range(2)] == [3, 0]
 
 
+def paraphrased(*rows: Example) -> dict[str, Any]:
+    """A row as a night writes it, of the same question by these."""
+    way = f"Asked otherwise in {' and '.join(row.origin.chat for row in rows)}?"
+    items = [{"way": way, "answered": True}]
+    return {"question": "0" * 64, "items": items, "origins": split.origins(rows)}
+
+
+def test_other_ways_to_ask_go_with_the_chat_or_person_who_asked(site: Site) -> None:
+    path = site.state / names.PARAPHRASES
+    rows = [paraphrased(*some) for some in (ROWS[:1], ROWS[1:], ROWS[2:])]
+    for row in rows:
+        files.append_line(path, row, mode=0o600)
+    done = forgetting.forget(site, "chat", "chat-1")
+    assert done["datasets"][names.PARAPHRASES] == 1 and files.read_lines(path) == rows[1:]
+    before = path.stat()
+    assert names.PARAPHRASES not in forgetting.forget(site, "chat", "chat-1")["datasets"]
+    assert path.stat().st_ino == before.st_ino and before.st_mode & 0o777 == 0o600
+    forgetting.forget(site, "user", "user-1")
+    assert files.read_lines(path) == rows[2:], "two people asked the same, one is forgotten"
+    assert "chat-3" in path.read_text() and "user-2" not in path.read_text()
+
+
 def test_a_restore_does_not_bring_back_forgotten_examples(site: Site, tmp_path: Path) -> None:
+    for row in ROWS[:2]:
+        files.append_line(site.state / names.PARAPHRASES, paraphrased(row), mode=0o600)
     backup = tmp_path.parent / f"{tmp_path.name}-backup"
     shutil.copytree(site.state, backup / "state")
     forgetting.forget(site, "chat", "chat-1")
@@ -189,6 +213,7 @@ def test_a_restore_does_not_bring_back_forgotten_examples(site: Site, tmp_path: 
     shutil.rmtree(backup)
     everything = "".join(path.read_text() for path in site.state.glob("nights/**/*.*"))
     assert "in chat-1" not in everything and "in chat-2" in everything
+    assert files.read_lines(site.state / names.PARAPHRASES) == [paraphrased(ROWS[1])]
     assert forget.forgotten(site.state)(
         {"user_id": "user-1", "meta": {"chat_id": "chat-1"}, "updated_at": 5}
     )

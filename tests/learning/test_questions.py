@@ -10,7 +10,8 @@ import pytest
 
 from glue.core.errors import GlueError, Misconfigured
 from learning.dataset import glossary, questions
-from learning.dataset.documents import Notebook, Write, from_documents
+from learning.dataset.documents import from_documents
+from learning.dataset.notebook import Notebook, Write
 from learning.dataset.prompt import PromptForm
 from learning.dataset.questions import Item
 
@@ -143,7 +144,7 @@ def documents() -> Iterator[tuple[str, str]]:
 
 
 def notebook(folder: Path, write: Write) -> Notebook:
-    return Notebook.open(folder / "kept.jsonl", write, print)
+    return Notebook.open(folder / "kept.jsonl", "passage", write, print, 600)
 
 
 def test_questions_are_written_once_checked_and_prompted_as_by_day(tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ def test_missing_and_night_desk_answers_are_never_right(answer: str) -> None:
         (FRENCH, "French"),
         (RUSSIAN, "CYRILLIC"),
         (JAPANESE, "EAST ASIAN"),
+        ("How long do customers have to send a gauge back?", ""),  # it was Portuguese: do, a
+        ("Onde fica o laboratório de calibração da empresa?", "Portuguese"),
         ("B23", ""),
         ("", ""),
     ],

@@ -14,7 +14,7 @@ from glue.clients import host
 from glue.clients.docker import Engine
 from glue.clients.host import Machine
 from glue.clients.knowledge import UNATTACHED
-from glue.core import commands, gpu, recipes, settings
+from glue.core import commands, files, gpu, recipes, settings
 from glue.core.gpu import Gpu
 from glue.core.services import Service
 from glue.core.settings import REPOSITORY
@@ -308,6 +308,19 @@ def test_the_model_s_plan_is_told_and_a_model_that_no_night_can_train_is_refused
     assert (
         found == "fail" and "its BF16 weights take 241.3 GB, a training step may take 85.0" in said
     )
+
+
+def test_a_served_checkpoint_that_is_packed_otherwise_than_its_file_says_is_refused(
+    tmp_path: Path,
+) -> None:
+    seen = setting(STATE_DIR=str(tmp_path))
+    facts = {"name": SERVED, "configuration": {"model_type": "nemotron_h"}}
+    files.write_json(tmp_path / "base_model.json", facts | {"quantisation": "NVFP4"})
+    assert grade(seen, "model")[0] == "ok"
+    files.write_json(tmp_path / "base_model.json", facts | {"quantisation": "MIXED_PRECISION"})
+    found, said = grade(seen, "model")
+    assert found == "fail" and "it is nemotron_h in MIXED_PRECISION; a recipe with base" in said
+    assert "model" in doctor.NIGHT, "so that a night ends before vLLM stops"
 
 
 def test_a_model_that_no_night_can_train_is_fine_where_no_nights_are_wanted() -> None:

@@ -213,6 +213,13 @@ def test_impossible_hours_are_refused(bad: dict[str, str], words: str) -> None:
     assert words in str(error.value)
 
 
+def test_a_timer_that_was_left_where_no_nights_are_wanted_is_told_how_to_go() -> None:
+    site = Site(spark(NIGHT_DAYS=""), None, print)  # type: ignore[arg-type]
+    with pytest.raises(PreconditionFailed, match="NIGHT_DAYS is empty") as error:
+        night.scheduled_end(site)
+    assert error.value.do.startswith("sudo make schedule, which removes")
+
+
 @pytest.mark.parametrize(
     ("now", "left"),
     [

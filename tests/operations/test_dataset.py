@@ -1,5 +1,6 @@
 """The orders of data set jobs, and the files that they can read. tests/learning tests the jobs."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from glue.core import names
 from glue.core.errors import GlueError
 from glue.core.recipes import load as load_recipe
 from glue.core.settings import REPOSITORY, load
-from glue.operations import dataset, forget, notes
+from glue.operations import backup_contents, dataset, forget, notes
 
 RECIPE = load_recipe(REPOSITORY / "env" / "recipes", "team")
 
@@ -64,6 +65,22 @@ def test_a_night_s_data_set_is_in_its_folder_and_reads_earlier_ones(site: Any) -
     assert job.order["folder"] == "nights/n/dataset" and job.order["for_night"]
     assert "nights/n" in names_of(site, job.writes)
     assert {"nights", "dataset", names.GLOSSARY, "replay.jsonl"} <= names_of(site, job.reads)
+
+
+def test_what_the_day_model_writes_is_kept_in_files_that_are_backed_up(site: Any) -> None:
+    for name in (names.DOCUMENT_QUESTIONS, names.PARAPHRASES):
+        (site.state / name).unlink(missing_ok=True)
+    nothing = replace(RECIPE, document_questions=0, paraphrases=0)
+    for recipe, wanted in (
+        (nothing, set[str]()),
+        (replace(nothing, paraphrases=6), {names.PARAPHRASES}),
+        (RECIPE, {names.DOCUMENT_QUESTIONS, names.PARAPHRASES}),
+    ):
+        dataset.build_in(site, recipe, site.state / "nights" / "n" / "dataset", "n")
+        written = names_of(site, site.asked[-1].writes) - {"nights/n"}
+        kept = {path.name for path in backup_contents.entries(site.state, site.state / "none")}
+        assert written == wanted and wanted <= kept
+    assert (site.state / names.PARAPHRASES).stat().st_mode & 0o777 == 0o600
 
 
 def test_no_job_can_read_the_secrets(site: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from glue.clients import host
 from glue.clients.docker import Stacks
 from glue.clients.site import Site
-from glue.core import commands, lock, settings
+from glue.core import commands, files, lock, settings
 from glue.core import services as observed
 from glue.core.commands import Hear
 from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
@@ -25,6 +25,7 @@ from glue.serving import day
 from tests.stub_hub import LARGE, StubHub, fetch_command, running
 
 ASKED = {"stub/model": "main"}
+FACTS = {"name": "stub/model", "quantisation": "", "configuration": {"model_type": "nemotron_h"}}
 
 
 @pytest.fixture
@@ -145,6 +146,25 @@ def test_only_models_that_are_asked_for_are_fetched_and_others_stay_known(
     size = host.readable(sum(map(len, hub.files.values())))
     assert any("stub/model: found" in line and line.endswith(f", {size}") for line in told)
     assert not any("other/model" in line for line in told)
+
+
+def test_what_another_command_records_during_a_fetch_is_kept(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export fetches for hours, and setup may fetch a new revision meanwhile."""
+    path, new = site.state / "models.json", {"revision": "v2", "commit": "new", "files": {}}
+    path.write_text(json.dumps({"other/model": {"revision": "main", "commit": "old", "files": {}}}))
+    row = {"model": "stub/model", "phase": "verified", "commit": "abc", "files": {}}
+
+    def fetch(*arguments: Any) -> tuple[int, str]:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"other/model": new}))
+        arguments[2](json.dumps(row))
+        return 0, ""
+
+    monkeypatch.setattr(models, "stream", fetch)
+    models.ensure_models(site, ASKED)
+    assert known(site)["commit"] == "abc"
+    assert json.loads(path.read_text())["other/model"] == new
 
 
 def test_a_model_given_as_a_path_is_not_downloaded(site: Site) -> None:
@@ -402,11 +422,13 @@ def test_a_recipe_is_counted_beside_a_night_and_is_not_taken_for_its_trainer(
 ) -> None:
     """A stub of Docker: the job prints what the real one counts."""
     asked: list[tuple[str, ...]] = []
+    orders: list[str] = []
     counted: dict[str, Any] = {"total_parameters": 31_577_937_344, "unmatched": []}
     counted |= {"trainable_parameters": 439_440_384, "memory": "84.7 of 85.0 GB"}
 
     def compose_command(stack: str, *arguments: str) -> list[str]:
         asked.append(arguments)
+        orders.append((site.state / "order.json.unfinished").read_text())
         return ["echo", json.dumps(counted)]
 
     stacks = SimpleNamespace(
@@ -424,10 +446,16 @@ def test_a_recipe_is_counted_beside_a_night_and_is_not_taken_for_its_trainer(
             "rank": 16,
             "total_parameters": 31_577_937_344,
             "trainable_parameters": 439_440_384,
-            "memory": "84.7 of 85.0 GB",
+            "memory": known.untrainable("served"),
             "model": "lightning",
             "basis": "computed, not run on this size",
         }
+        assert "it has FP8 layers" in known.untrainable("served")
+        trainable = replace(known, values=known.values | {"MODEL": "smollm2"})
+        files.write_json(site.state / "base_model.json", FACTS)
+        counts = setup.show(replace(beside, settings=trainable), "team")
+        assert (counts["memory"], counts["model"]) == ("84.7 of 85.0 GB", "smollm2")
+        assert json.loads(orders[-1])["configuration"] == FACTS["configuration"]
         counted["unmatched"] = ["gate_proj"]
         with pytest.raises(Misconfigured, match="targets that the model does not have"):
             setup.show(beside, "team")
@@ -438,3 +466,20 @@ def test_a_recipe_of_a_model_that_is_not_known_yet_is_not_counted(site: Site) ->
     """The practice model's file does not say its layers; make setup finds them."""
     with pytest.raises(PreconditionFailed, match="layers are not known"):
         setup.show(site, "team")
+
+
+@pytest.mark.parametrize("before", [{}, FACTS | {"name": "stub/other"}, {"name": "stub/model"}])
+def test_the_served_checkpoint_is_read_once_and_again_for_another_or_by_a_new_version(
+    before: dict[str, Any], site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def describe(_: Site, *command: str, **__: Any) -> dict[str, Any]:
+        read.append(" ".join(command))
+        return FACTS
+
+    monkeypatch.setattr(setup, "run_job", describe)
+    files.write_json(site.state / "base_model.json", before)
+    for _ in range(2):
+        setup.ensure_base_facts(site)
+    assert read == ["training.describe stub/model"] and site.settings.base_facts == FACTS

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from glue.clients.adapter_store import AdapterStore
-from glue.core import desired_state
+from glue.core import desired_state, journal
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError, Locked, PreconditionFailed
 from glue.machine import models
-from glue.serving import adapters, day, export, model
+from glue.serving import adapters, day, export, model, status
 from tests.core.test_state import make_checkpoint, publish, serve
 
 
@@ -142,10 +142,15 @@ def test_while_the_model_must_stay_stopped_rollback_moves_the_link_and_starts_no
 SERVED = {"served_model": "maker/served", "served_revision": "abc"}
 
 
-def made_for(site: Any, tmp_path: Path, **changes: str) -> str:
-    """An adapter that serves, of a site that serves commit abc of maker/served."""
+def serves(site: Any, tmp_path: Path) -> None:
+    """Commit abc of maker/served."""
     site.state, site.settings = tmp_path, {"SERVED_MODEL": "maker/served"}
     (tmp_path / "models.json").write_text('{"maker/served": {"commit": "abc"}}')
+
+
+def made_for(site: Any, tmp_path: Path, **changes: str) -> str:
+    """An adapter that serves, of a site that serves commit abc of maker/served."""
+    serves(site, tmp_path)
     name: str = site.store.publish(trained(tmp_path), {**SERVED, **changes})
     serve(site.store, name)
     return name
@@ -173,6 +178,11 @@ def test_a_day_serves_the_base_instead_of_an_adapter_of_another_model(
         day.ensure_adapter_fits(site)
         assert site.store.current() == (None if changes else name) and name in site.store.names()
     assert len(told) == bool(changes) and all("the base model serves" in line for line in told)
+    serving = status.base_model(journal.rows(tmp_path))
+    assert serving.startswith(f"base model in place of {name}: it was made for") is bool(changes)
+    assert (f"make promote ADAPTER={name}" in serving) is bool(changes)
+    journal.record(tmp_path, event="serve", adapter=None)
+    assert status.base_model(journal.rows(tmp_path)) == "base model"
 
 
 @pytest.mark.parametrize("changes", OTHERS)
@@ -192,6 +202,18 @@ def test_an_adapter_of_an_earlier_version_which_recorded_no_model_serves(
     site: Any, tmp_path: Path
 ) -> None:
     assert models.made_for_another(site, made_for(site, tmp_path, served_model="")) == ""
+
+
+def test_an_added_adapter_belongs_to_the_model_that_served_then(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serves(site, tmp_path)
+    monkeypatch.setattr(adapters, "problems", lambda *_: [])
+    name = adapters.add(site, trained(tmp_path))
+    assert SERVED.items() <= site.store.manifest(name).items()
+    assert not models.made_for_another(site, name)
+    (tmp_path / "models.json").write_text('{"maker/served": {"commit": "def"}}')
+    assert "made for commit abc" in models.made_for_another(site, name)
 
 
 # ---------------------------------------------------------------------- trained for a checkpoint

@@ -11,6 +11,7 @@ from glue.clients import host
 from glue.clients.site import Site
 from glue.core import settings
 from glue.core.errors import PreconditionFailed
+from glue.core.settings import REPOSITORY
 from glue.machine import models
 from glue.serving import export
 
@@ -22,6 +23,7 @@ def make_site(profile: str, told: list[str]) -> Site:
         settings=settings.load(profile),
         state=Path("/srv/state"),
         store=SimpleNamespace(
+            manifest=lambda release: {},
             verify=lambda release: None,
             checkpoint=lambda release: None,
             current=lambda: None,
@@ -80,6 +82,7 @@ def test_an_export_says_what_it_fetches_and_fetches_only_a_missing_model(
     monkeypatch.setattr(models, "ensure_models", lambda site, names: asked.append(names))
     monkeypatch.setattr(host, "free_disk_bytes", lambda folder: 200 * 10**9)
     monkeypatch.setattr(host, "on_one_disk", lambda *_: True)
+    monkeypatch.setattr(host, "available_bytes", lambda: 108 * 10**9)
     export.ensure_base(make_site(profile, told), "an adapter", form)
     assert [list(names) for names in asked] == ([[BF16]] if fetched else [])
     assert all(BF16 in line and fetched in line for line in told) and len(told) == len(asked)
@@ -93,7 +96,20 @@ def test_nothing_is_fetched_for_an_export_that_would_be_refused_or_is_there(
     monkeypatch.setattr(busy.stacks, "trainer", lambda: SimpleNamespace(state="running"))
     with pytest.raises(PreconditionFailed, match="the trainer is busy"):
         export.ensure_base(busy, "an adapter", "bf16")
+    other = make_site("spark", [])
+    monkeypatch.setattr(other.store, "manifest", lambda release: {"served_model": "maker/other"})
+    for act in (export.ensure_base, export.ensure):
+        with pytest.raises(PreconditionFailed, match="made for maker/other"):
+            act(other, "an adapter", "bf16")
+    monkeypatch.setattr(host, "available_bytes", lambda: 70 * 10**9)
+    with pytest.raises(PreconditionFailed, match=r"70.0 GB of memory available, 88.5 GB needed"):
+        export.ensure_base(make_site("spark", []), "an adapter", "nvfp4")
     made = {"form": "bf16", "base_model": BF16}
     monkeypatch.setattr(busy.store, "checkpoint", lambda release: made)
     export.ensure_base(busy, "an adapter", "bf16")
     assert export.made_before(busy, "an adapter", "nvfp4") is None
+
+
+def test_an_export_asks_for_the_memory_that_packing_asks_for() -> None:
+    code = REPOSITORY / "images" / "trainer" / "training" / "quantise_checkpoint.py"
+    assert f"MEMORY_FACTOR = {export.PACKING_FACTOR} " in code.read_text()

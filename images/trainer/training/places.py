@@ -19,3 +19,5 @@ PLAIN = frozenset(
         *(f"mlp.{name}" for name in ("gate_proj", "up_proj", "down_proj")),
     }
 )
+# the packed weights that nights train on, by the kind of model (packed_checkpoint.py)
+PACKED = {"nemotron_h": "NVFP4"}

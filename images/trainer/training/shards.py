@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from training import places
 from training.packed_weights import GROUP, Packed
 
 Tensor = torch.Tensor
-KNOWN = "NVFP4"
+KNOWN = places.PACKED["nemotron_h"]
 FLOATING = (torch.float32, torch.bfloat16, torch.float16)
 
 

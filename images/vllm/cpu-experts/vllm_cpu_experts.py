@@ -1,5 +1,5 @@
-"""A vLLM plug-in: relu2 mixture-of-experts layers, with LoRA, on a CPU. For the rehearsal's tiny
-model only.
+"""A vLLM plug-in: relu2 mixture-of-experts layers, with LoRA, on a CPU. For the small models of the
+rehearsal and the demonstration only.
 
 Written against vLLM 0.32.0, where two things keep Nemotron-H from a CPU:
 
@@ -9,7 +9,10 @@ supported only for
 - as soon as LoRA is on, the unquantized oracle picks the Triton experts, also where there is no
 Triton.
 
-This removes the refusal and uses plain-torch experts. On a GPU `register` does nothing.
+This removes the refusal and uses plain-torch experts. A third thing makes any adapter slow: vLLM
+copies an adapter's matrices once for each token (lora/ops/torch_ops/lora_ops.py), which triples the
+time of a prompt of SmolLM2. Here each adapter is one product for all of its tokens. On a GPU
+`register` does nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ def register() -> None:
         return
     _allow_experts_without_gate()
     _choose_plain_experts()
+    _multiply_each_adapter_once()
 
 
 def _allow_experts_without_gate() -> None:
@@ -125,3 +129,38 @@ def _add_lora(result, rows, slots, lora, which: str, expert: int) -> None:
         a = stacked_a[slot, expert if stacked_a.shape[1] > 1 else 0]
         b = stacked_b[slot, expert if stacked_b.shape[1] > 1 else 0]
         result[mine] += (rows[mine] @ a.t()) @ b.t()
+
+
+def _multiply_each_adapter_once() -> None:
+    from vllm.lora.ops.torch_ops import lora_ops
+    from vllm.lora.punica_wrapper import punica_cpu
+
+    def bgmv_shrink(inputs, weights, output, slots, scaling=1.0):
+        product = _by_slot(inputs, weights, slots, output.dtype)
+        output[:, : product.shape[1]] = scaling * product
+
+    def bgmv_expand(inputs, weights, output, slots, add_inputs=True):
+        # adapter and model may pad their outputs differently
+        size = min(weights.shape[-2], output.shape[1])
+        bgmv_expand_slice(inputs, weights, output, slots, 0, size, add_inputs)
+
+    def bgmv_expand_slice(inputs, weights, output, slots, offset, size, add_inputs=True):
+        product = _by_slot(inputs, weights, slots, output.dtype)[:, :size]
+        part = output[:, offset : offset + size]
+        part.copy_(part + product if add_inputs else product)
+
+    for replacement in (bgmv_shrink, bgmv_expand, bgmv_expand_slice):
+        for module in (lora_ops, punica_cpu):
+            setattr(module, replacement.__name__, replacement)
+
+
+def _by_slot(inputs, weights, slots, dtype: torch.dtype) -> torch.Tensor:
+    """inputs [tokens, in] times the matrix of each token's slot, -1 for none: [tokens, out].
+    weights: [slots, 1, out, in] or [slots, out, in]."""
+    inputs, matrices = inputs.to(dtype), weights.reshape(len(weights), *weights.shape[-2:])
+    result = inputs.new_zeros(len(inputs), weights.shape[-2])
+    for slot in torch.unique(slots).tolist():
+        if slot >= 0:
+            mine = slots == slot
+            result[mine] = inputs[mine] @ matrices[slot].to(dtype).t()
+    return result

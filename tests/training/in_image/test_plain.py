@@ -164,6 +164,15 @@ def test_setup_refuses_a_model_that_cannot_be_trained(tmp_path: Path) -> None:
     assert "(gpt2) cannot be trained" in json.loads(done.stdout.splitlines()[-1])["refused"]
 
 
+def test_setup_is_told_how_a_checkpoint_is_packed(tmp_path: Path) -> None:
+    config = transformers.AutoConfig.for_model("llama", **SIZE)
+    config.quantization_config = {"quant_method": "awq", "bits": 4}
+    configured(tmp_path, config)
+    command = [sys.executable, "-m", "training.describe", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1])["quantisation"] == "awq"
+
+
 def test_a_window_longer_than_attention_s_own_is_kept(tmp_path: Path) -> None:
     """Rows of a model with a window go through transformers' own attention."""
     config = transformers.AutoConfig.for_model("qwen2", **SIZE | WINDOW)

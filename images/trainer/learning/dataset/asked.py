@@ -8,7 +8,7 @@ from typing import Any
 
 from learning.dataset import split, support, variants
 from learning.dataset.facts import Fact
-from learning.dataset.variants import Shares, Variant
+from learning.dataset.variants import NO_WAYS, Shares, Variant, Ways
 from learning.dataset.wording import Wording
 from learning.examples import Example
 
@@ -21,12 +21,13 @@ def held_out(
     known: Container[str],
     fits: Callable[[Example], bool],
     words: Wording | None = None,
+    ways: Ways = NO_WAYS,
 ) -> tuple[Variant, ...]:
     """Of the examples whose passages hold a fact MOST_FACTS at most, first of all new ones.
 
     known: fingerprints of what earlier nights had.
     """
-    made = variants.held_out(newest(supported(examples), known), Shares(), SEED, words)
+    made = variants.held_out(newest(supported(examples), known), Shares(), SEED, words, ways)
     return tuple(one for one in made if fits(one.example))
 
 

@@ -26,6 +26,7 @@ from learning.dataset import (
     files,
     forget,
     glossary,
+    paraphrases,
     prepare,
     ratings,
     split,
@@ -39,7 +40,7 @@ from learning.dataset import (
 from learning.dataset.prepare import Prepared
 from learning.dataset.prompt import PromptForm
 from learning.dataset.taught import Taught
-from learning.dataset.variants import Variant
+from learning.dataset.variants import Variant, Ways
 from learning.dataset.wording import Wording
 from learning.evaluation import golden, measurements
 from learning.examples import Dataset, Example, Message
@@ -114,7 +115,8 @@ def too_little(found: Lessons, recipe: dict[str, Any]) -> str:
 
 
 def gather(job: Job) -> Lessons:
-    """Reads Open WebUI, the glossary and, if the recipe asks for it, the documents."""
+    """Reads Open WebUI, the glossary and, if the recipe asks for them, the documents, and other
+    ways to ask that the day model writes."""
     recipe, region = job.order["recipe"], job.order["phone_region"]
     form = PromptForm(job.order["system_prompt"], job.order["rag_template"])
     collected = ratings.collect(job.chat.ratings(), form, known(job))
@@ -136,8 +138,10 @@ def gather(job: Job) -> Lessons:
     left_out += tuple(taught.to_decide(*one) for one in found.left_out)
     ready = replace(ready, examples=found.kept)
     earlier = frozenset(job.order["known"])
-    questions = asked.held_out(ready.examples, earlier, fitting(job), wording_of(job))
-    built = divided(job, form, found)
+    written = paraphrases.collect(job, ready.examples)
+    rejected += Counter(written.rejected)
+    questions = asked.held_out(ready.examples, earlier, fitting(job), wording_of(job), written.ways)
+    built = divided(job, form, found, written.ways)
     built = taught.judged(built, questions, found, earlier, recipe["fewest_units"])
     questions += style.held_out(built)
     new = sum(split.fingerprint(row) not in earlier for row in ready.examples)
@@ -145,11 +149,12 @@ def gather(job: Job) -> Lessons:
     counts |= {
         "needs_a_decision": len(left_out),
         "deleted_accounts": collected.deleted_accounts,
+        "paraphrases": written.count,
     }
     return Lessons(ready, built, counts, new, left_out, questions)
 
 
-def divided(job: Job, form: PromptForm, found: Taught) -> Dataset:
+def divided(job: Job, form: PromptForm, found: Taught, ways: Ways) -> Dataset:
     recipe = job.order["recipe"]
     replay = read_replay(job.state / recipe["replay_file"]) if recipe["replay_file"] else ()
     built = split.build(
@@ -158,7 +163,7 @@ def divided(job: Job, form: PromptForm, found: Taught) -> Dataset:
         recipe["held_out_share"],
         recipe["general_rows"],
         recipe["replay_rows"],
-        tuple(filter(fitting(job), taught.trained(found, recipe, wording_of(job)))),
+        tuple(filter(fitting(job), taught.trained(found, recipe, wording_of(job), ways))),
     )
     # beside whatever the night learns: a night of style alone reads other documents worse without
     count = recipe["unrelated_rows"] if recipe["sort_by_support"] else 0

@@ -98,12 +98,18 @@ def task(passage: str, count: int) -> str:
 def read(reply: str) -> list[Item] | None:
     """What a reply holds in the form that was asked for; None for any other, such as one that was
     cut short."""
+    rows = listed(reply, "items")
+    return None if rows is None else list(items(rows))
+
+
+def listed(reply: str, key: str) -> list[Any] | None:
+    """The list under this key of the JSON in a reply; None if it holds none."""
     start, end = reply.find("{"), reply.rfind("}")
     try:
-        rows = json.loads(reply[start : end + 1])["items"]
-        return list(items(rows))
+        found = json.loads(reply[start : end + 1])[key]
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    return found if isinstance(found, list) else None
 
 
 def items(rows: list[Any]) -> Iterator[Item]:

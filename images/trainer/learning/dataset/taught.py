@@ -11,7 +11,7 @@ from typing import Any
 
 from learning.dataset import facts, passages, split, support, variants
 from learning.dataset.asked import SEED
-from learning.dataset.variants import Shares, Variant
+from learning.dataset.variants import NO_WAYS, Shares, Variant, Ways
 from learning.dataset.wording import Wording
 from learning.examples import Dataset, Example
 
@@ -83,9 +83,12 @@ def to_decide(why: str, row: Example) -> tuple[str, Example]:
 
 
 def trained(
-    found: Taught, recipe: Mapping[str, Any], words: Wording | None = None
+    found: Taught,
+    recipe: Mapping[str, Any],
+    words: Wording | None = None,
+    ways: Ways = NO_WAYS,
 ) -> tuple[Example, ...]:
-    made = variants.train(found.supported, shares(recipe), SEED, words)
+    made = variants.train(found.supported, shares(recipe), SEED, words, ways)
     return tuple(one.example for one in made)
 
 

@@ -30,7 +30,9 @@ NEAR = 0.7  # of the absent examples: the own passage without the sentence that 
 UNKNOWN = Fact()  # what an absent answer is about
 
 
-Ways = Mapping[str, Sequence[str]]  # a question, and other ways to ask it that a model wrote
+# A question, and other ways to ask it that a model wrote. One that may not be used is empty: each
+# of the others is then trained, or held out, as before.
+Ways = Mapping[str, Sequence[str]]
 NO_WAYS: Ways = {}
 
 
@@ -157,8 +159,8 @@ def fact_of(row: Example) -> Fact:
 def trained_ways(material: Material, count: int) -> list[str]:
     """The question itself and the templates in turn; every other one a written way, where there
     are some. Mixed, so that no way goes with one kind."""
-    trained, _ = divided(material.words.templates_in(material.language), material)
-    written, _ = divided(material.written, material)
+    trained, _ = templates(material)
+    written, _ = divided(material.written, material.example.question)
     turns = [("{q}", *trained), *([written] if written else [])]
     ways = [
         turn[number // len(turns) % len(turn)]
@@ -169,17 +171,21 @@ def trained_ways(material: Material, count: int) -> list[str]:
 
 def held_ways(material: Material) -> tuple[str, ...]:
     """Written ones where there are some: a template has the question's own words and is easier."""
-    _, templates = divided(material.words.templates_in(material.language), material)
-    return divided(material.written, material)[1] or templates
+    return divided(material.written, material.example.question)[1] or templates(material)[1]
 
 
-def divided(ways: Sequence[str], material: Material) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(those that train, those that are held out): others for each fact, so that no way to ask is
-    always the held-out one."""
+def templates(material: Material) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Others for each fact, so that no template is always the held-out one."""
+    said = material.words.templates_in(material.language)
+    return divided(said, split.fingerprint(material.example))
+
+
+def divided(ways: Sequence[str], seed: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(those that train, those that are held out)."""
     mixed = list(ways)
-    random.Random(split.fingerprint(material.example)).shuffle(mixed)
+    random.Random(seed).shuffle(mixed)
     trained = round(len(mixed) * TRAINED_WAYS)
-    return tuple(mixed[:trained]), tuple(mixed[trained:])
+    return tuple(filter(None, mixed[:trained])), tuple(filter(None, mixed[trained:]))
 
 
 # ---------------------------------------------------------------------- the kinds

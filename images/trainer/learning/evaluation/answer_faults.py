@@ -27,7 +27,7 @@ REFUSAL = re.compile(
 )
 # a script tells most languages apart; among those in Latin letters, the commonest small words do
 SMALL_WORDS = {
-    "English": "the of and is are to in that it for with on this was",
+    "English": "a the of and is are to in that it for with on this was do",
     "German": "der die das und ist nicht ein eine mit für auf den von im zu",
     "French": "le la les des et est une un dans pour que qui sur pas du",
     "Spanish": "el la los las y es una un en para que por con del no",
@@ -36,6 +36,7 @@ SMALL_WORDS = {
     "Portuguese": "o a os as e é uma um para que com não do da em",
 }
 CLEAR_SHARE, CLEAR_WORDS = 0.15, 6
+EAST_ASIAN = ("CJK", "HIRAGANA", "KATAKANA")  # Japanese is written in three
 
 
 def faults(reply: Reply, question: str, wanted: str) -> frozenset[str]:
@@ -92,16 +93,20 @@ def other_language(text: str, than: str) -> bool:
 
 def language(text: str) -> str:
     """A language in Latin letters, else the name of the script; empty where it is not clear."""
+    found = script(text)
+    return found if found != "LATIN" else latin_language(text)
+
+
+def script(text: str) -> str:
+    """Of most letters, as Unicode names it; empty where it is not clear."""
     letters = [character for character in text if character.isalpha()]
     scripts = Counter(unicodedata.name(letter, "?").split()[0] for letter in letters)
     if not scripts:
         return ""
-    script, count = scripts.most_common(1)[0]
-    if script in ("CJK", "HIRAGANA", "KATAKANA"):  # Japanese is written in three
-        script, count = "EAST ASIAN", sum(scripts[name] for name in ("CJK", "HIRAGANA", "KATAKANA"))
-    if count < len(letters) * 0.6:
-        return ""
-    return script if script != "LATIN" else latin_language(text)
+    name, count = scripts.most_common(1)[0]
+    if name in EAST_ASIAN:
+        name, count = "EAST ASIAN", sum(scripts[one] for one in EAST_ASIAN)
+    return name if count >= len(letters) * 0.6 else ""
 
 
 def latin_language(text: str) -> str:
