@@ -133,7 +133,7 @@ def merged_weights() -> float:
     values = torch.randint(256, (2, 96, 672), dtype=torch.uint8)
     scales = (torch.rand(2, 96, 84) * 440 + 1).to(torch.float8_e4m3fn)
     weight = Packed(values, scales, torch.rand(2) * 1e-3 + 1e-4)
-    a, b = packed_merge.rounded(torch.randn(2, 16, 672), torch.randn(2, 96, 16) * 1e-2, 2.0)
+    a, b = packed_merge.rounded(torch.randn(2, 16, 1344), torch.randn(2, 96, 16) * 1e-2, 2.0)
     wanted = packed_merge.Merged(weight, a, b).dense(torch.bfloat16)
     there = Packed(*(part.to(DEVICE) for part in (values, scales, weight.factors)))
     out = torch.full(weight.shape, float("nan"), dtype=torch.bfloat16, device=DEVICE)
