@@ -128,6 +128,7 @@ def job(night: Night) -> dict[str, Any]:
         "memory_bytes": settings.night_bytes("TRAINING_MEMORY_BYTES", night.recipe.base),
         "begin_from": begin_from(night),
         "search": asdict(night.recipe.search) if night.recipe.search else None,
+        "merged": night.recipe.trains_merged,
         "preference_file": f"{inside}/dataset/preferences.jsonl",
         **{name: getattr(night.recipe, name) for name in (*SHAPE, *SCHEDULE)},
     }

@@ -240,6 +240,14 @@ def test_every_recipe_in_the_repository_is_valid() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "expected"),
+    [("team", False), ("team-merged", True), ("free", True), ("case-study", False)],
+)
+def test_a_recipe_that_serves_merged_on_its_own_base_trains_so(name: str, expected: bool) -> None:
+    assert recipes.load(REPOSITORY / "env" / "recipes", name).trains_merged is expected
+
+
+@pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("rank = 16", "rank = 640", "rank in {}: 640. Expected a whole number from 1 to 512."),

@@ -175,6 +175,7 @@ def report(job: Job, done: Trained, tensors: int, progress: Progress) -> dict[st
         "trainable_parameters": sum(p.numel() for p in done.model.parameters() if p.requires_grad),
         "nvfp4_parameters": sum(w.parameters for w in packed_weights.all_packed(done.model)),
         "adapter_tensors": tensors,
+        "through_quantiser": job.merged and engine.adapts_packed(done.model),
         "peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
         "packed": done.plan.pack,
         "checkpointed_layers": engine.checkpointed(done.model),
@@ -216,7 +217,7 @@ def run(job: Job, wrap: Wrap = wrapped, pack: bool | None = None) -> dict[str, A
     try:
         done = train(job, progress, wrap, pack)
         progress.write("convert")
-        tensors = adapter_file.write(done.model, job.served_model, folder)
+        tensors = adapter_file.write(done.model, job.served_model, folder, job.merged)
         result = report(job, done, tensors, progress)
     except Exception as error:  # any error must be in the result, which the night reads
         result = {"outcome": "failed", "reason": f"{type(error).__name__}: {error}"}
