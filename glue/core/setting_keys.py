@@ -66,6 +66,7 @@ Template = Annotated[
     ),
 ]
 Notes = Annotated[str, schema.one_of("auto", "review", "off")]
+Night = Annotated[str, schema.one_of("swap", "beside")]
 Secret = Annotated[str, like(".{16,}", "at least 16 characters")]
 Image = Annotated[
     str, like(r"\S+(:|@sha256:)(?!latest\Z)[\w.\-]+", "an image with a digest, or a tag but latest")
@@ -109,6 +110,7 @@ class Keys(BaseModel):
     TEMPERATURE: Number
     NOTES: Notes
     RECIPE: Name
+    NIGHT: Night
     DAY_AT: Time
     PHONE_REGION: Country
     WEEKEND_DAY_AT: Time

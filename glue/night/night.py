@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from glue.clients.site import Site
-from glue.core import commands, desired_state, journal, lock, upgrade_note
+from glue.core import beside_plan, commands, desired_state, journal, lock, upgrade_note
 from glue.core.errors import DayNotServing, PreconditionFailed
 from glue.machine import hours
 from glue.night import collect, promote, report, train
@@ -32,6 +32,18 @@ STEPS: dict[str, Callable[[Night], None]] = {
     "promote": promote.promote,
     "smoke": promote.smoke,
 }
+
+
+def steps(site: Site) -> dict[str, Callable[[Night], None]]:
+    """With NIGHT=beside vLLM serves all night: nothing is handed over and no day starts."""
+    if not beside_plan.chosen(site.settings):
+        return STEPS
+    later = ("train", "publish", "judge", "promote", "smoke")
+    return {
+        **{name: STEPS[name] for name in ("collect", "check")},
+        "begin beside the day": train.begin_beside,
+        **{name: STEPS[name] for name in later},
+    }
 
 
 def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
@@ -75,8 +87,9 @@ def run_to_its_end(night: Night) -> Report:
 
 def run_steps(night: Night) -> tuple[str, str]:
     """Returns (outcome, reason)."""
-    for number, (name, act) in enumerate(STEPS.items(), 1):
-        night.site.tell(f"night {night.name}: step {number} of {len(STEPS)}, {name}")
+    own = steps(night.site)
+    for number, (name, act) in enumerate(own.items(), 1):
+        night.site.tell(f"night {night.name}: step {number} of {len(own)}, {name}")
         started = time.monotonic()
         try:
             with journal.step(night.site.state, night.name, name):

@@ -1,0 +1,39 @@
+"""NIGHT=beside: while a night trains beside the day that serves, the day comes first."""
+
+from __future__ import annotations
+
+from glue.clients.site import Site
+from glue.core import beside_plan, services
+from glue.core.errors import GlueError
+from glue.night.tonight import Night
+from training.places import PAUSE
+
+METRICS_SECONDS = 1  # the look for memory must not wait for longer
+
+
+def day_fault(site: Site) -> str:
+    """Why the trainer must leave the machine to the day; empty if it may go on. A start of vLLM
+    needs the memory for itself, and must not wait for the opening."""
+    if not beside_plan.chosen(site.settings):
+        return ""
+    late = services.not_serving(site.stacks.services("day"))
+    return f"the day does not serve: {', '.join(map(': '.join, late.items()))}" if late else ""
+
+
+def let_people_first(night: Night, ended: bool) -> None:
+    """Renews the file that pauses the trainer while vLLM answers somebody, and removes it else."""
+    if not beside_plan.chosen(night.site.settings):
+        return
+    file = night.folder / PAUSE
+    if not ended and somebody_is_answered(night.site):
+        file.touch()
+    else:
+        file.unlink(missing_ok=True)
+
+
+def somebody_is_answered(site: Site) -> bool:
+    """A vLLM that is too busy to tell counts as one that answers."""
+    try:
+        return site.vllm().running_requests(METRICS_SECONDS) > 0
+    except GlueError:
+        return True
