@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glue.clients.site import Site
-from glue.core import beside_plan, services
+from glue.core import beside_plan, desired_state, files, services
 from glue.core.errors import GlueError
 from glue.night.tonight import Night
 from training.places import PAUSE
@@ -11,13 +11,18 @@ from training.places import PAUSE
 METRICS_SECONDS = 1  # the look for memory must not wait for longer
 
 
-def day_fault(site: Site) -> str:
+def day_fault(night: Night) -> str:
     """Why the trainer must leave the machine to the day; empty if it may go on. A start of vLLM
-    needs the memory for itself, and must not wait for the opening."""
+    needs the memory for itself, and must not wait for the opening. Raises Preempted if somebody
+    stopped the day."""
+    site = night.site
     if not beside_plan.chosen(site.settings):
         return ""
     late = services.not_serving(site.stacks.services("day"))
-    return f"the day does not serve: {', '.join(map(': '.join, late.items()))}" if late else ""
+    if not late:
+        return ""
+    desired_state.require(site.state, night.name)
+    return f"the day does not serve: {', '.join(map(': '.join, late.items()))}"
 
 
 def let_people_first(night: Night, ended: bool) -> None:
@@ -27,6 +32,7 @@ def let_people_first(night: Night, ended: bool) -> None:
     file = night.folder / PAUSE
     if not ended and somebody_is_answered(night.site):
         file.touch()
+        files.take_over(file, 0o644)
     else:
         file.unlink(missing_ok=True)
 

@@ -174,10 +174,9 @@ def wait_for_trainer(night: Night) -> None:
             site.settings.number("MEMORY_RESERVE_BYTES"),
             time.monotonic() - heard,
             SILENT_TRAINER_SECONDS,
-        ) or beside.day_fault(site):
+        ) or beside.day_fault(night):
             # at once: its result is not needed, and it takes gigabytes of memory a second
             site.stacks.remove_trainer(patience_seconds=0)
-            desired_state.require(site.state, night.name)  # make stop ends the day's services too
             saw = f"{fault}; its last line: {last}"
             raise GlueError("the trainer was stopped", saw, f"see {night.folder}")
         ended = trainer is None or trainer.state not in ("created", "running")
