@@ -54,7 +54,8 @@ def hand_over(night: Night) -> None:
 
 
 def begin_beside(night: Night) -> None:
-    """vLLM goes on serving. From here on the night ends with a start of the day, as another."""
+    """vLLM goes on serving. Like every night, it ends with a start of the day, which then serves
+    already."""
     purpose = "begin a night beside the day"
     with lock.hold(night.site.state, lock.SWITCH, purpose, model.SWITCH_WAIT_SECONDS):
         begin(night, Wanted.JUDGING)
