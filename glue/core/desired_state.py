@@ -23,7 +23,7 @@ RESTORING = "restore.unfinished"  # no backup includes a file of this name
 class Wanted(StrEnum):
     DAY = "day"
     NIGHT = "night"
-    JUDGING = "judging"  # the day serves, and a night judges its adapter beside it
+    JUDGING = "judging"  # the day serves, and a night judges beside it; with NIGHT=beside all night
     DOWN = "down"
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from glue.clients.site import Site
-from glue.core import commands, desired_state, journal, lock, upgrade_note
+from glue.core import beside_plan, commands, desired_state, journal, lock, upgrade_note
 from glue.core.errors import DayNotServing, PreconditionFailed
 from glue.machine import hours
 from glue.night import collect, elsewhere, promote, report, train
@@ -36,11 +36,21 @@ STEPS: dict[str, Callable[[Night], None]] = {
 ELSEWHERE = {"train": elsewhere.train_there, "start day": elsewhere.start_judging}
 
 
-def steps(role: str) -> dict[str, Callable[[Night], None]]:
-    """role: serve leaves out the switch to the night, because a peer trains."""
-    if role != "serve":
+def steps(site: Site) -> dict[str, Callable[[Night], None]]:
+    """With ROLE=serve a peer trains, so nothing is handed over. With NIGHT=beside vLLM serves all
+    night as well, and no day starts."""
+    if site.settings["ROLE"] == "serve":
+        return {
+            name: ELSEWHERE.get(name, act) for name, act in STEPS.items() if name != "hand over"
+        }
+    if not beside_plan.chosen(site.settings):
         return STEPS
-    return {name: ELSEWHERE.get(name, act) for name, act in STEPS.items() if name != "hand over"}
+    later = ("train", "publish", "judge", "promote", "smoke")
+    return {
+        **{name: STEPS[name] for name in ("collect", "check")},
+        "begin beside the day": train.begin_beside,
+        **{name: STEPS[name] for name in later},
+    }
 
 
 def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
@@ -87,7 +97,7 @@ def run_to_its_end(night: Night) -> Report:
 
 def run_steps(night: Night) -> tuple[str, str]:
     """Returns (outcome, reason)."""
-    tonight = steps(night.site.settings["ROLE"])
+    tonight = steps(night.site)
     for number, (name, act) in enumerate(tonight.items(), 1):
         night.site.tell(f"night {night.name}: step {number} of {len(tonight)}, {name}")
         started = time.monotonic()

@@ -17,7 +17,7 @@ from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError
 from glue.core.waiting import Seen
 from glue.machine import hours, models
-from glue.night import evaluate
+from glue.night import beside, evaluate
 from glue.night.tonight import Night
 from glue.serving import adapters, model
 
@@ -45,14 +45,27 @@ def hand_over(night: Night) -> None:
     """Switches to the night desk, waits for running answers, and stops vLLM."""
     site = night.site
     with lock.hold(site.state, lock.SWITCH, "hand over to the night", model.SWITCH_WAIT_SECONDS):
-        desired = DesiredState(Wanted.NIGHT, night.name, until_time(night))
-        desired_state.begin(site.state, desired, "make day; the next night trains again")
-        night.switched = True
+        begin(night, Wanted.NIGHT)
         model.write_notice(site, "night", back_at(night))
         model.wait_for_door(site, "night-desk")
         drain(site)
         site.stacks.stop("day", "vllm")
     wait_for_memory(night)
+
+
+def begin_beside(night: Night) -> None:
+    """vLLM goes on serving. Like every night, it ends with a start of the day, which then serves
+    already."""
+    purpose = "begin a night beside the day"
+    with lock.hold(night.site.state, lock.SWITCH, purpose, model.SWITCH_WAIT_SECONDS):
+        begin(night, Wanted.JUDGING)
+    wait_for_memory(night)
+
+
+def begin(night: Night, wanted: Wanted) -> None:
+    desired = DesiredState(wanted, night.name, until_time(night))
+    desired_state.begin(night.site.state, desired, "make day; the next night trains again")
+    night.switched = True
 
 
 def wait_for_memory(night: Night) -> None:
@@ -151,7 +164,8 @@ def begin_from(night: Night) -> str:
 
 
 def wait_for_trainer(night: Night) -> None:
-    """Waits for its end. Stops it after the deadline, if it is silent, or if memory runs low."""
+    """Waits for its end. Stops it after the deadline, if it is silent, if memory runs low, or if
+    the day that it trains beside does not serve."""
     site, last = night.site, {"phase": "starting"}
     heard = time.monotonic()  # not the clock, which can be set
 
@@ -167,12 +181,13 @@ def wait_for_trainer(night: Night) -> None:
             site.settings.number("MEMORY_RESERVE_BYTES"),
             time.monotonic() - heard,
             SILENT_TRAINER_SECONDS,
-        ):
+        ) or beside.day_fault(night):
             # at once: its result is not needed, and it takes gigabytes of memory a second
             site.stacks.remove_trainer(patience_seconds=0)
             saw = f"{fault}; its last line: {last}"
             raise GlueError("the trainer was stopped", saw, f"see {night.folder}")
         ended = trainer is None or trainer.state not in ("created", "running")
+        beside.let_people_first(night, ended)
         return Seen(ended, progress_words(last))
 
     # it ends by itself at the deadline, after its current step and saving

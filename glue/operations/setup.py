@@ -15,7 +15,7 @@ from glue.clients import chat_volume, host, jobs, one_shot
 from glue.clients.docker import MOUNTED, Stacks
 from glue.clients.jobs import Job
 from glue.clients.site import Site, Tell
-from glue.core import commands, files, lock, recipes, settings
+from glue.core import beside_plan, commands, files, lock, recipes, settings
 from glue.core.errors import Misconfigured, PreconditionFailed, steps
 from glue.core.model_files import COMPUTED
 from glue.core.settings import BASE_FACTS, REPOSITORY, SECRETS, Settings
@@ -266,7 +266,8 @@ def show(site: Site, name: str) -> dict[str, Any]:
     """What a recipe trains and the memory of its step, counted by a job, so that neither a night
     nor the watch takes it for the trainer. Raises Misconfigured if a target or layer matches
     nothing in the model."""
-    recipe = asdict(recipes.load(REPOSITORY / "env" / "recipes", name))
+    loaded = recipes.load(REPOSITORY / "env" / "recipes", name)
+    recipe = asdict(loaded)
     model, configuration = site.settings.model, site.settings.configuration
     if not configuration:
         saw = f"no configuration of {site.settings['SERVED_MODEL']} in {BASE_FACTS}"
@@ -282,4 +283,14 @@ def show(site: Site, name: str) -> dict[str, Any]:
     counts = {key: facts[key] for key in ("total_parameters", "trainable_parameters")}
     counts["memory"] = site.settings.untrainable(recipe["base"]) or facts["memory"]
     basis = {"basis": COMPUTED} if model.computed else {}
-    return kept | counts | {"model": model.name} | basis
+    return kept | counts | {"model": model.name} | basis | beside(site, loaded)
+
+
+def beside(site: Site, recipe: recipes.Recipe) -> dict[str, str]:
+    """What doctor says of a night beside the day; nothing with NIGHT=swap."""
+    if not beside_plan.chosen(site.settings):
+        return {}
+    running = site.stacks.services("day"), site.stacks.trainer()
+    merged, free = site.store.serves_merged(), host.available_bytes()
+    plan = beside_plan.plan(site.settings, recipe, free, *running, merged)
+    return {"beside": plan.words if plan.fits else f"{plan.words}; {beside_plan.REMEDY}"}

@@ -81,7 +81,7 @@ def test_a_peer_trains_and_the_day_serves_all_night(
     weights = served.store.folder / found["adapter"] / "adapter_model.safetensors"
     assert weights.read_text() == f"weights of {on_b.name}"
     begun = [row for row in journal.rows(served.state) if row.get("phase") == "begin"]
-    assert [row["step"] for row in begun if "step" in row] == list(night.steps("serve"))
+    assert [row["step"] for row in begun if "step" in row] == list(night.steps(served))
     assert not (on_b / "dataset").exists(), "make forget here would miss it"
     assert not (trainer.state / "peers" / answers.RECEIVED / on_b.name).exists()
     assert json.loads((on_b / "job.json").read_text())["begin_from"] == ""
@@ -292,9 +292,10 @@ def test_a_machine_that_trains_runs_no_night_of_its_own(trainer: StandInSite) ->
         night.run(trainer)
 
 
-def test_the_role_alone_decides_the_steps() -> None:
-    assert night.steps("both") is night.STEPS and "hand over" in night.STEPS
-    served = night.steps("serve")
+def test_the_role_decides_the_steps_whatever_the_night_is(trainer: StandInSite) -> None:
+    one_machine = with_settings(trainer, ROLE="both")
+    assert night.steps(one_machine) is night.STEPS and "hand over" in night.STEPS
+    served = night.steps(with_settings(trainer, ROLE="serve", NIGHT="beside"))
     assert list(served) == [name for name in night.STEPS if name != "hand over"]
     same = {name for name in served if served[name] is night.STEPS[name]}
     assert set(served) - same == {"train", "start day"}
