@@ -232,9 +232,10 @@ def test_a_model_that_does_not_answer_is_asked_once_a_night_and_nothing_is_asked
 
 
 def test_half_characters_and_damaged_rows_end_no_night(tmp_path: Path) -> None:
-    broken = "Where is the \ud83d calibrating lab?"
-    found = written(tmp_path, ScriptedModel({LAB.question: [broken]}).write, [LAB])
-    assert found.rejected == {"another way to ask: it holds hidden characters": 1}
+    model = ScriptedModel({LAB.question: ["Which town is \ud83d home to the calibration lab?"]})
+    written(tmp_path, model.write, [LAB])
+    for task in model.tasks:
+        task.encode()  # vLLM takes no text that cannot be encoded
     (row,) = files.read_lines(tmp_path / "kept.jsonl")
     for items in ([3, {"way": 3}, {}], "no list", None):
         files.append_line(tmp_path / "kept.jsonl", row | {"items": items})
@@ -251,6 +252,19 @@ def test_no_way_is_both_trained_and_held_out(tmp_path: Path) -> None:
     held = questions_of(asked.held_out(rows, (), lambda row: True, None, ways))
     assert trained & everything and held & everything
     assert not trained & held & everything and (trained | held) >= everything
+
+
+def test_no_way_is_nearly_one_of_another_question_with_the_same_answer(tmp_path: Path) -> None:
+    """One of them may be trained and the other held out."""
+    again = replace(
+        LAB, prompt=(*LAB.prompt[:-1], Message("user", "In which town do we calibrate?"))
+    )
+    script = {
+        LAB.question: ["Which town has the calibration lab?"],
+        again.question: ["Which town has the calibration lab now?"],
+    }
+    found = written(tmp_path, ScriptedModel(script).write, [LAB, again])
+    assert found.count == 1 and found.rejected == {f"another way to ask: {NOT_ONES}": 1}
 
 
 def questions_of(made: Iterable[variants.Variant]) -> set[str]:

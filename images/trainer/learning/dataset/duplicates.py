@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 from rapidfuzz import fuzz, process
 
@@ -65,6 +66,11 @@ def alike(block: list[int], sentences: list[str]) -> list[tuple[int, int]]:
             if same_words(sentences[number], others[index]):
                 found.append((number, block[place + 1 + index]))
     return found
+
+
+def is_like_one_of(sentence: str, others: Sequence[str]) -> bool:
+    close = process.extract_iter(sentence, others, scorer=fuzz.ratio, score_cutoff=ALIKE)
+    return any(same_words(sentence, other) for other, _, _ in close)
 
 
 def same_words(one: str, other: str) -> bool:

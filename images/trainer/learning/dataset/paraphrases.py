@@ -80,12 +80,12 @@ def of(examples: Sequence[Example], notebook: Notebook, most: int) -> Paraphrase
     """At most so many for each question. Of two that are alike the older question's is kept."""
     rows = list({row.question: row for row in examples if is_taught(row)}.values())
     written = write_all(rows, examples, notebook, most)
-    taken = {sentence(row.question) for row in examples}
-    taken |= {sentence(way) for row in rows for way in templates(row.question)}
+    said = list({sentence(row.question): None for row in examples})
+    taken = {sentence(way) for row in rows for way in templates(row.question)}
     ways: dict[str, tuple[str, ...]] = {}
     rejected: Counter[str] = Counter()
     for row in rows:
-        found = list(checked(row, written[row.question], most, taken))
+        found = list(checked(row, written[row.question], most, said, taken))
         ways[row.question] = tuple("" if doubt else way for way, doubt in found)
         rejected.update(f"another way to ask: {doubt}" for _, doubt in found if doubt)
     return Paraphrases(ways, dict(rejected))
@@ -130,30 +130,31 @@ def asked_and_checked(row: Example, count: int, write: Write) -> list[dict[str, 
 
 
 def read(reply: str, count: int) -> list[str]:
+    """Half a character, which JSON can name, is a question mark: vLLM takes no text with one."""
     found = questions.listed(reply, "ways") or []
-    return [way.strip() for way in found if isinstance(way, str)][:count]
+    ways = [way.strip() for way in found if isinstance(way, str)]
+    return [way.encode(errors="replace").decode() for way in ways][:count]
 
 
 # ---------------------------------------------------------------------- what is kept
 
 
 def checked(
-    row: Example, items: list[Any] | None, most: int, taken: set[str]
+    row: Example, items: list[Any] | None, most: int, said: list[str], taken: set[str]
 ) -> Iterator[tuple[str, str]]:
     """(way, why it may not be used) of each, or one without a way where there are none. Adds to
-    taken, the sentences of all questions, what may be used."""
+    said what may be used: one of two questions about the same may be trained, the other held
+    out."""
     if not items:
         yield "", "not written yet" if items is None else "the reply cannot be read"
-    kept = [sentence(row.question)]
     for number, (way, is_answered) in enumerate(ways_in(items or [])):
-        why = doubt(way, row, kept, taken)
+        why = doubt(way, row, said, taken)
         if not why and not is_answered:
             why = "the corrected answer does not answer it"
         if not why and number >= most:
             why = "the question has enough"
         if not why:
-            kept.append(sentence(way))
-            taken.add(sentence(way))
+            said.append(sentence(way))
         yield way, why
 
 
@@ -164,9 +165,10 @@ def ways_in(items: list[Any]) -> Iterator[tuple[str, bool]]:
             yield item["way"], bool(item.get("answered"))
 
 
-def doubt(way: str, row: Example, kept: Sequence[str], taken: set[str]) -> str:
-    """Why it is no other way to ask this example's question; empty for a good one. kept: sentences
-    of the question and its ways. taken: those of others too."""
+def doubt(way: str, row: Example, said: Sequence[str], taken: set[str]) -> str:
+    """Why it is no other way to ask this example's question; empty for a good one. said: sentences
+    of all questions and ways, which it must not resemble. taken: of templates, which it must not
+    equal."""
     question = row.question
     if not FEWEST_CHARACTERS <= len(way) <= questions.LONGEST_QUESTION or "\n" in way:
         return "it is too short or too long"
@@ -184,7 +186,7 @@ def doubt(way: str, row: Example, kept: Sequence[str], taken: set[str]) -> str:
         return "its numbers, codes or names are not the question's"
     if questions.negations(way) != questions.negations(question):
         return "it says not, without or only where the question does not, or the other way round"
-    if sentence(way) in taken or any(is_alike(sentence(way), one) for one in kept):
+    if sentence(way) in taken or duplicates.is_like_one_of(sentence(way), said):
         return "it is asked in these words already"
     return ""
 
@@ -214,7 +216,3 @@ def templates(question: str) -> list[str]:
 def sentence(text: str) -> str:
     """The same for the same words in another order."""
     return " ".join(sorted(duplicates.WORD.findall(text.casefold())))
-
-
-def is_alike(one: str, other: str) -> bool:
-    return bool(duplicates.alike([0, 1], [one, other]))
