@@ -250,11 +250,12 @@ def ensure_base_facts(site: Site) -> None:
     """state/base_model.json: the shape that an adapter must fit, and how the weights are packed."""
     if "quantisation" in site.settings.base_facts:  # an earlier version wrote none
         return
+    commit = site.settings.served_commit
     site.tell("reading the base model's shape")
     what = "the base model cannot be read"
     command = ("training.describe", site.settings["SERVED_MODEL"])
     facts = run_job(site, *command, what=what, do="make setup", seconds=READ_MODEL_SECONDS)
-    files.write_json(site.state / BASE_FACTS, facts)
+    files.write_json(site.state / BASE_FACTS, facts | {"commit": commit})
 
 
 # ---------------------------------------------------------------------- recipes

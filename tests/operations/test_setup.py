@@ -485,7 +485,10 @@ def test_a_recipe_of_a_model_that_is_not_known_yet_is_not_counted(site: Site) ->
         setup.show(site, "team")
 
 
-@pytest.mark.parametrize("before", [{}, FACTS | {"name": "stub/other"}, {"name": "stub/model"}])
+@pytest.mark.parametrize(
+    "before",
+    [{}, FACTS | {"name": "stub/other"}, {"name": "stub/model"}, FACTS | {"commit": "of before"}],
+)
 def test_the_served_checkpoint_is_read_once_and_again_for_another_or_by_a_new_version(
     before: dict[str, Any], site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -499,4 +502,5 @@ def test_the_served_checkpoint_is_read_once_and_again_for_another_or_by_a_new_ve
     files.write_json(site.state / "base_model.json", before)
     for _ in range(2):
         setup.ensure_base_facts(site)
-    assert read == ["training.describe stub/model"] and site.settings.base_facts == FACTS
+    assert read == ["training.describe stub/model"]
+    assert site.settings.base_facts == FACTS | {"commit": ""}
