@@ -1,15 +1,15 @@
 # Every target is one line over glue, bench or rehearsal; python -m glue --help has the rest.
 PYTHON := .venv/bin/python
 GLUE := $(PYTHON) -m glue
-ROOMS := $(addprefix tests/,core clients machine serving operations night cli bench learning training images rehearsal)
+ROOMS := $(addprefix tests/,core clients machine serving operations peers night cli bench learning training images rehearsal)
 
 # What people type goes to a program in its environment, literally: make would expand a $ in
 # it, and a shell would run what stands between backticks.
-TYPED := Q DIR FROM TO CHAT USER_ID ADAPTER FORM SERVICE RECIPE ARGS ACCEPT DROP
+TYPED := Q DIR FROM TO CHAT USER_ID ADAPTER FORM SERVICE RECIPE ARGS ACCEPT DROP HOST
 $(foreach name,$(TYPED),$(eval export ARG_$(name) := $$(value $(name)))$(eval unexport $(name)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor demo day night https stop schedule backup restore upgrade bundle load support status ask ingest notes dataset forget adapters promote rollback prune export logs admin-password recipe pin kill-study learning-study test test-long test-fast gate-study lint lock clean bench-training bench
+.PHONY: help setup setup-peer doctor demo day night https stop schedule backup restore upgrade bundle load support status ask ingest notes dataset forget adapters promote rollback prune export logs admin-password recipe pin kill-study learning-study test test-long test-fast gate-study lint lock clean bench-training bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ help: ## Show this list
 
 setup: .venv/ready ## Check the machine, write secrets, get or build the images and models
 	@$(GLUE) setup
+
+setup-peer: .venv/ready ## Make another Spark a peer of this one: make setup-peer HOST=<name or user@name>
+	@$(GLUE) peer add
 
 doctor: .venv/ready ## Check everything that days and nights need; changes nothing
 	@$(GLUE) doctor

@@ -7,7 +7,7 @@ Each cell of its tables names its source: measured, simulated, published, report
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
 from typing import Any
 
@@ -18,6 +18,10 @@ PROMPTS = (1300, 4000, 8000, 16000, 32000)
 ANSWERS = (100, 200, 500, 1000)
 REPORTED = "reported by others for a Spark: 3,900 to 4,800"
 MOST_AT_ONCE = 16  # MAX_SEQUENCES of env/spark.env
+# Tokens a second of two Sparks with a replica each, as a multiple of one, by questions at once:
+# reported by others for llama.cpp, https://github.com/unslothai/unsloth/pull/10280; 1.0 to 1.13
+# below 8
+REPLICA_GAINS = {7: 1.0, 8: 1.30, 16: 1.75, 32: 1.91}
 CROWDED_SHARE = (
     0.05  # at most this share of the time more questions run than can be served as wanted
 )
@@ -36,25 +40,38 @@ class Wanted:
 @dataclass(frozen=True)
 class Curves:
     """retrieval_seconds: by number of simultaneous users, up to the first word, without the
-    model."""
+    model. sparks: 1, or 2 with a replica each."""
 
     retrieval_seconds: dict[int, float]
     pace: Pace = field(default_factory=Pace)
+    sparks: int = 1
 
     def retrieval(self, at_once: int) -> float:
-        points = sorted(self.retrieval_seconds.items())
-        for (low, below), (high, above) in pairwise(points):
-            if low <= at_once <= high:
-                return below + (above - below) * (at_once - low) / (high - low)
-        most, seconds = points[-1]
-        return seconds * at_once / most if at_once > most else points[0][1]
+        most, seconds = max(self.retrieval_seconds.items())
+        found = between(self.retrieval_seconds, at_once)
+        return seconds * at_once / most if at_once > most else found
+
+    def gain(self, at_once: int) -> float:
+        return 1.0 if self.sparks == 1 else between(REPLICA_GAINS, at_once)
+
+    def decode(self, at_once: int) -> float:
+        """Tokens a second for each."""
+        return self.pace.decode(at_once) * self.gain(at_once)
 
     def first_word(self, at_once: int, prompt_tokens: int) -> float:
         """Seconds for the last of those who ask at the same moment: prompts are read one after
         another."""
-        return (
-            self.retrieval(at_once) + at_once * prompt_tokens / self.pace.prefill_tokens_per_second
-        )
+        speed = self.pace.prefill_tokens_per_second * self.gain(at_once)
+        return self.retrieval(at_once) + at_once * prompt_tokens / speed
+
+
+def between(points: dict[int, float], at: int) -> float:
+    """Linear between two points; outside of all, the nearest one's."""
+    known = sorted(points.items())
+    for (low, below), (high, above) in pairwise(known):
+        if low <= at <= high:
+            return below + (above - below) * (at - low) / (high - low)
+    return known[0][1] if at < known[0][0] else known[-1][1]
 
 
 def at_once(curves: Curves, prompt_tokens: int, wanted: Wanted) -> int:
@@ -62,9 +79,9 @@ def at_once(curves: Curves, prompt_tokens: int, wanted: Wanted) -> int:
     too long."""
     fitting = [
         number
-        for number in range(1, MOST_AT_ONCE + 1)
+        for number in range(1, curves.sparks * MOST_AT_ONCE + 1)
         if curves.first_word(number, prompt_tokens) <= wanted.first_word_seconds
-        and curves.pace.decode(number) >= wanted.tokens_per_second
+        and curves.decode(number) >= wanted.tokens_per_second
     ]
     return max(fitting, default=0)
 
@@ -75,7 +92,7 @@ def people(curves: Curves, prompt_tokens: int, answer_tokens: int, wanted: Wante
     number = at_once(curves, prompt_tokens, wanted)
     if not number:
         return 0
-    spent = curves.first_word(number, prompt_tokens) + answer_tokens / curves.pace.decode(number)
+    spent = curves.first_word(number, prompt_tokens) + answer_tokens / curves.decode(number)
     share = spent / (spent + wanted.pause_seconds)
     return next(
         people for people in count(number) if crowded(people + 1, number, share) > CROWDED_SHARE
@@ -149,7 +166,9 @@ def document(result: Row, source: str) -> str:
             "",
             "| way | people, at 1,300 and 200 tokens | what else changes | from |",
             "|---|---|---|---|",
-            *second(people(curves, PROMPTS[0], ANSWERS[1], wanted)),
+            *second(curves, wanted),
+            "",
+            *replicas(),
             "",
         )
     )
@@ -256,7 +275,12 @@ def cells(curves: Curves, prompt: int, wanted: Wanted) -> str:
     return f"| {prompt:,} | {' | '.join(found)} |"
 
 
-def second(one: int) -> list[str]:
+def second(curves: Curves, wanted: Wanted) -> list[str]:
+    one, two = (
+        people(found, PROMPTS[0], ANSWERS[1], wanted)
+        for found in (curves, replace(curves, sparks=2))
+    )
+    replicated = f"{min(two, 2 * one)}; {2 * one} at the very most"
     night = "no night desk: the chat answers all night, and training has all day"
     split = (
         "this model fits one Spark. Split, every token also waits for the link between the two,"
@@ -265,8 +289,19 @@ def second(one: int) -> list[str]:
     return [
         f"| serve on one, train on the other | {one} | {night} | computed |",
         (
-            f"| two replicas behind the door | {2 * one} | each adapter is copied to both and"
-            " promoted on both | computed |"
+            f"| two replicas behind the door | {replicated} | each adapter is copied"
+            " to both and promoted on both | computed with reported gains |"
         ),
-        f"| one model across both (vLLM on Ray) | not computed | {split} | - |",
+        f"| one model across both (vLLM, two nodes) | not computed | {split} | - |",
+    ]
+
+
+def replicas() -> list[str]:
+    """What the figure of two replicas is made of."""
+    points = [f"{gain:.2f} times at {number}" for number, gain in REPLICA_GAINS.items() if gain > 1]
+    return [
+        f"Two replicas give {', '.join(points)} questions at once the tokens a second of one, and"
+        " about the same",
+        "below 8: reported by others, on llama.cpp. Retrieval stays with one Open WebUI. Twice the"
+        " people is an upper bound.",
     ]

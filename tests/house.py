@@ -17,6 +17,7 @@ ROOMS = (
     "glue.machine",
     "glue.serving",
     "glue.operations",
+    "glue.peers",
     "glue.night",
     "glue.cli",
     "learning",  # runs in the trainer's image

@@ -16,7 +16,7 @@ PATHS = {
     for path in house.folder(room).rglob("*.py")
 }
 OWNERS = importlib.metadata.packages_distributions()
-GLUE = ("glue.cli", "glue.night", "glue.operations", "glue.serving", "glue.machine")
+GLUE = ("glue.cli", "glue.night", "glue.peers", "glue.operations", "glue.serving", "glue.machine")
 LISTS = {
     "requirements.in": GLUE,
     "requirements-bench.in": ("bench", "rehearsal"),

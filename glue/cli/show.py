@@ -29,7 +29,9 @@ def day(result: Json) -> None:
 
 
 def status(result: Json) -> None:
-    lines({key: value for key, value in result.items() if key not in ("last_night", "morning")})
+    hidden = ("last_night", "morning", "peers")
+    lines({key: value for key, value in result.items() if key not in hidden})
+    lines({f"peer {host}": row["words"] for host, row in result["peers"].items()})
     print(f"\n{result['morning'] or 'No night has ended yet.'}", end="")
 
 

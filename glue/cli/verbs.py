@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from glue.cli import framework, show
+from glue.cli import framework, peer_verbs, show
 from glue.cli.framework import cli, flag, open_watched, option, teller
 from glue.clients import chat_volume
 from glue.clients.site import Site
@@ -34,9 +34,9 @@ from glue.operations import (
     support,
     upgrade,
 )
-from glue.serving import adapters, day, export, notify, reconcile, status
+from glue.serving import adapters, day, export, notify, reconcile
 
-__all__ = ["cli"]
+__all__ = ["cli", "peer_verbs"]
 
 Json = dict[str, Any]
 SERVICES = (*DAY_SERVICES, HTTPS_PROXY, "trainer")
@@ -258,8 +258,6 @@ RESTORE = "Restore the backup in FOLDER, here or on a new machine. Then run make
 verb(restore.restore, RESTORE, typed="make restore FROM=/mnt/nas/dual-use-spark/20260301T113000Z")
 verb(upgrade.upgrade, "Back up, then change to VERSION. Returns if it does not serve.")
 verb(night_verb)
-STATUS = "Show the mode, what serves, and the last night. Exit code 13: something is overdue."
-verb(status.status, STATUS, show=show.status)
 verb(ingest_verb, typed="make ingest DIR=/srv/documents", show=show.ingested, exit_code=incomplete)
 verb(forget_verb, exit_code=incomplete)
 verb(notes_verb, show=show.notes)

@@ -9,7 +9,7 @@ adapters/current ->     relative link to what serves; no link means the base mod
 adapters/served.json    what has served, oldest first; null is the base model
 adapters/pruned/        the manifests of removed adapters, which say what was learned
 adapters/judging        present while a night evaluates: vLLM then runs the base model with adapters
-                        beside it, whatever serves
+                        beside it, whatever serves, or the checkpoint of the adapter that it names
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from glue.core.files import sha256
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 MERGED, JUDGING, PRUNED = "serve-merged", "judging", "pruned"
+# in adapter_config.json, by training.adapter_file; images/vllm/serve-current.sh looks for it too
+THROUGH_QUANTISER = "trained_through_quantiser"
 PROMOTE = "promote an undamaged adapter (make adapters lists them)"
 AdapterName = str | None  # an adapter's name; None is the base model
 
@@ -87,10 +89,25 @@ class AdapterStore:
         return history
 
     def serves_merged(self) -> bool:
-        """Whether vLLM starts with its checkpoint, as in images/vllm/serve-current.sh."""
-        current = self.folder / "current"
-        complete = (current / MERGED).exists() and (current / "checkpoint/config.json").exists()
-        return complete and not self.judging()
+        """Whether vLLM starts with a checkpoint of an adapter."""
+        return self.runs() is not None
+
+    def runs(self) -> AdapterName:
+        """The adapter whose checkpoint vLLM starts with, as in images/vllm/serve-current.sh; None
+        is the base model, with adapters beside it."""
+        if self.judging():
+            name = (self.folder / JUDGING).read_text(encoding="utf-8").strip()
+        else:
+            current = self.current()
+            name = str(current) if self.is_merged(current) else ""
+        complete = name and (self.folder / name / "checkpoint/config.json").exists()
+        return name if complete else None
+
+    def only_merged(self, name: AdapterName) -> bool:
+        """Whether it was trained through the quantiser (training.packed_merge): it answers as it
+        learned from a merged checkpoint only, and is never loaded beside the base model."""
+        configuration = self.folder / str(name) / ADAPTER_FILES[0]
+        return bool(files.read_json_if_whole(configuration, {}).get(THROUGH_QUANTISER))
 
     def judging(self) -> bool:
         """Whether a vLLM that starts now runs the base model, with adapters beside it."""
@@ -172,8 +189,12 @@ class AdapterStore:
         """The form in which the adapter serves once it is current."""
         mark(self.folder / name / MERGED, merged)
 
-    def set_judging(self, judging: bool) -> None:
-        mark(self.folder / JUDGING, judging)
+    def set_judging(self, judging: bool, checkpoint_of: str = "") -> None:
+        """checkpoint_of: the adapter whose checkpoint is judged, if not one beside the base."""
+        if judging:
+            files.write(self.folder / JUDGING, checkpoint_of)
+        else:
+            (self.folder / JUDGING).unlink(missing_ok=True)
 
     def note_verdict(self, name: str, verdict: dict[str, Any]) -> None:
         """Written once, like all in an adapter's folder."""

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from glue.core import commands
 from glue.core.errors import GlueError, PortInUse, PreconditionFailed
-from glue.core.model_files import commit_of
 from glue.core.settings import REPOSITORY, Settings
 
 log = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ class Compose:
             "STATE_DIR": str(self.settings.state),
             "STATE_OWNER": f"{uid}:{gid}",
             "STATE_UID": uid,
-            "SERVED_COMMIT": commit_of(self.settings.state, self.settings["SERVED_MODEL"]),
+            "SERVED_COMMIT": self.settings.served_commit,
         }
         if origins := self.settings.https_origins:
             made["HTTPS_URL"], made["HTTPS_ORIGINS"] = origins[0], ";".join(origins)

@@ -103,8 +103,8 @@ class Vllm:
         if name in self.models():
             self.call("POST", "/v1/unload_lora_adapter", {"lora_name": name})
 
-    def running_requests(self) -> int:
-        return self.metric("num_requests_(?:running|waiting)")
+    def running_requests(self, timeout_seconds: float = 120) -> int:
+        return self.metric("num_requests_(?:running|waiting)", timeout_seconds)
 
     def tokens_counted(self) -> int:
         """Prompt and generated tokens since its start; 0 if unknown."""

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from glue.core.errors import GlueError, PreconditionFailed
@@ -125,6 +126,12 @@ def started(
         except BaseException:
             end(process)
             raise
+
+
+def start_detached(argv: Sequence[str], output: Path) -> None:
+    """Starts a program that outlives this one. output: takes what it prints."""
+    with output.open("wb") as file, Path(os.devnull).open("rb") as nothing:
+        subprocess.Popen(argv, stdin=nothing, stdout=file, stderr=file, start_new_session=True)
 
 
 def unheard(line: str) -> None:

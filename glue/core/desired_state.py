@@ -23,7 +23,7 @@ RESTORING = "restore.unfinished"  # no backup includes a file of this name
 class Wanted(StrEnum):
     DAY = "day"
     NIGHT = "night"
-    JUDGING = "judging"  # the day serves, and a night judges its adapter beside it
+    JUDGING = "judging"  # the day serves, and a night judges beside it; with NIGHT=beside all night
     DOWN = "down"
 
 
@@ -74,10 +74,14 @@ def write(state: Path, desired: DesiredState) -> None:
 
 def begin(state: Path, desired: DesiredState, again: str) -> None:
     """As write, but raises Preempted if a person stopped everything. again: what to run later."""
+    require_not_stopped(state, desired.night, again)
+    write(state, desired)
+
+
+def require_not_stopped(state: Path, night: str, again: str) -> None:
     found = read(state)
     if found is not None and found.wanted is Wanted.DOWN:
-        raise Preempted(f"{desired.night} does not start", "make stop was run since", again)
-    write(state, desired)
+        raise Preempted(f"{night} does not go on", "make stop was run since", again)
 
 
 def require(state: Path, night: str) -> DesiredState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import shlex
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from glue.core.errors import GlueError, PreconditionFailed
 
@@ -24,6 +25,7 @@ OWN_JSON = (
     "desk/*.json",
     "nights/*/*.json",
     "nights/*/dataset/*.json",
+    "peers/*.json",
 )
 OWN_TEXT = ("*.jsonl", "nights/*/*.jsonl", "nights/*/dataset/*.jsonl", "tls/*")
 MANIFEST, MANIFEST_CHECKSUM = "manifest.json", "manifest.sha256"
@@ -48,13 +50,13 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path, mode: int) -> Iterator[IO[bytes]]:
+def replacing(path: Path, mode: int) -> Iterator[io.BufferedRandom]:
     """Writes all or nothing: beside it, synced, renamed into place. It gets this mode, whatever
     the umask, and the folder's owner."""
     unfinished = path.with_name(path.name + ".unfinished")
     try:
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w+b") as file:
             give(descriptor, path.parent, mode)
             yield file
             file.flush()
@@ -273,3 +275,15 @@ def copy_checked(source: Path, target: Path, checksum: str, mode: int) -> None:
         if seen.hexdigest() != checksum:
             saw, do = f"{source}: SHA-256 has changed", "check its disk, then try again"
             raise GlueError("a file changed while it was read", saw, do)
+
+
+@contextmanager
+def receiving(target: Path, checksum: str, mode: int) -> Iterator[io.BufferedRandom]:
+    """As replacing, for what another machine sends. Raises GlueError, with target unchanged, for
+    another SHA-256."""
+    with replacing(target, mode) as file:
+        yield file
+        file.seek(0)
+        if (seen := hashlib.file_digest(file, "sha256").hexdigest()) != checksum:
+            saw = f"{target.name}: {file.tell()} bytes of SHA-256 {seen}, expected {checksum}"
+            raise GlueError("a file arrived damaged", saw, "check the link and both disks")

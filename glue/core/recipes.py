@@ -43,7 +43,8 @@ class Recipe:
     begin_from: "base" trains a new adapter on everything, "current" continues the one that serves.
     steps: at most; fewer where rows would be used more than most_passes times. longest_tokens: a
     longer example is left out, none is cut. serve: "adapter" loads it beside the base model,
-    "merged" serves a checkpoint that contains it. document_questions: per document, at most.
+    "merged" serves a checkpoint that contains it, for which packed weights are trained through the
+    quantiser. document_questions: per document, at most.
     base: the weights that are trained on: "served" is the checkpoint that serves (SERVED_MODEL),
     whose packed weights stay packed; "bf16" is TRAINED_MODEL, and the default of unsloth, which
     trains on no other. sort_by_support: trains of what people taught only what its passages
@@ -102,6 +103,11 @@ class Recipe:
     search: Annotated[Search | None, SEARCH] = None
     preferences: Annotated[str, one_of("none", "dpo")] = "none"
     paraphrases: Annotated[int, whole(0, 12)] = 0
+
+    @property
+    def trains_merged(self) -> bool:
+        """Whether packed weights are trained as the merged checkpoint will hold them."""
+        return self.serve == "merged" and self.base == "served"
 
     @property
     def largest_rank(self) -> int:

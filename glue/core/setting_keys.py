@@ -66,6 +66,8 @@ Template = Annotated[
     ),
 ]
 Notes = Annotated[str, schema.one_of("auto", "review", "off")]
+Role = Annotated[str, schema.one_of("both", "serve", "train")]
+Night = Annotated[str, schema.one_of("swap", "beside")]
 Secret = Annotated[str, like(".{16,}", "at least 16 characters")]
 Image = Annotated[
     str, like(r"\S+(:|@sha256:)(?!latest\Z)[\w.\-]+", "an image with a digest, or a tag but latest")
@@ -109,6 +111,8 @@ class Keys(BaseModel):
     TEMPERATURE: Number
     NOTES: Notes
     RECIPE: Name
+    ROLE: Role
+    NIGHT: Night
     DAY_AT: Time
     PHONE_REGION: Country
     WEEKEND_DAY_AT: Time

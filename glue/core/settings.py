@@ -158,9 +158,16 @@ class Settings:
 
     @property
     def base_facts(self) -> dict[str, Any]:
-        """What make setup read of the served checkpoint; empty if it was another then."""
+        """What make setup read of the served checkpoint; empty if it was another, or another commit
+        of it, then."""
         facts: dict[str, Any] = files.read_json_if_whole(self.state / BASE_FACTS, {})
-        return facts if facts.get("name") == self["SERVED_MODEL"] else {}
+        name = self["SERVED_MODEL"]
+        same = facts.get("name") == name and facts.get("commit", "") == self.served_commit
+        return facts if same else {}
+
+    @property
+    def served_commit(self) -> str:
+        return model_files.commit_of(self.state, self["SERVED_MODEL"])
 
     def base_model(self, base: str) -> str:
         """The model that a recipe with this base trains."""

@@ -28,6 +28,7 @@ class Host:
     disk, by model. answer_fault: why vLLM writes no token; empty if it does, None if it does not
     run. chat_lost: what became of a chat that was served here; chat_way_back: what to do.
     adapter_fault: for which other model the current adapter was made; empty if it fits.
+    serves_merged: the current adapter serves as a merged checkpoint.
     """
 
     settings: Settings
@@ -58,6 +59,7 @@ class Host:
     account_fault: tuple[str, str] = ("", "")
     backups_on_own_disk: bool = False
     adapter_fault: str = ""
+    serves_merged: bool = False
 
     @property
     def base(self) -> str:

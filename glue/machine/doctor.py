@@ -9,7 +9,7 @@ from functools import partial
 from glue.clients import chat_volume, document_index, host, webui_accounts
 from glue.clients.docker import MOUNTED
 from glue.clients.site import Site
-from glue.core import files, lock
+from glue.core import beside_plan, files, lock
 from glue.core.errors import PreconditionFailed
 from glue.core.services import ABSENT
 from glue.machine import (
@@ -29,6 +29,7 @@ CHECKS: dict[str, Callable[[Host], View]] = {
     "clocks": hardware_checks.clocks,
     "model": hardware_checks.model,
     "memory": hardware_checks.memory,
+    "night beside": hardware_checks.night_beside,
     "page cache": hardware_checks.page_cache,
     "disk": storage_checks.disk,
     "docker": container_checks.docker,
@@ -66,8 +67,8 @@ DAY: Aim = (
     "port", "certificate",
 )
 NIGHT: Aim = (
-    *DAY, "driver", "clocks", "model", "memory", "disk", "state folder", "night's image",
-    "night's cache", "trained model",
+    *DAY, "driver", "clocks", "model", "memory", "night beside", "disk", "state folder",
+    "night's image", "night's cache", "trained model",
 )
 # fmt: on
 ONLY_ON_A_SPARK = ("driver", "clocks", "page cache", "GPU toolkit")
@@ -94,6 +95,8 @@ def examine(seen: Host, aim: Aim) -> list[Finding]:
 def applies(name: str, seen: Host) -> bool:
     if name in ONLY_FROM_THE_HUB:
         return seen.settings[ONLY_FROM_THE_HUB[name]] in seen.settings.needed_models(seen.base)
+    if name == "night beside" and not beside_plan.chosen(seen.settings):
+        return False
     return not (seen.settings.rehearsal and name in ONLY_ON_A_SPARK)
 
 
@@ -116,7 +119,6 @@ def observe(site: Site, aim: Aim) -> Host:
     recipe = site.recipe() if aim != DAY else None
     wanted = settings.needed_models(recipe.base if recipe else "served")
     wrong_files, model_bytes, unseen = machine_models.models(site, wanted)
-    current = site.store.current()
     chat, sign_in = engine.services.get("open-webui"), site.administrator
     return Host(
         settings=settings,
@@ -148,8 +150,14 @@ def observe(site: Site, aim: Aim) -> Host:
         ),
         backup_fault=backup_folder.fault(settings),
         backups_on_own_disk=backup_folder.on_own_disk(settings),
-        adapter_fault=machine_models.made_for_another(site, current) if current else "",
+        adapter_fault=adapter_fault(site),
+        serves_merged=site.store.serves_merged(),
     )
+
+
+def adapter_fault(site: Site) -> str:
+    current = site.store.current()
+    return machine_models.made_for_another(site, current) if current else ""
 
 
 def answer_fault(site: Site) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from glue.clients.host import Machine, readable
+from glue.core import beside_plan
 from glue.core import gpu as gpus
 from glue.core.image_tags import version
 from glue.core.model_files import COMPUTED
@@ -90,10 +91,20 @@ def memory(seen: Host) -> View:
         return ok(f"{words}, a night is training")
     if "vllm" not in services or services["vllm"].state != "running":
         return ok(words) if free >= day else fail(f"{words}, a day needs {readable(day)}", do)
+    if beside_plan.chosen(seen.settings):
+        return ok(words)
     words += f", and about {readable(day)} more when the model stops"
     if free + day < night:
         return warn(f"{words}; a night needs {readable(night)}", do)
     return ok(words)
+
+
+def night_beside(seen: Host) -> View:
+    """With NIGHT=beside: what the day, a night and the reserve take together."""
+    assert seen.recipe is not None, "only nights are checked for it"
+    free, running = seen.machine.available_bytes, (seen.engine.services, seen.engine.trainer)
+    plan = beside_plan.plan(seen.settings, seen.recipe, free, *running, seen.serves_merged)
+    return ok(plan.words) if plan.fits else fail(plan.words, beside_plan.REMEDY)
 
 
 def page_cache(seen: Host) -> View:

@@ -27,19 +27,24 @@ def collect(night: Night) -> None:
 
 def check(night: Night) -> None:
     """Raises PreconditionFailed if anything is missing. Reserves the disk space for the adapter."""
+    require_trainable(night)
+    hours.of(night.site.settings)
+    if late := services.not_serving(night.site.stacks.services("day")):
+        what = "cannot start a night: the day's services are not all up"
+        saw = ", ".join(map(": ".join, late.items()))
+        raise PreconditionFailed(what, saw, "run make day, then make night")
+
+
+def require_trainable(night: Night) -> None:
+    """What the machine that trains needs: this one, or the peer."""
     site = night.site
     doctor.require(site, doctor.NIGHT)
     if why := site.settings.untrainable(night.recipe.base):  # with NIGHT_DAYS= it is no fault
         raise PreconditionFailed("no night can train this model", why, NO_NIGHTS)
-    hours.of(site.settings)
     if "quantisation" not in site.settings.base_facts:
         what = "the base model's facts are missing"
         saw = f"no quantisation of {site.settings['SERVED_MODEL']} in {BASE_FACTS}"
         raise PreconditionFailed(what, saw, "make setup")
-    if late := services.not_serving(site.stacks.services("day")):
-        what = "cannot start a night: the day's services are not all up"
-        saw = ", ".join(map(": ".join, late.items()))
-        raise PreconditionFailed(what, saw, "run make day, then make night")
     size = site.settings.model.adapter_bytes_per_rank * night.recipe.largest_rank
     try:
         files.reserve(night.reserve, size)

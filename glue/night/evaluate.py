@@ -9,15 +9,16 @@ from typing import Any
 
 from glue.clients import jobs
 from glue.clients.jobs import Job
-from glue.core import files
+from glue.core import desired_state, files, lock
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE, CANDIDATE, GOLDEN
 from glue.core.verdict import Verdict
 from glue.night.tonight import Night
-from glue.serving import model
+from glue.serving import export, model
 
 # how each side is asked through the chat, with retrieval; removed again after the evaluation
 ASKED_AS = {side: f"judging-{side}" for side in ("candidate", "current", "base")}
+TOO_LATE = "people are at work, and its merged checkpoint can be judged at night only"
 # minutes on a Spark; a job that takes longer hangs
 DEADLINE_SECONDS = 4 * 3600
 
@@ -27,12 +28,19 @@ def broken(problems: Sequence[str]) -> Verdict:
 
 
 def judge(night: Night, still_wanted: Callable[[], object] = lambda: None) -> Verdict:
-    """Loads the adapter, evaluates it, and unloads it. An adapter that vLLM refuses is broken.
+    """Evaluates the adapter beside the base model, or by the merged checkpoint that it was trained
+    for. One that vLLM refuses is broken.
 
-    Raises GlueError if vLLM dies of it, and what still_wanted raises.
+    Raises GlueError if vLLM dies of it, PreconditionFailed if its checkpoint cannot be made, and
+    what still_wanted raises.
     """
     site = night.site
     site.store.verify(night.release)
+    if site.store.only_merged(night.release):
+        if desired_state.night_is_late(site.state):  # vLLM would restart while people use it
+            return Verdict(False, (TOO_LATE,), {}, ("late",))
+        export.ensure(site, night.release, "merged")
+        return judged(night, still_wanted)
     try:
         site.vllm().serve(CANDIDATE, f"{model.ADAPTERS_IN_CONTAINER}/{night.release}")
     except GlueError as error:
@@ -40,14 +48,48 @@ def judge(night: Night, still_wanted: Callable[[], object] = lambda: None) -> Ve
             raise
         return broken([f"vLLM does not load it: {error.saw}"])
     try:
-        with asked_through_chat(night) as asked_as:
-            asked = order(night) | {"asked_as": asked_as}
-            found = run(night, "evaluate", asked, still_wanted)
-        words = {key: tuple(found[key]) for key in ("reasons", "faults", "notes")}
-        return Verdict(found["promote"], figures=found["figures"], **words)
+        return judged(night, still_wanted)
     finally:
-        if site.vllm().answers():
+        if site.vllm().answers() and not site.store.serves_merged():
             site.vllm().forget(CANDIDATE)
+
+
+def judged(night: Night, still_wanted: Callable[[], object]) -> Verdict:
+    """Asks the sides that one vLLM serves together, form by form."""
+    left = forms(night)
+    several, found = len(left) > 1, {}
+    for number, (checkpoint_of, here) in enumerate(left.items(), 1):
+        turn = {"here": here, "last": number == len(left)} if several else {}
+        if several:
+            run_form(night, checkpoint_of)
+        with asked_through_chat(night, here) as asked_as:
+            found = run(
+                night, "evaluate", order(night) | {"asked_as": asked_as} | turn, still_wanted
+            )
+    words = {key: tuple(found[key]) for key in ("reasons", "faults", "notes")}
+    return Verdict(found["promote"], figures=found["figures"], **words)
+
+
+def forms(night: Night) -> dict[str, dict[str, str]]:
+    """By the adapter whose checkpoint vLLM must run, the names of the sides that it answers for,
+    with what vLLM calls them. First "", the base model with adapters: others are asked about its
+    answers."""
+    found: dict[str, dict[str, str]] = {}
+    store = night.site.store
+    adapters = {"base": None, "current": store.current(), "candidate": night.release}
+    for side, adapter in adapters.items():
+        merged = store.only_merged(adapter) and store.checkpoint(str(adapter))
+        name = sides(night)[side]
+        found.setdefault(str(adapter) if merged else "", {})[name] = BASE if merged else name
+    return found
+
+
+def run_form(night: Night, checkpoint_of: str) -> None:
+    site = night.site
+    with lock.hold(site.state, lock.SWITCH, "judge", model.SWITCH_WAIT_SECONDS):
+        desired_state.require(site.state, night.name)
+        site.store.set_judging(True, checkpoint_of)
+        model.ensure_form(site)
 
 
 def order(night: Night) -> dict[str, Any]:
@@ -91,14 +133,15 @@ def run(
 
 
 @contextmanager
-def asked_through_chat(night: Night) -> Iterator[dict[str, str]]:
-    """Assistants for the golden questions while the block runs; none without such questions."""
+def asked_through_chat(night: Night, here: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Assistants for the golden questions while the block runs; none without such questions. here:
+    see forms."""
     site = night.site
     if not (site.state / GOLDEN).exists():
         yield {}
         return
     person = site.administrator()
-    asked = {ASKED_AS[side]: name for side, name in sides(night).items()}
+    asked = {ASKED_AS[side]: here[name] for side, name in sides(night).items() if name in here}
     person.ensure_judging(site.settings, asked)
     try:
         yield ASKED_AS

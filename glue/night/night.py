@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from glue.clients.site import Site
-from glue.core import commands, desired_state, journal, lock, upgrade_note
+from glue.core import beside_plan, commands, desired_state, journal, lock, upgrade_note
 from glue.core.errors import DayNotServing, PreconditionFailed
 from glue.machine import hours
-from glue.night import collect, promote, report, train
+from glue.night import collect, elsewhere, promote, report, train
 from glue.night.tonight import Night, NothingNew
 from glue.operations import backup
 from glue.serving import day, recovery
@@ -32,6 +32,25 @@ STEPS: dict[str, Callable[[Night], None]] = {
     "promote": promote.promote,
     "smoke": promote.smoke,
 }
+# with ROLE=serve
+ELSEWHERE = {"train": elsewhere.train_there, "start day": elsewhere.start_judging}
+
+
+def steps(site: Site) -> dict[str, Callable[[Night], None]]:
+    """With ROLE=serve a peer trains, so nothing is handed over. With NIGHT=beside vLLM serves all
+    night as well, and no day starts."""
+    if site.settings["ROLE"] == "serve":
+        return {
+            name: ELSEWHERE.get(name, act) for name, act in STEPS.items() if name != "hand over"
+        }
+    if not beside_plan.chosen(site.settings):
+        return STEPS
+    later = ("train", "publish", "judge", "promote", "smoke")
+    return {
+        **{name: STEPS[name] for name in ("collect", "check")},
+        "begin beside the day": train.begin_beside,
+        **{name: STEPS[name] for name in later},
+    }
 
 
 def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
@@ -41,6 +60,9 @@ def run(site: Site, until_time: float | None = None) -> dict[str, Any]:
     night runs, PreconditionFailed before anything was stopped, and GlueError if the night failed.
     """
     recipe = site.recipe()
+    if site.settings["ROLE"] == "train":
+        do = "nights are run by the machine with ROLE=serve; or set ROLE=both in env/site.env"
+        raise PreconditionFailed("this machine trains for its peers only", "ROLE=train", do)
     with lock.hold(site.state, lock.TRAINING, "a night"):
         upgrade_note.require_none(site.state)
         name = backup.free_name(site.state / "nights")
@@ -75,8 +97,9 @@ def run_to_its_end(night: Night) -> Report:
 
 def run_steps(night: Night) -> tuple[str, str]:
     """Returns (outcome, reason)."""
-    for number, (name, act) in enumerate(STEPS.items(), 1):
-        night.site.tell(f"night {night.name}: step {number} of {len(STEPS)}, {name}")
+    tonight = steps(night.site)
+    for number, (name, act) in enumerate(tonight.items(), 1):
+        night.site.tell(f"night {night.name}: step {number} of {len(tonight)}, {name}")
         started = time.monotonic()
         try:
             with journal.step(night.site.state, night.name, name):

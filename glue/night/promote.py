@@ -33,8 +33,11 @@ def promote(night: Night) -> None:
     assert night.verdict is not None
     if night.verdict.promote:
         # after opening never as a checkpoint, because that restarts vLLM while people use it
-        form = "adapter" if desired_state.night_is_late(night.site.state) else None
+        late = desired_state.night_is_late(night.site.state)
+        form = "adapter" if late and not night.site.store.only_merged(night.release) else None
         adapters.promote(night.site, night.release, form, night.name)
+    elif night.site.store.only_merged(night.release):
+        night.site.store.forget_checkpoint(night.release)  # 19 GB that no one will need
 
 
 def smoke(night: Night) -> None:
@@ -55,7 +58,10 @@ def smoke(night: Night) -> None:
 def confirm_merged(night: Night) -> None:
     """Compares the checkpoint's answers with the adapter's, since it runs on other kernels."""
     judged = night.verdict
-    if not (judged and judged.promote and night.site.store.serves_merged()):
+    store = night.site.store
+    if not (judged and judged.promote and store.serves_merged()):
+        return
+    if store.only_merged(night.release):  # it is what was judged
         return
     found = evaluate.score(night, BASE)
     adapter = judged.figures["held_out_candidate"]

@@ -15,7 +15,7 @@ from glue.core.verdict import Verdict
 @dataclass
 class Night:
     """Each step adds to it. dataset: the result of the job that built it. result: the trainer's.
-    energy: see Report. steps: seconds by step. switched: the day was stopped."""
+    energy: see Report. steps: seconds by step. switched: the desired state is this night's."""
 
     site: Site
     name: str

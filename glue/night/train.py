@@ -17,7 +17,7 @@ from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError
 from glue.core.waiting import Seen
 from glue.machine import hours, models
-from glue.night import evaluate
+from glue.night import beside, evaluate
 from glue.night.tonight import Night
 from glue.serving import adapters, model
 
@@ -45,15 +45,32 @@ def hand_over(night: Night) -> None:
     """Switches to the night desk, waits for running answers, and stops vLLM."""
     site = night.site
     with lock.hold(site.state, lock.SWITCH, "hand over to the night", model.SWITCH_WAIT_SECONDS):
-        desired = DesiredState(Wanted.NIGHT, night.name, until_time(night))
-        desired_state.begin(site.state, desired, "make day; the next night trains again")
-        night.switched = True
+        begin(night, Wanted.NIGHT)
         model.write_notice(site, "night", back_at(night))
         model.wait_for_door(site, "night-desk")
         drain(site)
         site.stacks.stop("day", "vllm")
-    wanted = site.settings.night_bytes("NIGHT_FREE_BYTES", night.recipe.base)
-    model.wait_for_memory(site, "NIGHT_FREE_BYTES", wanted)
+    wait_for_memory(night)
+
+
+def begin_beside(night: Night) -> None:
+    """vLLM goes on serving. Like every night, it ends with a start of the day, which then serves
+    already."""
+    purpose = "begin a night beside the day"
+    with lock.hold(night.site.state, lock.SWITCH, purpose, model.SWITCH_WAIT_SECONDS):
+        begin(night, Wanted.JUDGING)
+    wait_for_memory(night)
+
+
+def begin(night: Night, wanted: Wanted) -> None:
+    desired = DesiredState(wanted, night.name, until_time(night))
+    desired_state.begin(night.site.state, desired, "make day; the next night trains again")
+    night.switched = True
+
+
+def wait_for_memory(night: Night) -> None:
+    wanted = night.site.settings.night_bytes("NIGHT_FREE_BYTES", night.recipe.base)
+    model.wait_for_memory(night.site, "NIGHT_FREE_BYTES", wanted)
 
 
 def back_at(night: Night) -> str:
@@ -98,6 +115,11 @@ def train(night: Night) -> None:
     desired_state.require(site.state, night.name)  # without the lock: promotion requires it again
     lines = site.stacks.last_log_lines("night", "trainer")
     site.stacks.remove_trainer()
+    take_result(night, lines)
+
+
+def take_result(night: Night, lines: str) -> None:
+    """lines: the trainer's last ones. Raises GlueError if it left no adapter."""
     night.result = files.read_json_if_whole(night.folder / "result.json", {})
     if not night.result:
         raise GlueError("the trainer left no result", lines, f"see {night.folder}")
@@ -119,6 +141,7 @@ def job(night: Night) -> dict[str, Any]:
         "memory_bytes": settings.night_bytes("TRAINING_MEMORY_BYTES", night.recipe.base),
         "begin_from": begin_from(night),
         "search": asdict(night.recipe.search) if night.recipe.search else None,
+        "merged": night.recipe.trains_merged,
         "preference_file": f"{inside}/dataset/preferences.jsonl",
         **{name: getattr(night.recipe, name) for name in (*SHAPE, *SCHEDULE)},
     }
@@ -141,7 +164,8 @@ def begin_from(night: Night) -> str:
 
 
 def wait_for_trainer(night: Night) -> None:
-    """Waits for its end. Stops it after the deadline, if it is silent, or if memory runs low."""
+    """Waits for its end. Stops it after the deadline, if it is silent, if memory runs low, or if
+    the day that it trains beside does not serve."""
     site, last = night.site, {"phase": "starting"}
     heard = time.monotonic()  # not the clock, which can be set
 
@@ -157,12 +181,13 @@ def wait_for_trainer(night: Night) -> None:
             site.settings.number("MEMORY_RESERVE_BYTES"),
             time.monotonic() - heard,
             SILENT_TRAINER_SECONDS,
-        ):
+        ) or beside.day_fault(night):
             # at once: its result is not needed, and it takes gigabytes of memory a second
             site.stacks.remove_trainer(patience_seconds=0)
             saw = f"{fault}; its last line: {last}"
             raise GlueError("the trainer was stopped", saw, f"see {night.folder}")
         ended = trainer is None or trainer.state not in ("created", "running")
+        beside.let_people_first(night, ended)
         return Seen(ended, progress_words(last))
 
     # it ends by itself at the deadline, after its current step and saving

@@ -15,7 +15,7 @@ from glue.machine import backup_folder
 from glue.machine.backup_folder import Kept
 
 # names of folders, anywhere in the state folder
-LEFT_OUT = ("scratch", "adapter", "checkpoint", "desk", "demo")
+LEFT_OUT = ("scratch", "adapter", "checkpoint", "desk", "demo", "received-from-peer")
 # names of files; the note of an upgrade is about now and must not be restored
 NOT_NEEDED = (
     *(

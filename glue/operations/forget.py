@@ -110,7 +110,9 @@ def remove(site: Site, wanted: Iterable[str]) -> dict[str, int]:
             module = "learning.dataset.forget"
             job = Job(module, order, writes=folders, timeout_seconds=DATASET_SECONDS)
             removed = dict(jobs.run(site, job)["removed"])
-        removed |= remove_paraphrases(site.state, hashed)
+        # also of earlier names: a version without paraphrases may have forgotten those
+        known = {row["name"] for row in files.read_lines(site.state / names.FORGOTTEN)}
+        removed |= remove_paraphrases(site.state, hashed | known)
         notes.take_out(site.state, theirs)  # last: an interrupted forget finds their texts again
     return removed | ({names.NOTES: len(theirs)} if theirs else {})
 

@@ -15,7 +15,7 @@ from glue.clients import chat_volume, host, jobs, one_shot
 from glue.clients.docker import MOUNTED, Stacks
 from glue.clients.jobs import Job
 from glue.clients.site import Site, Tell
-from glue.core import commands, files, lock, recipes, settings
+from glue.core import beside_plan, commands, files, lock, recipes, settings
 from glue.core.errors import Misconfigured, PreconditionFailed, steps
 from glue.core.model_files import COMPUTED
 from glue.core.settings import BASE_FACTS, REPOSITORY, SECRETS, Settings
@@ -250,11 +250,12 @@ def ensure_base_facts(site: Site) -> None:
     """state/base_model.json: the shape that an adapter must fit, and how the weights are packed."""
     if "quantisation" in site.settings.base_facts:  # an earlier version wrote none
         return
+    commit = site.settings.served_commit
     site.tell("reading the base model's shape")
     what = "the base model cannot be read"
     command = ("training.describe", site.settings["SERVED_MODEL"])
     facts = run_job(site, *command, what=what, do="make setup", seconds=READ_MODEL_SECONDS)
-    files.write_json(site.state / BASE_FACTS, facts)
+    files.write_json(site.state / BASE_FACTS, facts | {"commit": commit})
 
 
 # ---------------------------------------------------------------------- recipes
@@ -266,7 +267,8 @@ def show(site: Site, name: str) -> dict[str, Any]:
     """What a recipe trains and the memory of its step, counted by a job, so that neither a night
     nor the watch takes it for the trainer. Raises Misconfigured if a target or layer matches
     nothing in the model."""
-    recipe = asdict(recipes.load(REPOSITORY / "env" / "recipes", name))
+    loaded = recipes.load(REPOSITORY / "env" / "recipes", name)
+    recipe = asdict(loaded)
     model, configuration = site.settings.model, site.settings.configuration
     if not configuration:
         saw = f"no configuration of {site.settings['SERVED_MODEL']} in {BASE_FACTS}"
@@ -282,4 +284,14 @@ def show(site: Site, name: str) -> dict[str, Any]:
     counts = {key: facts[key] for key in ("total_parameters", "trainable_parameters")}
     counts["memory"] = site.settings.untrainable(recipe["base"]) or facts["memory"]
     basis = {"basis": COMPUTED} if model.computed else {}
-    return kept | counts | {"model": model.name} | basis
+    return kept | counts | {"model": model.name} | basis | beside(site, loaded)
+
+
+def beside(site: Site, recipe: recipes.Recipe) -> dict[str, str]:
+    """What doctor says of a night beside the day; nothing with NIGHT=swap."""
+    if not beside_plan.chosen(site.settings):
+        return {}
+    running = site.stacks.services("day"), site.stacks.trainer()
+    merged, free = site.store.serves_merged(), host.available_bytes()
+    plan = beside_plan.plan(site.settings, recipe, free, *running, merged)
+    return {"beside": plan.words if plan.fits else f"{plan.words}; {beside_plan.REMEDY}"}

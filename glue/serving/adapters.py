@@ -72,12 +72,16 @@ def prepare(site: Site, release: str, form: str | None) -> bool:
     if form asks for a checkpoint that cannot be made; if only the recipe does, returns False."""
     site.store.verify(release)
     recipe = site.store.manifest(release).get("recipe", {})
-    if (form or recipe.get("serve")) != "merged":
+    only = site.store.only_merged(release)
+    if only and form == "adapter":
+        saw = "it was trained through the quantiser and answers otherwise beside the base model"
+        raise PreconditionFailed(f"{release} serves merged only", saw, "make promote without FORM")
+    if not only and (form or recipe.get("serve")) != "merged":
         return False
     try:
         export.ensure(site, release, "merged")
     except PreconditionFailed as error:
-        if form is not None:
+        if form is not None or only:
             raise
         site.tell(f"it serves beside the base model, since it cannot be merged: {error.saw}")
         return False
@@ -151,6 +155,8 @@ def unfit(site: Site, release: str) -> str:
         site.store.verify(release, checkpoint=site.store.is_merged(release))
     except (PreconditionFailed, OSError) as error:
         return str(getattr(error, "saw", error))
+    if site.store.only_merged(release) and not site.store.checkpoint(release):
+        return "its merged checkpoint is gone; make promote makes it again"
     return models.made_for_another(site, release)
 
 

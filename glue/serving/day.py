@@ -109,8 +109,8 @@ def take_over(site: Site, night: str = "") -> bool:
     """Under the switch lock: sets the desired state to day, and undoes what a dead or failed night
     left. night: the night that calls.
 
-    Returns False, with nothing changed, while a night evaluates its adapter beside a day that
-    serves, and if a person stopped everything.
+    Returns False, with nothing changed, while a night works beside a day that serves, and if a
+    person stopped everything.
     """
     require_chat_data(site)
     found = desired_state.read(site.state)
@@ -120,7 +120,7 @@ def take_over(site: Site, night: str = "") -> bool:
             return False
     other_runs = not night and lock.held(site.state, lock.TRAINING)
     if other_runs and found and found.wanted is Wanted.JUDGING and serves(site):
-        site.tell(f"the day serves, and night {found.night} judges its adapter beside it")
+        site.tell(f"the day serves, and night {found.night} works beside it")
         return False
     if not is_of(site, night):
         recovery.undo(site, other_runs)

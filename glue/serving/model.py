@@ -37,10 +37,11 @@ def wait_for_memory(site: Site, key: str, wanted: int) -> None:
 
 
 def ensure_form(site: Site) -> None:
-    """Restarts vLLM unless it runs the base model, or the current adapter's checkpoint."""
+    """Restarts vLLM unless it runs the base model, or the checkpoint of the adapter that serves or
+    is judged."""
     wanted = site.settings["SERVED_MODEL"]
-    if site.store.serves_merged():
-        wanted = f"{ADAPTERS_IN_CONTAINER}/{site.store.current()}/checkpoint"
+    if (merged := site.store.runs()) is not None:
+        wanted = f"{ADAPTERS_IN_CONTAINER}/{merged}/checkpoint"
     if running_model(site) == wanted:
         return
     site.tell(f"restarting vLLM with {wanted}")
@@ -136,7 +137,7 @@ def remember_prompt(site: Site) -> None:
 
 
 def load(site: Site, release: AdapterName) -> None:
-    if release is not None:
+    if release is not None and not site.store.only_merged(release):
         site.vllm().serve(ADAPTER, f"{ADAPTERS_IN_CONTAINER}/{release}")
 
 

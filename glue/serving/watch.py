@@ -59,7 +59,7 @@ def night_step(desired: DesiredState, observed: Observed, now: float) -> tuple[S
     if now < desired.until_time:
         return Step.NOTHING, f"night {desired.night} runs"
     if desired.wanted is Wanted.JUDGING and not not_serving(observed.services):
-        return Step.NOTHING, f"the day serves, and night {desired.night} judges beside it"
+        return Step.NOTHING, f"the day serves, and night {desired.night} works beside it"
     return Step.DAY, f"night {desired.night} is late"
 
 

@@ -2,6 +2,7 @@
 without a network."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -268,11 +269,25 @@ def test_the_page_of_a_real_result_has_no_published_or_simulated_inputs() -> Non
     assert pace.decode_tokens_per_second["1"] == pytest.approx(
         found["rows"][0]["ours"]["tokens_per_second"]["mean"], abs=0.05
     )
-    text = capacity.document(found, "rag-vllm.json")
+    text, _, second = capacity.document(found, "rag-vllm.json").partition("## A second Spark")
+    assert "reported by others" in second, "of replicas nothing else is known"
     assert not [
         word for word in ("published", "simulated", "reported", "Nothing here") if word in text
     ]
     assert "Measured on GB10, 2 cores (<invented>)" in text and "model nemotron" in text
+
+
+def test_a_second_spark_serves_more_people_and_at_most_twice_as_many() -> None:
+    one, wanted = capacity.curves_of(rag_result()), capacity.Wanted()
+    two = replace(one, sparks=2)
+    gains = {number: two.decode(number) / one.decode(number) for number in (1, 7, 8, 16, 32, 64)}
+    assert gains == pytest.approx({1: 1, 7: 1, 8: 1.30, 16: 1.75, 32: 1.91, 64: 1.91})
+    few, many = (capacity.people(curves, 1300, 200, wanted) for curves in (one, two))
+    assert few < many
+    shown = f"| {min(many, 2 * few)}; {2 * few} at the very most |"
+    assert shown in capacity.document(rag_result(), "x.json")
+    page = (REPOSITORY / "docs" / "measurements" / "scale.md").read_text(encoding="utf-8")
+    assert "| 64; 74 at the very most |" in page
 
 
 def test_the_committed_run_meets_its_targets() -> None:

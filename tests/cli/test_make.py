@@ -20,6 +20,7 @@ TARGETS = {
     "export": "ADAPTER",
     "logs": "SERVICE",
     "recipe": "RECIPE",
+    "setup-peer": "HOST",
     "bench-training": "ARGS",
     "learning-study": "FROM",
 }

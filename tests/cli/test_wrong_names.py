@@ -42,6 +42,9 @@ WRONG = [
     (["ask", " "], "the question is empty"),
     (["night", "--until", "noon"], "Invalid value for --until: 'noon'. Expected a time"),
     (["prune", "--keep", "0"], "0 is not in the range"),
+    (["peer add", "a b"], "Invalid value for HOST: 'a b'. Expected [user@]host[:port]."),
+    (["peer answer", "id"], "this key may not do that"),
+    (["peer train", "n", "r", "1764183600"], "no peer ordered this night"),
     (["compose", "week"], "'week' is not one of 'day', 'night'"),
 ]
 

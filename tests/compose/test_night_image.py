@@ -15,7 +15,13 @@ from glue.core.settings import REPOSITORY
 from glue.machine import images
 from tests.e2e.conftest import run_glue
 
-TRAINABLE = {"case-study": 441_936_896, "team": 439_440_384, "lean": 11_359_232, "free": 12_460_032}
+TRAINABLE = {
+    "case-study": 441_936_896,
+    "team": 439_440_384,
+    "team-merged": 439_440_384,
+    "lean": 11_359_232,
+    "free": 12_460_032,
+}
 
 
 STAND_IN = "dual-use/trainer-stand-in:1"

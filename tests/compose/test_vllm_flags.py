@@ -159,6 +159,23 @@ def test_an_unmerged_adapter_is_loaded_beside_the_base_model(adapters: Path, sta
     assert not any("checkpoint" in flag for flag in flags)
 
 
+def test_a_checkpoint_that_a_night_judges_is_served_alone(adapters: Path) -> None:
+    (adapters / "judging").write_text("night-1")
+    flags = as_vllm_reads_it("spark", adapters=adapters, shim=ECHO).stdout.splitlines()
+    assert "--model=/adapters/night-1/checkpoint" in flags and "--enable-lora" not in flags
+
+
+def test_an_adapter_for_its_checkpoint_only_is_never_loaded_beside_the_base_model(
+    adapters: Path,
+) -> None:
+    text = '{"trained_through_quantiser": true}'
+    (adapters / "night-1" / "adapter_config.json").write_text(text)
+    flags = as_vllm_reads_it("spark", adapters=adapters, shim=ECHO).stdout.splitlines()
+    names = flags.index("--served-model-name")
+    assert "--enable-lora" in flags and "--lora-modules" not in flags
+    assert flags[names : names + 3] == ["--served-model-name", "team-base", "team-adapter"]
+
+
 def test_without_a_current_release_no_adapter_is_loaded(adapters: Path) -> None:
     (adapters / "current").unlink()
     flags = as_vllm_reads_it("spark", adapters=adapters, shim=ECHO).stdout.splitlines()

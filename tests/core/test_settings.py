@@ -73,6 +73,7 @@ def test_site_env_overrides_the_profile_and_the_source_is_known(tmp_path: Path) 
         ("MAX_LORA_RANK=24", "Expected 8, 16, 32, 64, 128, 256 or 512."),
         ("TEAM_NAME=", "Expected text that is not empty."),
         ("TITLE_GENERATION=yes", "Expected true or false."),
+        ("NIGHT=both", "Expected swap or beside."),
         ("NIGHT_DAYS=Mon,Fry", "Expected days such as Mon,Tue,Wed,Thu,Fri, or nothing"),
         ("VLLM_IMAGE=vllm/vllm-openai:latest", "Expected an image with a digest, or a tag but"),
         ("VLLM_IMAGE=vllm/vllm-openai", "Expected an image with a digest, or a tag but latest."),
@@ -237,6 +238,14 @@ def test_every_recipe_in_the_repository_is_valid() -> None:
     assert {"team", "rehearsal"} <= {
         recipes.load(REPOSITORY / "env" / "recipes", name).name for name in names
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("team", False), ("team-merged", True), ("free", True), ("case-study", False)],
+)
+def test_a_recipe_that_serves_merged_on_its_own_base_trains_so(name: str, expected: bool) -> None:
+    assert recipes.load(REPOSITORY / "env" / "recipes", name).trains_merged is expected
 
 
 @pytest.mark.parametrize(

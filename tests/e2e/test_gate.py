@@ -121,7 +121,9 @@ def test_golden_questions_are_asked_through_the_chat_and_only_by_glue(
     served.serve(CANDIDATE, f"{model.ADAPTERS_IN_CONTAINER}/{demo['adapter']}")
     night = cast(Any, SimpleNamespace(site=site))
     try:
-        with night_evaluate.asked_through_chat(night) as asked_as:
+        with night_evaluate.asked_through_chat(
+            night, {name: name for name in night_evaluate.sides(night).values()}
+        ) as asked_as:
             (answer,) = evaluate.ask_golden(on_host.job(site, {"asked_as": asked_as}))
             for hidden in (*asked_as.values(), CANDIDATE):
                 with pytest.raises(GlueError):

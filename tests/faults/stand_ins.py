@@ -217,7 +217,7 @@ class StandInVllm(Vllm):
         with self.ledger.change() as world:
             world["loaded"].pop(name, None)
 
-    def running_requests(self) -> int:
+    def running_requests(self, timeout_seconds: float = 120) -> int:
         return int(self.ledger.read().get("streaming", 0))
 
 

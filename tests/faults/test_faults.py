@@ -259,7 +259,7 @@ def test_a_waiting_night_does_not_start_after_make_stop(
         day.stop(site)
 
     monkeypatch.setitem(night.STEPS, "check", stop_meanwhile)
-    with pytest.raises(Preempted, match="does not start"):
+    with pytest.raises(Preempted, match="does not go on"):
         night.run(site)
     assert (
         desired_state.read(site.state) == DesiredState(Wanted.DOWN) and site.store.current() == good

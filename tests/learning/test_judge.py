@@ -10,12 +10,14 @@ import pytest
 
 from glue.clients import jobs
 from glue.clients.adapter_store import AdapterStore
-from glue.core import files, recipes
+from glue.core import desired_state, files, recipes
+from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError
 from glue.core.names import ADAPTER, BASE, CANDIDATE, MARK
 from glue.core.settings import REPOSITORY
 from glue.core.verdict import Verdict
 from glue.night import evaluate, promote
+from glue.serving import export, model
 from learning.dataset import asked as asked_rows
 from learning.dataset import files as dataset_files
 from learning.dataset.facts import Fact
@@ -26,7 +28,7 @@ from learning.evaluation import reading, score
 from learning.evaluation.measurements import Reply
 from learning.examples import Dataset, Example, Message
 from learning.job import Job
-from tests.core.test_state import publish, serve
+from tests.core.test_state import make_checkpoint, publish, serve
 
 RECIPE = replace(recipes.load(REPOSITORY / "env" / "recipes", "rehearsal"), general_rows=2)
 ROWS = tuple(
@@ -219,6 +221,116 @@ def test_of_many_rows_the_same_200_are_scored_each_time(site: Any) -> None:
     chosen = job.chosen(many)
     assert chosen == job.chosen(many) == job.chosen(chosen) and len(set(chosen)) == job.MOST_ROWS
     assert chosen[0] == many[0] and many.index(chosen[-1]) > 440
+
+
+# ---------------------------------------------------------------------- trained for a checkpoint
+
+
+def publish_merged(store: AdapterStore, content: str) -> str:
+    """An adapter that was trained through the quantiser."""
+    source = store.folder.parent / f"merged-{content}"
+    source.mkdir()
+    (source / "adapter_config.json").write_text('{"trained_through_quantiser": true}')
+    (source / "adapter_model.safetensors").write_text(content)
+    return store.publish(source, {"night": content})
+
+
+class Restarted(StubVllm):
+    """Answers for the base model with adapters, or for a checkpoint, as the store says; notes who
+    was asked in which form."""
+
+    def __init__(self, store: AdapterStore, candidate: str) -> None:
+        super().__init__()
+        self.store, self.candidate = store, candidate
+        self.running = store.runs()
+        self.asked: list[tuple[str | None, str]] = []
+
+    def restart(self, _: Any) -> None:
+        self.running = self.store.runs()
+
+    def side(self, name: str) -> str:
+        assert name == BASE or (self.running is None and name in (ADAPTER, *self.loaded)), name
+        if (self.running, name) not in self.asked:
+            self.asked.append((self.running, name))
+        if self.running is None:
+            return name
+        return CANDIDATE if self.running == self.candidate else ADAPTER
+
+    def likelihood(self, name: str, example: Example) -> float:
+        return super().likelihood(self.side(name), example)
+
+    def answer(self, name: str, prompt: Any, most_tokens: int, tools: Any = None) -> Reply:
+        return super().answer(self.side(name), prompt, most_tokens, tools)
+
+
+def judge_restarted(
+    site: Any, candidate: str, monkeypatch: pytest.MonkeyPatch, late: bool = False
+) -> tuple[Verdict, Restarted, Any]:
+    served = Restarted(site.store, candidate)
+    site.vllm = lambda: served
+    until = 0.0 if late else 1e12
+    desired_state.begin(site.state, DesiredState(Wanted.JUDGING, "tonight", until), "")
+    site.store.set_judging(True)
+
+    def run(site: Any, asked: jobs.Job, still_wanted: Any) -> dict[str, Any]:
+        order = json.loads(json.dumps(asked.order))
+        return job.judge(Job(order, site.state, cast(Any, served), cast(Any, None), print))
+
+    def export_it(site: Any, release: str, form: str) -> None:
+        make_checkpoint(site.store, release, f"of-{release}")
+
+    monkeypatch.setattr(jobs, "run", run)
+    monkeypatch.setattr(export, "ensure", export_it)
+    monkeypatch.setattr(model, "ensure_form", served.restart)
+    night = night_of(site, candidate)
+    return evaluate.judge(night), served, night
+
+
+def test_a_candidate_trained_for_its_checkpoint_is_asked_there_and_never_loaded(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = publish_merged(site.store, "merged candidate")
+    verdict, served, night = judge_restarted(site, candidate, monkeypatch)
+    assert verdict.promote, verdict.reasons
+    assert served.asked == [(None, BASE), (candidate, BASE)] and not served.loaded
+    assert site.store.runs() == candidate, "promoting it restarts nothing"
+    beside, _ = ask(site, StubVllm())
+    evidence = files.read_json(night.folder / "evidence.json", {})
+    assert verdict.figures == beside.figures, "the same verdict as side by side"
+    assert evidence["samples"] and evidence["held_out"]["candidate"]
+
+
+def test_where_such_an_adapter_serves_it_is_asked_by_its_checkpoint_too(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current, candidate = (publish_merged(site.store, one) for one in ("current", "candidate"))
+    make_checkpoint(site.store, current, "current")
+    serve(site.store, current)
+    site.store.serve_as(current, True)
+    verdict, served, _ = judge_restarted(site, candidate, monkeypatch)
+    assert served.asked == [(None, BASE), (current, BASE), (candidate, BASE)]
+    assert verdict.promote, verdict.reasons
+
+
+def test_a_plain_candidate_is_loaded_beside_the_base_model_and_the_checkpoint_asked_after(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current, candidate = publish_merged(site.store, "current"), publish(site.store, "candidate")
+    make_checkpoint(site.store, current, "current")
+    serve(site.store, current)
+    site.store.serve_as(current, True)
+    verdict, served, _ = judge_restarted(site, candidate, monkeypatch)
+    assert verdict.promote, verdict.reasons
+    assert {form for form, _ in served.asked} == {None, current}
+    assert (None, CANDIDATE) in served.asked
+
+
+def test_after_the_opening_no_checkpoint_is_started_for_judging(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = publish_merged(site.store, "merged candidate")
+    verdict, served, _ = judge_restarted(site, candidate, monkeypatch, late=True)
+    assert not verdict.promote and verdict.faults == ("late",) and not served.asked
 
 
 def test_evidence_is_readable_by_its_owner_only(site: Any) -> None:

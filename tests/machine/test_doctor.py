@@ -78,14 +78,16 @@ ON_BF16 = replace(good(), recipe=recipes.load(REPOSITORY / "env" / "recipes", "c
 
 
 def test_a_good_spark_is_ok_in_every_check() -> None:
-    assert {
-        finding.name: finding.grade for finding in doctor.examine(ON_BF16, doctor.ALL)
-    } == dict.fromkeys(doctor.ALL, Grade.OK)
+    beside = replace(setting(NIGHT="beside"), recipe=good().recipe)
+    found = {finding.name: finding.grade for finding in doctor.examine(beside, ("night beside",))}
+    found |= {finding.name: finding.grade for finding in doctor.examine(ON_BF16, doctor.ALL)}
+    assert found == dict.fromkeys(doctor.ALL, Grade.OK)
 
 
 def test_the_bf16_model_is_checked_only_for_a_recipe_that_trains_it() -> None:
     checked = [finding.name for finding in doctor.examine(good(), doctor.ALL)]
-    assert checked == [name for name in doctor.ALL if name != "trained model"]
+    others = ("trained model", "night beside")
+    assert checked == [name for name in doctor.ALL if name not in others]
     gone = {SERVED: ("never fetched",)}
     needed = [
         finding
@@ -295,6 +297,18 @@ def test_a_loaded_model_counts_as_memory_for_the_night() -> None:
     assert "a night needs 105.0 GB" in grade(on_bf16, "memory")[1]
 
 
+def test_a_night_beside_the_day_is_refused_with_its_numbers() -> None:
+    serving = replace(setting(NIGHT="beside"), engine=replace(ENGINE, services={"vllm": VLLM}))
+    little = replace(serving, machine=replace(MACHINE, available_bytes=69 * 10**9))
+    found, said = grade(little, "night beside")
+    assert found == "fail" and "108.0 GB together, and there are 107.0 GB" in said
+    assert "set NIGHT=swap in env/site.env" in said and "more when the model stops" not in said
+    assert grade(little, "memory") == ("ok", "69.0 GB available ")
+    merged = replace(serving, serves_merged=True)
+    assert "a merged checkpoint serves" in grade(merged, "night beside")[1]
+    assert "night beside" in doctor.NIGHT, "before anything starts"
+
+
 def test_the_model_s_plan_is_told_and_a_model_that_no_night_can_train_is_refused() -> None:
     assert grade(good(), "model") == (
         "ok",
@@ -384,6 +398,7 @@ def test_the_rehearsal_skips_checks_of_a_spark() -> None:
         "GPU toolkit",
         "served model",
         "trained model",
+        "night beside",
     }
 
 

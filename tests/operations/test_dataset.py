@@ -9,7 +9,7 @@ import pytest
 from glue.cli import verbs
 from glue.clients import jobs, knowledge
 from glue.clients.jobs import Job
-from glue.core import names
+from glue.core import files, names
 from glue.core.errors import GlueError
 from glue.core.recipes import load as load_recipe
 from glue.core.settings import REPOSITORY, load
@@ -123,3 +123,11 @@ def test_forget_needs_no_network_and_is_recorded_first(site: Any) -> None:
         found["rows_removed"] == 2
         and names.hashed("chat", "c") in (site.state / names.FORGOTTEN).read_text()
     )
+
+
+def test_other_ways_to_ask_go_that_an_earlier_version_forgot_without_them(site: Any) -> None:
+    """It knew no such file."""
+    before = {"name": names.hashed("user", "uma"), "time": 1.0}
+    files.append_line(site.state / names.FORGOTTEN, before)
+    files.append_line(site.state / names.PARAPHRASES, {"origins": [before["name"]]})
+    assert forget.forget(site, "chat", "c")["datasets"][names.PARAPHRASES] == 1

@@ -462,13 +462,33 @@ def test_a_recipe_is_counted_beside_a_night_and_is_not_taken_for_its_trainer(
     assert not any("trainer" in arguments for arguments in asked), "the watch stops a trainer"
 
 
+def test_a_recipe_is_told_to_fit_beside_the_day_or_not(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by doctor. Without a container: the day and the night take 2 GB each."""
+    stacks = SimpleNamespace(services=lambda stack: {}, trainer=lambda: None)
+    values = site.settings.values | {"NIGHT": "beside"}
+    chosen = replace(site.settings, values=values)
+    beside = replace(site, stacks=cast(Stacks, stacks), settings=chosen)
+    recipe = site.recipe("rehearsal")
+    monkeypatch.setattr(host, "available_bytes", lambda: 3 * 10**9)
+    assert setup.beside(site, recipe) == {}
+    said = setup.beside(beside, recipe)["beside"]
+    assert "4.0 GB together, and there are 3.0 GB for them; set NIGHT=swap" in said
+    monkeypatch.setattr(host, "available_bytes", lambda: 4 * 10**9)
+    assert "NIGHT=swap" not in setup.beside(beside, recipe)["beside"]
+
+
 def test_a_recipe_of_a_model_that_is_not_known_yet_is_not_counted(site: Site) -> None:
     """The practice model's file does not say its layers; make setup finds them."""
     with pytest.raises(PreconditionFailed, match="layers are not known"):
         setup.show(site, "team")
 
 
-@pytest.mark.parametrize("before", [{}, FACTS | {"name": "stub/other"}, {"name": "stub/model"}])
+@pytest.mark.parametrize(
+    "before",
+    [{}, FACTS | {"name": "stub/other"}, {"name": "stub/model"}, FACTS | {"commit": "of before"}],
+)
 def test_the_served_checkpoint_is_read_once_and_again_for_another_or_by_a_new_version(
     before: dict[str, Any], site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -482,4 +502,5 @@ def test_the_served_checkpoint_is_read_once_and_again_for_another_or_by_a_new_ve
     files.write_json(site.state / "base_model.json", before)
     for _ in range(2):
         setup.ensure_base_facts(site)
-    assert read == ["training.describe stub/model"] and site.settings.base_facts == FACTS
+    assert read == ["training.describe stub/model"]
+    assert site.settings.base_facts == FACTS | {"commit": ""}

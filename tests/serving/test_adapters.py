@@ -214,3 +214,41 @@ def test_an_added_adapter_belongs_to_the_model_that_served_then(
     assert not models.made_for_another(site, name)
     (tmp_path / "models.json").write_text('{"maker/served": {"commit": "def"}}')
     assert "made for commit abc" in models.made_for_another(site, name)
+
+
+# ---------------------------------------------------------------------- trained for a checkpoint
+
+
+@pytest.fixture
+def merged_only(site: Any) -> str:
+    source = site.store.folder.parent / "trained-through"
+    source.mkdir()
+    (source / "adapter_config.json").write_text('{"trained_through_quantiser": true}')
+    (source / "adapter_model.safetensors").write_text("weights")
+    name: str = site.store.publish(source, {"night": "one"})
+    return name
+
+
+def test_it_is_never_loaded_beside_the_base_model(site: Any, merged_only: str) -> None:
+    loaded: list[str] = []
+    site.vllm = lambda: SimpleNamespace(serve=lambda name, path: loaded.append(path))
+    model.load(site, merged_only)
+    model.load(site, publish(site.store, "plain"))
+    assert len(loaded) == 1 and merged_only not in loaded[0]
+    with pytest.raises(PreconditionFailed, match="serves merged only"):
+        adapters.prepare(site, merged_only, "adapter")
+
+
+def test_where_its_checkpoint_cannot_be_made_it_is_not_promoted(
+    site: Any, merged_only: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise PreconditionFailed("it cannot be exported", "too little disk", "free some")
+
+    monkeypatch.setattr(export, "ensure", refuse)
+    with pytest.raises(PreconditionFailed, match="cannot be exported"):
+        adapters.prepare(site, merged_only, None)
+
+
+def test_a_rollback_skips_it_where_its_checkpoint_is_gone(site: Any, merged_only: str) -> None:
+    assert "checkpoint is gone" in adapters.unfit(site, merged_only)

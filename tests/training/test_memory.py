@@ -13,11 +13,13 @@ from training.memory_plan import Shape
 
 MEASUREMENTS = REPOSITORY / "docs" / "measurements"
 MEASURED = json.loads((MEASUREMENTS / "training-h200.json").read_text())
+ALL = [json.loads(path.read_text()) for path in sorted(MEASUREMENTS.glob("training-*h200.json"))]
 PACKED = json.loads((MEASUREMENTS / "training-nvfp4-h200.json").read_text())
 ROWS = [
     row
-    for row in MEASURED["rows"] + PACKED["rows"]
-    if row["engine"].startswith("grouped") and "error" not in row
+    for measured in ALL
+    for row in measured["rows"]
+    if row.get("engine", "").startswith("grouped") and "error" not in row
 ]
 PATTERN = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"
 KINDS = {"M": "linear_attention", "E": "moe", "*": "full_attention"}
@@ -46,7 +48,7 @@ TEAM = shape(439_440_384)
 
 
 def name(row: dict[str, Any]) -> str:
-    keys = ("recipe", "base", "tokens_per_step", "checkpointing")
+    keys = ("recipe", "base", "tokens_per_step", "checkpointing", "through_quantiser")
     return "-".join(str(row[key]) for key in keys if key in row)
 
 

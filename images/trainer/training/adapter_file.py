@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from training import engine, families, vllm_format
+from training import adapter_factors, engine, families, vllm_format
 
 
 def dead_tensors(model: torch.nn.Module) -> list[str]:
@@ -25,8 +25,9 @@ def dead_tensors(model: torch.nn.Module) -> list[str]:
     ]
 
 
-def write(model: PeftModel, served_model: str, folder: Path) -> int:
+def write(model: PeftModel, served_model: str, folder: Path, merged: bool = False) -> int:
     """Saves PEFT's adapter, writes vLLM's form of it beside it, and returns the number of tensors.
+    merged: as in the job.
 
     In the base model's precision, as it is served; without pairs that cannot learn and are still
     zero.
@@ -54,6 +55,7 @@ def write(model: PeftModel, served_model: str, folder: Path) -> int:
     configuration |= {
         "base_model_name_or_path": served_model,
         "target_parameters": None,
+        adapter_factors.THROUGH_QUANTISER: merged and engine.adapts_packed(model),
         "target_modules": sorted({name.split(".lora_")[0].rsplit(".", 1)[1] for name in tensors}),
     }
     (target / "adapter_config.json").write_text(json.dumps(configuration, indent=1))

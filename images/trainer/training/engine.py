@@ -85,11 +85,18 @@ def begin_from(model: PeftModel, served: dict[str, torch.Tensor]) -> None:
         layer.lora_B[adapter].weight.copy_(b)
 
 
-def enable(model: PeftModel, products: expert_lora.Products) -> None:
+def enable(model: PeftModel, products: expert_lora.Products, merged: bool = False) -> None:
+    """merged: packed weights with an adapter compute through the quantiser (packed_merge)."""
     model.get_base_model().set_attn_implementation(lean_layers.ATTENTION)
-    lean_layers.enable(model)
-    expert_lora.enable(model, products)
+    lean_layers.enable(model, merged)
+    expert_lora.enable(model, products, merged)
     packed_experts.enable(model, products)
+
+
+def adapts_packed(model: PeftModel) -> bool:
+    """Whether an adapter is on a packed weight."""
+    layers = (module for module in model.modules() if isinstance(module, LoraLayer))
+    return any(packed_weights.held(layer.get_base_layer()) for layer in layers)
 
 
 def disable(model: PeftModel) -> None:

@@ -27,7 +27,8 @@ from typing import Any
 import torch
 from peft.tuners.lora.layer import ParamWrapper
 
-from training.packed_weights import Dense, dense_form
+from training import packed_merge
+from training.packed_weights import Dense, dense_form, held
 
 Tensor = torch.Tensor
 
@@ -128,7 +129,8 @@ class Routing:
 class Experts(torch.autograd.Function):
     """hidden [T, H], weights [T, k], up gives [E, I, H], down gives [E, H, I]; factors up_a
     [E, r, H], up_b [E, I, r], down_a [E, r, I], down_b [E, H, r]. Only hidden, weights and the
-    factors get gradients."""
+    factors get gradients. merged: up and down have the factors in them, which only get their
+    gradients here."""
 
     @staticmethod
     def forward(
@@ -144,20 +146,25 @@ class Experts(torch.autograd.Function):
         scale: float,
         routing: Routing,
         products: Products,
+        merged: bool = False,
     ) -> Tensor:
         rows, ends = products.rows, routing.ends
         x = hidden[routing.token]
         xa = rows(x, up_a.mT, ends)
-        z = rows(x, up().mT, ends).add_(rows(xa, up_b.mT, ends), alpha=scale)
+        z = rows(x, up().mT, ends)
+        if not merged:
+            z.add_(rows(xa, up_b.mT, ends), alpha=scale)
         del x
         h = z.relu().square_()
         ha = rows(h, down_a.mT, ends)
-        y = rows(h, down().mT, ends).add_(rows(ha, down_b.mT, ends), alpha=scale)
+        y = rows(h, down().mT, ends)
+        if not merged:
+            y.add_(rows(ha, down_b.mT, ends), alpha=scale)
         del h
         y.mul_(weights.reshape(-1)[routing.order, None].to(y.dtype))
         ctx.save_for_backward(hidden, weights, up_a, up_b, down_a, down_b, z, xa, ha)
         ctx.up, ctx.down = up, down
-        ctx.scale, ctx.routing, ctx.products = scale, routing, products
+        ctx.scale, ctx.routing, ctx.products, ctx.merged = scale, routing, products, merged
         return routing.summed(y)
 
     @staticmethod
@@ -169,7 +176,9 @@ class Experts(torch.autograd.Function):
 
         g = grad.contiguous()[routing.token]
         ga = rows(g, down_b, ends)
-        gh = rows(g, ctx.down(), ends).add_(rows(ga, down_a, ends), alpha=scale)
+        gh = rows(g, ctx.down(), ends)
+        if not ctx.merged:
+            gh.add_(rows(ga, down_a, ends), alpha=scale)
         grad_down_b = outer(g, ha * weight, ends).mul_(scale)
         del g
         positive = z.relu()
@@ -186,7 +195,13 @@ class Experts(torch.autograd.Function):
         gza = rows(gz, up_b, ends)
         grad_up_b = outer(gz, xa, ends).mul_(scale)
         grad_up_a = outer(gza, hidden[routing.token], ends).mul_(scale)
-        gx = rows(gz, ctx.up(), ends).add_(rows(gza, up_a, ends), alpha=scale)
+        gx = rows(gz, ctx.up(), ends)
+        if not ctx.merged:
+            gx.add_(rows(gza, up_a, ends), alpha=scale)
+        del (
+            ctx.up,
+            ctx.down,
+        )  # merged ones hold factors, and the graph outlives a forward
         return (
             routing.summed(gx),
             grad_weights,
@@ -196,6 +211,7 @@ class Experts(torch.autograd.Function):
             grad_up_b,
             grad_down_a,
             grad_down_b,
+            None,
             None,
             None,
             None,
@@ -217,6 +233,13 @@ def factors(wrapper: ParamWrapper, adapter: str, dtype: torch.dtype) -> tuple[Te
     return a.to(dtype), b.to(dtype).contiguous()
 
 
+def form(
+    base: torch.nn.Module, name: str, a: Tensor, b: Tensor, scale: float, merged: bool
+) -> Dense:
+    """Of a stack, with the factors merged in or without them."""
+    return packed_merge.dense_form(base, name, a, b, scale) if merged else dense_form(base, name)
+
+
 def wrapped_experts(model: torch.nn.Module) -> list[tuple[ParamWrapper, ParamWrapper]]:
     """The two nested wrappers of every layer's experts, the outer first. Raises ValueError if
     only one stack is adapted."""
@@ -234,9 +257,9 @@ def wrapped_experts(model: torch.nn.Module) -> list[tuple[ParamWrapper, ParamWra
     return found
 
 
-def enable(model: torch.nn.Module, products: Products) -> int:
-    """Makes every adapted stack of experts in a PEFT model compute by factors. Returns their
-    number."""
+def enable(model: torch.nn.Module, products: Products, merged: bool = False) -> int:
+    """Makes every adapted stack of experts in a PEFT model compute by factors; merged: packed
+    stacks through the quantiser instead. Returns their number."""
     pairs = wrapped_experts(model)
     for outer, inner in pairs:
         by_name = {wrapper.parameter_name: wrapper for wrapper in (outer, inner)}
@@ -257,9 +280,14 @@ def enable(model: torch.nn.Module, products: Products) -> int:
             base = self.get_base_layer()
             routing = Routing.of(chosen, base.num_experts)
             factor = (*factors(up, adapter, hidden.dtype), *factors(down, adapter, hidden.dtype))
-            scale = up.scaling[adapter]
-            stacks = dense_form(base, "up_proj"), dense_form(base, "down_proj")
-            out: Tensor = Experts.apply(hidden, weights, *stacks, *factor, scale, routing, products)
+            scale, through = up.scaling[adapter], merged and bool(held(base))
+            stacks = (
+                form(base, "up_proj", *factor[:2], scale, through),
+                form(base, "down_proj", *factor[2:], scale, through),
+            )
+            out: Tensor = Experts.apply(
+                hidden, weights, *stacks, *factor, scale, routing, products, through
+            )
             return out
 
         outer.forward = MethodType(forward, outer)

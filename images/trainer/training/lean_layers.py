@@ -22,6 +22,9 @@ from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from training import packed_merge
+from training.packed_weights import held
+
 Tensor = torch.Tensor
 ATTENTION = "packed"  # models are loaded with it as attn_implementation
 
@@ -126,8 +129,22 @@ def linear_forward(self: LoraLinear, x: Tensor, *_: Any, **__: Any) -> Tensor:
     return y.add(linear(linear(x, a), b), alpha=self.scaling[adapter])
 
 
-def enable(model: torch.nn.Module) -> None:
-    """In place, on a PEFT model. Of any but Nemotron-H only the linear layers change."""
+def merged_forward(self: LoraLinear, x: Tensor, *_: Any, **__: Any) -> Tensor:
+    """Through the quantiser: by the packed weight that the merged checkpoint will have."""
+    base = self.base_layer
+    if self.disable_adapters or self.merged:
+        return base(x)  # type: ignore[no-any-return]
+    (adapter,) = self.active_adapters
+    a, b = (factor[adapter].weight.to(x.dtype) for factor in (self.lora_A, self.lora_B))
+    scale = self.scaling[adapter]
+    weight = packed_merge.dense_form(base, "weight", a, b, scale)
+    out: Tensor = packed_merge.Linear.apply(x, weight, a, b, scale, base.bias)
+    return out
+
+
+def enable(model: torch.nn.Module, merged: bool = False) -> None:
+    """In place, on a PEFT model. Of any but Nemotron-H only the linear layers change. merged: those
+    of packed weights compute through the quantiser."""
     for module in model.modules():
         kind = type(module).__name__
         if kind == "NemotronHRMSNorm":
@@ -135,4 +152,5 @@ def enable(model: torch.nn.Module) -> None:
         elif kind == "NemotronHMLP":
             module.act_fn.forward = Relu2.apply
         elif isinstance(module, LoraLinear):
-            module.forward = MethodType(linear_forward, module)
+            through = merged and held(module.base_layer)
+            module.forward = MethodType(merged_forward if through else linear_forward, module)

@@ -3,7 +3,8 @@
     peak = weights + adapter + what the layers keep for the backward pass + the widest temporary
 
 Weights are bfloat16, 2 bytes a parameter, or stay packed as NVFP4 (half a byte, and a byte for
-every 16) and are made dense one after another in two buffers. An adapter is float32 with two AdamW
+every 16) and are made dense one after another in two buffers, where training through the quantiser
+makes them with their adapter: nothing is added. An adapter is float32 with two AdamW
 moments, 12 bytes, and a gradient, 4 more, of which one layer's worth is live beside the rest at the
 peak. What a layer keeps a token is counted tensor by tensor below, for the lean layers of
 lean_layers and expert_lora. Compared with measured peaks in tests/training/test_memory.py.

@@ -9,9 +9,9 @@ ADAPTER  a folder with the adapter as vLLM serves it: adapter_config.json,
          adapter_model.safetensors, a pair an expert
 TARGET   the new folder; it must not exist, and appears only when it is complete and on disk
 
-The weights that come out are bit for bit those of PEFT's merge_and_unload. Weights that are not
-floating point numbers of
-16 or 32 bits, such as packed NVFP4, are refused: adding to them would mean quantising them again.
+The weights that come out are bit for bit those of PEFT's merge_and_unload. Packed NVFP4 weights are
+changed by an adapter that was trained through the quantiser (packed_merge), to bit for bit those of
+its training; any other adapter of packed weights is refused, since it would lose what it learned.
 Headers, order and all
 other tensors are copied as bytes, other files as files. The last line of output is JSON; exit 3 is
 a refusal in it.
@@ -20,113 +20,26 @@ a refusal in it.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import shutil
 import struct
 import sys
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+
+from training.adapter_factors import Adapter, Refused, bare, few
+from training.shards import Shards
 
 FLOATING = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-FACTOR = re.compile(r"^base_model\.model\.(?P<target>.+)\.lora_(?P<side>[AB])\.weight$")
-# options of an adapter beyond W + scale * B A; each must be off
-UNHANDLED = (
-    "use_dora",
-    "use_qalora",
-    "rank_pattern",
-    "alpha_pattern",
-    "modules_to_save",
-    "lora_bias",
-    "fan_in_fan_out",
-    "layer_replication",
-    "trainable_token_indices",
-    "alora_invocation_tokens",
-)
 REFUSED = 3  # exit code
+PACKED = "U8"
+KINDS = FLOATING | {PACKED: torch.uint8, "F8_E4M3": torch.float8_e4m3fn}
 SPARE_DISK_BYTES = 1_000_000_000
-
-
-class Refused(Exception):
-    """This adapter cannot be merged into this checkpoint, or not on this machine. The message
-    says why."""
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """LoRA factors by target, without the model's own prefix: layers.3.mixer.q_proj."""
-
-    file: Any
-    names: dict[str, tuple[str, str]]
-    scale: float
-
-    @classmethod
-    def open(cls, folder: Path) -> Adapter:
-        configuration = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        file = safe_open(folder / "adapter_model.safetensors", "pt")
-        return cls(file, factors(list(file.keys())), scale(configuration))
-
-    def merged(self, target: str, weight: torch.Tensor) -> torch.Tensor:
-        """weight + scale * B A, with PEFT's own rounding: float32 for a layer, the weight's type
-        for an expert."""
-        a, b = (self.file.get_tensor(name).float() for name in self.names[target])
-        if b.shape[0] != weight.shape[0] or a.shape[1] != weight.shape[1]:
-            raise Refused(
-                f"{target}: the weight is {list(weight.shape)}, B A is [{b.shape[0]}, {a.shape[1]}]"
-            )
-        change = (b @ a) * self.scale
-        if ".experts." in target:
-            change = change.to(weight.dtype)
-        weight += change
-        return weight
-
-
-def scale(configuration: dict[str, Any]) -> float:
-    """The factor of B A. Raises Refused for anything except plain LoRA."""
-    asked = [key for key in UNHANDLED if configuration.get(key)]
-    asked += [
-        f"{key} {configuration[key]!r}"
-        for key, plain in (("peft_type", "LORA"), ("bias", "none"))
-        if configuration.get(key, plain) != plain
-    ]
-    if asked:
-        raise Refused(f"the adapter is not plain LoRA; it uses: {', '.join(asked)}")
-    rank: int = configuration["r"]
-    return float(configuration["lora_alpha"]) / (
-        math.sqrt(rank) if configuration.get("use_rslora") else rank
-    )
-
-
-def factors(names: list[str]) -> dict[str, tuple[str, str]]:
-    """target -> (name of A, name of B). Raises Refused for a tensor that is neither or has no
-    partner."""
-    sides = {
-        side: {
-            m["target"]: name for name in names if (m := FACTOR.match(name)) and m["side"] == side
-        }
-        for side in "AB"
-    }
-    paired = sides["A"].keys() & sides["B"].keys()
-    alone = set(names) - {sides[side][target] for side in "AB" for target in paired}
-    if alone:
-        raise Refused(f"not a LoRA pair: {few(alone)}")
-    return {bare(target): (sides["A"][target], sides["B"][target]) for target in paired}
-
-
-def bare(name: str) -> str:
-    """The same name for PEFT's model.layers.3... and the checkpoint's backbone.layers.3...."""
-    return re.sub(r"^(model|backbone)\.", "", name).removesuffix(".weight")
-
-
-def few(names: Collection[str]) -> str:
-    return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 # ---------------------------------------------------------------------- the checkpoint
@@ -157,9 +70,10 @@ def read_header(path: Path) -> tuple[bytes, dict[str, Any]]:
     return size + raw, dict(sorted(entries.items(), key=lambda item: item[1]["data_offsets"]))
 
 
-def plan(base: Path, targets: set[str]) -> dict[Path, set[str]]:
+def plan(base: Path, adapter: Adapter) -> dict[Path, set[str]]:
     """shard -> its names that change. Raises Refused, with the names, for targets without a
     weight that can be changed."""
+    targets = set(adapter.names)
     shards = {shard: read_header(shard)[1] for shard in sorted(base.glob("*.safetensors"))}
     found = {
         shard: {name for name in entries if name.endswith(".weight") and bare(name) in targets}
@@ -168,23 +82,32 @@ def plan(base: Path, targets: set[str]) -> dict[Path, set[str]]:
     missing = targets - {bare(name) for names in found.values() for name in names}
     if missing:
         raise Refused(f"the adapter changes weights that are not in {base}: {few(missing)}")
-    packed = [
-        f"{name} ({shards[shard][name]['dtype']})"
-        for shard, names in found.items()
-        for name in names
-        if shards[shard][name]["dtype"] not in FLOATING
-    ]
-    if packed:
+    kinds = {name: shards[shard][name]["dtype"] for shard, names in found.items() for name in names}
+    require_kinds(base, kinds, adapter.through_quantiser)
+    scales = {f"{name}_scale" for name, kind in kinds.items() if kind == PACKED}
+    return {shard: found[shard] | (scales & entries.keys()) for shard, entries in shards.items()}
+
+
+def require_kinds(base: Path, kinds: dict[str, str], through_quantiser: bool) -> None:
+    """kinds: the type of each weight that changes. Raises Refused unless the adapter was trained
+    for them."""
+    packed = [f"{name} ({kind})" for name, kind in kinds.items() if kind not in FLOATING]
+    if packed and not through_quantiser:
         raise Refused(
-            "quantised weights cannot be merged without requantising: use the recipe free, or"
-            f" serve = adapter: {few(packed)}"
+            "an adapter that was not trained through the quantiser loses what it learned when"
+            f" packed again: use the recipe team-merged or free, or serve = adapter: {few(packed)}"
         )
-    return found
+    if through_quantiser and PACKED not in kinds.values():
+        raise Refused(
+            f"the adapter was trained through NVFP4's rounding, and {base} has none of its weights"
+            " packed: use FORM=merged"
+        )
 
 
 def write_shard(source: Path, target: Path, names: set[str], adapter: Adapter) -> None:
     """Writes the same file with names merged. Holds one tensor in memory at a time."""
     raw, entries = read_header(source)
+    shards = Shards(source.parent, "cuda" if torch.cuda.is_available() else "cpu")
     with source.open("rb") as old, target.open("wb") as new:
         new.write(raw)
         old.seek(len(raw))
@@ -193,11 +116,26 @@ def write_shard(source: Path, target: Path, names: set[str], adapter: Adapter) -
             data = bytearray(end - start)
             old.readinto(data)
             if name in names:
-                weight = torch.frombuffer(data, dtype=FLOATING[entry["dtype"]]).reshape(
-                    entry["shape"]
+                change(
+                    torch.frombuffer(data, dtype=KINDS[entry["dtype"]]),
+                    name,
+                    entry,
+                    shards,
+                    adapter,
                 )
-                adapter.merged(bare(name), weight)  # in place: data is the tensor's memory
             new.write(data)
+
+
+def change(
+    numbers: torch.Tensor, name: str, entry: dict[str, Any], shards: Shards, adapter: Adapter
+) -> None:
+    """Merges one tensor in place: a weight, or a packed one's four-bit numbers or scales."""
+    numbers, place = numbers.reshape(entry["shape"]), re.sub(r"\.weight(_scale)?$", "", name)
+    if entry["dtype"] in FLOATING:
+        adapter.merged(bare(name), numbers)
+        return
+    merged = adapter.packed(bare(place), shards.packed(place, stack=False))
+    numbers.copy_(merged.values if entry["dtype"] == PACKED else merged.scales)
 
 
 def copy(source: Path, target: Path) -> None:
@@ -239,7 +177,7 @@ def merge(base: Path, adapter_folder: Path, target: Path) -> dict[str, Any]:
     """Writes target and returns what was done. Raises Refused before anything is written."""
     started = time.monotonic()
     adapter = Adapter.open(adapter_folder)
-    changes = plan(base, set(adapter.names))
+    changes = plan(base, adapter)
     require_disk(target.parent, size_bytes(base))
     unfinished = target.with_name(target.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)

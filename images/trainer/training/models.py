@@ -58,7 +58,7 @@ def adapted(base: torch.nn.Module, job: Job) -> PeftModel:
     if job.begin_from:
         engine.begin_from(model, load_file(Path(job.begin_from) / "adapter_model.safetensors"))
     if model.config.model_type == families.NEMOTRON_H:
-        engine.enable(model, products)
+        engine.enable(model, products, job.merged)
     else:
         lean_layers.enable(model)
     if torch.cuda.is_available():

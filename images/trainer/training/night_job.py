@@ -25,7 +25,9 @@ class Job:
     begin_from: a release's folder, whose adapter is trained on; empty begins a new one.
     tokens_per_step holds where samples can be packed, rows_per_step where they cannot; both are
     ceilings, since a small night has smaller steps. A row of more than longest_tokens is left out;
-    none is cut short. preferences: "none", or "dpo" for a second stage on preference_file.
+    none is cut short. preferences: "none", or "dpo" for a second stage on preference_file. merged:
+    packed weights are trained through the quantiser (packed_merge), for a checkpoint that contains
+    the adapter.
     """
 
     base_model: str
@@ -50,6 +52,7 @@ class Job:
     search: dict[str, object] | None = None
     preferences: str = "none"
     preference_file: str = ""
+    merged: bool = False
 
 
 class Refused(Exception):

@@ -11,20 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from training import expert_lora, packed_experts, packed_weights, places
-from training.packed_weights import GROUP, Packed, Scratch
+from training import expert_lora, packed_experts, packed_weights
+from training.packed_weights import Packed, Scratch
+from training.shards import KNOWN, Shards, UnknownQuantisation
 
 Tensor = torch.Tensor
-KNOWN = places.PACKED["nemotron_h"]
 TAKEN_WHOLE = ("out_proj", "lm_head")  # by mamba-ssm's fused layer and TRL's fused head
-FLOATING = (torch.float32, torch.bfloat16, torch.float16)
-
-
-class UnknownQuantisation(Exception):
-    """The checkpoint cannot be trained on as it is. The message names it and what is known."""
 
 
 def quantisation(folder: Path) -> str:
@@ -37,46 +31,6 @@ def quantisation(folder: Path) -> str:
     if facts is None:
         return ""
     return str(facts.get("quant_algo") or facts.get("quant_method") or "without a name")
-
-
-class Shards:
-    """The tensors of a checkpoint, each read when it is asked for. Names have no .weight."""
-
-    def __init__(self, folder: Path, device: str) -> None:
-        self.folder, self.device = folder, device
-        files = [safe_open(path, "pt") for path in sorted(folder.glob("*.safetensors"))]
-        self.home = {name: file for file in files for name in file.keys()}  # noqa: SIM118
-
-    def read(self, name: str) -> Tensor:
-        if name not in self.home:
-            raise UnknownQuantisation(f"{self.folder} has no tensor {name}")
-        found: Tensor = self.home[name].get_tensor(name)
-        return found
-
-    def floating(self, name: str, dtype: torch.dtype) -> Tensor:
-        tensor = self.read(name)
-        if tensor.dtype not in FLOATING:
-            raise UnknownQuantisation(
-                f"{self.folder}: {name} is {tensor.dtype}; only {KNOWN} matrices may be packed"
-            )
-        return tensor.to(self.device, dtype)
-
-    def is_packed(self, place: str) -> bool:
-        return f"{place}.weight_scale_2" in self.home
-
-    def packed(self, *places: str, stack: bool) -> Packed:
-        """Of one matrix, or a stack of several."""
-        parts = []
-        for kind in ("weight", "weight_scale", "weight_scale_2"):
-            tensors = [self.read(f"{place}.{kind}") for place in places]
-            parts.append((torch.stack(tensors) if stack else tensors[0]).to(self.device))
-        values, scales, factors = parts
-        if values.dtype != torch.uint8 or scales.shape[-1] * GROUP != values.shape[-1] * 2:
-            raise UnknownQuantisation(
-                f"{self.folder}: {places[0]} is {values.dtype} {list(values.shape)} with scales"
-                f" {list(scales.shape)}; {KNOWN} has two numbers in a byte and a scale for {GROUP}"
-            )
-        return Packed(values, scales, factors.float())
 
 
 @torch.no_grad()

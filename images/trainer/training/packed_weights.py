@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import MethodType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.nn.functional import linear
@@ -63,6 +63,20 @@ class Packed:
             packed_weights_triton.write_dense(self.values, self.scales, self.factors, out)
         else:
             out.copy_(self.dense(out.dtype))
+
+
+class CanBeDense(Protocol):
+    """A Packed weight, or one with its adapter merged in (packed_merge.Merged)."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    @property
+    def parameters(self) -> int: ...
+
+    def dense(self, dtype: torch.dtype) -> Tensor: ...
+
+    def write_dense(self, out: Tensor) -> None: ...
 
 
 # -----------------------------------------------------------------------------
@@ -122,7 +136,15 @@ class Scratch:
                 self.coming.write_dense(self.place(self.coming, 1 - self.used))
         return self.place(weight, self.used)
 
-    def place(self, weight: Packed, buffer: int) -> Tensor:
+    def once(self, weight: CanBeDense) -> Tensor:
+        """As dense(), but never ahead: for a weight that changes with every step."""
+        if self.stream is None:
+            return weight.dense(self.dtype)
+        out = self.place(weight, self.used)
+        weight.write_dense(out)
+        return out
+
+    def place(self, weight: CanBeDense, buffer: int) -> Tensor:
         return self.buffers[buffer][: weight.parameters].view(weight.shape)
 
 

@@ -21,3 +21,5 @@ PLAIN = frozenset(
 )
 # the packed weights that nights train on, by the kind of model (packed_checkpoint.py)
 PACKED = {"nemotron_h": "NVFP4"}
+# in a night's folder: the trainer waits while glue renews this file (pause.py)
+PAUSE = "pause"

@@ -184,6 +184,7 @@ class Bench:
         plan = loop.schedule(job, [len(ids) for ids, _ in rows], self.pack)
         plan = replace(plan, steps=max(1, math.ceil(plan.steps * share)))
         model = models.adapted(self.base, job)
+        model.register_forward_pre_hook(self.tell.give_way)
         try:
             # a new adapter changes nothing yet: this is the base model
             self.known_before = self.known_before or losses(model, self.known, job, self.pack)

@@ -3,6 +3,7 @@
     python -m training.train /nights/<id>/job.json
 
 Reads     job.json        what to train, on what, how, and until when (night_job.Job)
+          pause           while it is renewed, no step begins (pause.py)
 Writes    progress.jsonl  a line a step: {"time", "phase", "step", "steps", "loss"}; its age is the
           trainer's heartbeat
           scratch/        PEFT's form of the adapter; not needed after the run
@@ -91,6 +92,7 @@ def train(job: Job, progress: Progress, wrap: Wrap, pack: bool | None) -> Traine
     told = night_rows.fitting(everything, job, pack)
     model, job, more = begun(job, told, progress, wrap, pack)
     models.require_trainable(model, models.parameters_of(job))
+    model.register_forward_pre_hook(progress.give_way)
     rows = [sample for _, sample in told]
     plan = loop.schedule(job, [len(ids) for ids, _ in rows], pack)
     progress.begin(plan.steps)
@@ -167,6 +169,7 @@ def report(job: Job, done: Trained, tensors: int, progress: Progress) -> dict[st
         "steps": len(done.losses),
         "rows_left_out": done.rows_left_out,
         "seconds": round(done.seconds, 1),
+        "paused_seconds": round(progress.paused_seconds, 1),
         "tokens": done.tokens,
         "tokens_per_second": round(done.tokens / done.seconds, 1),
         "loss_first": round(done.losses[0], 4),
@@ -175,6 +178,7 @@ def report(job: Job, done: Trained, tensors: int, progress: Progress) -> dict[st
         "trainable_parameters": sum(p.numel() for p in done.model.parameters() if p.requires_grad),
         "nvfp4_parameters": sum(w.parameters for w in packed_weights.all_packed(done.model)),
         "adapter_tensors": tensors,
+        "through_quantiser": job.merged and engine.adapts_packed(done.model),
         "peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
         "packed": done.plan.pack,
         "checkpointed_layers": engine.checkpointed(done.model),
@@ -216,7 +220,7 @@ def run(job: Job, wrap: Wrap = wrapped, pack: bool | None = None) -> dict[str, A
     try:
         done = train(job, progress, wrap, pack)
         progress.write("convert")
-        tensors = adapter_file.write(done.model, job.served_model, folder)
+        tensors = adapter_file.write(done.model, job.served_model, folder, job.merged)
         result = report(job, done, tensors, progress)
     except Exception as error:  # any error must be in the result, which the night reads
         result = {"outcome": "failed", "reason": f"{type(error).__name__}: {error}"}

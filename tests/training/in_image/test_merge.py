@@ -340,7 +340,9 @@ def test_an_expert_adapter_is_refused_there_with_an_alternative(
     adapter = train_adapter(plain_base, tmp_path, **EVERYTHING)
     served = packed(plain_base, tmp_path / "served_base")
     refused(
-        served, adapter, r"without requantising: use the recipe free, or serve = adapter: .*\(U8\)"
+        served,
+        adapter,
+        r"packed again: use the recipe team-merged or free, or serve = adapter: .*\(U8\)",
     )
 
 

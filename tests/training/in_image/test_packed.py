@@ -30,6 +30,7 @@ from training import (
     packed_checkpoint,
     packed_weights,
     samples,
+    shards,
     train,
 )
 from training.bench import random_checkpoint, run
@@ -198,9 +199,9 @@ def test_the_dense_form_is_rounded_once_to_the_model_s_type(
     packed: Path, practice_nvfp4: Path
 ) -> None:
     tensors = tensors_of(packed)
-    shards = packed_checkpoint.Shards(packed, "cpu")
+    tensors_on_disk = shards.Shards(packed, "cpu")
     for name in wanted_packed(practice_nvfp4):
-        weight = shards.packed(name.removesuffix(".weight"), stack=False)
+        weight = tensors_on_disk.packed(name.removesuffix(".weight"), stack=False)
         numbers = unpacked(tensors, name)[0]
         assert torch.equal(weight.dense(torch.bfloat16), numbers.bfloat16())
 
@@ -364,7 +365,7 @@ def test_a_packed_tensor_in_another_place_is_refused(packed: Path, tmp_path: Pat
     tensors = load_file(other / "model.safetensors")
     tensors["backbone.embeddings.weight"] = torch.zeros(768, 64, dtype=torch.uint8)
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(packed_checkpoint.UnknownQuantisation, match=r"embeddings.weight is torch"):
+    with pytest.raises(shards.UnknownQuantisation, match=r"embeddings.weight is torch"):
         loaded(other)
 
 
@@ -374,7 +375,5 @@ def test_a_missing_tensor_is_named(packed: Path, tmp_path: Path) -> None:
     tensors = load_file(other / "model.safetensors")
     del tensors["backbone.layers.4.mixer.experts.3.up_proj.weight_scale"]
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(
-        packed_checkpoint.UnknownQuantisation, match=r"experts\.3\.up_proj\.weight_scale"
-    ):
+    with pytest.raises(shards.UnknownQuantisation, match=r"experts\.3\.up_proj\.weight_scale"):
         loaded(other)

@@ -24,7 +24,7 @@ from learning.dataset import files as dataset_files
 from learning.dataset.prompt import PromptForm
 from learning.dataset.variants import Variant
 from learning.dataset.wording import Wording
-from learning.evaluation import answers, decision, golden, measurements, reading
+from learning.evaluation import answers, decision, golden, measurements, passes, reading
 from learning.evaluation.answers import Question
 from learning.evaluation.gate import Limits
 from learning.evaluation.measurements import (
@@ -63,10 +63,13 @@ OWN_SIDES = ("candidate", "base")
 
 
 def judge(job: Job) -> dict[str, Any]:
-    """The gate's verdict, as a table."""
+    """The gate's verdict, as a table; empty after a pass that is not the last."""
     night = job.state / job.order["night"]
     folder = night / "dataset"
-    found = look(job, dataset_files.read(folder), dataset_files.read_asked(folder))
+    with passes.turn(job, night / "said.json") as asking:
+        found = look(asking, dataset_files.read(folder), dataset_files.read_asked(folder))
+    if not job.order.get("last", True):
+        return {"promote": False}
     files.write_json(night / "evidence.json", asdict(found), mode=0o600)
     return asdict(decision.verdict(found, limits(job.order["recipe"])))
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from training import architecture, memory_plan, packed_checkpoint
+from training import architecture, memory_plan
 from training.packed_weights import Packed
+from training.shards import KNOWN
 
 Tensor = torch.Tensor
 
@@ -67,6 +68,6 @@ def write(folder: Path, layers: int, device: str) -> None:
         save_file(on_cpu, folder / f"model-{shard}.safetensors")
         tensors.clear()
     configuration = architecture.configuration(layers).to_dict()
-    scheme = {"quant_algo": packed_checkpoint.KNOWN, "quant_method": "modelopt"}
+    scheme = {"quant_algo": KNOWN, "quant_method": "modelopt"}
     text = json.dumps(configuration | {"quantization_config": scheme})
     (folder / "config.json").write_text(text, encoding="utf-8")

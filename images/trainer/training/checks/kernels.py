@@ -22,7 +22,7 @@ from causal_conv1d import causal_conv1d_fn
 from mamba_ssm.ops.triton.ssd_combined import mamba_split_conv1d_scan_combined as fused_mamba
 from torch.nn.functional import conv1d, pad, silu
 
-from training import engine
+from training import engine, packed_merge
 from training.checks.compare import relative
 from training.packed_weights import Packed
 
@@ -127,11 +127,26 @@ def dense_weights() -> float:
     return float(not torch.equal(out, weight.dense(out.dtype)))
 
 
+def merged_weights() -> float:
+    """NVFP4 weights with an adapter, packed again and made dense: 1 unless they are plain torch's
+    on a CPU, bit for bit, as a merged checkpoint is made there too."""
+    values = torch.randint(256, (2, 96, 672), dtype=torch.uint8)
+    scales = (torch.rand(2, 96, 84) * 440 + 1).to(torch.float8_e4m3fn)
+    weight = Packed(values, scales, torch.rand(2) * 1e-3 + 1e-4)
+    a, b = packed_merge.rounded(torch.randn(2, 16, 1344), torch.randn(2, 96, 16) * 1e-2, 2.0)
+    wanted = packed_merge.Merged(weight, a, b).dense(torch.bfloat16)
+    there = Packed(*(part.to(DEVICE) for part in (values, scales, weight.factors)))
+    out = torch.full(weight.shape, float("nan"), dtype=torch.bfloat16, device=DEVICE)
+    packed_merge.Merged(there, a.to(DEVICE), b.to(DEVICE)).write_dense(out)
+    return float(not torch.equal(out.cpu(), wanted))
+
+
 CHECKS: dict[str, tuple[Callable[[], float], float]] = {
     "causal-conv1d against torch": (convolution, 1e-3),
     "mamba: samples in a pack against alone": (scan_boundary, 2e-2),
     "mamba: their gradients": (scan_gradient, 3e-2),
     "NVFP4 made dense against torch": (dense_weights, 0.0),
+    "NVFP4 with an adapter against torch": (merged_weights, 0.0),
 }
 
 
