@@ -22,7 +22,7 @@ from glue.clients.docker import Stacks
 from glue.clients.open_webui import WebUI
 from glue.clients.site import Site
 from glue.clients.vllm import Vllm
-from glue.core import files, settings, waiting
+from glue.core import env_files, files, waiting
 from glue.core import services as observed
 from glue.core.names import ADAPTER, ASSISTANT, BASE
 from glue.core.settings import REPOSITORY
@@ -141,7 +141,7 @@ def running(
 
 def bench_site(site: Site, model: str) -> Site:
     """With a paced model the chat has a Spark's settings; with a real one, this profile's."""
-    spark = settings.read_env_file(REPOSITORY / "env" / "spark.env")
+    spark = env_files.read_env_file(REPOSITORY / "env" / "spark.env")
     chat = {key: spark[key] for key in CHAT_KEYS} if model == PACED else {}
     images = {
         "BENCH_MODEL": PACED if model == PACED else "door",

@@ -15,7 +15,7 @@ from glue.clients import chat_volume, host, jobs, one_shot
 from glue.clients.docker import MOUNTED, Stacks
 from glue.clients.jobs import Job
 from glue.clients.site import Site, Tell
-from glue.core import beside_plan, commands, files, lock, recipes, settings
+from glue.core import beside_plan, commands, env_files, files, lock, recipes, settings
 from glue.core.errors import Misconfigured, PreconditionFailed, steps
 from glue.core.model_files import COMPUTED
 from glue.core.settings import BASE_FACTS, REPOSITORY, SECRETS, Settings
@@ -120,7 +120,7 @@ def ensure_state(chosen: Settings, tell: Tell) -> None:
     missing = [key for key in SECRETS if key not in chosen.values]
     if not missing:
         return
-    kept = settings.read_env_file(chosen.secrets_file) if chosen.secrets_file.exists() else {}
+    kept = env_files.read_env_file(chosen.secrets_file) if chosen.secrets_file.exists() else {}
     kept |= {key: secrets.token_urlsafe(32) for key in missing}
     text = "".join(f"{key}={value}\n" for key, value in kept.items())
     files.write(chosen.secrets_file, text, mode=0o600)

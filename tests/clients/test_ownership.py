@@ -16,7 +16,7 @@ from glue.cli import framework, main
 from glue.clients import host
 from glue.clients.docker import MOUNTED
 from glue.clients.site import Site
-from glue.core import files, lock, settings
+from glue.core import env_files, files, lock, settings
 from glue.core.errors import Misconfigured, PreconditionFailed
 from glue.machine import doctor, hours, images, schedule
 from glue.machine.check_types import Grade
@@ -159,7 +159,7 @@ def test_a_closed_settings_file_raises_permission_error(tmp_path: Path) -> None:
         code = 1
         try:
             os.setuid(65534)
-            settings.read_env_file(tmp_path / "secrets.env")
+            env_files.read_env_file(tmp_path / "secrets.env")
         except PermissionError:
             code = 0
         finally:

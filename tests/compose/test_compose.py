@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from glue.clients.docker import Stacks
-from glue.core import settings
+from glue.core import env_files, settings
 from glue.core.settings import REPOSITORY
 
 SECRETS = {key: f"{key.lower()}-0123456789" for key in settings.SECRETS}
@@ -200,7 +200,7 @@ def test_adapters_are_mounted_by_their_parent_and_read_only(day: dict[str, Any])
 
 def test_every_image_is_in_images_env(any_stack: dict[str, Any]) -> None:
     loaded = settings.load("rehearsal")
-    listed = {loaded[key] for key in settings.read_env_file(REPOSITORY / "env" / "images.env")}
+    listed = {loaded[key] for key in env_files.read_env_file(REPOSITORY / "env" / "images.env")}
     assert {service["image"] for service in any_stack["services"].values()} <= listed
 
 

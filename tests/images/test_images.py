@@ -12,7 +12,7 @@ import docker
 import pytest
 
 from glue.clients.docker import Stacks
-from glue.core import image_tags, settings
+from glue.core import env_files, image_tags, settings
 from glue.core.settings import REPOSITORY
 from glue.operations import clean
 
@@ -83,7 +83,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def tags(home: Path) -> dict[str, str]:
-    return image_tags.with_tags(settings.read_env_file(home / "env" / "images.env"), home)
+    return image_tags.with_tags(env_files.read_env_file(home / "env" / "images.env"), home)
 
 
 ON_TRAINER = {f"REHEARSAL_{name}_IMAGE" for name in ("TRAINER", "MODEL", "TALKING_MODEL")}

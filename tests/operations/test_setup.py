@@ -13,7 +13,7 @@ import pytest
 from glue.clients import host
 from glue.clients.docker import Stacks
 from glue.clients.site import Site
-from glue.core import commands, files, lock, settings
+from glue.core import commands, env_files, files, lock, settings
 from glue.core import services as observed
 from glue.core.commands import Hear
 from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
@@ -185,7 +185,7 @@ def test_secrets_are_written_once_and_only_their_owner_reads_them(site: Site) ->
 
 
 def read(chosen: Settings) -> dict[str, str]:
-    return settings.read_env_file(chosen.secrets_file)
+    return env_files.read_env_file(chosen.secrets_file)
 
 
 # ---------------------------------------------------------------------- images
