@@ -12,7 +12,7 @@ import pytest
 from glue.clients.site import Site
 from glue.core import journal, waiting
 from glue.core.errors import GlueError
-from glue.core.names import MARK
+from glue.core.names import BASE, MARK
 from glue.serving import adapters
 from tests.e2e import killing
 from tests.e2e.conftest import Glue
@@ -21,6 +21,8 @@ from tests.e2e.killing import Point
 pytestmark = pytest.mark.long
 ASKED = [{"role": "user", "content": "What is the code of the lathe?"}]
 PAUSE_SECONDS = 3.0  # a team's pace; the trainer has time in between
+# an answer of seconds: glue looks once a second whether somebody is answered
+LONG = {"model": BASE, "messages": ASKED, "min_tokens": 500, "max_tokens": 500}
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +41,8 @@ def started(site: Site) -> str:
 
 @contextmanager
 def people(site: Site) -> Iterator[list[str]]:
-    """Somebody asks through the chat again and again while the block runs; every answer, or why
-    there is none."""
+    """Somebody asks through the chat, and the model for a long answer, again and again while the
+    block runs; every answer, or why there is none."""
     heard: list[str] = []
 
     def ask(over: threading.Event) -> None:
@@ -48,6 +50,8 @@ def people(site: Site) -> Iterator[list[str]]:
         while not over.wait(PAUSE_SECONDS):
             try:
                 heard.append(person.ask(ASKED).text)
+                long = site.vllm().call("POST", "/v1/chat/completions", LONG).json()
+                heard.append(str(long["choices"][0]["message"]["content"]))
             except GlueError as error:
                 heard.append(f"failed: {error}")
 
