@@ -100,6 +100,8 @@ def train(site: Site, name: str, recipe: str, deadline: str) -> Facts:
     night = site.state / "nights" / name
     if (night / ORDERED).exists():  # the peer has not heard the answer
         return {"begun": name}
+    if night.exists():
+        raise PreconditionFailed("a night of that name is not a peer's", name, "make night again")
     if role != "train" or not (folder / "train.jsonl").exists():
         saw = f"ROLE={role}; received: {files.names(folder.glob('*')) or 'nothing'}"
         do = "there: ROLE=train in env/site.env, then make stop"
@@ -138,10 +140,13 @@ def take_machine(site: Site, desired: DesiredState) -> None:
 
 
 def stop(site: Site, name: str) -> Facts:
-    """Ends that training, whose result is no longer wanted, and waits until it has ended."""
+    """Ends that training, whose result is no longer wanted, and waits until it has ended. What was
+    received for it goes. Never ends a night of this machine's own."""
+    shutil.rmtree(received(site.state, name), ignore_errors=True)
     with lock.hold(site.state, lock.SWITCH, "stop a peer's training", WAIT_SECONDS):
         found = desired_state.read(site.state)
-        if found is None or found.night != name:
+        ordered = (site.state / "nights" / name / ORDERED).exists()
+        if found is None or found.night != name or not ordered:
             return {"stopped": None}
         desired_state.write(site.state, DesiredState(Wanted.DOWN))
         site.stacks.remove_trainer(patience_seconds=0)

@@ -141,3 +141,30 @@ def test_a_training_that_was_killed_has_failed(trainer: StandInSite) -> None:
     assert answers.training(trainer.state)[NIGHT]["phase"] == "failed"
     with lock.hold(trainer.state, lock.TRAINING, "it runs"):
         assert answers.training(trainer.state)[NIGHT]["phase"] == "trains"
+
+
+def test_a_peer_s_key_reaches_no_night_of_this_machine(
+    pair: Pair, trainer: StandInSite, tmp_path: Path
+) -> None:
+    """A ROLE=both machine runs its own night: it is not stopped, nor is its folder taken over."""
+    own = desired_state.DesiredState(desired_state.Wanted.NIGHT, NIGHT, time.time() + 60)
+    desired_state.write(trainer.state, own)
+    (trainer.state / "nights" / NIGHT).mkdir(parents=True)
+    assert json.loads(link.ask(pair.peer, "stop", NIGHT)) == {"stopped": None}
+    assert desired_state.read(trainer.state) == own
+    desired_state.write(trainer.state, desired_state.DesiredState(desired_state.Wanted.DOWN))
+    with pytest.raises(GlueError, match="train failed") as error:
+        order(pair, tmp_path)
+    assert "not a peer's" in error.value.saw and answers.training(trainer.state) == {}
+
+
+def test_what_was_sent_and_not_ordered_goes_with_the_stop(
+    pair: Pair, trainer: StandInSite, tmp_path: Path
+) -> None:
+    """A night that fails before its order asks for a stop too: make forget on the peer must miss
+    nothing."""
+    (tmp_path / "train.jsonl").write_text('{"prompt": "x"}\n')
+    link.send(pair.peer, NIGHT, tmp_path / "train.jsonl")
+    assert answers.received(trainer.state, NIGHT).exists()
+    link.ask(pair.peer, "stop", NIGHT)
+    assert not answers.received(trainer.state, NIGHT).exists()
