@@ -18,7 +18,9 @@ from glue.serving import export, model
 
 # how each side is asked through the chat, with retrieval; removed again after the evaluation
 ASKED_AS = {side: f"judging-{side}" for side in ("candidate", "current", "base")}
-TOO_LATE = "people are at work, and its merged checkpoint can be judged at night only"
+# vLLM would restart while people use it
+LATE_WORDS = "people are at work, and a merged checkpoint can be judged at night only"
+TOO_LATE = Verdict(False, (LATE_WORDS,), {}, ("late",))
 # minutes on a Spark; a job that takes longer hangs
 DEADLINE_SECONDS = 4 * 3600
 
@@ -37,8 +39,8 @@ def judge(night: Night, still_wanted: Callable[[], object] = lambda: None) -> Ve
     site = night.site
     site.store.verify(night.release)
     if site.store.only_merged(night.release):
-        if desired_state.night_is_late(site.state):  # vLLM would restart while people use it
-            return Verdict(False, (TOO_LATE,), {}, ("late",))
+        if desired_state.night_is_late(site.state):
+            return TOO_LATE
         export.ensure(site, night.release, "merged")
         return judged(night, still_wanted)
     try:
@@ -55,11 +57,13 @@ def judge(night: Night, still_wanted: Callable[[], object] = lambda: None) -> Ve
 
 
 def judged(night: Night, still_wanted: Callable[[], object]) -> Verdict:
-    """Asks the sides that one vLLM serves together, form by form."""
+    """Asks the sides that one vLLM serves together, form by form; none after the opening."""
     left = forms(night)
     several, found = len(left) > 1, {}
     for number, (checkpoint_of, here) in enumerate(left.items(), 1):
         turn = {"here": here, "last": number == len(left)} if several else {}
+        if several and desired_state.night_is_late(night.site.state):
+            return TOO_LATE
         if several:
             run_form(night, checkpoint_of)
         with asked_through_chat(night, here) as asked_as:

@@ -333,6 +333,17 @@ def test_after_the_opening_no_checkpoint_is_started_for_judging(
     assert not verdict.promote and verdict.faults == ("late",) and not served.asked
 
 
+def test_an_opening_that_passes_while_one_form_is_judged_starts_no_other(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = iter((False, False, True))
+    monkeypatch.setattr(desired_state, "night_is_late", lambda _: next(late))
+    candidate = publish_merged(site.store, "merged candidate")
+    verdict, served, _ = judge_restarted(site, candidate, monkeypatch)
+    assert not verdict.promote and verdict.faults == ("late",)
+    assert served.asked == [(None, BASE)] and served.running is None
+
+
 def test_evidence_is_readable_by_its_owner_only(site: Any) -> None:
     ask(site, StubVllm())
     evidence = site.state / "nights" / "tonight" / "evidence.json"
