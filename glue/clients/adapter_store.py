@@ -109,6 +109,10 @@ class AdapterStore:
         configuration = self.folder / str(name) / ADAPTER_FILES[0]
         return bool(files.read_json_if_whole(configuration, {}).get(THROUGH_QUANTISER))
 
+    def lacks_checkpoint(self, name: AdapterName) -> bool:
+        """Whether it answers from a merged checkpoint only and has none, as after a restore."""
+        return self.only_merged(name) and not (self.is_merged(name) and self.checkpoint(str(name)))
+
     def judging(self) -> bool:
         """Whether a vLLM that starts now runs the base model, with adapters beside it."""
         return (self.folder / JUDGING).exists()

@@ -13,7 +13,7 @@ from glue.core import files, redact
 NEW_CHAT = "new chat"  # a person asked for an empty chat in place of a lost one
 # a person asked for backups in a folder that has none, or of a chat with less data
 NEW_BACKUPS = "new backups"
-DROPPED = "dropped"  # the adapter that served was made for another model
+DROPPED = "dropped"  # the adapter that served was made for another model, or has no checkpoint left
 CONFIRMED = "confirmed"  # the night's adapter answered the smoke question
 Row = dict[str, Any]
 

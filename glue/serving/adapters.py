@@ -155,7 +155,7 @@ def unfit(site: Site, release: str) -> str:
         site.store.verify(release, checkpoint=site.store.is_merged(release))
     except (PreconditionFailed, OSError) as error:
         return str(getattr(error, "saw", error))
-    if site.store.only_merged(release) and not site.store.checkpoint(release):
+    if site.store.lacks_checkpoint(release):
         return "its merged checkpoint is gone; make promote makes it again"
     return models.made_for_another(site, release)
 

@@ -62,9 +62,10 @@ def start_for_judging(site: Site, night: str) -> None:
 
 def start_locked(site: Site, night: str = "") -> None:
     """Under the switch lock. After the opening a night keeps a vLLM that serves, even if it is in
-    the form for judging, since people would notice a restart."""
+    the form for judging, since people would notice a restart. Not where the form answers otherwise
+    than the current adapter."""
     late = is_of(site, night) and desired_state.night_is_late(site.state)
-    keeps_form = late and site.store.judging() and serves(site)
+    keeps_form = late and site.store.judging() and serves(site) and answers_as_current(site)
     if take_over(site, night):
         bring_up(site, judging=keeps_form)
 
@@ -130,6 +131,12 @@ def take_over(site: Site, night: str = "") -> bool:
 
 def serves(site: Site) -> bool:
     return not services.not_serving(site.stacks.services("day"))
+
+
+def answers_as_current(site: Site) -> bool:
+    """Whether vLLM, in the form for judging, answers as what serves: a candidate's checkpoint does
+    not, nor the base model for an adapter that answers from its checkpoint only."""
+    return site.store.runs() is None and not site.store.only_merged(site.store.current())
 
 
 def bring_up(site: Site, judging: bool = False) -> None:
@@ -206,10 +213,17 @@ def start_services(site: Site) -> None:
 
 def ensure_adapter_fits(site: Site) -> None:
     """The base model serves instead of an adapter of another model, which vLLM may not start with,
-    or which may answer worse than none. It stays stored."""
+    or which may answer worse than none; and of one whose merged checkpoint is gone. It stays
+    stored."""
     current = site.store.current()
-    if current is not None and (why := models.made_for_another(site, current)):
-        do = f"to return: set the model back, make setup, make day, make promote ADAPTER={current}"
+    if current is None:
+        return
+    again = f"make day, make promote ADAPTER={current}"
+    why, do = models.made_for_another(site, current), f"set the model back, make setup, {again}"
+    if not why and site.store.lacks_checkpoint(current):
+        why, do = "its merged checkpoint is gone, as after a restore", again
+    if why:
+        do = f"to return: {do}"
         site.tell(f"the base model serves instead of {current}: {why}; {do}")
         journal.note(site.state, event=journal.DROPPED, adapter=current, reason=f"{why}; {do}")
         site.store.retreat([*site.store.served(), None])

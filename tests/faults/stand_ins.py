@@ -166,8 +166,8 @@ def leave_result(folder: Path, how: str) -> None:
 def started_with(state: Path) -> dict[str, str]:
     """The same rule as images/vllm/serve-current.sh."""
     link = state / "adapters" / "current"
-    if AdapterStore(state / "adapters").serves_merged():
-        return {BASE: f"/adapters/{link.readlink()}/checkpoint"}
+    if (merged := AdapterStore(state / "adapters").runs()) is not None:
+        return {BASE: f"/adapters/{merged}/checkpoint"}
     return {BASE: MODEL} | ({ADAPTER: f"/adapters/{link.readlink()}"} if link.is_symlink() else {})
 
 

@@ -1,5 +1,6 @@
 """The files after promotion and rollback with a failing vLLM, which is a stub."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -252,3 +253,24 @@ def test_where_its_checkpoint_cannot_be_made_it_is_not_promoted(
 
 def test_a_rollback_skips_it_where_its_checkpoint_is_gone(site: Any, merged_only: str) -> None:
     assert "checkpoint is gone" in adapters.unfit(site, merged_only)
+
+
+@pytest.mark.parametrize("left", ["as it was", "restored", "exported in another form"])
+def test_the_base_serves_and_is_told_where_its_checkpoint_is_gone(
+    site: Any, merged_only: str, tmp_path: Path, left: str
+) -> None:
+    """A backup holds no checkpoint, and make export in another form replaces it."""
+    serves(site, tmp_path)
+    make_checkpoint(site.store, merged_only)
+    site.store.serve_as(merged_only, True)
+    serve(site.store, merged_only)
+    if left == "restored":
+        shutil.rmtree(site.store.folder / merged_only / "checkpoint")
+    elif left == "exported in another form":
+        make_checkpoint(site.store, merged_only, "bf16")
+    good = left == "as it was"
+    assert bool(adapters.unfit(site, merged_only)) is not good
+    day.ensure_adapter_fits(site)
+    assert site.store.current() == (merged_only if good else None)
+    words = status.base_model(journal.rows(tmp_path))
+    assert (f"make promote ADAPTER={merged_only}" in words) is not good
