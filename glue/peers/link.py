@@ -43,7 +43,8 @@ ADVICE = {
     " make setup-peer HOST={host}",
     "Host key verification failed": "make setup-peer HOST={host}, in a terminal: it asks you to"
     " confirm the host key",
-    "Permission denied (": "see that ssh {host} lets you in, then make setup-peer HOST={host}",
+    "Permission denied (": "see that ssh {host} lets you in and that sshd there reads"
+    " ~/.ssh/authorized_keys (AuthorizedKeysFile, StrictModes), then make setup-peer HOST={host}",
     "ERROR ": "do on {host} what it says, then try again",
     "glue-peer": "on {host}: clone this repository into {repository}, at this version; make setup",
     "": "see that {host} is on and that ssh {host} works; on it, make doctor",
@@ -185,7 +186,7 @@ def add(site: Site, host: str) -> dict[str, Any]:
 def require_alike(site: Site, peer: Peer) -> None:
     """Raises PreconditionFailed, with nothing changed there, and every difference named."""
     before = time.time()
-    theirs = json.loads(as_person(peer, "answer status"))
+    theirs = read_answer(peer, as_person(peer, "answer status"))
     clock = clock_fault(before, theirs["time"], time.time())
     wrong = [*filter(None, [clock]), *differences(facts(site)["alike"], theirs["alike"])]
     if wrong:
@@ -199,12 +200,21 @@ def as_person(peer: Peer, request: str, source: IO[bytes] | None = None) -> str:
     return reach(peer, (*peer.command(), there), request, PERSON_SECONDS, source)
 
 
+def read_answer(peer: Peer, text: str) -> Facts:
+    try:
+        found: Facts = json.loads(text)
+    except ValueError as error:
+        do = f"ssh {peer.host} true must print nothing: see ~/.bashrc there, and its shell's others"
+        raise GlueError(f"{peer.host}: its answer cannot be read", repr(text[:200]), do) from error
+    return found
+
+
 def timed_status(peer: Peer, size: int) -> tuple[float, Facts, float]:
     """The answer after it was sent so many bytes, between the Unix times of request and answer."""
     before = time.time()
     with tempfile.TemporaryFile() as zeros:
         zeros.truncate(size)
-        found = json.loads(ask(peer, "status", source=zeros, transfer_bytes=size))
+        found = read_answer(peer, ask(peer, "status", source=zeros, transfer_bytes=size))
     return before, found, time.time()
 
 
@@ -213,11 +223,13 @@ def accept(site: Site) -> dict[str, Any]:
     key = sys.stdin.read().strip()
     if not re.fullmatch(KEY, key):
         raise Invalid("Invalid key", repr(key[:80]), "Expected the line of an ed25519 key.pub.")
-    path = Path.home() / ".ssh" / "authorized_keys"
+    path = (Path.home() / ".ssh" / "authorized_keys").resolve()  # a link to it stays one
     files.make_folder(path.parent, 0o700)
-    before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    kept = [line for line in before if key.split()[1] not in line]
-    files.write(path, "".join(f"{line}\n" for line in (*kept, authorized(key))), 0o600)
+    # bytes: a person's comment may be in any encoding
+    before = path.read_bytes().removesuffix(b"\n").split(b"\n") if path.exists() else []
+    kept = [line for line in before if key.split()[1].encode() not in line]
+    with files.replacing(path, 0o600) as file:
+        file.writelines(line + b"\n" for line in (*kept, authorized(key).encode()))
     return {"accepted in": str(path)}
 
 

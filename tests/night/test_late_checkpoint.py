@@ -10,6 +10,7 @@ from glue.core.errors import GateRefused
 from glue.core.names import BASE
 from glue.core.verdict import Verdict
 from glue.night import evaluate, night
+from glue.night.tonight import Night
 from glue.serving import day, model
 from tests.core.test_state import make_checkpoint
 from tests.faults import conftest
@@ -32,7 +33,7 @@ def test_the_current_checkpoint_serves_after_a_late_refusal(
     day.start(site)
     assert site.vllm().models() == {BASE: f"/adapters/{good}/checkpoint"}
 
-    def refuse_late(tonight: night.Night, *_: object) -> Verdict:
+    def refuse_late(tonight: Night, *_: object) -> Verdict:
         own = desired_state.require(site.state, tonight.name)
         desired_state.write(site.state, replace(own, until_time=time.time() - 1))
         site.store.set_judging(True, candidate if judged else "")

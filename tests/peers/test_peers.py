@@ -246,6 +246,34 @@ def test_no_key_but_an_ed25519_one_is_accepted(
     assert not (tmp_path / ".ssh").exists()
 
 
+@pytest.mark.parametrize(
+    "before",
+    ["# J\xf6rg\nssh-rsa BBBB x\n".encode("latin-1"), "ssh-rsa BBBB a\u2028b \f\r\n".encode()],
+)
+def test_the_person_s_lines_stay_as_they_are_and_so_does_a_link(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes
+) -> None:
+    """Some keep authorized_keys in a folder of their own, and link to it."""
+    kept, keys = tmp_path / "kept", tmp_path / ".ssh" / "authorized_keys"
+    keys.parent.mkdir()
+    kept.write_bytes(before)
+    keys.symlink_to("../kept")
+    public = make_key(tmp_path / "key")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for _ in range(2):
+        monkeypatch.setattr("sys.stdin", io.StringIO(public))
+        link.accept(pair.a)
+    assert kept.read_bytes() == before + link.authorized(public).encode() + b"\n"
+    assert keys.is_symlink() and stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
+def test_a_login_script_that_prints_is_named(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "as_person", lambda *_: "Welcome to spark-b!\n{}")
+    with pytest.raises(GlueError, match="answer cannot be read") as error:
+        link.add(pair.a, pair.host)
+    assert "Welcome to spark-b!" in error.value.saw and "must print nothing" in error.value.do
+
+
 @pytest.fixture
 def silent(peers: Pair, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
     """B's system hangs: its kernel accepts the connection, and nothing answers."""
