@@ -38,7 +38,8 @@ class Plan:
 
 
 def chosen(settings: Settings) -> bool:
-    return settings["NIGHT"] == BESIDE
+    """Not where a peer trains, or this machine for one: no night is beside a day there."""
+    return settings["NIGHT"] == BESIDE and settings["ROLE"] == "both"
 
 
 def plan(

@@ -58,3 +58,10 @@ def test_a_night_that_restarts_vllm_is_none_beside_the_day(
 ) -> None:
     found = plan(1000, recipe, merged)
     assert not found.fits and words in found.words
+
+
+@pytest.mark.parametrize(("role", "beside"), [("both", True), ("serve", False), ("train", False)])
+def test_with_a_peer_no_night_is_beside_the_day(role: str, beside: bool) -> None:
+    """On the peer no day serves, which would stop its trainer at once."""
+    chosen = replace(SPARK, values=SPARK.values | {"NIGHT": "beside", "ROLE": role})
+    assert beside_plan.chosen(chosen) is beside
