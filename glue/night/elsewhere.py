@@ -14,6 +14,7 @@ from glue.clients.site import Site
 from glue.core import desired_state, files, lock, waiting
 from glue.core.desired_state import DesiredState, Wanted
 from glue.core.errors import GlueError, Misconfigured, PreconditionFailed
+from glue.core.services import Mode
 from glue.core.waiting import Seen
 from glue.night import collect
 from glue.night import train as here
@@ -78,6 +79,8 @@ def unfit(found: Facts, mine: dict[str, str]) -> str:
         return str(found["words"])
     busy = [name for name, row in found["training"].items() if row["phase"] == "trains"]
     wrong = [f"it trains night {name}" for name in busy] + differences(mine, found["alike"])
+    if found["mode"] == Mode.DAY:  # as after make upgrade there
+        wrong.append("its day serves: make stop there")
     return "; ".join(filter(None, (found["clock"], *wrong)))
 
 

@@ -56,8 +56,9 @@ def base_model(rows: list[Row]) -> str:
 
 
 def oldest_hours(settings: Settings) -> tuple[int, int]:
-    """Of a backup and of a night; 0 where no nights are wanted."""
-    nights = settings.number("NIGHT_OLDEST_HOURS") if settings["NIGHT_DAYS"] else 0
+    """Of a backup and of a night; 0 where no nights are wanted, or its peers run them."""
+    wanted = settings["NIGHT_DAYS"] and settings["ROLE"] != "train"
+    nights = settings.number("NIGHT_OLDEST_HOURS") if wanted else 0
     return settings.number("BACKUP_OLDEST_HOURS"), nights
 
 

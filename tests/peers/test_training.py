@@ -245,10 +245,12 @@ def test_no_night_begins_without_a_peer_that_trains(served: Site, pair: Pair) ->
         ({"alike": {"version": "b"}}, "version: here a, there b"),
         ({"training": {"n": {"phase": "trains"}}}, "it trains night n"),
         ({"training": {"n": {"phase": "trained"}}}, ""),
+        ({"mode": "day"}, "its day serves: make stop there"),
     ],
 )
 def test_which_peer_can_train(found: Facts, why: str) -> None:
-    known = {"role": "train", "clock": "", "alike": {"version": "a"}, "training": {}, "words": ""}
+    known = {"mode": "down", "role": "train", "clock": "", "alike": {"version": "a"}}
+    known |= {"training": {}, "words": ""}
     assert elsewhere.unfit(known | found, {"version": "a"}) == why
 
 

@@ -346,6 +346,8 @@ def test_where_no_nights_are_wanted_none_is_overdue() -> None:
     chosen = settings.load("spark")
     none = replace(chosen, values=chosen.values | {"NIGHT_DAYS": ""})
     assert status.oldest_hours(chosen) == (50, 100) and status.oldest_hours(none) == (50, 0)
+    trains = replace(chosen, values=chosen.values | {"ROLE": "train"})
+    assert status.oldest_hours(trains) == (50, 0), "its peer runs them"
     now = datetime.now().astimezone()
     rows = [{"event": "day", "time": (now - timedelta(hours=2000)).isoformat()}]
     assert any("good night" in words for words in overdue(rows, now, 50, 100))
