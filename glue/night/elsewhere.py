@@ -189,8 +189,9 @@ def train(site: Site, name: str, recipe: str, deadline: str) -> dict[str, Any]:
     except BaseException as error:
         told["reason"] = f"{type(error).__name__}: {error}"
         raise
-    finally:  # the data set goes, so that make forget on the peer misses nothing
-        shutil.rmtree(path.parent / "dataset", ignore_errors=True)
+    finally:  # the data set and copies of it go, so that make forget on the peer misses nothing
+        for part in ("dataset", "scratch"):
+            shutil.rmtree(path.parent / part, ignore_errors=True)
         files.write_json(path, told)
     return told
 

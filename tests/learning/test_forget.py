@@ -55,7 +55,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     night = tmp_path / "nights" / "20260101T000000Z"
     dataset_files.write(night / "dataset", ready, built, card.card(ready, built, {}, 3, 3), "night")
     (night / "scratch").mkdir()
-    for left in ("report.html", "scratch/train.arrow"):
+    for left in ("report.html", "said.json", "scratch/train.arrow"):
         files.write(night / left, "Said to user-1 in chat-1.")
     adapter = tmp_path / "adapter"
     adapter.mkdir()

@@ -61,8 +61,11 @@ def test_make_stop_there_ends_it(pair: Pair, trainer: StandInSite, tmp_path: Pat
         return Seen(trainer.stacks.trainer() is not None, "no trainer yet")
 
     waiting.until("the trainer", look, 60, 0.05)
+    night = trainer.state / "nights" / NIGHT
+    (night / "scratch").mkdir()
     day.stop(trainer)
     assert "Preempted" in wait(trainer, "failed")["reason"]
+    assert not (night / "dataset").exists() and not (night / "scratch").exists()
 
 
 def test_a_peer_that_stops_waiting_ends_it(

@@ -19,7 +19,7 @@ from learning.dataset.passages import SOURCE
 from learning.job import Job
 
 # files of a night that may quote answers; they go with them
-QUOTING = ("report.html", "summary.txt", "evidence.json")
+QUOTING = ("report.html", "summary.txt", "evidence.json", "said.json")
 
 
 def forgotten(state: Path) -> Callable[[dict[str, Any]], bool]:
