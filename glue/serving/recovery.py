@@ -6,7 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
-from glue.clients.adapter_store import shown
+from glue.clients.adapter_store import AdapterStore, shown
 from glue.clients.site import Site
 from glue.core import desired_state, journal
 from glue.core.desired_state import DesiredState, Wanted
@@ -57,7 +57,13 @@ def record_death(state: Path, night: str, step: str) -> None:
 
 
 def tidy(state: Path) -> None:
-    """Frees reserved disk space and removes unfinished folders. No night may run."""
+    """Frees reserved disk space and removes unfinished folders, and checkpoints of nights that
+    ended before their verdict. No night may run."""
+    store = AdapterStore(state / "adapters")
+    for name in store.names():
+        known, made = store.manifest(name), store.only_merged(name) and not store.is_merged(name)
+        if made and "night" in known and "verdict" not in known:
+            store.forget_checkpoint(name)
     for reserve in (state / "nights").glob("*/reserve"):
         reserve.unlink()
     for scratch in (state / "nights").glob("*/scratch"):

@@ -26,8 +26,7 @@ def test_the_current_checkpoint_serves_after_a_late_refusal(
 ) -> None:
     """The base model or a refused candidate ran last. Neither answers as the current adapter."""
     good, candidate = (publish_merged(site.store, name) for name in ("good", "candidate"))
-    for name in (good, candidate):
-        make_checkpoint(site.store, name, name)
+    make_checkpoint(site.store, good, good)
     site.store.serve_as(good, True)
     site.store.advance(good)
     day.start(site)
@@ -36,6 +35,7 @@ def test_the_current_checkpoint_serves_after_a_late_refusal(
     def refuse_late(tonight: Night, *_: object) -> Verdict:
         own = desired_state.require(site.state, tonight.name)
         desired_state.write(site.state, replace(own, until_time=time.time() - 1))
+        make_checkpoint(site.store, candidate, candidate)
         site.store.set_judging(True, candidate if judged else "")
         model.ensure_form(site)
         assert site.vllm().models()[BASE] != f"/adapters/{good}/checkpoint"

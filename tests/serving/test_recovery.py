@@ -10,6 +10,7 @@ from glue.clients.adapter_store import ADAPTER_FILES, AdapterStore
 from glue.core import desired_state, journal
 from glue.core.desired_state import DesiredState, Wanted
 from glue.serving import recovery
+from tests.core.test_state import make_checkpoint
 
 
 @pytest.fixture
@@ -50,3 +51,18 @@ def test_a_dead_night_s_adapter_stays_only_if_confirmed(
 def test_a_running_night_is_left_alone(site: Any) -> None:
     recovery.undo(site, alive=True)
     assert site.store.current() is not None and journal.last_night(site.state) is None
+
+
+@pytest.mark.parametrize("verdict", [None, {"promote": True}])
+def test_the_checkpoint_of_a_night_that_ended_before_its_verdict_is_removed(
+    site: Any, verdict: dict[str, Any] | None
+) -> None:
+    """19 GB. One that was judged may serve, or be returned to."""
+    (site.state / ADAPTER_FILES[0]).write_text('{"trained_through_quantiser": true}')
+    (site.state / ADAPTER_FILES[1]).write_text("others")
+    name = site.store.publish(site.state, {"night": "n2"})
+    make_checkpoint(site.store, name)
+    if verdict:
+        site.store.note_verdict(name, verdict)
+    recovery.record_dead_nights(site.state)
+    assert (site.store.checkpoint(name) is not None) is bool(verdict)
