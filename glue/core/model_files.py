@@ -68,8 +68,9 @@ class Hybrid(Configuration):
 @dataclass(frozen=True)
 class Model:
     """trains_served: whether the trainer can read the served checkpoint. packed_model: what nights
-    train in place of the served model, in a rehearsal. configuration: of config.json, what shapes
-    the layers; empty where only the downloaded checkpoint says."""
+    train in place of the served model, in a rehearsal. draft_tokens: how many the model's own
+    multi-token head drafts, which then takes draft_memory_bytes. configuration: of config.json,
+    what shapes the layers; empty where only the downloaded checkpoint says."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
     name: str
@@ -89,6 +90,8 @@ class Model:
     tool_call_parser: Text
     reasoning_parser: Annotated[str, Field(description="a name, or empty")] = ""
     packed_model: Annotated[str, Field(description="a folder")] = ""
+    draft_tokens: Annotated[int, whole(0)] = 0
+    draft_memory_bytes: Annotated[int, whole(0)] = 0
     configuration: Annotated[dict[str, Any], Field(description="a table")] = field(
         default_factory=dict
     )
@@ -97,7 +100,8 @@ class Model:
         """What glue and the compose files read as settings. values: those that are set."""
         cache, rank, step, reserve = (int(values[key]) for key in PLANNED_BY)
         slots = ADAPTER_SLOTS * rank * self.adapter_bytes_per_rank
-        day = self.served_memory_bytes + cache + slots + ENGINE_BYTES
+        drafts = self.draft_memory_bytes if self.draft_tokens else 0
+        day = self.served_memory_bytes + drafts + cache + slots + ENGINE_BYTES
         packed = {"PACKED_MODEL": self.packed_model} if self.packed_model else {}
         return packed | {
             "SERVED_MODEL": self.served_model,
@@ -115,7 +119,9 @@ class Model:
         thoughts = self.reasoning_parser and f"--reasoning-parser={self.reasoning_parser}"
         forms = own.split() or [thoughts, f"--tool-call-parser={self.tool_call_parser}"]
         cache = "" if "--kv-cache-dtype" in own else f"--kv-cache-dtype={self.kv_cache_dtype}"
-        return " ".join(filter(None, [*forms, cache]))
+        drafts = f'{{"method":"mtp","num_speculative_tokens":{self.draft_tokens}}}'
+        more = f"--speculative-config={drafts}" if self.draft_tokens else ""
+        return " ".join(filter(None, [*forms, cache, more]))
 
     @property
     def download_bytes(self) -> dict[str, int]:

@@ -292,3 +292,14 @@ def test_every_key_that_a_shape_is_read_from_is_required_of_a_file() -> None:
         if one.default is MISSING
     }
     assert required - read == {"hybrid_override_pattern"} and read <= required
+
+
+def test_drafts_are_one_flag_and_their_head_s_memory_and_off_unless_asked_for() -> None:
+    lightning = model("lightning")
+    assert "--speculative-config" not in lightning.flags("")
+    drafting = replace(lightning, draft_tokens=3)
+    wanted = '--speculative-config={"method":"mtp","num_speculative_tokens":3}'
+    assert drafting.flags("").split()[-1] == wanted
+    values = dict.fromkeys(model_files.PLANNED_BY, "16000000000") | {"MAX_LORA_RANK": "16"}
+    days = [int(one.settings(values)["DAY_FREE_BYTES"]) for one in (lightning, drafting)]
+    assert days[1] - days[0] == lightning.draft_memory_bytes

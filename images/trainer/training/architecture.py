@@ -1,7 +1,7 @@
 """The shape of Nemotron-3-Nano-30B-A3B: the published configuration, and models of it without
 trained weights.
 
-env/models/nano.toml has the values.
+env/models/nano.toml has the values; a bench may take another file of that folder.
 31,577,937,344 parameters: 23 Mamba-2, 23 expert and 6 attention layers.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import NemotronHConfig, NemotronHForCausalLM
@@ -18,21 +19,28 @@ from training import memory_plan
 
 # the repository's, or where compose.night.yaml mounts it: from /opt/training this is /env/models
 FILE = Path(__file__).parent / "../../../env/models/nano.toml"
-PUBLISHED = tomllib.loads(FILE.read_text(encoding="utf-8"))["configuration"]
-PATTERN = PUBLISHED.pop("hybrid_override_pattern")
 KINDS = memory_plan.KINDS
 
 
-def configuration(layers: int = len(PATTERN)) -> NemotronHConfig:
-    """layers: how many of the 52, from the first. Fewer make a small model with the real widths."""
-    changed = {"hybrid_override_pattern": PATTERN[:layers], "use_cache": False}
-    return NemotronHConfig(**PUBLISHED | changed)
+def published(file: Path = FILE) -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))["configuration"]
+    return found
 
 
-def meta_model(layers: int = len(PATTERN)) -> NemotronHForCausalLM:
+PATTERN = published()["hybrid_override_pattern"]
+
+
+def configuration(layers: int = len(PATTERN), file: Path = FILE) -> NemotronHConfig:
+    """layers: how many, from the first. Fewer make a small model with the real widths."""
+    values = published(file)
+    pattern = values["hybrid_override_pattern"][:layers]
+    return NemotronHConfig(**values | {"hybrid_override_pattern": pattern, "use_cache": False})
+
+
+def meta_model(layers: int = len(PATTERN), file: Path = FILE) -> NemotronHForCausalLM:
     """The model on torch's meta device: every name and shape, no memory."""
     with torch.device("meta"):
-        return NemotronHForCausalLM(configuration(layers))
+        return NemotronHForCausalLM(configuration(layers, file))
 
 
 @torch.no_grad()

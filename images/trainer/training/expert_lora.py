@@ -20,7 +20,7 @@ h>.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MethodType
 from typing import Any
 
@@ -28,6 +28,7 @@ import torch
 from peft.tuners.lora.layer import ParamWrapper
 
 from training import packed_merge
+from training.expert_rows import PLAIN, Between, Routing
 from training.packed_weights import Dense, dense_form, held
 
 Tensor = torch.Tensor
@@ -42,6 +43,7 @@ class Products:
     name: str
     rows: Callable[[Tensor, Tensor, Tensor], Tensor]
     outer: Callable[[Tensor, Tensor, Tensor], Tensor]
+    between: Between
 
 
 # -----------------------------------------------------------------------------
@@ -68,7 +70,7 @@ def loop_outer(a: Tensor, b: Tensor, ends: Tensor) -> Tensor:
     return out
 
 
-LOOP = Products("loop", loop_rows, loop_outer)
+LOOP = Products("loop", loop_rows, loop_outer, PLAIN)
 
 
 # -----------------------------------------------------------------------------
@@ -83,47 +85,26 @@ def torch_outer(a: Tensor, b: Tensor, ends: Tensor) -> Tensor:
     return torch._grouped_mm(a.T, b, offs=ends)
 
 
-TORCH = Products("torch", torch_rows, torch_outer)
+TORCH = Products("torch", torch_rows, torch_outer, PLAIN)
 
 
 def triton_products() -> Products:
     """Our own kernels. Imported only here, because a machine without a GPU has no Triton."""
     from training import expert_lora_triton as grouped_triton
 
-    return Products("triton", grouped_triton.rows, grouped_triton.outer)
+    return Products("triton", grouped_triton.rows, grouped_triton.outer, PLAIN)
+
+
+def fused(products: Products) -> Products:
+    """The same products, with a kernel for each step between them. Needs Triton."""
+    from training import expert_rows_triton as kernels
+
+    between = Between(kernels.activated, kernels.summed, kernels.turned)
+    return replace(products, between=between)
 
 
 # -----------------------------------------------------------------------------
 # the experts
-
-
-@dataclass(frozen=True)
-class Routing:
-    """Rows sorted by expert. order: [S] into the flat [T * k]; token: [S] into [T]; ends: [E]
-    int32; back: inverse of order."""
-
-    order: Tensor
-    token: Tensor
-    ends: Tensor
-    back: Tensor
-    experts_per_token: int
-
-    @classmethod
-    def of(cls, chosen: Tensor, expert_count: int) -> Routing:
-        """chosen: [T, k] expert of each token."""
-        flat = chosen.reshape(-1)
-        order = torch.argsort(flat, stable=True)
-        counts = torch.zeros(expert_count, dtype=torch.int32, device=flat.device)
-        counts.scatter_add_(0, flat, torch.ones_like(flat, dtype=torch.int32))
-        back = torch.empty_like(order)
-        back[order] = torch.arange(order.numel(), device=order.device)
-        return cls(
-            order, order // chosen.shape[1], counts.cumsum(0).to(torch.int32), back, chosen.shape[1]
-        )
-
-    def summed(self, rows: Tensor) -> Tensor:
-        """[S, n] to [T, n]: adds up the k rows of each token."""
-        return rows[self.back].view(-1, self.experts_per_token, rows.shape[1]).sum(1)
 
 
 class Experts(torch.autograd.Function):
@@ -148,62 +129,53 @@ class Experts(torch.autograd.Function):
         products: Products,
         merged: bool = False,
     ) -> Tensor:
-        rows, ends = products.rows, routing.ends
+        rows, ends, between = products.rows, routing.ends, products.between
         x = hidden[routing.token]
         xa = rows(x, up_a.mT, ends)
         z = rows(x, up().mT, ends)
-        if not merged:
-            z.add_(rows(xa, up_b.mT, ends), alpha=scale)
         del x
-        h = z.relu().square_()
+        h = between.activated(z, None if merged else rows(xa, up_b.mT, ends), scale)
         ha = rows(h, down_a.mT, ends)
         y = rows(h, down().mT, ends)
-        if not merged:
-            y.add_(rows(ha, down_b.mT, ends), alpha=scale)
         del h
-        y.mul_(weights.reshape(-1)[routing.order, None].to(y.dtype))
+        out = between.summed(
+            y, None if merged else rows(ha, down_b.mT, ends), scale, weights, routing
+        )
         ctx.save_for_backward(hidden, weights, up_a, up_b, down_a, down_b, z, xa, ha)
         ctx.up, ctx.down = up, down
         ctx.scale, ctx.routing, ctx.products, ctx.merged = scale, routing, products, merged
-        return routing.summed(y)
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
         hidden, weights, up_a, up_b, down_a, down_b, z, xa, ha = ctx.saved_tensors
-        scale, routing = ctx.scale, ctx.routing
+        scale, routing, between = ctx.scale, ctx.routing, ctx.products.between
         rows, outer, ends = ctx.products.rows, ctx.products.outer, routing.ends
         weight = weights.reshape(-1)[routing.order, None].to(z.dtype)
 
         g = grad.contiguous()[routing.token]
         ga = rows(g, down_b, ends)
         gh = rows(g, ctx.down(), ends)
-        if not ctx.merged:
-            gh.add_(rows(ga, down_a, ends), alpha=scale)
         grad_down_b = outer(g, ha * weight, ends).mul_(scale)
         del g
-        positive = z.relu()
-        h = positive.square()
-        grad_weights = (
-            torch.linalg.vecdot(gh.float(), h.float())[routing.back]
-            .view_as(weights)
-            .to(weights.dtype)
+        gz, h, grad_weights = between.turned(
+            gh, None if ctx.merged else rows(ga, down_a, ends), scale, z, weights, routing
         )
         grad_down_a = outer(ga * weight, h, ends).mul_(scale)
         del h
-        gz = gh.mul_(weight).mul_(positive).mul_(2)
-        del positive
         gza = rows(gz, up_b, ends)
         grad_up_b = outer(gz, xa, ends).mul_(scale)
         grad_up_a = outer(gza, hidden[routing.token], ends).mul_(scale)
         gx = rows(gz, ctx.up(), ends)
-        if not ctx.merged:
-            gx.add_(rows(gza, up_a, ends), alpha=scale)
+        grad_hidden = between.summed(
+            gx, None if ctx.merged else rows(gza, up_a, ends), scale, None, routing
+        )
         del (
             ctx.up,
             ctx.down,
         )  # merged ones hold factors, and the graph outlives a forward
         return (
-            routing.summed(gx),
+            grad_hidden,
             grad_weights,
             None,
             None,

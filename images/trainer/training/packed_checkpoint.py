@@ -33,7 +33,6 @@ def quantisation(folder: Path) -> str:
     return str(facts.get("quant_algo") or facts.get("quant_method") or "without a name")
 
 
-@torch.no_grad()
 def load(folder: Path, dtype: torch.dtype, device: str) -> torch.nn.Module:
     """transformers' own Nemotron-H. Raises UnknownQuantisation for another scheme than NVFP4, and
     for tensors that the checkpoint lacks."""
@@ -45,22 +44,44 @@ def load(folder: Path, dtype: torch.dtype, device: str) -> torch.nn.Module:
     configuration = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if hasattr(configuration, "quantization_config"):
         del configuration.quantization_config  # transformers would look for a library of its own
+    return build(configuration, Shards(folder, device), dtype, device)
+
+
+@torch.no_grad()
+def build(configuration: Any, shards: Shards, dtype: torch.dtype, device: str) -> torch.nn.Module:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
             configuration, dtype=dtype, trust_remote_code=False
         )
-    shards, scratch = Shards(folder, device), Scratch(dtype, device)
+    # a stack's next use is after those of smaller weights: with buffers of its own it is made dense
+    # beside them, and a layer that is computed again still has it for its backward pass
+    stacks, others = Scratch(dtype, device), Scratch(dtype, device)
     for name, module in model.named_modules():
-        fill(module, name.replace("model.", "backbone.", 1), shards, scratch)
+        place = name.replace("model.", "backbone.", 1)
+        fill(module, place, shards, stacks if is_experts(module) else others)
     if device == "cuda":
-        scratch.reserve(max(w.parameters for w in packed_weights.all_packed(model)))
+        reserve(model)
     found: torch.nn.Module = model.eval()
     return found
 
 
+def is_experts(module: torch.nn.Module) -> bool:
+    return type(module).__name__ == "NemotronHExperts"
+
+
+def reserve(model: torch.nn.Module) -> None:
+    """Gives each scratch buffers for its largest weight."""
+    largest: dict[Scratch, int] = {}
+    for module in model.modules():
+        for weight, scratch in packed_weights.held(module).values():
+            largest[scratch] = max(largest.get(scratch, 0), weight.parameters)
+    for scratch, parameters in largest.items():
+        scratch.reserve(parameters)
+
+
 def fill(module: torch.nn.Module, place: str, shards: Shards, scratch: Scratch) -> None:
     """Gives a module its own tensors, not those of modules inside it."""
-    if type(module).__name__ == "NemotronHExperts":
+    if is_experts(module):
         fill_experts(module, place, shards, scratch)
     elif isinstance(module, torch.nn.Linear) and shards.is_packed(place):
         weight = shards.packed(place, stack=False)

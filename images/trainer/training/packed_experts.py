@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from training.expert_lora import Products, Routing
+from training.expert_lora import Products
+from training.expert_rows import Routing
 from training.packed_weights import Dense, dense_form, held
 
 Tensor = torch.Tensor
@@ -28,25 +29,21 @@ class FrozenExperts(torch.autograd.Function):
         routing: Routing,
         products: Products,
     ) -> Tensor:
-        rows, ends = products.rows, routing.ends
+        rows, ends, between = products.rows, routing.ends, products.between
         z = rows(hidden[routing.token], up().mT, ends)
-        y = rows(z.relu().square_(), down().mT, ends)
-        y.mul_(weights.reshape(-1)[routing.order, None].to(y.dtype))
+        y = rows(between.activated(z, None, 1.0), down().mT, ends)
         ctx.save_for_backward(weights, z)
         ctx.up, ctx.down, ctx.routing, ctx.products = up, down, routing, products
-        return routing.summed(y)
+        return between.summed(y, None, 1.0, weights, routing)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
         weights, z = ctx.saved_tensors
-        rows, routing = ctx.products.rows, ctx.routing
-        weight = weights.reshape(-1)[routing.order, None].to(z.dtype)
+        rows, routing, between = ctx.products.rows, ctx.routing, ctx.products.between
         gh = rows(grad.contiguous()[routing.token], ctx.down(), routing.ends)
-        positive = z.relu()
-        each = torch.linalg.vecdot(gh.float(), positive.square().float())
-        grad_weights = each[routing.back].view_as(weights).to(weights.dtype)
-        gz = gh.mul_(weight).mul_(positive).mul_(2)
-        grad_hidden = routing.summed(rows(gz, ctx.up(), routing.ends))
+        gz, _, grad_weights = between.turned(gh, None, 1.0, z, weights, routing)
+        gx = rows(gz, ctx.up(), routing.ends)
+        grad_hidden = between.summed(gx, None, 1.0, None, routing)
         return grad_hidden, grad_weights, None, None, None, None
 
 

@@ -102,15 +102,20 @@ class Order:
 
 class Scratch:
     """Makes packed weights dense in two buffers: while one is used, the next weight is made dense
-    in the other, on a stream of its own. A wrong guess of the next one costs time only."""
+    in the other, on a stream of its own. A wrong guess of the next one costs time only, and what a
+    buffer holds already is not made again."""
 
     def __init__(self, dtype: torch.dtype, device: str) -> None:
         self.dtype, self.device = dtype, device
         self.stream = torch.cuda.Stream() if device == "cuda" else None
-        self.buffers: list[Tensor] = []
         self.used = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Frees both buffers."""
+        self.buffers: list[Tensor] = []
+        self.holds: list[CanBeDense | None] = [None, None]
         self.order = Order()
-        self.coming: Packed | None = None
 
     def reserve(self, largest: int) -> None:
         """Makes both buffers, each for a weight of this many parameters. Called before the first
@@ -124,17 +129,25 @@ class Scratch:
         if self.stream is None:
             return weight.dense(self.dtype)
         main = torch.cuda.current_stream()
-        if weight is self.coming:
+        if self.holds[1 - self.used] is weight:
             self.used = 1 - self.used
             main.wait_stream(self.stream)
-        else:
+        elif self.holds[self.used] is not weight:
             weight.write_dense(self.place(weight, self.used))
-        self.coming = self.order.after(weight)
-        if self.coming is not None:
+            self.holds[self.used] = weight
+        coming = self.order.after(weight)
+        if coming is not None and not any(coming is held for held in self.holds):
             self.stream.wait_stream(main)  # all that used the other buffer is before this point
             with torch.cuda.stream(self.stream):
-                self.coming.write_dense(self.place(self.coming, 1 - self.used))
+                coming.write_dense(self.place(coming, 1 - self.used))
+            self.holds[1 - self.used] = coming
         return self.place(weight, self.used)
+
+    def settle(self) -> None:
+        """Waits for what is made ahead, and holds nothing: a CUDA graph begins or ends here."""
+        if self.stream is not None:
+            torch.cuda.current_stream().wait_stream(self.stream)
+            self.holds = [None, None]
 
     def once(self, weight: CanBeDense) -> Tensor:
         """As dense(), but never ahead: for a weight that changes with every step."""
@@ -142,6 +155,7 @@ class Scratch:
             return weight.dense(self.dtype)
         out = self.place(weight, self.used)
         weight.write_dense(out)
+        self.holds[self.used] = None
         return out
 
     def place(self, weight: CanBeDense, buffer: int) -> Tensor:
@@ -173,6 +187,10 @@ def dense_form(module: torch.nn.Module, name: str) -> Dense:
         return partial(getattr, module, name)
     weight, scratch = held(module)[name]
     return partial(scratch.dense, weight)
+
+
+def scratches(model: torch.nn.Module) -> set[Scratch]:
+    return {scratch for module in model.modules() for _, scratch in held(module).values()}
 
 
 def all_packed(model: torch.nn.Module) -> list[Packed]:

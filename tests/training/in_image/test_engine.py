@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import NemotronHForCausalLM
 
-from training import engine, expert_lora, lean_layers, practice_model
+from training import engine, expert_lora, expert_rows, lean_layers, practice_model
 
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "in_proj", "up_proj", "down_proj"]
 STACKS = ["mixer.experts.up_proj", "mixer.experts.down_proj"]
@@ -69,7 +69,7 @@ def test_checkpointed_layers_give_the_same_gradients(model: PeftModel) -> None:
 
 
 def test_an_expert_without_rows_gets_a_gradient_of_zeros() -> None:
-    routing = expert_lora.Routing.of(torch.tensor([[0, 2], [2, 0]]), expert_count=3)
+    routing = expert_rows.Routing.of(torch.tensor([[0, 2], [2, 0]]), expert_count=3)
     assert routing.ends.tolist() == [2, 2, 4]
     a, b = torch.randn(4, 8), torch.randn(4, 16)
     for products in (expert_lora.LOOP, expert_lora.TORCH):

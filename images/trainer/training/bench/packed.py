@@ -27,6 +27,7 @@ from training import (
     architecture,
     engine,
     expert_lora,
+    expert_rows,
     memory_plan,
     packed_checkpoint,
     packed_weights,
@@ -105,7 +106,7 @@ def one_layer(model: torch.nn.Module, products: expert_lora.Products) -> bool:
     factors = [torch.randn(shape, **options) * 0.02 for shape in shapes]
     x, routed = torch.randn(1600, hidden, **options), torch.rand(1600, 6, device="cuda")
     chosen = torch.rand(1600, count, device="cuda").topk(6, -1).indices
-    routing = expert_lora.Routing.of(chosen, count)
+    routing = expert_rows.Routing.of(chosen, count)
 
     def results(up: Callable[[], Tensor], down: Callable[[], Tensor]) -> list[Tensor]:
         inputs = [tensor.clone().requires_grad_() for tensor in (x, routed, *factors)]
@@ -165,7 +166,7 @@ def make_dense(model: torch.nn.Module) -> None:
             dense = packed_checkpoint.dense_copy(weight, scratch)
             setattr(module, name, packed_checkpoint.frozen(dense))
             # they hold packed weights and room for dense ones
-            scratch.order, scratch.coming, scratch.buffers = Order(), None, []
+            scratch.forget()
         if module.__dict__.pop("packed", None):
             module.__dict__.pop("forward", None)
     gc.collect()
@@ -240,10 +241,11 @@ class Bench:
         return model
 
     def without_prefetch(self, model: PeftModel) -> None:
-        scratch = next(s for m in model.modules() for _, s in packed_weights.held(m).values())
-        scratch.order = NoGuess()
+        for scratch in packed_weights.scratches(model):
+            scratch.order = NoGuess()
         self.rows(model, "packed", ROWS[:2], prefetch=False)
-        scratch.order = Order()
+        for scratch in packed_weights.scratches(model):
+            scratch.order = Order()
 
     def compare(self, model: PeftModel) -> None:
         """Gradients on packed weights and on dense ones, twice each. It leaves the model dense."""

@@ -16,7 +16,7 @@ import torch
 from mamba_ssm.utils import determinism
 from trl.trainer.utils import add_fused_lm_head
 
-from training import architecture, engine, expert_lora, samples
+from training import architecture, engine, expert_lora, expert_rows, samples
 from training.bench import run
 from training.checks import kernels
 from training.checks.compare import compared, losses_and_gradients, relative
@@ -69,7 +69,7 @@ def experts(products: expert_lora.Products) -> float:
             weights.clone().requires_grad_(),
         ]
         factors = [tensor.to(dtype, copy=True).requires_grad_() for tensor in tensors[2:]]
-        routing = expert_lora.Routing.of(chosen, size)
+        routing = expert_rows.Routing.of(chosen, size)
         stacks = [functools.partial(tensor.to, dtype) for tensor in tensors[:2]]
         out = expert_lora.Experts.apply(*inputs, *stacks, *factors, 2.0, routing, by)
         out.float().pow(2).mean().backward()
