@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from training import (
     count_parameters,
     engine,
+    expert_rows_probe,
     families,
     lean_layers,
     memory_plan,
@@ -65,6 +66,7 @@ def adapted(base: torch.nn.Module, job: Job) -> PeftModel:
     """The base model with a new adapter, or the one that the job continues."""
     torch.manual_seed(job.seed)
     products, _ = engine.choose_products(base)
+    products = expert_rows_probe.faster(products, next(base.parameters()).device)
     model = engine.adapted(base, adapter_configuration(job))
     if job.begin_from:
         engine.begin_from(model, load_file(Path(job.begin_from) / "adapter_model.safetensors"))
