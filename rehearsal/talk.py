@@ -30,7 +30,7 @@ VERA = "vera@rehearsal.local"
 LONGEST_ANSWER = 160  # characters; the team shortens a longer one, right or not
 NOTE_SECONDS = 60.0
 ASKED_AT_ONCE = 4  # vLLM answers them together: in half the time on two cores
-SECONDS_BETWEEN = 30.0  # questions at night: each takes the two cores for a second or two
+SECONDS_BETWEEN = 15.0  # questions at night: each takes the two cores for a second or two
 COUNTS = (
     *("questions", "right_before", "right_after", "right_rolled_back"),
     *("note_seconds", "changed_follows", "rollback"),
