@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from random import Random
 from statistics import stdev
@@ -73,11 +73,8 @@ class Trained:
         return bool(self.row["promoted"])
 
 
-def play(
-    base: Side, plan: Plan, seed: int, tell: Callable[[Figures], object] = lambda row: None
-) -> Figures:
-    """All nights of a kind: what serves before each is what the last promoted one left. tell: of
-    each night, so that a cut row is not lost whole."""
+def play(base: Side, plan: Plan, seed: int) -> Figures:
+    """All nights of a kind: what serves before each is what the last promoted one left."""
     began, said, known = time.monotonic(), list[Said](), list[str]()
     current, learned, nights = base, tuple[str, ...](), list[Trained]()
     for new in plan.kind.says(plan.company, Random(seed)):
@@ -85,7 +82,6 @@ def play(
         built = dataset.built(said, plan.recipe, known, learned)
         done = one_night(base, current, plan, built, seed)
         nights.append(done)
-        tell({key: done.row.get(key) for key in ("promoted", "faults", "reasons", "steps")})
         known += done.had if done.side else ()
         if done.side and done.promoted:
             current, learned = done.side, done.had

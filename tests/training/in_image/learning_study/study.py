@@ -42,8 +42,7 @@ from tests.training.in_image.learning_study.sweep import TRIES, Try
 LONG = {"seven nights in a row": 0, "three nights in a row": 1}
 # how long one of them takes on a GPU that others share: it does not begin when less is left
 LONG_SECONDS = {"seven nights in a row": 330.0, "three nights in a row": 150.0}
-# seeds of every kind before more seeds of any
-SOON, SOON_LONGEST = 3, 2
+SOON = 3  # seeds of every kind before more seeds of any
 BASE: list[Side] = []  # a worker's own
 Play = tuple[str, str, str, int]  # the company, the kind, the try (empty: the recipe), the seed
 # Of a card's memory, what one worker may fill: nights of 640 rows of reading failed with 10.5, when
@@ -74,10 +73,7 @@ def play(one: Play, instead: str, deadline: float) -> dict[str, Any] | None:
     if kind.learning_rate:
         setting = replace(setting, learning_rate=kind.learning_rate)
     recipe = TEAM | dict(trial.recipe) | dict(kind.recipe)
-    plan = Plan(company.load(place), kind, setting, recipe)
-    found = night.play(
-        BASE[0], plan, seed, lambda row: print(f"{name}, seed {seed}: {row}", flush=True)
-    )
+    found = night.play(BASE[0], Plan(company.load(place), kind, setting, recipe), seed)
     trained = {"setting": asdict(setting), "recipe": dict(trial.recipe) | dict(kind.recipe)}
     return {"kind": name, "try": tried, "company": place} | trained | found
 
@@ -130,12 +126,6 @@ def numbers(text: str) -> list[int]:
 
 def chosen(text: str, names: Iterable[str]) -> list[str]:
     return [name.strip() for name in text.split(";")] if text else list(names)
-
-
-def order(one: Play) -> tuple[bool, int]:
-    _, name, _, seed = one
-    place = LONG.get(name, len(LONG))
-    return seed > (SOON if place else SOON_LONGEST), place
 
 
 def arguments() -> argparse.Namespace:
@@ -194,7 +184,7 @@ def main() -> None:
         # are done, then every kind once, twice ...
         names, place = chosen(asked.kinds, KINDS), asked.company or company.REPORTED
         plays = [(place, name, "", seed) for seed in asked.seeds for name in names]
-        run(asked, sorted(plays, key=order))
+        run(asked, sorted(plays, key=lambda one: (one[3] > SOON, LONG.get(one[1], len(LONG)))))
 
 
 if __name__ == "__main__":
