@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.training.in_image import test_plain
-from training import loop, models, preferences, samples, train
+from training import models, preferences, samples, train
 
 
 def pairs(count: int) -> list[preferences.Pair]:
@@ -47,7 +47,7 @@ def test_the_preferred_answers_win_and_stay_likely(
 @torch.no_grad()
 def samples_logs(model: torch.nn.Module, several: list[preferences.Pair]) -> float:
     chosen = samples.padded([pair[0] for pair in several], "cpu")
-    return float(loop.token_logs(model, chosen)[0].sum())
+    return float(model(**chosen, use_cache=False, fused_lm_head=True).log_probs.sum())
 
 
 def test_margins_are_the_same_in_a_pack(base: Path, tmp_path: Path) -> None:
