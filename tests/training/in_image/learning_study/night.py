@@ -186,7 +186,7 @@ def own_change(scores: Scored) -> list[float]:
 
 
 def forgot(changes: Sequence[float], margin: float) -> Figures:
-    if len(changes) < 2:
+    if not changes:
         return {}
     found: Figures = asdict(forgetting.judged(changes, margin))
     if all(map(math.isfinite, changes)):
