@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from rehearsal.phases import Phases
 VERA = "vera@rehearsal.local"
 LONGEST_ANSWER = 160  # characters; the team shortens a longer one, right or not
 NOTE_SECONDS = 60.0
-ASKED_AT_ONCE = 4  # vLLM answers them together: in half the time on two cores
 SECONDS_BETWEEN = 15.0  # questions at night: each takes the two cores for a second or two
 COUNTS = (
     *("questions", "right_before", "right_after", "right_rolled_back"),
@@ -105,12 +103,7 @@ def ask(site: Site, member: WebUI, question: str, right: str) -> Asked:
 def ask_all(site: Site, member: WebUI, told: Company) -> list[Asked]:
     questions = [(fact.asked, fact.right) for fact in told.facts]
     questions += [(question, "") for question in told.absent]
-    return ask_together(site, member, questions)
-
-
-def ask_together(site: Site, member: WebUI, questions: list[tuple[str, str]]) -> list[Asked]:
-    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-        return list(pool.map(lambda one: ask(site, member, *one), questions))
+    return [ask(site, member, *one) for one in questions]
 
 
 # ---------------------------------------------------------------------- teaching
@@ -118,8 +111,8 @@ def ask_together(site: Site, member: WebUI, questions: list[tuple[str, str]]) ->
 
 def teach(site: Site, member: WebUI, told: Company) -> None:
     """The team's own questions: a thumb for a right answer of one line, else its correction."""
-    answers = ask_together(site, member, [(fact.team, fact.right) for fact in told.facts])
-    for fact, found in zip(told.facts, answers, strict=True):
+    for fact in told.facts:
+        found = ask(site, member, fact.team, fact.right)
         short = len(found.answer.text) <= LONGEST_ANSWER and "\n" not in found.answer.text
         good = found.is_right and short
         team.correct(member, fact.team, found.answer, found.answer.text if good else fact.answer)

@@ -49,8 +49,7 @@ class Recipe:
     whose packed weights stay packed; "bf16" is TRAINED_MODEL, and the default of unsloth, which
     trains on no other. sort_by_support: trains of what people taught only what its passages
     support, in variants_each rows of each example; those that no share names ask in other words.
-    reading_questions: about other things, of evaluation/reading.toml, at most. asked_facts: of what
-    was taught, at most; four questions each, to three models. keeps_form: refuses
+    reading_questions: about other things, of evaluation/reading.toml, at most. keeps_form: refuses
     a night after which JSON or a tool call is not given any more when it is asked for. preferences:
     "dpo" trains the pairs of answers, one preferred, after the examples. paraphrases: other ways to
     ask a question that the day model writes, at most.
@@ -100,7 +99,6 @@ class Recipe:
     unrelated_rows: Annotated[int, whole(0, 10_000)] = 960
     most_lost_answers: Annotated[float, number(0.01, 1.0)] = 0.2
     reading_questions: Annotated[int, whole(0, 1000)] = 100
-    asked_facts: Annotated[int, whole(2, 1000)] = 50
     keeps_form: Annotated[bool, Field(strict=True, description="true or false")] = True
     search: Annotated[Search | None, SEARCH] = None
     preferences: Annotated[str, one_of("none", "dpo")] = "none"

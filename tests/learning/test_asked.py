@@ -4,6 +4,8 @@ it."""
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from learning.dataset import asked, files, split, variants
 from learning.evaluation import answers
 from learning.examples import Example, Message
@@ -12,23 +14,24 @@ from tests.learning import company
 
 def test_a_supported_example_is_asked_about_in_each_way_and_others_are_not() -> None:
     reciting = company.example("Where is the saw?", "The saw is in hall B17.", company.GUIDE)
-    made = asked.held_out([*company.ALL, reciting], (), 50, lambda row: True)
+    made = asked.held_out([*company.ALL, reciting], (), lambda row: True)
     assert {one.fact for one in made} == set(map(split.fingerprint, company.ALL))
     assert {one.kind for one in made} == set(variants.KINDS)
-    assert not asked.held_out(company.ALL, (), 50, lambda row: False), "too long for the recipe"
+    assert not asked.held_out(company.ALL, (), lambda row: False), "too long for the recipe"
 
 
-def test_new_facts_that_people_taught_come_first() -> None:
+def test_new_facts_that_people_taught_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asked, "MOST_FACTS", 3)
     told = [replace(row, origin=replace(row.origin, user="uma")) for row in company.ALL[:3]]
     rows = [*told, company.DUTY]
     known = {split.fingerprint(told[2])}
-    assert asked.newest(rows, known, 3) == [told[1], told[0], company.DUTY]
+    assert asked.newest(rows, known) == [told[1], told[0], company.DUTY]
 
 
 def test_what_is_asked_is_the_same_on_disk_and_forgotten_with_its_person(tmp_path: Path) -> None:
     assert files.read_asked(tmp_path) == (), "a data set of an earlier version"
     rows = [replace(row, origin=replace(row.origin, user="uma")) for row in company.ALL]
-    made = asked.held_out(rows, (), 50, lambda row: True)
+    made = asked.held_out(rows, (), lambda row: True)
     files.write_lines(tmp_path / "asked.jsonl", map(asked.as_row, made))
     assert files.read_asked(tmp_path) == made
     files.remove(tmp_path, lambda origin: origin.get("user") == "uma")

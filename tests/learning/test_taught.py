@@ -74,7 +74,7 @@ def test_each_supported_example_trains_in_the_recipe_s_shares() -> None:
 
 def test_held_out_are_ways_to_ask_that_no_night_trains_new_facts_before_known_ones() -> None:
     found = taught.sort(EVERYTHING, RECIPE)
-    questions = asked.held_out(found.kept, (), 50, lambda row: True)
+    questions = asked.held_out(found.kept, (), lambda row: True)
     known = {split.fingerprint(SUPPORTED[0])}
     built = Dataset(taught.trained(found, RECIPE), (), ())
     judged = taught.judged(built, questions, found, known, 1)

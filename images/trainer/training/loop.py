@@ -122,17 +122,14 @@ def answer_logs(
 def token_logs(model: torch.nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """The log-probability of each next token, 0 where none is learned, and where one is: both
     [N, T - 1]. Where the model has it, by TRL's head (models.load), which never holds all
-    logits; else logits only of positions where a row learns something."""
+    logits."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     if "forward" in vars(base):
         out = model(**batch, use_cache=False, fused_lm_head=True)
         return out.log_probs, out.label_mask
     labels = batch.pop("labels")[:, 1:]
-    mask = labels != -100
-    kept = mask.any(0).nonzero()[:, 0]
-    logits = model(**batch, use_cache=False, logits_to_keep=kept).logits.float()
-    logs = -cross_entropy(logits.mT, labels[:, kept], reduction="none")
-    return logs.new_zeros(mask.shape).index_copy(1, kept, logs), mask
+    logits = model(**batch, use_cache=False).logits[:, :-1].float()
+    return -cross_entropy(logits.mT, labels, reduction="none"), labels != -100
 
 
 def learn(

@@ -23,17 +23,12 @@ from training import (
 )
 from training.night_job import Job, Refused
 
-CPU_FACTS = Path("/proc/cpuinfo")
-
 
 def load(job: Job, fused_head: bool = True) -> torch.nn.Module:
-    """fused_head: TRL's, which computes the answers' log-probabilities without all logits. Without
-    a GPU it computes those of the prompts too, a third of a small plain model's step: such a model
-    does without it."""
+    """fused_head: TRL's, which computes the answers' log-probabilities without all logits."""
     gpu = torch.cuda.is_available()
+    dtype = torch.bfloat16 if gpu else torch.float32
     config = families.configuration(job.base_model)
-    plain = config.model_type != families.NEMOTRON_H
-    dtype = torch.bfloat16 if gpu or (plain and multiplies_bfloat16()) else torch.float32
     folder = merge_checkpoint.folder_of(job.base_model)
     if packed_checkpoint.quantisation(folder):
         model = packed_checkpoint.load(folder, dtype, "cuda" if gpu else "cpu")
@@ -49,17 +44,11 @@ def load(job: Job, fused_head: bool = True) -> torch.nn.Module:
         # vLLM has no lower limit for dt; transformers 5.15 and later have 0.001 in training
         if hasattr(module, "time_step_limit"):
             module.time_step_limit = (0.0, math.inf)
-    if fused_head and (gpu or not plain):
+    if fused_head:
         from trl.trainer.utils import add_fused_lm_head  # TRL takes seconds to import
 
         add_fused_lm_head(model)
     return model
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether the processor does (avx512_bf16 or amx_bf16; bf16 on ARM): a step then takes two
-    thirds of float32's time (measured, SmolLM2-135M on an AMD EPYC)."""
-    return "bf16" in CPU_FACTS.read_text(encoding="utf-8")
 
 
 def adapted(base: torch.nn.Module, job: Job) -> PeftModel:

@@ -3,19 +3,11 @@ starts them."""
 
 import importlib.util
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 collect_ignore_glob = [] if importlib.util.find_spec("torch") else ["test_*.py"]
-
-
-@pytest.fixture(autouse=True)
-def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On any processor, so that figures can be compared closely."""
-    if importlib.util.find_spec("torch"):
-        monkeypatch.setattr("training.models.CPU_FACTS", Path(os.devnull))
 
 
 @pytest.fixture(scope="session")

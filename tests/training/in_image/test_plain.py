@@ -102,33 +102,6 @@ def test_a_pack_has_the_losses_and_gradients_of_its_rows(base: Path, tmp_path: P
     assert all(torch.allclose(one, other, rtol=1e-3, atol=1e-4) for one, other in pairs)
 
 
-def test_logits_of_learned_positions_alone_give_the_same_likelihoods(
-    base: Path, tmp_path: Path
-) -> None:
-    model = models.wrapped(job(tmp_path, base))
-    rows = [(ids, [-100] * 5 + labels[5:]) for ids, labels in samples.random_samples(3, 60, 3)]
-    logs, counts = loop.answer_logs(model, rows, pack=False)
-    for number, (ids, labels) in enumerate(rows):
-        every = model(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
-        learned = [at for at, label in enumerate(labels) if label >= 0]
-        alone = sum(every[at - 1, ids[at]] for at in learned)
-        assert logs[number].item() == pytest.approx(alone.item(), abs=1e-4)
-        assert counts[number] == len(learned)
-
-
-@pytest.mark.parametrize(
-    ("flags", "dtype"), [("fma avx512_bf16", torch.bfloat16), ("fma avx2", torch.float32)]
-)
-def test_a_plain_model_trains_in_bfloat16_where_the_processor_multiplies_it(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, dtype: torch.dtype
-) -> None:
-    (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
-    monkeypatch.setattr(models, "CPU_FACTS", tmp_path / "cpuinfo")
-    assert models.load(job(tmp_path, base)).dtype == dtype
-    done = train.run(job(tmp_path, base))
-    assert done["outcome"] == "trained" and done["loss_last"] < 0.8 * done["loss_first"], done
-
-
 def test_targets_that_the_model_lacks_are_named(base: Path, tmp_path: Path) -> None:
     done = train.run(job(tmp_path, base, target_modules=["q_proj", "in_proj"], layers=[0, 7]))
     assert done["outcome"] == "failed"

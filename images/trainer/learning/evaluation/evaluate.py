@@ -230,20 +230,22 @@ def answered(
 
 
 def forms(job: Job) -> dict[str, tuple[bool, bool]]:
-    """Whether candidate and current write JSON, and a tool call, when asked for it; all at once."""
+    """Whether candidate and current write JSON, and a tool call, when asked for it."""
 
-    def json_written(side: str) -> bool:
-        return is_json(answered(job, side, JSON_PROBE, PROBE_TOKENS).text)
+    def write(side: str) -> tuple[bool, bool]:
+        text = answered(job, side, JSON_PROBE, PROBE_TOKENS).text
+        return (
+            is_json(text),
+            answered(job, side, TOOL_PROBE, PROBE_TOKENS, [TOOL]).call == "get_time",
+        )
 
-    def tool_called(side: str) -> bool:
-        return answered(job, side, TOOL_PROBE, PROBE_TOKENS, [TOOL]).call == "get_time"
-
-    with ThreadPoolExecutor(4) as pool:
-        asked = {
-            name: [pool.submit(write, side) for side in ("candidate", "current")]
-            for name, write in (("JSON", json_written), ("a tool call", tool_called))
-        }
-        return {name: (now.result(), before.result()) for name, (now, before) in asked.items()}
+    return dict(
+        zip(
+            ("JSON", "a tool call"),
+            zip(write("candidate"), write("current"), strict=True),
+            strict=True,
+        )
+    )
 
 
 def is_json(text: str) -> bool:
