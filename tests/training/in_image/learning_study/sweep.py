@@ -77,7 +77,7 @@ SECOND = {
     "now, 18 variants": Try(MADE | {"variants_each": 18}, NOW),
 }
 NEWEST = replace(NOW, passes=6)
-# fewer absent rows: each fact corrected once misses too many answers that are there
+# fewer absent rows, which each fact corrected once wants (right answers, not "not in the documents")
 THIRD = {
     "newest": Try(TOGETHER, NEWEST),
     "newest, absent 0.03": Try(TOGETHER | {"absent_share": 0.03}, NEWEST),
