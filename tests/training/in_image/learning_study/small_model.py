@@ -7,7 +7,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from types import MethodType
 from typing import Any
 
 import torch
@@ -50,9 +49,6 @@ class Model:
 
     def load(self) -> Any:
         net = AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.bfloat16)
-        for module in net.modules():
-            if type(module).__name__.endswith("RMSNorm"):
-                module.forward = MethodType(norm, module)
         return net.to(self.device).eval()
 
     def text(self, spoken: Sequence[Message], answering: bool) -> str:
@@ -88,22 +84,21 @@ class Model:
         both = self.tokens(texts, add_special_tokens=False)["input_ids"]
         return both[0], len(both[1])
 
-    def batch(self, rows: Sequence[Ids]) -> tuple[Any, Any]:
-        """Tokens, and labels that count the answers' only."""
+    def batch(self, rows: Sequence[Ids]) -> tuple[Any, Any, Any]:
+        """Tokens, which of them are there, and labels that count the answers' only."""
         longest = max(len(ids) for ids, _ in rows)
         tokens = torch.full((len(rows), longest), self.tokens.pad_token_id)
-        labels = torch.full_like(tokens, -100)
+        there, labels = torch.zeros_like(tokens), torch.full_like(tokens, -100)
         for at, (ids, before) in enumerate(rows):
-            tokens[at, : len(ids)] = torch.tensor(ids)
+            tokens[at, : len(ids)], there[at, : len(ids)] = torch.tensor(ids), 1
             labels[at, before : len(ids)] = tokens[at, before : len(ids)]
-        return tokens.to(self.device), labels.to(self.device)
+        return tokens.to(self.device), there.to(self.device), labels.to(self.device)
 
     def losses(self, net: Any, rows: Sequence[Ids]) -> tuple[Any, Any]:
         """Of each answer token, and which row it is of. Only those are mapped to the vocabulary,
-        which costs as much as the whole model otherwise. Padding is on the right, where causal
-        attention does not look: it needs no mask."""
-        tokens, labels = self.batch(rows)
-        hidden = net.model(input_ids=tokens).last_hidden_state[:, :-1]
+        which costs as much as the whole model otherwise."""
+        tokens, there, labels = self.batch(rows)
+        hidden = net.model(input_ids=tokens, attention_mask=there).last_hidden_state[:, :-1]
         counted = labels[:, 1:] != -100
         scores = net.lm_head(hidden[counted])
         each = functional.cross_entropy(scores.float(), labels[:, 1:][counted], reduction="none")
@@ -124,13 +119,10 @@ class Model:
         net = self.load()
         added = add_lora(net, setting.rank)
         weights = [one for module in added for one in (module.down, module.up)]
-        # bfloat16 is too coarse to add to
-        exact = [one.detach().float().clone() for one in weights]
-        for own in exact:
-            own.grad = torch.zeros_like(own)
-        optimiser = torch.optim.AdamW(
-            exact, lr=setting.learning_rate, weight_decay=0.0, fused=exact[0].is_cuda
-        )
+        exact = [
+            one.detach().float().clone() for one in weights
+        ]  # bfloat16 is too coarse to add to
+        optimiser = torch.optim.AdamW(exact, lr=setting.learning_rate, weight_decay=0.0)
         schedule = scheduled(optimiser, setting, steps(rows, setting))
         order, read, last = random.Random(seed), [self.ids(row) for row in rows], [torch.zeros(1)]
         for _ in range(setting.passes):
@@ -138,8 +130,8 @@ class Model:
             for part in batches(read, rows_a_step(rows, setting), order):
                 loss = self.losses(net, part)[0].mean()
                 loss.backward()
-                torch._foreach_copy_([own.grad for own in exact], [one.grad for one in weights])
-                net.zero_grad(set_to_none=True)
+                for own, one in zip(exact, weights, strict=True):
+                    own.grad, one.grad = one.grad.float(), None
                 torch.nn.utils.clip_grad_norm_(exact, 1.0)
                 optimiser.step()
                 schedule.step()
@@ -164,13 +156,8 @@ class Lora(torch.nn.Module):
     def forward(self, x: Any) -> Any:
         if self.is_merged:
             return functional.linear(x, self.weight)
-        out, low = functional.linear(x, self.weight), functional.linear(x, self.down) * SCALE
-        # in one product: reading and writing a layer's output again costs as much as computing it
-        return torch.addmm(out.flatten(0, 1), low.flatten(0, 1), self.up.T).view_as(out)
-
-
-def norm(self: Any, hidden: Any) -> Any:
-    return functional.rms_norm(hidden, hidden.shape[-1:], self.weight, self.variance_epsilon)
+        change = functional.linear(functional.linear(x, self.down), self.up)
+        return torch.add(functional.linear(x, self.weight), change, alpha=SCALE)
 
 
 def add_lora(net: Any, rank: int) -> list[Lora]:

@@ -76,11 +76,4 @@ SECOND = {
     "now, notes 0.25": Try(MADE | {"note_share": 0.25}, NOW),
     "now, 18 variants": Try(MADE | {"variants_each": 18}, NOW),
 }
-NEWEST = replace(NOW, passes=6)
-# fewer absent rows, which each fact corrected once wants (right answers, not "not in the documents")
-THIRD = {
-    "newest": Try(TOGETHER, NEWEST),
-    "newest, absent 0.03": Try(TOGETHER | {"absent_share": 0.03}, NEWEST),
-    "newest, absent 0.015": Try(TOGETHER | {"absent_share": 0.015}, NEWEST),
-}
-TRIES |= SECOND | THIRD
+TRIES |= SECOND
