@@ -76,7 +76,6 @@ def order_for(site: Site, recipe: Recipe) -> dict[str, Any]:
     return {
         "recipe": asdict(recipe),
         "known": sorted(learned_before(site)),
-        "learned": learned_now(site),
         "knowledge": knowledge.current(person, site.state),
         "notes": None if off else knowledge.current(person, site.state, kind=NOTES),
         "system_prompt": settings["SYSTEM_PROMPT"],
@@ -97,11 +96,3 @@ def learned_before(site: Site) -> set[str]:
         if "verdict" in manifest or "night" not in manifest
         for fingerprint in manifest.get("examples", [])
     }
-
-
-def learned_now(site: Site) -> list[str]:
-    """Fingerprints of the examples that the current adapter was trained or judged on; none for the
-    base model. Whatever else people taught is judged tonight, until an adapter that learned it is
-    promoted: a gain that one night is too small to show adds up."""
-    current = site.store.current()
-    return sorted(site.store.manifest(current).get("examples", [])) if current else []

@@ -27,8 +27,6 @@ LEARNED = (
 OUTCOMES = {
     "promoted": "The assistant learned last night.",
     "refused": "Last night's adapter was refused. The assistant answers as before.",
-    "not seen": "Last night no gain could be seen yet, and nothing got worse. The assistant answers"
-    " as before; what was learned is learned and judged again with the next night's corrections.",
     "nothing new": "There was nothing new to learn. The assistant answers as before.",
 }
 
@@ -64,13 +62,7 @@ class Report:
 
     @property
     def headline(self) -> str:
-        outcome = "not seen" if self.gain_not_seen else self.outcome
-        return OUTCOMES.get(outcome, "Last night failed. The assistant answers as before.")
-
-    @property
-    def gain_not_seen(self) -> bool:
-        """Refused only because its gain is too small to tell from noise."""
-        return self.outcome == "refused" and set(self.verdict.get("faults", ())) == {"no gain"}
+        return OUTCOMES.get(self.outcome, "Last night failed. The assistant answers as before.")
 
     @property
     def reasons(self) -> list[str]:
@@ -88,8 +80,6 @@ class NightRefused(GateRefused):
     def __init__(self, report: Report, folder: Path) -> None:
         self.report = report
         what = "the night's adapter was refused; the day serves as before"
-        if report.gain_not_seen:
-            what = "the night's gain is too small to be seen yet; the day serves as before"
         super().__init__(what, report.reason, f"see {folder}/verdict.json")
 
 

@@ -56,7 +56,6 @@ def job(state: Path, **more: Any) -> Job:
     order = {
         "recipe": asdict(RECIPE),
         "known": [],
-        "learned": [],
         "knowledge": "k",
         "system_prompt": "You are the team's assistant.",
         "rag_template": "{{CONTEXT}}",
@@ -184,22 +183,6 @@ def test_a_recipe_that_sorts_trains_variants_of_what_passages_hold_and_names_the
         )
     )
     assert again["new"] == 0
-
-
-def test_what_a_refused_night_had_is_judged_by_the_next_one(tmp_path: Path) -> None:
-    recipe = asdict(RECIPE) | {"sort_by_support": True, "fewest_units": 1, "unrelated_rows": 5}
-
-    def judged(**more: Any) -> tuple[int, int]:
-        asked = replace(job(tmp_path, recipe=recipe, **more), chat=cast(Any, Documents()))
-        found = build.gather(asked)
-        return found.new, len(found.dataset.earlier)
-
-    had = build.build(replace(job(tmp_path, recipe=recipe), chat=cast(Any, Documents())))[
-        "fingerprints"
-    ]
-    assert judged(known=had) == judged(known=had, learned=[]) == (0, 0)
-    kept = build.gather(replace(job(tmp_path, recipe=recipe), chat=cast(Any, Documents())))
-    assert judged(known=had, learned=had)[1] == len(kept.dataset.held_out) - 1, "one fills up"
 
 
 WAYS = ("The saw has which code?", "By which code is the saw known to us?", "Is B11 the saw?")

@@ -15,7 +15,7 @@ HOUSE = company.load(company.REPORTED)
 def night(name: str) -> dataset.Built:
     kind = kinds.KINDS[name]
     said = kind.says(HOUSE, Random(1))[0]
-    return dataset.built(said, dataset.TEAM | dict(kind.recipe), (), ())
+    return dataset.built(said, dataset.TEAM | dict(kind.recipe), ())
 
 
 @pytest.mark.parametrize("name", ["contradicting each other", "poisoned", "one person's spam"])

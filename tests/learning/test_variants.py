@@ -31,12 +31,6 @@ def test_the_shares_are_the_recipe_s() -> None:
     assert Counter(one.kind for one in HELD) == dict.fromkeys(variants.KINDS, len(company.ALL))
 
 
-def test_a_share_of_less_than_a_row_an_example_gets_rows_from_some_of_them() -> None:
-    few = Shares(phrased=0.43, changed=0.25, absent=0.07, note=0.25, per_example=4)
-    count = Counter(one.kind for one in variants.train(company.ALL, few, 1))
-    assert count == {PHRASED: 7, CHANGED: 4, ABSENT: 1, NOTE: 4}
-
-
 def test_a_kind_that_cannot_be_made_gives_its_share_to_the_others() -> None:
     """One example alone: no passage about something else."""
     alone = Counter(one.kind for one in variants.train([company.LAB], SHARES, 1))

@@ -58,16 +58,6 @@ def test_make_dataset_writes_to_its_own_folder(site: Any) -> None:
     assert (site.state / "dataset").stat().st_mode & 0o777 == 0o700
 
 
-def test_what_a_refused_night_had_is_judged_again_and_is_not_new(site: Any) -> None:
-    """Only what the current adapter learned is known to what serves."""
-    site.store.current, site.store.manifest = lambda: "release", lambda name: {"examples": ["a"]}
-    dataset.build(site)
-    (job,) = site.asked
-    assert (job.order["known"], job.order["learned"]) == (["a", "b"], ["a"])
-    site.store.current = lambda: None
-    assert dataset.learned_now(site) == [], "the base model serves: everything is judged"
-
-
 def test_a_night_s_data_set_is_in_its_folder_and_reads_earlier_ones(site: Any) -> None:
     folder = site.state / "nights" / "n" / "dataset"
     dataset.build_in(site, RECIPE, folder, "n")

@@ -3,7 +3,7 @@
 import json
 import struct
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -129,16 +129,6 @@ def test_the_page_says_first_how_many_answers_are_right_and_shows_the_wrong_ones
     assert "Which dock?" in rows[0] and "it does not say k4" in rows[0]
     for part in ("<svg", "better on 5 facts", "1 h 2 min", "known", "held out"):
         assert part in statistics and f">{part}" not in shown
-
-
-def test_a_gain_too_small_to_see_is_told_apart_from_a_loss(night: Night) -> None:
-    unseen = Verdict(False, ("no gain beyond noise",), FIGURES, ("no gain", "no gain"))
-    for faults, told in ((unseen.faults, True), (("no gain", "worse: reading"), False)):
-        night.verdict = replace(unseen, faults=faults)
-        found = ended(night, "refused", "no gain beyond noise")
-        assert ("no gain could be seen yet" in found.headline) is told
-        assert "answers as before" in found.headline.replace("\n", " ")
-        assert ("too small" in str(last_night.NightRefused(found, night.folder))) is told
 
 
 def test_a_refused_night_says_first_that_the_assistant_answers_as_before(night: Night) -> None:

@@ -23,10 +23,9 @@ def held_out(
     words: Wording | None = None,
     ways: Ways = NO_WAYS,
 ) -> tuple[Variant, ...]:
-    """Of the examples whose passages hold a fact MOST_FACTS at most, first of all those that what
-    serves has not learned.
+    """Of the examples whose passages hold a fact MOST_FACTS at most, first of all new ones.
 
-    known: fingerprints of what the current adapter has learned.
+    known: fingerprints of what earlier nights had.
     """
     made = variants.held_out(newest(supported(examples), known), Shares(), SEED, words, ways)
     return tuple(one for one in made if fits(one.example))

@@ -1,7 +1,6 @@
 """The job that builds a data set of everything that the team taught: ratings, documents and terms.
 
 Its order: folder (in the state folder), name, recipe, known (fingerprints that earlier nights had),
-learned (those that the current adapter has; the rest is judged, also what a refused night had),
 for_night, knowledge, system_prompt, rag_template, earlier_prompts (as in PROMPTS), rag_top_k,
 phone_region, chat (its address).
 """
@@ -138,12 +137,12 @@ def gather(job: Job) -> Lessons:
     rejected += Counter(why for why, _ in found.left_out)
     left_out += tuple(taught.to_decide(*one) for one in found.left_out)
     ready = replace(ready, examples=found.kept)
-    earlier, learned = (frozenset(job.order[name]) for name in ("known", "learned"))
+    earlier = frozenset(job.order["known"])
     written = paraphrases.collect(job, ready.examples)
     rejected += Counter(written.rejected)
-    questions = asked.held_out(ready.examples, learned, fitting(job), wording_of(job), written.ways)
+    questions = asked.held_out(ready.examples, earlier, fitting(job), wording_of(job), written.ways)
     built = divided(job, form, found, written.ways)
-    built = taught.judged(built, questions, found, learned, recipe["fewest_units"])
+    built = taught.judged(built, questions, found, earlier, recipe["fewest_units"])
     questions += style.held_out(built)
     new = sum(split.fingerprint(row) not in earlier for row in ready.examples)
     counts = card.card(ready, built, dict(rejected), collected.rows, new)

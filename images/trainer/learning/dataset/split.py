@@ -58,12 +58,12 @@ def build(
 
 
 def judged_by_what_is_new(built: Dataset, known: Container[str], fewest_units: int) -> Dataset:
-    """Held out is what the current adapter has not learned, filled up with the newest of the rest
-    to fewest_units facts.
+    """Held out is what no earlier night had, filled up with the newest of the rest to fewest_units
+    facts.
 
     What the current adapter learned long ago no night can teach it again: averaged over all of
     that, a good night's gain would
-    drown in a few weeks. known: fingerprints of what it has learned.
+    drown in a few weeks. known: fingerprints of what earlier nights had.
     """
     held_out = [row for row in built.held_out if fingerprint(row) not in known]
     rest = [row for row in built.held_out if fingerprint(row) in known]

@@ -93,9 +93,8 @@ def train(
 ) -> tuple[Variant, ...]:
     """What a night trains on. Examples whose passages do not support them are left out."""
     made: list[Variant] = []
-    owed = dict.fromkeys(KINDS, 0.0)
     for material in materials(supported, f"train {seed}", words or Wording(), ways):
-        kinds = allotted(shares, possible(material), owed)
+        kinds = allotted(shares, possible(material))
         for kind, way in zip(kinds, trained_ways(material, len(kinds)), strict=True):
             made += variant(material, kind, way, shares.distracted)
     return tuple(made)
@@ -200,18 +199,17 @@ def possible(material: Material) -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if allowed[kind])
 
 
-def allotted(shares: Shares, kinds: Sequence[str], owed: dict[str, float]) -> list[str]:
-    """per_example kinds, mixed. owed: rows of each kind that the examples before this one left
-    over; changed. So a share of less than a row an example gets its rows from some of them."""
+def allotted(shares: Shares, kinds: Sequence[str]) -> list[str]:
+    """per_example kinds in their shares, by largest remainder, mixed."""
     weights = {kind: getattr(shares, kind) for kind in kinds}
     total = sum(weights.values()) or 1.0
-    found = []
-    for _ in range(shares.per_example):
-        for kind, weight in weights.items():
-            owed[kind] += weight / total
-        found.append(max(weights, key=owed.__getitem__))
-        owed[found[-1]] -= 1
-    return found
+    exact = {kind: shares.per_example * weight / total for kind, weight in weights.items()}
+    counts = {kind: int(size) for kind, size in exact.items()}
+    by_rest = sorted(exact, key=lambda kind: counts[kind] - exact[kind])
+    for kind in by_rest[: shares.per_example - sum(counts.values())]:
+        counts[kind] += 1
+    most = max(counts.values(), default=0)
+    return [kind for turn in range(most) for kind in counts if turn < counts[kind]]
 
 
 def variant(material: Material, kind: str, way: str, distracted: float) -> Iterator[Variant]:

@@ -18,7 +18,6 @@ from learning.dataset.variants import Variant
 from learning.dataset.wording import Wording
 from learning.evaluation import forgetting, golden, paired
 from learning.evaluation.forgetting import Forgetting
-from learning.evaluation.gate import NO_GAIN
 from learning.evaluation.golden import Golden
 from learning.evaluation.measurements import Graded
 from learning.evaluation.paired import LEVEL, Paired
@@ -110,7 +109,7 @@ def better(judged: Sequence[Row]) -> Iterator[Complaint]:
     if found.facts and found.p_better > LEVEL:
         seen = paired.smallest_seen(found.facts)
         can = f"{seen:.0%} of the facts or more" if seen <= 1 else "none, with so few facts"
-        yield NO_GAIN, f"{told(judged)}: no gain beyond noise. A gain that it would see: {can}"
+        yield "no gain", f"{told(judged)}: no gain beyond noise. A gain that it would see: {can}"
 
 
 def worse(rows: Sequence[Row]) -> Iterator[Complaint]:

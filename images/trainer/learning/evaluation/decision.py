@@ -14,15 +14,13 @@ from learning.evaluation.measurements import Evidence, Graded
 
 def verdict(evidence: Evidence, limits: Limits) -> Verdict:
     """Without any answers the screen alone decides. Where too few examples have a fact in their
-    passages, and too few a style, it decides what was learned, and answers what was forgotten.
-    Else right answers judge the gain, and the screen refuses what likelihoods find worse."""
+    passages, and too few a style, it decides what was learned, and answers what was forgotten."""
     if not evidence.answered:
         return noted(gate.verdict(evidence, limits), evidence, limits, "not judged by answers")
-    kept = answers.kept(rows_against(evidence, "base"), limits.most_lost_answers)
-    gain = answers.gain_rows(rows_against(evidence, "current"), limits.fewest_facts)
-    screen = gate.verdict(evidence, limits, answers_tell=bool(kept), answers_gain=bool(gain))
+    answers_tell = answers.kept(rows_against(evidence, "base"), limits.most_lost_answers)
+    screen = gate.verdict(evidence, limits, answers_tell=bool(answers_tell))
     found = both(screen, answered(evidence, limits))
-    if gain:
+    if answers.gain_rows(rows_against(evidence, "current"), limits.fewest_facts):
         return found
     return noted(found, evidence, limits, "what was taught is judged by likelihoods")
 

@@ -43,14 +43,8 @@ class Limits:
     most_slowdown: float
 
 
-NO_GAIN = "no gain"
-
-
-def verdict(
-    evidence: Evidence, limits: Limits, answers_tell: bool = False, answers_gain: bool = False
-) -> Verdict:
-    """answers_tell: right answers tell what is forgotten, so likelihoods of it only make a note.
-    answers_gain: they also judge the gain, and see one that likelihoods of a few facts cannot."""
+def verdict(evidence: Evidence, limits: Limits, answers_tell: bool = False) -> Verdict:
+    """answers_tell: right answers tell what is forgotten, so likelihoods of it only make a note."""
     held_out, general = evidence.held_out, evidence.general
     numbers = figures.of(evidence) | figures.of_own(own_answers(evidence, limits))
     if not all(
@@ -75,15 +69,13 @@ def verdict(
         )
         return Verdict(False, (words,), numbers, ("changes nothing",))
     checks = [check for check in CHECKS if not (answers_tell and check is remembers)]
-    found = [complaint for check in checks for complaint in check(evidence, limits)]
-    complaints = [one for one in found if not (answers_gain and one[0] == NO_GAIN)]
-    unseen = tuple(f"likelihoods see {one[1]}" for one in found if one not in complaints)
+    complaints = [complaint for check in checks for complaint in check(evidence, limits)]
     reasons = tuple(words for _, words in complaints) or (praise(evidence),)
     faults = tuple(name for name, _ in complaints)
     moved = tuple(words for _, words in remembers(evidence, limits))
     told = moved if answers_tell else notes(evidence, limits)
     accepted = [] if limits.keeps_form else lost_forms(evidence)
-    return Verdict(not complaints, reasons, numbers, faults, (*told, *accepted, *unseen))
+    return Verdict(not complaints, reasons, numbers, faults, (*told, *accepted))
 
 
 def changes_nothing(evidence: Evidence) -> bool:
@@ -119,7 +111,7 @@ def better(evidence: Evidence, limits: Limits) -> Iterator[Complaint]:
     elif gain.low <= limits.least_gain:
         wanted = f"at least {gain.low:+.3f}, wanted over {limits.least_gain:+.3f}"
         yield (
-            NO_GAIN,
+            "no gain",
             (
                 f"no gain beyond noise: {gain.mean:+.3f} a token on {gain.units} facts held out,"
                 f" {wanted}"

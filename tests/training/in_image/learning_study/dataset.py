@@ -73,17 +73,11 @@ def rating(number: int, said: Said) -> dict[str, Any]:
     }
 
 
-def built(
-    said: Sequence[Said],
-    recipe: Mapping[str, Any],
-    known: Sequence[str],
-    learned: Sequence[str],
-) -> Built:
-    """known: what earlier nights had. learned: what the one that serves has."""
+def built(said: Sequence[Said], recipe: Mapping[str, Any], known: Sequence[str]) -> Built:
+    """known: what earlier nights had."""
     order = {
         "recipe": recipe,
         "known": list(known),
-        "learned": list(learned),
         "system_prompt": SYSTEM,
         "rag_template": TEMPLATE,
         "earlier_prompts": [],

@@ -76,15 +76,13 @@ class Trained:
 def play(base: Side, plan: Plan, seed: int) -> Figures:
     """All nights of a kind: what serves before each is what the last promoted one left."""
     began, said, known = time.monotonic(), list[Said](), list[str]()
-    current, learned, nights = base, tuple[str, ...](), list[Trained]()
+    current, nights = base, list[Trained]()
     for new in plan.kind.says(plan.company, Random(seed)):
         said += new
-        built = dataset.built(said, plan.recipe, known, learned)
-        done = one_night(base, current, plan, built, seed)
+        done = one_night(base, current, plan, dataset.built(said, plan.recipe, known), seed)
         nights.append(done)
         known += done.had if done.side else ()
-        if done.side and done.promoted:
-            current, learned = done.side, done.had
+        current = done.side if done.side and done.promoted else current
     shown = current if len(nights) > 1 else nights[-1].side or base
     return {
         "seed": seed,
